@@ -1,0 +1,79 @@
+"""`bench.measure`: the same rows as the command line, as a data frame in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bench.problems import Problem
+from bench.rows import to_frame
+from bench.sweep.cells import DTYPES, NOISES, Goals, check_choice, grid, make_estimator, make_problem
+from bench.sweep.run import run
+from bench.sweep.store import Store
+from estimators import Estimator, backends
+from estimators.options import number
+
+
+def _many(values: Any) -> list[Any]:
+    return list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+
+
+def measure(
+    problem: str | Problem | Iterable[str | Problem],
+    estimator: str | Estimator | Iterable[str | Estimator],
+    backend: str | Iterable[str] = "numpy",
+    *,
+    device: str | Iterable[str] = "cpu",
+    dtype: str | Iterable[str] = "float64",
+    samples: int | Iterable[int] = (),
+    seed: int | Iterable[int] = 0,
+    noise: str = "native",
+    precision: float = Goals.precision,
+    bias_bound: float = Goals.bias_bound,
+    max_replicates: int = Goals.max_replicates,
+    timing: bool = True,
+    store: str | Path | None = None,
+) -> Any:
+    """Measure a grid of cells.
+
+    Parameters
+    ----------
+    problem, estimator
+        Names as on the command line (`"cosine[k=2.5]"`), or objects; one or several.
+    backend, device, dtype, samples, seed
+        One value or several; the grid is their product. Without `samples`, the least S each estimator takes.
+    noise
+        `native`, each framework's own generator, or `shared`, NumPy's draws for all.
+    precision, bias_bound, max_replicates
+        When a cell has been measured well enough, as `gradvar run --help` says.
+    timing
+        Whether to time the cells after measuring them.
+    store
+        A store to read known cells from and to keep new ones in; None keeps nothing.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per cell and parameter block, and one for `all`.
+
+    Raises
+    ------
+    UsageError
+        A wrong name or value.
+    """
+    cells = grid(
+        [make_problem(p) if isinstance(p, str) else p for p in _many(problem)],
+        [make_estimator(e) if isinstance(e, str) else e for e in _many(estimator)],
+        [check_choice("backend", b, backends.NAMES) for b in _many(backend)],
+        [check_choice("device", d, backends.DEVICES) for d in _many(device)],
+        [check_choice("dtype", d, DTYPES) for d in _many(dtype)],
+        [number("samples", s, int, minimum=1) for s in _many(samples)],
+        [number("seed", s, int, minimum=0) for s in _many(seed)],
+        check_choice("noise", noise, NOISES),
+        Goals(precision, bias_bound, max_replicates),
+    )
+    if store is None:
+        return to_frame(run(cells, timing=timing))
+    with Store.create(Path(store)) as opened:
+        return to_frame(run(cells, opened, timing=timing))

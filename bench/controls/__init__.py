@@ -1,0 +1,28 @@
+"""Positive controls: estimators with a planted bug, which the bias verdict must call `biased`.
+
+Each is a real mistake, found in public libraries or common in the code of papers.
+"""
+
+from bench.controls.planted import (
+    DifferentiatedBaseline,
+    DifferentiatedSampler,
+    InSampleCoefficient,
+    NaiveExchange,
+    OppositeBiases,
+    RedrawnFailures,
+    SelfIncludedBaseline,
+)
+from estimators import Estimator
+
+CONTROLS: dict[str, type[Estimator]] = {
+    cls.name: cls
+    for cls in (
+        SelfIncludedBaseline,
+        InSampleCoefficient,
+        DifferentiatedSampler,
+        DifferentiatedBaseline,
+        NaiveExchange,
+        RedrawnFailures,
+        OppositeBiases,
+    )
+}

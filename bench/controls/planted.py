@@ -1,0 +1,189 @@
+"""The planted bugs. Every docstring says what went wrong and how large the bias is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.errors import NotApplicable
+from estimators.estimator import Array, Blocks, Estimator, mean_over_samples
+from estimators.expectation import Expectation
+from estimators.noise import Noise
+from estimators.options import option
+from estimators.pathwise import Pathwise
+
+
+@dataclass(frozen=True)
+class Planted(Estimator):
+    """Shared by all: planted, and working from the base noise."""
+
+    planted: ClassVar[bool] = True
+    fewest_samples: ClassVar[int] = 1
+
+    def check(self, entropy: str, num_samples: int, dimension: int) -> None:
+        if num_samples < self.fewest_samples:
+            raise NotApplicable(f"{self.name} needs at least {self.fewest_samples} samples, not {num_samples}")
+
+    def smallest_num_samples(self) -> int:
+        return self.fewest_samples
+
+
+@dataclass(frozen=True)
+class SelfIncludedBaseline(Planted):
+    """The mean baseline includes the sample itself: leave-one-out with 1/S for 1/(S − 1). Bias −g/S."""
+
+    name: ClassVar[str] = "planted-self-included-baseline"
+    summary: ClassVar[str] = "score function, mean baseline with the sample itself in it: bias −g/S"
+    fewest_samples: ClassVar[int] = 2
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        xp = backend.xp
+        z = expectation.family.sample(xp, parameters, noise["base"])
+        value = expectation.value(backend, parameters, z, noise)[..., None]
+        value = value - xp.mean(value, axis=1, keepdims=True)
+        return {k: mean_over_samples(xp, value * s) for k, s in expectation.family.score(xp, parameters, z).items()}
+
+
+@dataclass(frozen=True)
+class InSampleCoefficient(Planted):
+    """A control-variate coefficient fitted on the samples it is used on.
+
+    For ∂loc in one dimension and a linear or quadratic f: `covariance`, Cov(f s, s)/Var(s), has bias −2g/S;
+    `ratio`, Σ f s²/Σ s², has −3g/(S + 2).
+    """
+
+    name: ClassVar[str] = "planted-in-sample-coefficient"
+    summary: ClassVar[str] = "score function, coefficient fitted on the same samples: bias about −2g/S"
+    fewest_samples: ClassVar[int] = 3
+
+    form: str = option("covariance", "how the coefficient is fitted", choices=("covariance", "ratio"))
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        xp = backend.xp
+        z = expectation.family.sample(xp, parameters, noise["base"])
+        value = expectation.value(backend, parameters, z, noise)[..., None]
+        gradients = {}
+        for name, score in expectation.family.score(xp, parameters, z).items():
+            product = value * score
+            if self.form == "covariance":
+                centred = score - xp.mean(score, axis=1, keepdims=True)
+                coefficient = xp.sum(product * centred, axis=1) / xp.sum(centred * centred, axis=1)
+            else:
+                coefficient = xp.sum(product * score, axis=1) / xp.sum(score * score, axis=1)
+            gradients[name] = xp.mean(product, axis=1) - coefficient * xp.mean(score, axis=1)
+        return gradients
+
+
+@dataclass(frozen=True)
+class DifferentiatedSampler(Planted):
+    """Score path through a sampler that is differentiated too: f · d/dλ log q_λ(t(ε, λ)), all of it.
+
+    What `rsample` in place of `sample` does to REINFORCE. For the Normal ∂loc is 0 and ∂log σ is −E f.
+    """
+
+    name: ClassVar[str] = "planted-differentiated-sampler"
+    summary: ClassVar[str] = "score function whose samples carry gradients: the two paths cancel"
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        xp, family, base = backend.xp, expectation.family, noise["base"]
+        z = family.sample(xp, parameters, base)
+        value = expectation.value(backend, parameters, z, noise)[..., None]
+        score = family.score(xp, parameters, z)
+        path = family.pathwise(xp, parameters, base, family.log_density_gradient(xp, parameters, z))
+        return {name: mean_over_samples(xp, value * (score[name] + path[name])) for name in score}
+
+
+@dataclass(frozen=True)
+class DifferentiatedBaseline(Planted):
+    """A stop-gradient is missing from the baseline b = f(loc): −log q ∇b joins the estimate of ∂loc."""
+
+    name: ClassVar[str] = "planted-differentiated-baseline"
+    summary: ClassVar[str] = "score function, baseline f(loc) without a stop-gradient: ∂loc gains −E[log q] ∇f(loc)"
+    needs_gradient: ClassVar[bool] = True
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        xp, family = backend.xp, expectation.family
+        z = family.sample(xp, parameters, noise["base"])
+        centre = xp.zeros_like(z[:, :1, :]) + parameters["loc"]
+        baseline = expectation.value(backend, parameters, centre, noise)[..., None]
+        value = expectation.value(backend, parameters, z, noise)[..., None] - baseline
+        score = family.score(xp, parameters, z)
+        gradients = {name: mean_over_samples(xp, value * s) for name, s in score.items()}
+        leak = xp.mean(family.log_density(xp, parameters, z), axis=1)[:, None]
+        slope = expectation.gradient(backend, parameters, centre, noise)[:, 0, :]
+        return {**gradients, "loc": gradients["loc"] - leak * slope}
+
+
+@dataclass(frozen=True)
+class NaiveExchange(Planted):
+    """∇_λ moved inside the expectation as if q did not depend on λ: E[∇_λ f]. Zero, whatever g is."""
+
+    name: ClassVar[str] = "planted-naive-exchange"
+    summary: ClassVar[str] = "E[∇_λ f] for ∇_λ E[f]: the gradient of the distribution is forgotten"
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        xp = backend.xp
+        z = expectation.family.sample(xp, parameters, noise["base"])
+        score = expectation.family.score(xp, parameters, z)
+        partial = -1.0 if expectation.entropy == "sampled" else 0.0  # ∇_λ f at fixed z is −∇_λ log q_λ(z), or nothing
+        return {name: partial * mean_over_samples(xp, s) for name, s in score.items()}
+
+
+@dataclass(frozen=True)
+class RedrawnFailures(Planted):
+    """Evaluations that "fail" are redrawn without a word, which conditions q on success.
+
+    An evaluation fails where the first coordinate is more than `limit` standard deviations above its mean.
+    """
+
+    name: ClassVar[str] = "planted-redrawn-failures"
+    summary: ClassVar[str] = "pathwise, samples far out redrawn silently: q is conditioned"
+    needs_gradient: ClassVar[bool] = True
+
+    limit: float = option(1.0, "standard deviations beyond which an evaluation fails")
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        specs = super().noise_specs(expectation, num_samples, dimension)
+        return {**specs, "redrawn": specs["base"]}
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        failed = noise["base"][..., :1] > self.limit
+        kept = {**noise, "base": backend.xp.where(failed, noise["redrawn"], noise["base"])}
+        return Pathwise().estimate_integrand(backend, expectation, parameters, kept, state)
+
+
+@dataclass(frozen=True)
+class OppositeBiases(Planted):
+    """+`offset` in the first coordinate and −`offset` in the last: a test that sums over parameters sees nothing."""
+
+    name: ClassVar[str] = "planted-opposite-biases"
+    summary: ClassVar[str] = "pathwise, opposite biases in two coordinates that cancel in a sum"
+    needs_gradient: ClassVar[bool] = True
+
+    offset: float = option(0.1, "size of each bias")
+
+    def check(self, entropy: str, num_samples: int, dimension: int) -> None:
+        super().check(entropy, num_samples, dimension)
+        if dimension < 2:
+            raise NotApplicable(f"{self.name} needs at least 2 coordinates; use a problem with dim=2 or more")
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        xp = backend.xp
+        gradients = Pathwise().estimate_integrand(backend, expectation, parameters, noise, state)
+        ones = xp.ones_like(gradients["loc"][:, :1])
+        inner = xp.zeros_like(gradients["loc"][:, 2:])
+        return {**gradients, "loc": gradients["loc"] + self.offset * xp.concat([ones, inner, -ones], axis=1)}

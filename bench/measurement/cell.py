@@ -1,0 +1,300 @@
+"""Measuring one cell: pilot, doubling replicates until the goals hold, verdicts, and the rows' numbers."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from bench.measurement import bias as bias_module
+from bench.measurement.bias import Difference, Suspicion
+from bench.measurement.integrate import Integral, integrate
+from bench.measurement.kernel import Setting, StatisticsKernel, block_size
+from bench.measurement.moments import GROUPS, Moments
+from bench.measurement.variance import VarianceEstimate, estimate_variance, share_of_largest, tail_index
+from bench.problems import Exact
+from estimators.backends import get
+from estimators.estimator import Knowledge, values_and_scores
+
+PILOT_BLOCKS = 4
+WARM_UP = 1024
+ALL = "all"
+
+
+class NonFinite(ArithmeticError):
+    """An estimate is NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A cell ready to be measured or timed."""
+
+    setting: Setting
+    exact: Exact | None
+    evaluations: int
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Measurement:
+    """What a cell's statistics came to.
+
+    Attributes
+    ----------
+    blocks : columns by parameter block, `all` last.
+    replicates : n.
+    squared_norms : mean of Q in each of the 64 groups of replicates, by parameter block.
+    """
+
+    blocks: dict[str, dict[str, Any]]
+    replicates: int
+    squared_norms: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def prepare(cell: Any) -> Prepared:
+    """Build the problem on the cell's backend and freeze the estimator's state."""
+    backend, problem = get(cell.backend, cell.device), cell.problem
+    expectation, parameters, exact = problem.expectation(), problem.parameters(), problem.exact()
+    path = (problem.name, repr(problem), cell.seed, cell.num_samples)
+    on_device = expectation.bind({name: backend.asarray(a, cell.dtype) for name, a in expectation.data.items()})
+    width = expectation.integrand.width(expectation.data, problem.dimension)
+    setting = Setting(
+        backend=backend,
+        dtype=cell.dtype,
+        estimator=cell.estimator,
+        expectation=on_device,
+        parameters={name: backend.asarray(a, cell.dtype) for name, a in parameters.items()},
+        state={},
+        num_samples=cell.num_samples,
+        replicates=block_size(width, cell.num_samples),
+        path=path,
+        shared=cell.noise == "shared",
+    )
+
+    drawn: list[str] = []
+
+    def warm_up() -> Any:
+        drawn.append("conditional on a state fitted once, on noise of its own, then frozen")
+        roots = setting.roots("warm-up")
+        noise = setting.noise(roots, 0, max(64, WARM_UP // cell.num_samples))
+        return values_and_scores(backend, on_device, setting.parameters, noise)
+
+    known = Knowledge(exact and exact.objective, exact and exact.optimal_baseline, warm_up)
+    setting = replace(setting, state=setting.to_device(cell.estimator.fit(known)))
+    remarks = [*drawn, *([] if backend.compiles else ["no C++ compiler: PyTorch ran eagerly"])]
+    return Prepared(setting, exact, cell.estimator.evaluations(cell.num_samples, problem.dimension), remarks)
+
+
+class Stream:
+    """Replicates of one noise stream, gathered in doubling looks."""
+
+    def __init__(self, kernel: StatisticsKernel, stream: str, centre: dict[str, np.ndarray]) -> None:
+        setting = kernel.setting
+        self.kernel, self.centre = kernel, centre
+        self.moments = {name: Moments(setting.dimension, setting.replicates) for name in setting.blocks}
+        self.total = Moments(0, setting.replicates)
+        self._roots = setting.roots(stream)
+        self._centre = setting.to_device(centre)
+
+    def extend(self, blocks: int, each: Any = None) -> None:
+        """Up to that many blocks in all, a power of two times 64."""
+        while self.total.blocks < blocks:
+            if self.total.blocks == GROUPS * self.total.blocks_per_group:
+                for moments in (*self.moments.values(), self.total):
+                    moments.double()
+            first = self.total.blocks
+            sums = self.kernel(self._roots, first, self._centre)
+            with np.errstate(invalid="ignore", over="ignore"):
+                for name, moments in self.moments.items():
+                    moments.add(sums.power[name], sums.squared_norm[name])
+                    if not np.all(np.isfinite(moments.norms)):
+                        low, high = first * moments.block_replicates, moments.count
+                        raise NonFinite(f"estimate of {name} is not finite within replicates {low} to {high - 1}")
+                squared = sum(q.astype(np.float64) for q in sums.squared_norm.values())
+                nothing = np.zeros((len(squared), 0))
+                self.total.add((nothing, nothing, nothing), squared)
+            if each is not None:
+                each(self.total.count)
+
+
+def pilot_mean(kernel: StatisticsKernel) -> dict[str, np.ndarray]:
+    """A rough mean of the estimates [D], to centre sums at; from a stream of its own."""
+    setting = kernel.setting
+    zero = {name: np.zeros(setting.dimension) for name in setting.blocks}
+    centre = setting.to_device(zero)
+    blocks = range(0, max(PILOT_BLOCKS, kernel.chunk), kernel.chunk)
+    found = [kernel(setting.roots("pilot"), first, centre) for first in blocks]
+    count = setting.replicates * sum(len(sums.squared_norm[setting.blocks[0]]) for sums in found)
+    means = {
+        name: sum(sums.power[name][0].astype(np.float64).sum(axis=0) for sums in found) / count
+        for name in setting.blocks
+    }
+    for name, mean in means.items():
+        if not np.all(np.isfinite(mean)):
+            raise NonFinite(f"estimate of {name} is not finite in the pilot run of {count} replicates")
+    # Rounded to the working precision, so that the centre subtracted is exactly the centre added back.
+    return {name: np.asarray(mean).astype(setting.dtype).astype(np.float64) for name, mean in means.items()}
+
+
+def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
+    """Draw until precision and bias bound hold for every row, or the cap is reached.
+
+    Parameters
+    ----------
+    prepared : from `prepare`.
+    goals : precision, bias_bound, max_replicates.
+    each : called with the number of replicates so far.
+    """
+    setting, exact = prepared.setting, prepared.exact
+    kernel = StatisticsKernel(setting)
+    centre = pilot_mean(kernel)
+    main, confirm = Stream(kernel, "main", centre), None
+    integrals = integrate(setting) if exact is not None else None
+    looks = 1 + max(0, int(math.log2(max(1, goals.max_replicates // (GROUPS * setting.replicates)))))
+    judge = Judge(setting, exact, integrals, looks, goals.bias_bound, value_based=not setting.estimator.needs_gradient)
+    result: dict[str, dict[str, Any]] = {}
+    for look in range(looks):
+        blocks = GROUPS << look
+        main.extend(blocks, each)
+        for name, suspicion in judge.suspects(main).items():
+            if confirm is None or confirm.total.blocks != blocks:
+                confirm = confirm or Stream(kernel, "confirm", centre)
+                confirm.extend(blocks)
+            judge.confirm(name, suspicion, confirm)
+        result = judge.rows(main)
+        if all(_good_enough(columns, goals) for columns in result.values()):
+            break
+    squared = {name: moments.group_squared_norms() for name, moments in main.moments.items()}
+    squared[ALL] = sum(squared.values(), np.zeros(GROUPS))
+    for columns in result.values():
+        columns.pop("half_width")
+    return Measurement(result, main.total.count, squared)
+
+
+def _good_enough(columns: dict[str, Any], goals: Any) -> bool:
+    precise = columns["half_width"] <= goals.precision and columns["variance_flag"] == "ok"
+    return precise and columns["verdict"] != "inconclusive"
+
+
+class Judge:
+    """Turns streamed moments into verdicts and the row's numbers."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        exact: Exact | None,
+        integrals: dict[str, Integral] | None,
+        looks: int,
+        bias_bound: float,
+        value_based: bool,
+    ) -> None:
+        self.setting, self.exact, self.integrals = setting, exact, integrals
+        self.looks, self.bias_bound, self.value_based = looks, bias_bound, value_based
+        self.confirmed: set[str] = set()
+        self._epsilon = float(np.finfo(setting.dtype).eps)
+
+    def tolerance(self, name: str, mean_square: np.ndarray) -> np.ndarray:
+        """τ [D]: what rounding may do to an average of terms of this size (GROUND_TRUTH: relative to max(1, ·))."""
+        size = np.maximum(1.0, np.sqrt(mean_square))
+        if self.exact is not None:
+            size = np.maximum(size, np.abs(self.exact.gradient[name]))
+            if self.value_based and self.exact.objective is not None:  # differences of values of this size
+                size = np.maximum(size, abs(self.exact.objective))
+        return 1e3 * self._epsilon * size
+
+    def _difference(self, name: str, stream: Stream) -> Difference:
+        moments, centre = stream.moments[name], stream.centre[name]
+        exact = np.zeros_like(centre) if self.exact is None else self.exact.gradient[name]
+        return bias_module.difference(moments, centre, exact, self.tolerance(name, moments.mean_squares(centre)))
+
+    def suspects(self, stream: Stream) -> dict[str, Suspicion]:
+        """Parameter blocks that stage one wants confirmed."""
+        if self.exact is None:
+            return {}
+        open_blocks = [name for name in self.setting.blocks if name not in self.confirmed]
+        level = bias_module.STAGE_LEVEL / (self.looks * len(self.setting.blocks))
+        found = {name: bias_module.stage_one(self._difference(name, stream), level) for name in open_blocks}
+        return {name: suspicion for name, suspicion in found.items() if suspicion is not None}
+
+    def confirm(self, name: str, suspicion: Suspicion, fresh: Stream) -> None:
+        if bias_module.stage_two(self._difference(name, fresh), suspicion):
+            self.confirmed.add(name)
+
+    def rows(self, stream: Stream) -> dict[str, dict[str, Any]]:
+        """The statistical columns of every parameter block, and of `all`."""
+        names = self.setting.blocks
+        differences = {name: self._difference(name, stream) for name in names}
+        rows = {name: self._row((name,), [differences[name]], stream, stream.moments[name]) for name in names}
+        rows[ALL] = self._row(names, list(differences.values()), stream, stream.total)
+        return rows
+
+    def _row(self, names: tuple[str, ...], parts: list[Difference], stream: Stream, norms: Moments) -> dict[str, Any]:
+        d = bias_module.combine(parts)
+        tolerances = [self.tolerance(n, stream.moments[n].mean_squares(stream.centre[n])) for n in names]
+        variances = [np.where(part.deviation > 0.0, part.deviation**2, 0.0) for part in parts]
+        variance = float(sum(v.sum() for v in variances))
+        tail = tail_index(norms.largest, norms.count) if variance > 0.0 else math.nan
+        squared = sum((stream.moments[n].group_squared_norms() for n in names), np.zeros(GROUPS))
+        spread: VarianceEstimate = estimate_variance(
+            variance,
+            count=d.count,
+            kurtosis=norms.kurtosis(),
+            tail=tail,
+            share=share_of_largest(norms.largest, float(norms.norms[:, 1].sum())),
+            group_means=squared,
+            zero_below=0.0,
+        )
+        columns = {
+            "variance": spread.variance,
+            "variance_low": min(spread.low, sys.float_info.max),
+            "variance_high": min(spread.high, sys.float_info.max),
+            "variance_flag": spread.flag,
+            "half_width": spread.half_width,
+            "skewness": float(d.skewness[np.argmax(np.abs(d.skewness))]),
+            "kurtosis": norms.kurtosis() if variance > 0.0 else None,
+            "tail_k": tail if variance > 0.0 else None,
+            "mean_norm": float(
+                np.linalg.norm(np.concatenate([stream.moments[n].shift() + stream.centre[n] for n in names]))
+            ),
+        }
+        if self.exact is None:
+            return {**columns, "verdict": "no-reference", "exact_source": "none"}
+        exact = np.concatenate([self.exact.gradient[name] for name in names])
+        raw = np.concatenate([stream.moments[n].shift() + stream.centre[n] - self.exact.gradient[n] for n in names])
+        return {
+            **columns,
+            **self._verdict(names, d, exact, variance, tolerances),
+            "exact_norm": float(np.linalg.norm(exact)),
+            "exact_source": self.exact.source,
+            "bias_norm": float(np.linalg.norm(raw)),
+            "bias_z": float(d.z[np.argmax(np.abs(d.z))]),
+            "snr": float(np.linalg.norm(exact) / math.sqrt(variance)) if variance > 0.0 else None,
+        }
+
+    def _verdict(
+        self, names: tuple[str, ...], d: Difference, exact: np.ndarray, variance: float, tolerances: list[np.ndarray]
+    ) -> dict[str, Any]:
+        tolerance = np.concatenate(tolerances)
+        biased = any(name in self.confirmed for name in names)
+        if self.integrals is not None:
+            found = [self.integrals[name] for name in names]
+            error = np.concatenate([i.error for i in found])
+            bias = np.concatenate([i.mean for i in found]) - exact
+            exact_variance = float(sum(i.variance.sum() for i in found))
+            bound = bias_module.integrated_bound(
+                np.abs(bias) + error, exact, max(exact_variance, 0.0), float(tolerance.max())
+            )
+            biased = biased or bool(np.any(np.abs(bias) > tolerance + error))
+        else:
+            level = bias_module.BOUND_LEVEL / self.looks
+            bound = bias_module.sampled_bound(d, exact, variance, float(tolerance.max()), level)
+        unbiased = bound.certain and bound.value <= self.bias_bound
+        return {
+            "verdict": "biased" if biased else "unbiased" if unbiased else "inconclusive",
+            "bias_bound": bound.value,
+            "bias_scale": bound.scale,
+            "certificate": "sampling" if self.integrals is None else "integration",
+        }

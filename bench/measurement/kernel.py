@@ -1,0 +1,245 @@
+"""The measured kernel: noise, estimate and block sums as one function, compiled once per structure.
+
+What is static (estimator, family, integrand, shapes, dtype) keys a cache; every number travels as an array. So a
+grid over k, over data of one shape or over λ compiles once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from estimators import Estimator, Expectation, draw
+from estimators.backends import get
+from estimators.noise import Noise, stream_root
+
+Array = Any
+
+#: Elements of the widest intermediate array in one block of replicates: fits a core's cache.
+BLOCK_ELEMENTS = 2**16
+LARGEST_BLOCK = 4096
+
+
+def block_size(width: int, num_samples: int) -> int:
+    """Replicates in a block: a power of two set by the problem and S alone, so results do not depend on speed."""
+    fits = max(1, BLOCK_ELEMENTS // (width * num_samples))
+    return min(LARGEST_BLOCK, 1 << (fits.bit_length() - 1))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One estimator on one expectation at one λ, on a backend, with arrays on its device.
+
+    Attributes
+    ----------
+    backend, dtype : where and in what precision.
+    estimator, expectation : what is evaluated; `expectation.data` holds device arrays.
+    parameters, state : device arrays.
+    num_samples : S.
+    replicates : replicates in a block.
+    path : (problem, seed, S): the start of every noise stream's path.
+    shared : draw noise with NumPy on the host and hand it over.
+    """
+
+    backend: Any
+    dtype: str
+    estimator: Estimator
+    expectation: Expectation
+    parameters: dict[str, Array]
+    state: dict[str, Array]
+    num_samples: int
+    replicates: int
+    path: tuple[Hashable, ...]
+    shared: bool
+
+    @property
+    def dimension(self) -> int:
+        return int(self.parameters["loc"].shape[0])
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return tuple(self.expectation.family.blocks)
+
+    @functools.cached_property
+    def specs(self) -> dict[str, Noise]:
+        return self.estimator.noise_specs(self.expectation, self.num_samples, self.dimension)
+
+    @property
+    def draws_inside(self) -> bool:
+        return bool(self.backend.draws_inside) and not self.shared
+
+    @property
+    def structure(self) -> tuple[Hashable, ...]:
+        """The cache key of every function compiled for this setting; shapes beyond it are the compiler's to see."""
+        shapes = tuple((name, tuple(a.shape)) for name, a in sorted(self.expectation.data.items()))
+        return (
+            self.backend.name,
+            self.backend.device,
+            self.dtype,
+            self.estimator,
+            self.expectation.structure,
+            tuple(self.specs.items()),
+            tuple(sorted(self.state)),
+            shapes,
+            self.dimension,
+            self.draws_inside,
+        )
+
+    def roots(self, stream: str) -> dict[str, Any]:
+        """A stream root for each named noise."""
+        source = get("numpy") if self.shared else self.backend
+        return {name: source.root(stream_root(*self.path, stream, name)) for name in self.specs}
+
+    def noise(self, roots: dict[str, Any], block: int, replicates: int) -> dict[str, Array]:
+        """One block's noise, on the device."""
+        if not self.shared:
+            return draw(self.backend, self.specs, roots, block, replicates, self.dtype)
+        drawn = draw(get("numpy"), self.specs, roots, block, replicates, self.dtype)
+        return {name: self.backend.asarray(a, None) for name, a in drawn.items()}
+
+    def to_device(self, arrays: dict[str, np.ndarray]) -> dict[str, Array]:
+        return {name: self.backend.asarray(a, self.dtype) for name, a in arrays.items()}
+
+
+_COMPILED: dict[Hashable, Any] = {}
+
+
+def _cached(key: Hashable, build: Any) -> Any:
+    if key not in _COMPILED:
+        _COMPILED[key] = build()
+    return _COMPILED[key]
+
+
+def _evaluator(setting: Setting) -> Any:
+    """(data, parameters, state, noise) -> estimates: the pure function behind every compiled one."""
+    backend, estimator, expectation = setting.backend, setting.estimator, setting.expectation
+
+    def evaluate(data: Any, parameters: Any, state: Any, noise: Any) -> dict[str, Array]:
+        return estimator.estimate(backend, expectation.bind(data), parameters, noise, state)
+
+    return evaluate
+
+
+def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any, compiled: bool = True) -> Any:
+    """`reduce(estimates, centre)` for one block; JAX draws the noise inside, over many blocks in a loop."""
+    backend, specs, dtype = setting.backend, setting.specs, setting.dtype
+    compile = backend.compile if compiled else lambda function: function
+    if not setting.draws_inside:
+
+        def of_noise(data: Any, parameters: Any, state: Any, centre: Any, noise: Any) -> Any:
+            return reduce(evaluate(data, parameters, state, noise), centre)
+
+        return compile(of_noise)
+
+    def over_blocks(data: Any, parameters: Any, state: Any, centre: Any, roots: Any, blocks: Any) -> Any:
+        def one(block: Any) -> Any:
+            noise = draw(backend, specs, roots, block, replicates, dtype)
+            return reduce(evaluate(data, parameters, state, noise), centre)
+
+        return backend.map(one, blocks)
+
+    return compile(over_blocks)
+
+
+@dataclass(frozen=True)
+class BlockSums:
+    """Sums over the replicates of consecutive blocks, in the working precision, d = ĝ − centre.
+
+    Attributes
+    ----------
+    power : {block name: (Σd, Σd², Σd³)}, each [blocks, D].
+    squared_norm : {block name: Q = ‖d‖² [blocks, replicates]}.
+    """
+
+    power: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+    squared_norm: dict[str, np.ndarray]
+
+
+def blocks_per_call(setting: Setting) -> int:
+    """How many blocks one call of a compiled function loops over, where it draws its own noise."""
+    if not setting.draws_inside:
+        return 1
+    width = setting.expectation.integrand.width(setting.expectation.data, setting.dimension)
+    blocks = setting.backend.chunk // (setting.replicates * setting.num_samples * width)
+    return max(1, min(64, 1 << max(0, blocks.bit_length() - 1)))
+
+
+class StatisticsKernel:
+    """Streams blocks of replicates through estimate and block sums."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        backend, xp, replicates = setting.backend, setting.backend.xp, setting.replicates
+        evaluate = _evaluator(setting)
+        self.chunk = blocks_per_call(setting)
+
+        def reduce(estimates: dict[str, Array], centre: dict[str, Array]) -> Any:
+            result = {}
+            for name, estimate in estimates.items():
+                d = estimate - centre[name]
+                square = d * d
+                result[name] = (
+                    xp.sum(d, axis=0),
+                    xp.sum(square, axis=0),
+                    xp.sum(square * d, axis=0),
+                    xp.sum(square, axis=1),
+                )
+            return result
+
+        key = ("statistics", setting.structure, replicates, self.chunk)
+        self._run = _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
+
+    def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
+        """Blocks `first` to `first + chunk`."""
+        s = self.setting
+        arguments = (s.expectation.data, s.parameters, s.state, centre)
+        if s.draws_inside:
+            blocks = s.backend.asarray(np.arange(first, first + self.chunk), "int32")
+            found = s.backend.block_until_ready(self._run(*arguments, roots, blocks))
+            per_block = {name: tuple(s.backend.to_numpy(a) for a in sums) for name, sums in found.items()}
+        else:
+            noise = s.noise(roots, first, s.replicates)
+            found = self._run(*arguments, noise)
+            per_block = {name: tuple(s.backend.to_numpy(a)[None] for a in sums) for name, sums in found.items()}
+        return BlockSums(
+            power={name: (sums[0], sums[1], sums[2]) for name, sums in per_block.items()},
+            squared_norm={name: sums[3] for name, sums in per_block.items()},
+        )
+
+
+def estimates(setting: Setting, noise: dict[str, Array]) -> dict[str, np.ndarray]:
+    """The estimates [R, D] that given noise makes, as NumPy arrays; not compiled."""
+    evaluate = _evaluator(setting)
+    found = evaluate(setting.expectation.data, setting.parameters, setting.state, noise)
+    return {name: setting.backend.to_numpy(a) for name, a in found.items()}
+
+
+@dataclass(frozen=True)
+class TimedCall:
+    """`run()` draws noise and makes `replicates` estimates, blocking until they are done."""
+
+    run: Callable[[], Any]
+    replicates: int
+
+
+def timed_call(setting: Setting, replicates: int, compiled: bool = True) -> TimedCall:
+    """What is timed. The estimates are averaged inside: the time is that of making them, not of storing them."""
+    s, xp = setting, setting.backend.xp
+    evaluate = _evaluator(setting)
+
+    def reduce(found: dict[str, Array], centre: Any) -> Any:
+        return {name: xp.mean(estimate, axis=0) for name, estimate in found.items()}
+
+    key = ("timed", setting.structure, replicates, compiled)
+    run = _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce, compiled))
+    roots = s.roots("timing")
+    arguments = (s.expectation.data, s.parameters, s.state, {})
+    if s.draws_inside:
+        count = 1 if replicates == 1 else blocks_per_call(setting)
+        blocks = s.backend.asarray(np.arange(count), "int32")
+        return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, roots, blocks)), replicates * count)
+    return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, s.noise(roots, 0, replicates))), replicates)

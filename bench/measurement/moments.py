@@ -1,0 +1,109 @@
+"""Streaming moments of estimates: block sums merged in float64, in block order, in memory of the size of λ.
+
+Everything is centred at a fixed pilot mean c: with d = ĝ − c, sums are additive and nothing cancels. The
+replicates always form 64 groups of equally many blocks; when their number doubles, neighbouring groups merge.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+GROUPS = 64
+
+
+class Moments:
+    """Moments of one parameter block.
+
+    Parameters
+    ----------
+    dimension : D.
+    replicates : replicates in a block.
+    """
+
+    def __init__(self, dimension: int, replicates: int) -> None:
+        self.block_replicates = replicates
+        self.blocks_per_group = 1
+        self.blocks = 0
+        self.sums = np.zeros((GROUPS, 3, dimension))  # Σd, Σd², Σd³
+        self.norms = np.zeros((GROUPS, 2))  # ΣQ, ΣQ²
+        self.largest = np.zeros(0)
+        self._floor = -math.inf
+
+    @property
+    def count(self) -> int:
+        """n, the number of replicates."""
+        return self.blocks * self.block_replicates
+
+    def double(self) -> None:
+        """Make room for as many blocks again."""
+        for name in ("sums", "norms"):
+            old = getattr(self, name)
+            new = np.zeros_like(old)
+            new[: GROUPS // 2] = old[0::2] + old[1::2]
+            setattr(self, name, new)
+        self.blocks_per_group *= 2
+
+    def add(self, power: tuple[np.ndarray, np.ndarray, np.ndarray], squared_norm: np.ndarray) -> None:
+        """Add consecutive blocks: Σd, Σd², Σd³ [blocks, D], and Q [blocks, replicates]."""
+        q = squared_norm.astype(np.float64, copy=False)
+        norms = np.stack([q.sum(axis=1), np.einsum("br,br->b", q, q)], axis=1)
+        for i in range(len(q)):
+            group = self.blocks // self.blocks_per_group
+            for order in range(3):
+                self.sums[group, order] += power[order][i]
+            self.norms[group] += norms[i]
+            self.blocks += 1
+        self._keep_largest(q.ravel())
+
+    def _keep_largest(self, q: np.ndarray) -> None:
+        keep = math.ceil(3.0 * math.sqrt(max(self.count, 1))) + 1
+        candidates = q[q > self._floor]
+        if len(candidates):
+            self.largest = np.concatenate([self.largest, candidates])
+        if len(self.largest) > keep:
+            self.largest = np.partition(self.largest, len(self.largest) - keep)[-keep:]
+            self._floor = self.largest.min()
+
+    # Moments about the mean, from those about the centre.
+
+    def _raw(self, order: int) -> np.ndarray:
+        return self.sums[:, order].sum(axis=0) / self.count
+
+    def shift(self) -> np.ndarray:
+        """ḡ − c [D]."""
+        return self._raw(0)
+
+    def variances(self) -> np.ndarray:
+        """Var ĝ_j [D]."""
+        centred = self._raw(1) - self._raw(0) ** 2
+        return np.maximum(centred, 0.0) * (self.count / (self.count - 1))
+
+    def mean_squares(self, centre: np.ndarray) -> np.ndarray:
+        """E ĝ_j² [D], given the centre c."""
+        return self._raw(1) + 2.0 * centre * self._raw(0) + centre**2
+
+    def skewness(self) -> np.ndarray:
+        """Skewness of each coordinate [D]; 0 where it does not vary."""
+        m1, m2, m3 = (self._raw(order) for order in range(3))
+        variance = m2 - m1**2
+        third = m3 - 3.0 * m1 * m2 + 2.0 * m1**3
+        fine = variance > 0.0
+        return np.where(fine, third / np.where(fine, variance, 1.0) ** 1.5, 0.0)
+
+    def kurtosis(self) -> float:
+        """κ = E Q²/(E Q)², at least 1; 1 where nothing varies."""
+        mean, square = self.norms.sum(axis=0) / self.count
+        return max(1.0, float(square / mean**2)) if mean > 0.0 else 1.0
+
+    def group_means(self) -> np.ndarray:
+        """ḡ − c of each group [groups, D]."""
+        return self.sums[:, 0] / (self.blocks_per_group * self.block_replicates)
+
+    def group_squared_norms(self) -> np.ndarray:
+        """Mean of Q, about the overall mean, in each group [groups]."""
+        per_group = self.blocks_per_group * self.block_replicates
+        shift = self.shift()
+        about_mean = self.norms[:, 0] / per_group - 2.0 * self.group_means() @ shift + shift @ shift
+        return np.maximum(about_mean, 0.0)

@@ -1,0 +1,78 @@
+"""Timing: randomised interleaved rounds, so that a drifting machine slows every contender alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+ROUNDS = 20
+SHORTEST = 0.01
+TICKS = 1000
+
+
+def _shortest() -> float:
+    return max(SHORTEST, TICKS * time.get_clock_info("perf_counter").resolution)
+
+
+def _elapsed(call: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return time.perf_counter() - start
+
+
+def calibrate(call: Callable[[], Any]) -> tuple[int, float]:
+    """How often to repeat a call so that one measurement is long enough, and the seconds its compilation took."""
+    first = _elapsed(call, 1)
+    once = min(_elapsed(call, 1), _elapsed(call, 1))
+    repeats = 1
+    while once * repeats < _shortest() and _elapsed(call, repeats) < _shortest():
+        repeats *= 2
+    return repeats, max(0.0, first - once)
+
+
+def interleave(
+    calls: Mapping[Any, tuple[Callable[[], Any], int]],
+    rounds: int = ROUNDS,
+    each_round: Callable[[int], None] | None = None,
+) -> dict[Any, list[float]]:
+    """Seconds per call, `rounds` times each, in an order shuffled anew every round.
+
+    Parameters
+    ----------
+    calls : name to (call, repeats).
+    each_round : told the number of each finished round.
+    """
+    order = list(calls)
+    shuffle = np.random.default_rng(0)
+    seconds: dict[Any, list[float]] = {name: [] for name in order}
+    for number in range(rounds):
+        for i in shuffle.permutation(len(order)):
+            call, repeats = calls[order[i]]
+            seconds[order[i]].append(_elapsed(call, repeats) / repeats)
+        if each_round is not None:
+            each_round(number + 1)
+    return seconds
+
+
+def median_interval(values: Any, resamples: int = 1000) -> tuple[float, float, float]:
+    """Median and its 95 % bootstrap interval."""
+    values = np.asarray(values, dtype=float)
+    drawn = np.random.default_rng(0).integers(0, len(values), (resamples, len(values)))
+    low, high = np.quantile(np.median(values[drawn], axis=1), [0.025, 0.975])
+    return float(np.median(values)), float(low), float(high)
+
+
+def paired_ratio(numerator: Any, denominator: Any) -> tuple[float, float, float]:
+    """Median of paired log ratios as a ratio, with its 95 % bootstrap interval."""
+    middle, low, high = median_interval(np.log(np.asarray(numerator) / np.asarray(denominator)))
+    return float(np.exp(middle)), float(np.exp(low)), float(np.exp(high))
+
+
+def reference_workload() -> Callable[[], Any]:
+    """What every timing run times beside its cells: 65,536 float64 normals drawn by NumPy, on any machine."""
+    generator, buffer = np.random.Generator(np.random.SFC64(0)), np.empty(2**16)
+    return lambda: generator.standard_normal(out=buffer)

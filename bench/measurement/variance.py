@@ -1,0 +1,114 @@
+"""The variance of a parameter block, with an interval that says when it cannot be trusted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+NORMAL_95 = 1.959963984540054
+HEAVY_INDEX, HEAVY_SHARE, INFINITE_INDEX = 0.25, 0.5, 0.5
+SHARE_OF = 16
+
+
+@dataclass(frozen=True)
+class VarianceEstimate:
+    """`flag`: ok, unreliable (heavy tail or too few replicates), not-estimable (the variance may be infinite)."""
+
+    variance: float
+    low: float
+    high: float
+    flag: str
+    half_width: float  # of log variance, at 95 %
+
+
+def tail_index(largest: np.ndarray, count: int) -> float:
+    """Index k̂ of a generalised Pareto fit to the largest values (Zhang & Stephens 2009, as PSIS uses it).
+
+    Parameters
+    ----------
+    largest : at least the ⌈min(n/5, 3√n)⌉ + 1 largest of n values.
+    count : n.
+    """
+    keep = math.ceil(min(count / 5.0, 3.0 * math.sqrt(count)))
+    ordered = np.sort(largest)
+    if len(ordered) <= keep or keep < 5:
+        return math.nan
+    excess = ordered[-keep:] - ordered[-keep - 1]
+    excess = excess[excess > 0.0]
+    n = len(excess)
+    if n < 5:
+        return math.nan
+    # A weighted mean over a grid of θ = k/σ, each weight the profile likelihood there.
+    grid = 30 + int(math.sqrt(n))
+    quartile = excess[int(n / 4.0 + 0.5) - 1]
+    theta = 1.0 / excess[-1] + (1.0 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / (3.0 * quartile)
+    shape = np.log1p(-theta[:, None] * excess).mean(axis=1)
+    regular = shape * theta < 0.0  # θ = 0 is the exponential law, where the profile is 0/0
+    theta, shape = theta[regular], shape[regular]
+    if len(theta) == 0:
+        return 0.0
+    likelihood = n * (np.log(-theta / shape) - shape - 1.0)
+    weights = np.exp(likelihood - likelihood.max())
+    best = float(weights @ theta / weights.sum())
+    return float(np.log1p(-best * excess).mean())
+
+
+def share_of_largest(largest: np.ndarray, sum_of_squares: float) -> float:
+    """How much of ΣQ² the 16 largest Q hold."""
+    if sum_of_squares <= 0.0:
+        return 0.0
+    top = np.sort(largest)[-SHARE_OF:]
+    return float(top @ top / sum_of_squares)
+
+
+def estimate_variance(
+    variance: float,
+    *,
+    count: int,
+    kurtosis: float,
+    tail: float,
+    share: float,
+    group_means: np.ndarray,
+    zero_below: float,
+) -> VarianceEstimate:
+    """An interval for the trace V, from κ = E Q²/(E Q)².
+
+    se(log V̂) = √((κ − 1)/n), valid for n ≥ 200 κ and a tail that is not heavy; elsewhere bootstrap-t on log V
+    over the group means of Q.
+
+    Parameters
+    ----------
+    variance, count, kurtosis : V̂, n, κ̂.
+    tail, share : tail index of Q, and the share of ΣQ² in its 16 largest.
+    group_means : mean of Q in each group of replicates.
+    zero_below : a variance at most this is rounding, hence 0.
+    """
+    if variance <= zero_below:
+        return VarianceEstimate(0.0, 0.0, 0.0, "ok", 0.0)
+    heavy = share > HEAVY_SHARE and tail > HEAVY_INDEX
+    if count >= 200.0 * kurtosis and not heavy:
+        half = NORMAL_95 * math.sqrt((kurtosis - 1.0) / count)
+        return VarianceEstimate(variance, variance * math.exp(-half), variance * math.exp(half), "ok", half)
+    flag = "not-estimable" if heavy and tail > INFINITE_INDEX else "unreliable"
+    low, high = _bootstrap_t(group_means)
+    ratio = variance / max(group_means.mean(), np.finfo(float).tiny)
+    low, high = min(low * ratio, variance), max(high * ratio, variance)
+    half = 0.5 * math.log(high / low) if low > 0.0 else math.inf
+    return VarianceEstimate(variance, low, high, flag, half)
+
+
+def _bootstrap_t(values: np.ndarray, rounds: int = 2000) -> tuple[float, float]:
+    """95 % interval for the mean of positive values, studentised on the log scale."""
+    generator = np.random.default_rng(np.random.SeedSequence(20250101))
+    n, mean = len(values), values.mean()
+    error = values.std(ddof=1) / (mean * math.sqrt(n))
+    drawn = values[generator.integers(0, n, (rounds, n))]
+    means = np.maximum(drawn.mean(axis=1), np.finfo(float).tiny)
+    errors = np.maximum(drawn.std(axis=1, ddof=1) / (means * math.sqrt(n)), 1e-3 * error + 1e-300)
+    t = (np.log(means) - math.log(mean)) / errors
+    upper, lower = np.quantile(t, [0.025, 0.975])
+    bound = 700.0  # keeps the interval a number
+    clipped = np.clip([-lower * error, -upper * error], -bound, bound)
+    return float(mean * math.exp(clipped[0])), float(mean * math.exp(clipped[1]))

@@ -1,0 +1,111 @@
+"""What a person sees while cells run: a progress bar on standard error, and a table at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bench.rows import Row
+from bench.sweep.cells import Cell
+from bench.sweep.run import Listener, Silent
+from estimators.options import spell
+
+
+class _Bar(Silent):
+    """Feeds a rich progress bar, and passes rows on."""
+
+    def __init__(self, bar: Any, cells: int, rows: Listener) -> None:
+        self._bar, self._rows = bar, rows
+        self._task = bar.add_task("measuring", total=cells, detail="")
+        self._label = ""
+
+    def cell_started(self, cell: Cell) -> None:
+        self._label = cell.label()
+        self._bar.update(self._task, detail=self._label)
+
+    def replicates(self, count: int) -> None:
+        self._bar.update(self._task, detail=f"{self._label} · {count:,} replicates")
+
+    def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
+        self._bar.advance(self._task)
+        self._rows.cell_finished(cell, rows, new)
+
+    def timing_started(self, cells: int, rounds: int) -> None:
+        self._bar.update(self._task, detail="")
+        self._task = self._bar.add_task("timing", total=rounds, detail=f"compiling {cells} cells")
+
+    def timing_round(self, number: int) -> None:
+        self._bar.update(self._task, completed=number, detail="interleaved rounds")
+
+
+@contextmanager
+def progress(cells: list[Cell], rows: Listener) -> Iterator[Listener]:
+    """A listener that shows a progress bar where standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield rows
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    class Detail(TextColumn):
+        def render(self, task: Any) -> Any:
+            from rich.text import Text
+
+            return Text(escape(task.fields["detail"]), overflow="ellipsis", no_wrap=True)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Detail(""))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield _Bar(bar, len(cells), rows)
+
+
+def show_table(rows: list[Row]) -> None:
+    """The `all` rows as a table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from bench.report.numbers import bound, seconds, significant, verdict
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("problem", "estimator", "backend", "S", "bias", "variance", "seconds"):
+        table.add_column(heading, justify="right" if heading in ("S", "seconds") else "left")
+    for row in rows:
+        if row["block"] != "all":
+            continue
+        if row["status"] == "ok":
+            bias = f"{verdict(row['verdict'])} {bound(row)}".rstrip()
+            variance = f"{significant(row['variance'])}  [{significant(row['variance_low'])}, {significant(row['variance_high'])}]"
+            variance += "" if row["variance_flag"] == "ok" else f" {row['variance_flag']}"
+        else:
+            bias, variance = row["status"], row["reason"] or ""
+        cells = (
+            problem_text(row),
+            estimator_text(row),
+            row["backend"],
+            str(row["num_samples"]),
+            bias,
+            variance,
+            seconds(row["seconds"]),
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(table)
+
+
+def problem_text(row: Row) -> str:
+    """`name[k=v]` with the options that are not defaults."""
+    from bench.problems import PROBLEMS
+
+    known = PROBLEMS.get(row["problem"])
+    return spell(row["problem"], row["problem_options"], known) if known else str(row["problem"])
+
+
+def estimator_text(row: Row) -> str:
+    from bench.controls import CONTROLS
+    from estimators import ESTIMATORS
+
+    known = {**ESTIMATORS, **CONTROLS}.get(row["estimator"])
+    return spell(row["estimator"], row["estimator_options"], known) if known else str(row["estimator"])

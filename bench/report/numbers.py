@@ -1,0 +1,57 @@
+"""How numbers and verdicts are written for people: three significant figures, engineering units, words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+VERDICTS = {"unbiased": "●", "inconclusive": "○", "biased": "✗", "no-reference": "–"}
+_PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: ""}
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Three significant figures: 12.3, 0.00123, 1.23e6."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0.0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if -4 <= exponent < 6:
+        decimals = max(0, digits - 1 - exponent)
+        rounded = round(value, digits - 1 - exponent)
+        return f"{rounded:,.{decimals}f}"
+    mantissa, power = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}e{int(power)}"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds in engineering units: 1.23 µs."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0.0:
+        return "0 s"
+    power = min(0, max(-15, 3 * math.floor(math.log10(abs(value)) / 3)))
+    return f"{significant(value / 10.0**power)} {_PREFIXES[power]}s"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage with two figures; anything below 1e-9 % is 0 %."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return "0 %" if value < 1e-11 else f"{significant(100.0 * value, 2)} %"
+
+
+def verdict(name: str | None) -> str:
+    """A verdict as a shape and a word, never a colour alone."""
+    return f"{VERDICTS.get(name or '', '?')} {name}" if name else "–"
+
+
+def bound(row: dict[str, Any]) -> str:
+    """The certified bound as words: `≤ 0.4 %`, `≤ 0.4 % of s.d.`, `exactly 0`."""
+    value = row["bias_bound"]
+    if value is None:
+        return ""
+    if row["certificate"] == "integration" and value < 1e-9:
+        return "exact"
+    of = " of s.d." if row["bias_scale"] == "deviation" else ""
+    return f"≤ {percent(value)}{of}"

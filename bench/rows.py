@@ -1,0 +1,104 @@
+"""The result row: one per cell and parameter block, and one for `all`. These columns are a promise to users."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+COLUMNS: dict[str, str] = {
+    # which cell
+    "problem": "string",
+    "problem_options": "json",
+    "dimension": "integer",
+    "family": "string",
+    "estimator": "string",
+    "estimator_options": "json",
+    "backend": "string",
+    "device": "string",
+    "dtype": "string",
+    "num_samples": "integer",
+    "block": "string",
+    "seed": "integer",
+    "noise": "string",
+    "replicates": "integer",
+    # what became of it
+    "status": "string",
+    "reason": "string",
+    # bias
+    "exact_norm": "number",
+    "exact_source": "string",
+    "mean_norm": "number",
+    "bias_norm": "number",
+    "bias_z": "number",
+    "bias_bound": "number",
+    "bias_scale": "string",
+    "certificate": "string",
+    "verdict": "string",
+    # variance
+    "variance": "number",
+    "variance_low": "number",
+    "variance_high": "number",
+    "variance_flag": "string",
+    "skewness": "number",
+    "kurtosis": "number",
+    "tail_k": "number",
+    "snr": "number",
+    # cost
+    "seconds": "number",
+    "seconds_low": "number",
+    "seconds_high": "number",
+    "latency": "number",
+    "latency_low": "number",
+    "latency_high": "number",
+    "compile_seconds": "number",
+    "evaluations": "integer",
+    "work_normalised_variance": "number",
+    # where and when
+    "versions": "json",
+    "threads": "integer",
+    "machine": "string",
+    "code_version": "string",
+    "cell_key": "string",
+    "started": "string",
+    "finished": "string",
+}
+
+Row = dict[str, Any]
+
+
+def row(**values: Any) -> Row:
+    """A complete row in column order: what is not given, and every number that is not finite, is null."""
+    unexpected = set(values) - set(COLUMNS)
+    if unexpected:
+        raise KeyError(f"not columns of a result row: {sorted(unexpected)}")
+    return {name: _plain(values.get(name), kind) for name, kind in COLUMNS.items()}
+
+
+def _plain(value: Any, kind: str) -> Any:
+    if value is None or kind in ("string", "json"):
+        return value
+    if not math.isfinite(value):
+        return None
+    return int(value) if kind == "integer" else float(value)
+
+
+def to_json(values: Row) -> str:
+    """One line of JSON."""
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+
+def to_frame(rows: Iterable[Row]) -> Any:
+    """A data frame with the row's columns, numbers as floats and absent ones as NaN; options stay JSON text."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    for name, kind in COLUMNS.items():
+        if kind == "number":
+            frame[name] = pd.to_numeric(frame[name]).astype("float64")
+        elif kind == "integer":
+            frame[name] = pd.array(frame[name].tolist(), dtype="Int64")
+        elif kind == "json":
+            frame[name] = [json.dumps(v, sort_keys=True) if isinstance(v, dict) else v for v in frame[name]]
+    return frame

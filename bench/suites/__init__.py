@@ -1,0 +1,1 @@
+"""TOML grids of cells; `bench.sweep.suites` says what they may hold."""

@@ -1,0 +1,188 @@
+"""Cells: what is measured, described well enough to be hashed, and grids of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.controls import CONTROLS
+from bench.problems import PROBLEMS, Problem
+from estimators import ESTIMATORS, Estimator, NotApplicable, UsageError
+from estimators.backends import missing
+from estimators.errors import unknown
+from estimators.options import construct, effective, number, parse, spell
+
+DTYPES = ("float64", "float32")
+NOISES = ("native", "shared")
+
+#: What "all estimators" means: every distinct estimator with the options that make it one.
+VARIANTS = (
+    *(f"score-function[baseline={b}]" for b in ("none", "mean", "optimal", "moving-average", "leave-one-out")),
+    "pathwise",
+    "pathwise[antithetic=true]",
+    "pathwise[sticking-the-landing=true]",
+    "measure-valued",
+    "measure-valued[coupling=false]",
+)
+
+
+@dataclass(frozen=True)
+class Goals:
+    """When a cell has been measured well enough.
+
+    Attributes
+    ----------
+    precision : half-width of log variance at 95 % that every parameter block must reach.
+    bias_bound : certified relative bias to reach.
+    max_replicates : where to stop regardless (whole blocks, at least 64 of them).
+    """
+
+    precision: float = 0.05
+    bias_bound: float = 0.01
+    max_replicates: int = 2**20
+
+    def __post_init__(self) -> None:
+        number("precision", self.precision, float, above=0.0)
+        number("bias bound", self.bias_bound, float, above=0.0)
+        number("max replicates", self.max_replicates, int, minimum=1)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """problem × estimator × backend × device × dtype × S × seed × noise source, and the goals."""
+
+    problem: Problem
+    estimator: Estimator
+    backend: str = "numpy"
+    device: str = "cpu"
+    dtype: str = "float64"
+    num_samples: int = 1
+    seed: int = 0
+    noise: str = "native"
+    goals: Goals = Goals()
+
+    def description(self) -> dict[str, Any]:
+        """The columns that say which cell, as plain values."""
+        return {
+            "problem": self.problem.name,
+            "problem_options": effective(self.problem),
+            "dimension": self.problem.dimension,
+            "family": self.problem.family,
+            "estimator": self.estimator.name,
+            "estimator_options": effective(self.estimator),
+            "backend": self.backend,
+            "device": self.device,
+            "dtype": self.dtype,
+            "num_samples": self.num_samples,
+            "seed": self.seed,
+            "noise": self.noise,
+        }
+
+    @functools.cached_property
+    def key(self) -> str:
+        """SHA-256 of the description, the goals and the sources that measure."""
+        described = {**self.description(), "goals": effective(self.goals), "sources": source_hash()}
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+    def label(self) -> str:
+        """A short text for people."""
+        problem = spell(self.problem.name, effective(self.problem), type(self.problem))
+        estimator = spell(self.estimator.name, effective(self.estimator), type(self.estimator))
+        return f"{problem} · {estimator} · {self.backend} · S={self.num_samples}"
+
+    def impossible(self) -> str | None:
+        """Why this cell cannot be measured, or None; imports no framework."""
+        reason = missing(self.backend)
+        if reason:
+            return reason
+        if self.backend == "numpy" and self.device != "cpu":
+            return "backend 'numpy' computes on the CPU only"
+        if self.device == "cuda":
+            from estimators.backends import get
+
+            try:
+                get(self.backend, self.device)
+            except UsageError as error:
+                return str(error)
+        if self.estimator.needs_gradient and self.backend == "numpy" and self.problem.differentiate == "autodiff":
+            return "differentiate=autodiff needs the torch or jax backend; NumPy cannot differentiate"
+        try:
+            self.estimator.check(self.problem.entropy, self.num_samples, self.problem.dimension)
+        except NotApplicable as error:
+            return str(error)
+        return None
+
+
+@functools.cache
+def source_hash() -> str:
+    """Hash of the source files on which a measured number depends."""
+    digest = hashlib.sha256()
+    for package, folders in (("estimators", ("",)), ("bench", ("problems", "measurement", "controls"))):
+        spec = importlib.util.find_spec(package)
+        assert spec is not None and spec.origin is not None
+        root = Path(spec.origin).parent
+        for path in sorted(p for folder in folders for p in (root / folder).rglob("*.py")):
+            digest.update(f"{package}/{path.relative_to(root).as_posix()}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def make_problem(text: str) -> Problem:
+    """A problem from `name[k=v,...]`."""
+    name, given = parse(text, "problem")
+    if name not in PROBLEMS:
+        raise unknown("problem", name, PROBLEMS)
+    problem = construct(PROBLEMS[name], given, f"problem {name}")
+    problem.check()
+    return problem
+
+
+def make_estimator(text: str) -> Estimator:
+    """An estimator, or a planted bug, from `name[k=v,...]`."""
+    name, given = parse(text, "estimator")
+    known = {**ESTIMATORS, **CONTROLS}
+    if name not in known:
+        raise unknown("estimator", name, known)
+    return construct(known[name], given, f"estimator {name}")
+
+
+def check_choice(kind: str, value: str, choices: Iterable[str]) -> str:
+    if value not in choices:
+        raise unknown(kind, value, choices)
+    return value
+
+
+def grid(
+    problems: Iterable[Problem],
+    estimators: Iterable[Estimator],
+    backends: Iterable[str] = ("numpy",),
+    devices: Iterable[str] = ("cpu",),
+    dtypes: Iterable[str] = ("float64",),
+    samples: Iterable[int] = (),
+    seeds: Iterable[int] = (0,),
+    noise: str = "native",
+    goals: Goals | None = None,
+) -> list[Cell]:
+    """Every combination, problems outermost. Without `samples`, each estimator gets the least S it works with."""
+    axes = itertools.product(problems, estimators, backends, devices, dtypes, tuple(samples) or (None,), seeds)
+    return [
+        Cell(
+            problem,
+            estimator,
+            backend,
+            device,
+            dtype,
+            estimator.smallest_num_samples() if size is None else size,
+            seed,
+            noise,
+            goals or Goals(),
+        )
+        for problem, estimator, backend, device, dtype, size, seed in axes
+    ]

@@ -1,0 +1,60 @@
+"""Where a result came from: versions, machine, code version."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+_ALWAYS = ("gradvar", "numpy", "scipy", "array-api-compat")
+
+
+def versions(backend: str) -> dict[str, str]:
+    """Versions of what computed a row."""
+    found = {"python": platform.python_version()}
+    for name in (*_ALWAYS, backend, *(["jaxlib"] if backend == "jax" else [])):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def machine() -> str:
+    """Architecture, processor and cores, in words."""
+    processor = platform.processor() or "unknown processor"
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{platform.system()} {platform.machine()}, {processor}, {os.cpu_count()} cores"
+
+
+@functools.cache
+def code_version() -> str:
+    """The commit of the checkout this runs from (`-dirty` if changed since), else the package's version."""
+    root = Path(__file__).resolve().parents[2]
+    if (root / ".git").exists():
+        try:
+            described = subprocess.run(
+                ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+                cwd=root,
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+            return described.stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            pass
+    try:
+        return metadata.version("gradvar")
+    except metadata.PackageNotFoundError:
+        return "unknown"

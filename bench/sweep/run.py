@@ -1,0 +1,210 @@
+"""Running cells: statistics first, every row stored as it comes; then timing, alone and interleaved.
+
+Cells run one after another in this process. `measure_cell` takes a cell and returns plain data, so that an
+executor can later send it to a worker process.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from bench.rows import Row, row
+from bench.sweep import environment
+from bench.sweep.cells import Cell
+from bench.sweep.store import Store
+from estimators.families import FAMILIES
+
+FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
+ALL = "all"
+
+
+class Listener(Protocol):
+    """What a run tells whoever watches it."""
+
+    def cell_started(self, cell: Cell) -> None: ...
+
+    def replicates(self, count: int) -> None: ...
+
+    def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None: ...
+
+    def timing_started(self, cells: int, rounds: int) -> None: ...
+
+    def timing_round(self, number: int) -> None: ...
+
+
+class Silent:
+    """A listener that does nothing."""
+
+    def cell_started(self, cell: Cell) -> None:
+        pass
+
+    def replicates(self, count: int) -> None:
+        pass
+
+    def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
+        pass
+
+    def timing_started(self, cells: int, rounds: int) -> None:
+        pass
+
+    def timing_round(self, number: int) -> None:
+        pass
+
+
+@dataclass
+class Outcome:
+    """One cell's rows, arrays, and, if it can be timed, what was prepared."""
+
+    rows: list[Row]
+    series: dict[str, np.ndarray] = field(default_factory=dict)
+    prepared: Any = None
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def failed_rows(cell: Cell, status: str, reason: str, started: str) -> list[Row]:
+    """Rows of a cell that could not be measured."""
+    common = _common(cell, started)
+    blocks = (*FAMILIES[cell.problem.family].blocks, ALL)
+    return [row(**common, block=block, status=status, reason=reason) for block in blocks]
+
+
+def _common(cell: Cell, started: str) -> dict[str, Any]:
+    return {
+        **cell.description(),
+        "versions": environment.versions(cell.backend),
+        "machine": environment.machine(),
+        "code_version": environment.code_version(),
+        "cell_key": cell.key,
+        "started": started,
+        "finished": now(),
+    }
+
+
+def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outcome:
+    """Measure one cell's statistics. Never raises but for an interrupt: a failure is a row with its status."""
+    started = now()
+    reason = cell.impossible()
+    if reason is not None:
+        return Outcome(failed_rows(cell, "n/a", reason, started))
+    from bench.measurement.cell import NonFinite, measure, prepare
+
+    try:
+        prepared = prepare(cell)
+        measured = measure(prepared, cell.goals, each)
+    except NonFinite as error:
+        return Outcome(failed_rows(cell, "nonfinite", str(error), started))
+    except MemoryError as error:
+        return Outcome(failed_rows(cell, "out-of-memory", _one_line(error), started))
+    except Exception as error:  # a cell that raises must not take the others with it
+        return Outcome(failed_rows(cell, "exception", f"{type(error).__name__}: {_one_line(error)}", started))
+    common = {
+        **_common(cell, started),
+        "replicates": measured.replicates,
+        "status": "ok",
+        "reason": "; ".join(prepared.remarks) or None,
+        "evaluations": prepared.evaluations,
+        "threads": prepared.setting.backend.threads,
+    }
+    rows = [row(**common, block=block, **columns) for block, columns in measured.blocks.items()]
+    series = {f"squared_norm:{block}": values for block, values in measured.squared_norms.items()}
+    return Outcome(rows, series, prepared)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500] or "no message"
+
+
+def run(
+    cells: Iterable[Cell],
+    store: Store | None = None,
+    timing: bool = True,
+    listener: Listener | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Row]:
+    """Measure what the store does not have yet; rows of all cells, in their order.
+
+    Parameters
+    ----------
+    cells : what to measure.
+    store : where results are kept; None keeps them in memory only.
+    timing : whether to fill in the timing columns, once all statistics are in.
+    listener : told what happens.
+    stop : asked between cells; true ends the run after the current one.
+    """
+    cells, listener = list(dict.fromkeys(cells)), listener or Silent()
+    rows: dict[str, list[Row]] = {}
+    prepared: dict[str, Any] = {}
+    for cell in cells:
+        known = store.rows_of(cell.key) if store else []
+        if known and not _worth_another_try(cell, known):
+            rows[cell.key] = known
+            listener.cell_finished(cell, known, new=False)
+            continue
+        if stop():
+            return [r for found in rows.values() for r in found]
+        listener.cell_started(cell)
+        outcome = _measure_and_store(cell, store, listener)
+        rows[cell.key] = outcome.rows
+        if outcome.prepared is not None:
+            prepared[cell.key] = outcome.prepared
+        listener.cell_finished(cell, outcome.rows, new=True)
+    if timing and not stop():
+        _time(cells, rows, prepared, store, listener, stop)
+    return [r for cell in cells for r in rows[cell.key]]
+
+
+def _worth_another_try(cell: Cell, known: list[Row]) -> bool:
+    """An n/a row whose reason is gone, such as a framework installed since."""
+    return known[0]["status"] == "n/a" and cell.impossible() is None
+
+
+def _measure_and_store(cell: Cell, store: Store | None, listener: Listener) -> Outcome:
+    if store is None:
+        return measure_cell(cell, listener.replicates)
+    if store.start(cell.key, {**cell.description(), "goals": vars(cell.goals)}) >= 2:
+        outcome = Outcome(failed_rows(cell, "crashed", "started twice and never ended", now()))
+    else:
+        try:
+            outcome = measure_cell(cell, listener.replicates)
+        except KeyboardInterrupt:
+            store.abandon(cell.key)
+            raise
+    store.finish(cell.key, outcome.rows, outcome.series)
+    return outcome
+
+
+def _time(
+    cells: list[Cell],
+    rows: dict[str, list[Row]],
+    prepared: dict[str, Any],
+    store: Store | None,
+    listener: Listener,
+    stop: Callable[[], bool],
+) -> None:
+    """Fill in the timing columns of the cells that lack them."""
+    untimed = [cell for cell in cells if rows[cell.key][0]["status"] == "ok" and rows[cell.key][0]["seconds"] is None]
+    if not untimed:
+        return
+    from bench.measurement.cell import prepare
+    from bench.measurement.cost import time_cells
+    from bench.measurement.timing import ROUNDS
+
+    listener.timing_started(len(untimed), ROUNDS)
+    ready = {cell.key: prepared.get(cell.key) or prepare(cell) for cell in untimed}
+    costs, shared = time_cells(ready, listener.timing_round, stop)
+    timed = []
+    for key, cost in costs.items():
+        rows[key] = [{**r, **cost.columns(r["variance"])} for r in rows[key]]
+        timed.append((key, rows[key], cost.series))
+    if store:
+        store.add_timing(timed)
+        if shared:
+            store.put_series(f"timing {now()}", shared)

@@ -1,0 +1,33 @@
+"""Stochastic gradient estimators of ∇_λ E_{q_λ(z)}[f_λ(z)], on NumPy, PyTorch and JAX from one source.
+
+An estimator is a pure function of its noise:
+
+    estimator.estimate(backend, expectation, parameters, noise, state) -> {parameter block: [R, D]}
+"""
+
+from estimators.errors import NotApplicable, UsageError
+from estimators.estimator import Estimator
+from estimators.expectation import Expectation, Integrand
+from estimators.families import FAMILIES, Normal
+from estimators.measure_valued import MeasureValued
+from estimators.noise import Noise, draw
+from estimators.pathwise import Pathwise
+from estimators.score_function import ScoreFunction
+
+ESTIMATORS: dict[str, type[Estimator]] = {cls.name: cls for cls in (ScoreFunction, Pathwise, MeasureValued)}
+
+__all__ = [
+    "ESTIMATORS",
+    "FAMILIES",
+    "Estimator",
+    "Expectation",
+    "Integrand",
+    "MeasureValued",
+    "Noise",
+    "Normal",
+    "NotApplicable",
+    "Pathwise",
+    "ScoreFunction",
+    "UsageError",
+    "draw",
+]

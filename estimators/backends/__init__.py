@@ -1,0 +1,121 @@
+"""Backends: what the Python array API leaves out, one small record per framework.
+
+Requirements on this folder
+---------------------------
+- A framework is imported only by `get`, and only the one asked for.
+- A backend is passed as an argument; there is no current backend.
+- Arithmetic is not here: it is written once, against `backend.xp`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from estimators.errors import UsageError, unknown
+
+Array = Any
+
+
+class Backend(Protocol):
+    """What an estimator and its measurement need of a framework.
+
+    Attributes
+    ----------
+    name, device, threads : which framework, where it computes, with how many threads.
+    xp : the array API namespace.
+    compiles : false where a compiler is missing and functions run eagerly instead.
+    draws_inside : whether noise is drawn inside a compiled function (JAX) or before it (NumPy, PyTorch).
+    chunk : how many elements one call of a compiled function handles best; a matter of speed alone.
+    """
+
+    name: str
+    device: str
+    threads: int
+    xp: Any
+    compiles: bool
+    draws_inside: bool
+    chunk: int
+
+    def asarray(self, values: Any, dtype: str | None) -> Array:
+        """An array on this device; `dtype` None keeps integers as they are."""
+        ...
+
+    def to_numpy(self, array: Array) -> Any:
+        """A NumPy array on the host."""
+        ...
+
+    def root(self, number: int) -> Any:
+        """A stream root in the form that `stream` takes; may be traced."""
+        ...
+
+    def stream(self, root: Any, block: Any) -> Any:
+        """The random stream of one block of replicates."""
+        ...
+
+    def normal(self, stream: Any, shape: tuple[int, ...], dtype: str) -> Array: ...
+
+    def uniform(self, stream: Any, shape: tuple[int, ...], dtype: str) -> Array: ...
+
+    def subset(self, stream: Any, shape: tuple[int, ...], population: int) -> Array:
+        """[R, B] row numbers, each row of it B distinct numbers below `population`."""
+        ...
+
+    def gradient(self, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        """The gradient of a function with a scalar value. Rows are independent, so for Σ f it is every row's ∇f."""
+        ...
+
+    def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
+        """`function` along the leading axis of an array or a tuple of them, in turn (bounded memory), stacked."""
+        ...
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A compiled form of a pure function of arrays; raises rather than run slowly unnoticed."""
+        ...
+
+    def block_until_ready(self, tree: Any) -> Any:
+        """Wait until every array in a structure of tuples and dicts is computed."""
+        ...
+
+
+NAMES = ("numpy", "torch", "jax")
+DEVICES = ("cpu", "cuda")
+SUMMARIES = {
+    "numpy": "NumPy on the CPU; closed-form gradients only",
+    "torch": "PyTorch, compiled with torch.compile",
+    "jax": "JAX, compiled with jax.jit; noise drawn inside the compiled function",
+}
+
+
+def missing(name: str) -> str | None:
+    """Why a backend cannot be used here, without importing it; None if it can."""
+    if name not in NAMES:
+        raise unknown("backend", name, NAMES)
+    if importlib.util.find_spec(name) is None:
+        return f"backend '{name}' is not installed; pip install 'gradvar[{name}]'"
+    return None
+
+
+@functools.cache
+def get(name: str, device: str = "cpu") -> Backend:
+    """The backend `name` on `device`; imports its framework.
+
+    Raises
+    ------
+    UsageError
+        The framework is not installed, or has no such device.
+    """
+    reason = missing(name)
+    if reason:
+        raise UsageError(reason)
+    if device not in DEVICES:
+        raise unknown("device", device, DEVICES)
+    if name == "numpy":
+        from estimators.backends.numpy import NumpyBackend as Found
+    elif name == "torch":
+        from estimators.backends.torch import TorchBackend as Found  # type: ignore[assignment]
+    else:
+        from estimators.backends.jax import JaxBackend as Found  # type: ignore[assignment]
+    return Found(device)

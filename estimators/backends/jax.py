@@ -1,0 +1,71 @@
+"""JAX: pure functions under jit, noise drawn inside them from threefry keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+# One thread, like the other backends, so that seconds compare; read when JAX makes its CPU client.
+os.environ.setdefault("NPROC", "1")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from estimators.errors import UsageError
+
+Array = Any
+
+# float64 is a process-wide switch. Every dtype is given explicitly here, so float32 cells stay float32.
+jax.config.update("jax_enable_x64", True)
+
+
+class JaxBackend:
+    name = "jax"
+    xp = jnp
+    compiles = True
+    draws_inside = True
+    chunk = 2**20
+
+    def __init__(self, device: str) -> None:
+        try:
+            self._device = jax.devices("cpu" if device == "cpu" else "cuda")[0]
+        except RuntimeError:
+            raise UsageError("JAX finds no CUDA device here; use --device cpu") from None
+        self.device = device
+        self.threads = int(os.environ["NPROC"])
+
+    def asarray(self, values: Any, dtype: str | None) -> Array:
+        return jax.device_put(np.asarray(values, dtype=dtype), self._device)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return np.asarray(array)
+
+    def root(self, number: int) -> Array:
+        return self.asarray([(number >> 32) & 0xFFFFFFFF, number & 0xFFFFFFFF], "uint32")
+
+    def stream(self, root: Array, block: Any) -> Array:
+        return jax.random.fold_in(jax.random.wrap_key_data(root, impl="threefry2x32"), block)
+
+    def normal(self, stream: Array, shape: tuple[int, ...], dtype: str) -> Array:
+        return jax.random.normal(stream, shape, dtype=jnp.dtype(dtype))
+
+    def uniform(self, stream: Array, shape: tuple[int, ...], dtype: str) -> Array:
+        return jax.random.uniform(stream, shape, dtype=jnp.dtype(dtype))
+
+    def subset(self, stream: Array, shape: tuple[int, ...], population: int) -> Array:
+        keys = jax.random.uniform(stream, (shape[0], population), dtype=jnp.float32)
+        return jax.lax.top_k(keys, shape[1])[1]
+
+    def gradient(self, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        return jax.grad(function)
+
+    def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
+        return jax.lax.map(function, xs)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(function)
+
+    def block_until_ready(self, tree: Any) -> Any:
+        return jax.block_until_ready(tree)

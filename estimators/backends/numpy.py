@@ -1,0 +1,66 @@
+"""NumPy: eager, on the CPU, no automatic differentiation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from estimators.errors import NotApplicable, UsageError
+
+Array = Any
+
+
+class NumpyBackend:
+    name = "numpy"
+    xp = xp
+    threads = 1
+    compiles = True
+    draws_inside = False
+    chunk = 2**16
+
+    def __init__(self, device: str) -> None:
+        if device != "cpu":
+            raise UsageError("backend 'numpy' computes on the CPU only; use --device cpu")
+        self.device = device
+
+    def asarray(self, values: Any, dtype: str | None) -> Array:
+        return np.asarray(values, dtype=dtype)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return np.asarray(array)
+
+    def root(self, number: int) -> int:
+        return number
+
+    def stream(self, root: int, block: int) -> np.random.Generator:
+        return np.random.Generator(np.random.SFC64(np.random.SeedSequence(root, spawn_key=(int(block),))))
+
+    def normal(self, stream: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+        return stream.standard_normal(shape, dtype=np.dtype(dtype))  # type: ignore[arg-type]
+
+    def uniform(self, stream: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+        return stream.random(shape, dtype=np.dtype(dtype))  # type: ignore[arg-type]
+
+    def subset(self, stream: np.random.Generator, shape: tuple[int, ...], population: int) -> Array:
+        keys = stream.random((shape[0], population), dtype=np.float32)
+        if shape[1] >= population:
+            return np.argsort(keys, axis=1)
+        return np.argpartition(keys, shape[1], axis=1)[:, : shape[1]]
+
+    def gradient(self, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        raise NotApplicable(
+            "NumPy cannot differentiate: give the integrand a `gradient` method, or use the torch or jax backend"
+        )
+
+    def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
+        each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs
+        return np.stack([function(x) for x in each])
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function
+
+    def block_until_ready(self, tree: Any) -> Any:
+        return tree

@@ -1,0 +1,83 @@
+"""PyTorch: noise drawn eagerly by its generator, the rest compiled with torch.compile."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.torch as xp
+import numpy as np
+import torch
+
+from estimators.errors import UsageError
+
+Array = Any
+
+
+class TorchBackend:
+    name = "torch"
+    xp = xp
+    draws_inside = False
+    chunk = 2**18
+
+    def __init__(self, device: str) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise UsageError("PyTorch finds no CUDA device here; use --device cpu")
+        self.device = device
+        self.threads = 1
+        torch.set_num_threads(1)
+        # Inductor needs a C++ compiler; without one the same functions run eagerly, and rows say so.
+        self.compiles = device == "cuda" or shutil.which("g++") is not None or shutil.which("clang++") is not None
+
+    def asarray(self, values: Any, dtype: str | None) -> Array:
+        kind = None if dtype is None else getattr(torch, dtype)
+        return torch.as_tensor(np.array(values), dtype=kind, device=self.device)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return array.detach().cpu().numpy()
+
+    def root(self, number: int) -> int:
+        return number
+
+    def stream(self, root: int, block: int) -> torch.Generator:
+        word = np.random.SeedSequence(root, spawn_key=(int(block),)).generate_state(1, np.uint64)[0]
+        return torch.Generator(self.device).manual_seed(int(word >> np.uint64(1)))
+
+    def normal(self, stream: torch.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+        return torch.empty(shape, dtype=getattr(torch, dtype), device=self.device).normal_(generator=stream)
+
+    def uniform(self, stream: torch.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+        return torch.rand(shape, generator=stream, dtype=getattr(torch, dtype), device=self.device)
+
+    def subset(self, stream: torch.Generator, shape: tuple[int, ...], population: int) -> Array:
+        keys = torch.rand((shape[0], population), generator=stream, device=self.device)
+        return torch.topk(keys, shape[1], dim=1, sorted=False).indices
+
+    def gradient(self, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        return torch.func.grad(function)
+
+    def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
+        each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs
+        return torch.stack([function(x) for x in each])
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if not self.compiles:
+            return function
+        # fullgraph: an error where Dynamo would otherwise fall back to eager without a word.
+        compiled = torch.compile(function, fullgraph=True, dynamic=False)
+
+        def call(*arguments: Any) -> Any:
+            with warnings.catch_warnings():  # raised by PyTorch's own imports, not by what it compiles
+                warnings.filterwarnings("ignore", category=DeprecationWarning)
+                warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
+                with torch.no_grad():
+                    return compiled(*arguments)
+
+        return call
+
+    def block_until_ready(self, tree: Any) -> Any:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return tree

@@ -1,0 +1,137 @@
+"""The expectation whose gradient is estimated: L(λ) = E_{q_λ(z)}[f_λ(z)].
+
+`Integrand` is what a user writes. `Expectation` joins it to a family, and knows the two ways in which f may
+depend on λ: not at all, or, for an ELBO, through the entropy term −log q_λ(z).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from typing import Any, Literal
+
+from estimators.noise import Noise
+
+Array = Any
+Blocks = dict[str, Array]
+Entropy = Literal["none", "sampled", "analytic"]
+Differentiate = Literal["closed-form", "autodiff"]
+
+
+class Integrand(ABC):
+    """f(z), or log p(x, z) for an ELBO, over a batch of samples.
+
+    Instances are stateless and hashable (equal ones share compiled functions): numbers belong in `data`.
+    Shapes: z [R, S, D], values [R, S], gradients [R, S, D]. `noise` holds what `noise_specs` declares.
+    `xp` is the array API namespace of the backend.
+    """
+
+    def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
+        """Noise of its own, such as the row numbers of a minibatch."""
+        return {}
+
+    def width(self, data: dict[str, Array], dimension: int) -> int:
+        """Elements of the largest intermediate array, per sample: what sizes a block of replicates."""
+        return dimension
+
+    @abstractmethod
+    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        """f at every sample [R, S]."""
+
+    #: ∇_z f [R, S, D]; optional: without it, only backends that differentiate automatically can serve.
+    gradient: Any = None
+
+    #: f at z with coordinate i replaced by replacement_i, for every i [R, S, D]; optional: without it, f is
+    #: evaluated D times. Takes (backend, data, z, replacement, noise).
+    replaced: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+class Expectation:
+    """L(λ) = E_{q_λ}[f(z)], or the ELBO E_{q_λ}[log p(x, z) − log q_λ(z)].
+
+    Parameters
+    ----------
+    family, integrand
+        q_λ, and f (log p(x, z) for an ELBO).
+    data
+        Arrays the integrand reads; traced under compilation, so a grid over numbers compiles once.
+    entropy
+        `none`: f is the integrand. `sampled`: f is the integrand − log q_λ. `analytic`: the entropy's exact
+        gradient is added to every estimate of the integrand's.
+    differentiate
+        `closed-form` uses the integrand's own gradient, `autodiff` the backend's.
+    """
+
+    def __init__(
+        self,
+        family: Any,
+        integrand: Integrand,
+        data: dict[str, Array],
+        entropy: Entropy = "none",
+        differentiate: Differentiate = "closed-form",
+    ) -> None:
+        self.family = family
+        self.integrand = integrand
+        self.data = data
+        self.entropy = entropy
+        self.differentiate = differentiate
+
+    @property
+    def structure(self) -> Hashable:
+        """All that is static: equal structures can share one compiled function."""
+        return (self.family, self.integrand, self.entropy, self.differentiate)
+
+    def bind(self, data: dict[str, Array]) -> Expectation:
+        """The same structure on other arrays."""
+        return Expectation(self.family, self.integrand, data, self.entropy, self.differentiate)
+
+    def noise_specs(self) -> dict[str, Noise]:
+        return self.integrand.noise_specs(self.data)
+
+    def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
+        """f_λ(z) [R, S]."""
+        value = self.integrand.value(backend.xp, self.data, z, noise)
+        if self.entropy == "sampled":
+            value = value - self.family.log_density(backend.xp, parameters, z)
+        return value
+
+    def gradient(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
+        """∇_z f_λ(z) at fixed λ [R, S, D]."""
+        xp = backend.xp
+        if self.differentiate == "closed-form" and self.integrand.gradient is not None:
+            gradient = self.integrand.gradient(xp, self.data, z, noise)
+        else:
+            gradient = backend.gradient(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z)
+        if self.entropy == "sampled":
+            gradient = gradient - self.family.log_density_gradient(xp, parameters, z)
+        return gradient
+
+    def replaced(
+        self, backend: Any, parameters: Blocks, z: Array, replacement: Array, noise: dict[str, Array]
+    ) -> Array:
+        """f_λ at z with coordinate i replaced by replacement_i, for every i [R, S, D]."""
+        if self.integrand.replaced is not None:
+            value = self.integrand.replaced(backend, self.data, z, replacement, noise)
+        else:
+            value = self._replace_one_by_one(backend, z, replacement, noise)
+        if self.entropy == "sampled":
+            value = value - self.family.log_density_replaced(backend.xp, parameters, z, replacement)
+        return value
+
+    def _replace_one_by_one(self, backend: Any, z: Array, replacement: Array, noise: dict[str, Array]) -> Array:
+        """D full evaluations, one coordinate after another, so that memory stays that of one."""
+        xp = backend.xp
+
+        def evaluate(chosen: Array) -> Array:
+            return self.integrand.value(xp, self.data, xp.where(chosen, replacement, z), noise)
+
+        dimension = z.shape[-1]
+        coordinates = backend.asarray(range(dimension), None)
+        values = backend.map(evaluate, coordinates[:, None] == coordinates[None, :])  # [D, R, S]
+        return xp.permute_dims(values, (1, 2, 0))

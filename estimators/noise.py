@@ -1,0 +1,70 @@
+"""Noise: the randomness that one estimate consumes, drawn before the estimator runs.
+
+An estimator declares what it needs as named `Noise`; a backend supplies three primitives (standard normal,
+uniform on [0, 1), random subset of rows) and everything else is built from those here, once for all backends.
+Each name has a stream of its own, so two estimators that share a name share its draws (common random numbers).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Array = Any
+Kind = Literal["normal", "uniform", "rayleigh", "maxwell", "rows"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One named array of noise.
+
+    Parameters
+    ----------
+    kind
+        `normal` N(0, 1); `uniform` on [0, 1); `rayleigh` density w exp(-w²/2) on w ≥ 0; `maxwell` the
+        double-sided Maxwell density m² exp(-m²/2)/√(2π); `rows` distinct row numbers below `population`.
+    shape
+        Shape for one estimate; the array drawn is [R, *shape].
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    population: int = 0
+
+
+def stream_root(*path: object) -> int:
+    """A 128-bit number for the stream at `path`, stable across processes and machines."""
+    text = "\x1f".join(str(part) for part in path)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
+
+
+def draw(
+    backend: Any, specs: Mapping[str, Noise], roots: Mapping[str, Any], block: Any, replicates: int, dtype: str
+) -> dict[str, Array]:
+    """Draw one block of replicates: every named array, each from the stream (its root, block).
+
+    Returns
+    -------
+    dict of arrays [R, *shape], on the backend's device.
+    """
+    return {
+        name: _draw(backend, spec, backend.stream(roots[name], block), (replicates, *spec.shape), dtype)
+        for name, spec in specs.items()
+    }
+
+
+def _draw(backend: Any, spec: Noise, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
+    xp = backend.xp
+    if spec.kind == "normal":
+        return backend.normal(stream, shape, dtype)
+    if spec.kind == "uniform":
+        return backend.uniform(stream, shape, dtype)
+    if spec.kind == "rows":
+        return backend.subset(stream, shape, spec.population)
+    if spec.kind == "rayleigh":  # inverse CDF
+        return xp.sqrt(-2.0 * xp.log1p(-backend.uniform(stream, shape, dtype)))
+    # The norm of a 3-D normal has the Maxwell density and is independent of its direction, hence of this sign.
+    normal = backend.normal(stream, (*shape, 3), dtype)
+    return xp.sign(normal[..., 0]) * xp.sqrt(xp.sum(normal * normal, axis=-1))

@@ -1,0 +1,157 @@
+"""Options: how estimators and problems declare their settings, and how `name[k=v,...]` becomes an object.
+
+A class that has options is a frozen dataclass whose fields are made by `option`. The declaration is the
+single source for parsing, validation, `gradvar list` and the effective options in a result row. A field
+`sticking_the_landing` is written `sticking-the-landing` by the user.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from estimators.errors import UsageError, unknown
+
+T = TypeVar("T")
+
+
+def option(
+    default: Any,
+    summary: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    optional: bool = False,
+) -> Any:
+    """Declare one option. Its type is that of `default` (`int` for an `optional` one, whose default is None).
+
+    `minimum`/`maximum` are inclusive, `above`/`below` exclusive bounds of a number.
+    """
+    metadata = {
+        "summary": summary,
+        "choices": choices,
+        "bounds": (minimum, maximum, above, below),
+        "type": int if optional else type(default),
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _external(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def describe(cls: type) -> dict[str, dict[str, Any]]:
+    """The options of a class: name to type, default, choices and summary, as plain JSON values."""
+    described = {}
+    for field in dataclasses.fields(cls):
+        meta = field.metadata
+        entry = {"type": meta["type"].__name__, "default": field.default, "summary": meta["summary"]}
+        if meta["choices"]:
+            entry["choices"] = list(meta["choices"])
+        described[_external(field.name)] = entry
+    return described
+
+
+def effective(instance: Any) -> dict[str, Any]:
+    """Every option of an object with the value it has, defaults included."""
+    return {_external(f.name): getattr(instance, f.name) for f in dataclasses.fields(instance)}
+
+
+def construct(cls: type[T], given: Mapping[str, Any], what: str) -> T:
+    """Build `cls` from options as text or values.
+
+    Raises
+    ------
+    UsageError
+        An unknown option, or a value of the wrong type or out of bounds. `what` names the owner in the message.
+    """
+    fields = {_external(f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values = {}
+    for name, text in given.items():
+        external = _external(name)
+        if external not in fields:
+            raise unknown(f"option of {what}", name, fields)
+        values[fields[external].name] = _convert(f"{what} option '{external}'", fields[external].metadata, text)
+    return cls(**values)
+
+
+def _convert(what: str, meta: Mapping[str, Any], value: Any) -> Any:
+    kind = meta["type"]
+    if kind is bool:
+        text = str(value).lower()
+        if text not in ("true", "false"):
+            raise UsageError(f"{what} is '{value}'; it must be true or false")
+        return text == "true"
+    if kind is str:
+        if meta["choices"] and value not in meta["choices"]:
+            raise unknown(f"value of {what}:", str(value), meta["choices"])
+        return str(value)
+    return number(what, value, kind, *meta["bounds"])
+
+
+def number(
+    what: str,
+    value: Any,
+    kind: type = float,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """`value` as a finite number of type `kind` within bounds, or a UsageError that says what it must be."""
+    needs = ["a whole number" if kind is int else "a finite number"]
+    needs += [f"at least {minimum:g}"] if minimum is not None else []
+    needs += [f"at most {maximum:g}"] if maximum is not None else []
+    needs += [f"above {above:g}"] if above is not None else []
+    needs += [f"below {below:g}"] if below is not None else []
+    must = f"{what} is '{value}'; it must be {', '.join(needs)}"
+    try:
+        result = kind(str(value))
+    except ValueError:
+        raise UsageError(must) from None
+    fine = (
+        math.isfinite(result)
+        and (minimum is None or result >= minimum)
+        and (maximum is None or result <= maximum)
+        and (above is None or result > above)
+        and (below is None or result < below)
+    )
+    if not fine:
+        raise UsageError(must)
+    return result
+
+
+_CALL = re.compile(r"^\s*(?P<name>[^\[\]=,\s]+)\s*(\[(?P<options>[^\[\]]*)\])?\s*$")
+
+
+def parse(text: str, what: str) -> tuple[str, dict[str, str]]:
+    """Split `name[k=v,...]` into the name and its options, all as text."""
+    match = _CALL.match(text)
+    if match is None:
+        raise UsageError(f"{what} '{text}' is not of the form name or name[option=value,...]")
+    given: dict[str, str] = {}
+    for part in filter(None, (p.strip() for p in (match["options"] or "").split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise UsageError(f"{what} '{text}': '{part}' is not of the form option=value")
+        if key.strip() in given:
+            raise UsageError(f"{what} '{text}' gives option '{key.strip()}' twice")
+        given[key.strip()] = value.strip()
+    return match["name"], given
+
+
+def spell(name: str, options: Mapping[str, Any], cls: type) -> str:
+    """`name[k=v,...]` with only the options that differ from their defaults: the shortest text that parses back."""
+    defaults = {_external(f.name): f.default for f in dataclasses.fields(cls)}
+    parts = [f"{k}={_text(v)}" for k, v in options.items() if v != defaults.get(k)]
+    return f"{name}[{','.join(parts)}]" if parts else name
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,63 @@
+"""Pathwise estimator (the reparameterisation trick).
+
+Approximates   ∇_λ E_{q_λ}[f_λ(z)]
+with           (1/S) Σ_s d/dλ f_λ(t(ε_s, λ)),     ε_s ~ s(ε),  z = t(ε, λ)
+requires       f differentiable in z almost everywhere and continuous; a differentiable sample path t.
+
+Sources: Kingma & Welling 2014; Rezende et al. 2014; Mohamed et al. 2020, section 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.errors import NotApplicable
+from estimators.estimator import Blocks, Estimator, mean_over_samples
+from estimators.expectation import Array, Expectation
+from estimators.noise import Noise
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class Pathwise(Estimator):
+    """`antithetic` pairs ε with −ε: S counts both, so it is even.
+
+    `sticking-the-landing` (Roeder et al. 2017, equation 8; ELBO with sampled entropy only) drops the score
+    ∇_λ log q_λ(z) at fixed z, whose expectation is zero, from the total derivative of −log q_λ(t(ε, λ)).
+    """
+
+    name: ClassVar[str] = "pathwise"
+    summary: ClassVar[str] = "d/dλ f(t(ε, λ)): the reparameterisation trick"
+    needs_gradient: ClassVar[bool] = True
+
+    antithetic: bool = option(False, "use ε and −ε in pairs; S counts both")
+    sticking_the_landing: bool = option(False, "ELBO only: leave out the score term, of expectation zero")
+
+    def check(self, entropy: str, num_samples: int, dimension: int) -> None:
+        if self.antithetic and num_samples % 2:
+            raise NotApplicable(f"antithetic=true draws pairs, so samples must be even, not {num_samples}")
+        if self.sticking_the_landing and entropy != "sampled":
+            wrong = "has no entropy term" if entropy == "none" else "takes the entropy analytically"
+            raise NotApplicable(f"sticking-the-landing needs an ELBO with entropy=sampled; this problem {wrong}")
+
+    def smallest_num_samples(self) -> int:
+        return 2 if self.antithetic else 1
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        drawn = num_samples // 2 if self.antithetic else num_samples
+        return super().noise_specs(expectation, drawn, dimension)
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        xp, family = backend.xp, expectation.family
+        base = noise["base"]
+        if self.antithetic:
+            base = xp.concat([base, -base], axis=1)
+        z = family.sample(xp, parameters, base)
+        gradients = family.pathwise(xp, parameters, base, expectation.gradient(backend, parameters, z, noise))
+        if expectation.entropy == "sampled" and not self.sticking_the_landing:
+            score = family.score(xp, parameters, z)
+            gradients = {name: gradient - score[name] for name, gradient in gradients.items()}
+        return {name: mean_over_samples(xp, gradient) for name, gradient in gradients.items()}
