@@ -77,7 +77,8 @@ def show_table(rows: list[Row]) -> None:
             continue
         if row["status"] == "ok":
             bias = f"{verdict(row['verdict'])} {bound(row)}".rstrip()
-            variance = f"{significant(row['variance'])}  [{significant(row['variance_low'])}, {significant(row['variance_high'])}]"
+            low, high = significant(row["variance_low"]), significant(row["variance_high"])
+            variance = f"{significant(row['variance'])}  [{low}, {high}]"
             variance += "" if row["variance_flag"] == "ok" else f" {row['variance_flag']}"
         else:
             bias, variance = row["status"], row["reason"] or ""

@@ -46,7 +46,7 @@ class Estimator(ABC):
     #: Declared wrong: a positive control of the bias verdict.
     planted: ClassVar[bool] = False
 
-    def check(self, entropy: str, num_samples: int, dimension: int) -> None:
+    def check(self, entropy: str, num_samples: int, dimension: int) -> None:  # noqa: B027
         """Raise NotApplicable, with the reason, where this estimator has no meaning."""
 
     def smallest_num_samples(self) -> int:

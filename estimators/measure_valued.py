@@ -50,10 +50,8 @@ class MeasureValued(Estimator):
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         weak = family.weak_derivatives(xp, parameters, noise, self.coupling)
-        if "base" in noise:
-            z = family.sample(xp, parameters, noise["base"])
-        else:
-            z = weak["loc"][1]  # D = 1: replaced whatever it is
+        # With D = 1 there is no base noise: whatever z is, it is replaced.
+        z = family.sample(xp, parameters, noise["base"]) if "base" in noise else weak["loc"][1]
         gradients = {}
         for name, (constant, positive, negative) in weak.items():
             plus = expectation.replaced(backend, parameters, z, positive, noise)

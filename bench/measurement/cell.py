@@ -113,7 +113,7 @@ class Stream:
                     if not np.all(np.isfinite(moments.norms)):
                         low, high = first * moments.block_replicates, moments.count
                         raise NonFinite(f"estimate of {name} is not finite within replicates {low} to {high - 1}")
-                squared = sum(q.astype(np.float64) for q in sums.squared_norm.values())
+                squared = np.sum([q.astype(np.float64) for q in sums.squared_norm.values()], axis=0)
                 nothing = np.zeros((len(squared), 0))
                 self.total.add((nothing, nothing, nothing), squared)
             if each is not None:

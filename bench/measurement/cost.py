@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.measurement.cell import Prepared
-from bench.measurement.kernel import timed_call
+from bench.measurement.kernel import TimedCall, timed_call
 from bench.measurement.timing import calibrate, interleave, median_interval, reference_workload
 
 
@@ -35,29 +35,34 @@ def time_cells(
     prepared: Mapping[str, Prepared],
     each_round: Callable[[int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> tuple[dict[str, Cost], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Cost | str], dict[str, np.ndarray]]:
     """Time every cell in the same interleaved rounds.
 
     Returns
     -------
-    costs by key; and the rounds of the reference workload and of an A/A pair (one cell timed as two), which
-    tell what differences mean nothing. Both are empty if `stop` came true before the rounds began.
+    costs by key, a message in place of one that cannot be timed; and the rounds of the reference workload and
+    of an A/A pair (one cell timed as two), which tell what differences mean nothing. Both are empty if `stop`
+    came true before the rounds began.
     """
     calls: dict[Any, tuple[Callable[[], Any], int]] = {}
-    compiling, made = {}, {}
+    compiling, made, failed = {}, {}, {}
     for key, ready in prepared.items():
         if stop():
             return {}, {}
-        setting = ready.setting
-        bulk = timed_call(setting, setting.replicates)
-        repeats, seconds = calibrate(bulk.run)
-        calls[key, "seconds"], compiling[key], made[key] = (bulk.run, repeats), seconds, bulk.replicates
-        # PyTorch's single estimate is timed eagerly, as a training step written in it mostly runs.
-        alone = timed_call(setting, 1, compiled=setting.backend.name != "torch")
-        calls[key, "latency"] = (alone.run, calibrate(alone.run)[0])
+        try:
+            bulk, alone = _calls(ready)
+            repeats, compiling[key] = calibrate(bulk.run)
+            singles, _ = calibrate(alone.run)
+        except Exception as error:  # one cell that cannot be timed must not cost the others their times
+            failed[key] = f"not timed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            continue
+        calls[key, "seconds"], calls[key, "latency"] = (bulk.run, repeats), (alone.run, singles)
+        made[key] = bulk.replicates
+    if not made:
+        return dict(failed), {}
     reference = reference_workload()
     calls["reference"] = (reference, calibrate(reference)[0])
-    first = next(iter(prepared))
+    first = next(iter(made))
     calls["again"] = calls[first, "seconds"]
     rounds = interleave(calls, each_round=each_round)
     costs = {
@@ -69,7 +74,15 @@ def time_cells(
                 "reference": np.asarray(rounds["reference"]),
             },
         )
-        for key in prepared
+        for key in made
     }
-    again = {"a": np.asarray(rounds[first, "seconds"]), "again": np.asarray(rounds["again"])}
-    return costs, {"reference": np.asarray(rounds["reference"]), **again}
+    pair = {"a": np.asarray(rounds[first, "seconds"]), "again": np.asarray(rounds["again"])}
+    return {**costs, **failed}, {"reference": np.asarray(rounds["reference"]), **pair}
+
+
+def _calls(ready: Prepared) -> tuple[TimedCall, TimedCall]:
+    """Estimates in bulk, and one alone."""
+    setting = ready.setting
+    # PyTorch's single estimate is timed eagerly, as a training step written in it mostly runs.
+    alone = timed_call(setting, 1, compiled=setting.backend.name != "torch")
+    return timed_call(setting, setting.replicates), alone

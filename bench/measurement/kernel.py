@@ -173,7 +173,7 @@ class StatisticsKernel:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        backend, xp, replicates = setting.backend, setting.backend.xp, setting.replicates
+        xp, replicates = setting.backend.xp, setting.replicates
         evaluate = _evaluator(setting)
         self.chunk = blocks_per_call(setting)
 
@@ -237,7 +237,7 @@ def timed_call(setting: Setting, replicates: int, compiled: bool = True) -> Time
     key = ("timed", setting.structure, replicates, compiled)
     run = _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce, compiled))
     roots = s.roots("timing")
-    arguments = (s.expectation.data, s.parameters, s.state, {})
+    arguments: tuple[Any, ...] = (s.expectation.data, s.parameters, s.state, {})
     if s.draws_inside:
         count = 1 if replicates == 1 else blocks_per_call(setting)
         blocks = s.backend.asarray(np.arange(count), "int32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,10 +29,9 @@ def calibrate(call: Callable[[], Any]) -> tuple[int, float]:
     """How often to repeat a call so that one measurement is long enough, and the seconds its compilation took."""
     first = _elapsed(call, 1)
     once = min(_elapsed(call, 1), _elapsed(call, 1))
-    repeats = 1
-    while once * repeats < _shortest() and _elapsed(call, repeats) < _shortest():
-        repeats *= 2
-    return repeats, max(0.0, first - once)
+    few = max(1, math.ceil(0.1 * _shortest() / max(once, 1e-9)))
+    steady = _elapsed(call, few) / few
+    return math.ceil(1.1 * _shortest() / steady), max(0.0, first - once)
 
 
 def interleave(

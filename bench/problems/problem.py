@@ -66,7 +66,7 @@ class Problem(ABC):
     def dimension(self) -> int:
         """D, known without loading data."""
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027  (most problems have nothing to check)
         """Raise UsageError where options do not go together."""
 
     @abstractmethod

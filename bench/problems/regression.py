@@ -250,7 +250,7 @@ def fitted(problem: type[Regression], dataset: str) -> Vectors:
 
     flat = np.concatenate([np.zeros(dimension), np.full(dimension, -1.0)])
     for _ in range(3):  # a restart forgets curvature from far away, which is what stalls it near the maximum
-        options = {"maxiter": 5000, "maxfun": 20000, "ftol": 0.0, "gtol": 1e-10, "maxcor": 30}
+        options: Any = {"maxiter": 5000, "maxfun": 20000, "ftol": 0.0, "gtol": 1e-10, "maxcor": 30}
         flat = minimize(negative, flat, jac=True, method="L-BFGS-B", options=options).x
     return {"loc": flat[:dimension], "log_scale": flat[dimension:]}
 

@@ -126,8 +126,7 @@ def source_hash() -> str:
     digest = hashlib.sha256()
     for package, folders in (("estimators", ("",)), ("bench", ("problems", "measurement", "controls"))):
         spec = importlib.util.find_spec(package)
-        assert spec is not None and spec.origin is not None
-        root = Path(spec.origin).parent
+        root = Path(str(spec and spec.origin)).parent
         for path in sorted(p for folder in folders for p in (root / folder).rglob("*.py")):
             digest.update(f"{package}/{path.relative_to(root).as_posix()}\n".encode())
             digest.update(path.read_bytes())

@@ -202,6 +202,9 @@ def _time(
     costs, shared = time_cells(ready, listener.timing_round, stop)
     timed = []
     for key, cost in costs.items():
+        if isinstance(cost, str):
+            rows[key] = [{**r, "reason": "; ".join(filter(None, (r["reason"], cost)))} for r in rows[key]]
+            continue
         rows[key] = [{**r, **cost.columns(r["variance"])} for r in rows[key]]
         timed.append((key, rows[key], cost.series))
     if store:

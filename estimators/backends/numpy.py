@@ -39,10 +39,10 @@ class NumpyBackend:
         return np.random.Generator(np.random.SFC64(np.random.SeedSequence(root, spawn_key=(int(block),))))
 
     def normal(self, stream: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
-        return stream.standard_normal(shape, dtype=np.dtype(dtype))  # type: ignore[arg-type]
+        return stream.standard_normal(shape, dtype=np.dtype(dtype))
 
     def uniform(self, stream: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
-        return stream.random(shape, dtype=np.dtype(dtype))  # type: ignore[arg-type]
+        return stream.random(shape, dtype=np.dtype(dtype))
 
     def subset(self, stream: np.random.Generator, shape: tuple[int, ...], population: int) -> Array:
         keys = stream.random((shape[0], population), dtype=np.float32)

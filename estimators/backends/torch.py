@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from estimators.errors import UsageError
 
 Array = Any
+_NUMBERS = itertools.count()
 
 
 class TorchBackend:
@@ -65,8 +68,14 @@ class TorchBackend:
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if not self.compiles:
             return function
+        # Dynamo counts recompilations by code object and gives up at 8: every function gets one of its own.
+        own = types.FunctionType(
+            function.__code__.replace(co_name=f"{function.__name__}_{next(_NUMBERS)}"),
+            function.__globals__,
+            closure=function.__closure__,
+        )
         # fullgraph: an error where Dynamo would otherwise fall back to eager without a word.
-        compiled = torch.compile(function, fullgraph=True, dynamic=False)
+        compiled = torch.compile(own, fullgraph=True, dynamic=False)
 
         def call(*arguments: Any) -> Any:
             with warnings.catch_warnings():  # raised by PyTorch's own imports, not by what it compiles
