@@ -1,7 +1,7 @@
 """Suites: TOML files that name grids of cells.
 
 summary = "what it is for"
-precision = 0.05            # goals; all optional
+precision = 0.05            # goals; all optional, and a grid may override them
 bias_bound = 0.01
 max_replicates = 131072
 
@@ -71,23 +71,28 @@ def _build(name: str, content: dict[str, Any], label: str) -> Suite:
     grids = content.get("grid", [])
     if not isinstance(grids, list) or not grids or not all(isinstance(g, dict) for g in grids):
         raise UsageError(f"{label} has no [[grid]]; it needs at least one, with problem and estimator")
-    goals = Goals(
-        precision=number(f"precision in {label}", content.get("precision", Goals.precision), float, above=0.0),
-        bias_bound=number(f"bias_bound in {label}", content.get("bias_bound", Goals.bias_bound), float, above=0.0),
-        max_replicates=number(
-            f"max_replicates in {label}", content.get("max_replicates", Goals.max_replicates), int, minimum=1
-        ),
-    )
+    goals = _goals(content, Goals(), label)
     cells: dict[Cell, None] = {}
     for table in grids:
         cells.update(dict.fromkeys(_cells(table, goals, label)))
     return Suite(name, str(content.get("summary", "")), list(cells))
 
 
+def _goals(table: dict[str, Any], default: Goals, label: str) -> Goals:
+    return Goals(
+        precision=number(f"precision in {label}", table.get("precision", default.precision), float, above=0.0),
+        bias_bound=number(f"bias_bound in {label}", table.get("bias_bound", default.bias_bound), float, above=0.0),
+        max_replicates=number(
+            f"max_replicates in {label}", table.get("max_replicates", default.max_replicates), int, minimum=1
+        ),
+    )
+
+
 def _cells(table: dict[str, Any], goals: Goals, label: str) -> list[Cell]:
+    known = (*_AXES, *vars(goals))
     for key in table:
-        if key not in _AXES:
-            raise unknown(f"key in a grid of {label}:", key, _AXES)
+        if key not in known:
+            raise unknown(f"key in a grid of {label}:", key, known)
     axes = {}
     for key, kind in _AXES.items():
         values = table.get(key, [])
@@ -105,7 +110,7 @@ def _cells(table: dict[str, Any], goals: Goals, label: str) -> list[Cell]:
         [check_choice("dtype", d, DTYPES) for d in axes["dtype"]] or ["float64"],
         [number("samples", s, int, minimum=1) for s in axes["samples"]],
         [number("seed", s, int, minimum=0) for s in axes["seed"]] or [0],
-        goals=goals,
+        goals=_goals(table, goals, label),
     )
 
 
