@@ -134,11 +134,12 @@ def stage_one(d: Difference, level: float) -> Suspicion | None:
 def stage_two(d: Difference, suspicion: Suspicion) -> bool:
     """Confirm on fresh replicates: only that coordinate or direction, the same sign."""
     if np.count_nonzero(suspicion.weights) == 1:
-        j = int(np.argmax(suspicion.weights))
+        j = int(np.argmax(np.abs(suspicion.weights)))
+        sign = suspicion.sign * np.sign(suspicion.weights[j])
         quantile = normal_quantile(STAGE_LEVEL)
         if d.deviation[j] > 0.0 and not decidable(d.skewness[[j]], quantile, d.count)[0]:
             return False
-        return bool(_transformed(d)[j] * suspicion.sign > quantile)
+        return bool(_transformed(d)[j] * sign > quantile)
     t = _projected_t(d.groups @ suspicion.weights)
     return t * suspicion.sign > t_quantile(STAGE_LEVEL, GROUPS - 1)
 
