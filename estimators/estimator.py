@@ -55,7 +55,7 @@ class Estimator(ABC):
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         """Everything one estimate draws, by name."""
-        base = expectation.family.base_noise(num_samples, dimension)
+        base = expectation.family.base_noise(sample_shape(num_samples), dimension)
         return {**base, **expectation.noise_specs()}
 
     def noise_by_block(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, set[str]]:
@@ -97,9 +97,15 @@ class Estimator(ABC):
         """The estimate without an analytic entropy's term, which `estimate` adds."""
 
 
+def sample_shape(num_samples: int) -> tuple[int, ...]:
+    """The sample axis of one estimate's arrays. S = 1 has none: the replicates are then one flat batch [R, D],
+    which compilers turn into faster loops than [R, 1, D]."""
+    return () if num_samples == 1 else (num_samples,)
+
+
 def mean_over_samples(xp: Any, per_sample: Array) -> Array:
-    """[R, S, D] to [R, D]."""
-    return per_sample[:, 0, :] if per_sample.shape[1] == 1 else xp.mean(per_sample, axis=1)
+    """[R, S, D], or [R, D] where S = 1, to [R, D]."""
+    return per_sample if per_sample.ndim == 2 else xp.mean(per_sample, axis=1)
 
 
 def values_and_scores(
@@ -107,8 +113,7 @@ def values_and_scores(
 ) -> tuple[Array, Blocks]:
     """f [R, S] and the scores [R, S, D] at the samples that base noise makes, as NumPy arrays."""
     z = expectation.family.sample(backend.xp, parameters, noise["base"])
+    values = backend.to_numpy(expectation.value(backend, parameters, z, noise))
+    values = values.reshape(len(values), -1)
     scores = expectation.family.score(backend.xp, parameters, z)
-    return (
-        backend.to_numpy(expectation.value(backend, parameters, z, noise)),
-        {name: backend.to_numpy(score) for name, score in scores.items()},
-    )
+    return values, {k: backend.to_numpy(s).reshape(*values.shape, -1) for k, s in scores.items()}

@@ -22,7 +22,8 @@ class Integrand(ABC):
     """f(z), or log p(x, z) for an ELBO, over a batch of samples.
 
     Instances are stateless and hashable (equal ones share compiled functions): numbers belong in `data`.
-    Shapes: z [R, S, D], values [R, S], gradients [R, S, D]. `noise` holds what `noise_specs` declares.
+    Shapes: z [R, S, D], or [R, D] where S = 1, so [..., D]; values [...], gradients [..., D]. `noise` holds what
+    `noise_specs` declares, [R, ...].
     `xp` is the array API namespace of the backend.
     """
 
@@ -36,12 +37,12 @@ class Integrand(ABC):
 
     @abstractmethod
     def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """f at every sample [R, S]."""
+        """f at every sample [...]."""
 
-    #: ∇_z f [R, S, D]; optional: without it, only backends that differentiate automatically can serve.
+    #: ∇_z f [..., D]; optional: without it, only backends that differentiate automatically can serve.
     gradient: Any = None
 
-    #: f at z with coordinate i replaced by replacement_i, for every i [R, S, D]; optional: without it, f is
+    #: f at z with coordinate i replaced by replacement_i, for every i [..., D]; optional: without it, f is
     #: evaluated D times. Takes (backend, data, z, replacement, noise).
     replaced: Any = None
 
@@ -95,14 +96,14 @@ class Expectation:
         return self.integrand.noise_specs(self.data)
 
     def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
-        """f_λ(z) [R, S]."""
+        """f_λ(z) [...]."""
         value = self.integrand.value(backend.xp, self.data, z, noise)
         if self.entropy == "sampled":
             value = value - self.family.log_density(backend.xp, parameters, z)
         return value
 
     def gradient(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
-        """∇_z f_λ(z) at fixed λ [R, S, D]."""
+        """∇_z f_λ(z) at fixed λ [..., D]."""
         xp = backend.xp
         if self.differentiate == "closed-form" and self.integrand.gradient is not None:
             gradient = self.integrand.gradient(xp, self.data, z, noise)
@@ -115,7 +116,7 @@ class Expectation:
     def replaced(
         self, backend: Any, parameters: Blocks, z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
-        """f_λ at z with coordinate i replaced by replacement_i, for every i [R, S, D]."""
+        """f_λ at z with coordinate i replaced by replacement_i, for every i [..., D]."""
         if self.integrand.replaced is not None:
             value = self.integrand.replaced(backend, self.data, z, replacement, noise)
         else:
@@ -133,5 +134,5 @@ class Expectation:
 
         dimension = z.shape[-1]
         coordinates = backend.asarray(range(dimension), None)
-        values = backend.map(evaluate, coordinates[:, None] == coordinates[None, :])  # [D, R, S]
-        return xp.permute_dims(values, (1, 2, 0))
+        values = backend.map(evaluate, coordinates[:, None] == coordinates[None, :])  # [D, ...]
+        return xp.moveaxis(values, 0, -1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Estimator, mean_over_samples
+from estimators.estimator import Blocks, Estimator, mean_over_samples, sample_shape
 from estimators.expectation import Array, Expectation
 from estimators.noise import Noise
 from estimators.options import option
@@ -29,7 +29,7 @@ class MeasureValued(Estimator):
     coupling: bool = option(True, "draw the positive and the negative part from common randomness")
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        weak = expectation.family.weak_noise(num_samples, dimension, self.coupling)
+        weak = expectation.family.weak_noise(sample_shape(num_samples), dimension, self.coupling)
         specs = super().noise_specs(expectation, num_samples, dimension)
         if dimension == 1:  # there are no other coordinates to draw
             del specs["base"]
@@ -38,7 +38,7 @@ class MeasureValued(Estimator):
         return specs
 
     def noise_by_block(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, set[str]]:
-        weak = expectation.family.weak_noise(num_samples, dimension, self.coupling)
+        weak = expectation.family.weak_noise(sample_shape(num_samples), dimension, self.coupling)
         everyone = set(expectation.noise_specs()) | ({"base"} if dimension > 1 else set())
         return {block: everyone | set(specs) for block, specs in weak.items()}
 

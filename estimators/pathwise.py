@@ -45,8 +45,10 @@ class Pathwise(Estimator):
         return 2 if self.antithetic else 1
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        drawn = num_samples // 2 if self.antithetic else num_samples
-        return super().noise_specs(expectation, drawn, dimension)
+        specs = super().noise_specs(expectation, num_samples, dimension)
+        if self.antithetic:
+            specs.update(expectation.family.base_noise((num_samples // 2,), dimension))
+        return specs
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks

@@ -70,7 +70,7 @@ class ScoreFunction(Estimator):
     ) -> Blocks:
         xp = backend.xp
         z = expectation.family.sample(xp, parameters, noise["base"])
-        value = expectation.value(backend, parameters, z, noise)[..., None]  # [R, S, 1]
+        value = expectation.value(backend, parameters, z, noise)[..., None]  # [..., 1]
         score = expectation.family.score(xp, parameters, z)
         if self.baseline == "optimal":
             return {name: mean_over_samples(xp, (value - state[f"baseline_{name}"]) * s) for name, s in score.items()}

@@ -112,14 +112,14 @@ class DifferentiatedBaseline(Planted):
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         z = family.sample(xp, parameters, noise["base"])
-        centre = xp.zeros_like(z[:, :1, :]) + parameters["loc"]
+        centre = xp.zeros_like(z) + parameters["loc"]
         baseline = expectation.value(backend, parameters, centre, noise)[..., None]
         value = expectation.value(backend, parameters, z, noise)[..., None] - baseline
         score = family.score(xp, parameters, z)
         gradients = {name: mean_over_samples(xp, value * s) for name, s in score.items()}
-        leak = xp.mean(family.log_density(xp, parameters, z), axis=1)[:, None]
-        slope = expectation.gradient(backend, parameters, centre, noise)[:, 0, :]
-        return {**gradients, "loc": gradients["loc"] - leak * slope}
+        log_density = family.log_density(xp, parameters, z)[..., None]
+        leak = log_density * expectation.gradient(backend, parameters, centre, noise)
+        return {**gradients, "loc": gradients["loc"] - mean_over_samples(xp, leak)}
 
 
 @dataclass(frozen=True)

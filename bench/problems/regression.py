@@ -47,27 +47,29 @@ class GeneralisedLinear(Integrand):
             return dimension * data["batch"].shape[0]
         return max(dimension, data["design"].shape[0])
 
-    def _rows(self, xp: Any, data: dict[str, Array], noise: dict[str, Array]) -> tuple[Array, Array, float]:
-        """Design [R or 1, rows, D], response [R or 1, 1, rows], and N/B."""
+    def _rows(self, xp: Any, data: dict[str, Array], noise: dict[str, Array], z: Array) -> tuple[Array, Array, float]:
+        """Design [rows, D] or, of minibatches, [R, rows, D]; response that broadcasts with [..., rows]; and N/B."""
         design, response = data["design"], data["response"]
         if "rows" not in noise:
-            return design[None, :, :], response[None, None, :], 1.0
+            return design, response, 1.0
         replicates, batch = noise["rows"].shape
         flat = xp.reshape(noise["rows"], (-1,))
-        scale = design.shape[0] / batch
         chosen = xp.reshape(xp.take(design, flat, axis=0), (replicates, batch, design.shape[1]))
-        return chosen, xp.reshape(xp.take(response, flat, axis=0), (replicates, 1, batch)), scale
+        shape = (replicates, batch) if z.ndim == 2 else (replicates, 1, batch)
+        return chosen, xp.reshape(xp.take(response, flat, axis=0), shape), design.shape[0] / batch
 
-    def _times(self, xp: Any, left: Array, design: Array) -> Array:
-        """left [R, S, K] times design [R or 1, K, M]; one large product where the design is shared."""
-        if design.shape[0] != 1:
-            return xp.matmul(left, design)
-        flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), design[0])
-        return xp.reshape(flat, (*left.shape[:-1], design.shape[-1]))
+    def _times(self, xp: Any, left: Array, right: Array) -> Array:
+        """left [..., K] times right [K, M] or [R, K, M]: [..., M]."""
+        if right.ndim == 2:  # one large product, whatever the batch axes
+            flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), right)
+            return xp.reshape(flat, (*left.shape[:-1], right.shape[-1]))
+        if left.ndim == 2:
+            return xp.matmul(left[:, None, :], right)[:, 0, :]
+        return xp.matmul(left, right)
 
     def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        design, response, scale = self._rows(xp, data, noise)
-        predictor = self._times(xp, z, xp.permute_dims(design, (0, 2, 1)))
+        design, response, scale = self._rows(xp, data, noise, z)
+        predictor = self._times(xp, z, xp.matrix_transpose(design))
         likelihood = xp.sum(self.log_likelihood(xp, predictor, response), axis=-1)
         return scale * likelihood + xp.sum(self._log_prior(z), axis=-1)
 
@@ -75,8 +77,8 @@ class GeneralisedLinear(Integrand):
         return -0.5 * z * z - 0.5 * LOG_2PI
 
     def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        design, response, scale = self._rows(xp, data, noise)
-        predictor = self._times(xp, z, xp.permute_dims(design, (0, 2, 1)))
+        design, response, scale = self._rows(xp, data, noise, z)
+        predictor = self._times(xp, z, xp.matrix_transpose(design))
         return scale * self._times(xp, self.residual(xp, predictor, response), design) - z
 
     def replaced(
@@ -84,10 +86,9 @@ class GeneralisedLinear(Integrand):
     ) -> Array:
         """By updating the linear predictor: O(N D) for all coordinates, against O(N D²)."""
         xp = backend.xp
-        design, response, scale = self._rows(xp, data, noise)
-        predictor = self._times(xp, z, xp.permute_dims(design, (0, 2, 1)))
-        change = replacement - z
-        likelihood = self.replaced_likelihood(backend, design, response, predictor, change)
+        design, response, scale = self._rows(xp, data, noise, z)
+        predictor = self._times(xp, z, xp.matrix_transpose(design))
+        likelihood = self.replaced_likelihood(backend, design, response, predictor, replacement - z)
         prior = self._log_prior(z)
         others = xp.sum(prior, axis=-1, keepdims=True) - prior
         return scale * likelihood + others + self._log_prior(replacement)
@@ -95,17 +96,18 @@ class GeneralisedLinear(Integrand):
     def replaced_likelihood(
         self, backend: Any, design: Array, response: Array, predictor: Array, change: Array
     ) -> Array:
-        """Σ_n h at predictor + x_ni change_i, for every i [R, S, D]; one coordinate at a time bounds memory."""
+        """Σ_n h at predictor + x_ni change_i, for every i [..., D]; one coordinate at a time bounds memory."""
         xp = backend.xp
+        columns = xp.moveaxis(design, -1, 0)  # [D, rows] or [D, R, rows]
+        if design.ndim == 3 and predictor.ndim == 3:
+            columns = columns[:, :, None, :]
 
         def evaluate(pair: Array) -> Array:
             column, step = pair
-            moved = predictor + step[..., None] * column[:, None, :]
+            moved = predictor + step[..., None] * column
             return xp.sum(self.log_likelihood(xp, moved, response), axis=-1)
 
-        columns = xp.permute_dims(design, (2, 0, 1))  # [D, R or 1, rows]
-        steps = xp.permute_dims(change, (2, 0, 1))  # [D, R, S]
-        return xp.permute_dims(backend.map(evaluate, (columns, steps)), (1, 2, 0))
+        return xp.moveaxis(backend.map(evaluate, (columns, xp.moveaxis(change, -1, 0))), 0, -1)
 
 
 class LinearIntegrand(GeneralisedLinear):
@@ -125,7 +127,9 @@ class LinearIntegrand(GeneralisedLinear):
         xp = backend.xp
         now = xp.sum(self.log_likelihood(xp, predictor, response), axis=-1)[..., None]
         slope = self._times(xp, self.residual(xp, predictor, response), design)
-        curvature = xp.sum(design * design, axis=1)[:, None, :]
+        curvature = xp.sum(design * design, axis=-2)
+        if curvature.ndim == 2 and change.ndim == 3:
+            curvature = curvature[:, None, :]
         return now + change * slope - 0.5 * change * change * curvature
 
 

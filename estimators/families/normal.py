@@ -16,7 +16,7 @@ Blocks = dict[str, Array]
 class Normal:
     """Parameters: `loc` [D] and `log_scale` [D], both unconstrained; σ = exp(log_scale).
 
-    Samples z are [R, S, D]; everything "per sample" returned here is [R, S, D] by parameter block, the
+    Samples z are [..., D]; everything "per sample" returned here is [..., D] by parameter block, the
     derivative of coordinate i concerning λ_i alone.
     """
 
@@ -24,19 +24,19 @@ class Normal:
     summary: ClassVar[str] = "mean-field Normal; parameters loc, log_scale (σ = exp(log_scale))"
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale")
 
-    def base_noise(self, num_samples: int, dimension: int) -> dict[str, Noise]:
-        return {"base": Noise("normal", (num_samples, dimension))}
+    def base_noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("normal", (*sample_shape, dimension))}
 
     def sample(self, xp: Any, parameters: Blocks, base: Array) -> Array:
         """z = loc + σ ε."""
         return parameters["loc"] + xp.exp(parameters["log_scale"]) * base
 
     def log_density(self, xp: Any, parameters: Blocks, z: Array) -> Array:
-        """log q(z) [R, S]."""
+        """log q(z) [...]."""
         return xp.sum(self._log_densities(xp, parameters, z), axis=-1)
 
     def log_density_replaced(self, xp: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
-        """log q of z with coordinate i replaced by replacement_i, for every i [R, S, D]."""
+        """log q of z with coordinate i replaced by replacement_i, for every i [..., D]."""
         terms = self._log_densities(xp, parameters, z)
         return xp.sum(terms, axis=-1, keepdims=True) - terms + self._log_densities(xp, parameters, replacement)
 
@@ -45,7 +45,7 @@ class Normal:
         return -0.5 * standard * standard - parameters["log_scale"] - 0.5 * math.log(2.0 * math.pi)
 
     def log_density_gradient(self, xp: Any, parameters: Blocks, z: Array) -> Array:
-        """∇_z log q(z) [R, S, D]."""
+        """∇_z log q(z) [..., D]."""
         return (parameters["loc"] - z) * xp.exp(-2.0 * parameters["log_scale"])
 
     def score(self, xp: Any, parameters: Blocks, z: Array) -> Blocks:
@@ -65,9 +65,9 @@ class Normal:
             "log_scale": xp.ones_like(parameters["log_scale"]),
         }
 
-    def weak_noise(self, num_samples: int, dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
+    def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
         """The noise of the weak derivatives, by parameter block."""
-        shape = (num_samples, dimension)
+        shape = (*sample_shape, dimension)
         if coupling:
             return {
                 "loc": {"rayleigh": Noise("rayleigh", shape)},
@@ -81,7 +81,7 @@ class Normal:
     def weak_derivatives(
         self, xp: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """∂q/∂λ_i = c (q⁺ − q⁻): the constant c [D], and draws from q⁺ and q⁻ [R, S, D].
+        """∂q/∂λ_i = c (q⁺ − q⁻): the constant c [D], and draws from q⁺ and q⁻ [..., D].
 
         loc: c = 1/(σ√(2π)), loc ± σW with W Rayleigh; coupled, both use one W.
         log_scale: c = 1, loc + σM with M double-sided Maxwell against the Normal itself; coupled, the
