@@ -1,0 +1,37 @@
+"""One `backend` fixture runs a test on every framework; a missing one is a visible skip with its reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from estimators import backends
+
+settings.register_profile("exact", max_examples=20, deadline=None, derandomize=True, database=None)
+settings.load_profile("exact")
+
+
+def _get(name: str) -> Any:
+    reason = backends.missing(name)
+    if reason:
+        pytest.skip(reason)
+    return backends.get(name)
+
+
+@pytest.fixture(scope="session", params=backends.NAMES)
+def backend(request: pytest.FixtureRequest) -> Any:
+    """Each backend in turn."""
+    return _get(request.param)
+
+
+@pytest.fixture(scope="session", params=[name for name in backends.NAMES if name != "numpy"])
+def differentiating(request: pytest.FixtureRequest) -> Any:
+    """Each backend that has automatic differentiation and a compiler: what NumPy is compared with."""
+    return _get(request.param)
+
+
+@pytest.fixture(scope="session")
+def numpy_backend() -> Any:
+    return backends.get("numpy")

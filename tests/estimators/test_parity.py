@@ -1,0 +1,105 @@
+"""The same noise gives the same gradient on every backend (exact property 11)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.sweep.cells import VARIANTS
+from tests.support import PLANTED, PROBLEMS, Blocks, applies, draws, estimate, make_cell, state_of
+
+REPLICATES = 6
+EIGHT = ("planted-in-sample-coefficient", "planted-in-sample-coefficient[form=ratio]")
+CASES = [
+    (problem, estimator, samples)
+    for problem in PROBLEMS
+    for estimator in (*VARIANTS, *PLANTED)
+    for samples in ((8,) if estimator in EIGHT else (1, 4))
+    if applies(problem, estimator, samples)
+]
+#: One of each kind of estimator, and every kind of problem; compiled, that is what costs.
+COMPILED = [
+    ("square[k=1.37,loc=-0.6,scale=0.83,dim=3]", "score-function[baseline=leave-one-out]", 4),
+    ("logistic-regression[loc=0.17,scale=0.71,batch=7]", "pathwise[antithetic=true]", 4),
+    ("cosine[k=1.9,loc=0.45,scale=1.2]", "measure-valued", 1),
+]
+COMPILED_SLOWLY = [
+    (p, e, 4) for p in (PROBLEMS[4], PROBLEMS[6], PROBLEMS[11]) for e in (*VARIANTS, *PLANTED[:1]) if applies(p, e, 4)
+]
+
+
+class Case:
+    """One cell's NumPy estimate in float64, with the noise and state it was made from."""
+
+    def __init__(self, problem: str, estimator: str, samples: int, dtype: str = "float64") -> None:
+        self.cell = make_cell(problem, estimator, samples)
+        self.expectation, self.parameters = self.cell.problem.expectation(), self.cell.problem.parameters()
+        specs = self.cell.estimator.noise_specs(self.expectation, samples, self.cell.problem.dimension)
+        # Rounded to `dtype` first, so that every backend sees the same numbers.
+        self.noise = {
+            name: a if a.dtype.kind == "i" else a.astype(dtype).astype("float64")
+            for name, a in draws(specs, REPLICATES).items()
+        }
+        self.state = state_of(problem, estimator, samples)
+
+    def on(self, backend: Any, **more: Any) -> Blocks:
+        arguments = (self.cell.estimator, self.expectation, self.parameters, self.noise, self.state)
+        return estimate(backend, *arguments, **more)
+
+    def scale(self, backend: Any, found: Blocks) -> dict[str, float]:
+        """The size of the terms that are added up, by parameter block, since ĝ may be a small difference of them.
+
+        Terms are the estimate itself and, one sample at a time, |f| |score| for an estimator built from values of f,
+        |∇f| |∂z/∂λ| + |score| for one built from its gradient; both for a planted bug.
+        """
+        estimator, family, parameters = self.cell.estimator, self.expectation.family, self.parameters
+        base = self.noise.get("base", np.asarray([[-2.0], [2.0]]))  # without base noise D = 1: ± 2 σ
+        z = family.sample(np, parameters, base)
+        score = family.score(np, parameters, z)
+        sizes = {name: np.abs(g).max() for name, g in found.items()}
+        if not estimator.needs_gradient or estimator.planted:
+            value = np.abs(self.expectation.value(backend, parameters, z, self.noise)).max()
+            sizes = {name: size + value * np.abs(score[name]).max() for name, size in sizes.items()}
+        if estimator.needs_gradient:
+            slope = np.abs(self.expectation.gradient(backend, parameters, z, self.noise)).max()
+            path = family.pathwise(np, parameters, np.abs(base), slope)
+            sizes = {name: size + np.max(path[name]) + np.abs(score[name]).max() for name, size in sizes.items()}
+        return {name: float(size) for name, size in sizes.items()}
+
+
+def check(case: Case, numpy_backend: Any, found: Blocks, relative: float) -> None:
+    reference = case.on(numpy_backend)
+    scale = case.scale(numpy_backend, reference)
+    assert found.keys() == reference.keys()
+    for name, expected in reference.items():
+        assert found[name].shape == expected.shape == (REPLICATES, case.cell.problem.dimension)
+        assert np.abs(found[name] - expected).max() <= relative * scale[name], name
+
+
+@pytest.mark.parametrize(("problem", "estimator", "samples"), CASES)
+def test_float64(differentiating: Any, numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
+    case = Case(problem, estimator, samples)
+    check(case, numpy_backend, case.on(differentiating), 1e-12)
+
+
+@pytest.mark.parametrize(("problem", "estimator", "samples"), [c for c in CASES if c[1] not in PLANTED and c[2] == 4])
+def test_float32(backend: Any, numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
+    case = Case(problem, estimator, samples, "float32")
+    found = case.on(backend, dtype="float32")
+    assert all(g.dtype == np.float32 for g in found.values())
+    check(case, numpy_backend, found, 1e-5)
+
+
+@pytest.mark.parametrize(("problem", "estimator", "samples"), COMPILED)
+def test_compiled(differentiating: Any, numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
+    case = Case(problem, estimator, samples)
+    check(case, numpy_backend, case.on(differentiating, compiled=True), 1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("problem", "estimator", "samples"), COMPILED_SLOWLY)
+def test_all_compiled(differentiating: Any, numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
+    case = Case(problem, estimator, samples)
+    check(case, numpy_backend, case.on(differentiating, compiled=True), 1e-12)

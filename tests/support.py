@@ -1,0 +1,200 @@
+"""What the tests share: cells at points nobody tuned for, estimates from given noise, integration over noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.special import roots_hermitenorm, roots_legendre
+
+from bench.measurement.cell import prepare
+from bench.measurement.kernel import Setting
+from bench.problems import Problem
+from bench.sweep.cells import VARIANTS, Cell, Goals, make_estimator, make_problem
+from bench.sweep.run import measure_cell
+from estimators import Estimator, Expectation, Noise, Normal, draw
+from estimators.backends import get
+from estimators.noise import stream_root
+
+Blocks = dict[str, np.ndarray]
+
+TEST_FUNCTIONS = (
+    "square[k=1.37,loc=-0.6,scale=0.83]",
+    "exponential[k=0.9,loc=0.7,scale=0.8]",
+    "cosine[k=1.9,loc=0.45,scale=1.2]",
+)
+IN_THREE_DIMENSIONS = tuple(f"{text[:-1]},dim=3]" for text in TEST_FUNCTIONS)
+REGRESSIONS = (
+    "linear-regression[loc=-0.23,scale=0.61]",
+    "linear-regression[at=fitted]",
+    "linear-regression[loc=-0.23,scale=0.61,batch=7,entropy=analytic]",
+    "logistic-regression[loc=0.17,scale=0.71]",
+    "logistic-regression[at=fitted,entropy=analytic]",
+    "logistic-regression[loc=0.17,scale=0.71,batch=7]",
+)
+PROBLEMS = (*TEST_FUNCTIONS, *IN_THREE_DIMENSIONS, *REGRESSIONS)
+PLANTED = (
+    "planted-self-included-baseline",
+    "planted-in-sample-coefficient",
+    "planted-in-sample-coefficient[form=ratio]",
+    "planted-differentiated-sampler",
+    "planted-differentiated-baseline",
+    "planted-naive-exchange",
+    "planted-redrawn-failures",
+    "planted-opposite-biases",
+)
+
+
+def make_cell(problem: str, estimator: str, samples: int | None = None, backend: str = "numpy", **more: Any) -> Cell:
+    """A cell from text; without `samples`, the least S the estimator takes."""
+    goals = Goals(**{name: more.pop(name) for name in tuple(vars(Goals())) if name in more})
+    made = make_estimator(estimator)
+    size = made.smallest_num_samples() if samples is None else samples
+    return Cell(make_problem(problem), made, backend, num_samples=size, goals=goals, **more)
+
+
+def measured(cell: Cell) -> dict[str, dict[str, Any]]:
+    """The rows of a cell that can be measured, by parameter block."""
+    rows = measure_cell(cell).rows
+    assert rows[0]["status"] == "ok", rows[0]["reason"]
+    return {row["block"]: row for row in rows}
+
+
+def applies(problem: str, estimator: str, samples: int) -> bool:
+    return make_cell(problem, estimator, samples).impossible() is None
+
+
+def cases(problems: tuple[str, ...], estimators: tuple[str, ...] = VARIANTS, samples: int = 4) -> list[tuple[str, str]]:
+    """Every pair that has a meaning."""
+    return [(p, e) for p in problems for e in estimators if applies(p, e, samples)]
+
+
+def state_of(problem: str, estimator: str, samples: int) -> Blocks:
+    """The estimator's frozen state, in float64 from NumPy's noise."""
+    return dict(prepare(make_cell(problem, estimator, samples)).setting.state)
+
+
+def draws(specs: dict[str, Noise], replicates: int, seed: int = 0) -> Blocks:
+    """Named noise from NumPy, the same for whoever asks."""
+    backend = get("numpy")
+    roots = {name: stream_root("tests", seed, name) for name in specs}
+    return draw(backend, specs, roots, 0, replicates, "float64")
+
+
+def estimate(
+    backend: Any,
+    estimator: Estimator,
+    expectation: Expectation,
+    parameters: Blocks,
+    noise: Blocks,
+    state: Blocks | None = None,
+    *,
+    dtype: str = "float64",
+    compiled: bool = False,
+) -> Blocks:
+    """Estimates [R, D] by parameter block: NumPy arrays in, NumPy arrays out."""
+
+    def put(arrays: Blocks) -> dict[str, Any]:
+        return {k: backend.asarray(a, None if np.asarray(a).dtype.kind == "i" else dtype) for k, a in arrays.items()}
+
+    def run(data: Any, parameters: Any, noise: Any, state: Any) -> Any:
+        return estimator.estimate(backend, expectation.bind(data), parameters, noise, state)
+
+    call = backend.compile(run) if compiled else run
+    found = call(put(expectation.data), put(parameters), put(noise), put(state or {}))
+    return {name: backend.to_numpy(values) for name, values in found.items()}
+
+
+def single(loc: Any, scale: Any) -> Blocks:
+    """λ of a Normal."""
+    return {"loc": np.atleast_1d(np.asarray(loc, float)), "log_scale": np.log(np.atleast_1d(np.asarray(scale, float)))}
+
+
+def expectation_of(integrand: Any, entropy: Any = "none", **data: float) -> Expectation:
+    return Expectation(Normal(), integrand, {name: np.asarray(value) for name, value in data.items()}, entropy)
+
+
+# Integration over the noise, written apart from bench.measurement.integrate: Gauss rules throughout.
+
+
+def gauss(kind: str, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and probability weights."""
+    if kind in ("normal", "maxwell"):
+        x, w = roots_hermitenorm(nodes)
+        w = w * (x * x if kind == "maxwell" else 1.0)
+    else:
+        x, w = roots_legendre(nodes)
+        x = 0.5 * (x + 1.0)
+        if kind == "rayleigh":
+            x = 12.0 * x
+            w = w * x * np.exp(-0.5 * x * x)
+    return x, w / w.sum()
+
+
+def tensor(kinds: list[str], nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points [N, len(kinds)] and weights [N] of a tensor grid."""
+    rules = [gauss(kind, nodes) for kind in kinds]
+    points = np.stack([a.ravel() for a in np.meshgrid(*(x for x, _ in rules), indexing="ij")], axis=1)
+    weights = math.prod(np.meshgrid(*(w for _, w in rules), indexing="ij")).ravel()
+    return points, weights
+
+
+def integrated(
+    backend: Any,
+    estimator: Estimator,
+    expectation: Expectation,
+    parameters: Blocks,
+    samples: int,
+    *,
+    state: Blocks | None = None,
+    nodes: int = 48,
+    axes: Callable[[str, int], bool] | None = None,
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """By parameter block: E ĝ, Var ĝ and E |ĝ| [D] over the noise.
+
+    `axes(name, position)` says which numbers of noise to integrate over (all that the block reads, unless given);
+    the others stay at an arbitrary value.
+    """
+    dimension = len(parameters["loc"])
+    specs = estimator.noise_specs(expectation, samples, dimension)
+    reads = estimator.noise_by_block(expectation, samples, dimension)
+    result = {}
+    for block, names in reads.items():
+        places = [
+            (name, i)
+            for name in sorted(names)
+            for i in range(math.prod(specs[name].shape))
+            if axes is None or axes(name, i)
+        ]
+        points, weights = tensor([specs[name].kind for name, _ in places], nodes)
+        flat = {name: np.full((len(points), math.prod(spec.shape)), 0.37) for name, spec in specs.items()}
+        for column, (name, i) in zip(points.T, places, strict=True):
+            flat[name][:, i] = column
+        noise = {name: values.reshape(-1, *specs[name].shape) for name, values in flat.items()}
+        found = estimate(backend, estimator, expectation, parameters, noise, state)[block]
+        mean = weights @ found
+        result[block] = (mean, weights @ (found - mean) ** 2, weights @ np.abs(found))
+    return result
+
+
+def integrated_problem(
+    backend: Any, problem: str, estimator: str, samples: int | None = None, **more: Any
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The same for names as on the command line."""
+    cell = make_cell(problem, estimator, samples)
+    return integrated(
+        backend,
+        cell.estimator,
+        cell.problem.expectation(),
+        cell.problem.parameters(),
+        cell.num_samples,
+        state=state_of(problem, estimator, cell.num_samples),
+        **more,
+    )
+
+
+def setting_of(problem: Problem | str, estimator: str, backend: str, samples: int | None = None, **more: Any) -> Setting:
+    text = problem if isinstance(problem, str) else problem.name
+    return prepare(make_cell(text, estimator, samples, backend, **more)).setting
