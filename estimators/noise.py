@@ -7,10 +7,13 @@ Each name has a stream of its own, so two estimators that share a name share its
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 Array = Any
 Kind = Literal["normal", "uniform", "rayleigh", "maxwell", "rows"]
@@ -38,6 +41,22 @@ def stream_root(*path: object) -> int:
     """A 128-bit number for the stream at `path`, stable across processes and machines."""
     text = "\x1f".join(str(part) for part in path)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
+
+
+#: Blocks whose seeds are hashed at once: one hash costs as much as thousands of normals.
+_SEEDED_TOGETHER = 64
+
+
+@functools.lru_cache(maxsize=64)
+def _seeds(root: int, group: int) -> np.ndarray:
+    words = np.random.SeedSequence(root, spawn_key=(group,)).generate_state(3 * _SEEDED_TOGETHER, np.uint64)
+    return words.reshape(_SEEDED_TOGETHER, 3)
+
+
+def seed_words(root: int, block: int) -> np.ndarray:
+    """Three 64-bit words that seed the stream of one block of replicates."""
+    group, place = divmod(int(block), _SEEDED_TOGETHER)
+    return _seeds(root, group)[place]
 
 
 def draw(

@@ -106,17 +106,17 @@ def number(
 ) -> Any:
     """`value` as a finite number of type `kind` within bounds, or a UsageError that says what it must be."""
     needs = ["a whole number" if kind is int else "a finite number"]
-    needs += [f"at least {minimum:g}"] if minimum is not None else []
-    needs += [f"at most {maximum:g}"] if maximum is not None else []
-    needs += [f"above {above:g}"] if above is not None else []
-    needs += [f"below {below:g}"] if below is not None else []
+    needs += [f"at least {_text(minimum)}"] if minimum is not None else []
+    needs += [f"at most {_text(maximum)}"] if maximum is not None else []
+    needs += [f"above {_text(above)}"] if above is not None else []
+    needs += [f"below {_text(below)}"] if below is not None else []
     must = f"{what} is '{value}'; it must be {', '.join(needs)}"
     try:
-        result = kind(str(value))
-    except ValueError:
+        result = _whole(str(value)) if kind is int else float(str(value))
+    except (ValueError, OverflowError):
         raise UsageError(must) from None
     fine = (
-        math.isfinite(result)
+        (kind is int or math.isfinite(result))
         and (minimum is None or result >= minimum)
         and (maximum is None or result <= maximum)
         and (above is None or result > above)
@@ -125,6 +125,21 @@ def number(
     if not fine:
         raise UsageError(must)
     return result
+
+
+def _whole(text: str) -> int:
+    """A whole number, also written 2^20 or 1e6."""
+    base, power, exponent = text.partition("^")
+    if power:
+        if len(base) > 9 or not 0 <= int(exponent) <= 99:
+            raise ValueError(text)
+        return int(base) ** int(exponent)
+    if "e" in text.lower():
+        value = float(text)
+        if not value.is_integer():
+            raise ValueError(text)
+        return int(value)
+    return int(text)
 
 
 _CALL = re.compile(r"^\s*(?P<name>[^\[\]=,\s]+)\s*(\[(?P<options>[^\[\]]*)\])?\s*$")
@@ -154,4 +169,8 @@ def spell(name: str, options: Mapping[str, Any], cls: type) -> str:
 
 
 def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)

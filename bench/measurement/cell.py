@@ -94,7 +94,7 @@ class Stream:
     def __init__(self, kernel: StatisticsKernel, stream: str, centre: dict[str, np.ndarray]) -> None:
         setting = kernel.setting
         self.kernel, self.centre = kernel, centre
-        self.moments = {name: Moments(setting.dimension, setting.replicates) for name in setting.blocks}
+        self.moments = {name: Moments(setting.dimension, setting.replicates, kernel.cubed) for name in setting.blocks}
         self.total = Moments(0, setting.replicates)
         self._roots = setting.roots(stream)
         self._centre = setting.to_device(centre)

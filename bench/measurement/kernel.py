@@ -151,7 +151,7 @@ class BlockSums:
 
     Attributes
     ----------
-    power : {block name: (Σd, Σd², Σd³)}, each [blocks, D].
+    power : {block name: (Σd, Σd², Σd³)}, each [blocks, D]; Σd³ over the first `StatisticsKernel.cubed` replicates.
     squared_norm : {block name: Q = ‖d‖² [blocks, replicates]}.
     """
 
@@ -176,6 +176,8 @@ class StatisticsKernel:
         xp, replicates = setting.backend.xp, setting.replicates
         evaluate = _evaluator(setting)
         self.chunk = blocks_per_call(setting)
+        # The third order serves only the correction for skew: a quarter of the replicates will do.
+        self.cubed = cubed = max(1, replicates // 4)
 
         def reduce(estimates: dict[str, Array], centre: dict[str, Array]) -> Any:
             result = {}
@@ -185,7 +187,7 @@ class StatisticsKernel:
                 result[name] = (
                     xp.sum(d, axis=0),
                     xp.sum(square, axis=0),
-                    xp.sum(square * d, axis=0),
+                    xp.sum(square[:cubed] * d[:cubed], axis=0),
                     xp.sum(square, axis=1),
                 )
             return result

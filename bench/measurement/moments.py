@@ -20,10 +20,12 @@ class Moments:
     ----------
     dimension : D.
     replicates : replicates in a block.
+    cubed : how many of them Σd³ is taken over; all if absent.
     """
 
-    def __init__(self, dimension: int, replicates: int) -> None:
+    def __init__(self, dimension: int, replicates: int, cubed: int | None = None) -> None:
         self.block_replicates = replicates
+        self._cubed = cubed or replicates
         self.blocks_per_group = 1
         self.blocks = 0
         self.sums = np.zeros((GROUPS, 3, dimension))  # Σd, Σd², Σd³
@@ -69,7 +71,8 @@ class Moments:
     # Moments about the mean, from those about the centre.
 
     def _raw(self, order: int) -> np.ndarray:
-        return self.sums[:, order].sum(axis=0) / self.count
+        per_block = self._cubed if order == 2 else self.block_replicates
+        return self.sums[:, order].sum(axis=0) / (self.blocks * per_block)
 
     def shift(self) -> np.ndarray:
         """ḡ − c [D]."""

@@ -49,10 +49,10 @@ class JaxBackend:
         return jax.random.fold_in(jax.random.wrap_key_data(root, impl="threefry2x32"), block)
 
     def normal(self, stream: Array, shape: tuple[int, ...], dtype: str) -> Array:
-        return jax.random.normal(stream, shape, dtype=jnp.dtype(dtype))
+        return _stored(jax.random.normal, stream, shape, dtype)
 
     def uniform(self, stream: Array, shape: tuple[int, ...], dtype: str) -> Array:
-        return jax.random.uniform(stream, shape, dtype=jnp.dtype(dtype))
+        return _stored(jax.random.uniform, stream, shape, dtype)
 
     def subset(self, stream: Array, shape: tuple[int, ...], population: int) -> Array:
         keys = jax.random.uniform(stream, (shape[0], population), dtype=jnp.float32)
@@ -69,3 +69,13 @@ class JaxBackend:
 
     def block_until_ready(self, tree: Any) -> Any:
         return jax.block_until_ready(tree)
+
+
+def _stored(draw: Callable[..., Array], stream: Array, shape: tuple[int, ...], dtype: str) -> Array:
+    """Draw noise that XLA stores. Left to itself it fuses the generator into every reduction that reads the noise,
+    and so runs it several times; the result of a loop it keeps. So large noise is drawn in two halves, in a loop.
+    """
+    if shape[0] < 2 or shape[0] % 2:
+        return draw(stream, shape, dtype=jnp.dtype(dtype))
+    half = (shape[0] // 2, *shape[1:])
+    return jax.lax.map(lambda key: draw(key, half, dtype=jnp.dtype(dtype)), jax.random.split(stream)).reshape(shape)

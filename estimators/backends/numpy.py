@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
+import threadpoolctl
+from numpy.random.bit_generator import ISeedSequence
 
 from estimators.errors import NotApplicable, UsageError
+from estimators.noise import seed_words
 
 Array = Any
+
+
+class _Words(ISeedSequence):
+    """Seed words already hashed, in the form a bit generator takes."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self._words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return self._words[:n_words].astype(dtype)
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library reuse freed arrays. Given back to the system, each new temporary of a few hundred kB
+    costs page faults ten times dearer than its arithmetic. Only glibc has the setting."""
+    trim_threshold, mmap_threshold, large = -1, -3, 2**28
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(trim_threshold, large)
+        library.mallopt(mmap_threshold, large)
 
 
 class NumpyBackend:
@@ -25,6 +50,8 @@ class NumpyBackend:
         if device != "cpu":
             raise UsageError("backend 'numpy' computes on the CPU only; use --device cpu")
         self.device = device
+        _keep_freed_memory()
+        threadpoolctl.threadpool_limits(1)  # one thread, like the other backends, so that seconds compare
 
     def asarray(self, values: Any, dtype: str | None) -> Array:
         return np.asarray(values, dtype=dtype)
@@ -36,7 +63,7 @@ class NumpyBackend:
         return number
 
     def stream(self, root: int, block: int) -> np.random.Generator:
-        return np.random.Generator(np.random.SFC64(np.random.SeedSequence(root, spawn_key=(int(block),))))
+        return np.random.Generator(np.random.SFC64(_Words(seed_words(root, block))))  # type: ignore[arg-type]
 
     def normal(self, stream: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
         return stream.standard_normal(shape, dtype=np.dtype(dtype))

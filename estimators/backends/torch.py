@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from estimators.errors import UsageError
+from estimators.noise import seed_words
 
 Array = Any
 _NUMBERS = itertools.count()
@@ -45,8 +46,7 @@ class TorchBackend:
         return number
 
     def stream(self, root: int, block: int) -> torch.Generator:
-        word = np.random.SeedSequence(root, spawn_key=(int(block),)).generate_state(1, np.uint64)[0]
-        return torch.Generator(self.device).manual_seed(int(word >> np.uint64(1)))
+        return torch.Generator(self.device).manual_seed(int(seed_words(root, block)[0] >> np.uint64(1)))
 
     def normal(self, stream: torch.Generator, shape: tuple[int, ...], dtype: str) -> Array:
         return torch.empty(shape, dtype=getattr(torch, dtype), device=self.device).normal_(generator=stream)
