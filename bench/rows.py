@@ -65,6 +65,9 @@ COLUMNS: dict[str, str] = {
     "finished": "string",
 }
 
+#: What no row lacks.
+ALWAYS = ("problem", "problem_options", "estimator", "estimator_options", "backend", "num_samples", "block", "status")
+
 Row = dict[str, Any]
 
 
@@ -87,6 +90,32 @@ def _plain(value: Any, kind: str) -> Any:
 def to_json(values: Row) -> str:
     """One line of JSON."""
     return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+
+def from_json(text: str) -> Row:
+    """A row that `to_json` wrote; ValueError for anything else, for a file may hold whatever somebody put there."""
+    try:
+        values = json.loads(text)
+    except RecursionError:
+        raise ValueError("a row nested too deeply") from None
+    if not isinstance(values, dict):
+        raise ValueError("a row that is no JSON object")
+    for name, kind in COLUMNS.items():
+        value = values.get(name)
+        absent = value is None and name not in ALWAYS
+        if not absent and not _is(value, kind):
+            raise ValueError(f"a row whose {name} is no {kind}")
+    return {name: values.get(name) for name in COLUMNS}
+
+
+def _is(value: Any, kind: str) -> bool:
+    if kind == "string":
+        return isinstance(value, str)
+    if kind == "json":
+        return isinstance(value, dict)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 2**63
+    return kind == "number" and isinstance(value, float) and math.isfinite(value)
 
 
 def to_frame(rows: Iterable[Row]) -> Any:

@@ -1,27 +1,30 @@
 """The result store: one SQLite file, one writer, nothing lost at any kill, nothing executed on loading.
 
 Tables: `cells` (what was planned, how often it was started, whether it ended), `rows` (one JSON object each),
-`series` (float64 arrays as bytes: group means of Q, timing rounds). WAL with synchronous=FULL.
+`series` (float64 arrays as bytes: group means of Q, timing rounds). WAL with synchronous=FULL while a run
+writes; one plain file at rest.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.rows import COLUMNS, Row
+from bench.rows import Row, from_json, to_json
 from estimators import UsageError
 
 SCHEMA = 1
 DEFAULT = Path(".gradvar") / "store.sqlite"
 MOST_SERIES_BYTES = 2**24
+MOST_ROW_CHARACTERS = 2**20
 
 _TABLES = """
 CREATE TABLE cells (key TEXT PRIMARY KEY, description TEXT NOT NULL, starts INTEGER NOT NULL DEFAULT 0,
@@ -36,6 +39,9 @@ CREATE TABLE series (cell_key TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT N
 class DiskFull(OSError):
     """No room to write a result."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ENOSPC, f"the disk of {path} is full")
+
 
 class Store:
     """Open with `Store.create` (the one writer) or `Store.read`."""
@@ -47,42 +53,49 @@ class Store:
 
     @classmethod
     def create(cls, path: Path) -> Store:
-        """Open for writing, making the file if it is not there.
+        """Open for writing, making the file if it is not there. A refusal leaves nothing behind.
 
         Raises
         ------
         UsageError
             The path cannot be written, is no store, comes from a newer version, or has another writer.
+        DiskFull
+            There is no room for it.
         """
         import filelock
 
-        made = [folder for folder in reversed(path.parents) if not folder.exists()]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(f"{path}.lock")
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise UsageError(f"store {path} is in use by another run; wait for it, or give another --store") from None
-        except OSError as error:
-            for folder in reversed(made):  # leave nothing behind
-                if folder.exists() and not any(folder.iterdir()):
-                    folder.rmdir()
-            raise UsageError(
-                f"store {path} cannot be written: {error.strerror or error}; give another --store"
-            ) from None
-        try:
-            db = sqlite3.connect(path, isolation_level=None)
-            version = _version(db, path)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            if version == 0:
-                db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={SCHEMA};COMMIT;")
-        except sqlite3.Error as error:
-            lock.release()
-            raise UsageError(f"store {path} cannot be written: {error}; give another --store") from None
-        except UsageError:
-            lock.release()
-            raise
+        lock = filelock.FileLock(f"{path}.lock")
+        with ExitStack() as undo:
+            try:
+                if path.is_dir():
+                    raise UsageError(f"store {path} is a folder; give a file, such as --store {path / DEFAULT.name}")
+                for folder in reversed([p for p in path.parents if not p.exists()]):
+                    folder.mkdir(exist_ok=True)
+                    undo.callback(_remove_folder, folder)
+                for file in (path, Path(lock.lock_file)):
+                    if not file.exists():
+                        undo.callback(file.unlink, missing_ok=True)
+                lock.acquire(timeout=0)
+                undo.callback(lock.release)
+                db = sqlite3.connect(path, isolation_level=None)
+                undo.callback(db.close)
+                if _version(db, path) == 0:
+                    db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={SCHEMA};COMMIT;")
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=FULL")
+            except filelock.Timeout:
+                if Path(lock.lock_file).exists():
+                    undo.pop_all()  # what is there is the other run's
+                    raise UsageError(
+                        f"store {path} is in use by another run; wait for it, or give another --store"
+                    ) from None
+                raise UsageError(f"store {path} cannot be written; give another --store") from None
+            except (OSError, sqlite3.Error) as error:
+                if _is_full(error):
+                    raise DiskFull(path) from None
+                reason = getattr(error, "strerror", None) or error
+                raise UsageError(f"store {path} cannot be written: {reason}; give another --store") from None
+            undo.pop_all()
         return cls(db, path, lock)
 
     @classmethod
@@ -94,23 +107,31 @@ class Store:
         UsageError
             There is no such file, it is no store, or a newer version wrote it.
         """
-        if not path.is_file():
-            raise UsageError(f"there is no store at {path}; make one with: gradvar run --store {path}")
-        if not os.access(path, os.R_OK):
-            raise UsageError(f"store {path} cannot be read: permission denied")
-        try:
-            db = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, isolation_level=None)
-            if _version(db, path) == 0:
-                raise UsageError(f"{path} is an empty database, not a gradvar store; make one with: gradvar run")
-        except sqlite3.Error as error:
-            raise UsageError(f"{path} is not a gradvar store: {error}") from None
+        with _refusing(path):
+            if path.is_dir():
+                raise UsageError(f"{path} is a folder, not a gradvar store")
+            if not path.exists():
+                raise UsageError(f"there is no store at {path}; make one with: gradvar run --store {path}")
+            with path.open("rb"):  # says what SQLite does not: permission denied
+                pass
+            db = _connect_to_read(path)
+            try:
+                if _version(db, path) == 0:
+                    raise UsageError(f"{path} is an empty database, not a gradvar store; make one with: gradvar run")
+            except BaseException:
+                db.close()
+                raise
         return cls(db, path)
 
     def close(self) -> None:
+        if self._lock is not None:
+            with suppress(sqlite3.Error):  # at rest a store is one file, readable from a read-only folder too
+                self._db.execute("PRAGMA journal_mode=DELETE")
         self._db.close()
         if self._lock is not None:
+            with suppress(OSError):  # before the release: whoever comes next makes a new one
+                Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def __enter__(self) -> Store:
         return self
@@ -124,11 +145,13 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            if "full" in str(error) or "disk I/O" in str(error):
-                raise DiskFull(f"no room to write {self.path}: {error}") from None
+            if _is_full(error):
+                raise DiskFull(self.path) from None
+            if isinstance(error, sqlite3.Error):
+                raise UsageError(f"store {self.path} cannot be written: {error}") from None
             raise
 
     # Writing
@@ -171,7 +194,7 @@ class Store:
     def _put_rows(self, key: str, rows: list[Row]) -> None:
         self._db.executemany(
             "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)",
-            [(key, i, json.dumps(row, allow_nan=False)) for i, row in enumerate(rows)],
+            [(key, i, to_json(row)) for i, row in enumerate(rows)],
         )
 
     def _put_series(self, key: str, series: dict[str, np.ndarray]) -> None:
@@ -185,39 +208,87 @@ class Store:
     def rows(self, keys: Iterable[str] | None = None) -> list[Row]:
         """Rows of the cells named, in that order; of all finished cells, oldest first, if none are named."""
         if keys is None:
-            keys = [
-                k
-                for (k,) in self._db.execute("SELECT key FROM cells WHERE finished IS NOT NULL ORDER BY finished, key")
-            ]
+            with _refusing(self.path):
+                found = self._db.execute("SELECT key FROM cells WHERE finished IS NOT NULL ORDER BY finished, key")
+                keys = [key for (key,) in found]
         return [row for key in keys for row in self.rows_of(key)]
 
     def rows_of(self, key: str) -> list[Row]:
         """A cell's rows; empty if it has not been measured."""
-        found = self._db.execute("SELECT row FROM rows WHERE cell_key = ? ORDER BY position", (key,))
-        return [_checked(json.loads(text)) for (text,) in found]
+        with _refusing(self.path):
+            found = self._db.execute(
+                "SELECT substr(row, 1, ?) FROM rows WHERE cell_key = ? ORDER BY position",
+                (MOST_ROW_CHARACTERS + 1, key),
+            )
+            return [_parsed(text) for (text,) in found]
 
     def series(self, key: str) -> dict[str, np.ndarray]:
         """A cell's arrays: `squared_norm:<block>` (64 group means of Q), `seconds`, `latency` (timing rounds)."""
-        found = self._db.execute(
-            "SELECT name, data FROM series WHERE cell_key = ? AND length(data) <= ?", (key, MOST_SERIES_BYTES)
-        )
-        return {name: np.frombuffer(data, dtype="<f8") for name, data in found}
+        with _refusing(self.path):
+            found = self._db.execute(
+                "SELECT name, data FROM series WHERE cell_key = ? AND length(data) <= ? AND length(data) % 8 = 0",
+                (key, MOST_SERIES_BYTES),
+            )
+            return {name: np.frombuffer(data, dtype="<f8") for name, data in found}
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a file somebody names is one line that says so."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except sqlite3.Error as error:
+        raise UsageError(f"{path} cannot be read as a gradvar store: {error}") from None
+    except OSError as error:
+        raise UsageError(f"store {path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UsageError(f"store {path} holds what gradvar did not write: {error}") from None
+
+
+def _parsed(text: Any) -> Row:
+    if not isinstance(text, str) or len(text) > MOST_ROW_CHARACTERS:
+        raise ValueError("a row that is no text, or a huge one")
+    return from_json(text)
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Beside a store that a running or killed run left in WAL mode, SQLite makes files; a read-only folder has no
+    room for them, and where no such run left unmerged rows none are needed."""
+    address = path.absolute().as_uri() + "?mode=ro"
+    db = sqlite3.connect(address, uri=True, isolation_level=None)
+    try:
+        db.execute("PRAGMA user_version")
+        return db
+    except sqlite3.OperationalError:
+        db.close()
+        left = Path(f"{path}-wal")
+        if os.access(path.parent, os.W_OK) or (left.exists() and left.stat().st_size > 0):
+            raise
+    return sqlite3.connect(address + "&immutable=1", uri=True, isolation_level=None)
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, sqlite3.Error):
+        return "full" in str(error) or "disk I/O" in str(error)
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC
+
+
+def _remove_folder(folder: Path) -> None:
+    with suppress(OSError):  # somebody else may have put something there meanwhile
+        folder.rmdir()
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    tables = int(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
-    if version > SCHEMA:
+    found = set(db.execute("SELECT type, name FROM sqlite_master"))
+    if version == 0 and not found:
+        return 0
+    if version > SCHEMA and ("table", "rows") in found:
         raise UsageError(
             f"store {path} was written by a newer gradvar (schema {version}, this one reads {SCHEMA}); upgrade gradvar"
         )
-    if version == 0 and tables:
+    if version != SCHEMA or found != {("table", name) for name in ("cells", "rows", "series")}:
         raise UsageError(f"{path} is a database of something else, not a gradvar store; give another --store")
     return version
-
-
-def _checked(row: Any) -> Row:
-    """A row from a file: exactly the known columns, whatever the file holds."""
-    if not isinstance(row, dict):
-        raise UsageError("the store holds a row that is no JSON object; it was not written by gradvar")
-    return {name: row.get(name) for name in COLUMNS}
