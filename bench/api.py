@@ -8,11 +8,20 @@ from typing import Any
 
 from bench.problems import Problem
 from bench.rows import to_frame
-from bench.sweep.cells import DTYPES, NOISES, Goals, check_choice, grid, make_estimator, make_problem
+from bench.sweep.cells import (
+    DTYPES,
+    NOISES,
+    Goals,
+    check_choice,
+    check_samples,
+    check_seed,
+    grid,
+    make_estimator,
+    make_problem,
+)
 from bench.sweep.run import run
 from bench.sweep.store import Store
 from estimators import Estimator, backends
-from estimators.options import number
 
 
 def _many(values: Any) -> list[Any]:
@@ -68,8 +77,8 @@ def measure(
         [check_choice("backend", b, backends.NAMES) for b in _many(backend)],
         [check_choice("device", d, backends.DEVICES) for d in _many(device)],
         [check_choice("dtype", d, DTYPES) for d in _many(dtype)],
-        [number("samples", s, int, minimum=1) for s in _many(samples)],
-        [number("seed", s, int, minimum=0) for s in _many(seed)],
+        [check_samples("samples", s) for s in _many(samples)],
+        [check_seed("seed", s) for s in _many(seed)],
         check_choice("noise", noise, NOISES),
         Goals(precision, bias_bound, max_replicates),
     )

@@ -101,10 +101,9 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outco
         measured = measure(prepared, cell.goals, each)
     except NonFinite as error:
         return Outcome(failed_rows(cell, "nonfinite", str(error), started))
-    except MemoryError as error:
-        return Outcome(failed_rows(cell, "out-of-memory", _one_line(error), started))
     except Exception as error:  # a cell that raises must not take the others with it
-        return Outcome(failed_rows(cell, "exception", f"{type(error).__name__}: {_one_line(error)}", started))
+        status = "out-of-memory" if _is_out_of_memory(error) else "exception"
+        return Outcome(failed_rows(cell, status, f"{type(error).__name__}: {_one_line(error)}", started))
     common = {
         **_common(cell, started),
         "replicates": measured.replicates,
@@ -116,6 +115,12 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outco
     rows = [row(**common, block=block, **columns) for block, columns in measured.blocks.items()]
     series = {f"squared_norm:{block}": values for block, values in measured.squared_norms.items()}
     return Outcome(rows, series, prepared)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Each framework says it in its own way."""
+    said = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
 
 
 def _one_line(error: BaseException) -> str:
@@ -149,7 +154,7 @@ def run(
             listener.cell_finished(cell, known, new=False)
             continue
         if stop():
-            return [r for found in rows.values() for r in found]
+            break
         listener.cell_started(cell)
         outcome = _measure_and_store(cell, store, listener)
         rows[cell.key] = outcome.rows
@@ -158,7 +163,7 @@ def run(
         listener.cell_finished(cell, outcome.rows, new=True)
     if timing and not stop():
         _time(cells, rows, prepared, store, listener, stop)
-    return [r for cell in cells for r in rows[cell.key]]
+    return [r for cell in cells for r in rows.get(cell.key, [])]
 
 
 def _worth_another_try(cell: Cell, known: list[Row]) -> bool:
@@ -181,6 +186,10 @@ def _measure_and_store(cell: Cell, store: Store | None, listener: Listener) -> O
     return outcome
 
 
+def _untimed(first: Row) -> bool:
+    return first["status"] == "ok" and first["seconds"] is None
+
+
 def _time(
     cells: list[Cell],
     rows: dict[str, list[Row]],
@@ -190,7 +199,7 @@ def _time(
     stop: Callable[[], bool],
 ) -> None:
     """Fill in the timing columns of the cells that lack them."""
-    untimed = [cell for cell in cells if rows[cell.key][0]["status"] == "ok" and rows[cell.key][0]["seconds"] is None]
+    untimed = [cell for cell in cells if _untimed(rows[cell.key][0]) and cell.impossible() is None]
     if not untimed:
         return
     from bench.measurement.cell import prepare

@@ -19,12 +19,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from bench.sweep.cells import DTYPES, Cell, Goals, check_choice, grid, make_estimator, make_problem
+from bench.sweep.cells import (
+    DTYPES,
+    Cell,
+    Goals,
+    check_choice,
+    check_samples,
+    check_seed,
+    grid,
+    make_estimator,
+    make_problem,
+)
 from estimators import UsageError, backends
 from estimators.errors import unknown
-from estimators.options import number
 
 _AXES = {"problem": str, "estimator": str, "backend": str, "device": str, "dtype": str, "samples": int, "seed": int}
+LONGEST = 2**20
 _TOP = ("summary", "precision", "bias_bound", "max_replicates", "grid")
 
 
@@ -49,72 +59,79 @@ def load(name: str) -> Suite:
         No such suite, or a file that cannot be read or is no suite.
     """
     if name in names():
-        text, label = files("bench.suites").joinpath(f"{name}.toml").read_text(encoding="utf-8"), f"suite {name}"
+        text = files("bench.suites").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     elif name.endswith(".toml") or "/" in name:
-        label = f"suite {name}"
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{label} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        text = _text(name)
     else:
         raise unknown("suite", name, names())
     try:
-        return _build(name, tomllib.loads(text), label)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{label} is not TOML: {error}") from None
+        return _build(name, tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"suite {name} is not TOML: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"suite {name}: {error}") from None
 
 
-def _build(name: str, content: dict[str, Any], label: str) -> Suite:
+def _text(path: str) -> str:
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
+    except UnicodeDecodeError:
+        raise UsageError(f"suite {path} is not a text file") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"suite {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(text) > LONGEST:
+        raise UsageError(f"suite {path} is too long to be a suite; at most {LONGEST:,} characters")
+    return text
+
+
+def _build(name: str, content: dict[str, Any]) -> Suite:
     for key in content:
         if key not in _TOP:
-            raise unknown(f"key in {label}:", key, _TOP)
-    grids = content.get("grid", [])
+            raise unknown("key", key, _TOP)
+    summary, grids = content.get("summary", ""), content.get("grid", [])
+    if not isinstance(summary, str):
+        raise UsageError("summary must be a text")
     if not isinstance(grids, list) or not grids or not all(isinstance(g, dict) for g in grids):
-        raise UsageError(f"{label} has no [[grid]]; it needs at least one, with problem and estimator")
-    goals = _goals(content, Goals(), label)
+        raise UsageError("there is no [[grid]]; it needs at least one, with problem and estimator")
+    goals = _goals(content, Goals())
     cells: dict[Cell, None] = {}
     for table in grids:
-        cells.update(dict.fromkeys(_cells(table, goals, label)))
-    return Suite(name, str(content.get("summary", "")), list(cells))
+        cells.update(dict.fromkeys(_cells(table, goals)))
+    return Suite(name, summary, list(cells))
 
 
-def _goals(table: dict[str, Any], default: Goals, label: str) -> Goals:
-    return Goals(
-        precision=number(f"precision in {label}", table.get("precision", default.precision), float, above=0.0),
-        bias_bound=number(f"bias_bound in {label}", table.get("bias_bound", default.bias_bound), float, above=0.0),
-        max_replicates=number(
-            f"max_replicates in {label}", table.get("max_replicates", default.max_replicates), int, minimum=1
-        ),
-    )
+def _goals(table: dict[str, Any], default: Goals) -> Goals:
+    return replace(default, **{name: table[name] for name in vars(default) if name in table})
 
 
-def _cells(table: dict[str, Any], goals: Goals, label: str) -> list[Cell]:
+def _cells(table: dict[str, Any], goals: Goals) -> list[Cell]:
     known = (*_AXES, *vars(goals))
     for key in table:
         if key not in known:
-            raise unknown(f"key in a grid of {label}:", key, known)
+            raise unknown("key of a grid", key, known)
     axes = {}
     for key, kind in _AXES.items():
         values = table.get(key, [])
         values = values if isinstance(values, list) else [values]
         if not all(isinstance(v, kind) and not isinstance(v, bool) for v in values):
-            raise UsageError(f"{label}: {key} must be a list of {'whole numbers' if kind is int else 'names'}")
+            raise UsageError(f"{key} must be a list of {'whole numbers' if kind is int else 'names'}")
         axes[key] = values
     if not axes["problem"] or not axes["estimator"]:
-        raise UsageError(f"{label}: a grid needs both problem and estimator")
+        raise UsageError("a grid needs both problem and estimator")
     return grid(
         [make_problem(text) for text in axes["problem"]],
         [make_estimator(text) for text in axes["estimator"]],
         [check_choice("backend", b, backends.NAMES) for b in axes["backend"]] or ["numpy"],
         [check_choice("device", d, backends.DEVICES) for d in axes["device"]] or ["cpu"],
         [check_choice("dtype", d, DTYPES) for d in axes["dtype"]] or ["float64"],
-        [number("samples", s, int, minimum=1) for s in axes["samples"]],
-        [number("seed", s, int, minimum=0) for s in axes["seed"]] or [0],
-        goals=_goals(table, goals, label),
+        [check_samples("samples", s) for s in axes["samples"]],
+        [check_seed("seed", s) for s in axes["seed"]] or [0],
+        goals=_goals(table, goals),
     )
 
 
-def with_goals(cells: list[Cell], **goals: float | int | None) -> list[Cell]:
-    """The same cells with some goals replaced (those that are not None)."""
+def with_goals(cells: list[Cell], **goals: Any) -> list[Cell]:
+    """The same cells with some goals replaced (those that are not None); numbers, or texts of them."""
     given = {name: value for name, value in goals.items() if value is not None}
-    return [replace(cell, goals=replace(cell.goals, **given)) for cell in cells]  # type: ignore[arg-type]
+    return [replace(cell, goals=replace(cell.goals, **given)) for cell in cells]
