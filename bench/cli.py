@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +14,12 @@ from typer import Argument, Option
 
 from estimators.errors import UsageError, unknown
 
-FAILED, USAGE, DISK_FULL, INTERRUPTED = 1, 2, 3, 130
+USAGE, DISK_FULL, INTERRUPTED = 2, 3, 130
+LONGEST_MESSAGE = 1000
 
 app = typer.Typer(
     name="gradvar",
     help="Measure stochastic gradient estimators: is it unbiased, how large is its variance, what does it cost?",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -35,11 +37,13 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def gradvar(
+    context: typer.Context,
     version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="show the version")] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command("list")
@@ -82,14 +86,25 @@ def run(
     no_timing: Annotated[bool, Option("--no-timing", help="leave the timing columns empty")] = False,
     store: Annotated[Optional[Path], Option(help="where results are kept (default .gradvar/store.sqlite)")] = None,
     json: Annotated[bool, Option("--json", help="rows on standard output, one JSON object a line")] = False,
-) -> None:
+) -> int:
     """Measure estimators. Cells already in the store are shown, not measured again."""
     from bench import commands
 
     cells = commands.plan(
-        suite, problem, estimator, backend, device, dtype, samples, seed, precision, bias_bound, max_replicates, noise
+        suite,
+        problem=problem,
+        estimator=estimator,
+        backend=backend,
+        device=device,
+        dtype=dtype,
+        samples=samples,
+        seed=seed,
+        precision=precision,
+        bias_bound=bias_bound,
+        max_replicates=max_replicates,
+        noise=noise,
     )
-    raise typer.Exit(commands.run(cells, store, timing=not no_timing, json=json))
+    return commands.run(cells, store, timing=not no_timing, json=json)
 
 
 @app.command()
@@ -97,7 +112,7 @@ def report(
     store: StoreArgument = None,
     output: Annotated[Path, Option(help="folder to write report.html, report.md and results.csv to")] = Path("report"),
 ) -> None:
-    """Render what a store holds as one HTML page, and its tables as Markdown."""
+    """Render a store as HTML, and its tables as Markdown."""
     from bench import commands
 
     commands.report(store, output)
@@ -116,30 +131,50 @@ def export(
 
 
 def fail(message: str, status: int) -> int:
-    """The one way an error is shown."""
-    print(f"gradvar: error: {' '.join(message.split())}", file=sys.stderr)
+    """The one way an error is shown: a line, its middle left out where somebody's input made it endless."""
+    line = " ".join(message.split())
+    if len(line) > LONGEST_MESSAGE:
+        line = f"{line[: LONGEST_MESSAGE // 2]} … {line[-LONGEST_MESSAGE // 2 :]}"
+    print(f"gradvar: error: {line}", file=sys.stderr)
     return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    _prepare_streams()
     command = typer.main.get_command(app)
+    # Not command.main(), which exits the process at a broken pipe and has an exit status of its own for it.
     try:
-        result: Any = command.main(list(arguments) if arguments is not None else None, "gradvar", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        with command.make_context("gradvar", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            status = command.invoke(context) or 0
+        sys.stdout.flush()
+        return int(status)
+    except typer.Exit as done:
+        return done.exit_code
     except UsageError as error:
         return fail(str(error), USAGE)
     except (KeyboardInterrupt, typer.Abort):
         return fail("interrupted; finished rows are kept, the same command goes on from there", INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader went away: no complaint at exit
+    except BrokenPipeError:  # the reader has seen enough: no complaint, not at exit either
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 0
     except _usage_exception() as error:
         return fail(_click_message(error), USAGE)
     except OSError as error:
-        from bench.sweep.store import DiskFull
+        if error.errno == errno.ENOSPC:
+            return fail(f"no room to write: {error.strerror}", DISK_FULL)
+        return fail(str(error), USAGE)
 
-        return fail(str(error), DISK_FULL if isinstance(error, DiskFull) or error.errno == 28 else FAILED)
+
+def _prepare_streams() -> None:
+    """A closed stream swallows what is written; every other one takes any text, whatever the locale says."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _usage_exception() -> type[Exception]:
@@ -149,16 +184,13 @@ def _usage_exception() -> type[Exception]:
 
 def _click_message(error: Any) -> str:
     """A usage error in one line, naming the nearest right option or command."""
-    context = getattr(error, "ctx", None)
-    wrong = getattr(error, "option_name", None)
-    if wrong is not None and context is not None and type(error).__name__ == "NoSuchOption":
-        return str(
-            unknown("option", wrong, [name for p in context.command.params for name in p.opts if name[:2] == "--"])
-        )
-    message = error.format_message()
-    if message.startswith("No such command"):
-        return str(unknown("command", message.split("'")[1], ["list", "run", "report", "export"]))
-    return message.rstrip(".") + "; see gradvar --help"
+    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    if context is not None and type(error).__name__ == "NoSuchOption":
+        options = [name for p in context.command.params for name in p.opts if name.startswith("--")]
+        return str(unknown("option", error.option_name, options))
+    if context is not None and message.startswith("No such command"):
+        return str(unknown("command", message.split("'")[1], context.command.list_commands(context)))
+    return f"{message}; see gradvar --help"
 
 
 if __name__ == "__main__":

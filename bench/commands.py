@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from bench.sweep.cells import (
     NOISES,
     VARIANTS,
     Cell,
-    Goals,
     check_choice,
+    check_samples,
+    check_seed,
     grid,
     make_estimator,
     make_problem,
@@ -26,97 +29,86 @@ from bench.sweep.run import FAILED, Silent
 from bench.sweep.run import run as run_cells
 from bench.sweep.store import DEFAULT, Store
 from estimators import UsageError, backends
-from estimators.options import number
 
 Texts = Sequence[str] | None
 
 
 def plan(
     suite: str | None,
-    problem: Texts,
-    estimator: Texts,
-    backend: Texts,
-    device: Texts,
-    dtype: Texts,
-    samples: Texts,
-    seed: Texts,
-    precision: str | None,
-    bias_bound: str | None,
-    max_replicates: str | None,
-    noise: str | None,
+    *,
+    problem: Texts = None,
+    estimator: Texts = None,
+    backend: Texts = None,
+    device: Texts = None,
+    dtype: Texts = None,
+    samples: Texts = None,
+    seed: Texts = None,
+    noise: str | None = None,
+    precision: str | None = None,
+    bias_bound: str | None = None,
+    max_replicates: str | None = None,
 ) -> list[Cell]:
-    """The cells that a `gradvar run` asks for.
+    """The cells that a `gradvar run` asks for: a grid of its own, or those of a suite that match.
 
     Raises
     ------
     UsageError
         A wrong name or value, nothing to run, or nothing that can run.
     """
-    problems = [make_problem(text) for text in problem or ()]
-    estimators = [make_estimator(text) for text in estimator or ()]
-    names = [check_choice("backend", b, backends.NAMES) for b in backend or ()]
-    devices = [check_choice("device", d, backends.DEVICES) for d in device or ()]
-    dtypes = [check_choice("dtype", d, DTYPES) for d in dtype or ()]
-    sizes = [number("--samples", s, int, minimum=1) for s in samples or ()]
-    seeds = [number("--seed", s, int, minimum=0) for s in seed or ()]
-    check_choice("noise", noise or "native", NOISES)
-    goals: dict[str, Any] = {
-        "precision": None if precision is None else number("--precision", precision, float, above=0.0),
-        "bias_bound": None if bias_bound is None else number("--bias-bound", bias_bound, float, above=0.0),
-        "max_replicates": None if max_replicates is None else _count("--max-replicates", max_replicates),
+    axes: dict[str, list[Any]] = {
+        "problem": [make_problem(text) for text in problem or ()],
+        "estimator": [make_estimator(text) for text in estimator or ()],
+        "backend": [check_choice("backend", b, backends.NAMES) for b in backend or ()],
+        "device": [check_choice("device", d, backends.DEVICES) for d in device or ()],
+        "dtype": [check_choice("dtype", d, DTYPES) for d in dtype or ()],
+        "num_samples": [check_samples("--samples", s) for s in samples or ()],
+        "seed": [check_seed("--seed", s) for s in seed or ()],
     }
-    for name in names:  # asked for by name, so missing is an error and not an n/a row
+    if noise is not None:
+        check_choice("noise", noise, NOISES)
+    for name in axes["backend"]:  # asked for by name, so missing is an error and not an n/a row
         reason = backends.missing(name)
         if reason:
             raise UsageError(reason)
-    if suite is None and problems:
-        cells = grid(
-            problems,
-            estimators or [make_estimator(text) for text in VARIANTS],
-            names or ["numpy"],
-            devices or ["cpu"],
-            dtypes or ["float64"],
-            sizes,
-            seeds or [0],
-            noise or "native",
-            Goals(**{k: v for k, v in goals.items() if v is not None}),
-        )
-        if not estimators:  # "all that apply": the rest would be noise
-            cells = [cell for cell in cells if cell.impossible() is None] or cells
+    if suite is None and axes["problem"]:
+        cells = _grid(axes, noise)
+    elif suite is None and axes["estimator"]:
+        raise UsageError("--estimator needs a --problem or a SUITE; for example: --problem square")
     else:
-        if suite is None and estimators:
-            raise UsageError("--estimator needs a --problem or a SUITE; for example: --problem square")
-        chosen = suites.with_goals(suites.load(suite or "quick").cells, **goals)
-        filters: list[tuple[str, list[Any]]] = [
-            ("problem", problems),
-            ("estimator", estimators),
-            ("backend", names),
-            ("device", devices),
-            ("dtype", dtypes),
-            ("num_samples", sizes),
-            ("seed", seeds),
-            ("noise", [noise] if noise else []),
-        ]
-        cells = [c for c in chosen if all(not allowed or getattr(c, field) in allowed for field, allowed in filters)]
-        if not cells:
-            raise UsageError(
-                f"no cell of suite {suite or 'quick'} matches these options; gradvar list suites shows them"
-            )
+        cells = _matching("quick" if suite is None else suite, axes, noise)
+    cells = suites.with_goals(cells, precision=precision, bias_bound=bias_bound, max_replicates=max_replicates)
     reasons = [cell.impossible() for cell in cells]
     if all(reasons):
         raise UsageError(str(reasons[0]))
     return cells
 
 
-def _count(what: str, text: str) -> int:
-    """A whole number, also as 2^20 or 1e6."""
-    base, power, exponent = text.partition("^")
-    if power and base.isdigit() and exponent.isdigit() and len(exponent) <= 3:
-        text = str(int(base) ** int(exponent))
-    elif "e" in text.lower():
-        value = number(what, text, float, minimum=1)
-        text = str(int(value)) if value == int(value) else text
-    return int(number(what, text, int, minimum=1))
+def _grid(axes: dict[str, list[Any]], noise: str | None) -> list[Cell]:
+    """Every combination; without estimators all that apply, for the rest would be noise."""
+    cells = grid(
+        axes["problem"],
+        axes["estimator"] or [make_estimator(text) for text in VARIANTS],
+        axes["backend"] or ["numpy"],
+        axes["device"] or ["cpu"],
+        axes["dtype"] or ["float64"],
+        axes["num_samples"],
+        axes["seed"] or [0],
+        noise or "native",
+    )
+    return cells if axes["estimator"] else [cell for cell in cells if cell.impossible() is None] or cells
+
+
+def _matching(suite: str, axes: dict[str, list[Any]], noise: str | None) -> list[Cell]:
+    """The cells of a suite that have one of the wanted values on every axis that names any."""
+    cells = suites.load(suite).cells
+    for axis, wanted in axes.items():
+        cells = [cell for cell in cells if not wanted or getattr(cell, axis) in wanted]
+        if not cells:
+            option = "--samples" if axis == "num_samples" else f"--{axis}"
+            raise UsageError(
+                f"no cell of suite {suite} is left by {option}; options beside a suite choose among its cells"
+            )
+    return cells if noise is None else [replace(cell, noise=noise) for cell in cells]
 
 
 def run(cells: list[Cell], path: Path | None, *, timing: bool, json: bool) -> int:
@@ -177,16 +169,24 @@ def stop_at_interrupt() -> Iterator[Any]:
 def export(path: Path | None, format: str, output: Path | None) -> None:
     """Write a store's rows as CSV or Parquet."""
     check_choice("format", format, ("csv", "parquet"))
-    with Store.read(DEFAULT if path is None else path) as store:
-        frame = to_frame(store.rows())
     if format == "parquet" and output is None:
         raise UsageError("parquet needs --output FILE")
+    path = DEFAULT if path is None else path
+    with Store.read(path) as store:
+        frame = to_frame(store.rows())
+    if output is None:
+        frame.to_csv(sys.stdout, index=False)
+        return
     try:
+        if output.exists() and output.samefile(path):
+            raise UsageError(f"--output {output} is the store itself; give another file")
         if format == "parquet":
             frame.to_parquet(output, index=False)
         else:
-            frame.to_csv(sys.stdout if output is None else output, index=False)
+            frame.to_csv(output, index=False)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
         raise UsageError(f"{output} cannot be written: {error.strerror or error}") from None
 
 
