@@ -123,8 +123,7 @@ class Stream:
 def pilot_mean(kernel: StatisticsKernel) -> dict[str, np.ndarray]:
     """A rough mean of the estimates [D], to centre sums at; from a stream of its own."""
     setting = kernel.setting
-    zero = {name: np.zeros(setting.dimension) for name in setting.blocks}
-    centre = setting.to_device(zero)
+    centre = setting.zeros()
     blocks = range(0, max(PILOT_BLOCKS, kernel.chunk), kernel.chunk)
     found = [kernel(setting.roots("pilot"), first, centre) for first in blocks]
     count = setting.replicates * sum(len(sums.squared_norm[setting.blocks[0]]) for sums in found)

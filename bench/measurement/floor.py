@@ -69,7 +69,7 @@ def ratio_to_floor(setting: Setting, rounds: int = 40) -> FloorRatio:
     """Time the statistics kernel against its noise alone, in randomised interleaved pairs."""
     kernel = StatisticsKernel(setting)
     roots = setting.roots("timing")
-    centre = setting.to_device({name: np.zeros(setting.dimension) for name in setting.blocks})
+    centre = setting.zeros()
     noise = draw_noise_alone(setting, kernel.chunk)
 
     def measured() -> None:

@@ -101,6 +101,10 @@ class Setting:
         drawn = draw(get("numpy"), self.specs, roots, block, replicates, self.dtype)
         return {name: self.backend.asarray(a, None) for name, a in drawn.items()}
 
+    def zeros(self) -> dict[str, Array]:
+        """A centre for sums, where any will do."""
+        return self.to_device({name: np.zeros(self.dimension) for name in self.blocks})
+
     def to_device(self, arrays: dict[str, np.ndarray]) -> dict[str, Array]:
         return {name: self.backend.asarray(a, self.dtype) for name, a in arrays.items()}
 

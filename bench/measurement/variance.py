@@ -44,7 +44,7 @@ def tail_index(largest: np.ndarray, count: int) -> float:
     grid = 30 + int(math.sqrt(n))
     quartile = excess[int(n / 4.0 + 0.5) - 1]
     theta = 1.0 / excess[-1] + (1.0 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / (3.0 * quartile)
-    shape = np.log1p(-theta[:, None] * excess).mean(axis=1)
+    shape = np.array([np.log1p(-t * excess).mean() for t in theta])
     regular = shape * theta < 0.0  # θ = 0 is the exponential law, where the profile is 0/0
     theta, shape = theta[regular], shape[regular]
     if len(theta) == 0:

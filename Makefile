@@ -1,0 +1,46 @@
+# make report   environment in .venv, the quick suite on real data, a report to open (its path is printed)
+# make test     lint, types and tests (make test-all adds the slow ones)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help report test test-all lint benchmark track clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[all,test]'
+	touch $@
+
+report: $(READY)
+	$(BIN)/gradvar run quick
+	$(BIN)/gradvar report --output report
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -q -m 'not slow'
+
+test-all: lint
+	$(BIN)/pytest -q
+
+# make benchmark   the kernels by pytest-benchmark, with their ratios to the noise floor
+benchmark: $(READY)
+	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only -q
+
+# make track       asv on this commit, in this environment; then: .venv/bin/asv publish && .venv/bin/asv preview
+track: $(READY)
+	$(BIN)/asv machine --yes
+	$(BIN)/asv run -E existing:same --set-commit-hash "$$(git rev-parse HEAD)"
+
+clean:
+	rm -rf $(VENV) .gradvar report .asv .pytest_cache .mypy_cache .ruff_cache .benchmarks
