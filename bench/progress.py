@@ -10,7 +10,6 @@ from typing import Any
 from bench.rows import Row
 from bench.sweep.cells import Cell
 from bench.sweep.run import Listener, Silent
-from estimators.options import spell
 
 
 class _Bar(Silent):
@@ -67,6 +66,7 @@ def show_table(rows: list[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from bench.report.names import estimator_text, problem_text
     from bench.report.numbers import bound, seconds, significant, verdict
 
     table = Table(box=None, pad_edge=False)
@@ -94,19 +94,3 @@ def show_table(rows: list[Row]) -> None:
         table.add_row(*(Text(cell) for cell in cells))
     console = Console() if sys.stdout.isatty() else Console(width=200)
     console.print(table)
-
-
-def problem_text(row: Row) -> str:
-    """`name[k=v]` with the options that are not defaults."""
-    from bench.problems import PROBLEMS
-
-    known = PROBLEMS.get(row["problem"])
-    return spell(row["problem"], row["problem_options"], known) if known else str(row["problem"])
-
-
-def estimator_text(row: Row) -> str:
-    from bench.controls import CONTROLS
-    from estimators import ESTIMATORS
-
-    known = {**ESTIMATORS, **CONTROLS}.get(row["estimator"])
-    return spell(row["estimator"], row["estimator_options"], known) if known else str(row["estimator"])

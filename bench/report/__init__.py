@@ -1,12 +1,46 @@
-"""The variance report."""
+"""The variance report: which estimator to use on each problem, and what that answer rests on."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+from bench.rows import to_frame
 from bench.sweep.store import Store
+from estimators import UsageError
 
 
 def write(store: Store, output: Path) -> Path:
-    """Write report.html, report.md and results.csv into `output`; the path of the HTML page."""
-    raise RuntimeError("being written")
+    """Write report.html, report.md and results.csv into `output`; the path of the HTML page.
+
+    Raises
+    ------
+    UsageError
+        The store holds no results, or `output` cannot be written; then nothing in it has changed.
+    """
+    from bench.report import document, markdown, page, results
+
+    rows = [results.cleaned(row) for row in store.rows()]
+    if not rows:
+        raise UsageError(f"store {store.path} holds no results; measure some with: gradvar run --store {store.path}")
+    composed = document.compose(*results.load(store, rows))
+    texts = {
+        "results.csv": to_frame(rows).to_csv(index=False, lineterminator="\n"),
+        "report.md": markdown.render(composed),
+        "report.html": page.render(composed),
+    }
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        _replace(output, texts)
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror or error}; give another --output") from None
+    return output / "report.html"
+
+
+def _replace(folder: Path, texts: dict[str, str]) -> None:
+    """Put all files in place once all are written."""
+    with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as scratch:
+        for name, text in texts.items():
+            Path(scratch, name).write_text(text, encoding="utf-8", newline="\n")
+        for name in texts:
+            Path(scratch, name).replace(folder / name)

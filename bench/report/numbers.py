@@ -53,5 +53,46 @@ def bound(row: dict[str, Any]) -> str:
         return ""
     if row["certificate"] == "integration" and value < 1e-9:
         return "exact"
-    of = " of s.d." if row["bias_scale"] == "deviation" else ""
+    of = " of s.d." if _deviation(row) else ""
     return f"≤ {percent(value)}{of}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """`[1.90, 2.30]`, or nothing where it is not known."""
+    if low is None or high is None:
+        return ""
+    return f"[{significant(low)}, {significant(high)}]"
+
+
+def times(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A ratio with its interval: `2.10× [1.90, 2.30]`."""
+    if value is None:
+        return "–"
+    return f"{significant(value)}× {interval(low, high)}".rstrip()
+
+
+def bias(row: dict[str, Any]) -> str:
+    """What is known of a row's bias: its size where it is `biased`, the certified bound elsewhere."""
+    if row["verdict"] == "biased" and row["bias_norm"] is not None and row["exact_norm"] and not _deviation(row):
+        return f"by {percent(row['bias_norm'] / row['exact_norm'])}"
+    return bound(row)
+
+
+def _deviation(row: dict[str, Any]) -> bool:
+    return row["bias_scale"] == "deviation"
+
+
+def slope_text(slope: Any) -> str:
+    """`slope −1.00 [−1.01, −0.99]`."""
+    value, low, high = (f"{v:.2f}".replace("-", "−") for v in (slope.value, slope.low, slope.high))
+    return f"slope {value} [{low}, {high}]"
+
+
+def count(value: int | None) -> str:
+    """A whole number with thousands apart."""
+    return "–" if value is None else f"{value:,}"
+
+
+def seconds_interval(low: float | None, high: float | None) -> str:
+    """`[1.20 µs, 1.30 µs]`, or nothing where it is not known."""
+    return "" if low is None or high is None else f"[{seconds(low)}, {seconds(high)}]"

@@ -1,0 +1,128 @@
+"""The answer in words: which estimator to use on a problem, how much better it is, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.report import numbers
+from bench.report.ranking import Ranking
+from bench.report.ratios import work_ratio
+from bench.report.results import CONTEXT, Result, varying
+
+MOST_COMPARISONS = 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`2.10× [1.90, 2.30]` `less variance × seconds than` `pathwise`; or, not told apart, in words that say so."""
+
+    ratio: str
+    words: str
+    other: str
+    settled: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do on one problem.
+
+    Attributes
+    ----------
+    use : the estimator, or None where there is nothing to recommend; then `caveats` say why.
+    setting : `S = 2, jax`.
+    comparisons : with the runner-up and the best of other kinds.
+    caveats : what the reader must know before following the advice.
+    """
+
+    use: str | None
+    setting: str = ""
+    comparisons: tuple[Comparison, ...] = ()
+    caveats: tuple[str, ...] = ()
+
+
+def advise(ranking: Ranking) -> Advice:
+    """The recommendation that a ranking supports."""
+    best = ranking.best
+    if best is None:
+        return Advice(None, caveats=(_why_nothing(ranking),))
+    context = varying(ranking.results, CONTEXT)
+    others = _others(ranking, best)
+    comparisons = tuple(filter(None, (_compare(ranking, best, other, context) for other in others)))
+    setting = f"S = {best['num_samples']}"
+    if context:
+        setting += f", {best.context(context)}"
+    return Advice(best.estimator, setting, comparisons, tuple(_caveats(ranking, best)))
+
+
+def _others(ranking: Ranking, best: Result) -> list[Result]:
+    """The runner-up, then the best of every other kind; each on the backend of the best where it ran there."""
+    firsts: dict[str, Result] = {}
+    for result in ranking.ranked:
+        if result.estimator == best.estimator:
+            continue
+        known = firsts.get(result.estimator)
+        if known is None or (_apart(result, best) < _apart(known, best)):
+            firsts[result.estimator] = result
+    candidates = sorted(firsts.values(), key=lambda r: ranking.work(r) or 0.0)
+    chosen = candidates[:1]
+    for result in candidates[1:]:
+        if result["estimator"] not in {best["estimator"], *(c["estimator"] for c in chosen)}:
+            chosen.append(result)
+    chosen += [r for r in candidates if r not in chosen]
+    if best["verdict"] != "unbiased":  # the best that is certified belongs into the sentence
+        chosen.sort(key=lambda r: r["verdict"] != "unbiased")
+    return sorted(chosen[:MOST_COMPARISONS], key=lambda r: ranking.work(r) or 0.0)
+
+
+def _apart(a: Result, b: Result) -> int:
+    return sum(a[column] != b[column] for column in CONTEXT)
+
+
+def _compare(ranking: Ranking, best: Result, other: Result, context: tuple[str, ...]) -> Comparison | None:
+    ratio = work_ratio(other, best, ranking.timed)
+    name = other.estimator
+    details = [f"S = {other['num_samples']}"] if other["num_samples"] != best["num_samples"] else []
+    details += [other.context([c for c in context if other[c] != best[c]])]
+    details = [d for d in details if d]
+    if other["verdict"] != "unbiased" or best["verdict"] != "unbiased":
+        details.append(str(other["verdict"]))
+    name += f" ({', '.join(details)})" if details else ""
+    if ratio is None:
+        return None
+    measure = "variance × seconds" if ranking.timed else "variance at equal evaluations"
+    text = numbers.times(ratio.value, ratio.low, ratio.high)
+    note = "" if ratio.sure else "not paired, or from a flagged variance"
+    if ratio.low > 1.0:
+        return Comparison(text, f"less {measure} than", name, True, note)
+    return Comparison(text, f"the {measure}: not told apart from", name, False, note)
+
+
+def _caveats(ranking: Ranking, best: Result) -> list[str]:
+    found = []
+    if best["verdict"] == "inconclusive":
+        found.append(
+            f"its bias is inconclusive: up to {numbers.bound(best.row).removeprefix('≤ ') or 'an unknown size'} "
+            "is not excluded"
+        )
+    if best["verdict"] == "no-reference":
+        found.append("there is no exact gradient here, so its bias is not checked")
+    if best["variance_flag"] != "ok":
+        found.append(f"its variance is {best['variance_flag'] or 'not flagged'}")
+    if best["reason"]:
+        found.append(best["reason"])
+    if not ranking.timed:
+        found.append("nothing was timed: ranked by variance × integrand evaluations")
+    if len({r.estimator for r in ranking.ranked}) == 1:
+        found.append("nothing else to compare it with")
+    return found
+
+
+def _why_nothing(ranking: Ranking) -> str:
+    if ranking.unranked:
+        return (
+            "nothing to recommend: every estimator measured is biased, not timed, or of a variance that has no estimate"
+        )
+    if ranking.controls:
+        return "nothing to recommend: only planted bugs were measured here"
+    return "nothing to recommend: nothing could be measured here"

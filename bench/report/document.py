@@ -1,0 +1,139 @@
+"""What the report says, before it becomes HTML or Markdown: answers, sections, figures, provenance."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+from bench.report import drawing, sweeps, tables
+from bench.report.advice import Advice, advise
+from bench.report.figures import against_parameter, against_samples, backends, cost, overview
+from bench.report.figures.figure import Figure, identifier
+from bench.report.provenance import Provenance, provenance
+from bench.report.ranking import Ranking, rank
+from bench.report.results import Result
+from bench.report.style import Look, looks
+from bench.report.sweeps import Sweep
+from bench.report.tables import Table
+
+MOST_FIGURES = 60
+
+
+@dataclass
+class Section:
+    """One problem."""
+
+    id: str
+    title: str
+    ranking: Ranking
+    advice: Advice
+    table: Table
+    figures: list[Figure] = field(default_factory=list)
+
+    @property
+    def details(self) -> tuple[list[str], list[list[str]]]:
+        return tables.details(self.ranking)
+
+    @property
+    def failures(self) -> list[tuple[str, str, str]]:
+        return tables.failures(self.ranking)
+
+
+@dataclass
+class Chapter:
+    """One problem, or a sweep of one over a parameter.
+
+    Attributes
+    ----------
+    answers : for a sweep, (values, advice) where neighbours with the same answer are one.
+    figure : variance against the parameter.
+    """
+
+    id: str
+    title: str
+    sections: list[Section]
+    sweep: Sweep | None = None
+    answers: list[tuple[str, Advice]] = field(default_factory=list)
+    figure: Figure | None = None
+
+
+@dataclass
+class Document:
+    """Everything that both renderings show."""
+
+    chapters: list[Chapter]
+    overview: Figure | None
+    provenance: Provenance
+    looks: dict[str, Look]
+    cells: int
+    figures_left_out: int = 0
+
+    @property
+    def failed(self) -> int:
+        return sum(len(s.ranking.failed) for c in self.chapters for s in c.sections)
+
+
+def compose(results: list[Result], superseded: int) -> Document:
+    """Rank, advise and draw."""
+    rankings = rank(results)
+    look = looks(r.estimator for r in results)
+    several = len({r.machine for r in rankings}) > 1
+    found = sweeps.find(rankings)
+    sections = {id(r): _section(r, look, several) for r in rankings}
+    chapters, seen = [], set()
+    for ranking in rankings:
+        sweep = next((s for s in found if any(r is ranking for _, r in s.points)), None)
+        if sweep is None:
+            section = sections[id(ranking)]
+            chapters.append(Chapter(section.id, section.title, [section]))
+        elif id(sweep) not in seen:
+            seen.add(id(sweep))
+            members = [sections[id(r)] for _, r in sweep.points]
+            title = sweep.title + (f" · {sweep.machine}" if several else "")
+            chapters.append(Chapter(identifier("chapter", title), title, members, sweep, _answers(sweep, members)))
+    document = Document(chapters, None, provenance(results, superseded), look, len(results))
+    with drawing.styled():
+        _draw(document, rankings, several)
+    return document
+
+
+def _section(ranking: Ranking, look: dict[str, Look], several_machines: bool) -> Section:
+    title = ranking.problem + (f" · {ranking.machine}" if several_machines else "")
+    return Section(identifier("section", title), title, ranking, advise(ranking), tables.table(ranking, look))
+
+
+def _answers(sweep: Sweep, sections: list[Section]) -> list[tuple[str, Advice]]:
+    answers = []
+    pairs = zip((value for value, _ in sweep.points), (s.advice for s in sections), strict=True)
+    for _, group in itertools.groupby(pairs, key=lambda pair: (pair[1].use, pair[1].setting)):
+        run = list(group)
+        first, last = run[0][0], run[-1][0]
+        span = f"{sweep.option} = {first:g}" + (f" to {last:g}" if last != first else "")
+        advice = run[0][1]
+        if len(run) > 1:  # ratios differ from value to value: they stand in the sections
+            common = tuple(c for c in advice.caveats if all(c in a.caveats for _, a in run))
+            advice = Advice(advice.use, advice.setting, (), common)
+        answers.append((span, advice))
+    return answers
+
+
+def _draw(document: Document, rankings: list[Ranking], several_machines: bool) -> None:
+    """Add figures, the most telling first where there are too many."""
+    document.overview = overview.figure(rankings, document.looks, several_machines) if len(rankings) > 1 else None
+    drawn = 0
+    for chapter in document.chapters:
+        if chapter.sweep is not None:
+            chapter.figure = against_parameter.figure(chapter.sweep, document.looks)
+            drawn += 1
+    for make in (against_samples.figure, backends.figure, cost.figure):
+        for chapter in document.chapters:
+            if make is cost.figure and chapter.sweep is not None:
+                continue
+            for section in chapter.sections:
+                if drawn >= MOST_FIGURES:
+                    document.figures_left_out += 1
+                    continue
+                figure = make(section.ranking, document.looks)
+                if figure is not None:
+                    section.figures.append(figure)
+                    drawn += len(figure.panels)

@@ -1,0 +1,59 @@
+"""Variance against a parameter of the problem, as in figures 2 and 3 of Mohamed et al. 2020."""
+
+from __future__ import annotations
+
+from bench.report import reproduce
+from bench.report.figures import curves
+from bench.report.figures.curves import Curve
+from bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
+from bench.report.results import ALL, CONTEXT, Result, varying
+from bench.report.style import Look
+from bench.report.sweeps import Sweep
+
+WIDE = 20.0
+
+
+def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
+    """One panel a parameter block; None where no estimator was measured at two values at least."""
+    points = [(value, r) for value, ranking in sweep.points for r in (*ranking.ranked, *ranking.unranked)]
+    results = [r for _, r in points]
+    context = varying(results, (*CONTEXT, "num_samples"))
+    blocks = sorted({b for r in results for b in r.blocks if b != ALL})
+    values = [value for value, _ in points]
+    log_x = bool(values) and min(values) > 0.0 and max(values) / min(values) >= WIDE
+    panels, key, zeros = [], {}, 0
+    for block in blocks:
+        found = _curves(points, block, context, looks)
+        zeros += sum(1 for _, r in points if block in r.blocks and r.blocks[block]["variance"] == 0.0)
+        if not found:
+            continue
+        name = identifier("parameter", sweep.title, sweep.machine, block)
+        title = f"∂{block}"
+        drawn, unlabelled = curves.panel(name, found, title, sweep.option, "variance", log_x)
+        key.update({c.label: c.look for c in unlabelled})
+        panels.append(Panel(drawn, f"Variance of the estimates of {block} against {sweep.option}, log scale"))
+    if not panels:
+        return None
+    caption = (
+        "Variance of one estimate, summed over the coordinates of the parameter block; bars are 95 % intervals, "
+        "mostly shorter than the markers." + fill_words(results)
+    )
+    if zeros:
+        caption += f" {zeros} cells with variance 0 have no place on a log axis and are left out."
+    title = f"Variance against {sweep.option}: {sweep.problem}" + (f"[{sweep.fixed}]" if sweep.fixed else "")
+    return Figure(title, caption, panels, reproduce.commands(results), list(key.items()))
+
+
+def _curves(
+    points: list[tuple[float, Result]], block: str, context: tuple[str, ...], looks: dict[str, Look]
+) -> list[Curve]:
+    found: dict[tuple[str, ...], Curve] = {}
+    for value, result in sorted(points, key=lambda p: p[0]):
+        row = result.blocks.get(block)
+        if row is None or not row["variance"]:
+            continue
+        apart = [f"S={result[c]}" if c == "num_samples" else result.context([c]) for c in context]
+        label = result.estimator + (f" · {', '.join(apart)}" if apart else "")
+        curve = found.setdefault((label,), Curve(label, looks[result.estimator], fill(result)))
+        curve.add(value, row["variance"], row["variance_low"], row["variance_high"])
+    return [curve for curve in found.values() if len(curve.x) >= 2]

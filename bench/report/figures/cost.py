@@ -1,0 +1,165 @@
+"""Cost against variance: a point a cell, and the frontier that no other cell beats on both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.report import drawing, numbers, placing, reproduce
+from bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
+from bench.report.ranking import Ranking
+from bench.report.results import Result
+from bench.report.style import Look
+
+WIDTH, HEIGHT = 560.0, 380.0
+
+
+def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
+    """None where fewer than two cells have a variance and a cost, or all cost the same."""
+    column = "seconds" if ranking.timed else "evaluations"
+    shown = [r for r in (*ranking.ranked, *ranking.unranked) if r["variance"] and r[column]]
+    if len(shown) < 2 or len({r[column] for r in shown}) < 2:
+        return None
+    name = identifier("cost", ranking.problem, ranking.machine)
+    drawn, key = _panel(name, shown, column, looks)
+    allowed = {id(r) for r in ranking.ranked}
+    left_out = sum(1 for r in shown if id(r) not in allowed)
+    what = "Seconds" if ranking.timed else "Integrand evaluations"
+    caption = (
+        f"{what} an estimate against its variance, one marker a cell, with 95 % intervals. The stepped line is the "
+        "frontier: no cell lies below and to the left of it. Along a dotted line the product is the same."
+        + fill_words(shown)
+    )
+    if left_out:
+        caption += " Biased cells, and those that could not be ranked, are drawn faint and are not on the frontier."
+    panel = Panel(drawn, f"{what} against variance, log-log, {len(shown)} cells")
+    return Figure("Cost against variance", caption, [panel], reproduce.commands(shown), key)
+
+
+def frontier(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points that no other point is at most as large as in both coordinates, by ascending first one."""
+    best: list[tuple[float, float]] = []
+    for x, y in sorted(points):
+        if not best or y < best[-1][1]:
+            best.append((x, y))
+    return best
+
+
+def _panel(name: str, shown: list[Result], column: str, looks: dict[str, Look]) -> tuple[str, list[tuple[str, Look]]]:
+    figure, axes = drawing.panel(WIDTH, HEIGHT, 66.0, 14.0, top=12.0)
+    write = numbers.seconds if column == "seconds" else numbers.significant
+    drawing.log_axis(axes.xaxis, _ends(shown, column), write)
+    drawing.log_axis(axes.yaxis, _ends(shown, "variance"))
+    axes.margins(0.0)
+    _roomy(axes)
+    fair = [r for r in shown if r["verdict"] != "biased" and r["variance_flag"] != "not-estimable"]
+    steps = frontier([(r[column], r["variance"]) for r in fair])
+    if steps:
+        right, top = axes.get_xlim()[1], axes.get_ylim()[1]
+        xs = [steps[0][0], *(x for x, _ in steps), right]
+        ys = [top, *(y for _, y in steps), steps[-1][1]]
+        axes.step(xs, ys, where="post", color="#8a8a8a", linewidth=1.2, zorder=1.5)
+        _guides(axes, min(x * y for x, y in steps))
+    for r in shown:
+        _point(axes, r, column, looks[r.estimator], faint=r not in fair)
+    axes.set_xlabel("seconds an estimate" if column == "seconds" else "integrand evaluations an estimate")
+    axes.set_ylabel("variance of one estimate")
+    unlabelled = _labels(axes, shown, column, looks)
+    return drawing.svg(figure, name), [(e, looks[e]) for e in unlabelled]
+
+
+def _ends(shown: list[Result], column: str) -> list[float]:
+    values = [r[c] for r in shown for c in (column, f"{column}_low", f"{column}_high") if c in r.row]
+    return [v for v in values if v]
+
+
+def _roomy(axes: Any) -> None:
+    """Room for names at the edges."""
+    for which in "xy":
+        low, high = getattr(axes, f"get_{which}lim")()
+        grow = (high / low) ** 0.12
+        getattr(axes, f"set_{which}lim")(low / grow, high * grow)
+
+
+def _guides(axes: Any, product: float) -> None:
+    (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for power in range(0, 9, 1):
+        level = product * 10.0**power
+        if level / high > top:
+            break
+        axes.plot([low, high], [level / low, level / high], ":", color="#8a8a8a", linewidth=0.8, zorder=1)
+    axes.set_xlim(low, high)
+    axes.set_ylim(bottom, top)
+
+
+def _point(axes: Any, r: Result, column: str, look: Look, faint: bool) -> None:
+    alpha = 0.4 if faint else 1.0
+    x, y = r[column], r["variance"]
+    if r.row.get(f"{column}_low"):
+        axes.plot([r[f"{column}_low"], r[f"{column}_high"] or x], [y, y], color=look.colour, linewidth=1.2, alpha=alpha)
+    if r["variance_low"]:
+        axes.plot([x, x], [r["variance_low"], r["variance_high"] or y], color=look.colour, linewidth=1.2, alpha=alpha)
+    axes.plot(
+        [x],
+        [y],
+        linestyle="",
+        marker=look.marker,
+        color=look.colour,
+        fillstyle=fill(r),
+        markersize=8.0,
+        markerfacecoloralt="none",
+        alpha=alpha,
+        zorder=3,
+    )
+
+
+def _labels(axes: Any, shown: list[Result], column: str, looks: dict[str, Look]) -> list[str]:
+    """Names beside points, one an estimator and S values beside the others; the estimators there was no room for."""
+    pixels = [tuple(axes.transData.transform((r[column], r["variance"]))) for r in shown]
+    markers = [(x - 6.0, y - 6.0, x + 6.0, y + 6.0) for x, y in pixels]
+    order = sorted(range(len(shown)), key=lambda i: shown[i]["variance"] * shown[i][column])
+    named: dict[str, int] = {}
+    for i in order:
+        named.setdefault(shown[i].estimator, i)
+    several = {e for e in named if len({r["num_samples"] for r in shown if r.estimator == e}) > 1}
+    texts = [(i, _name(shown[i], shown[i].estimator in several)) for i in named.values()]
+    extra: set[tuple[str, int]] = {(shown[i].estimator, shown[i]["num_samples"]) for i in named.values()}
+    for i in order:
+        which = (shown[i].estimator, shown[i]["num_samples"])
+        if which not in extra:
+            extra.add(which)
+            texts.append((i, f"S={which[1]}"))
+    box = axes.get_window_extent()
+    sizes = [(drawing.text_width(t), drawing.text_height(t)) for _, t in texts]
+    inside = (box.x0 + 2.0, box.y0 + 2.0, WIDTH, HEIGHT)
+    found = placing.place([pixels[i] for i, _ in texts], sizes, markers, inside)
+    missed = []
+    for (i, text), where in zip(texts, found, strict=True):
+        colour = looks[shown[i].estimator].colour
+        if where is None:
+            missed += [shown[i].estimator] if i in named.values() else []
+            continue
+        _write(axes, text, pixels[i], where, colour)
+    return missed
+
+
+def _name(result: Result, several: bool) -> str:
+    return drawing.wrapped(result.estimator) + (f" S={result['num_samples']}" if several else "")
+
+
+def _write(axes: Any, text: str, point: tuple[float, float], where: placing.Box, colour: str) -> None:
+    x0, y0, x1, y1 = where
+    near = (min(max(point[0], x0), x1), min(max(point[1], y0), y1))
+    if max(abs(near[0] - point[0]), abs(near[1] - point[1])) > 12.0:
+        axes.plot(*zip(point, near, strict=True), transform=None, color=colour, linewidth=0.6, alpha=0.7, zorder=2)
+    on_left = x0 >= point[0] or (x0 + x1) / 2.0 >= point[0]
+    axes.text(
+        x0 if on_left else x1,
+        (y0 + y1) / 2.0,
+        text,
+        transform=None,
+        ha="left" if on_left else "right",
+        va="center",
+        fontsize=drawing.SMALL,
+        color=colour,
+        linespacing=1.1,
+    )

@@ -1,0 +1,136 @@
+"""A panel of curves on a log scale, each with intervals and its name written at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.report import drawing, numbers
+from bench.report.style import Look
+
+MOST_LABELS = 12
+
+
+@dataclass
+class Curve:
+    """Points of one estimator, in ascending x; `low` and `high` are the ends of the intervals of y."""
+
+    label: str
+    look: Look
+    fill: str = "full"
+    x: list[float] = field(default_factory=list)
+    y: list[float] = field(default_factory=list)
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+    line: Callable[[float], float] | None = None  # drawn in place of joining the points
+
+    def add(self, x: float, y: float, low: float | None, high: float | None) -> None:
+        self.x.append(x)
+        self.y.append(y)
+        self.low.append(low if low is not None and low > 0.0 else y)
+        self.high.append(high if high is not None else y)
+
+
+def panel(
+    name: str, curves: list[Curve], title: str, x_label: str, y_label: str, log_x: bool
+) -> tuple[str, list[Curve]]:
+    """The panel as SVG, and the curves that there was no room to label."""
+    labelled = curves if len(curves) <= MOST_LABELS else []
+    texts = {id(c): drawing.wrapped(c.label) for c in labelled}
+    right = max([drawing.text_width(t) for t in texts.values()], default=0.0) + (26.0 if labelled else 10.0)
+    height = max(290.0, 80.0 + sum(drawing.text_height(t) + 3.0 for t in texts.values()))
+    left = 62.0
+    width = max(440.0, left + 230.0 + right)
+    figure, axes = drawing.panel(width, height, left, right)
+    for curve in curves:
+        _draw(axes, curve)
+    drawing.log_axis(axes.yaxis, [v for c in curves for v in (*c.low, *c.high)])
+    xs = sorted({x for c in curves for x in c.x})
+    if log_x:
+        drawing.log_axis(axes.xaxis, xs)
+        if len(xs) <= 7:
+            _ticks_at(axes.xaxis, xs)
+    else:
+        _linear(axes.xaxis, xs)
+    axes.set_title(title, loc="left")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    _label_ends(axes, labelled, texts, 1.0 + 18.0 / (width - left - right))
+    return drawing.svg(figure, name), [c for c in curves if c not in labelled]
+
+
+def _draw(axes: Any, curve: Curve) -> None:
+    import seaborn
+
+    joined = curve.line is None
+    seaborn.lineplot(
+        x=curve.x,
+        y=curve.y,
+        ax=axes,
+        color=curve.look.colour,
+        marker=curve.look.marker,
+        fillstyle=curve.fill,
+        markersize=6.5,
+        markeredgewidth=1.0,
+        markeredgecolor=curve.look.colour,
+        linewidth=1.3 if joined else 0.0,
+        estimator=None,
+        legend=False,
+        clip_on=False,
+    )
+    if curve.line is not None:
+        ends = [min(curve.x), max(curve.x)]
+        axes.plot(ends, [curve.line(x) for x in ends], color=curve.look.colour, linewidth=1.1)
+    for x, low, high in zip(curve.x, curve.low, curve.high, strict=True):
+        axes.plot([x, x], [low, high], color=curve.look.colour, linewidth=1.4, solid_capstyle="butt")
+
+
+def _label_ends(axes: Any, curves: list[Curve], texts: dict[int, str], x: float) -> None:
+    to_pixels = axes.transData.transform
+    box = axes.get_window_extent()
+    ends = [to_pixels((c.x[-1], c.y[-1])) for c in curves]
+    sizes = [drawing.text_height(texts[id(c)]) + 3.0 for c in curves]
+    centres = drawing.spread([end[1] for end in ends], sizes, box.y0 - 36.0, box.y1 + 14.0)
+    for curve, end, centre in zip(curves, ends, centres, strict=True):
+        at = (centre - box.y0) / box.height
+        start = ((end[0] - box.x0) / box.width, (end[1] - box.y0) / box.height)
+        axes.plot(
+            [start[0], x - 0.008],
+            [start[1], at],
+            transform=axes.transAxes,
+            color=curve.look.colour,
+            linewidth=0.6,
+            alpha=0.7,
+            clip_on=False,
+            zorder=1,
+        )
+        axes.text(
+            x,
+            at,
+            texts[id(curve)],
+            transform=axes.transAxes,
+            va="center",
+            ha="left",
+            fontsize=drawing.SMALL,
+            color=curve.look.colour,
+            linespacing=1.1,
+        )
+
+
+def _ticks_at(axis: Any, values: list[float]) -> None:
+    from matplotlib.ticker import FixedFormatter, FixedLocator
+
+    axis.set_major_locator(FixedLocator(values))
+    axis.set_major_formatter(FixedFormatter([drawing.tick_text(v, numbers.significant) for v in values]))
+
+
+def _linear(axis: Any, values: list[float]) -> None:
+    from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
+
+    low, high = min(values), max(values)
+    ticks = [float(t) for t in MaxNLocator(7).tick_values(low, high) if low - 1e-9 <= t <= high + 1e-9]
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FixedFormatter([f"{t:g}".replace("-", "−") for t in ticks]))
+    margin = 0.04 * (high - low or 1.0)
+    getattr(axis.axes, f"set_{axis.axis_name}lim")(low - margin, high + margin)

@@ -1,0 +1,41 @@
+"""Every estimator on every problem, relative to the best one there: the report in one picture."""
+
+from __future__ import annotations
+
+from bench.report import reproduce
+from bench.report.figures import rows
+from bench.report.figures.figure import Figure, Panel, identifier
+from bench.report.figures.rows import Line, Mark
+from bench.report.ranking import Ranking
+from bench.report.ratios import Ratio
+from bench.report.style import Look
+
+MOST_ROWS = 40
+
+
+def figure(rankings: list[Ranking], looks: dict[str, Look], several_machines: bool) -> Figure | None:
+    """None where no problem has two estimators to compare."""
+    lines, members = [], []
+    for ranking in rankings[:MOST_ROWS]:
+        line = Line(ranking.problem + (f" {ranking.machine}" if several_machines else ""))
+        best = ranking.best
+        if best is None:
+            continue
+        for estimator in dict.fromkeys(r.estimator for r in ranking.ranked):
+            result = next(r for r in ranking.ranked if r.estimator == estimator)
+            ratio = Ratio(1.0, 1.0, 1.0) if result is best else ranking.against_best(result)
+            if ratio is not None:
+                line.marks.append(Mark(ratio, looks[estimator]))
+                members.append(result)
+        if len(line.marks) >= 2:
+            lines.append(line)
+    if not lines:
+        return None
+    timed = all(r.timed for r in rankings if r.ranked)
+    what = "variance × seconds" if timed else "work-normalised variance"
+    drawn = rows.panel(identifier("overview"), lines, f"{what}, relative to the best")
+    caption = f"{what.capitalize()} of each estimator at its best S and backend; further right is worse."
+    present = dict.fromkeys(r.estimator for r in members)
+    panel = Panel(drawn, f"{what.capitalize()} of each estimator relative to the best, by problem, log scale")
+    key = [(e, look) for e, look in looks.items() if e in present]
+    return Figure("All problems at a glance", caption, [panel], reproduce.commands(members), key)

@@ -1,0 +1,90 @@
+"""A panel of named rows with points and intervals on a common log axis, and their numbers written beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bench.report import drawing, numbers
+from bench.report.ratios import Ratio
+from bench.report.style import Look
+
+
+@dataclass
+class Mark:
+    """A point with its interval; `text` is written at the end of the row."""
+
+    ratio: Ratio
+    look: Look
+    fill: str = "full"
+    text: str = ""
+
+
+@dataclass
+class Line:
+    """A row: its name, and marks that share a height (`text` empty) or have one each."""
+
+    name: str
+    marks: list[Mark] = field(default_factory=list)
+
+
+def panel(name: str, lines: list[Line], x_label: str, write: Callable[[float], str] = numbers.times) -> str:
+    """The panel as SVG, with a line at 1."""
+    names = [drawing.wrapped(line.name) for line in lines]
+    texts = [m.text for line in lines for m in line.marks]
+    left = min(230.0, max(drawing.text_width(n) for n in names) + 12.0)
+    right = max([drawing.text_width(t) for t in texts if t], default=4.0) + 12.0
+    heights = [
+        max(drawing.text_height(n), (1 if not any(m.text for m in line.marks) else len(line.marks)) * drawing.LINE)
+        + 8.0
+        for n, line in zip(names, lines, strict=True)
+    ]
+    height = sum(heights) + 12.0 + 44.0
+    width = left + 190.0 + right if right > 20.0 else left + 260.0 + right
+    figure, axes = drawing.panel(width, height, left, right, top=8.0, bottom=44.0)
+    y = 0.0
+    centres = []
+    for line, extent in zip(lines, heights, strict=True):
+        centres.append(y + extent / 2.0)
+        several = any(m.text for m in line.marks)
+        for i, mark in enumerate(line.marks):
+            at = centres[-1] + ((i - (len(line.marks) - 1) / 2.0) * drawing.LINE if several else 0.0)
+            axes.plot([mark.ratio.low, mark.ratio.high], [at, at], color=mark.look.colour, linewidth=1.4)
+            axes.plot(
+                [mark.ratio.value],
+                [at],
+                linestyle="",
+                marker=mark.look.marker,
+                color=mark.look.colour,
+                fillstyle=mark.fill,
+                markerfacecoloralt="none",
+                markersize=7.5,
+                clip_on=False,
+                zorder=3,
+            )
+            if mark.text:
+                axes.text(
+                    1.0 + 10.0 / (width - left - right),
+                    at,
+                    mark.text,
+                    transform=axes.get_yaxis_transform(),
+                    va="center",
+                    fontsize=drawing.SMALL,
+                )
+        y += extent
+    ratios = [m.ratio for line in lines for m in line.marks]
+    drawing.log_axis(axes.xaxis, [1.0, *(r.value for r in ratios), *_sane(ratios)], write)
+    axes.axvline(1.0, color="#8a8a8a", linewidth=1.0, zorder=1)
+    axes.set_ylim(y, 0.0)
+    axes.set_yticks(centres, names)
+    axes.tick_params(axis="y", length=0.0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(x_label)
+    return drawing.svg(figure, name)
+
+
+def _sane(ratios: list[Ratio]) -> list[float]:
+    """Ends of the intervals, as far as an axis should follow them."""
+    low, high = min(r.value for r in ratios), max(r.value for r in ratios)
+    ends = [end for r in ratios for end in (r.low, r.high)]
+    return [min(max(end, low / 10.0), high * 10.0) for end in ends]

@@ -1,0 +1,116 @@
+"""The report's words and tables as GitHub-flavoured Markdown, for a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from bench.report.advice import Advice
+from bench.report.document import Chapter, Document, Section
+from bench.report.tables import Entry
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]#|~!$])")
+
+
+def plain(text: object) -> str:
+    """Text that means nothing to Markdown or HTML, on one line."""
+    line = " ".join(str(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+    return _SPECIAL.sub(r"\\\1", line)
+
+
+def code(text: object) -> str:
+    """A code span; plain text where it holds what a span in a table cannot."""
+    line = " ".join(str(text).split())
+    return f"`{line}`" if line and not set(line) & set("`|<>&\\") else plain(line)
+
+
+def render(document: Document) -> str:
+    """The whole twin as text."""
+    lines = [f"**gradvar** · {' · '.join(plain(part) for part in document.provenance.headline)}", ""]
+    lines += [f"> {plain(w)}" for w in document.provenance.warnings]
+    lines += ["", "## Which estimator to use", ""]
+    for chapter in document.chapters:
+        lines += _answer(chapter)
+    for chapter in document.chapters:
+        for section in chapter.sections:
+            lines += _section(section)
+    failures = [(s.title, *failure) for c in document.chapters for s in c.sections for failure in s.failures]
+    if failures:
+        lines += ["", "## Not run", ""]
+        lines += _table(
+            ("problem", "cell", "status", "reason"),
+            ((code(p), plain(c), plain(s), plain(r)) for p, c, s, r in failures),
+        )
+    lines += ["", "## Machine and versions", ""]
+    lines += _table(
+        ("what", "value", "cells"), ((plain(w), plain(v), str(n)) for w, v, n in document.provenance.origins)
+    )
+    lines += [
+        "",
+        "Variance is the trace of the covariance of one estimate of S samples, with its 95 % interval; seconds are per "
+        "estimate, in bulk, noise included. ● unbiased: the bias is certified to be at most the bound. ○ inconclusive: "
+        "neither shown nor excluded. ✗ biased: shown twice, on independent noise.",
+    ]
+    return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
+
+
+def _answer(chapter: Chapter) -> list[str]:
+    if chapter.sweep is None:
+        return [f"- {code(chapter.title)}: {_sentence(chapter.sections[0].advice)}"]
+    return [
+        f"- {code(chapter.title)}",
+        *(f"  - {plain(span)}: {_sentence(advice)}" for span, advice in chapter.answers),
+    ]
+
+
+def _sentence(advice: Advice) -> str:
+    caveats = "; ".join(plain(c) for c in advice.caveats)
+    if advice.use is None:
+        return f"{caveats}."
+    parts = [f"use **{code(advice.use)}** ({plain(advice.setting)})"]
+    parts += [f"{c.ratio} {c.words} {plain(c.other)}" for c in advice.comparisons]
+    return "; ".join(parts) + "." + (f" Note: {caveats}." if caveats else "")
+
+
+def _section(section: Section) -> list[str]:
+    table = section.table
+    entries = [*table.ranked, *table.unranked, *table.controls]
+    if not entries:
+        return []
+    headings = (
+        "",
+        "estimator",
+        *table.context,
+        "S",
+        "bias",
+        "variance",
+        "seconds",
+        table.work_name,
+        "against the best",
+    )
+    lines = ["", f"### {plain(section.title)}", ""]
+    planted = {id(e) for e in table.controls}
+    return lines + _table(headings, (_cells(e, id(e) in planted) for e in entries))
+
+
+def _cells(entry: Entry, planted: bool) -> list[str]:
+    return [
+        entry.rank,
+        code(entry.estimator) + (" (control)" if planted else ""),
+        *(plain(c) for c in entry.context),
+        entry.samples,
+        f"{entry.symbol} {plain(entry.verdict)} {entry.bias}".strip(),
+        f"{entry.variance} {entry.interval} {plain(entry.flag)}".strip(),
+        entry.seconds,
+        entry.work,
+        entry.ratio,
+    ]
+
+
+def _table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(headings)} |",
+        f"| {' | '.join('---' for _ in headings)} |",
+        *(f"| {' | '.join(line)} |" for line in lines),
+    ]

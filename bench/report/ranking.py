@@ -1,0 +1,91 @@
+"""The order of one problem's estimators: by variance × seconds, or at equal evaluations where nothing was timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from bench.report.ratios import Ratio, work_ratio
+from bench.report.results import Result
+
+#: What a verdict must be for an estimator to be recommended.
+ACCEPTABLE = ("unbiased", "inconclusive", "no-reference")
+
+
+@dataclass
+class Ranking:
+    """One problem on one machine.
+
+    Attributes
+    ----------
+    problem : `name[k=v]`.
+    timed : whether the order is by variance × seconds; else by variance × evaluations.
+    ranked : best first.
+    unranked : measured, but biased, without a finite variance, or without a time where others have one.
+    controls : estimators with a planted bug.
+    failed : everything that has a reason in place of numbers.
+    """
+
+    problem: str
+    machine: str | None = None
+    timed: bool = True
+    ranked: list[Result] = field(default_factory=list)
+    unranked: list[Result] = field(default_factory=list)
+    controls: list[Result] = field(default_factory=list)
+    failed: list[Result] = field(default_factory=list)
+
+    @property
+    def results(self) -> list[Result]:
+        return [*self.ranked, *self.unranked, *self.controls, *self.failed]
+
+    @property
+    def best(self) -> Result | None:
+        return self.ranked[0] if self.ranked else None
+
+    def work(self, result: Result) -> float | None:
+        """Variance × seconds, or variance × evaluations."""
+        return work(result, self.timed)
+
+    def against_best(self, result: Result) -> Ratio | None:
+        """Its work-normalised variance over that of the best."""
+        if self.best is None or result is self.best:
+            return None
+        return work_ratio(result, self.best, self.timed)
+
+
+def work(result: Result, timed: bool) -> float | None:
+    """Work-normalised variance: variance × seconds, or variance × evaluations where `timed` is False."""
+    variance, cost = result["variance"], result["seconds" if timed else "evaluations"]
+    return None if variance is None or cost is None else variance * cost
+
+
+def rank(results: Iterable[Result]) -> list[Ranking]:
+    """One ranking for each problem and machine, in the order of their first results."""
+    groups: dict[tuple[str, str | None], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.problem, result["machine"]), []).append(result)
+    return [_rank(problem, machine, members) for (problem, machine), members in groups.items()]
+
+
+def _rank(problem: str, machine: str | None, results: list[Result]) -> Ranking:
+    ranking = Ranking(problem, machine)
+    honest = [r for r in results if r.measured and not r.planted]
+    ranking.timed = any(r.timed for r in honest if _recommendable(r)) or (
+        not honest and any(r.timed for r in results if r.measured)
+    )
+    for result in results:
+        if not result.measured:
+            ranking.failed.append(result)
+        elif result.planted:
+            ranking.controls.append(result)
+        elif _recommendable(result) and ranking.work(result) is not None:
+            ranking.ranked.append(result)
+        else:
+            ranking.unranked.append(result)
+    for part in (ranking.ranked, ranking.unranked, ranking.controls):
+        part.sort(key=lambda r: (ranking.work(r) is None, ranking.work(r) or 0.0, r.estimator, r["num_samples"] or 0))
+    return ranking
+
+
+def _recommendable(result: Result) -> bool:
+    return result["verdict"] in ACCEPTABLE and result["variance_flag"] != "not-estimable"

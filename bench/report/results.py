@@ -1,0 +1,127 @@
+"""The cells of a store as the report sees them: one `Result` each, whatever the file holds."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.report import names
+from bench.rows import COLUMNS, Row
+from bench.sweep.store import Store
+
+ALL = "all"
+_IDENTITY = (
+    *("problem", "problem_options", "estimator", "estimator_options", "backend", "device", "dtype"),
+    *("num_samples", "seed", "noise", "machine"),
+)
+#: Columns that tell cells of one problem and estimator apart.
+CONTEXT = ("backend", "device", "dtype", "seed", "noise")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One cell.
+
+    Attributes
+    ----------
+    blocks : its rows by parameter block, `all` among them.
+    store : where its series are.
+    """
+
+    blocks: dict[str, Row]
+    store: Store
+
+    @property
+    def row(self) -> Row:
+        """The `all` row; the last one of a cell that has none."""
+        return self.blocks.get(ALL) or list(self.blocks.values())[-1]
+
+    def __getitem__(self, column: str) -> Any:
+        return self.row[column]
+
+    @functools.cached_property
+    def problem(self) -> str:
+        return names.problem_text(self.row)
+
+    @functools.cached_property
+    def estimator(self) -> str:
+        return names.estimator_text(self.row)
+
+    @property
+    def planted(self) -> bool:
+        return names.planted(self.row["estimator"])
+
+    @property
+    def measured(self) -> bool:
+        return bool(self.row["status"] == "ok" and self.row["variance"] is not None)
+
+    @property
+    def timed(self) -> bool:
+        return self.measured and bool(self.row["seconds"])
+
+    @functools.cached_property
+    def series(self) -> dict[str, np.ndarray]:
+        return self.store.series(self.row["cell_key"] or "")
+
+    def context(self, columns: Iterable[str]) -> str:
+        """What the named columns hold, in words: `jax, float32, seed 1`."""
+        return ", ".join(f"seed {self[c]}" if c == "seed" else str(self[c]) for c in columns)
+
+    def option(self, name: str) -> float | None:
+        """A numeric option of the problem."""
+        value = self["problem_options"].get(name)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def load(store: Store, rows: Iterable[Row]) -> tuple[list[Result], int]:
+    """The newest result of every cell, oldest first, and how many older ones were left out; `rows` are cleaned ones.
+
+    A cell is measured anew when its goals or the sources that measure it change; its older rows stay in the store.
+    """
+    cells: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        cells.setdefault(row["cell_key"] or "", {})[row["block"] or ALL] = row
+    newest: dict[str, Result] = {}
+    for blocks in cells.values():
+        result = Result(blocks, store)
+        identity = json.dumps([result[column] for column in _IDENTITY], sort_keys=True, default=str)
+        newest.pop(identity, None)
+        newest[identity] = result
+    return list(newest.values()), len(cells) - len(newest)
+
+
+def cleaned(row: Row) -> Row:
+    """A row whose columns have the types they should, with null for what has not: a store may come from anywhere."""
+    return {name: _typed(row.get(name), kind) for name, kind in COLUMNS.items()}
+
+
+def _typed(value: Any, kind: str) -> Any:
+    if kind == "json":
+        return _printable(value) if isinstance(value, dict) else {}
+    if kind == "string":
+        return None if value is None else _printable(value if isinstance(value, str) else str(value))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return int(value) if kind == "integer" else float(value)
+
+
+def _printable(value: Any) -> Any:
+    """Strings without control characters, direction overrides and lone surrogates."""
+    if isinstance(value, dict):
+        return {_printable(str(k)): _printable(v) for k, v in value.items()}
+    if isinstance(value, str):
+        return "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in value)
+    return value if value is None or isinstance(value, bool | int | float) else _printable(str(value))
+
+
+def varying(results: Iterable[Result], columns: Iterable[str] = CONTEXT) -> tuple[str, ...]:
+    """Those of the columns in which the results differ."""
+    results = list(results)
+    return tuple(c for c in columns if len({r[c] for r in results}) > 1)

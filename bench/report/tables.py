@@ -1,0 +1,153 @@
+"""The cells of a ranking as text, for the page and its Markdown twin alike."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bench.report import numbers
+from bench.report.glyphs import Scale, Strip, scale
+from bench.report.ranking import Ranking
+from bench.report.results import ALL, CONTEXT, Result, varying
+from bench.report.style import Look
+from bench.rows import Row
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a ranking, ready to print."""
+
+    rank: str
+    estimator: str
+    context: tuple[str, ...]
+    samples: str
+    verdict: str
+    symbol: str
+    bias: str
+    variance: str
+    interval: str
+    flag: str
+    seconds: str
+    work: str
+    ratio: str
+    strip: Strip | None
+    note: str
+    look: Look
+
+
+@dataclass(frozen=True)
+class Table:
+    """A ranking's lines; `context` names the columns in which its cells differ beside estimator and S."""
+
+    context: tuple[str, ...]
+    ranked: list[Entry]
+    unranked: list[Entry]
+    controls: list[Entry]
+    scale: Scale | None
+    work_name: str
+
+
+def table(ranking: Ranking, looks: dict[str, Look]) -> Table:
+    context = varying(ranking.results, CONTEXT)
+    measured = [*ranking.ranked, *ranking.unranked, *ranking.controls]
+    axis = scale(ranking.work(r) for r in measured)
+    ranked = [_entry(str(i + 1), r, ranking, context, axis, looks) for i, r in enumerate(ranking.ranked)]
+    unranked = [_entry("", r, ranking, context, axis, looks) for r in ranking.unranked]
+    controls = [_entry("", r, ranking, context, axis, looks) for r in ranking.controls]
+    name = "variance × seconds" if ranking.timed else "variance × evaluations"
+    return Table(context, ranked, unranked, controls, axis, name)
+
+
+def _entry(
+    rank: str, r: Result, ranking: Ranking, context: tuple[str, ...], axis: Scale | None, looks: dict[str, Look]
+) -> Entry:
+    work = ranking.work(r)
+    ratio = ranking.against_best(r) if rank else None
+    flag = r["variance_flag"] or ""
+    return Entry(
+        rank=rank,
+        estimator=r.estimator,
+        context=tuple(str(r[c]) for c in context),
+        samples=numbers.count(r["num_samples"]),
+        verdict=r["verdict"] or "",
+        symbol=numbers.VERDICTS.get(r["verdict"] or "", "?"),
+        bias=numbers.bias(r.row),
+        variance=numbers.significant(r["variance"]),
+        interval=numbers.interval(r["variance_low"], r["variance_high"]),
+        flag="" if flag == "ok" else flag,
+        seconds=numbers.seconds(r["seconds"]),
+        work=numbers.significant(work),
+        ratio="best" if rank == "1" else numbers.times(ratio.value, ratio.low, ratio.high) if ratio else "",
+        strip=axis.strip(work, *_work_interval(r, work, ranking.timed), looks[r.estimator]) if axis and work else None,
+        note=r["reason"] or "",
+        look=looks[r.estimator],
+    )
+
+
+def _work_interval(r: Result, work: float, timed: bool) -> tuple[float, float]:
+    """The interval of variance × cost: independent errors, combined on the log scale."""
+    below = above = 0.0
+    for column in ("variance", "seconds") if timed else ("variance",):
+        value, low, high = r[column], r[f"{column}_low"], r[f"{column}_high"]
+        if value and low and high:
+            below = math.hypot(below, math.log(value / low))
+            above = math.hypot(above, math.log(high / value))
+    return work * math.exp(-below), work * math.exp(above)
+
+
+#: Heading and text of every column in the table of details, one line a parameter block.
+_DETAILS = (
+    ("S", lambda r: numbers.count(r["num_samples"])),
+    ("block", lambda r: str(r["block"])),
+    ("bias", lambda r: f"{numbers.verdict(r['verdict'])} {numbers.bias(r)}".rstrip()),
+    ("certificate", lambda r: r["certificate"] or "–"),
+    ("z", lambda r: numbers.significant(r["bias_z"])),
+    ("‖g‖", lambda r: numbers.significant(r["exact_norm"])),
+    ("exact by", lambda r: r["exact_source"] or "–"),
+    (
+        "variance",
+        lambda r: f"{numbers.significant(r['variance'])} {numbers.interval(r['variance_low'], r['variance_high'])}",
+    ),
+    ("flag", lambda r: r["variance_flag"] or "–"),
+    ("SNR", lambda r: numbers.significant(r["snr"])),
+    ("skewness", lambda r: numbers.significant(r["skewness"])),
+    ("kurtosis of Q", lambda r: numbers.significant(r["kurtosis"])),
+    ("tail index", lambda r: numbers.significant(r["tail_k"])),
+    (
+        "seconds",
+        lambda r: f"{numbers.seconds(r['seconds'])} {numbers.seconds_interval(r['seconds_low'], r['seconds_high'])}",
+    ),
+    ("latency", lambda r: numbers.seconds(r["latency"])),
+    ("compile", lambda r: numbers.seconds(r["compile_seconds"])),
+    ("evaluations", lambda r: numbers.count(r["evaluations"])),
+    ("replicates", lambda r: numbers.count(r["replicates"])),
+)
+
+
+def details(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
+    """Headings and lines, one line for each parameter block of each measured cell."""
+    results = [*ranking.ranked, *ranking.unranked, *ranking.controls]
+    context = varying(results, CONTEXT)
+    headings = ["estimator", *context, *(name for name, _ in _DETAILS)]
+    return headings, [
+        [r.estimator, *(str(r[c]) for c in context), *(write(row) for _, write in _DETAILS)]
+        for r in results
+        for row in _ordered(r.blocks)
+    ]
+
+
+def _ordered(blocks: dict[str, Row]) -> list[Row]:
+    return sorted(blocks.values(), key=lambda row: row["block"] == ALL)
+
+
+def failures(ranking: Ranking) -> list[tuple[str, str, str]]:
+    """(estimator with its context, status, reason) of everything that has no numbers."""
+    context = varying(ranking.results, CONTEXT) or ("backend",)
+    return [
+        (
+            f"{r.estimator} · S={numbers.count(r['num_samples'])} · {r.context(context)}",
+            r["status"] or "no status" if r["status"] != "ok" else "no variance",
+            r["reason"] or "no reason given",
+        )
+        for r in ranking.failed
+    ]
