@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,6 @@ from scipy.special import roots_hermitenorm, roots_legendre
 
 from bench.measurement.cell import prepare
 from bench.measurement.kernel import Setting
-from bench.problems import Problem
 from bench.sweep.cells import VARIANTS, Cell, Goals, make_estimator, make_problem
 from bench.sweep.run import measure_cell
 from estimators import Estimator, Expectation, Noise, Normal, draw
@@ -99,12 +99,30 @@ def estimate(
     def put(arrays: Blocks) -> dict[str, Any]:
         return {k: backend.asarray(a, None if np.asarray(a).dtype.kind == "i" else dtype) for k, a in arrays.items()}
 
-    def run(data: Any, parameters: Any, noise: Any, state: Any) -> Any:
-        return estimator.estimate(backend, expectation.bind(data), parameters, noise, state)
-
-    call = backend.compile(run) if compiled else run
+    call = _runner(backend, estimator, _Structure(expectation), compiled)
     found = call(put(expectation.data), put(parameters), put(noise), put(state or {}))
     return {name: backend.to_numpy(values) for name, values in found.items()}
+
+
+class _Structure:
+    """An expectation as a key: equal where its structure is."""
+
+    def __init__(self, expectation: Expectation) -> None:
+        self.expectation = expectation
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Structure) and self.expectation.structure == other.expectation.structure
+
+    def __hash__(self) -> int:
+        return hash(self.expectation.structure)
+
+
+@functools.cache
+def _runner(backend: Any, estimator: Estimator, structure: _Structure, compiled: bool) -> Callable[..., Any]:
+    def run(data: Any, parameters: Any, noise: Any, state: Any) -> Any:
+        return estimator.estimate(backend, structure.expectation.bind(data), parameters, noise, state)
+
+    return backend.compile(run) if compiled else run
 
 
 def single(loc: Any, scale: Any) -> Blocks:
@@ -195,6 +213,5 @@ def integrated_problem(
     )
 
 
-def setting_of(problem: Problem | str, estimator: str, backend: str, samples: int | None = None, **more: Any) -> Setting:
-    text = problem if isinstance(problem, str) else problem.name
-    return prepare(make_cell(text, estimator, samples, backend, **more)).setting
+def setting_of(problem: str, estimator: str, backend: str, samples: int | None = None, **more: Any) -> Setting:
+    return prepare(make_cell(problem, estimator, samples, backend, **more)).setting
