@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class DiskFull(OSError):
     """No room to write a result."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(errno.ENOSPC, f"the disk of {path} is full")
+        super().__init__(errno.ENOSPC, f"the disk of {path} is full; what was stored before is kept")
 
 
 class Store:
@@ -71,10 +71,10 @@ class Store:
                     raise UsageError(f"store {path} is a folder; give a file, such as --store {path / DEFAULT.name}")
                 for folder in reversed([p for p in path.parents if not p.exists()]):
                     folder.mkdir(exist_ok=True)
-                    undo.callback(_remove_folder, folder)
+                    undo.callback(_remove, folder.rmdir)
                 for file in (path, Path(lock.lock_file)):
                     if not file.exists():
-                        undo.callback(file.unlink, missing_ok=True)
+                        undo.callback(_remove, file.unlink)
                 lock.acquire(timeout=0)
                 undo.callback(lock.release)
                 db = sqlite3.connect(path, isolation_level=None)
@@ -240,6 +240,8 @@ def _refusing(path: Path) -> Iterator[None]:
     except UsageError:
         raise
     except sqlite3.Error as error:
+        if _is_full(error):
+            raise DiskFull(path) from None
         raise UsageError(f"{path} cannot be read as a gradvar store: {error}") from None
     except OSError as error:
         raise UsageError(f"store {path} cannot be read: {error.strerror or error}") from None
@@ -271,13 +273,14 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 def _is_full(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error):
-        return "full" in str(error) or "disk I/O" in str(error)
+        name = getattr(error, "sqlite_errorname", "")
+        return name == "SQLITE_FULL" or name.startswith(("SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHM"))
     return isinstance(error, OSError) and error.errno == errno.ENOSPC
 
 
-def _remove_folder(folder: Path) -> None:
-    with suppress(OSError):  # somebody else may have put something there meanwhile
-        folder.rmdir()
+def _remove(remove: Callable[[], None]) -> None:
+    with suppress(OSError):  # never made, or in use by somebody else meanwhile
+        remove()
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

@@ -1,0 +1,151 @@
+"""Bad usage is one plain line that says what was wrong and what would be right, status 2, and nothing created."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.sweep.store import Store
+from tests.cli.running import CELL, CHEAP, Run
+
+P = ("run", "--problem")
+SQUARE = (*P, "square")
+LONG = "x" * 100_000
+
+WRONG: list[tuple[tuple[str, ...], str]] = [
+    # commands and flags
+    (("rum",), "unknown command 'rum'; did you mean 'run'?"),
+    (("",), "unknown command ''; choose from: list, run,"),
+    (("--versio",), "did you mean '--version'?"),
+    (("run", "--problm", "square"), "unknown option '--problm'; did you mean '--problem'?"),
+    (("run", "--sample", "3"), "did you mean '--samples'?"),
+    (("run", "-x"), "choose from: --problem, --estimator"),
+    (("run", "--problem"), "'--problem' requires an argument; see gradvar --help"),
+    ((*SQUARE, "--json=yes"), "does not take a value"),
+    (("run", "quick", "extra"), "unexpected extra argument"),
+    (("list", "problms"), "unknown kind 'problms'; did you mean 'problems'?"),
+    (("list", LONG), "choose from: problems"),
+    # problems and their options
+    ((*P, "sqare"), "unknown problem 'sqare'; did you mean 'square'?"),
+    ((*P, ""), "problem '' is not of the form name or name[option=value,...]"),
+    ((*P, "日本語"), "unknown problem '日本語'; choose from: square"),
+    ((*P, LONG), "choose from: square"),
+    ((*P, "square[k"), "is not of the form name or name[option=value,...]"),
+    ((*P, "square[k=1]x"), "is not of the form"),
+    ((*P, "square[k]"), "'k' is not of the form option=value"),
+    ((*P, "square[k=]"), "'k=' is not of the form option=value"),
+    ((*P, "square[k=1,k=2]"), "gives option 'k' twice"),
+    ((*P, "square[kk=1]"), "unknown option of problem square 'kk'; did you mean 'k'?"),
+    ((*P, "square[k=nan]"), "'k' is 'nan'; it must be a finite number"),
+    ((*P, "square[k=1e999]"), "it must be a finite number"),
+    ((*P, "square[scale=0]"), "'scale' is '0'; it must be a finite number, above 0"),
+    ((*P, "square[dim=0]"), "it must be a whole number, at least 1, at most 1000000"),
+    ((*P, "square[dim=1.5]"), "it must be a whole number"),
+    ((*P, f"square[dim={'9' * 500}]"), "at most 1000000"),
+    ((*P, f"square[dim={'9' * 5000}]"), "at most 1000000"),
+    ((*P, "square[differentiate=auto]"), "did you mean 'autodiff'?"),
+    ((*P, "exponential[k=-1]"), "has no expectation; k must be above"),
+    ((*P, "exponential[scale=1e200]"), "overflows"),
+    ((*P, "logistic-regression[batch=10000]"), "breast_cancer has 569 rows"),
+    ((*P, "logistic-regression[dataset=iris]"), "choose from: breast_cancer"),
+    ((*P, "logistic-regression[at=fitted,loc=1]"), "at=fitted chooses loc and scale itself"),
+    # estimators
+    ((*SQUARE, "--estimator", "pathwis"), "unknown estimator 'pathwis'; did you mean 'pathwise'?"),
+    ((*SQUARE, "--estimator", "score-function[baseline=loo]"), "choose from: none, mean, optimal"),
+    ((*SQUARE, "--estimator", "pathwise[antithetic=maybe]"), "it must be true or false"),
+    (("run", "--estimator", "pathwise"), "--estimator needs a --problem or a SUITE"),
+    # every requested cell impossible
+    ((*SQUARE, "--estimator", "score-function[baseline=leave-one-out]", "--samples", "1"), "use --samples 2"),
+    ((*SQUARE, "--estimator", "pathwise[antithetic=true]", "--samples", "3"), "samples must be even, not 3"),
+    ((*SQUARE, "--estimator", "pathwise[sticking-the-landing=true]"), "needs an ELBO with entropy=sampled"),
+    ((*P, "square[differentiate=autodiff]", "--estimator", "pathwise"), "needs the torch or jax backend"),
+    ((*SQUARE, "--device", "cuda"), "'numpy' computes on the CPU only"),
+    # everything else about a run
+    ((*SQUARE, "--backend", "tensorflow"), "unknown backend 'tensorflow'; choose from: numpy, torch, jax"),
+    ((*SQUARE, "--backend", ""), "unknown backend ''"),
+    ((*SQUARE, "--device", "gpu"), "unknown device 'gpu'; did you mean 'cpu'?"),
+    ((*SQUARE, "--dtype", "float16"), "did you mean 'float64'?"),
+    ((*SQUARE, "--noise", "shred"), "did you mean 'shared'?"),
+    ((*SQUARE, "--noise", ""), "unknown noise ''"),
+    *(((*SQUARE, "--samples", s), "a whole number, at least 1") for s in ("0", "-1", "1.5", "nan", "", "1e30")),
+    ((*SQUARE, "--seed", "-1"), "a whole number, at least 0"),
+    *(((*SQUARE, "--precision", p), "a finite number, above 0") for p in ("0", "nan", "inf", "five", "")),
+    ((*SQUARE, "--bias-bound", "0"), "a finite number, above 0"),
+    *(
+        ((*SQUARE, "--max-replicates", m), "a whole number, at least 1")
+        for m in ("0", "", "2^", "2^-3", "2^²", "-2^3", "9^9^9", "9999999999^99", "1.5e0", "1e400", "1.5")
+    ),
+    # suites
+    (("run", "quik"), "unknown suite 'quik'; did you mean 'quick'?"),
+    (("run", ""), "unknown suite ''; choose from:"),
+    (("run", "missing.toml"), "suite missing.toml cannot be read: No such file"),
+    (("run", "./"), "suite ./ cannot be read: Is a directory"),
+    (("run", "quick", "--problem", "square[k=77]"), "no cell of suite quick is left by --problem"),
+    (("run", "quick", "--problem", "square[k=2]", "--samples", "77"), "no cell of suite quick is left by --samples"),
+    # stores and files
+    ((*SQUARE, "--store", "."), "is a folder; give a file, such as --store store.sqlite"),
+    ((*SQUARE, "--store", "/"), "store / is a folder"),
+    ((*SQUARE, "--store", "/proc/x"), "store /proc/x cannot be written"),
+    ((*SQUARE, "--store", f"{__file__}/x"), "cannot be written: Not a directory"),
+    ((*SQUARE, "--store", __file__), "cannot be written: file is not a database"),
+    ((*SQUARE, "--store", "x" * 300), "cannot be written: File name too long"),
+    ((*SQUARE, "--store", "x/" * 3000), "File name too long"),
+    (("export",), "there is no store at .gradvar/store.sqlite; make one with: gradvar run"),
+    (("export", "x.sqlite"), "there is no store at x.sqlite"),
+    (("export", "/"), "/ is a folder, not a gradvar store"),
+    (("export", __file__), "cannot be read as a gradvar store: file is not a database"),
+    (("export", "x" * 300), "File name too long"),
+    (("export", "--format", "xml"), "unknown format 'xml'; choose from: csv, parquet"),
+    (("export", "--format", "parquet"), "parquet needs --output FILE"),
+    (("report", "x.sqlite"), "there is no store at x.sqlite"),
+]
+
+
+def refused(gradvar: Run, arguments: tuple[str, ...], fragment: str) -> None:
+    before = sorted(Path().rglob("*"))
+    result = gradvar(*arguments)
+    assert result.status == 2
+    assert result.out == ""
+    assert result.err.startswith("gradvar: error: ")
+    assert result.err.count("\n") == 1
+    assert len(result.err) < 1200
+    assert fragment in result.err
+    assert sorted(Path().rglob("*")) == before
+    assert not Path(f"{__file__}.lock").exists()
+
+
+@pytest.mark.parametrize(("arguments", "fragment"), WRONG, ids=lambda v: repr(v)[:60] if isinstance(v, tuple) else "")
+def test_is_one_line_that_says_what_would_be_right(gradvar: Run, arguments: tuple[str, ...], fragment: str) -> None:
+    refused(gradvar, arguments, fragment)
+
+
+def test_a_missing_framework_is_refused_by_flag_and_a_reason_in_a_suite(
+    gradvar: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("both.toml").write_text('[[grid]]\nproblem="square"\nestimator="pathwise"\nbackend=["torch", "numpy"]')
+    find: Any = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else find(name, *a))
+    refused(gradvar, (*SQUARE, "--backend", "numpy", "--backend", "torch"), "pip install 'gradvar[torch]'")
+    result = gradvar("run", "both.toml", "--json", *CHEAP)
+    assert result.status == 0
+    assert {(row["backend"], row["status"]) for row in result.rows} == {("torch", "n/a"), ("numpy", "ok")}
+    assert "pip install 'gradvar[torch]'" in result.rows[0]["reason"]
+
+
+def test_a_store_in_use_is_refused_and_left_alone(gradvar: Run, tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with Store.create(path):
+        refused(gradvar, ("run", *CELL, "--store", str(path)), "is in use by another run; wait for it")
+    assert os.listdir(tmp_path) == ["store.sqlite"]
+
+
+def test_export_to_a_place_that_cannot_be_written(gradvar: Run) -> None:
+    assert gradvar("run", *CELL, "--store", "s").status == 0
+    refused(gradvar, ("export", "s", "--output", "s"), "is the store itself")
+    for format in ("csv", "parquet"):
+        refused(gradvar, ("export", "s", "--format", format, "--output", "no/x"), "no/x cannot be written")
+        refused(gradvar, ("export", "s", "--format", format, "--output", "."), ". cannot be written")

@@ -1,0 +1,236 @@
+"""What the commands print, and what they leave: rows, suites as filters, lists, exports."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bench
+from bench.rows import COLUMNS, to_json
+from bench.sweep.store import Store
+from tests.cli.running import CELL, CHEAP, Result, Run, measured
+
+TIMING = ("seconds", "seconds_low", "seconds_high", "latency", "latency_low", "latency_high", "compile_seconds")
+
+# The columns of DESIGN.md in order: a promise to users, so written out a second time.
+PROMISED = """
+problem problem_options dimension family estimator estimator_options backend device dtype num_samples block seed noise
+replicates status reason exact_norm exact_source mean_norm bias_norm bias_z bias_bound bias_scale certificate verdict
+variance variance_low variance_high variance_flag skewness kurtosis tail_k snr seconds seconds_low seconds_high latency
+latency_low latency_high compile_seconds evaluations work_normalised_variance versions threads machine code_version
+cell_key started finished
+""".split()
+
+
+def strict(result: Result) -> None:
+    """Every line is one JSON object with exactly the promised columns, and no NaN."""
+    for line in result.out.splitlines():
+        row = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} in a row"))
+        assert list(row) == PROMISED
+
+
+def test_a_run_prints_promised_rows_and_the_same_again_without_measuring(
+    gradvar: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = gradvar("run", *CELL, "--json")
+    assert first.status == 0
+    assert first.err == "store: .gradvar/store.sqlite\n"
+    strict(first)
+    assert [row["block"] for row in first.rows] == ["loc", "log_scale", "all"]
+    row = first.rows[-1]
+    assert (row["problem"], row["status"], row["verdict"], row["seconds"]) == ("square", "ok", "unbiased", None)
+    assert row["problem_options"] == {"k": 1, "loc": 0, "scale": 1, "dim": 1, "differentiate": "closed-form"}
+    assert (row["backend"], row["device"], row["dtype"], row["num_samples"], row["seed"]) == (
+        "numpy",
+        "cpu",
+        "float64",
+        1,
+        0,
+    )
+    monkeypatch.setattr("bench.sweep.run.measure_cell", lambda *_: pytest.fail("measured again"))
+    assert gradvar("run", *CELL, "--json").out == first.out
+
+
+def test_timing_is_filled_in_afterwards_and_nothing_else_changes(gradvar: Run) -> None:
+    without = gradvar("run", *CELL, "--json")
+    timed = gradvar("run", *CELL[:-1], "--json")
+    strict(timed)
+    for before, after in zip(without.rows, timed.rows, strict=True):
+        assert all(after[name] > 0 for name in TIMING[:-1])
+        assert math.isclose(after["work_normalised_variance"], after["variance"] * after["seconds"])
+        changed = {name for name in COLUMNS if before[name] != after[name]}
+        assert changed == {*TIMING, "work_normalised_variance"}
+    assert gradvar("run", *CELL[:-1], "--json").out == timed.out
+    assert gradvar("run", *CELL, "--json").out == timed.out
+
+
+def test_measure_gives_the_rows_of_the_command_line(gradvar: Run) -> None:
+    printed = gradvar("run", *CELL, "--json", "--samples", "3", "--seed", "5").rows
+    frame = bench.measure("square", "pathwise", samples=3, seed=5, max_replicates=1, timing=False)
+    assert list(frame.columns) == PROMISED
+    for row, (_, values) in zip(measured(printed), frame.iterrows(), strict=True):
+        for name, value in row.items():
+            other = values[name]
+            assert pd.isna(other) if value is None else other == value or json.loads(other) == value, name
+
+
+def test_without_estimators_all_that_apply(gradvar: Run) -> None:
+    rows = gradvar("run", "--problem", "square", "--json", *CHEAP).rows
+    cells = {(row["estimator"], json.dumps(row["estimator_options"]), row["num_samples"]) for row in rows}
+    assert {row["status"] for row in rows} == {"ok"}
+    assert len(cells) == 9
+    assert {size for name, options, size in cells if "leave-one-out" in options or '"antithetic": true' in options} == {
+        2
+    }
+
+
+def test_an_impossible_cell_among_others_is_a_row_with_its_reason(gradvar: Run) -> None:
+    sticking = "pathwise[sticking-the-landing=true]"
+    result = gradvar("run", *CELL, "--estimator", sticking, "--json")
+    strict(result)
+    assert result.status == 0
+    assert [row["status"] for row in result.rows] == ["ok"] * 3 + ["n/a"] * 3
+    assert "no entropy term" in result.rows[-1]["reason"]
+    assert result.rows[-1]["variance"] is None
+
+
+def test_a_biased_verdict_is_no_failure(gradvar: Run) -> None:
+    result = gradvar("run", "controls", "--problem", "square[k=2]", "--backend", "numpy", "--json", "--no-timing")
+    assert result.status == 0
+    assert "biased" in {row["verdict"] for row in result.rows}
+
+
+def test_a_failed_cell_is_status_one_and_the_others_finish(gradvar: Run) -> None:
+    result = gradvar("run", "--problem", "square[k=1e200]", *CELL, "--json")
+    strict(result)
+    assert result.status == 1
+    assert [row["status"] for row in result.rows] == ["exception"] * 3 + ["ok"] * 3
+    assert "OverflowError" in result.rows[0]["reason"]
+
+
+def test_options_beside_a_suite_choose_among_its_cells_and_goals_replace_its_own(gradvar: Run) -> None:
+    Path("small.toml").write_text(
+        """
+        summary = "two problems, two estimators"
+        precision = 0.5
+        [[grid]]
+        problem = ["square", "cosine", "square[k=1]"]
+        estimator = ["pathwise", "score-function", "pathwise"]
+        samples = [1, 2]
+        """
+    )
+    everything = gradvar("run", "small.toml", "--json", *CHEAP).rows
+    assert len(everything) == 3 * 8
+    some = gradvar("run", "./small.toml", "--problem", "square", "--samples", "2", "--json", *CHEAP).rows
+    assert [row for row in everything if (row["problem"], row["num_samples"]) == ("square", 2)] == some
+    keys = {row["cell_key"] for row in everything}
+    for goal in (("--precision", "0.4"), ("--bias-bound", "0.5"), ("--max-replicates", "1e6"), ("--noise", "shared")):
+        rows = gradvar("run", "small.toml", "--json", *CHEAP, *goal).rows
+        assert len(rows) == 3 * 8
+        assert not keys & {row["cell_key"] for row in rows}
+
+
+def test_a_whole_number_may_be_written_as_a_power(gradvar: Run) -> None:
+    keys = set()
+    for text in ("65536", "2^16", "65.536e3"):
+        result = gradvar("run", *CELL, "--max-replicates", text, "--json")
+        assert result.status == 0
+        keys |= {row["cell_key"] for row in result.rows}
+    assert len(keys) == 1
+
+
+def test_the_table_names_what_was_measured(gradvar: Run) -> None:
+    result = gradvar("run", *CELL, "--estimator", "pathwise[antithetic=true]")
+    heading, *lines = result.out.splitlines()
+    assert heading.split() == ["problem", "estimator", "backend", "S", "bias", "variance", "seconds"]
+    assert [line.split()[:4] for line in lines] == [
+        ["square", "pathwise", "numpy", "1"],
+        ["square", "pathwise[antithetic=true]", "numpy", "2"],
+    ]
+
+
+@pytest.mark.parametrize("kind", ["problems", "estimators", "families", "backends", "suites", "combinations"])
+def test_list_is_one_object_a_line(gradvar: Run, kind: str) -> None:
+    result = gradvar("list", kind, "--json")
+    assert result.status == 0
+    for entry in result.rows:
+        assert entry["kind"] == {"families": "family"}.get(kind, kind.removesuffix("s"))
+        assert list(entry)[:4] == ["kind", "name", "summary", "options"]
+        assert entry["name"] in gradvar("list", kind).out
+    assert not list(Path().iterdir())
+
+
+def test_list_shows_the_names_that_others_rely_on(gradvar: Run) -> None:
+    entries = {entry["name"]: entry for entry in gradvar("list", "--json").rows}
+    for name in ("square", "exponential", "cosine"):
+        assert {"k", "loc", "scale", "dim"} <= set(entries[name]["options"])
+    for name in ("linear-regression", "logistic-regression"):
+        options = set(entries[name]["options"])
+        assert {"dataset", "loc", "scale", "at", "batch", "differentiate", "entropy"} <= options
+    baselines = entries["score-function"]["options"]["baseline"]["choices"]
+    assert {"none", "mean", "optimal", "moving-average", "leave-one-out"} <= set(baselines)
+    assert "antithetic" in entries["pathwise"]["options"]
+    assert "coupling" in entries["measure-valued"]["options"]
+
+
+def test_help_and_version_are_no_errors(gradvar: Run) -> None:
+    for arguments in ((), ("--help",), ("run", "-h")):
+        result = gradvar(*arguments)
+        assert (result.status, result.err) == (0, "")
+        assert result.out.startswith("Usage: gradvar")
+    assert gradvar("--version").out.startswith("gradvar ")
+
+
+def test_exports_hold_the_rows(gradvar: Run) -> None:
+    gradvar("run", *CELL, "--estimator", "pathwise[sticking-the-landing=true]")
+    with Store.read(Path(".gradvar/store.sqlite")) as store:
+        rows = store.rows()
+    assert gradvar("export", "--output", "rows.csv").status == 0
+    assert gradvar("export", "--format", "parquet", "--output", "rows.parquet").status == 0
+    assert Path("rows.csv").read_text(encoding="utf-8") == gradvar("export").out
+    assert sorted(p.name for p in Path(".gradvar").iterdir()) == ["store.sqlite"]
+    frame = pd.read_parquet("rows.parquet")
+    with Path("rows.csv").open(encoding="utf-8", newline="") as file:
+        texts = list(csv.DictReader(file))
+    assert list(frame.columns) == list(texts[0]) == PROMISED
+    read: dict[str, Callable[[str], Any]] = {"string": str, "integer": int, "number": float, "json": json.loads}
+    for row, (_, values), text in zip(rows, frame.iterrows(), texts, strict=True):
+        for name, value in row.items():
+            if value is None:
+                assert pd.isna(values[name]), name
+                assert text[name] == "", name
+            else:
+                kind = COLUMNS[name]
+                assert (json.loads(values[name]) if kind == "json" else values[name]) == value, name
+                assert read[kind](text[name]) == value, name
+
+
+def test_rows_are_data_that_json_takes() -> None:
+    from bench.rows import from_json, row
+
+    values = row(
+        problem="p",
+        problem_options={},
+        estimator="e",
+        estimator_options={},
+        backend="b",
+        num_samples=np.int64(3),
+        block="all",
+        status="ok",
+        variance=math.nan,
+        variance_high=math.inf,
+        skewness=np.float32(0.1),
+    )
+    assert values["variance"] is None
+    assert values["variance_high"] is None
+    assert from_json(to_json(values)) == values
+    with pytest.raises(KeyError, match="not columns"):
+        row(problem="p", invented=1)
