@@ -1,0 +1,160 @@
+"""A user's own integrand: what it must bring, and what is worked out where it brings less."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from estimators import Expectation, Integrand, Normal, NotApplicable
+from tests.support import (
+    PROBLEMS,
+    Blocks,
+    applies,
+    draws,
+    estimate,
+    expectation_of,
+    make_cell,
+    make_estimator,
+    single,
+)
+
+BUNDLED = tuple(p for p in PROBLEMS if "at=fitted" not in p)
+BATCHED = "{}-regression[loc=0.17,scale=0.71,batch=1{}]"
+
+
+class Coupled(Integrand):
+    """sin(a Σz) + Σ z⁴, with nothing but its value."""
+
+    def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        return xp.sin(data["a"] * xp.sum(z, axis=-1)) + xp.sum(z**4, axis=-1)
+
+
+class CoupledWithGradient(Coupled):
+    def gradient(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        return data["a"] * xp.cos(data["a"] * xp.sum(z, axis=-1, keepdims=True)) + 4.0 * z**3
+
+
+class Stripped(Integrand):
+    """Another integrand without what it need not offer."""
+
+    def __init__(self, whole: Integrand) -> None:
+        self.whole = whole
+        self.noise_specs = whole.noise_specs  # type: ignore[method-assign]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stripped) and self.whole == other.whole
+
+    def __hash__(self) -> int:
+        return hash(self.whole)
+
+    def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        return self.whole.value(xp, data, z, noise)
+
+
+def ask(backend: Any, expectation: Expectation, estimator: str, parameters: Blocks, samples: int = 3) -> Blocks:
+    made = make_estimator(estimator)
+    noise = draws(made.noise_specs(expectation, samples, len(parameters["loc"])), 5)
+    return estimate(backend, made, expectation, parameters, noise, compiled=backend.name == "jax")
+
+
+def close(found: Blocks, expected: Blocks, relative: float = 1e-11) -> None:
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=0.0, atol=relative * max(1.0, np.abs(values).max()))
+
+
+HERE = single([0.4, -0.3, 1.1], [0.7, 1.2, 0.3])
+
+
+def test_numpy_says_what_to_add(numpy_backend: Any) -> None:
+    message = "NumPy cannot differentiate: give the integrand a `gradient` method, or use the torch or jax backend"
+    with pytest.raises(NotApplicable, match=re.escape(message)):
+        ask(numpy_backend, expectation_of(Coupled(), a=0.8), "pathwise", HERE)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_automatic_gradient(differentiating: Any, numpy_backend: Any, samples: int) -> None:
+    found = ask(differentiating, expectation_of(Coupled(), a=0.8), "pathwise", HERE, samples)
+    close(found, ask(numpy_backend, expectation_of(CoupledWithGradient(), a=0.8), "pathwise", HERE, samples))
+
+
+@pytest.mark.parametrize("entropy", ["none", "sampled", "analytic"])
+def test_values_suffice_elsewhere(backend: Any, numpy_backend: Any, entropy: str) -> None:
+    """Score function and measure-valued ask nothing of f but its values."""
+    for estimator in ("score-function[baseline=leave-one-out]", "measure-valued"):
+        expectation = expectation_of(Coupled(), entropy, a=0.8)
+        found = ask(backend, expectation, estimator, HERE)
+        close(found, ask(numpy_backend, expectation_of(CoupledWithGradient(), entropy, a=0.8), estimator, HERE))
+
+
+@pytest.mark.parametrize("problem", [p for p in BUNDLED if applies(p, "pathwise", 3)])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_bundled_gradients_are_gradients(differentiating: Any, problem: str, samples: int) -> None:
+    """differentiate=autodiff agrees with the closed form."""
+    closed, automatic = make_cell(problem, "pathwise"), make_cell(f"{problem[:-1]},differentiate=autodiff]", "pathwise")
+    assert automatic.problem.expectation().differentiate == "autodiff"
+    found, expected = (
+        ask(differentiating, cell.problem.expectation(), "pathwise", cell.problem.parameters(), samples)
+        for cell in (automatic, closed)
+    )
+    close(found, expected)
+
+
+@pytest.mark.parametrize("problem", [p for p in BUNDLED if "dim=" in p or "regression" in p])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_bundled_replacement_is_replacement(backend: Any, problem: str, samples: int) -> None:
+    """An offered coordinate replacement agrees with D evaluations."""
+    cell = make_cell(problem, "measure-valued")
+    whole, parameters = cell.problem.expectation(), cell.problem.parameters()
+    plain = Expectation(Normal(), Stripped(whole.integrand), whole.data, whole.entropy)
+    assert whole.integrand.replaced is not None
+    assert plain.integrand.replaced is None
+    expected = ask(backend, plain, "measure-valued", parameters, samples)
+    # Values of f, up to 1e4 for the regressions, are subtracted.
+    close(ask(backend, whole, "measure-valued", parameters, samples), expected, 1e-10)
+
+
+@pytest.mark.parametrize("name", ["linear", "logistic"])
+@pytest.mark.parametrize("estimator", ["pathwise", "score-function", "measure-valued"])
+@pytest.mark.parametrize("entropy", ["sampled", "analytic"])
+def test_minibatches_average_to_the_whole(backend: Any, name: str, estimator: str, entropy: str) -> None:
+    """Every batch of one row in turn, at the same noise: their mean is the estimate from all rows."""
+    batched = make_cell(BATCHED.format(name, f",entropy={entropy}"), estimator).problem
+    full = make_cell(BATCHED.format(name, f",entropy={entropy}").replace("batch=1,", ""), estimator).problem
+    rows = full.expectation().data["design"].shape[0]
+    made, parameters = make_estimator(estimator), full.parameters()
+    specs = made.noise_specs(full.expectation(), 2, full.dimension)
+    one = draws(specs, 1)
+    noise = {k: np.repeat(a, rows, axis=0) for k, a in one.items()}
+    noise["rows"] = np.arange(rows)[:, None]
+    every = estimate(backend, made, batched.expectation(), parameters, noise)
+    assert every["loc"].shape[0] == rows
+    whole = estimate(backend, made, full.expectation(), parameters, one)
+    for block, values in every.items():
+        size = np.abs(values).max()
+        np.testing.assert_allclose(values.mean(axis=0), whole[block][0], rtol=0.0, atol=1e-11 * size)
+        assert np.ptp(values, axis=0).max() > 1e-3 * size
+
+
+def test_a_batch_of_all_rows_is_the_whole(backend: Any) -> None:
+    batched = make_cell("linear-regression[loc=0.17,scale=0.71,batch=442]", "pathwise").problem
+    full = make_cell("linear-regression[loc=0.17,scale=0.71]", "pathwise").problem
+    made, parameters = make_estimator("pathwise"), full.parameters()
+    noise = draws(made.noise_specs(batched.expectation(), 2, 11), 3)
+    found = estimate(backend, made, batched.expectation(), parameters, noise)
+    close(found, estimate(backend, made, full.expectation(), parameters, {"base": noise["base"]}), 1e-12)
+
+
+def test_equal_integrands_share_functions() -> None:
+    structures = [expectation_of(Coupled(), a=a).structure for a in (0.8, 0.9)]
+    assert structures[0] == structures[1]
+    assert hash(structures[0]) == hash(structures[1])
+    others = [
+        expectation_of(CoupledWithGradient(), a=0.8).structure,
+        expectation_of(Coupled(), "sampled", a=0.8).structure,
+    ]
+    for one, other in itertools.combinations([structures[0], *others], 2):
+        assert one != other

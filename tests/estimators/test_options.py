@@ -1,0 +1,168 @@
+"""`name[k=v,...]`: parsing, validation, and text that parses back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.controls import CONTROLS
+from bench.problems import PROBLEMS
+from bench.sweep.cells import VARIANTS, make_estimator, make_problem
+from estimators import ESTIMATORS, NotApplicable, UsageError, backends
+from estimators.options import construct, describe, effective, number, parse, spell
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def test_parse() -> None:
+    assert parse("square", "problem") == ("square", {})
+    assert parse(" square[ k = 2 , loc=-1e-3 ] ", "problem") == ("square", {"k": "2", "loc": "-1e-3"})
+    assert parse("square[]", "problem") == ("square", {})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "square[", "square]", "square[k=2", "square[k]", "square[=2]", "square[k=]", "a b", "square[k=1]x"]
+)
+def test_not_of_the_form(text: str) -> None:
+    with pytest.raises(UsageError, match="is not of the form"):
+        parse(text, "problem")
+
+
+def test_given_twice() -> None:
+    with pytest.raises(UsageError, match="gives option 'k' twice"):
+        parse("square[k=1,k=2]", "problem")
+
+
+@pytest.mark.parametrize("text", [*VARIANTS, *PROBLEMS, *CONTROLS, "logistic-regression[loc=0.5,batch=32]"])
+def test_round_trip(text: str) -> None:
+    make = make_problem if text.partition("[")[0] in PROBLEMS else make_estimator
+    made: Any = make(text)
+    spelled = spell(made.name, effective(made), type(made))
+    assert make(spelled) == made
+    assert len(spelled) <= len(text) + 1
+
+
+@given(k=finite, loc=finite, scale=st.floats(1e-300, 1e300), dim=st.integers(1, 1_000_000))
+def test_round_trip_of_numbers(k: float, loc: float, scale: float, dim: int) -> None:
+    """Through `construct`, as a result row's options come back."""
+    made = construct(PROBLEMS["square"], {"k": repr(k), "loc": loc, "scale": scale, "dim": dim}, "problem square")
+    assert (made.k, made.loc, made.scale, made.dim) == (k, loc, scale, dim)  # type: ignore[attr-defined]
+    assert construct(PROBLEMS["square"], effective(made), "problem square") == made
+
+
+@given(k=finite)
+def test_spelling_keeps_the_number(k: float) -> None:
+    made = construct(PROBLEMS["cosine"], {"k": k}, "problem cosine")
+    assert make_problem(spell("cosine", effective(made), type(made))) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sqare", "unknown problem 'sqare'; did you mean 'square'?"),
+        ("logistic-regresion", "unknown problem 'logistic-regresion'; did you mean 'logistic-regression'?"),
+        ("square[kk=1]", "unknown option of problem square 'kk'; did you mean 'k'?"),
+        (
+            "zzz",
+            "unknown problem 'zzz'; choose from: square, exponential, cosine, linear-regression, logistic-regression",
+        ),
+        ("square[dim=0]", "problem square option 'dim' is '0'; it must be a whole number, at least 1, at most 1000000"),
+        (
+            "square[dim=2.5]",
+            "problem square option 'dim' is '2.5'; it must be a whole number, at least 1, at most 1000000",
+        ),
+        ("square[scale=0]", "problem square option 'scale' is '0'; it must be a finite number, above 0"),
+        ("square[scale=-1]", "problem square option 'scale' is '-1'; it must be a finite number, above 0"),
+        ("square[k=nan]", "problem square option 'k' is 'nan'; it must be a finite number"),
+        ("square[loc=inf]", "problem square option 'loc' is 'inf'; it must be a finite number"),
+        ("square[k=1/2]", "problem square option 'k' is '1/2'; it must be a finite number"),
+        ("square[k=one]", "problem square option 'k' is 'one'; it must be a finite number"),
+        (
+            "exponential[k=-0.5]",
+            "problem exponential with k=-0.5, scale=1 has no expectation; k must be above −1/(2 scale²) = -0.5",
+        ),
+        ("linear-regression[batch=443]", "problem linear-regression: batch is 443; diabetes has 442 rows"),
+        (
+            "logistic-regression[at=fitted,scale=2]",
+            "problem logistic-regression: at=fitted chooses loc and scale itself; leave them out",
+        ),
+        (
+            "logistic-regression[entropy=analytical]",
+            "unknown value of problem logistic-regression option 'entropy': 'analytical'; did you mean 'analytic'?",
+        ),
+    ],
+)
+def test_one_plain_line(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_problem(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pathwize", "unknown estimator 'pathwize'; did you mean 'pathwise'?"),
+        (
+            "score-function[baseline=optimum]",
+            "unknown value of estimator score-function option 'baseline': 'optimum'; did you mean 'optimal'?",
+        ),
+        (
+            "score-function[decay=1]",
+            "estimator score-function option 'decay' is '1'; it must be a finite number, above 0, below 1",
+        ),
+        (
+            "measure-valued[coupling=yes]",
+            "estimator measure-valued option 'coupling' is 'yes'; it must be true or false",
+        ),
+    ],
+)
+def test_one_plain_line_for_estimators(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_estimator(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("estimator", "entropy", "samples", "dimension", "message"),
+    [
+        ("pathwise[antithetic=true]", "none", 3, 1, "samples must be even, not 3"),
+        ("score-function[baseline=leave-one-out]", "none", 1, 1, "needs at least 2 samples, not 1"),
+        ("pathwise[sticking-the-landing=true]", "none", 1, 1, "this problem has no entropy term"),
+        ("pathwise[sticking-the-landing=true]", "analytic", 1, 1, "this problem takes the entropy analytically"),
+        ("planted-opposite-biases", "none", 1, 1, "needs at least 2 coordinates"),
+        ("planted-in-sample-coefficient", "none", 2, 1, "needs at least 3 samples, not 2"),
+    ],
+)
+def test_not_applicable(estimator: str, entropy: str, samples: int, dimension: int, message: str) -> None:
+    with pytest.raises(NotApplicable, match=message):
+        make_estimator(estimator).check(entropy, samples, dimension)
+
+
+@pytest.mark.parametrize("cls", [*PROBLEMS.values(), *ESTIMATORS.values(), *CONTROLS.values()])
+def test_described_as_declared(cls: type) -> None:
+    defaults = {name: about["default"] for name, about in describe(cls).items()}
+    assert effective(construct(cls, {}, "default")) == defaults
+    assert all(about["summary"] for about in describe(cls).values())
+
+
+@given(value=st.one_of(st.floats(), st.integers(), st.text(max_size=8)))
+def test_number_is_finite_and_within(value: Any) -> None:
+    try:
+        within = -2.0 <= float(str(value)) < 3.0  # false for NaN
+    except ValueError:
+        within = False
+    if within:
+        assert number("x", value, float, minimum=-2.0, below=3.0) == float(str(value))
+    else:
+        with pytest.raises(UsageError, match="it must be a finite number, at least -2, below 3"):
+            number("x", value, float, minimum=-2.0, below=3.0)
+
+
+def test_unknown_backend() -> None:
+    with pytest.raises(UsageError, match=r"unknown backend 'jaxx'; did you mean 'jax'\?"):
+        backends.get("jaxx")
+    with pytest.raises(UsageError, match="computes on the CPU only"):
+        backends.get("numpy", "cuda")
