@@ -67,6 +67,8 @@ class Store:
         lock = filelock.FileLock(f"{path}.lock")
         with ExitStack() as undo:
             try:
+                if path.parent.is_file():
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 if path.is_dir():
                     raise UsageError(f"store {path} is a folder; give a file, such as --store {path / DEFAULT.name}")
                 for folder in reversed([p for p in path.parents if not p.exists()]):

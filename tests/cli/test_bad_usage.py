@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +139,7 @@ def test_a_store_in_use_is_refused_and_left_alone(gradvar: Run, tmp_path: Path) 
     path = tmp_path / "store.sqlite"
     with Store.create(path):
         refused(gradvar, ("run", *CELL, "--store", str(path)), "is in use by another run; wait for it")
-    assert os.listdir(tmp_path) == ["store.sqlite"]
+    assert [file.name for file in tmp_path.iterdir()] == ["store.sqlite"]
 
 
 def test_export_to_a_place_that_cannot_be_written(gradvar: Run) -> None:

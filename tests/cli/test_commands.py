@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,17 @@ from tests.cli.running import CELL, CHEAP, Result, Run, measured
 
 TIMING = ("seconds", "seconds_low", "seconds_high", "latency", "latency_low", "latency_high", "compile_seconds")
 
-# The columns of DESIGN.md in order: a promise to users, so written out a second time.
-PROMISED = """
+# A promise to users, so written out a second time.
+PROMISED = re.findall(
+    r"\w+",
+    """
 problem problem_options dimension family estimator estimator_options backend device dtype num_samples block seed noise
 replicates status reason exact_norm exact_source mean_norm bias_norm bias_z bias_bound bias_scale certificate verdict
 variance variance_low variance_high variance_flag skewness kurtosis tail_k snr seconds seconds_low seconds_high latency
 latency_low latency_high compile_seconds evaluations work_normalised_variance versions threads machine code_version
 cell_key started finished
-""".split()
+""",
+)
 
 
 def strict(result: Result) -> None:
