@@ -21,7 +21,7 @@ class Exact:
     ----------
     gradient : ∇_λ L, {parameter block: [D]}.
     source : how it was had: `closed-form`, `quadrature` or `enumeration`.
-    objective : L(λ) where known.
+    objective : E f where known: L(λ), less the entropy where that enters analytically.
     optimal_baseline : E[f s²]/E[s²] for each coordinate where known (the variance-minimising constant at S = 1).
     """
 
