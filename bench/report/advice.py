@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from bench.report import numbers
@@ -10,6 +11,7 @@ from bench.report.ratios import work_ratio
 from bench.report.results import CONTEXT, Result, varying
 
 MOST_COMPARISONS = 3
+UNTIMED = "ranked by variance × integrand evaluations, because nothing was timed"
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Comparison:
     ratio: str
     words: str
     other: str
+    setting: str
     settled: bool
     note: str = ""
 
@@ -30,15 +33,21 @@ class Advice:
     Attributes
     ----------
     use : the estimator, or None where there is nothing to recommend; then `caveats` say why.
+    verdict, bound : on its bias.
     setting : `S = 2, jax`.
     comparisons : with the runner-up and the best of other kinds.
     caveats : what the reader must know before following the advice.
     """
 
     use: str | None
+    verdict: str = ""
+    bound: str = ""
     setting: str = ""
     comparisons: tuple[Comparison, ...] = ()
     caveats: tuple[str, ...] = ()
+
+    def without(self, caveat: str) -> Advice:
+        return dataclasses.replace(self, caveats=tuple(c for c in self.caveats if c != caveat))
 
 
 def advise(ranking: Ranking) -> Advice:
@@ -49,10 +58,12 @@ def advise(ranking: Ranking) -> Advice:
     context = varying(ranking.results, CONTEXT)
     others = _others(ranking, best)
     comparisons = tuple(filter(None, (_compare(ranking, best, other, context) for other in others)))
-    setting = f"S = {best['num_samples']}"
+    setting = _samples(best)
     if context:
         setting += f", {best.context(context)}"
-    return Advice(best.estimator, setting, comparisons, tuple(_caveats(ranking, best)))
+    return Advice(
+        best.estimator, best["verdict"], numbers.bound(best.row), setting, comparisons, tuple(_caveats(ranking, best))
+    )
 
 
 def _others(ranking: Ranking, best: Result) -> list[Result]:
@@ -75,27 +86,30 @@ def _others(ranking: Ranking, best: Result) -> list[Result]:
     return sorted(chosen[:MOST_COMPARISONS], key=lambda r: ranking.work(r) or 0.0)
 
 
+def _samples(result: Result) -> str:
+    return f"S\u00a0=\u00a0{numbers.count(result['num_samples'])}"
+
+
 def _apart(a: Result, b: Result) -> int:
     return sum(a[column] != b[column] for column in CONTEXT)
 
 
 def _compare(ranking: Ranking, best: Result, other: Result, context: tuple[str, ...]) -> Comparison | None:
     ratio = work_ratio(other, best, ranking.timed)
-    name = other.estimator
-    details = [f"S = {other['num_samples']}"] if other["num_samples"] != best["num_samples"] else []
+    details = [_samples(other)] if other["num_samples"] != best["num_samples"] else []
     details += [other.context([c for c in context if other[c] != best[c]])]
     details = [d for d in details if d]
     if other["verdict"] != "unbiased" or best["verdict"] != "unbiased":
         details.append(str(other["verdict"]))
-    name += f" ({', '.join(details)})" if details else ""
+    name, setting = other.estimator, ", ".join(details)
     if ratio is None:
         return None
     measure = "variance × seconds" if ranking.timed else "variance at equal evaluations"
     text = numbers.times(ratio.value, ratio.low, ratio.high)
     note = "" if ratio.sure else "not paired, or from a flagged variance"
-    if ratio.low > 1.0:
-        return Comparison(text, f"less {measure} than", name, True, note)
-    return Comparison(text, f"the {measure}: not told apart from", name, False, note)
+    if round(ratio.low, 2) > 1.0:  # as it is printed
+        return Comparison(text, f"less {measure} than", name, setting, True, note)
+    return Comparison(text, f"the {measure}: not told apart from", name, setting, False, note)
 
 
 def _caveats(ranking: Ranking, best: Result) -> list[str]:
@@ -109,10 +123,12 @@ def _caveats(ranking: Ranking, best: Result) -> list[str]:
         found.append("there is no exact gradient here, so its bias is not checked")
     if best["variance_flag"] != "ok":
         found.append(f"its variance is {best['variance_flag'] or 'not flagged'}")
+    if best["variance"] == 0.0:
+        found.append("its variance is 0, so no ratio can be given")
     if best["reason"]:
         found.append(best["reason"])
     if not ranking.timed:
-        found.append("nothing was timed: ranked by variance × integrand evaluations")
+        found.append(UNTIMED)
     if len({r.estimator for r in ranking.ranked}) == 1:
         found.append("nothing else to compare it with")
     return found

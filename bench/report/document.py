@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 
 from bench.report import drawing, sweeps, tables
-from bench.report.advice import Advice, advise
+from bench.report.advice import UNTIMED, Advice, advise
 from bench.report.figures import against_parameter, against_samples, backends, cost, overview
 from bench.report.figures.figure import Figure, identifier
 from bench.report.provenance import Provenance, provenance
@@ -17,6 +17,7 @@ from bench.report.sweeps import Sweep
 from bench.report.tables import Table
 
 MOST_FIGURES = 60
+UNTIMED_REPORT = "Nothing here was timed: estimators are ranked by variance × integrand evaluations."
 
 
 @dataclass
@@ -92,9 +93,21 @@ def compose(results: list[Result], superseded: int) -> Document:
             title = sweep.title + (f" · {sweep.machine}" if several else "")
             chapters.append(Chapter(identifier("chapter", title), title, members, sweep, _answers(sweep, members)))
     document = Document(chapters, None, provenance(results, superseded), look, len(results))
+    _say_once(document)
     with drawing.styled():
-        _draw(document, rankings, several)
+        _draw(document, several)
     return document
+
+
+def _say_once(document: Document) -> None:
+    """What holds for the whole report is no caveat of every answer."""
+    if any(r.timed for c in document.chapters for s in c.sections for r in s.ranking.results):
+        return
+    document.provenance.warnings.append(UNTIMED_REPORT)
+    for chapter in document.chapters:
+        for section in chapter.sections:
+            section.advice = section.advice.without(UNTIMED)
+        chapter.answers = [(span, advice.without(UNTIMED)) for span, advice in chapter.answers]
 
 
 def _section(ranking: Ranking, look: dict[str, Look], several_machines: bool) -> Section:
@@ -105,21 +118,22 @@ def _section(ranking: Ranking, look: dict[str, Look], several_machines: bool) ->
 def _answers(sweep: Sweep, sections: list[Section]) -> list[tuple[str, Advice]]:
     answers = []
     pairs = zip((value for value, _ in sweep.points), (s.advice for s in sections), strict=True)
-    for _, group in itertools.groupby(pairs, key=lambda pair: (pair[1].use, pair[1].setting)):
+    for _, group in itertools.groupby(pairs, key=lambda pair: (pair[1].use, pair[1].setting, pair[1].verdict)):
         run = list(group)
         first, last = run[0][0], run[-1][0]
         span = f"{sweep.option} = {first:g}" + (f" to {last:g}" if last != first else "")
         advice = run[0][1]
         if len(run) > 1:  # ratios differ from value to value: they stand in the sections
             common = tuple(c for c in advice.caveats if all(c in a.caveats for _, a in run))
-            advice = Advice(advice.use, advice.setting, (), common)
+            advice = Advice(advice.use, advice.verdict, "", advice.setting, (), common)
         answers.append((span, advice))
     return answers
 
 
-def _draw(document: Document, rankings: list[Ranking], several_machines: bool) -> None:
+def _draw(document: Document, several_machines: bool) -> None:
     """Add figures, the most telling first where there are too many."""
-    document.overview = overview.figure(rankings, document.looks, several_machines) if len(rankings) > 1 else None
+    ordered = [section.ranking for chapter in document.chapters for section in chapter.sections]
+    document.overview = overview.figure(ordered, document.looks, several_machines) if len(ordered) > 1 else None
     drawn = 0
     for chapter in document.chapters:
         if chapter.sweep is not None:

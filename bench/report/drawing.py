@@ -17,7 +17,7 @@ from typing import Any
 from bench.report import numbers
 from bench.report.style import FAINT, INK, PAPER
 
-SIZE, SMALL = 11.0, 10.0
+SIZE, SMALL = 12.0, 11.0
 LINE = 1.25 * SMALL
 _SETTINGS = {
     "font.family": ["DejaVu Sans"],
@@ -84,6 +84,7 @@ def svg(figure: Any, name: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].strip()
+    text = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', text, count=2)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
@@ -98,65 +99,110 @@ def svg(figure: Any, name: str) -> str:
 
 def wrapped(name: str) -> str:
     """A long estimator name on two lines."""
-    head, bracket, tail = name.partition("[")
-    return f"{head}\n{bracket}{tail}" if bracket and len(name) > 20 else name
+    first, newline, rest = name.partition("\n")
+    head, bracket, tail = first.partition("[")
+    return (f"{head}\n{bracket}{tail}" if bracket and len(first) > 20 else first) + newline + rest
 
 
 def text_width(text: str, size: float = SMALL) -> float:
     """Pixels that the longest line takes, at most."""
-    return max(len(line) for line in text.split("\n")) * 0.615 * size
+    return max(len(line) for line in text.split("\n")) * 0.6 * size
 
 
 def text_height(text: str) -> float:
     return LINE * (1 + text.count("\n"))
 
 
-def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Round numbers between two positive ones, evenly spread on a log axis where they can be."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    for digits in ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,)):
-        ticks = [d * 10.0**e for e in range(first, last + 1) for d in digits]
+def log_ticks(low: float, high: float, fits: Callable[[list[float]], bool]) -> list[float]:
+    """Round numbers from `low` to `high` for a log axis: as many as `fits` allows, at least two where it can be."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), *(((1,), n) for n in (2, 3, 5, 10, 20, 50, 100)))
+    for digits, every in steps:
+        ticks = [d * 10.0**e for e in exponents if e % every == 0 for d in digits]
         ticks = [t for t in ticks if low <= t <= high]
-        if len(ticks) <= most:
+        if fits(ticks):
             break
-    else:
-        step = math.ceil(len(ticks) / most)
-        ticks = [t for t in ticks if round(math.log10(t)) % step == 0]
-    if len(ticks) >= 2:
+    if len(ticks) >= 3 or (len(ticks) == 2 and high / low > 5.0):
         return ticks
-    exponent = math.floor(math.log10(max(high - low, 1e-300)))
-    step_size = next((m * 10.0**exponent for m in (5, 2, 1, 0.5) if (high - low) / (m * 10.0**exponent) >= 2), 0.0)
-    if not step_size or math.ceil(low / step_size) * step_size > high:
-        return [low, high]
-    start = math.ceil(low / step_size)
-    return [i * step_size for i in range(start, math.floor(high / step_size) + 1)]
+    from matplotlib.ticker import MaxNLocator
+
+    for most in range(6, 1, -1):  # less than a decade: evenly spaced numbers
+        even = [float(t) for t in MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= t <= high]
+        if fits(even):
+            return even if len(even) >= 2 else ticks
+    return ticks
 
 
-def log_axis(axis: Any, values: Sequence[float], write: Callable[[float], str] = numbers.significant) -> None:
-    """Make an axis (`axes.xaxis`, `axes.yaxis`) logarithmic, wide enough for the values, with plain labels."""
-    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+def log_axis(
+    axis: Any,
+    values: Sequence[float],
+    write: Callable[[float], str] = numbers.significant,
+    room: float = 0.06,
+    at: Sequence[float] = (),
+) -> None:
+    """Make an axis (`axes.xaxis`, `axes.yaxis`) logarithmic, with plain labels.
 
+    Parameters
+    ----------
+    values : what it must show.
+    write : a number as text.
+    room : how much longer it is than need be, at each end, as a share.
+    at : where ticks would be best.
+    """
     positive = [v for v in values if v > 0.0] or [1.0]
     low, high = min(positive), max(positive)
-    margin = max((high / low) ** 0.06, 1.04)
+    margin = max((high / low) ** room, 1.04)
     low, high = low / margin, high * margin
     which = axis.axis_name
     getattr(axis.axes, f"set_{which}scale")("log")
     getattr(axis.axes, f"set_{which}lim")(low, high)
-    ticks = log_ticks(low, high)
-    axis.set_major_locator(FixedLocator(ticks))
+    fits = _fitting(axis, write)
+    ticks_at(axis, at if at and fits(list(at)) else log_ticks(low, high, fits), write)
+
+
+def ticks_at(axis: Any, ticks: Sequence[float], write: Callable[[float], str] = numbers.significant) -> None:
+    """Ticks at exactly these values."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    axis.set_major_locator(FixedLocator(list(ticks)))
     axis.set_major_formatter(FixedFormatter([tick_text(t, write) for t in ticks]))
     axis.set_minor_locator(NullLocator())
 
 
+def _fitting(axis: Any, write: Callable[[float], str]) -> Callable[[list[float]], bool]:
+    """Whether labels at these values stay apart."""
+    across = axis.axis_name == "x"
+
+    def fits(ticks: list[float]) -> bool:
+        points = [(t, 1.0) if across else (1.0, t) for t in ticks]
+        places = [axis.axes.transData.transform(p)[0 if across else 1] for p in points]
+        sizes = [text_width(tick_text(t, write)) + 10.0 if across else 2.2 * LINE for t in ticks]
+        pairs = zip(places, places[1:], sizes, sizes[1:], strict=False)
+        return all(right - left >= (a + b) / 2.0 for left, right, a, b in pairs)
+
+    return fits
+
+
+def linear_axis(axis: Any, values: Sequence[float]) -> None:
+    """Ticks of a linear axis: at the values themselves where there is room."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = min(values), max(values)
+    margin = 0.04 * (high - low or 1.0)
+    getattr(axis.axes, f"set_{axis.axis_name}lim")(low - margin, high + margin)
+    ticks = sorted(set(values))
+    if not _fitting(axis, numbers.significant)(ticks):
+        ticks = [float(t) for t in MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= t <= high]
+    ticks_at(axis, ticks)
+
+
 def tick_text(value: float, write: Callable[[float], str]) -> str:
     """A tick's label without the zeros that three figures bring: 1 µs and not 1.00 µs."""
-    text = write(value)
-    number, space, unit = text.partition(" ")
-    mantissa, e, power = number.partition("e")
-    if "." in mantissa:
-        mantissa = mantissa.rstrip("0").rstrip(".")
-    return mantissa + e + power + space + unit
+    match = re.fullmatch(r"(-?[\d,]+)(\.\d+)?(.*)", write(value))
+    if match is None:
+        return write(value)
+    decimals = (match[2] or "").rstrip("0").rstrip(".")
+    return match[1].replace("-", "−") + decimals + match[3]
 
 
 def spread(wanted: Sequence[float], sizes: Sequence[float], low: float, high: float) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from bench.report import numbers
 from bench.report.advice import Advice
 from bench.report.document import Chapter, Document, Section
 from bench.report.tables import Entry
@@ -68,9 +69,14 @@ def _sentence(advice: Advice) -> str:
     caveats = "; ".join(plain(c) for c in advice.caveats)
     if advice.use is None:
         return f"{caveats}."
-    parts = [f"use **{code(advice.use)}** ({plain(advice.setting)})"]
-    parts += [f"{c.ratio} {c.words} {plain(c.other)}" for c in advice.comparisons]
+    verdict = f"{numbers.verdict(advice.verdict)} {advice.bound}".strip()
+    parts = [f"use **{code(advice.use)}** ({plain(advice.setting)}; {plain(verdict)})"]
+    parts += [f"{c.ratio} {c.words} {code(c.other)}{_in_brackets(c.setting)}" for c in advice.comparisons]
     return "; ".join(parts) + "." + (f" Note: {caveats}." if caveats else "")
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({plain(text)})" if text else ""
 
 
 def _section(section: Section) -> list[str]:

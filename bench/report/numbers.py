@@ -84,7 +84,8 @@ def _deviation(row: dict[str, Any]) -> bool:
 
 def slope_text(slope: Any) -> str:
     """`slope −1.00 [−1.01, −0.99]`."""
-    value, low, high = (f"{v:.2f}".replace("-", "−") for v in (slope.value, slope.low, slope.high))
+    decimals = 2 if slope.high - slope.low >= 0.01 else 3
+    value, low, high = (f"{v:.{decimals}f}".replace("-", "−") for v in (slope.value, slope.low, slope.high))
     return f"slope {value} [{low}, {high}]"
 
 

@@ -21,12 +21,13 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
     blocks = sorted({b for r in results for b in r.blocks if b != ALL})
     values = [value for value, _ in points]
     log_x = bool(values) and min(values) > 0.0 and max(values) / min(values) >= WIDE
-    panels, key, zeros = [], {}, 0
+    panels, key, zeros, drawn_results = [], {}, 0, []
     for block in blocks:
-        found = _curves(points, block, context, looks)
+        found, members = _curves(points, block, context, looks)
         zeros += sum(1 for _, r in points if block in r.blocks and r.blocks[block]["variance"] == 0.0)
         if not found:
             continue
+        drawn_results += members
         name = identifier("parameter", sweep.title, sweep.machine, block)
         title = f"∂{block}"
         drawn, unlabelled = curves.panel(name, found, title, sweep.option, "variance", log_x)
@@ -36,24 +37,29 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
         return None
     caption = (
         "Variance of one estimate, summed over the coordinates of the parameter block; bars are 95 % intervals, "
-        "mostly shorter than the markers." + fill_words(results)
+        "mostly shorter than the markers." + fill_words(drawn_results)
     )
     if zeros:
         caption += f" {zeros} cells with variance 0 have no place on a log axis and are left out."
     title = f"Variance against {sweep.option}: {sweep.problem}" + (f"[{sweep.fixed}]" if sweep.fixed else "")
-    return Figure(title, caption, panels, reproduce.commands(results), list(key.items()))
+    return Figure(
+        title, caption, panels, reproduce.commands({id(r): r for r in drawn_results}.values()), list(key.items())
+    )
 
 
 def _curves(
     points: list[tuple[float, Result]], block: str, context: tuple[str, ...], looks: dict[str, Look]
-) -> list[Curve]:
-    found: dict[tuple[str, ...], Curve] = {}
+) -> tuple[list[Curve], list[Result]]:
+    """Curves of two points at least, and the cells behind them."""
+    found: dict[str, tuple[Curve, list[Result]]] = {}
     for value, result in sorted(points, key=lambda p: p[0]):
         row = result.blocks.get(block)
         if row is None or not row["variance"]:
             continue
         apart = [f"S={result[c]}" if c == "num_samples" else result.context([c]) for c in context]
         label = result.estimator + (f" · {', '.join(apart)}" if apart else "")
-        curve = found.setdefault((label,), Curve(label, looks[result.estimator], fill(result)))
+        curve, members = found.setdefault(label, (Curve(label, looks[result.estimator], fill(result)), []))
+        members.append(result)
         curve.add(value, row["variance"], row["variance_low"], row["variance_high"])
-    return [curve for curve in found.values() if len(curve.x) >= 2]
+    kept = [pair for pair in found.values() if len(pair[0].x) >= 2]
+    return [curve for curve, _ in kept], [r for _, members in kept for r in members]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from bench.report import drawing, numbers, placing, reproduce
@@ -14,10 +15,11 @@ WIDTH, HEIGHT = 560.0, 380.0
 
 
 def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
-    """None where fewer than two cells have a variance and a cost, or all cost the same."""
+    """None where there are no two estimators, or values of S, with a variance and a cost, or all cost the same."""
     column = "seconds" if ranking.timed else "evaluations"
     shown = [r for r in (*ranking.ranked, *ranking.unranked) if r["variance"] and r[column]]
-    if len(shown) < 2 or len({r[column] for r in shown}) < 2:
+    kinds = {(r.estimator, r["num_samples"]) for r in shown}
+    if len(kinds) < 2 or len({r[column] for r in shown}) < 2:
         return None
     name = identifier("cost", ranking.problem, ranking.machine)
     drawn, key = _panel(name, shown, column, looks)
@@ -47,10 +49,8 @@ def frontier(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def _panel(name: str, shown: list[Result], column: str, looks: dict[str, Look]) -> tuple[str, list[tuple[str, Look]]]:
     figure, axes = drawing.panel(WIDTH, HEIGHT, 66.0, 14.0, top=12.0)
     write = numbers.seconds if column == "seconds" else numbers.significant
-    drawing.log_axis(axes.xaxis, _ends(shown, column), write)
-    drawing.log_axis(axes.yaxis, _ends(shown, "variance"))
-    axes.margins(0.0)
-    _roomy(axes)
+    drawing.log_axis(axes.xaxis, _ends(shown, column), write, room=0.18)
+    drawing.log_axis(axes.yaxis, _ends(shown, "variance"), room=0.18)
     fair = [r for r in shown if r["verdict"] != "biased" and r["variance_flag"] != "not-estimable"]
     steps = frontier([(r[column], r["variance"]) for r in fair])
     if steps:
@@ -63,7 +63,7 @@ def _panel(name: str, shown: list[Result], column: str, looks: dict[str, Look]) 
         _point(axes, r, column, looks[r.estimator], faint=r not in fair)
     axes.set_xlabel("seconds an estimate" if column == "seconds" else "integrand evaluations an estimate")
     axes.set_ylabel("variance of one estimate")
-    unlabelled = _labels(axes, shown, column, looks)
+    unlabelled = _labels(axes, shown, column, looks, _segments(axes, xs, ys) if steps else [])
     return drawing.svg(figure, name), [(e, looks[e]) for e in unlabelled]
 
 
@@ -72,21 +72,13 @@ def _ends(shown: list[Result], column: str) -> list[float]:
     return [v for v in values if v]
 
 
-def _roomy(axes: Any) -> None:
-    """Room for names at the edges."""
-    for which in "xy":
-        low, high = getattr(axes, f"get_{which}lim")()
-        grow = (high / low) ** 0.12
-        getattr(axes, f"set_{which}lim")(low / grow, high * grow)
-
-
 def _guides(axes: Any, product: float) -> None:
     (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    for power in range(0, 9, 1):
+    for power in range(9):
         level = product * 10.0**power
         if level / high > top:
             break
-        axes.plot([low, high], [level / low, level / high], ":", color="#8a8a8a", linewidth=0.8, zorder=1)
+        axes.plot([low, high], [level / low, level / high], ":", color="#8a8a8a", linewidth=0.7, alpha=0.7, zorder=1)
     axes.set_xlim(low, high)
     axes.set_ylim(bottom, top)
 
@@ -112,7 +104,19 @@ def _point(axes: Any, r: Result, column: str, look: Look, faint: bool) -> None:
     )
 
 
-def _labels(axes: Any, shown: list[Result], column: str, looks: dict[str, Look]) -> list[str]:
+def _segments(axes: Any, xs: list[float], ys: list[float]) -> list[placing.Box]:
+    """The stepped line as thin boxes, in pixels."""
+    corners = [(xs[0], ys[0])]
+    for x, y in zip(xs[1:], ys[1:], strict=True):
+        corners += [(x, corners[-1][1]), (x, y)]
+    pixels = [axes.transData.transform(corner) for corner in corners]
+    return [
+        (min(a[0], b[0]) - 1.0, min(a[1], b[1]) - 1.0, max(a[0], b[0]) + 1.0, max(a[1], b[1]) + 1.0)
+        for a, b in itertools.pairwise(pixels)
+    ]
+
+
+def _labels(axes: Any, shown: list[Result], column: str, looks: dict[str, Look], lines: list[placing.Box]) -> list[str]:
     """Names beside points, one an estimator and S values beside the others; the estimators there was no room for."""
     pixels = [tuple(axes.transData.transform((r[column], r["variance"]))) for r in shown]
     markers = [(x - 6.0, y - 6.0, x + 6.0, y + 6.0) for x, y in pixels]
@@ -131,7 +135,7 @@ def _labels(axes: Any, shown: list[Result], column: str, looks: dict[str, Look])
     box = axes.get_window_extent()
     sizes = [(drawing.text_width(t), drawing.text_height(t)) for _, t in texts]
     inside = (box.x0 + 2.0, box.y0 + 2.0, WIDTH, HEIGHT)
-    found = placing.place([pixels[i] for i, _ in texts], sizes, markers, inside)
+    found = placing.place([pixels[i] for i, _ in texts], sizes, [*markers, *lines], inside)
     missed = []
     for (i, text), where in zip(texts, found, strict=True):
         colour = looks[shown[i].estimator].colour

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.report import drawing, numbers
+from bench.report import drawing
 from bench.report.style import Look
 
 MOST_LABELS = 12
@@ -48,11 +48,9 @@ def panel(
     drawing.log_axis(axes.yaxis, [v for c in curves for v in (*c.low, *c.high)])
     xs = sorted({x for c in curves for x in c.x})
     if log_x:
-        drawing.log_axis(axes.xaxis, xs)
-        if len(xs) <= 7:
-            _ticks_at(axes.xaxis, xs)
+        drawing.log_axis(axes.xaxis, xs, at=xs)
     else:
-        _linear(axes.xaxis, xs)
+        drawing.linear_axis(axes.xaxis, xs)
     axes.set_title(title, loc="left")
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
@@ -116,21 +114,3 @@ def _label_ends(axes: Any, curves: list[Curve], texts: dict[int, str], x: float)
             color=curve.look.colour,
             linespacing=1.1,
         )
-
-
-def _ticks_at(axis: Any, values: list[float]) -> None:
-    from matplotlib.ticker import FixedFormatter, FixedLocator
-
-    axis.set_major_locator(FixedLocator(values))
-    axis.set_major_formatter(FixedFormatter([drawing.tick_text(v, numbers.significant) for v in values]))
-
-
-def _linear(axis: Any, values: list[float]) -> None:
-    from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
-
-    low, high = min(values), max(values)
-    ticks = [float(t) for t in MaxNLocator(7).tick_values(low, high) if low - 1e-9 <= t <= high + 1e-9]
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FixedFormatter([f"{t:g}".replace("-", "−") for t in ticks]))
-    margin = 0.04 * (high - low or 1.0)
-    getattr(axis.axes, f"set_{axis.axis_name}lim")(low - margin, high + margin)
