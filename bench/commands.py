@@ -117,8 +117,8 @@ def run(cells: list[Cell], path: Path | None, *, timing: bool, json: bool) -> in
 
     path = DEFAULT if path is None else path
     with Store.create(path) as store, stop_at_interrupt() as interrupted:
-        shown = _Rows(json and not timing)
-        with progress(cells, shown) as listener:
+        streaming = json and not timing  # otherwise something is filled in later
+        with progress(cells, _Rows() if streaming else Silent(), streaming) as listener:
             rows = run_cells(cells, store, timing, listener, interrupted)
         if json and timing:
             for found in rows:
@@ -135,15 +135,11 @@ def run(cells: list[Cell], path: Path | None, *, timing: bool, json: bool) -> in
 
 
 class _Rows(Silent):
-    """Prints rows as JSON as they come, where nothing is to be filled in later."""
-
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
+    """Prints rows as JSON as they come."""
 
     def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
-        if self.wanted:
-            for found in rows:
-                print(to_json(found), flush=True)
+        for found in rows:
+            print(to_json(found), flush=True)
 
 
 @contextmanager

@@ -40,23 +40,23 @@ class _Bar(Silent):
 
 
 @contextmanager
-def progress(cells: list[Cell], rows: Listener) -> Iterator[Listener]:
-    """A listener that shows a progress bar where standard error is a terminal."""
-    if not sys.stderr.isatty():
+def progress(cells: list[Cell], rows: Listener, printing: bool) -> Iterator[Listener]:
+    """A listener that shows a progress bar where standard error is a terminal on which `rows` prints nothing."""
+    if not sys.stderr.isatty() or (printing and sys.stdout.isatty()):
         yield rows
         return
     from rich.console import Console
-    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     class Detail(TextColumn):
         def render(self, task: Any) -> Any:
             from rich.text import Text
 
-            return Text(escape(task.fields["detail"]), overflow="ellipsis", no_wrap=True)
+            return Text(task.fields["detail"], overflow="ellipsis", no_wrap=True)
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Detail(""))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # Not rich's redirection, which sends to standard error the rows that somebody reads from standard output.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         yield _Bar(bar, len(cells), rows)
 
 
