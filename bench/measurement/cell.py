@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from bench.measurement.variance import VarianceEstimate, estimate_variance, shar
 from bench.problems import Exact
 from estimators.backends import get
 from estimators.estimator import Knowledge, values_and_scores
+from estimators.options import effective
 
 PILOT_BLOCKS = 4
 WARM_UP = 1024
@@ -58,7 +60,7 @@ def prepare(cell: Any) -> Prepared:
     """Build the problem on the cell's backend and freeze the estimator's state."""
     backend, problem = get(cell.backend, cell.device), cell.problem
     expectation, parameters, exact = problem.expectation(), problem.parameters(), problem.exact()
-    path = (problem.name, repr(problem), cell.seed, cell.num_samples)
+    path = (problem.name, json.dumps(effective(problem), sort_keys=True), cell.seed, cell.num_samples)
     on_device = expectation.bind({name: backend.asarray(a, cell.dtype) for name, a in expectation.data.items()})
     width = expectation.integrand.width(expectation.data, problem.dimension)
     setting = Setting(
@@ -291,8 +293,10 @@ class Judge:
             level = bias_module.BOUND_LEVEL / self.looks
             bound = bias_module.sampled_bound(d, exact, variance, float(tolerance.max()), level)
         unbiased = bound.certain and bound.value <= self.bias_bound
+        worst = float(d.skewness[np.argmax(np.abs(d.skewness))])
         return {
             "verdict": "biased" if biased else "unbiased" if unbiased else "inconclusive",
+            "reason": None if bound.certain else f"the bias bound is not certain: skewness {worst:.3g}",
             "bias_bound": bound.value,
             "bias_scale": bound.scale,
             "certificate": "sampling" if self.integrals is None else "integration",

@@ -17,6 +17,7 @@ from bench.rows import Row, row
 from bench.sweep import environment
 from bench.sweep.cells import Cell
 from bench.sweep.store import Store
+from estimators import NotApplicable
 from estimators.families import FAMILIES
 
 FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
@@ -99,6 +100,8 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outco
     try:
         prepared = prepare(cell)
         measured = measure(prepared, cell.goals, each)
+    except NotApplicable as error:  # seen only once the problem was built, such as a missing gradient on NumPy
+        return Outcome(failed_rows(cell, "n/a", str(error), started))
     except NonFinite as error:
         return Outcome(failed_rows(cell, "nonfinite", str(error), started))
     except Exception as error:  # a cell that raises must not take the others with it
@@ -108,11 +111,13 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outco
         **_common(cell, started),
         "replicates": measured.replicates,
         "status": "ok",
-        "reason": "; ".join(prepared.remarks) or None,
         "evaluations": prepared.evaluations,
         "threads": prepared.setting.backend.threads,
     }
-    rows = [row(**common, block=block, **columns) for block, columns in measured.blocks.items()]
+    rows = []
+    for block, columns in measured.blocks.items():
+        reason = "; ".join(filter(None, (*prepared.remarks, columns.pop("reason", None)))) or None
+        rows.append(row(**common, **columns, block=block, reason=reason))
     series = {f"squared_norm:{block}": values for block, values in measured.squared_norms.items()}
     return Outcome(rows, series, prepared)
 

@@ -1,6 +1,9 @@
 """The measured kernel on each backend: its time, its memory, and its ratio to the noise floor."""
 
+from __future__ import annotations
+
 import itertools
+from typing import Any
 
 from bench.tracking.workloads import ESTIMATORS, prepared
 from estimators.backends import NAMES, missing
@@ -9,60 +12,60 @@ CASES = [f"{b} {e}" for b, e in itertools.product(NAMES, ESTIMATORS) if missing(
 
 
 class Kernel:
-    """square, D = 100, S = 1, float32."""
+    """One call, compiled before: noise, estimates and block sums. square, D = 100, S = 1, float32."""
 
     params = CASES
     param_names = ("case",)
     timeout = 300.0
     version = "1"
 
-    def setup(self, case):
+    def setup(self, case: str) -> None:
         from bench.measurement.kernel import StatisticsKernel
 
         backend, estimator = case.split()
-        self.setting = prepared(backend, estimator)
-        kernel = StatisticsKernel(self.setting)
-        roots, centre = self.setting.roots("timing"), self.setting.zeros()
-        self.call = lambda: kernel(roots, 0, centre)
-        self.call()
+        setting = prepared(backend, estimator)
+        self.kernel, self.roots, self.centre = StatisticsKernel(setting), setting.roots("timing"), setting.zeros()
+        self.kernel(self.roots, 0, self.centre)
 
-    def time_kernel(self, case):
-        """One call: noise, estimates and block sums, compiled before."""
-        self.call()
+    def time_kernel(self, case: str) -> None:
+        self.kernel(self.roots, 0, self.centre)
 
-    def peakmem_kernel(self, case):
-        self.call()
+    def peakmem_kernel(self, case: str) -> None:
+        self.kernel(self.roots, 0, self.centre)
 
-    def track_ratio_to_floor(self, case):
-        """Time over that of the noise alone, in interleaved pairs."""
+
+class Floor:
+    """Time of that call over that of drawing its noise alone, in interleaved pairs."""
+
+    params = CASES
+    param_names = ("case",)
+    timeout = 300.0
+    version = "1"
+    unit = "×"
+
+    def track_ratio_to_floor(self, case: str) -> float:
         from bench.measurement.floor import ratio_to_floor
 
-        return ratio_to_floor(self.setting, rounds=20).ratio
-
-    time_kernel.version = peakmem_kernel.version = "1"
-    track_ratio_to_floor.version = "1"
-    track_ratio_to_floor.unit = "×"
+        backend, estimator = case.split()
+        return ratio_to_floor(prepared(backend, estimator), rounds=20).ratio
 
 
 class Variance:
-    """Variance and certified bias of one estimate, logistic regression on real data, at fixed seeds."""
+    """Variance and certified bias of one estimate, logistic regression on real data, at a fixed seed."""
 
     params = ("pathwise", "score-function[baseline=mean]", "pathwise[antithetic=true]")
     param_names = ("estimator",)
     timeout = 300.0
     version = "1"
 
-    def setup(self, estimator):
-        import bench
+    def setup(self, estimator: str) -> None:
+        from bench.api import measure
 
-        options = {"max_replicates": 2**15, "timing": False}
-        rows = bench.measure("logistic-regression", estimator, **options).set_index("block")
-        self.row = rows.loc["all"]
+        rows: Any = measure("logistic-regression", estimator, max_replicates=2**15, timing=False)
+        self.row = rows.set_index("block").loc["all"]
 
-    def track_variance(self, estimator):
+    def track_variance(self, estimator: str) -> float:
         return float(self.row["variance"])
 
-    def track_bias_bound(self, estimator):
+    def track_bias_bound(self, estimator: str) -> float:
         return float(self.row["bias_bound"])
-
-    track_variance.version = track_bias_bound.version = "1"
