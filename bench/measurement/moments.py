@@ -60,8 +60,10 @@ class Moments:
         self._keep_largest(q.ravel())
 
     def _keep_largest(self, q: np.ndarray) -> None:
-        keep = math.ceil(3.0 * math.sqrt(max(self.count, 1))) + 1
-        candidates = q[q > self._floor]
+        # Twice what a full set of groups needs: what is dropped now is then not missed after the next doublings.
+        room = GROUPS * self.blocks_per_group * self.block_replicates
+        keep = 2 * math.ceil(3.0 * math.sqrt(room)) + 1
+        candidates = q[q >= self._floor]
         if len(candidates):
             self.largest = np.concatenate([self.largest, candidates])
         if len(self.largest) > keep:
