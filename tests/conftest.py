@@ -35,3 +35,19 @@ def differentiating(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(scope="session")
 def numpy_backend() -> Any:
     return backends.get("numpy")
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch runs eagerly in this test: the same functions, without the seconds that compiling them takes."""
+    from bench.measurement import kernel
+
+    monkeypatch.setattr(kernel, "_COMPILED", {})
+    if backends.missing("torch") is None:
+        monkeypatch.setattr(backends.get("torch"), "compiles", False)
+
+
+@pytest.fixture
+def backend_name(backend: Any, eager: None) -> str:
+    """Each backend's name, for cells; PyTorch eager."""
+    return str(backend.name)
