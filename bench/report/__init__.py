@@ -20,10 +20,10 @@ def write(store: Store, output: Path) -> Path:
     """
     from bench.report import document, markdown, page, results
 
-    rows = [results.cleaned(row) for row in store.rows()]
+    rows = store.rows()
     if not rows:
         raise UsageError(f"store {store.path} holds no results; measure some with: gradvar run --store {store.path}")
-    composed = document.compose(*results.load(store, rows))
+    composed = document.compose(*results.load(store, [results.cleaned(row) for row in rows]))
     texts = {
         "results.csv": to_frame(rows).to_csv(index=False, lineterminator="\n"),
         "report.md": markdown.render(composed),
@@ -41,6 +41,6 @@ def _replace(folder: Path, texts: dict[str, str]) -> None:
     """Put all files in place once all are written."""
     with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as scratch:
         for name, text in texts.items():
-            Path(scratch, name).write_text(text, encoding="utf-8", newline="\n")
+            Path(scratch, name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
         for name in texts:
             Path(scratch, name).replace(folder / name)

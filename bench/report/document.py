@@ -17,6 +17,7 @@ from bench.report.sweeps import Sweep
 from bench.report.tables import Table
 
 MOST_FIGURES = 60
+UNKNOWN = "a machine that is not named"
 UNTIMED_REPORT = "Nothing here was timed: estimators are ranked by variance × integrand evaluations."
 
 
@@ -90,7 +91,7 @@ def compose(results: list[Result], superseded: int) -> Document:
         elif id(sweep) not in seen:
             seen.add(id(sweep))
             members = [sections[id(r)] for _, r in sweep.points]
-            title = sweep.title + (f" · {sweep.machine}" if several else "")
+            title = sweep.title + (f" · {sweep.machine or UNKNOWN}" if several else "")
             chapters.append(Chapter(identifier("chapter", title), title, members, sweep, _answers(sweep, members)))
     document = Document(chapters, None, provenance(results, superseded), look, len(results))
     _say_once(document)
@@ -111,7 +112,7 @@ def _say_once(document: Document) -> None:
 
 
 def _section(ranking: Ranking, look: dict[str, Look], several_machines: bool) -> Section:
-    title = ranking.problem + (f" · {ranking.machine}" if several_machines else "")
+    title = ranking.problem + (f" · {ranking.machine or UNKNOWN}" if several_machines else "")
     return Section(identifier("section", title), title, ranking, advise(ranking), tables.table(ranking, look))
 
 

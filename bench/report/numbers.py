@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 VERDICTS = {"unbiased": "●", "inconclusive": "○", "biased": "✗", "no-reference": "–"}
+#: An end of an interval beyond this stands for one that has no end.
+HIGHEST = 1e200
 _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: ""}
 
 
@@ -61,7 +63,7 @@ def interval(low: float | None, high: float | None) -> str:
     """`[1.90, 2.30]`, or nothing where it is not known."""
     if low is None or high is None:
         return ""
-    return f"[{significant(low)}, {significant(high)}]"
+    return f"[{significant(low)}, {'∞' if high > HIGHEST else significant(high)}]"
 
 
 def times(value: float | None, low: float | None = None, high: float | None = None) -> str:

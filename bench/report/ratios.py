@@ -30,12 +30,17 @@ class Ratio:
 
     def __mul__(self, other: Ratio) -> Ratio:
         value = self.value * other.value
-        below = math.hypot(math.log(self.value / self.low), math.log(other.value / other.low))
-        above = math.hypot(math.log(self.high / self.value), math.log(other.high / other.value))
+        below = math.hypot(_log(self.value, self.low), _log(other.value, other.low))
+        above = math.hypot(_log(self.high, self.value), _log(other.high, other.value))
         return Ratio(value, value * math.exp(-below), value * math.exp(above), self.sure and other.sure)
 
     def scaled(self, factor: float) -> Ratio:
         return Ratio(self.value * factor, self.low * factor, self.high * factor, self.sure)
+
+
+def _log(above: float, below: float) -> float:
+    """log(above / below) of positive numbers, at most 350: an interval without end has a finite half, on this scale."""
+    return min(math.log(above) - math.log(below), 350.0)
 
 
 def variance_ratio(a: Result, b: Result, block: str = ALL) -> Ratio | None:

@@ -20,7 +20,9 @@ def commands(results: Iterable[Result]) -> str:
     """`gradvar run …` lines whose grids hold exactly these cells; estimators on the same grid share a line."""
     grids: dict[str, set[tuple[str, ...]]] = {}
     for r in results:
-        grids.setdefault(r.estimator, set()).add((r.problem, *(str(r[c]) for c in _FLAGS), str(r["noise"])))
+        grids.setdefault(r.estimator, set()).add(
+            (r.problem, *("" if r[c] is None else str(r[c]) for c in (*_FLAGS, "noise")))
+        )
     lines: dict[tuple[str, ...], list[str]] = {}
     for estimator, cells in grids.items():
         for grid in _products(cells):
@@ -59,8 +61,8 @@ def _line(grid: tuple[str, ...], estimators: list[str]) -> str:
     words += [w for problem in problems for w in ("--problem", problem)]
     words += [w for estimator in estimators for w in ("--estimator", estimator)]
     for (flag, default), values in zip(_FLAGS.values(), axes, strict=True):
-        if values != [default]:
+        if values not in ([default], [""]):
             words += [w for value in values for w in (flag, value)]
-    if noise != ["native"]:
+    if noise not in (["native"], [""]):
         words += ["--noise", noise[0]]
     return shlex.join(words)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +20,9 @@ _IDENTITY = (
     *("problem", "problem_options", "estimator", "estimator_options", "backend", "device", "dtype"),
     *("num_samples", "seed", "noise", "machine"),
 )
+#: Columns that are sizes; one that is negative or larger than `LARGEST` did not come from a measurement.
+_SIZES = ("variance", "seconds", "latency", "evaluations", "num_samples", "replicates", "exact_norm", "bias_norm")
+LARGEST = 1e150
 #: Columns that tell cells of one problem and estimator apart.
 CONTEXT = ("backend", "device", "dtype", "seed", "noise")
 
@@ -71,8 +73,13 @@ class Result:
         return self.store.series(self.row["cell_key"] or "")
 
     def context(self, columns: Iterable[str]) -> str:
-        """What the named columns hold, in words: `jax, float32, seed 1`."""
-        return ", ".join(f"seed {self[c]}" if c == "seed" else str(self[c]) for c in columns)
+        """What the named columns hold, in words: `jax, float32, seed 1, S=4`."""
+        prefixes = {"seed": "seed ", "num_samples": "S="}
+        return ", ".join(prefixes.get(c, "") + self.text(c) for c in columns)
+
+    def text(self, column: str) -> str:
+        """What a column holds, as text."""
+        return "–" if self[column] is None else str(self[column])
 
     def option(self, name: str) -> float | None:
         """A numeric option of the problem."""
@@ -98,18 +105,16 @@ def load(store: Store, rows: Iterable[Row]) -> tuple[list[Result], int]:
 
 
 def cleaned(row: Row) -> Row:
-    """A row whose columns have the types they should, with null for what has not: a store may come from anywhere."""
-    return {name: _typed(row.get(name), kind) for name, kind in COLUMNS.items()}
+    """A row that can be shown and computed with: printable strings, no sizes that are negative or absurd."""
+    return {name: _usable(name, value) for name, value in row.items()}
 
 
-def _typed(value: Any, kind: str) -> Any:
-    if kind == "json":
-        return _printable(value) if isinstance(value, dict) else {}
-    if kind == "string":
-        return None if value is None else _printable(value if isinstance(value, str) else str(value))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+def _usable(name: str, value: Any) -> Any:
+    if COLUMNS[name] in ("string", "json"):
+        return {} if value is None and COLUMNS[name] == "json" else _printable(value)
+    if value is not None and name in _SIZES and not 0.0 <= value <= LARGEST:
         return None
-    return int(value) if kind == "integer" else float(value)
+    return value
 
 
 def _printable(value: Any) -> Any:
@@ -117,7 +122,7 @@ def _printable(value: Any) -> Any:
     if isinstance(value, dict):
         return {_printable(str(k)): _printable(v) for k, v in value.items()}
     if isinstance(value, str):
-        return "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in value)
+        return "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in value)
     return value if value is None or isinstance(value, bool | int | float) else _printable(str(value))
 
 

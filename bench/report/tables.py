@@ -67,7 +67,7 @@ def _entry(
     return Entry(
         rank=rank,
         estimator=r.estimator,
-        context=tuple(str(r[c]) for c in context),
+        context=tuple(r.text(c) for c in context),
         samples=numbers.count(r["num_samples"]),
         verdict=r["verdict"] or "",
         symbol=numbers.VERDICTS.get(r["verdict"] or "", "?"),
@@ -90,8 +90,8 @@ def _work_interval(r: Result, work: float, timed: bool) -> tuple[float, float]:
     for column in ("variance", "seconds") if timed else ("variance",):
         value, low, high = r[column], r[f"{column}_low"], r[f"{column}_high"]
         if value and low and high:
-            below = math.hypot(below, math.log(value / low))
-            above = math.hypot(above, math.log(high / value))
+            below = min(math.hypot(below, math.log(value) - math.log(low)), 350.0)
+            above = min(math.hypot(above, math.log(high) - math.log(value)), 350.0)
     return work * math.exp(-below), work * math.exp(above)
 
 
@@ -130,7 +130,7 @@ def details(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     context = varying(results, CONTEXT)
     headings = ["estimator", *context, *(name for name, _ in _DETAILS)]
     return headings, [
-        [r.estimator, *(str(r[c]) for c in context), *(write(row) for _, write in _DETAILS)]
+        [r.estimator, *(r.text(c) for c in context), *(write(row) for _, write in _DETAILS)]
         for r in results
         for row in _ordered(r.blocks)
     ]

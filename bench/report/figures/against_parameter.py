@@ -56,8 +56,7 @@ def _curves(
         row = result.blocks.get(block)
         if row is None or not row["variance"]:
             continue
-        apart = [f"S={result[c]}" if c == "num_samples" else result.context([c]) for c in context]
-        label = result.estimator + (f" · {', '.join(apart)}" if apart else "")
+        label = result.estimator + (f" · {result.context(context)}" if context else "")
         curve, members = found.setdefault(label, (Curve(label, looks[result.estimator], fill(result)), []))
         members.append(result)
         curve.add(value, row["variance"], row["variance_low"], row["variance_high"])

@@ -60,8 +60,7 @@ def _side(result: Result, all_of_them: list[Result]) -> str:
 
 
 def _details(result: Result, apart: tuple[str, ...]) -> str:
-    parts = [f"S={result[c]}" if c == "num_samples" else result.context([c]) for c in apart]
-    return f" {', '.join(parts)}" if parts else ""
+    return f" {result.context(apart)}" if apart else ""
 
 
 def _mark(side: str, result: Result, ratio: Ratio | None, look: Look) -> Mark | None:

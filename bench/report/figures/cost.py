@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 from bench.report import drawing, numbers, placing, reproduce
+from bench.report.figures.curves import FURTHEST
 from bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
 from bench.report.ranking import Ranking
 from bench.report.results import Result
@@ -67,9 +68,18 @@ def _panel(name: str, shown: list[Result], column: str, looks: dict[str, Look]) 
     return drawing.svg(figure, name), [(e, looks[e]) for e in unlabelled]
 
 
+def _reach(r: Result, column: str) -> tuple[float, float]:
+    """The interval of a column, as far as a bar may reach; its value alone where there is none."""
+    value = r[column]
+    low, high = (r.row.get(f"{column}_{end}") for end in ("low", "high"))
+    return (
+        value if low is None else max(low, value / FURTHEST),
+        value if high is None else min(high, value * FURTHEST),
+    )
+
+
 def _ends(shown: list[Result], column: str) -> list[float]:
-    values = [r[c] for r in shown for c in (column, f"{column}_low", f"{column}_high") if c in r.row]
-    return [v for v in values if v]
+    return [end for r in shown for end in (r[column], *_reach(r, column))]
 
 
 def _guides(axes: Any, product: float) -> None:
@@ -86,10 +96,8 @@ def _guides(axes: Any, product: float) -> None:
 def _point(axes: Any, r: Result, column: str, look: Look, faint: bool) -> None:
     alpha = 0.4 if faint else 1.0
     x, y = r[column], r["variance"]
-    if r.row.get(f"{column}_low"):
-        axes.plot([r[f"{column}_low"], r[f"{column}_high"] or x], [y, y], color=look.colour, linewidth=1.2, alpha=alpha)
-    if r["variance_low"]:
-        axes.plot([x, x], [r["variance_low"], r["variance_high"] or y], color=look.colour, linewidth=1.2, alpha=alpha)
+    axes.plot(_reach(r, column), [y, y], color=look.colour, linewidth=1.2, alpha=alpha)
+    axes.plot([x, x], _reach(r, "variance"), color=look.colour, linewidth=1.2, alpha=alpha)
     axes.plot(
         [x],
         [y],

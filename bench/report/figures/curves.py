@@ -10,6 +10,8 @@ from bench.report import drawing
 from bench.report.style import Look
 
 MOST_LABELS = 12
+#: How far a bar may reach, as a factor: an interval may have no end.
+FURTHEST = 1e3
 
 
 @dataclass
@@ -28,8 +30,8 @@ class Curve:
     def add(self, x: float, y: float, low: float | None, high: float | None) -> None:
         self.x.append(x)
         self.y.append(y)
-        self.low.append(low if low is not None and low > 0.0 else y)
-        self.high.append(high if high is not None else y)
+        self.low.append(y if low is None else max(low, y / FURTHEST))
+        self.high.append(y if high is None else min(high, y * FURTHEST))
 
 
 def panel(

@@ -17,7 +17,7 @@ def figure(rankings: list[Ranking], looks: dict[str, Look], several_machines: bo
     """None where no problem has two estimators to compare."""
     lines, members = [], []
     for ranking in rankings[:MOST_ROWS]:
-        line = Line(ranking.problem + (f" {ranking.machine}" if several_machines else ""))
+        line = Line(ranking.problem + (f" {ranking.machine or '–'}" if several_machines else ""))
         best = ranking.best
         if best is None:
             continue

@@ -1,0 +1,41 @@
+"""Labels that stay apart."""
+
+import itertools
+
+import numpy as np
+
+from bench.report import drawing, placing
+from bench.report.figures.cost import frontier
+
+
+def test_spread_keeps_order_and_distance() -> None:
+    wanted, sizes = [50.0, 51.0, 10.0, 52.0, 99.0], [12.0, 24.0, 12.0, 12.0, 12.0]
+    centres = drawing.spread(wanted, sizes, 0.0, 100.0)
+    order = np.argsort(wanted)
+    for a, b in itertools.pairwise(order):
+        assert centres[b] - centres[a] >= (sizes[a] + sizes[b]) / 2.0 - 1e-9
+    assert all(c - s / 2.0 >= 0.0 and c + s / 2.0 <= 100.0 for c, s in zip(centres, sizes, strict=True))
+    assert centres[2] == 10.0  # nothing pushes it
+
+
+def test_placed_names_cover_nothing() -> None:
+    generator = np.random.default_rng(0)
+    points = [tuple(p) for p in generator.uniform(50.0, 350.0, (12, 2))]
+    markers = [(x - 5.0, y - 5.0, x + 5.0, y + 5.0) for x, y in points]
+    found = [b for b in placing.place(points, [(80.0, 14.0)] * 12, markers, (0.0, 0.0, 400.0, 400.0)) if b]
+    assert len(found) >= 10
+    for a, b in [*itertools.combinations(found, 2), *itertools.product(found, markers)]:
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def test_frontier_is_what_nothing_beats() -> None:
+    assert frontier([(1.0, 5.0), (2.0, 5.0), (2.0, 3.0), (3.0, 4.0), (4.0, 1.0)]) == [
+        (1.0, 5.0),
+        (2.0, 3.0),
+        (4.0, 1.0),
+    ]
+
+
+def test_estimator_names_break_before_their_options() -> None:
+    assert drawing.wrapped("score-function[baseline=mean]") == "score-function\n[baseline=mean]"
+    assert drawing.wrapped("pathwise\nslope −1.00 [−1.01, −0.99]") == "pathwise\nslope −1.00 [−1.01, −0.99]"

@@ -1,0 +1,227 @@
+"""The files: safe, self-contained, the same each time, and there for any store."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.problems import PROBLEMS
+from bench.report import write
+from bench.rows import ALWAYS
+from bench.sweep.cells import Goals, grid, make_estimator, make_problem
+from bench.sweep.run import run
+from bench.sweep.store import Store
+from estimators import UsageError
+from tests.report import stores
+
+EVIL = "<script>alert(1)</script> & \"'|`$x^2$ @you \u2028\u202e"
+
+
+def report(path: Path, cells: list) -> tuple[str, str]:
+    stores.fill(path / "store.sqlite", cells)
+    with Store.read(path / "store.sqlite") as store:
+        page = write(store, path / "out")
+    assert page == path / "out" / "report.html"
+    return page.read_text(encoding="utf-8"), page.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def many() -> list:
+    """Two estimators on two backends, three S and three k; a control, a failure."""
+    options = stores.rows("x")[0]["problem_options"]
+    cells, number = [], 0
+    for estimator, variance in (("pathwise", 2.0), ("score-function", 30.0)):
+        for backend, seconds in (("numpy", 1e-6), ("jax", 5e-7)):
+            for k, size in ((2.0, 1), (2.0, 4), (2.0, 16), (3.0, 1), (4.0, 1)):
+                number += 1
+                made = stores.rows(
+                    f"{number:03d}",
+                    estimator=estimator,
+                    backend=backend,
+                    problem_options={**options, "k": k},
+                    num_samples=size,
+                    variance=variance * k / size,
+                    seconds=seconds * size,
+                    verdict="unbiased" if estimator == "pathwise" else "inconclusive",
+                )
+                cells.append((made, stores.series(variance * k / size, seconds * size, own=number)))
+    planted = stores.rows("p", estimator="planted-naive-exchange", verdict="biased", bias_norm=1.0)
+    return [*cells, (planted, stores.series()), (stores.failed("f", estimator="measure-valued"), {})]
+
+
+class Ids(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(str(value))
+            elif name in ("href", "xlink:href") and str(value).startswith("#"):
+                self.references.append(str(value)[1:])
+            self.references += re.findall(r"url\(#([^)]+)\)", value or "")
+
+
+def test_everything_is_shown(tmp_path: Path) -> None:
+    page, twin = report(tmp_path, many())
+    for title in ("All problems at a glance", "Variance against k", "Variance against S", "Backends side by side"):
+        assert title in page
+    assert "slope −1.0" in page
+    assert "cannot be" in page
+    assert "cannot be" in twin
+    assert "planted-naive-exchange" in twin
+    assert "gradvar run --problem" in page
+    for shape, word in (("●", "unbiased"), ("○", "inconclusive"), ("✗", "biased")):
+        assert f'<span class="v v-{word}">{shape} {word}</span>' in page
+    with (tmp_path / "out" / "results.csv").open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.reader(file))) == 1 + 2 * len(many())
+
+
+def test_inconclusive_is_never_green() -> None:
+    style = Path(__file__).parents[2].joinpath("bench/report/templates/report.css").read_text(encoding="utf-8")
+    colours = re.findall(r"--inconclusive: #(\w\w)(\w\w)(\w\w)", style)
+    assert colours
+    for colour in colours:
+        red, green, _ = (int(part, 16) for part in colour)
+        assert red > green
+
+
+def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    page, _ = report(tmp_path, many())
+    assert "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"" in page
+    bare = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+    for forbidden in ("http:", "https:", "src=", "<script", "@import", "<link", "javascript:", "<!DOCTYPE svg"):
+        assert forbidden not in bare
+
+
+def test_ids_are_unique_and_references_lead_somewhere(tmp_path: Path) -> None:
+    page, _ = report(tmp_path, many())
+    found = Ids()
+    found.feed(page)
+    assert len(found.ids) == len(set(found.ids))
+    assert set(found.references) <= set(found.ids)
+
+
+def test_the_same_store_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = report(tmp_path, many())
+    with Store.read(tmp_path / "store.sqlite") as store:
+        again = write(store, tmp_path / "again")
+    assert again.read_text(encoding="utf-8") == first[0]
+    assert again.with_suffix(".md").read_text(encoding="utf-8") == first[1]
+
+
+def test_nothing_from_the_store_is_markup(tmp_path: Path) -> None:
+    texts = ("problem", "estimator", "backend", "device", "dtype", "reason", "machine", "code_version", "verdict")
+    hostile = dict.fromkeys((*texts, "variance_flag", "certificate", "exact_source", "noise"), EVIL)
+    hostile |= {"problem_options": {EVIL: EVIL}, "estimator_options": {"x": [EVIL]}, "versions": {EVIL: EVIL}}
+    cells = [(stores.rows("a", **{**hostile, "finished": EVIL}), stores.series())]
+    for i, column in enumerate(hostile):
+        made = stores.rows(f"b{i}", **{column: hostile[column]}, num_samples=i + 1, variance=2.0 / (i + 1))
+        cells.append((made, stores.series(2.0 / (i + 1), own=i)))
+    cells += [(stores.failed("c", reason=EVIL, status=EVIL), {})]
+    page, twin = report(tmp_path, cells)
+    assert "<script" not in page
+    assert "<script" not in twin
+    assert "@you" not in twin
+    assert "&lt;script&gt;alert(1)" in page
+    assert not set(page) & set("\u2028\u202e")
+    tables = [re.sub(r"`[^`]*`|\\.", "", line) for line in twin.splitlines() if line.startswith("|")]
+    blocks: dict[int, int] = {}
+    for line in tables:
+        blocks[line.count("|")] = blocks.get(line.count("|"), 0) + 1
+    assert all(count >= 3 for count in blocks.values())  # no line has columns of its own
+
+
+@pytest.mark.parametrize("what", ["one", "failures", "untimed", "nulls", "absurd sizes", "single precision on a gpu"])
+def test_any_store_has_a_report(tmp_path: Path, what: str) -> None:
+    nothing = {"seconds": None, "seconds_low": None, "seconds_high": None}
+    cells = {
+        "one": [(stores.rows("a"), stores.series())],
+        "failures": [(stores.failed("a"), {}), (stores.failed("b", status="crashed", reason=None), {})],
+        "untimed": [(stores.rows("a", **nothing), {}), (stores.rows("b", estimator="measure-valued", **nothing), {})],
+        "nulls": [
+            ([dict.fromkeys(r) | {c: r[c] for c in (*ALWAYS, "cell_key")} for r in stores.rows("a")], {}),
+            (stores.rows("b", variance=None, work_normalised_variance=None), {}),
+            (stores.rows("c", variance=0.0, num_samples=3), {}),
+            (stores.rows("d", num_samples=2), stores.series()),
+        ],
+        "absurd sizes": [
+            (stores.rows("a", variance=-1.0, seconds=1e300), {}),
+            (stores.rows("b", variance=2.0, variance_low=0.0, variance_high=1.7e308, variance_flag="unreliable"), {}),
+            (stores.rows("c", estimator="mine", num_samples=-4, seconds_low=5e-324), stores.series()),
+            (stores.rows("d", estimator="yours", num_samples=2, seconds=2e-6), stores.series(own=4)),
+        ],
+        "single precision on a gpu": [
+            (stores.rows("a", backend="jax"), stores.series(own=1)),
+            (
+                stores.rows("b", backend="jax", device="cuda", dtype="float32", seconds=1e-8),
+                stores.series(2.0, 1e-8, own=2),
+            ),
+            (stores.rows("c", backend="jax", seed=1), stores.series(own=3)),
+        ],
+    }[what]
+    cells = [(found, arrays) for found, arrays in cells]
+    for found, _ in cells:
+        found[0]["finished"] = found[0]["finished"] or "2026-11-20T10:00:01.000+00:00"
+    page, twin = report(tmp_path, cells)
+    assert "</html>" in page
+    assert "None" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)
+    assert twin.strip()
+    if what == "single precision on a gpu":
+        assert "cuda, float32, seed 0" in page
+    if what == "untimed":
+        assert "Nothing here was timed" in page
+
+
+def test_hundreds_of_cells_stay_quick_and_drawn(tmp_path: Path) -> None:
+    estimators = [f"mine-{i}" for i in range(20)]
+    cells = [
+        (stores.rows(f"{name}{size}", estimator=name, num_samples=size, variance=(i + 1.0) / size), {})
+        for i, name in enumerate(estimators)
+        for size in range(1, 13)
+    ]
+    page, _ = report(tmp_path, cells)
+    assert 'class="key"' in page  # too many to label: a key instead
+
+
+def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
+    stores.fill(tmp_path / "s.sqlite", [])
+    with Store.read(tmp_path / "s.sqlite") as store, pytest.raises(UsageError, match="gradvar run") as caught:
+        write(store, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    stores.fill(tmp_path / "s.sqlite", [(stores.rows("a"), {})])
+    (tmp_path / "file").write_text("in the way")
+    with Store.read(tmp_path / "s.sqlite") as store, pytest.raises(UsageError, match="cannot be written") as caught:
+        write(store, tmp_path / "file")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    with Store.read(tmp_path / "s.sqlite") as store, pytest.raises(UsageError, match="cannot be written"):
+        write(store, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir() if p.name.startswith(".")] == []
+
+
+def test_from_a_real_run(tmp_path: Path) -> None:
+    names = ("pathwise", "score-function", "planted-self-included-baseline", "pathwise[sticking-the-landing=true]")
+    cells = grid(
+        [make_problem("square[k=2]")],
+        [make_estimator(name) for name in names],
+        samples=[2],
+        goals=Goals(precision=0.5, bias_bound=0.5, max_replicates=4096),
+    )
+    assert "square" in PROBLEMS
+    with Store.create(tmp_path / "s.sqlite") as store:
+        run(cells, store)
+        page = write(store, tmp_path / "out").read_text(encoding="utf-8")
+    assert re.search(r"Use <b><code><span class=\"whole\">pathwise</span></code></b>", page)
+    assert "less variance × seconds than" in page
+    assert "controls: bugs planted on purpose" in page
+    assert "sticking-the-landing needs an ELBO" in page

@@ -1,0 +1,122 @@
+"""Who is first, and who is never recommended."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.report import sweeps
+from bench.report.advice import UNTIMED, advise
+from bench.report.ranking import rank
+from bench.report.reproduce import commands
+from tests.report import stores
+
+BASELINE = {"baseline": "mean", "decay": 0.9}
+
+
+def ranking_of(path: Path, *cells: list) -> object:
+    made = []
+    for i, cell in enumerate(cells):
+        row = cell[-1]
+        arrays = stores.series(row["variance"], row["seconds"] or 1e-6, own=i) if row["variance"] else {}
+        made.append((cell, arrays if row["seconds"] else {k: v for k, v in arrays.items() if ":" in k}))
+    (ranking,) = rank(stores.results(stores.fill(path, made)))
+    return ranking
+
+
+def test_work_normalised_variance_decides(tmp_path: Path) -> None:
+    ranking = ranking_of(
+        tmp_path / "s.sqlite",
+        stores.rows("a", estimator="score-function", variance=9.0, seconds=1e-6),
+        stores.rows("b", estimator="pathwise", variance=1.0, seconds=2e-6),
+        stores.rows("c", estimator="measure-valued", variance=0.5, seconds=40e-6),
+    )
+    assert [r.estimator for r in ranking.ranked] == ["pathwise", "score-function", "measure-valued"]
+    advice = advise(ranking)
+    assert advice.use == "pathwise"
+    assert [c.other for c in advice.comparisons] == ["score-function", "measure-valued"]
+    assert advice.comparisons[0].ratio.startswith("4.5")
+    assert advice.comparisons[0].words == "less variance × seconds than"
+
+
+def test_biased_planted_and_inestimable_are_not_recommended(tmp_path: Path) -> None:
+    ranking = ranking_of(
+        tmp_path / "s.sqlite",
+        stores.rows("a", estimator="score-function", variance=0.1, verdict="biased"),
+        stores.rows("b", estimator="planted-naive-exchange", variance=0.2, verdict="unbiased"),
+        stores.rows("c", estimator="measure-valued", variance=0.3, variance_flag="not-estimable"),
+        stores.rows("d", estimator="pathwise", variance=5.0, verdict="inconclusive", bias_bound=0.06),
+        stores.failed("e", estimator="score-function", estimator_options=BASELINE, status="exception", reason="oh"),
+    )
+    assert [r.estimator for r in ranking.ranked] == ["pathwise"]
+    assert [r.estimator for r in ranking.unranked] == ["score-function", "measure-valued"]
+    assert [r.estimator for r in ranking.controls] == ["planted-naive-exchange"]
+    assert [r["reason"] for r in ranking.failed] == ["oh"]
+    advice = advise(ranking)
+    assert advice.use == "pathwise"
+    assert any("inconclusive: up to 6.0 %" in caveat for caveat in advice.caveats)
+
+
+def test_not_told_apart_is_said(tmp_path: Path) -> None:
+    ranking = ranking_of(
+        tmp_path / "s.sqlite",
+        stores.rows("a", variance=2.0),
+        stores.rows("b", estimator="measure-valued", variance=2.001),
+    )
+    (comparison,) = advise(ranking).comparisons
+    assert not comparison.settled
+    assert "not told apart" in comparison.words
+
+
+def test_without_times_equal_evaluations_decide(tmp_path: Path) -> None:
+    untimed = {"seconds": None, "seconds_low": None, "seconds_high": None}
+    ranking = ranking_of(
+        tmp_path / "s.sqlite",
+        stores.rows("a", estimator="measure-valued", variance=1.0, evaluations=4, **untimed),
+        stores.rows("b", variance=2.0, evaluations=1, **untimed),
+    )
+    assert not ranking.timed
+    assert [r.estimator for r in ranking.ranked] == ["pathwise", "measure-valued"]
+    advice = advise(ranking)
+    assert UNTIMED in advice.caveats
+    assert advice.comparisons[0].ratio.startswith("2.00×")
+
+
+def test_machines_are_ranked_apart_and_backends_named(tmp_path: Path) -> None:
+    cells = [
+        (stores.rows("a"), stores.series()),
+        (stores.rows("b", backend="jax", variance=1.0), stores.series(1.0)),
+        (stores.rows("c", machine="another"), stores.series()),
+    ]
+    first, second = rank(stores.results(stores.fill(tmp_path / "s.sqlite", cells)))
+    assert advise(first).setting == "S\u00a0=\u00a01, jax"
+    assert second.machine == "another"
+
+
+def test_a_cell_measured_again_replaces_the_old_result(tmp_path: Path) -> None:
+    old = stores.rows("a", variance=1.0)
+    new = stores.rows("b", variance=3.0, finished="2026-11-21T10:00:00.000+00:00")
+    (result,) = stores.results(stores.fill(tmp_path / "s.sqlite", [(new, {}), (old, {})]))
+    assert result["variance"] == 3.0
+
+
+@pytest.mark.parametrize(("values", "count"), [((0.5, 1.0), 0), ((3.0, 0.5, 1.0), 1)])
+def test_three_values_make_a_sweep(tmp_path: Path, values: tuple[float, ...], count: int) -> None:
+    options = stores.rows("x")[0]["problem_options"]
+    cells = [(stores.rows(str(k), problem_options={**options, "k": k}), {}) for k in values]
+    found = sweeps.find(rank(stores.results(stores.fill(tmp_path / "s.sqlite", cells))))
+    assert len(found) == count
+    if found:
+        assert [value for value, _ in found[0].points] == sorted(values)
+
+
+def test_commands_hold_exactly_the_cells(tmp_path: Path) -> None:
+    cells = [
+        (stores.rows("a"), {}),
+        (stores.rows("b", num_samples=4), {}),
+        (stores.rows("c", estimator="measure-valued", backend="jax"), {}),
+    ]
+    lines = commands(stores.results(stores.fill(tmp_path / "s.sqlite", cells))).splitlines()
+    assert lines == [
+        "gradvar run --problem 'square[k=2]' --estimator pathwise --samples 1 --samples 4",
+        "gradvar run --problem 'square[k=2]' --estimator measure-valued --backend jax --samples 1",
+    ]
