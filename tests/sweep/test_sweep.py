@@ -1,0 +1,201 @@
+"""What becomes of cells: failures are rows, what changed is measured again, what is known is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import bench
+from bench.problems.test_functions import Square, SquareIntegrand
+from bench.rows import to_json
+from bench.sweep import cells as cells_module
+from bench.sweep.cells import Cell, Goals, make_estimator, make_problem, source_hash
+from bench.sweep.run import run
+from bench.sweep.store import Store
+from estimators import Integrand
+from tests.cli.running import CELL, Run, measured
+
+ONCE = Goals(max_replicates=1)
+
+
+class Raising(SquareIntegrand):
+    def derivative(self, xp: Any, k: Any, z: Any) -> Any:
+        raise ValueError("two\nlines")
+
+
+class Overflowing(SquareIntegrand):
+    def derivative(self, xp: Any, k: Any, z: Any) -> Any:
+        return xp.where(z > 3.0, xp.inf, z)
+
+
+class Greedy(SquareIntegrand):
+    def derivative(self, xp: Any, k: Any, z: Any) -> Any:
+        return np.ones(2**55)
+
+
+class GreedyOnADevice(SquareIntegrand):
+    def derivative(self, xp: Any, k: Any, z: Any) -> Any:
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+
+
+def own(made_of: Integrand) -> Square:
+    @dataclass(frozen=True)
+    class Own(Square):
+        integrand: ClassVar[Integrand] = made_of
+
+    return Own()
+
+
+def cell(problem: str | Square = "square", estimator: str = "pathwise", **changes: Any) -> Cell:
+    given = make_problem(problem) if isinstance(problem, str) else problem
+    return Cell(given, make_estimator(estimator), **{"goals": ONCE, **changes})
+
+
+@pytest.mark.parametrize(
+    ("integrand", "status", "reason"),
+    [
+        (Raising(), "exception", "ValueError: two lines"),
+        (Overflowing(), "nonfinite", "estimate of loc is not finite"),
+        (Greedy(), "out-of-memory", "Unable to allocate"),
+        (GreedyOnADevice(), "out-of-memory", "RESOURCE_EXHAUSTED"),
+    ],
+)
+def test_a_failure_is_a_row_and_the_others_finish(integrand: Integrand, status: str, reason: str) -> None:
+    frame = bench.measure([own(integrand), "square"], "pathwise", max_replicates=1, timing=True)
+    assert frame["status"].tolist() == [status] * 3 + ["ok"] * 3
+    assert frame["block"].tolist() == ["loc", "log_scale", "all"] * 2
+    assert all(frame["reason"][:3].str.contains(reason))
+    assert frame["variance"][:3].isna().all()
+    assert frame["seconds"][:3].isna().all()
+    assert (frame["seconds"][3:] > 0).all()
+
+
+def test_a_cell_that_was_started_twice_and_never_ended_is_set_aside(gradvar: Run, tmp_path: Path) -> None:
+    victim, other = cell(goals=ONCE), cell(goals=ONCE, seed=1)
+    with Store.create(tmp_path / "s") as store:
+        store.start(victim.key, {})
+    kept = shutil.copy(tmp_path / "s", tmp_path / "started-once")
+    assert gradvar("run", *CELL, "--store", str(kept)).status == 0
+    with Store.create(tmp_path / "s") as store:
+        store.start(victim.key, {})
+    result = gradvar("run", *CELL, "--seed=0", "--seed=1", "--json", "--store", str(tmp_path / "s"))
+    assert result.status == 1
+    assert [row["status"] for row in result.rows] == ["crashed"] * 3 + ["ok"] * 3
+    assert result.rows[0]["reason"] == "started twice and never ended"
+    assert result.rows[-1]["cell_key"] == other.key
+    assert gradvar("run", *CELL, "--seed=0", "--seed=1", "--json", "--store", str(tmp_path / "s")).out == result.out
+
+
+def test_a_cell_that_could_not_run_gets_another_try_once_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [cell(backend="jax"), cell()]
+    if wanted[0].impossible():
+        pytest.skip("needs JAX to come back")
+    find: Any = importlib.util.find_spec
+    with Store.create(tmp_path / "s") as store:
+        with monkeypatch.context() as without:
+            without.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "jax" else find(name, *a))
+            before = run(wanted, store, timing=False)
+            assert [r["status"] for r in before] == ["n/a"] * 3 + ["ok"] * 3
+            assert run(wanted, store, timing=False) == before
+        after = run(wanted, store, timing=False)
+        assert [r["status"] for r in after] == ["ok"] * 6
+        assert after[3:] == before[3:]
+        assert store.rows() != before
+        with monkeypatch.context() as without:  # gone again: what is known stays, and cannot be timed
+            without.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "jax" else find(name, *a))
+            timed = run(wanted, store, timing=True)
+        assert [r["status"] for r in timed] == ["ok"] * 6
+        assert [r["seconds"] is None for r in timed] == [True] * 3 + [False] * 3
+
+
+def test_the_key_is_of_everything_that_a_number_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    different = [
+        cell(),
+        cell("square[k=2]"),
+        cell("square[differentiate=autodiff]"),
+        cell("cosine"),
+        cell(estimator="pathwise[antithetic=true]"),
+        cell(estimator="score-function"),
+        cell(backend="jax"),
+        cell(device="cuda"),
+        cell(dtype="float32"),
+        cell(num_samples=2),
+        cell(seed=1),
+        cell(noise="shared"),
+        cell(goals=Goals(max_replicates=2)),
+        cell(goals=Goals(max_replicates=1, precision=0.1)),
+        cell(goals=Goals(max_replicates=1, bias_bound=0.1)),
+        cell(own(SquareIntegrand())),
+    ]
+    keys = [c.key for c in different]
+    assert len(set(keys)) == len(keys)
+    assert cell("square[k=1.0,loc=0]").key == cell().key
+    monkeypatch.setattr(cells_module, "source_hash", lambda: "changed")
+    assert not {cell().key, cell("cosine").key} & set(keys)
+
+
+def test_the_key_sees_a_changed_source_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(bench.__file__).parents[1]
+    for package in ("estimators", "bench"):
+        shutil.copytree(root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    class Spec:
+        def __init__(self, package: str) -> None:
+            self.origin = str(tmp_path / package / "__init__.py")
+
+    monkeypatch.setattr(importlib.util, "find_spec", Spec)
+    compute = source_hash.__wrapped__
+    assert compute() == source_hash()
+    for name, seen in (("bench/measurement/moments.py", True), ("estimators/noise.py", True), ("bench/cli.py", False)):
+        path = tmp_path / name
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text + "\n", encoding="utf-8")
+        assert (compute() != source_hash()) == seen, name
+        path.write_text(text, encoding="utf-8")
+
+
+def test_a_stop_keeps_what_is_finished_and_resuming_completes_it(tmp_path: Path) -> None:
+    wanted = [cell(seed=seed) for seed in range(4)]
+    whole = run(wanted, timing=False)
+    with Store.create(tmp_path / "s") as store:
+        asked: list[None] = []
+
+        def stop() -> bool:
+            asked.append(None)
+            return len(asked) > 2
+
+        some = run(wanted, store, timing=True, stop=stop)
+        assert measured(some) == measured(whole[:6])
+        assert store.rows() == some
+        resumed = run(wanted, store, timing=False)
+    assert resumed[:6] == some
+    assert measured(resumed) == measured(whole)
+
+
+def test_an_interrupt_within_a_cell_does_not_count_as_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with Store.create(tmp_path / "s") as store:
+        for _ in range(3):
+            with monkeypatch.context() as patch:
+                patch.setattr("bench.sweep.run.measure_cell", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    run([cell()], store, timing=False)
+        assert run([cell()], store, timing=False)[0]["status"] == "ok"
+
+
+def test_rows_come_back_byte_for_byte(tmp_path: Path) -> None:
+    wanted = [cell(), cell("square[k=1e200]"), cell(estimator="pathwise[sticking-the-landing=true]")]
+    with Store.create(tmp_path / "s") as store:
+        first = [to_json(row) for row in run(wanted, store)]
+    with Store.create(tmp_path / "s") as store:
+        assert [to_json(row) for row in run(wanted, store)] == first
