@@ -40,7 +40,7 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
         "mostly shorter than the markers." + fill_words(drawn_results)
     )
     if zeros:
-        caption += f" {zeros} cells with variance 0 have no place on a log axis and are left out."
+        caption += " A 0 at the foot marks a variance of 0, which has no place on a log axis."
     title = f"Variance against {sweep.option}: {sweep.problem}" + (f"[{sweep.fixed}]" if sweep.fixed else "")
     return Figure(
         title, caption, panels, reproduce.commands({id(r): r for r in drawn_results}.values()), list(key.items())
@@ -54,7 +54,7 @@ def _curves(
     found: dict[str, tuple[Curve, list[Result]]] = {}
     for value, result in sorted(points, key=lambda p: p[0]):
         row = result.blocks.get(block)
-        if row is None or not row["variance"]:
+        if row is None or row["variance"] is None:
             continue
         label = result.estimator + (f" · {result.context(context)}" if context else "")
         curve, members = found.setdefault(label, (Curve(label, looks[result.estimator], fill(result)), []))

@@ -16,7 +16,14 @@ FURTHEST = 1e3
 
 @dataclass
 class Curve:
-    """Points of one estimator, in ascending x; `low` and `high` are the ends of the intervals of y."""
+    """Points of one estimator, in ascending x.
+
+    Attributes
+    ----------
+    low, high : ends of the intervals of y.
+    zeros : where y is 0, which has no place on a log axis: the line is broken there, and a 0 stands at its foot.
+    line : drawn in place of joining the points.
+    """
 
     label: str
     look: Look
@@ -25,13 +32,26 @@ class Curve:
     y: list[float] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
-    line: Callable[[float], float] | None = None  # drawn in place of joining the points
+    zeros: list[float] = field(default_factory=list)
+    line: Callable[[float], float] | None = None
 
     def add(self, x: float, y: float, low: float | None, high: float | None) -> None:
+        if y == 0.0:
+            self.zeros.append(x)
+            return
         self.x.append(x)
         self.y.append(y)
         self.low.append(y if low is None else max(low, y / FURTHEST))
         self.high.append(y if high is None else min(high, y * FURTHEST))
+
+    def stretches(self) -> list[tuple[list[float], list[float]]]:
+        """The points, broken where y is 0."""
+        found: dict[int, tuple[list[float], list[float]]] = {}
+        for x, y in zip(self.x, self.y, strict=True):
+            xs, ys = found.setdefault(sum(zero < x for zero in self.zeros), ([], []))
+            xs.append(x)
+            ys.append(y)
+        return list(found.values())
 
 
 def panel(
@@ -48,7 +68,7 @@ def panel(
     for curve in curves:
         _draw(axes, curve)
     drawing.log_axis(axes.yaxis, [v for c in curves for v in (*c.low, *c.high)])
-    xs = sorted({x for c in curves for x in c.x})
+    xs = sorted({x for c in curves for x in (*c.x, *c.zeros)})
     if log_x:
         drawing.log_axis(axes.xaxis, xs, at=xs)
     else:
@@ -56,6 +76,7 @@ def panel(
     axes.set_title(title, loc="left")
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
+    _mark_zeros(axes, curves)
     _label_ends(axes, labelled, texts, 1.0 + 18.0 / (width - left - right))
     return drawing.svg(figure, name), [c for c in curves if c not in labelled]
 
@@ -63,27 +84,42 @@ def panel(
 def _draw(axes: Any, curve: Curve) -> None:
     import seaborn
 
-    joined = curve.line is None
-    seaborn.lineplot(
-        x=curve.x,
-        y=curve.y,
-        ax=axes,
-        color=curve.look.colour,
-        marker=curve.look.marker,
-        fillstyle=curve.fill,
-        markersize=6.5,
-        markeredgewidth=1.0,
-        markeredgecolor=curve.look.colour,
-        linewidth=1.3 if joined else 0.0,
-        estimator=None,
-        legend=False,
-        clip_on=False,
-    )
+    for xs, ys in curve.stretches():
+        seaborn.lineplot(
+            x=xs,
+            y=ys,
+            ax=axes,
+            color=curve.look.colour,
+            marker=curve.look.marker,
+            fillstyle=curve.fill,
+            markersize=6.5,
+            markeredgewidth=1.0,
+            markeredgecolor=curve.look.colour,
+            linewidth=1.3 if curve.line is None else 0.0,
+            estimator=None,
+            legend=False,
+            clip_on=False,
+        )
     if curve.line is not None:
         ends = [min(curve.x), max(curve.x)]
         axes.plot(ends, [curve.line(x) for x in ends], color=curve.look.colour, linewidth=1.1)
     for x, low, high in zip(curve.x, curve.low, curve.high, strict=True):
         axes.plot([x, x], [low, high], color=curve.look.colour, linewidth=1.4, solid_capstyle="butt")
+
+
+def _mark_zeros(axes: Any, curves: list[Curve]) -> None:
+    for curve in curves:
+        for x in curve.zeros:
+            axes.text(
+                x,
+                0.015,
+                "0",
+                transform=axes.get_xaxis_transform(),
+                color=curve.look.colour,
+                ha="center",
+                fontsize=drawing.SMALL,
+                fontweight="bold",
+            )
 
 
 def _label_ends(axes: Any, curves: list[Curve], texts: dict[int, str], x: float) -> None:
