@@ -14,12 +14,12 @@ INK, FAINT, PAPER = "#010203", "#c1c2c3", "#fdfefc"
 
 _FIXED = {
     "score-function": ("#d55e00", "o"),
-    "score-function[baseline=mean]": ("#e69f00", "s"),
+    "score-function[baseline=mean]": ("#c98500", "s"),
     "score-function[baseline=optimal]": ("#b5477b", "D"),
     "score-function[baseline=moving-average]": ("#a0703c", "v"),
     "score-function[baseline=leave-one-out]": ("#d4594f", "^"),
-    "pathwise": ("#0072b2", "P"),
-    "pathwise[antithetic=true]": ("#4ba3e3", "X"),
+    "pathwise": ("#1f78b8", "P"),
+    "pathwise[antithetic=true]": ("#3f9bdc", "X"),
     "pathwise[sticking-the-landing=true]": ("#6f7bd6", "h"),
     "measure-valued": ("#9a57c4", "*"),
     "measure-valued[coupling=false]": ("#8c8c94", "<"),

@@ -12,7 +12,7 @@ from bench.report.ranking import Ranking
 from bench.report.results import Result
 from bench.report.style import Look
 
-WIDTH, HEIGHT = 560.0, 380.0
+WIDTH, HEIGHT = 500.0, 380.0
 
 
 def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:

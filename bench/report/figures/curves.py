@@ -63,7 +63,7 @@ def panel(
     right = max([drawing.text_width(t) for t in texts.values()], default=0.0) + (26.0 if labelled else 10.0)
     height = max(290.0, 80.0 + sum(drawing.text_height(t) + 3.0 for t in texts.values()))
     left = 62.0
-    width = max(440.0, left + 230.0 + right)
+    width = max(400.0, left + 205.0 + right)
     figure, axes = drawing.panel(width, height, left, right)
     for curve in curves:
         _draw(axes, curve)

@@ -40,7 +40,7 @@ def panel(name: str, lines: list[Line], x_label: str, write: Callable[[float], s
         for n, line in zip(names, lines, strict=True)
     ]
     height = sum(heights) + 12.0 + 44.0
-    width = left + (170.0 if any(texts) else 400.0) + right
+    width = left + (150.0 if any(texts) else 400.0) + right
     figure, axes = drawing.panel(width, height, left, right, top=8.0, bottom=44.0)
     y = 0.0
     centres = []
