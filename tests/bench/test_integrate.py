@@ -1,0 +1,88 @@
+"""Certificates by integration: right where they are given, refused where they would not be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.measurement.integrate import integrate, rule
+from bench.sweep.cells import VARIANTS
+from tests.support import (
+    IN_THREE_DIMENSIONS,
+    TEST_FUNCTIONS,
+    gauss,
+    integrated_problem,
+    make_cell,
+    measured,
+    setting_of,
+)
+
+IN_ONE = tuple(v for v in VARIANTS if "sticking" not in v and "moving" not in v)
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform", "rayleigh", "maxwell"])
+@pytest.mark.parametrize("nodes", [48, 288])
+def test_rules(kind: str, nodes: int) -> None:
+    x, w = rule(kind, nodes, 9.5)
+    y, v = gauss(kind, 60)
+    for order in range(7):
+        np.testing.assert_allclose(w @ x**order, v @ y**order, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("problem", TEST_FUNCTIONS)
+@pytest.mark.parametrize("estimator", IN_ONE)
+def test_agrees_with_gauss_rules(backend: Any, problem: str, estimator: str) -> None:
+    """Mean and variance, against quadrature written apart."""
+    setting = setting_of(problem, estimator, backend.name)
+    found = integrate(setting)
+    assert found is not None
+    expected = integrated_problem(backend, problem, estimator, nodes=96)
+    for name, (mean, variance, size) in expected.items():
+        np.testing.assert_allclose(found[name].mean, mean, rtol=0, atol=1e-12 * max(1.0, float(size.max())))
+        np.testing.assert_allclose(found[name].variance, variance, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("problem", "estimator", "samples"),
+    [
+        (TEST_FUNCTIONS[0], "pathwise", 5),
+        (IN_THREE_DIMENSIONS[0], "measure-valued", 1),
+        ("linear-regression[batch=7]", "pathwise", 1),
+        ("exponential[k=-0.45]", "score-function", 1),  # E|ĝ| is finite, but not to 1e-12 on any grid of this reach
+        ("exponential[k=-0.2]", "score-function", 1),
+        ("exponential[k=-0.3]", "pathwise", 1),
+        ("cosine[k=95,loc=0.3]", "pathwise", 1),  # too rough
+    ],
+)
+def test_refused(problem: str, estimator: str, samples: int) -> None:
+    assert integrate(setting_of(problem, estimator, "numpy", samples)) is None
+
+
+@pytest.mark.parametrize("k", [-0.05, -0.1, -0.15, -0.2, -0.25, -0.3, -0.35, -0.4, -0.45])
+@pytest.mark.parametrize(
+    "estimator", ["score-function", "pathwise", "measure-valued", "measure-valued[coupling=false]"]
+)
+def test_tails_beyond_the_grid_are_no_bias(k: float, estimator: str) -> None:
+    """exp(c z²) grows as fast as the Normal falls: a grid that ends too early must not call it biased."""
+    for row in measured(make_cell(f"exponential[k={k}]", estimator, max_replicates=2**18)).values():
+        assert row["verdict"] != "biased"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_certificate_is_worth_its_precision(dtype: str) -> None:
+    rows = measured(make_cell(TEST_FUNCTIONS[0], "score-function", dtype=dtype, max_replicates=2**18))
+    assert rows["all"]["certificate"] == "integration"
+    assert rows["all"]["verdict"] == "unbiased"
+    assert rows["all"]["bias_bound"] < (1e-12 if dtype == "float64" else 1e-4)
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_planted_bias_is_exact(backend: Any, samples: int) -> None:
+    """The mean that includes the sample itself: (S − 1)/S of the gradient, to 1e-12."""
+    problem = TEST_FUNCTIONS[0]
+    found = integrate(setting_of(problem, "planted-self-included-baseline", backend.name, samples))
+    assert found is not None
+    for name, gradient in make_cell(problem, "pathwise").problem.exact().gradient.items():  # type: ignore[union-attr]
+        np.testing.assert_allclose(found[name].mean, (1 - 1 / samples) * gradient, rtol=1e-11)
