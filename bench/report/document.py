@@ -16,7 +16,7 @@ from bench.report.style import Look, looks
 from bench.report.sweeps import Sweep
 from bench.report.tables import Table
 
-MOST_FIGURES = 60
+MOST_FIGURES = 40
 UNKNOWN = "a machine that is not named"
 UNTIMED_REPORT = "Nothing here was timed: estimators are ranked by variance × integrand evaluations."
 
