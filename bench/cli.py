@@ -26,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-StoreArgument = Annotated[Optional[Path], Argument(help="the store (default .gradvar/store.sqlite)")]
+StoreArgument = Annotated[Optional[Path], Argument(metavar="STORE", help="the store (default .gradvar/store.sqlite)")]
 
 
 def _version(wanted: bool) -> None:
@@ -49,7 +49,7 @@ def gradvar(
 @app.command("list")
 def list_(
     kind: Annotated[
-        Optional[str], Argument(help="problems, estimators, families, backends, suites or combinations")
+        Optional[str], Argument(metavar="KIND", help="problems, estimators, families, backends, suites or combinations")
     ] = None,
     json: Annotated[bool, Option("--json", help="one JSON object a line: kind, name, summary, options")] = False,
 ) -> None:
@@ -64,30 +64,43 @@ def list_(
 @app.command()
 def run(
     suite: Annotated[
-        Optional[str], Argument(help="a suite's name, or a TOML file; `quick` if nothing is given")
+        Optional[str], Argument(metavar="SUITE", help="a suite's name, or a TOML file; `quick` if nothing is given")
     ] = None,
     problem: Annotated[
-        Optional[list[str]], Option(help="a problem, `name[option=value,...]`; repeat for a grid")
+        Optional[list[str]], Option(metavar="P[k=v,...]", help="a problem, `name[option=value,...]`; repeat for a grid")
     ] = None,
-    estimator: Annotated[Optional[list[str]], Option(help="an estimator, likewise; all that apply if absent")] = None,
-    backend: Annotated[Optional[list[str]], Option(help="numpy, torch or jax; repeat for several")] = None,
-    device: Annotated[Optional[list[str]], Option(help="cpu or cuda")] = None,
-    dtype: Annotated[Optional[list[str]], Option(help="float64 or float32")] = None,
-    samples: Annotated[Optional[list[str]], Option(help="S, samples an estimate; every draw counts")] = None,
-    seed: Annotated[Optional[list[str]], Option(help="seed of the noise (default 0)")] = None,
+    estimator: Annotated[
+        Optional[list[str]], Option(metavar="E[k=v,...]", help="an estimator, likewise; all that apply if absent")
+    ] = None,
+    backend: Annotated[Optional[list[str]], Option(metavar="numpy|torch|jax", help="repeat for several")] = None,
+    device: Annotated[Optional[list[str]], Option(metavar="cpu|cuda", help="where it computes (default cpu)")] = None,
+    dtype: Annotated[
+        Optional[list[str]], Option(metavar="float64|float32", help="precision of its arithmetic (default float64)")
+    ] = None,
+    samples: Annotated[Optional[list[str]], Option(metavar="S", help="samples an estimate; every draw counts")] = None,
+    seed: Annotated[Optional[list[str]], Option(metavar="N", help="seed of the noise (default 0)")] = None,
     precision: Annotated[
-        Optional[str], Option(help="half-width of log variance at 95 % to reach (default 0.05)")
+        Optional[str], Option(metavar="0.05", help="half-width of log variance at 95 % to reach (default 0.05)")
     ] = None,
-    bias_bound: Annotated[Optional[str], Option(help="certified relative bias to reach (default 0.01)")] = None,
+    bias_bound: Annotated[
+        Optional[str], Option(metavar="0.01", help="certified relative bias to reach (default 0.01)")
+    ] = None,
     max_replicates: Annotated[
-        Optional[str], Option(help="where to stop regardless (default 2^20; whole blocks, at least 64)")
+        Optional[str], Option(metavar="N", help="where to stop regardless (default 2^20; whole blocks, at least 64)")
     ] = None,
-    noise: Annotated[Optional[str], Option(help="native: each framework's generator; shared: NumPy's draws")] = None,
+    noise: Annotated[
+        Optional[str], Option(metavar="native|shared", help="native: each framework's generator; shared: NumPy's draws")
+    ] = None,
     no_timing: Annotated[bool, Option("--no-timing", help="leave the timing columns empty")] = False,
-    store: Annotated[Optional[Path], Option(help="where results are kept (default .gradvar/store.sqlite)")] = None,
+    store: Annotated[
+        Optional[Path], Option(metavar="PATH", help="where results are kept (default .gradvar/store.sqlite)")
+    ] = None,
     json: Annotated[bool, Option("--json", help="rows on standard output, one JSON object a line")] = False,
 ) -> int:
-    """Measure estimators. Cells already in the store are shown, not measured again."""
+    """Measure estimators. Cells already in the store are shown, not measured again.
+
+    Options that repeat make a grid; beside a SUITE they choose among its cells.
+    """
     from bench import commands
 
     cells = commands.plan(
@@ -110,7 +123,9 @@ def run(
 @app.command()
 def report(
     store: StoreArgument = None,
-    output: Annotated[Path, Option(help="folder to write report.html, report.md and results.csv to")] = Path("report"),
+    output: Annotated[
+        Path, Option(metavar="DIR", help="folder to write report.html, report.md and results.csv to")
+    ] = Path("report"),
 ) -> None:
     """Render a store as HTML, and its tables as Markdown."""
     from bench import commands
@@ -121,8 +136,10 @@ def report(
 @app.command()
 def export(
     store: StoreArgument = None,
-    format: Annotated[str, Option(help="csv or parquet")] = "csv",
-    output: Annotated[Optional[Path], Option(help="file to write (default: standard output for csv)")] = None,
+    format: Annotated[str, Option(metavar="csv|parquet", help="what to write")] = "csv",
+    output: Annotated[
+        Optional[Path], Option(metavar="FILE", help="file to write (default: standard output for csv)")
+    ] = None,
 ) -> None:
     """Write the rows of a store as CSV or Parquet."""
     from bench import commands

@@ -20,8 +20,8 @@ from bench import cli
 CHEAP = ("--max-replicates", "1", "--no-timing")
 CELL = ("--problem", "square", "--estimator", "pathwise", *CHEAP)
 
-#: Columns that tell when a row was measured, not what.
-WHEN = ("started", "finished")
+#: Columns that tell when a row was measured, and at which commit, not what.
+WHEN = ("started", "finished", "code_version")
 
 
 @dataclass
