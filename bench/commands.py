@@ -25,7 +25,7 @@ from bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
-from bench.sweep.run import FAILED, Silent
+from bench.sweep.run import FAILED, Listener
 from bench.sweep.run import run as run_cells
 from bench.sweep.store import DEFAULT, Store
 from estimators import UsageError, backends
@@ -118,7 +118,7 @@ def run(cells: list[Cell], path: Path | None, *, timing: bool, json: bool) -> in
     path = DEFAULT if path is None else path
     with Store.create(path) as store, stop_at_interrupt() as interrupted:
         streaming = json and not timing  # otherwise something is filled in later
-        with progress(cells, _Rows() if streaming else Silent(), streaming) as listener:
+        with progress(cells, _Rows() if streaming else Listener(), streaming) as listener:
             rows = run_cells(cells, store, timing, listener, interrupted)
         if json and timing:
             for found in rows:
@@ -134,7 +134,7 @@ def run(cells: list[Cell], path: Path | None, *, timing: bool, json: bool) -> in
     return 1 if any(found["status"] in FAILED for found in rows) else 0
 
 
-class _Rows(Silent):
+class _Rows(Listener):
     """Prints rows as JSON as they come."""
 
     def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:

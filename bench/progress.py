@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.rows import Row
 from bench.sweep.cells import Cell
-from bench.sweep.run import Listener, Silent
+from bench.sweep.run import Listener
 
 
-class _Bar(Silent):
+class _Bar(Listener):
     """Feeds a rich progress bar, and passes rows on."""
 
     def __init__(self, bar: Any, cells: int, rows: Listener) -> None:
@@ -62,35 +62,49 @@ def progress(cells: list[Cell], rows: Listener, printing: bool) -> Iterator[List
 
 def show_table(rows: list[Row]) -> None:
     """The `all` rows as a table on standard output."""
+    from bench.report.names import estimator_text, problem_text
+    from bench.report.numbers import bias, interval, seconds, significant, verdict
+
+    table = []
+    for row in rows:
+        if row["block"] != "all":
+            continue
+        known, variance = row["status"], row["reason"] or ""
+        if row["status"] == "ok":
+            known = f"{verdict(row['verdict'])} {bias(row)}".rstrip()
+            variance = f"{significant(row['variance'])}  {interval(row['variance_low'], row['variance_high'])}"
+            variance += "" if row["variance_flag"] == "ok" else f" {row['variance_flag']}"
+        cell = (problem_text(row), estimator_text(row), row["backend"], str(row["num_samples"]))
+        table.append((*cell, known, variance, seconds(row["seconds"])))
+    _print(("problem", "estimator", "backend", "S", "bias", "variance", "seconds"), table)
+
+
+def show_changes(changes: list[Change], alone: int) -> None:
+    """What became of every cell that two stores share, as a table on standard output."""
+    from bench.report.numbers import times
+
+    def told(change: Change, metric: str) -> str:
+        ratio = getattr(change, metric)
+        numbers = "" if ratio is None else times(ratio.value, ratio.low, ratio.high)
+        return f"{change.word(metric)} {numbers}".rstrip()
+
+    _print(("cell", "time", "variance"), [(c.label, told(c, "time"), told(c, "variance")) for c in changes])
+    counts = ", ".join(
+        f"{sum(c.word(metric) == word for c in changes)} {word}{' variable' if metric == 'variance' else ''}"
+        for metric, word in (("time", "slower"), ("time", "faster"), ("variance", "more"), ("variance", "less"))
+    )
+    print(f"{len(changes)} cells: {counts}" + (f"; {alone} cells in one store only" if alone else ""))
+
+
+def _print(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from bench.report.names import estimator_text, problem_text
-    from bench.report.numbers import bound, seconds, significant, verdict
-
     table = Table(box=None, pad_edge=False)
-    for heading in ("problem", "estimator", "backend", "S", "bias", "variance", "seconds"):
+    for heading in headings:
         table.add_column(heading, justify="right" if heading in ("S", "seconds") else "left")
     for row in rows:
-        if row["block"] != "all":
-            continue
-        if row["status"] == "ok":
-            bias = f"{verdict(row['verdict'])} {bound(row)}".rstrip()
-            low, high = significant(row["variance_low"]), significant(row["variance_high"])
-            variance = f"{significant(row['variance'])}  [{low}, {high}]"
-            variance += "" if row["variance_flag"] == "ok" else f" {row['variance_flag']}"
-        else:
-            bias, variance = row["status"], row["reason"] or ""
-        cells = (
-            problem_text(row),
-            estimator_text(row),
-            row["backend"],
-            str(row["num_samples"]),
-            bias,
-            variance,
-            seconds(row["seconds"]),
-        )
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(cell) for cell in row))
     console = Console() if sys.stdout.isatty() else Console(width=200)
     console.print(table)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -24,22 +24,8 @@ FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
 ALL = "all"
 
 
-class Listener(Protocol):
-    """What a run tells whoever watches it."""
-
-    def cell_started(self, cell: Cell) -> None: ...
-
-    def replicates(self, count: int) -> None: ...
-
-    def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None: ...
-
-    def timing_started(self, cells: int, rounds: int) -> None: ...
-
-    def timing_round(self, number: int) -> None: ...
-
-
-class Silent:
-    """A listener that does nothing."""
+class Listener:
+    """What a run tells whoever watches it; this one does nothing."""
 
     def cell_started(self, cell: Cell) -> None:
         pass
@@ -55,6 +41,10 @@ class Silent:
 
     def timing_round(self, number: int) -> None:
         pass
+
+
+class Stopped(Exception):
+    """Asked to stop between timing rounds, of which only all are worth anything."""
 
 
 @dataclass
@@ -147,9 +137,9 @@ def run(
     store : where results are kept; None keeps them in memory only.
     timing : whether to fill in the timing columns, once all statistics are in.
     listener : told what happens.
-    stop : asked between cells; true ends the run after the current one.
+    stop : asked between cells and between timing rounds; true ends the run there.
     """
-    cells, listener = list(dict.fromkeys(cells)), listener or Silent()
+    cells, listener = list(dict.fromkeys(cells)), listener or Listener()
     rows: dict[str, list[Row]] = {}
     prepared: dict[str, Any] = {}
     for cell in cells:
@@ -213,7 +203,16 @@ def _time(
 
     listener.timing_started(len(untimed), ROUNDS)
     ready = {cell.key: prepared.get(cell.key) or prepare(cell) for cell in untimed}
-    costs, shared = time_cells(ready, listener.timing_round, stop)
+
+    def each_round(number: int) -> None:
+        listener.timing_round(number)
+        if number < ROUNDS and stop():
+            raise Stopped
+
+    try:
+        costs, shared = time_cells(ready, each_round, stop)
+    except Stopped:
+        return
     timed = []
     for key, cost in costs.items():
         if isinstance(cost, str):

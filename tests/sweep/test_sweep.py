@@ -16,7 +16,7 @@ from bench.problems.test_functions import Square, SquareIntegrand
 from bench.rows import to_json
 from bench.sweep import cells as cells_module
 from bench.sweep.cells import Cell, Goals, make_estimator, make_problem, source_hash
-from bench.sweep.run import run
+from bench.sweep.run import Listener, run
 from bench.sweep.store import Store
 from estimators import Integrand
 from tests.cli.running import CELL, Run, measured
@@ -178,6 +178,19 @@ def test_a_stop_keeps_what_is_finished_and_resuming_completes_it(tmp_path: Path)
         resumed = run(wanted, store, timing=False)
     assert resumed[:6] == some
     assert measured(resumed) == measured(whole)
+
+
+def test_a_stop_between_timing_rounds_leaves_the_statistics() -> None:
+    class Watching(Listener):
+        rounds = 0
+
+        def timing_round(self, number: int) -> None:
+            self.rounds = number
+
+    watching = Watching()
+    rows = run([cell()], listener=watching, stop=lambda: watching.rounds >= 2)
+    assert watching.rounds == 2
+    assert [(row["status"], row["seconds"]) for row in rows] == [("ok", None)] * 3
 
 
 def test_an_interrupt_within_a_cell_does_not_count_as_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
