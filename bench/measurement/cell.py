@@ -126,13 +126,13 @@ def pilot_mean(kernel: StatisticsKernel) -> dict[str, np.ndarray]:
     """A rough mean of the estimates [D], to centre sums at; from a stream of its own."""
     setting = kernel.setting
     centre = setting.zeros()
-    blocks = range(0, max(PILOT_BLOCKS, kernel.chunk), kernel.chunk)
-    found = [kernel(setting.roots("pilot"), first, centre) for first in blocks]
-    count = setting.replicates * sum(len(sums.squared_norm[setting.blocks[0]]) for sums in found)
-    means = {
-        name: sum(sums.power[name][0].astype(np.float64).sum(axis=0) for sums in found) / count
-        for name in setting.blocks
-    }
+    found = [kernel(setting.roots("pilot"), first, centre) for first in range(0, PILOT_BLOCKS, kernel.chunk)]
+    count = setting.replicates * PILOT_BLOCKS
+    means = {}
+    for name in setting.blocks:
+        # A kernel may have summed more blocks in one call; they are left out, so that its chunk changes nothing.
+        sums = np.concatenate([each.power[name][0].astype(np.float64) for each in found])[:PILOT_BLOCKS]
+        means[name] = sums.sum(axis=0) / count
     for name, mean in means.items():
         if not np.all(np.isfinite(mean)):
             raise NonFinite(f"estimate of {name} is not finite in the pilot run of {count} replicates")
