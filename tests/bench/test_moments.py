@@ -51,6 +51,17 @@ def test_streaming_equals_direct(blocks: int) -> None:
     np.testing.assert_allclose(found.group_squared_norms(), about_mean, rtol=1e-11)
 
 
+def test_third_order_from_some_of_the_replicates() -> None:
+    """Σd³ over the first quarter of every block: those replicates' third moment, the lower ones of all."""
+    x = sample(GROUPS, 32)
+    found, d = Moments(3, 32, cubed=8), x - CENTRE
+    power = ((d).sum(axis=1), (d**2).sum(axis=1), (d[:, :8] ** 3).sum(axis=1))
+    found.add(power, (d * d).sum(axis=2))
+    m1, m2, m3 = d.mean(axis=(0, 1)), (d**2).mean(axis=(0, 1)), (d[:, :8] ** 3).mean(axis=(0, 1))
+    expected = (m3 - 3 * m1 * m2 + 2 * m1**3) / (m2 - m1**2) ** 1.5
+    np.testing.assert_allclose(found.skewness(), expected, rtol=1e-10, atol=1e-10)
+
+
 def test_a_then_b_equals_one_pass() -> None:
     """Doubling half-way, or having the room from the start, one block at a time or many: the same to 1e-12."""
     x = sample(2 * GROUPS, 16)

@@ -1,0 +1,122 @@
+"""The compiled kernel: what it sums, how often it compiles."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.measurement import kernel
+from bench.measurement.kernel import Setting, StatisticsKernel, block_size, estimates
+from bench.problems.test_functions import CosineIntegrand
+from estimators import backends
+from tests.support import make_cell, measured, setting_of
+
+GRID = [f"cosine[k={k},loc={loc},scale={scale}]" for k, loc, scale in [(0.5, 0, 1), (1.7, 0.3, 2), (4.1, -2, 0.1)]]
+
+
+@pytest.fixture
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "_COMPILED", {})
+
+
+def once(setting: Setting) -> Any:
+    """One call of the kernel, from block 2."""
+    statistics = StatisticsKernel(setting)
+    centre = setting.to_device({name: np.full(setting.dimension, 0.25) for name in setting.blocks})
+    return statistics(setting.roots("main"), 2, centre)
+
+
+def needs(name: str) -> None:
+    reason = backends.missing(name)
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_block_sums(backend: Any, eager: None, samples: int) -> None:
+    """Σd, Σd² and ‖d‖² of the block's own estimates, Σd³ of the first of them."""
+    setting = setting_of("square[k=1.37,loc=-0.6,scale=0.83,dim=3]", "score-function", backend.name, samples)
+    sums, cubed = once(setting), StatisticsKernel(setting).cubed
+    found = estimates(setting, setting.noise(setting.roots("main"), 2, setting.replicates))
+    for name, estimate in found.items():
+        d = estimate - 0.25
+        expected = [d.sum(axis=0), (d**2).sum(axis=0), (d[:cubed] ** 3).sum(axis=0)]
+        np.testing.assert_allclose([power[0] for power in sums.power[name]], expected, rtol=1e-10, atol=1e-9)
+        np.testing.assert_allclose(sums.squared_norm[name][0], (d * d).sum(axis=1), rtol=1e-10)
+
+
+@pytest.mark.parametrize(("width", "samples", "expected"), [(1, 1, 4096), (569, 1, 64), (31, 8, 256), (10**9, 1, 1)])
+def test_block_size(width: int, samples: int, expected: int) -> None:
+    assert block_size(width, samples) == expected
+
+
+def test_a_grid_compiles_once_with_jax(nothing_compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over k, loc, scale and seeds: the integrand is traced while the first is compiled, never again."""
+    needs("jax")
+    traced, term = [], CosineIntegrand.term
+    monkeypatch.setattr(CosineIntegrand, "term", lambda self, xp, k, z: traced.append(1) or term(self, xp, k, z))
+    results, counts = [], []
+    for seed, problem in enumerate([*GRID, GRID[0]]):
+        results.append(once(setting_of(problem, "score-function", "jax", seed=seed)).power["loc"][0])
+        counts.append(len(traced))
+    assert counts[0] >= 1
+    assert counts == [counts[0]] * 4
+    assert len({float(r[0, 0]) for r in results}) == 4
+
+
+def test_a_grid_compiles_once_with_torch(nothing_compiled: None) -> None:
+    needs("torch")
+    from torch._dynamo.utils import counters
+
+    if not backends.get("torch").compiles:
+        pytest.skip("PyTorch finds no C++ compiler here, so it compiles nothing")
+    graphs = []
+    for seed, problem in enumerate(GRID):
+        once(setting_of(problem, "score-function", "torch", seed=seed))
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] >= 1
+    assert graphs == [graphs[0]] * 3
+
+
+def test_nothing_compiles_that_is_not_of_one_structure(nothing_compiled: None) -> None:
+    """Another estimator, S, integrand, dtype or dimension is another function."""
+    settings = [
+        setting_of(problem, estimator, "numpy", samples, dtype=dtype)
+        for problem, estimator, samples, dtype in [
+            (GRID[0], "pathwise", 1, "float64"),
+            (GRID[0], "score-function", 1, "float64"),
+            (GRID[0], "pathwise", 2, "float64"),
+            (GRID[0], "pathwise", 1, "float32"),
+            (f"{GRID[0][:-1]},dim=2]", "pathwise", 1, "float64"),
+            ("square", "pathwise", 1, "float64"),
+        ]
+    ]
+    assert len({s.structure for s in settings}) == len(settings)
+    assert len({setting_of(p, "pathwise", "numpy").structure for p in GRID}) == 1
+
+
+def test_every_estimate_of_a_float32_cell_is_float32(backend: Any, eager: None) -> None:
+    setting = setting_of(
+        "linear-regression[batch=7]", "score-function[baseline=mean]", backend.name, 2, dtype="float32"
+    )
+    sums = once(setting)
+    assert all(a.dtype == np.float32 for powers in sums.power.values() for a in powers)
+    assert all(a.dtype == np.float32 for a in sums.squared_norm.values())
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_compiled_rows_are_the_eager_ones(name: str) -> None:
+    """A whole cell, compiled, on NumPy's noise: the same variance as NumPy's."""
+    needs(name)
+    found, expected = (
+        measured(
+            make_cell("cosine[k=1.9,loc=0.45,scale=1.2]", "measure-valued", 1, b, noise="shared", max_replicates=1)
+        )
+        for b in (name, "numpy")
+    )
+    assert found["all"]["variance"] == pytest.approx(expected["all"]["variance"], rel=1e-10)
+    assert found["all"]["mean_norm"] == pytest.approx(expected["all"]["mean_norm"], rel=1e-10)
+    assert name in sys.modules
