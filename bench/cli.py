@@ -147,6 +147,23 @@ def export(
     commands.export(store, format, output)
 
 
+@app.command()
+def compare(
+    before: Annotated[Path, Argument(metavar="STORE", help="the store to compare with", show_default=False)],
+    after: Annotated[Path, Argument(metavar="STORE", help="the store that is newer", show_default=False)],
+    fail: Annotated[
+        Optional[list[str]],
+        Option(
+            metavar="METRIC:RATIO", help="exit with status 1 past this, e.g. time:1.25 or variance:1.05; may repeat"
+        ),
+    ] = None,
+) -> int:
+    """Say with intervals what became faster, slower, more or less variable."""
+    from bench import commands
+
+    return commands.compare(before, after, fail or [])
+
+
 def fail(message: str, status: int) -> int:
     """The one way an error is shown: a line, its middle left out where somebody's input made it endless."""
     line = " ".join(message.split())

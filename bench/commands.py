@@ -192,3 +192,19 @@ def report(path: Path | None, output: Path) -> None:
 
     with Store.read(DEFAULT if path is None else path) as store:
         print(write(store, output))
+
+
+def compare(before: Path, after: Path, gates: Sequence[str]) -> int:
+    """Print what changed between two stores; the exit status, 1 if a gate tripped."""
+    from bench import comparison
+    from bench.progress import show_changes
+
+    limits = [comparison.parse_gate(text) for text in gates]
+    with Store.read(before) as first, Store.read(after) as second:
+        changes, alone = comparison.compare(first, second)
+        show_changes(changes, alone)
+        over = comparison.tripped(changes, limits)
+    for change, metric in over:
+        ratio = getattr(change, metric)
+        print(f"gradvar: {metric} of {change.label} is {ratio.value:.3g} times what it was", file=sys.stderr)
+    return 1 if over else 0

@@ -11,6 +11,9 @@ from bench.rows import Row
 from bench.sweep.cells import Cell
 from bench.sweep.run import Listener
 
+if TYPE_CHECKING:
+    from bench.comparison import Change
+
 
 class _Bar(Listener):
     """Feeds a rich progress bar, and passes rows on."""

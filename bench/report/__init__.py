@@ -11,14 +11,14 @@ from estimators import UsageError
 
 
 def write(store: Store, output: Path) -> Path:
-    """Write report.html, report.md and results.csv into `output`; the path of the HTML page.
+    """Write report.html, report.md, results.csv and the leading figures as SVG into `output`; the page's path.
 
     Raises
     ------
     UsageError
         The store holds no results, or `output` cannot be written; then nothing in it has changed.
     """
-    from bench.report import document, markdown, page, results
+    from bench.report import document, markdown, page, results, standalone
 
     rows = store.rows()
     if not rows:
@@ -29,6 +29,7 @@ def write(store: Store, output: Path) -> Path:
         "report.md": markdown.render(composed),
         "report.html": page.render(composed),
     }
+    texts |= {f"{name}.svg": standalone.render(figure) for name, figure in composed.leading.items()}
     try:
         output.mkdir(parents=True, exist_ok=True)
         _replace(output, texts)

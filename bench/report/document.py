@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, field
 
 from bench.report import drawing, sweeps, tables
@@ -69,6 +70,16 @@ class Document:
     looks: dict[str, Look]
     cells: int
     figures_left_out: int = 0
+
+    @property
+    def leading(self) -> dict[str, Figure]:
+        """The figures that stand for whole chapters, by a name for their file."""
+        found = {} if self.overview is None else {"overview": self.overview}
+        for chapter in self.chapters:
+            if chapter.figure is not None and chapter.sweep is not None:
+                name = re.sub(r"[^a-z0-9]+", "-", f"{chapter.sweep.problem} against {chapter.sweep.option}".lower())
+                found[name if name not in found else f"{name}-{len(found)}"] = chapter.figure
+        return found
 
     @property
     def failed(self) -> int:
