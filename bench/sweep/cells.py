@@ -174,7 +174,7 @@ def make_estimator(text: str) -> Estimator:
 
 
 def check_samples(what: str, value: Any) -> int:
-    return int(number(what, value, int, minimum=1, maximum=2**31 - 1))
+    return int(number(what, value, int, minimum=1, maximum=1_000_000))
 
 
 def check_seed(what: str, value: Any) -> int:

@@ -70,7 +70,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*SQUARE, "--dtype", "float16"), "did you mean 'float64'?"),
     ((*SQUARE, "--noise", "shred"), "did you mean 'shared'?"),
     ((*SQUARE, "--noise", ""), "unknown noise ''"),
-    *(((*SQUARE, "--samples", s), "a whole number, at least 1") for s in ("0", "-1", "1.5", "nan", "", "1e30")),
+    *(((*SQUARE, "--samples", s), "a whole number, at least 1") for s in ("0", "-1", "1.5", "nan", "", "1e9", "1e30")),
     ((*SQUARE, "--seed", "-1"), "a whole number, at least 0"),
     *(((*SQUARE, "--precision", p), "a finite number, above 0") for p in ("0", "nan", "inf", "five", "")),
     ((*SQUARE, "--bias-bound", "0"), "a finite number, above 0"),
