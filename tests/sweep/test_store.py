@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,11 +167,19 @@ def test_nothing_unpickles() -> None:
             assert not any(word in text for word in ("pickle", "joblib", "marshal", "shelve")), path
 
 
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder that every user may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_store_in_a_read_only_folder_is_read_and_not_written(tmp_path: Path, killed: bool) -> None:
+def test_a_store_in_a_read_only_folder_is_read_and_not_written(open_to_all: Path, killed: bool) -> None:
     """`killed`: copied away while a run had it open, with rows only in the log beside it."""
-    made, folder = tmp_path / "made" / "s.sqlite", tmp_path / "read-only"
+    made, folder = open_to_all / "made" / "s.sqlite", open_to_all / "read-only"
     with Store.create(made) as store:
         store.start("a", {})
         store.finish("a", [a_row(cell_key="a")], {})
@@ -178,11 +187,9 @@ def test_a_store_in_a_read_only_folder_is_read_and_not_written(tmp_path: Path, k
             shutil.copytree(made.parent, folder, ignore=shutil.ignore_patterns("*.lock", "*-shm"))
     if not killed:
         shutil.copytree(made.parent, folder)
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
     folder.chmod(0o555)
     path = str(folder / "s.sqlite")
-    exported = _unprivileged(filled(tmp_path / "warm"), "export", path)
+    exported = _unprivileged(filled(open_to_all / "warm"), "export", path)
     assert exported.stderr.count("\n") == int(killed)
     if killed:
         assert exported.returncode == 2
@@ -190,7 +197,7 @@ def test_a_store_in_a_read_only_folder_is_read_and_not_written(tmp_path: Path, k
     else:
         assert exported.returncode == 0
         assert exported.stdout.count("\n") == 2
-    run = _unprivileged(tmp_path / "warm", "run", *CELL, "--store", path)
+    run = _unprivileged(open_to_all / "warm", "run", *CELL, "--store", path)
     assert run.returncode == 2
     assert f"store {path} cannot be written: " in run.stderr
     folder.chmod(0o755)
