@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bench.measurement.timing import paired_ratio
+from bench.report.numbers import times
 from bench.report.results import CONTEXT, Result
 
 
@@ -48,7 +50,14 @@ def provenance(results: list[Result], superseded: int) -> Provenance:
     origins = [("machine", name, n) for name, n in machines.items()]
     origins += [("code", name, n) for name, n in codes.items()]
     origins += [("threads", name, n) for name, n in _counts([r for r in results if r.measured], "threads").items()]
-    return Provenance(headline, warnings, origins + _versions(results))
+    return Provenance(headline, warnings, origins + _timing_runs(results) + _versions(results))
+
+
+def _timing_runs(results: list[Result]) -> list[tuple[str, str, int]]:
+    """How far the same code, timed as if it were two, came out from itself: differences below that mean nothing."""
+    runs = results[0].store.timing_runs() if results else []
+    pairs = [(run["a"], run["again"]) for run in runs if len(run.get("a", ())) == len(run.get("again", "-")) > 0]
+    return [("the same cell timed as two", times(*paired_ratio(x, y)), 1) for x, y in pairs if min(*x, *y) > 0.0]
 
 
 def _counts(results: Iterable[Result], column: str) -> dict[str, int]:

@@ -233,6 +233,12 @@ class Store:
             )
             return {name: np.frombuffer(data, dtype="<f8") for name, data in found}
 
+    def timing_runs(self) -> list[dict[str, np.ndarray]]:
+        """Of every timing run: rounds of the reference workload, and of one cell timed as two (`a`, `again`)."""
+        with _refusing(self.path):
+            found = self._db.execute("SELECT DISTINCT cell_key FROM series WHERE cell_key LIKE 'timing %'")
+            return [self.series(key) for (key,) in found.fetchall()]
+
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
