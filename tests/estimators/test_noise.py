@@ -23,7 +23,7 @@ LAWS: dict[str, Any] = {
     "rayleigh": stats.rayleigh(),
     "maxwell": None,  # double-sided: below
 }
-#: Σ over i of E x^i for the double-sided Maxwell law.
+#: E xⁿ of the double-sided Maxwell law.
 MAXWELL = {1: 0.0, 2: 3.0, 3: 0.0, 4: 15.0, 6: 105.0, 8: 945.0}
 
 
@@ -37,12 +37,12 @@ def moment(kind: str, order: int) -> float:
 
 
 @pytest.mark.parametrize("kind", LAWS)
-@pytest.mark.parametrize("order", [1, 2, 3, 4])
-def test_moments(backend: Any, kind: str, order: int) -> None:
+def test_moments(backend: Any, kind: str) -> None:
     x = numbers(backend, Noise(kind, (25,)), replicates=8192).ravel()  # type: ignore[arg-type]
-    variance = moment(kind, 2 * order) - moment(kind, order) ** 2
-    z = (np.mean(x**order) - moment(kind, order)) / math.sqrt(variance / len(x))
-    assert abs(z) < stats.norm.isf(FALSE_ALARM / 2)
+    for order in (1, 2, 3, 4):
+        variance = moment(kind, 2 * order) - moment(kind, order) ** 2
+        z = (np.mean(x**order) - moment(kind, order)) / math.sqrt(variance / len(x))
+        assert abs(z) < stats.norm.isf(FALSE_ALARM / 2), order
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -53,7 +53,6 @@ def test_distribution(backend: Any, kind: str, dtype: str) -> None:
     assert x.dtype == dtype
     sample = x.ravel().astype(float)
     if kind == "maxwell":
-        assert 0.45 < np.mean(sample > 0) < 0.55
         assert stats.binomtest(int(np.sum(sample > 0)), len(sample)).pvalue > FALSE_ALARM
         sample = np.abs(sample)
     law = stats.maxwell() if kind == "maxwell" else LAWS[kind]

@@ -8,15 +8,28 @@ import numpy as np
 import pytest
 
 from bench.sweep.cells import VARIANTS
-from tests.support import PLANTED, PROBLEMS, Blocks, applies, draws, estimate, make_cell, state_of
+from tests.support import (
+    IN_THREE_DIMENSIONS,
+    PLANTED,
+    PROBLEMS,
+    REGRESSIONS,
+    Blocks,
+    applies,
+    draws,
+    estimate,
+    make_cell,
+    state_of,
+)
 
 REPLICATES = 6
 EIGHT = ("planted-in-sample-coefficient", "planted-in-sample-coefficient[form=ratio]")
+#: S = 1 is a shape of its own: checked where there are several coordinates, and with a minibatch.
+ONE_SAMPLE = (*IN_THREE_DIMENSIONS, REGRESSIONS[0], REGRESSIONS[-1])
 CASES = [
     (problem, estimator, samples)
     for problem in PROBLEMS
     for estimator in (*VARIANTS, *PLANTED)
-    for samples in ((8,) if estimator in EIGHT else (1, 4))
+    for samples in ((8,) if estimator in EIGHT else (1, 4) if problem in ONE_SAMPLE else (4,))
     if applies(problem, estimator, samples)
 ]
 #: One of each kind of estimator, and every kind of problem; compiled, that is what costs.
