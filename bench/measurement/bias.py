@@ -109,26 +109,27 @@ class Suspicion:
 
 
 def stage_one(d: Difference, level: float) -> Suspicion | None:
-    """Suspect a coordinate (Holm's first step) or a direction fixed by the first half of the replicates."""
+    """Suspect a coordinate (Holm's first step) or a direction fixed by the first half of the replicates.
+
+    Each has half the level; where both stand out, the less likely one is what stage two is asked to confirm.
+    """
     dimension = len(d.mean)
     t = _transformed(d)
     quantile = normal_quantile(0.5 * level / dimension)
     t = np.where(decidable(d.skewness, quantile, d.count) | (d.deviation == 0.0), t, 0.0)
     worst = int(np.argmax(np.abs(t)))
-    if abs(t[worst]) > quantile:
-        return Suspicion(np.eye(dimension)[worst], float(np.sign(t[worst])))
-    if dimension == 1:
-        return None
-    half = GROUPS // 2
-    varies = d.deviation > 0.0
-    weights = np.where(varies, d.groups[:half].mean(axis=0) / np.where(varies, d.deviation, 1.0) ** 2, 0.0)
-    norm = np.linalg.norm(weights)
-    if norm == 0.0:
-        return None
-    weights = weights / norm
-    if abs(_projected_t(d.groups[half:] @ weights)) > t_quantile(0.5 * level, half - 1):
-        return Suspicion(weights, 1.0)  # the weights themselves carry the sign
-    return None
+    coordinate = Suspicion(np.eye(dimension)[worst], float(np.sign(t[worst])))
+    found = [(dimension * 2.0 * float(special.ndtr(-abs(t[worst]))), coordinate)]
+    if dimension > 1:
+        half = GROUPS // 2
+        varies = d.deviation > 0.0
+        weights = np.where(varies, d.groups[:half].mean(axis=0) / np.where(varies, d.deviation, 1.0) ** 2, 0.0)
+        norm = np.linalg.norm(weights)
+        if norm > 0.0:  # the weights carry the sign
+            projected = _projected_t(d.groups[half:] @ (weights / norm))
+            found.append((2.0 * float(special.stdtr(half - 1, -projected)), Suspicion(weights / norm, 1.0)))
+    chance, suspicion = min(found, key=lambda pair: pair[0])
+    return suspicion if chance < 0.5 * level else None
 
 
 def stage_two(d: Difference, suspicion: Suspicion) -> bool:

@@ -98,9 +98,8 @@ def missing(name: str) -> str | None:
     return None
 
 
-@functools.cache
 def get(name: str, device: str = "cpu") -> Backend:
-    """The backend `name` on `device`; imports its framework.
+    """The backend `name` on `device`, always the same object; imports its framework.
 
     Raises
     ------
@@ -112,6 +111,11 @@ def get(name: str, device: str = "cpu") -> Backend:
         raise UsageError(reason)
     if device not in DEVICES:
         raise unknown("device", device, DEVICES)
+    return _load(name, device)
+
+
+@functools.cache
+def _load(name: str, device: str) -> Backend:
     if name == "numpy":
         from estimators.backends.numpy import NumpyBackend as Found
     elif name == "torch":
