@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -73,9 +74,11 @@ class JaxBackend:
 
 def _stored(draw: Callable[..., Array], stream: Array, shape: tuple[int, ...], dtype: str) -> Array:
     """Draw noise that XLA stores. Left to itself it fuses the generator into every reduction that reads the noise,
-    and so runs it several times; the result of a loop it keeps. So large noise is drawn in two halves, in a loop.
+    and so runs it several times; the result of a loop it keeps. So large noise is drawn in two halves, in a loop,
+    each of them flat, which vectorises whatever the shape.
     """
-    if shape[0] < 2 or shape[0] % 2:
+    size = math.prod(shape)
+    if shape[0] < 2 or size % 2:
         return draw(stream, shape, dtype=jnp.dtype(dtype))
-    half = (shape[0] // 2, *shape[1:])
+    half = (size // 2,)
     return jax.lax.map(lambda key: draw(key, half, dtype=jnp.dtype(dtype)), jax.random.split(stream)).reshape(shape)
