@@ -198,7 +198,7 @@ class Judge:
         self._epsilon = float(np.finfo(setting.dtype).eps)
 
     def tolerance(self, name: str, mean_square: np.ndarray) -> np.ndarray:
-        """τ [D]: what rounding may do to an average of terms of this size (GROUND_TRUTH: relative to max(1, ·))."""
+        """τ [D]: what rounding may do to an average of terms of this size."""
         size = np.maximum(1.0, np.sqrt(mean_square))
         if self.exact is not None:
             size = np.maximum(size, np.abs(self.exact.gradient[name]))
