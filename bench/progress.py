@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bench.rows import Row
+from bench.rows import ALL, Row
 from bench.sweep.cells import Cell
 from bench.sweep.run import Listener
 
@@ -70,7 +70,7 @@ def show_table(rows: list[Row]) -> None:
 
     table = []
     for row in rows:
-        if row["block"] != "all":
+        if row["block"] != ALL:
             continue
         known, variance = row["status"], row["reason"] or ""
         if row["status"] == "ok":

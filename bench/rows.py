@@ -7,6 +7,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+#: The `block` of the row that speaks of all parameter blocks together.
+ALL = "all"
+
 COLUMNS: dict[str, str] = {
     # which cell
     "problem": "string",

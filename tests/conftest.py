@@ -8,15 +8,14 @@ import pytest
 from hypothesis import settings
 
 from estimators import backends
+from tests.support import needs
 
 settings.register_profile("exact", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.load_profile("exact")
 
 
 def _get(name: str) -> Any:
-    reason = backends.missing(name)
-    if reason:
-        pytest.skip(reason)
+    needs(name)
     return backends.get(name)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy.special import roots_hermitenorm, roots_legendre
 
 from bench.measurement.cell import prepare
@@ -15,7 +16,7 @@ from bench.measurement.kernel import Setting
 from bench.sweep.cells import VARIANTS, Cell, Goals, make_estimator, make_problem
 from bench.sweep.run import measure_cell
 from estimators import Estimator, Expectation, Noise, Normal, draw
-from estimators.backends import get
+from estimators.backends import get, missing
 from estimators.noise import stream_root
 
 Blocks = dict[str, np.ndarray]
@@ -45,6 +46,13 @@ PLANTED = (
     "planted-redrawn-failures",
     "planted-opposite-biases",
 )
+
+
+def needs(name: str) -> None:
+    """Skip, with the reason, where a framework is missing."""
+    reason = missing(name)
+    if reason:
+        pytest.skip(reason)
 
 
 def make_cell(problem: str, estimator: str, samples: int | None = None, backend: str = "numpy", **more: Any) -> Cell:

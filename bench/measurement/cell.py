@@ -17,13 +17,13 @@ from bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from bench.measurement.moments import GROUPS, Moments
 from bench.measurement.variance import VarianceEstimate, estimate_variance, share_of_largest, tail_index
 from bench.problems import Exact
+from bench.rows import ALL
 from estimators.backends import get
 from estimators.estimator import Knowledge, values_and_scores
 from estimators.options import effective
 
 PILOT_BLOCKS = 4
 WARM_UP = 1024
-ALL = "all"
 
 
 class NonFinite(ArithmeticError):

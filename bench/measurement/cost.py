@@ -50,7 +50,7 @@ def time_cells(
         if stop():
             return {}, {}
         try:
-            bulk, alone = _calls(ready)
+            bulk, alone = timed_calls(ready)
             repeats, compiling[key] = calibrate(bulk.run)
             singles, _ = calibrate(alone.run)
         except Exception as error:  # one cell that cannot be timed must not cost the others their times
@@ -80,7 +80,7 @@ def time_cells(
     return {**costs, **failed}, {"reference": np.asarray(rounds["reference"]), **pair}
 
 
-def _calls(ready: Prepared) -> tuple[TimedCall, TimedCall]:
+def timed_calls(ready: Prepared) -> tuple[TimedCall, TimedCall]:
     """Estimates in bulk, and one alone."""
     setting = ready.setting
     # PyTorch's single estimate is timed eagerly, as a training step written in it mostly runs.

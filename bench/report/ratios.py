@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.measurement.timing import median_interval, paired_ratio
-from bench.report.results import ALL, Result
+from bench.report.results import Result
+from bench.rows import ALL
 
 RESAMPLES = 1000
 #: Student's t over the normal quantile, and the bias of a bootstrapped variance, at 64 groups.

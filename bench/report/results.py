@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from bench.report import names
-from bench.rows import COLUMNS, Row
+from bench.rows import ALL, COLUMNS, Row
 from bench.sweep.store import Store
 
-ALL = "all"
 _IDENTITY = (
     *("problem", "problem_options", "estimator", "estimator_options", "backend", "device", "dtype"),
     *("num_samples", "seed", "noise", "machine"),

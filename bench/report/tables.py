@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from bench.report import numbers
 from bench.report.glyphs import Scale, Strip, scale
 from bench.report.ranking import Ranking
-from bench.report.results import ALL, CONTEXT, Result, varying
+from bench.report.results import CONTEXT, Result, varying
 from bench.report.style import Look
-from bench.rows import Row
+from bench.rows import ALL, Row
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.rows import Row, row
+from bench.rows import ALL, Row, row
 from bench.sweep import environment
 from bench.sweep.cells import Cell
 from bench.sweep.store import Store
@@ -21,7 +21,6 @@ from estimators import NotApplicable
 from estimators.families import FAMILIES
 
 FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
-ALL = "all"
 
 
 class Listener:

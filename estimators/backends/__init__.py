@@ -24,7 +24,7 @@ class Backend(Protocol):
 
     Attributes
     ----------
-    name, device, threads : which framework, where it computes, with how many threads.
+    name, device, threads : which framework, where it computes, with how many threads (None where not known).
     xp : the array API namespace.
     compiles : false where a compiler is missing and functions run eagerly instead.
     draws_inside : whether noise is drawn inside a compiled function (JAX) or before it (NumPy, PyTorch).
@@ -33,11 +33,13 @@ class Backend(Protocol):
 
     name: str
     device: str
-    threads: int
     xp: Any
     compiles: bool
     draws_inside: bool
     chunk: int
+
+    @property
+    def threads(self) -> int | None: ...
 
     def asarray(self, values: Any, dtype: str | None) -> Array:
         """An array on this device; `dtype` None keeps integers as they are."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
-# One thread, like the other backends, so that seconds compare; read when JAX makes its CPU client.
-os.environ.setdefault("NPROC", "1")
+# One thread, like the other backends, so that seconds compare. JAX reads it when it makes its CPU client, which
+# whoever imported JAX before may have done already: then nobody knows.
+if "jax" not in sys.modules:
+    os.environ.setdefault("NPROC", "1")
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +38,7 @@ class JaxBackend:
         except RuntimeError:
             raise UsageError("JAX finds no CUDA device here; use --device cpu") from None
         self.device = device
-        self.threads = int(os.environ["NPROC"])
+        self.threads = int(os.environ["NPROC"]) if "NPROC" in os.environ else None
 
     def asarray(self, values: Any, dtype: str | None) -> Array:
         return jax.device_put(np.asarray(values, dtype=dtype), self._device)

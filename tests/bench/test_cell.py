@@ -15,7 +15,7 @@ from bench.problems.test_functions import SquareIntegrand
 from bench.rows import COLUMNS
 from estimators import backends
 from tests import exact
-from tests.support import TEST_FUNCTIONS, Blocks, integrated_problem, make_cell, measured, single
+from tests.support import TEST_FUNCTIONS, Blocks, integrated_problem, make_cell, measured, needs, single
 
 #: How many standard errors of log V̂ a measured variance may be away. With fresh seeds, 108 comparisons would exceed
 #: it with probability 6e-5 in all; the seeds are fixed.
@@ -118,9 +118,7 @@ def test_the_same_again(backend_name: str, problem: str, estimator: str, samples
 @pytest.mark.parametrize("other", [name for name in backends.NAMES if name != "numpy"])
 def test_shared_noise_gives_the_same_rows(eager: None, other: str, problem: str, estimator: str, samples: int) -> None:
     """NumPy's draws handed to every framework: the same statistics, to rounding."""
-    reason = backends.missing(other)
-    if reason:
-        pytest.skip(reason)
+    needs(other)
     found, expected = (
         measured(make_cell(problem, estimator, samples, name, noise="shared", max_replicates=2**14))
         for name in (other, "numpy")
@@ -187,9 +185,7 @@ def test_moving_average_says_what_it_is_conditional_on() -> None:
 
 def test_chunks_do_not_matter(eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """JAX loops over blocks inside one call: how many is a matter of speed."""
-    reason = backends.missing("jax")
-    if reason:
-        pytest.skip(reason)
+    needs("jax")
     found = []
     for chunk in (2**20, 2**12):
         monkeypatch.setattr(type(backends.get("jax")), "chunk", chunk)

@@ -14,7 +14,7 @@ from bench.controls import CONTROLS
 from bench.sweep import suites
 from bench.sweep.cells import Cell, make_estimator
 from estimators import backends
-from tests.support import draws, estimate, make_cell, measured
+from tests.support import draws, estimate, make_cell, measured, needs
 
 CELLS = suites.load("controls").cells
 ON_NUMPY = [cell for cell in CELLS if cell.backend == "numpy"]
@@ -25,9 +25,7 @@ FALSE_ALARM = 1e-6
 
 
 def assert_biased(cell: Cell) -> None:
-    reason = backends.missing(cell.backend)
-    if reason:
-        pytest.skip(reason)
+    needs(cell.backend)
     assert measured(cell)["all"]["verdict"] == "biased"
 
 

@@ -12,7 +12,7 @@ from bench.measurement import kernel
 from bench.measurement.kernel import Setting, StatisticsKernel, block_size, estimates
 from bench.problems.test_functions import CosineIntegrand
 from estimators import backends
-from tests.support import make_cell, measured, setting_of
+from tests.support import make_cell, measured, needs, setting_of
 
 GRID = [f"cosine[k={k},loc={loc},scale={scale}]" for k, loc, scale in [(0.5, 0, 1), (1.7, 0.3, 2), (4.1, -2, 0.1)]]
 
@@ -27,12 +27,6 @@ def once(setting: Setting) -> Any:
     statistics = StatisticsKernel(setting)
     centre = setting.to_device({name: np.full(setting.dimension, 0.25) for name in setting.blocks})
     return statistics(setting.roots("main"), 2, centre)
-
-
-def needs(name: str) -> None:
-    reason = backends.missing(name)
-    if reason:
-        pytest.skip(reason)
 
 
 @pytest.mark.parametrize("samples", [1, 4])

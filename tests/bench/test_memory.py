@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from estimators import backends
+from tests.support import needs
 
 SCRIPT = """
 import resource, sys
@@ -37,7 +37,5 @@ def peak(backend: str, problem: str, replicates: int) -> int:
 )
 def test_peak_memory(backend: str, problem: str) -> None:
     """At 10^7 replicates within 10 % of the peak at 10^5."""
-    reason = backends.missing(backend)
-    if reason:
-        pytest.skip(reason)
+    needs(backend)
     assert peak(backend, problem, 10**7) <= 1.1 * peak(backend, problem, 10**5)

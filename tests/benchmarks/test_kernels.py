@@ -3,8 +3,9 @@
 import pytest
 
 from bench.measurement.cell import measure, prepare
+from bench.measurement.cost import timed_calls
 from bench.measurement.floor import ratio_to_floor
-from bench.measurement.kernel import StatisticsKernel, timed_call
+from bench.measurement.kernel import StatisticsKernel
 from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from bench.tracking.workloads import ESTIMATORS, prepared
 from estimators.backends import NAMES, missing
@@ -35,7 +36,7 @@ def test_latency(benchmark, backend, estimator):
     """One estimate alone on real data, as a training step has it; its variance and bias bound beside it."""
     cell = Cell(make_problem("logistic-regression"), make_estimator(estimator), backend, goals=Goals(max_replicates=1))
     ready = prepare(cell)
-    one = timed_call(ready.setting, 1, compiled=backend != "torch")
+    _, one = timed_calls(ready)
     benchmark.pedantic(one.run, warmup_rounds=3, rounds=30, iterations=10)
     found = measure(ready, cell.goals).blocks["all"]
     benchmark.extra_info.update(variance=found["variance"], bias_bound=found["bias_bound"])
@@ -46,7 +47,7 @@ def test_latency(benchmark, backend, estimator):
 def test_coordinate_replacement_and_its_cost(benchmark, capsys, estimator):
     """Measure-valued gradients of a generalised linear model update the linear predictor: O(N D), not O(N D²)."""
     ready = prepare(Cell(make_problem("linear-regression"), make_estimator(estimator)))
-    bulk = timed_call(ready.setting, ready.setting.replicates)
+    bulk, _ = timed_calls(ready)
     benchmark.pedantic(bulk.run, warmup_rounds=3, rounds=20)
     benchmark.extra_info["evaluations"] = ready.evaluations
     if benchmark.enabled:

@@ -6,9 +6,10 @@ from bench.report import reproduce
 from bench.report.figures import curves
 from bench.report.figures.curves import Curve
 from bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
-from bench.report.results import ALL, CONTEXT, Result, varying
+from bench.report.results import CONTEXT, Result, varying
 from bench.report.style import Look
 from bench.report.sweeps import Sweep
+from bench.rows import ALL
 
 WIDE = 20.0
 
