@@ -81,12 +81,19 @@ class TorchBackend:
         # fullgraph: an error where Dynamo would otherwise fall back to eager without a word.
         compiled = torch.compile(own, fullgraph=True, dynamic=False)
 
+        warm = False
+
         def call(*arguments: Any) -> Any:
-            with warnings.catch_warnings():  # raised by PyTorch's own imports, not by what it compiles
-                warnings.filterwarnings("ignore", category=DeprecationWarning)
-                warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
-                with torch.no_grad():
+            nonlocal warm
+            with torch.no_grad():
+                if warm:
                     return compiled(*arguments)
+                with warnings.catch_warnings():  # raised by PyTorch's own imports, not by what it compiles
+                    warnings.filterwarnings("ignore", category=DeprecationWarning)
+                    warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
+                    result = compiled(*arguments)
+            warm = True
+            return result
 
         return call
 
