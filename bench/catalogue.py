@@ -16,6 +16,7 @@ from estimators.families import FAMILIES
 from estimators.options import describe
 
 Entry = dict[str, Any]
+_INTEGRAND = {"gradient": "∇f", "hessian_product": "∇²f times a vector"}
 
 
 def _problems() -> Iterator[Entry]:
@@ -31,7 +32,8 @@ def _estimators() -> Iterator[Entry]:
 
 def _families() -> Iterator[Entry]:
     for family in FAMILIES.values():
-        yield {"kind": "family", "name": family.name, "summary": family.summary, "options": {}}
+        entry = {"kind": "family", "name": family.name, "summary": family.summary, "options": describe(family.At)}
+        yield {**entry, "blocks": list(family.blocks), "lacks": dict(family.lacks)}
 
 
 def _backends() -> Iterator[Entry]:
@@ -56,17 +58,19 @@ def _combinations() -> Iterator[Entry]:
     """Estimator × family × backend; a no carries its reason."""
     for text in VARIANTS:
         estimator = make_estimator(text)
-        for family in FAMILIES:
+        asked = [_INTEGRAND[name] for name in estimator.requirements("none").integrand]
+        for family in FAMILIES.values():
+            refused = estimator.lacking(family.At().family, "none")
             for backend in backends.NAMES:
-                reason = backends.missing(backend)
-                requires = "closed-form ∇f" if estimator.needs_gradient and backend == "numpy" else "nothing more"
+                reason = backends.missing(backend) or refused
+                closed = "in closed form" if backend == "numpy" else "or autodiff"
                 yield {
                     "kind": "combination",
-                    "name": f"{text} × {family} × {backend}",
-                    "summary": f"needs {requires}" if reason is None else reason,
+                    "name": f"{text} × {family.name} × {backend}",
+                    "summary": reason or (f"needs {' and '.join(asked)} {closed}" if asked else "needs values of f"),
                     "options": {},
                     "estimator": text,
-                    "family": family,
+                    "family": family.name,
                     "backend": backend,
                     "available": reason is None,
                     "reason": reason,

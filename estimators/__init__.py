@@ -2,13 +2,13 @@
 
 An estimator is a pure function of its noise:
 
-    estimator.estimate(backend, expectation, parameters, noise, state) -> {parameter block: [R, D]}
+    estimator.estimate(backend, expectation, parameters, noise, state) -> {parameter block: [R, *shape]}
 """
 
 from estimators.errors import NotApplicable, UsageError
-from estimators.estimator import Estimator
+from estimators.estimator import Estimator, Requires
 from estimators.expectation import Expectation, Integrand
-from estimators.families import FAMILIES, Normal
+from estimators.families import FAMILIES, Family, Normal, Point
 from estimators.measure_valued import MeasureValued
 from estimators.noise import Noise, draw
 from estimators.pathwise import Pathwise
@@ -21,12 +21,15 @@ __all__ = [
     "FAMILIES",
     "Estimator",
     "Expectation",
+    "Family",
     "Integrand",
     "MeasureValued",
     "Noise",
     "Normal",
     "NotApplicable",
     "Pathwise",
+    "Point",
+    "Requires",
     "ScoreFunction",
     "UsageError",
     "draw",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
+from estimators.errors import NotApplicable
 from estimators.expectation import Expectation
+from estimators.families.family import ABILITIES, Family
 from estimators.noise import Noise
 
 Array = Any
@@ -21,14 +23,33 @@ class Knowledge:
     Attributes
     ----------
     objective : E f where it is known exactly, else None.
-    optimal_baseline : [D] by parameter block, E[f s²]/E[s²] where it is known exactly, else None.
-    warm_up : () -> integrand values [W, S] of W estimates, in order, and the scores [W, S, D] of the same samples
-        by parameter block; drawn from a stream of their own.
+    optimal_baseline : [*shape] by parameter block, E[f s²]/E[s²] where it is known exactly, else None.
+    warm_up : () -> integrand values [W, S] of W estimates, in order, and the scores [W, S, *shape] of the same
+        samples by parameter block; drawn from a stream of their own.
     """
 
     objective: float | None
     optimal_baseline: Blocks | None
     warm_up: Callable[[], tuple[Array, Blocks]]
+
+
+@dataclass(frozen=True)
+class Requires:
+    """What an estimator cannot do without.
+
+    Attributes
+    ----------
+    family : names in `ABILITIES`.
+    integrand : `gradient` (∇_z f) or `hessian_product`; values of f alone where empty.
+    """
+
+    family: tuple[str, ...] = ()
+    integrand: tuple[str, ...] = ()
+
+    def __or__(self, other: Requires) -> Requires:
+        return Requires(
+            tuple(dict.fromkeys(self.family + other.family)), tuple(dict.fromkeys(self.integrand + other.integrand))
+        )
 
 
 @dataclass(frozen=True)
@@ -41,13 +62,43 @@ class Estimator(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    #: Whether it needs ∇_z f; otherwise values of f suffice.
-    needs_gradient: ClassVar[bool] = False
+    #: What it requires, whatever its options.
+    requires: ClassVar[Requires]
     #: Declared wrong: a positive control of the bias verdict.
     planted: ClassVar[bool] = False
 
-    def check(self, entropy: str, num_samples: int, dimension: int) -> None:  # noqa: B027
+    def also_requires(self, entropy: str) -> Requires:
+        """What it requires with the options it has, in its own use of an ELBO's entropy."""
+        return Requires()
+
+    @final
+    def requirements(self, entropy: str) -> Requires:
+        """All of it, with what any estimator needs for an ELBO's entropy."""
+        own = self.requires | self.also_requires(entropy)
+        if entropy == "analytic":
+            return own | Requires(("entropy_gradient",))
+        if entropy == "sampled" and own.integrand:
+            return own | Requires(("log_density_gradient",))
+        return own
+
+    @final
+    def lacking(self, family: Family, entropy: str) -> str | None:
+        """What this estimator requires and the family has not got, with the reason; None if it has all."""
+        for ability in self.requirements(entropy).family:
+            if ability in family.lacks:
+                return f"{self.name} needs {ABILITIES[ability]}; family {family.name}: {family.lacks[ability]}"
+        return None
+
+    @final
+    def check(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         """Raise NotApplicable, with the reason, where this estimator has no meaning."""
+        reason = self.lacking(family, entropy)
+        if reason is not None:
+            raise NotApplicable(reason)
+        self.check_settings(family, entropy, num_samples, dimension)
+
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:  # noqa: B027
+        """The same for what is not a requirement: S, the dimension, options that need an ELBO."""
 
     def smallest_num_samples(self) -> int:
         """The least S it can work with."""
@@ -55,7 +106,7 @@ class Estimator(ABC):
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         """Everything one estimate draws, by name."""
-        base = expectation.family.base_noise(sample_shape(num_samples), dimension)
+        base = expectation.family.noise(sample_shape(num_samples), dimension)
         return {**base, **expectation.noise_specs()}
 
     def noise_by_block(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, set[str]]:
@@ -63,7 +114,7 @@ class Estimator(ABC):
         names = set(self.noise_specs(expectation, num_samples, dimension))
         return dict.fromkeys(expectation.family.blocks, names)
 
-    def evaluations(self, num_samples: int, dimension: int) -> int:
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         """Evaluations of f (or of its gradient) that one estimate costs."""
         return num_samples
 
@@ -74,19 +125,19 @@ class Estimator(ABC):
     def estimate(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
-        """One gradient per replicate, {parameter block: [R, D]}.
+        """One gradient per replicate, {parameter block: [R, *shape]}.
 
         Parameters
         ----------
         backend : Backend
         expectation : what is differentiated, with its data.
-        parameters : λ, {parameter block: [D]}.
+        parameters : λ, {parameter block: [*shape]}.
         noise : {name: [R, ...]} as `noise_specs` declares.
         state : from `fit`.
         """
         gradients = self.estimate_integrand(backend, expectation, parameters, noise, state)
         if expectation.entropy == "analytic":
-            exact = expectation.family.entropy_gradient(backend.xp, parameters)
+            exact = expectation.family.entropy_gradient(backend, parameters)
             gradients = {name: gradient + exact[name] for name, gradient in gradients.items()}
         return gradients
 
@@ -103,17 +154,22 @@ def sample_shape(num_samples: int) -> tuple[int, ...]:
     return () if num_samples == 1 else (num_samples,)
 
 
-def mean_over_samples(xp: Any, per_sample: Array) -> Array:
-    """[R, S, D], or [R, D] where S = 1, to [R, D]."""
-    return per_sample if per_sample.ndim == 2 else xp.mean(per_sample, axis=1)
+def mean_over_samples(xp: Any, z: Array, per_sample: Array) -> Array:
+    """[R, S, *shape] to [R, *shape]; where S = 1 the samples z [R, D] have no sample axis, and neither has this."""
+    return per_sample if z.ndim == 2 else xp.mean(per_sample, axis=1)
+
+
+def spread(values: Array, over: Array) -> Array:
+    """Values [...], one a sample, in a form that broadcasts with what is [..., *shape]."""
+    return values[(..., *(None,) * (over.ndim - values.ndim))]
 
 
 def values_and_scores(
     backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
 ) -> tuple[Array, Blocks]:
-    """f [R, S] and the scores [R, S, D] at the samples that base noise makes, as NumPy arrays."""
-    z = expectation.family.sample(backend.xp, parameters, noise["base"])
+    """f [R, S] and the scores [R, S, *shape] at the samples that the noise makes, as NumPy arrays."""
+    z = expectation.family.sample(backend, parameters, noise)
     values = backend.to_numpy(expectation.value(backend, parameters, z, noise))
     values = values.reshape(len(values), -1)
-    scores = expectation.family.score(backend.xp, parameters, z)
-    return values, {k: backend.to_numpy(s).reshape(*values.shape, -1) for k, s in scores.items()}
+    scores = expectation.family.score(backend, parameters, z)
+    return values, {k: backend.to_numpy(s).reshape(*values.shape, *s.shape[z.ndim - 1 :]) for k, s in scores.items()}

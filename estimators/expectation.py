@@ -6,10 +6,12 @@ depend on λ: not at all, or, for an ELBO, through the entropy term −log q_λ(
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from typing import Any, Literal
 
+from estimators.families.family import Family
 from estimators.noise import Noise
 
 Array = Any
@@ -42,6 +44,9 @@ class Integrand(ABC):
     #: ∇_z f [..., D]; optional: without it, only backends that differentiate automatically can serve.
     gradient: Any = None
 
+    #: ∇²_z f times a vector [..., D]; optional, like `gradient`. Takes (xp, data, z, vector, noise).
+    hessian_product: Any = None
+
     #: f at z with coordinate i replaced by replacement_i, for every i [..., D]; optional: without it, f is
     #: evaluated D times. Takes (backend, data, z, replacement, noise).
     replaced: Any = None
@@ -71,7 +76,7 @@ class Expectation:
 
     def __init__(
         self,
-        family: Any,
+        family: Family,
         integrand: Integrand,
         data: dict[str, Array],
         entropy: Entropy = "none",
@@ -95,11 +100,16 @@ class Expectation:
     def noise_specs(self) -> dict[str, Noise]:
         return self.integrand.noise_specs(self.data)
 
+    def width(self, dimension: int) -> int:
+        """Elements of the largest array, per sample, that f or the family's derivatives make."""
+        sizes = [math.prod(shape) for shape in self.family.shapes(dimension).values()]
+        return max(self.integrand.width(self.data, dimension), *sizes)
+
     def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
         """f_λ(z) [...]."""
         value = self.integrand.value(backend.xp, self.data, z, noise)
         if self.entropy == "sampled":
-            value = value - self.family.log_density(backend.xp, parameters, z)
+            value = value - self.family.log_density(backend, parameters, z)
         return value
 
     def gradient(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
@@ -110,8 +120,21 @@ class Expectation:
         else:
             gradient = backend.gradient(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z)
         if self.entropy == "sampled":
-            gradient = gradient - self.family.log_density_gradient(xp, parameters, z)
+            gradient = gradient - self.family.log_density_gradient(backend, parameters, z)
         return gradient
+
+    def hessian_product(
+        self, backend: Any, parameters: Blocks, z: Array, vector: Array, noise: dict[str, Array]
+    ) -> Array:
+        """∇²_z f_λ(z) times vector, at fixed λ [..., D]."""
+        xp = backend.xp
+        if self.differentiate == "closed-form" and self.integrand.hessian_product is not None:
+            product = self.integrand.hessian_product(xp, self.data, z, vector, noise)
+        else:
+            product = backend.hvp(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z, vector)
+        if self.entropy == "sampled":
+            product = product - self.family.log_density_hessian_product(backend, parameters, z, vector)
+        return product
 
     def replaced(
         self, backend: Any, parameters: Blocks, z: Array, replacement: Array, noise: dict[str, Array]
@@ -122,7 +145,7 @@ class Expectation:
         else:
             value = self._replace_one_by_one(backend, z, replacement, noise)
         if self.entropy == "sampled":
-            value = value - self.family.log_density_replaced(backend.xp, parameters, z, replacement)
+            value = value - self.family.log_density_replaced(backend, parameters, z, replacement)
         return value
 
     def _replace_one_by_one(self, backend: Any, z: Array, replacement: Array, noise: dict[str, Array]) -> Array:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Estimator, mean_over_samples, sample_shape
+from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
 from estimators.expectation import Array, Expectation
 from estimators.noise import Noise
 from estimators.options import option
@@ -25,36 +25,43 @@ class MeasureValued(Estimator):
 
     name: ClassVar[str] = "measure-valued"
     summary: ClassVar[str] = "c (f(z⁺) − f(z⁻)), one coordinate replaced at a time: weak derivatives"
+    requires: ClassVar[Requires] = Requires(("weak_derivatives",))
 
     coupling: bool = option(True, "draw the positive and the negative part from common randomness")
 
+    def also_requires(self, entropy: str) -> Requires:
+        return Requires(("log_density_replaced",) if entropy == "sampled" else ())
+
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         weak = expectation.family.weak_noise(sample_shape(num_samples), dimension, self.coupling)
-        specs = super().noise_specs(expectation, num_samples, dimension)
-        if dimension == 1:  # there are no other coordinates to draw
-            del specs["base"]
+        specs = expectation.noise_specs()
+        if dimension > 1:  # else there are no other coordinates to draw
+            specs = super().noise_specs(expectation, num_samples, dimension)
         for block_specs in weak.values():
             specs.update(block_specs)
         return specs
 
     def noise_by_block(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, set[str]]:
         weak = expectation.family.weak_noise(sample_shape(num_samples), dimension, self.coupling)
-        everyone = set(expectation.noise_specs()) | ({"base"} if dimension > 1 else set())
+        everyone = set(expectation.noise_specs())
+        if dimension > 1:
+            everyone |= set(super().noise_specs(expectation, num_samples, dimension))
         return {block: everyone | set(specs) for block, specs in weak.items()}
 
-    def evaluations(self, num_samples: int, dimension: int) -> int:
-        return 2 * 2 * dimension * num_samples
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        return 2 * len(expectation.family.blocks) * dimension * num_samples
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
-        weak = family.weak_derivatives(xp, parameters, noise, self.coupling)
-        # With D = 1 there is no base noise: whatever z is, it is replaced.
-        z = family.sample(xp, parameters, noise["base"]) if "base" in noise else weak["loc"][1]
+        weak = family.weak_derivatives(backend, parameters, noise, self.coupling)
+        # With D = 1 nothing is drawn for it: whatever z is, it is replaced.
+        drawn = all(name in noise for name in family.noise((), 1))
+        z = family.sample(backend, parameters, noise) if drawn else next(iter(weak.values()))[1]
         gradients = {}
         for name, (constant, positive, negative) in weak.items():
             plus = expectation.replaced(backend, parameters, z, positive, noise)
             minus = expectation.replaced(backend, parameters, z, negative, noise)
-            gradients[name] = constant * mean_over_samples(xp, plus - minus)
+            gradients[name] = constant * mean_over_samples(xp, z, plus - minus)
         return gradients

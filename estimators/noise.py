@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 Array = Any
-Kind = Literal["normal", "uniform", "rayleigh", "maxwell", "rows"]
+Kind = Literal["normal", "uniform", "exponential", "rayleigh", "maxwell", "rows"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Noise:
     Parameters
     ----------
     kind
-        `normal` N(0, 1); `uniform` on [0, 1); `rayleigh` density w exp(-w²/2) on w ≥ 0; `maxwell` the
-        double-sided Maxwell density m² exp(-m²/2)/√(2π); `rows` distinct row numbers below `population`.
+        `normal` N(0, 1); `uniform` on [0, 1); `exponential` density exp(-e) on e > 0; `rayleigh` density
+        w exp(-w²/2) on w ≥ 0; `maxwell` the double-sided Maxwell density m² exp(-m²/2)/√(2π); `rows` distinct row
+        numbers below `population`.
     shape
         Shape for one estimate; the array drawn is [R, *shape].
     """
@@ -74,6 +75,17 @@ def draw(
     }
 
 
+def mirror(xp: Any, kind: Kind, values: Array) -> Array:
+    """Noise of the same law, as probable on the other side: −ε, 1 − u, or what an inverse CDF makes of 1 − u."""
+    if kind in ("normal", "maxwell"):
+        return -values
+    if kind == "uniform":
+        return 1.0 - values
+    if kind == "exponential":
+        return -xp.log(-xp.expm1(-values))
+    raise ValueError(f"noise of kind {kind} has no mirror image here")
+
+
 def _draw(backend: Any, spec: Noise, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
     xp = backend.xp
     if spec.kind == "normal":
@@ -82,6 +94,9 @@ def _draw(backend: Any, spec: Noise, stream: Any, shape: tuple[int, ...], dtype:
         return backend.uniform(stream, shape, dtype)
     if spec.kind == "rows":
         return backend.subset(stream, shape, spec.population)
+    if spec.kind == "exponential":  # inverse CDF, of a number inside (0, 1): neither 0 nor its mirror image is drawn
+        half = 2.0**-53 if dtype == "float64" else 2.0**-24
+        return -xp.log1p(-(half + (1.0 - 2.0 * half) * backend.uniform(stream, shape, dtype)))
     if spec.kind == "rayleigh":  # inverse CDF
         return xp.sqrt(-2.0 * xp.log1p(-backend.uniform(stream, shape, dtype)))
     # The norm of a 3-D normal has the Maxwell density and is independent of its direction, hence of this sign.

@@ -42,25 +42,76 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def alternative(default: type, summary: str, *, name: str, classes: Mapping[str, type]) -> Any:
+    """Declare an option that chooses a class, whose own options then stand beside it: `family=gamma,rate=2`.
+
+    Parameters
+    ----------
+    default : the class chosen where nothing is said.
+    name : what the option is called.
+    classes : the classes, by the names users give them; each a dataclass made of options.
+    """
+    metadata = {"summary": summary, "name": name, "classes": classes}
+    return dataclasses.field(default=default(), metadata=metadata)
+
+
 def _external(name: str) -> str:
     return name.replace("_", "-")
 
 
-def describe(cls: type) -> dict[str, dict[str, Any]]:
-    """The options of a class: name to type, default, choices and summary, as plain JSON values."""
-    described = {}
+def _name_of(field: Any, value: Any) -> str:
+    """Which alternative a value is."""
+    return next(name for name, cls in field.metadata["classes"].items() if cls is type(value))
+
+
+def _chosen(field: Any, given: Mapping[str, Any]) -> type:
+    """The class that options choose; the default where they name none that there is."""
+    name = given.get(field.metadata["name"])
+    classes: Mapping[str, type] = field.metadata["classes"]
+    return classes[name] if isinstance(name, str) and name in classes else type(field.default)
+
+
+def _declared(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option's field by its external name, with those of the classes that `given` chooses."""
+    found: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
+        if "classes" in field.metadata:
+            found |= {field.metadata["name"]: field, **_declared(_chosen(field, given), given)}
+        else:
+            found[_external(field.name)] = field
+    return found
+
+
+def _default(field: Any) -> Any:
+    return _name_of(field, field.default) if "classes" in field.metadata else field.default
+
+
+def describe(cls: type) -> dict[str, dict[str, Any]]:
+    """The options of a class: name to type, default, choices and summary, as plain JSON values.
+
+    Of an alternative's own options, those of the default are shown.
+    """
+    described = {}
+    for name, field in _declared(cls, {}).items():
         meta = field.metadata
-        entry = {"type": meta["type"].__name__, "default": field.default, "summary": meta["summary"]}
-        if meta["choices"]:
-            entry["choices"] = list(meta["choices"])
-        described[_external(field.name)] = entry
+        entry = {"type": meta.get("type", str).__name__, "default": _default(field), "summary": meta["summary"]}
+        choices = meta.get("classes", meta.get("choices"))
+        if choices:
+            entry["choices"] = list(choices)
+        described[name] = entry
     return described
 
 
 def effective(instance: Any) -> dict[str, Any]:
     """Every option of an object with the value it has, defaults included."""
-    return {_external(f.name): getattr(instance, f.name) for f in dataclasses.fields(instance)}
+    options: dict[str, Any] = {}
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if "classes" in field.metadata:
+            options |= {field.metadata["name"]: _name_of(field, value), **effective(value)}
+        else:
+            options[_external(field.name)] = value
+    return options
 
 
 def construct(cls: type[T], given: Mapping[str, Any], what: str) -> T:
@@ -71,13 +122,26 @@ def construct(cls: type[T], given: Mapping[str, Any], what: str) -> T:
     UsageError
         An unknown option, or a value of the wrong type or out of bounds. `what` names the owner in the message.
     """
-    fields = {_external(f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    values = {}
-    for name, text in given.items():
-        external = _external(name)
-        if external not in fields:
-            raise unknown(f"option of {what}", name, fields)
-        values[fields[external].name] = _convert(f"{what} option '{external}'", fields[external].metadata, text)
+    given = {_external(name): value for name, value in given.items()}
+    fields = _declared(cls, given)
+    for name in given:
+        if name not in fields:
+            chosen = [f"{n}={given[n]}" for n, f in fields.items() if "classes" in f.metadata and n in given]
+            raise unknown(f"option of {' with '.join([what, *chosen])}", name, fields)
+    return _build(cls, given, what)
+
+
+def _build(cls: type[T], given: Mapping[str, Any], what: str) -> T:
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        meta = field.metadata
+        name = meta.get("name", _external(field.name))
+        if "classes" in meta:
+            if name in given and given[name] not in meta["classes"]:
+                raise unknown(f"value of {what} option '{name}':", str(given[name]), meta["classes"])
+            values[field.name] = _build(_chosen(field, given), given, what)
+        elif name in given:
+            values[field.name] = _convert(f"{what} option '{name}'", meta, given[name])
     return cls(**values)
 
 
@@ -163,7 +227,7 @@ def parse(text: str, what: str) -> tuple[str, dict[str, str]]:
 
 def spell(name: str, options: Mapping[str, Any], cls: type) -> str:
     """`name[k=v,...]` with only the options that differ from their defaults: the shortest text that parses back."""
-    defaults = {_external(f.name): f.default for f in dataclasses.fields(cls)}
+    defaults = {n: _default(field) for n, field in _declared(cls, options).items()}
     parts = [f"{k}={_text(v)}" for k, v in options.items() if v != defaults.get(k)]
     return f"{name}[{','.join(parts)}]" if parts else name
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from estimators.errors import NotApplicable
-from estimators.estimator import Blocks, Estimator, mean_over_samples
+from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from estimators.expectation import Array, Expectation
+from estimators.families import Family
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -29,12 +30,18 @@ class Pathwise(Estimator):
 
     name: ClassVar[str] = "pathwise"
     summary: ClassVar[str] = "d/dλ f(t(ε, λ)): the reparameterisation trick"
-    needs_gradient: ClassVar[bool] = True
+    requires: ClassVar[Requires] = Requires(("pathwise",), ("gradient",))
 
     antithetic: bool = option(False, "use ε and −ε in pairs; S counts both")
     sticking_the_landing: bool = option(False, "ELBO only: leave out the score term, of expectation zero")
 
-    def check(self, entropy: str, num_samples: int, dimension: int) -> None:
+    def also_requires(self, entropy: str) -> Requires:
+        more = ["mirrored"] if self.antithetic else []
+        if entropy == "sampled":
+            more.append("score_identity" if self.sticking_the_landing else "score")
+        return Requires(tuple(more))
+
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         if self.antithetic and num_samples % 2:
             raise NotApplicable(f"antithetic=true draws pairs, so samples must be even, not {num_samples}")
         if self.sticking_the_landing and entropy != "sampled":
@@ -47,19 +54,19 @@ class Pathwise(Estimator):
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         specs = super().noise_specs(expectation, num_samples, dimension)
         if self.antithetic:
-            specs.update(expectation.family.base_noise((num_samples // 2,), dimension))
+            specs.update(expectation.family.noise((num_samples // 2,), dimension))
         return specs
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
-        base = noise["base"]
         if self.antithetic:
-            base = xp.concat([base, -base], axis=1)
-        z = family.sample(xp, parameters, base)
-        gradients = family.pathwise(xp, parameters, base, expectation.gradient(backend, parameters, z, noise))
+            mirrored = family.mirrored(backend, noise)
+            noise = {**noise, **{name: xp.concat([noise[name], other], axis=1) for name, other in mirrored.items()}}
+        z = family.sample(backend, parameters, noise)
+        gradients = family.pathwise(backend, parameters, noise, z, expectation.gradient(backend, parameters, z, noise))
         if expectation.entropy == "sampled" and not self.sticking_the_landing:
-            score = family.score(xp, parameters, z)
+            score = family.score(backend, parameters, z)
             gradients = {name: gradient - score[name] for name, gradient in gradients.items()}
-        return {name: mean_over_samples(xp, gradient) for name, gradient in gradients.items()}
+        return {name: mean_over_samples(xp, z, gradient) for name, gradient in gradients.items()}

@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators.errors import NotApplicable
-from estimators.estimator import Blocks, Estimator, Knowledge, mean_over_samples
+from estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples, spread
 from estimators.expectation import Array, Expectation
+from estimators.families import Family
 from estimators.options import option
 
 BASELINES = ("none", "mean", "optimal", "moving-average", "leave-one-out")
@@ -37,11 +38,12 @@ class ScoreFunction(Estimator):
 
     name: ClassVar[str] = "score-function"
     summary: ClassVar[str] = "(f(z) − b) ∇ log q: REINFORCE, with a choice of baselines"
+    requires: ClassVar[Requires] = Requires(("score", "score_identity"))
 
     baseline: str = option("none", "what is subtracted from f", choices=BASELINES)
     decay: float = option(0.9, "weight of the past in the moving average", above=0.0, below=1.0)
 
-    def check(self, entropy: str, num_samples: int, dimension: int) -> None:
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         if self.baseline == "leave-one-out" and num_samples < 2:
             raise NotApplicable(f"baseline=leave-one-out needs at least 2 samples, not {num_samples}; use --samples 2")
 
@@ -61,7 +63,7 @@ class ScoreFunction(Estimator):
             if optimal is None:
                 values, scores = known.warm_up()
                 squares = {name: score * score for name, score in scores.items()}
-                optimal = {k: (values[..., None] * s).sum((0, 1)) / s.sum((0, 1)) for k, s in squares.items()}
+                optimal = {k: (spread(values, s) * s).sum((0, 1)) / s.sum((0, 1)) for k, s in squares.items()}
             return {f"baseline_{name}": baseline for name, baseline in optimal.items()}
         return {}
 
@@ -69,14 +71,17 @@ class ScoreFunction(Estimator):
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp = backend.xp
-        z = expectation.family.sample(xp, parameters, noise["base"])
-        value = expectation.value(backend, parameters, z, noise)[..., None]  # [..., 1]
-        score = expectation.family.score(xp, parameters, z)
+        z = expectation.family.sample(backend, parameters, noise)
+        value = expectation.value(backend, parameters, z, noise)
+        score = expectation.family.score(backend, parameters, z)
         if self.baseline == "optimal":
-            return {name: mean_over_samples(xp, (value - state[f"baseline_{name}"]) * s) for name, s in score.items()}
+            return {
+                name: mean_over_samples(xp, z, (spread(value, s) - state[f"baseline_{name}"]) * s)
+                for name, s in score.items()
+            }
         if self.baseline == "leave-one-out":  # f − mean of the others = (f − mean of all) S/(S − 1)
             num_samples = value.shape[1]
             value = (value - xp.mean(value, axis=1, keepdims=True)) * (num_samples / (num_samples - 1))
         elif self.baseline != "none":
             value = value - state["baseline"]
-        return {name: mean_over_samples(xp, value * s) for name, s in score.items()}
+        return {name: mean_over_samples(xp, z, spread(value, s) * s) for name, s in score.items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import roots_hermitenorm, roots_legendre
+from scipy.special import roots_hermitenorm, roots_laguerre, roots_legendre
 
 from bench.measurement.cell import prepare
 from bench.measurement.kernel import Setting
@@ -34,6 +34,11 @@ REGRESSIONS = (
     "logistic-regression[loc=0.17,scale=0.71]",
     "logistic-regression[at=fitted,entropy=analytic]",
     "logistic-regression[loc=0.17,scale=0.71,batch=7]",
+)
+#: One of every family but the Normal, in three dimensions.
+FAMILY_PROBLEMS = (
+    "polynomial[family=multivariate-normal,loc=0.4,scale=0.8,correlation=0.45,degree=3,dim=3]",
+    "polynomial[family=exponential,rate=1.7,degree=3,dim=3]",
 )
 PROBLEMS = (*TEST_FUNCTIONS, *IN_THREE_DIMENSIONS, *REGRESSIONS)
 PLANTED = (
@@ -102,7 +107,7 @@ def estimate(
     dtype: str = "float64",
     compiled: bool = False,
 ) -> Blocks:
-    """Estimates [R, D] by parameter block: NumPy arrays in, NumPy arrays out."""
+    """Estimates [R, *shape] by parameter block: NumPy arrays in, NumPy arrays out."""
 
     def put(arrays: Blocks) -> dict[str, Any]:
         return {k: backend.asarray(a, None if np.asarray(a).dtype.kind == "i" else dtype) for k, a in arrays.items()}
@@ -150,6 +155,8 @@ def gauss(kind: str, nodes: int) -> tuple[np.ndarray, np.ndarray]:
     if kind in ("normal", "maxwell"):
         x, w = roots_hermitenorm(nodes)
         w = w * (x * x if kind == "maxwell" else 1.0)
+    elif kind == "exponential":
+        x, w = roots_laguerre(nodes)
     else:
         x, w = roots_legendre(nodes)
         x = 0.5 * (x + 1.0)
@@ -175,15 +182,16 @@ def integrated(
     samples: int,
     *,
     state: Blocks | None = None,
+    dimension: int | None = None,
     nodes: int = 48,
     axes: Callable[[str, int], bool] | None = None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """By parameter block: E ĝ, Var ĝ and E |ĝ| [D] over the noise.
+    """By parameter block: E ĝ, Var ĝ and E |ĝ| over the noise.
 
     `axes(name, position)` says which numbers of noise to integrate over (all that the block reads, unless given);
     the others stay at an arbitrary value.
     """
-    dimension = len(parameters["loc"])
+    dimension = dimension or len(next(iter(parameters.values())))
     specs = estimator.noise_specs(expectation, samples, dimension)
     reads = estimator.noise_by_block(expectation, samples, dimension)
     result = {}
@@ -216,6 +224,7 @@ def integrated_problem(
         cell.problem.expectation(),
         cell.problem.parameters(),
         cell.num_samples,
+        dimension=cell.problem.dimension,
         state=state_of(problem, estimator, cell.num_samples),
         **more,
     )

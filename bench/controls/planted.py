@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from estimators.errors import NotApplicable
-from estimators.estimator import Array, Blocks, Estimator, mean_over_samples
+from estimators.estimator import Array, Blocks, Estimator, Requires, mean_over_samples, spread
 from estimators.expectation import Expectation
+from estimators.families import Family
 from estimators.noise import Noise
 from estimators.options import option
 from estimators.pathwise import Pathwise
@@ -15,12 +16,17 @@ from estimators.pathwise import Pathwise
 
 @dataclass(frozen=True)
 class Planted(Estimator):
-    """Shared by all: planted, and working from the base noise."""
+    """Shared by all."""
 
+    requires: ClassVar[Requires] = Requires(("score",))
     planted: ClassVar[bool] = True
     fewest_samples: ClassVar[int] = 1
+    #: The only family the bug is written for, if there is one.
+    only: ClassVar[str | None] = None
 
-    def check(self, entropy: str, num_samples: int, dimension: int) -> None:
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+        if self.only not in (None, family.name):
+            raise NotApplicable(f"{self.name} is planted for family {self.only} alone, not {family.name}")
         if num_samples < self.fewest_samples:
             raise NotApplicable(f"{self.name} needs at least {self.fewest_samples} samples, not {num_samples}")
 
@@ -40,10 +46,11 @@ class SelfIncludedBaseline(Planted):
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp = backend.xp
-        z = expectation.family.sample(xp, parameters, noise["base"])
-        value = expectation.value(backend, parameters, z, noise)[..., None]
+        z = expectation.family.sample(backend, parameters, noise)
+        value = expectation.value(backend, parameters, z, noise)
         value = value - xp.mean(value, axis=1, keepdims=True)
-        return {k: mean_over_samples(xp, value * s) for k, s in expectation.family.score(xp, parameters, z).items()}
+        score = expectation.family.score(backend, parameters, z)
+        return {name: mean_over_samples(xp, z, spread(value, s) * s) for name, s in score.items()}
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,11 @@ class InSampleCoefficient(Planted):
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp = backend.xp
-        z = expectation.family.sample(xp, parameters, noise["base"])
-        value = expectation.value(backend, parameters, z, noise)[..., None]
+        z = expectation.family.sample(backend, parameters, noise)
+        value = expectation.value(backend, parameters, z, noise)
         gradients = {}
-        for name, score in expectation.family.score(xp, parameters, z).items():
-            product = value * score
+        for name, score in expectation.family.score(backend, parameters, z).items():
+            product = spread(value, score) * score
             if self.form == "covariance":
                 centred = score - xp.mean(score, axis=1, keepdims=True)
                 coefficient = xp.sum(product * centred, axis=1) / xp.sum(centred * centred, axis=1)
@@ -87,16 +94,17 @@ class DifferentiatedSampler(Planted):
 
     name: ClassVar[str] = "planted-differentiated-sampler"
     summary: ClassVar[str] = "score function whose samples carry gradients: the two paths cancel"
+    requires: ClassVar[Requires] = Requires(("score", "pathwise", "log_density_gradient"))
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
-        xp, family, base = backend.xp, expectation.family, noise["base"]
-        z = family.sample(xp, parameters, base)
-        value = expectation.value(backend, parameters, z, noise)[..., None]
-        score = family.score(xp, parameters, z)
-        path = family.pathwise(xp, parameters, base, family.log_density_gradient(xp, parameters, z))
-        return {name: mean_over_samples(xp, value * (score[name] + path[name])) for name in score}
+        xp, family = backend.xp, expectation.family
+        z = family.sample(backend, parameters, noise)
+        value = expectation.value(backend, parameters, z, noise)
+        score = family.score(backend, parameters, z)
+        path = family.pathwise(backend, parameters, noise, z, family.log_density_gradient(backend, parameters, z))
+        return {name: mean_over_samples(xp, z, spread(value, s) * (s + path[name])) for name, s in score.items()}
 
 
 @dataclass(frozen=True)
@@ -105,21 +113,22 @@ class DifferentiatedBaseline(Planted):
 
     name: ClassVar[str] = "planted-differentiated-baseline"
     summary: ClassVar[str] = "score function, baseline f(loc) without a stop-gradient: ∂loc gains −E[log q] ∇f(loc)"
-    needs_gradient: ClassVar[bool] = True
+    requires: ClassVar[Requires] = Requires(("score",), ("gradient",))
+    only: ClassVar[str | None] = "normal"
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
-        z = family.sample(xp, parameters, noise["base"])
+        z = family.sample(backend, parameters, noise)
         centre = xp.zeros_like(z) + parameters["loc"]
         baseline = expectation.value(backend, parameters, centre, noise)[..., None]
         value = expectation.value(backend, parameters, z, noise)[..., None] - baseline
-        score = family.score(xp, parameters, z)
-        gradients = {name: mean_over_samples(xp, value * s) for name, s in score.items()}
-        log_density = family.log_density(xp, parameters, z)[..., None]
+        score = family.score(backend, parameters, z)
+        gradients = {name: mean_over_samples(xp, z, value * s) for name, s in score.items()}
+        log_density = family.log_density(backend, parameters, z)[..., None]
         leak = log_density * expectation.gradient(backend, parameters, centre, noise)
-        return {**gradients, "loc": gradients["loc"] - mean_over_samples(xp, leak)}
+        return {**gradients, "loc": gradients["loc"] - mean_over_samples(xp, z, leak)}
 
 
 @dataclass(frozen=True)
@@ -133,10 +142,10 @@ class NaiveExchange(Planted):
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp = backend.xp
-        z = expectation.family.sample(xp, parameters, noise["base"])
-        score = expectation.family.score(xp, parameters, z)
+        z = expectation.family.sample(backend, parameters, noise)
+        score = expectation.family.score(backend, parameters, z)
         partial = -1.0 if expectation.entropy == "sampled" else 0.0  # ∇_λ f at fixed z is −∇_λ log q_λ(z), or nothing
-        return {name: partial * mean_over_samples(xp, s) for name, s in score.items()}
+        return {name: partial * mean_over_samples(xp, z, s) for name, s in score.items()}
 
 
 @dataclass(frozen=True)
@@ -148,7 +157,8 @@ class RedrawnFailures(Planted):
 
     name: ClassVar[str] = "planted-redrawn-failures"
     summary: ClassVar[str] = "pathwise, samples far out redrawn silently: q is conditioned"
-    needs_gradient: ClassVar[bool] = True
+    requires: ClassVar[Requires] = Pathwise.requires
+    only: ClassVar[str | None] = "normal"
 
     limit: float = option(1.0, "standard deviations beyond which an evaluation fails")
 
@@ -170,12 +180,13 @@ class OppositeBiases(Planted):
 
     name: ClassVar[str] = "planted-opposite-biases"
     summary: ClassVar[str] = "pathwise, opposite biases in two coordinates that cancel in a sum"
-    needs_gradient: ClassVar[bool] = True
+    requires: ClassVar[Requires] = Pathwise.requires
+    only: ClassVar[str | None] = "normal"
 
     offset: float = option(0.1, "size of each bias")
 
-    def check(self, entropy: str, num_samples: int, dimension: int) -> None:
-        super().check(entropy, num_samples, dimension)
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+        super().check_settings(family, entropy, num_samples, dimension)
         if dimension < 2:
             raise NotApplicable(f"{self.name} needs at least 2 coordinates; use a problem with dim=2 or more")
 

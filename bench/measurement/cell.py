@@ -18,6 +18,7 @@ from bench.measurement.moments import GROUPS, Moments
 from bench.measurement.variance import VarianceEstimate, estimate_variance, share_of_largest, tail_index
 from bench.problems import Exact
 from bench.rows import ALL
+from estimators import Normal, UsageError
 from estimators.backends import get
 from estimators.estimator import Knowledge, values_and_scores
 from estimators.options import effective
@@ -60,9 +61,11 @@ def prepare(cell: Any) -> Prepared:
     """Build the problem on the cell's backend and freeze the estimator's state."""
     backend, problem = get(cell.backend, cell.device), cell.problem
     expectation, parameters, exact = problem.expectation(), problem.parameters(), problem.exact()
-    path = (problem.name, json.dumps(effective(problem), sort_keys=True), cell.seed, cell.num_samples)
+    if expectation.family != problem.family:
+        raise UsageError(f"problem {problem.name} has q of {problem.family} and an expectation of {expectation.family}")
+    path = (problem.name, json.dumps(_options(problem), sort_keys=True), cell.seed, cell.num_samples)
     on_device = expectation.bind({name: backend.asarray(a, cell.dtype) for name, a in expectation.data.items()})
-    width = expectation.integrand.width(expectation.data, problem.dimension)
+    width = expectation.width(problem.dimension)
     setting = Setting(
         backend=backend,
         dtype=cell.dtype,
@@ -70,6 +73,7 @@ def prepare(cell: Any) -> Prepared:
         expectation=on_device,
         parameters={name: backend.asarray(a, cell.dtype) for name, a in parameters.items()},
         state={},
+        dimension=problem.dimension,
         num_samples=cell.num_samples,
         replicates=block_size(width, cell.num_samples),
         path=path,
@@ -87,7 +91,14 @@ def prepare(cell: Any) -> Prepared:
     known = Knowledge(exact and exact.objective, exact and exact.optimal_baseline, warm_up)
     setting = replace(setting, state=setting.to_device(cell.estimator.fit(known)))
     remarks = [*drawn, *([] if backend.compiles else ["no C++ compiler: PyTorch ran eagerly"])]
-    return Prepared(setting, exact, cell.estimator.evaluations(cell.num_samples, problem.dimension), remarks)
+    evaluations = cell.estimator.evaluations(expectation, cell.num_samples, problem.dimension)
+    return Prepared(setting, exact and exact.flat(), evaluations, remarks)
+
+
+def _options(problem: Any) -> dict[str, Any]:
+    """The options that name a problem's noise streams: not the default family, which was once the only one."""
+    options = effective(problem)
+    return {name: value for name, value in options.items() if (name, value) != ("family", Normal.name)}
 
 
 class Stream:
@@ -96,7 +107,7 @@ class Stream:
     def __init__(self, kernel: StatisticsKernel, stream: str, centre: dict[str, np.ndarray]) -> None:
         setting = kernel.setting
         self.kernel, self.centre = kernel, centre
-        self.moments = {name: Moments(setting.dimension, setting.replicates, kernel.cubed) for name in setting.blocks}
+        self.moments = {name: Moments(p, setting.replicates, kernel.cubed) for name, p in setting.sizes.items()}
         self.total = Moments(0, setting.replicates)
         self._roots = setting.roots(stream)
         self._centre = setting.to_device(centre)
@@ -123,7 +134,7 @@ class Stream:
 
 
 def pilot_mean(kernel: StatisticsKernel) -> dict[str, np.ndarray]:
-    """A rough mean of the estimates [D], to centre sums at; from a stream of its own."""
+    """A rough mean of the estimates [P], to centre sums at; from a stream of its own."""
     setting = kernel.setting
     centre = setting.zeros()
     found = [kernel(setting.roots("pilot"), first, centre) for first in range(0, PILOT_BLOCKS, kernel.chunk)]
@@ -155,7 +166,8 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
     main, confirm = Stream(kernel, "main", centre), None
     integrals = integrate(setting) if exact is not None else None
     looks = 1 + max(0, int(math.log2(max(1, goals.max_replicates // (GROUPS * setting.replicates)))))
-    judge = Judge(setting, exact, integrals, looks, goals.bias_bound, value_based=not setting.estimator.needs_gradient)
+    value_based = not setting.estimator.requirements(setting.expectation.entropy).integrand
+    judge = Judge(setting, exact, integrals, looks, goals.bias_bound, value_based)
     result: dict[str, dict[str, Any]] = {}
     for look in range(looks):
         blocks = GROUPS << look

@@ -25,7 +25,7 @@ CHUNK = 2**14
 
 @dataclass(frozen=True)
 class Integral:
-    """Exact moments of one parameter block's estimate [D], with the difference of two grids as error."""
+    """Exact moments of one parameter block's estimate [P], with the difference of two grids as error."""
 
     mean: np.ndarray
     variance: np.ndarray
@@ -37,6 +37,12 @@ def rule(kind: str, nodes: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
     if kind == "uniform":
         x, w = np.polynomial.legendre.leggauss(nodes)
         return 0.5 * (x + 1.0), 0.5 * w
+    if kind == "exponential":  # trapezoid in t with e = exp(t − exp(−t)): doubly exponential, so 0 may be singular
+        end = math.log(0.5 * reach * reach)  # as far out in probability as a normal `reach`
+        t = np.linspace(-end, end, nodes)
+        x = np.exp(t - np.exp(-t))
+        weights = np.exp(-x) * x * (1.0 + np.exp(-t))
+        return x, weights / weights.sum()
     if kind == "rayleigh":
         x, w = np.polynomial.legendre.leggauss(nodes)
         x = 0.5 * reach * (x + 1.0)
@@ -73,9 +79,9 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
 
 
 def _moments(setting: Setting, block: str, specs: dict[str, Noise], nodes: int, reach: float) -> np.ndarray:
-    """E ĝ, E ĝ² and E |ĝ| [3, D] on a tensor grid, one axis per number of noise."""
+    """E ĝ, E ĝ² and E |ĝ| [3, P] on a tensor grid, one axis per number of noise."""
     axes = [rule(spec.kind, nodes, reach) for spec in specs.values() for _ in range(math.prod(spec.shape))]
-    total, result = nodes ** len(axes), np.zeros((3, setting.dimension))
+    total, result = nodes ** len(axes), np.zeros((3, setting.sizes[block]))
     for start in range(0, total, CHUNK):
         index = np.unravel_index(np.arange(start, min(start + CHUNK, total)), [nodes] * len(axes))
         weights = math.prod(axis[1][i] for axis, i in zip(axes, index, strict=True))

@@ -7,6 +7,7 @@ grid over k, over data of one shape or over λ compiles once.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ class Setting:
     backend, dtype : where and in what precision.
     estimator, expectation : what is evaluated; `expectation.data` holds device arrays.
     parameters, state : device arrays.
+    dimension : D, of z.
     num_samples : S.
     replicates : replicates in a block.
     path : (problem, seed, S): the start of every noise stream's path.
@@ -51,14 +53,16 @@ class Setting:
     expectation: Expectation
     parameters: dict[str, Array]
     state: dict[str, Array]
+    dimension: int
     num_samples: int
     replicates: int
     path: tuple[Hashable, ...]
     shared: bool
 
-    @property
-    def dimension(self) -> int:
-        return int(self.parameters["loc"].shape[0])
+    @functools.cached_property
+    def sizes(self) -> dict[str, int]:
+        """P, the numbers in each parameter block."""
+        return {name: math.prod(shape) for name, shape in self.expectation.family.shapes(self.dimension).items()}
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -103,7 +107,7 @@ class Setting:
 
     def zeros(self) -> dict[str, Array]:
         """A centre for sums, where any will do."""
-        return self.to_device({name: np.zeros(self.dimension) for name in self.blocks})
+        return self.to_device({name: np.zeros(size) for name, size in self.sizes.items()})
 
     def to_device(self, arrays: dict[str, np.ndarray]) -> dict[str, Array]:
         return {name: self.backend.asarray(a, self.dtype) for name, a in arrays.items()}
@@ -119,11 +123,12 @@ def _cached(key: Hashable, build: Any) -> Any:
 
 
 def _evaluator(setting: Setting) -> Any:
-    """(data, parameters, state, noise) -> estimates: the pure function behind every compiled one."""
-    backend, estimator, expectation = setting.backend, setting.estimator, setting.expectation
+    """(data, parameters, state, noise) -> estimates, flat [R, P]: the pure function behind every compiled one."""
+    backend, estimator, expectation, sizes = setting.backend, setting.estimator, setting.expectation, setting.sizes
 
     def evaluate(data: Any, parameters: Any, state: Any, noise: Any) -> dict[str, Array]:
-        return estimator.estimate(backend, expectation.bind(data), parameters, noise, state)
+        found = estimator.estimate(backend, expectation.bind(data), parameters, noise, state)
+        return {n: g if g.ndim == 2 else backend.xp.reshape(g, (-1, sizes[n])) for n, g in found.items()}
 
     return evaluate
 
@@ -155,7 +160,7 @@ class BlockSums:
 
     Attributes
     ----------
-    power : {block name: (Σd, Σd², Σd³)}, each [blocks, D]; Σd³ over the first `StatisticsKernel.cubed` replicates.
+    power : {block name: (Σd, Σd², Σd³)}, each [blocks, P]; Σd³ over the first `StatisticsKernel.cubed` replicates.
     squared_norm : {block name: Q = ‖d‖² [blocks, replicates]}.
     """
 
@@ -167,7 +172,7 @@ def blocks_per_call(setting: Setting) -> int:
     """How many blocks one call of a compiled function loops over, where it draws its own noise."""
     if not setting.draws_inside:
         return 1
-    width = setting.expectation.integrand.width(setting.expectation.data, setting.dimension)
+    width = setting.expectation.width(setting.dimension)
     blocks = setting.backend.chunk // (setting.replicates * setting.num_samples * width)
     return max(1, min(64, 1 << max(0, blocks.bit_length() - 1)))
 
@@ -218,7 +223,7 @@ class StatisticsKernel:
 
 
 def estimates(setting: Setting, noise: dict[str, Array]) -> dict[str, np.ndarray]:
-    """The estimates [R, D] that given noise makes, as NumPy arrays; not compiled."""
+    """The estimates [R, P] that given noise makes, as NumPy arrays; not compiled."""
     evaluate = _evaluator(setting)
     found = evaluate(setting.expectation.data, setting.parameters, setting.state, noise)
     return {name: setting.backend.to_numpy(a) for name, a in found.items()}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators import Expectation
+from estimators import FAMILIES, Expectation, Family, Normal, Point
+from estimators.options import alternative
 
 Vectors = dict[str, np.ndarray]
 
@@ -19,16 +20,21 @@ class Exact:
 
     Attributes
     ----------
-    gradient : ∇_λ L, {parameter block: [D]}.
+    gradient : ∇_λ L, {parameter block: [*shape]}.
     source : how it was had: `closed-form`, `quadrature` or `enumeration`.
     objective : E f where known: L(λ), less the entropy where that enters analytically.
-    optimal_baseline : E[f s²]/E[s²] for each coordinate where known (the variance-minimising constant at S = 1).
+    optimal_baseline : E[f s²]/E[s²] for each parameter where known (the variance-minimising constant at S = 1), of
+        the gradient's shapes.
     """
 
     gradient: Vectors
     source: str
     objective: float | None = None
     optimal_baseline: Vectors | None = None
+
+    def flat(self) -> Exact:
+        """The same with every block of the gradient as one vector [P], as estimates are compared."""
+        return replace(self, gradient={name: np.ravel(g) for name, g in self.gradient.items()})
 
 
 def exact_normal(scale: np.ndarray, hermite: dict[int, np.ndarray | float], source: str) -> Exact:
@@ -51,12 +57,38 @@ def exact_normal(scale: np.ndarray, hermite: dict[int, np.ndarray | float], sour
     )
 
 
+def exact_polynomial(q: Point, dimension: int, coefficients: dict[int, float]) -> Exact | None:
+    """The exact answer for f = Σ_i Σ_n c_n z_iⁿ, from the family's own moments; None if it has none in closed form."""
+    family = q.family
+    if "power_moment" in family.lacks:
+        return None
+    parameters = q.parameters(dimension)
+    found = {n: family.power_moment(parameters, n) for n in coefficients}
+    gradient = {
+        block: sum((c * found[n][1][block] for n, c in coefficients.items()), np.zeros(shape))
+        for block, shape in family.shapes(dimension).items()
+    }
+    return Exact(gradient, "closed-form", sum(c * float(found[n][0].sum()) for n, c in coefficients.items()))
+
+
+def family_option(*names: str) -> Any:
+    """Declare the option `family` of a problem, with the options of the family itself beside it.
+
+    Parameters
+    ----------
+    names : the families the problem takes; all, if none is given.
+    """
+    classes = {name: FAMILIES[name].At for name in names or FAMILIES}
+    return alternative(Normal.At, "q; its own options: gradvar list families", name="family", classes=classes)
+
+
 class Problem(ABC):
     """A named problem; concrete ones are frozen dataclasses whose fields are their options."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    family: ClassVar[str] = "normal"
+    #: A family at the point λ; a field made by `family_option` where users may choose.
+    q: Point = Normal.At()
     #: An ELBO's entropy option, `none` for other integrands.
     entropy: str = "none"
     differentiate: str
@@ -66,16 +98,21 @@ class Problem(ABC):
     def dimension(self) -> int:
         """D, known without loading data."""
 
-    def check(self) -> None:  # noqa: B027  (most problems have nothing to check)
+    @property
+    def family(self) -> Family:
+        return self.q.family
+
+    def check(self) -> None:
         """Raise UsageError where options do not go together."""
+        self.q.check(self.dimension)
 
     @abstractmethod
     def expectation(self) -> Expectation:
         """What is differentiated, with data as float64 NumPy arrays."""
 
-    @abstractmethod
     def parameters(self) -> Vectors:
         """The point λ."""
+        return self.q.parameters(self.dimension)
 
     def exact(self) -> Exact | None:
         """The exact gradient at λ, or None where there is none."""

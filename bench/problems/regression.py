@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.problem import Exact, Problem, Vectors, exact_normal
-from estimators import Expectation, Integrand, Noise, Normal, UsageError
+from bench.problems.problem import Exact, Problem, Vectors, exact_normal, family_option
+from estimators import Expectation, Integrand, Noise, Normal, Point, UsageError
 from estimators.options import option
 
 Array = Any
@@ -36,6 +36,10 @@ class GeneralisedLinear(Integrand):
     @abstractmethod
     def residual(self, xp: Any, predictor: Array, response: Array) -> Array:
         """∂h/∂predictor elementwise."""
+
+    @abstractmethod
+    def curvature(self, xp: Any, predictor: Array) -> Array:
+        """∂²h/∂predictor² elementwise."""
 
     def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
         if "batch" not in data:
@@ -81,6 +85,14 @@ class GeneralisedLinear(Integrand):
         predictor = self._times(xp, z, xp.matrix_transpose(design))
         return scale * self._times(xp, self.residual(xp, predictor, response), design) - z
 
+    def hessian_product(
+        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
+    ) -> Array:
+        design, _, scale = self._rows(xp, data, noise, z)
+        across = xp.matrix_transpose(design)
+        bent = self.curvature(xp, self._times(xp, z, across)) * self._times(xp, vector, across)
+        return scale * self._times(xp, bent, design) - vector
+
     def replaced(
         self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
@@ -120,6 +132,9 @@ class LinearIntegrand(GeneralisedLinear):
     def residual(self, xp: Any, predictor: Array, response: Array) -> Array:
         return response - predictor
 
+    def curvature(self, xp: Any, predictor: Array) -> Array:
+        return -xp.ones_like(predictor)
+
     def replaced_likelihood(
         self, backend: Any, design: Array, response: Array, predictor: Array, change: Array
     ) -> Array:
@@ -144,6 +159,10 @@ class LogisticIntegrand(GeneralisedLinear):
         small = xp.exp(-xp.abs(predictor))
         sigmoid = xp.where(predictor >= 0.0, 1.0 / (1.0 + small), small / (1.0 + small))
         return response - sigmoid
+
+    def curvature(self, xp: Any, predictor: Array) -> Array:
+        small = xp.exp(-xp.abs(predictor))
+        return -small / ((1.0 + small) * (1.0 + small))
 
 
 @functools.cache
@@ -173,8 +192,7 @@ class Regression(Problem):
     fewest: ClassVar[int] = 1
 
     dataset: str
-    loc: float = option(0.0, "mean of every coordinate of q")
-    scale: float = option(1.0, "σ of every coordinate of q", above=0.0)
+    q: Point = family_option("normal")
     at: str = option(
         "given", "λ: loc and scale as given, or the maximum of the exact ELBO", choices=("given", "fitted")
     )
@@ -187,10 +205,11 @@ class Regression(Problem):
         return self.shapes[self.dataset][1] + 1
 
     def check(self) -> None:
+        super().check()
         rows = self.shapes[self.dataset][0]
         if self.batch is not None and self.batch > rows:
             raise UsageError(f"problem {self.name}: batch is {self.batch}; {self.dataset} has {rows} rows")
-        if self.at == "fitted" and (self.loc, self.scale) != (0.0, 1.0):
+        if self.at == "fitted" and self.q != Normal.At():
             raise UsageError(f"problem {self.name}: at=fitted chooses loc and scale itself; leave them out")
 
     def expectation(self) -> Expectation:
@@ -198,13 +217,12 @@ class Regression(Problem):
         data = {"design": design, "response": response}
         if self.batch is not None:
             data["batch"] = np.zeros(self.batch)
-        return Expectation(Normal(), self.integrand, data, self.entropy, self.differentiate)  # type: ignore[arg-type]
+        return Expectation(self.family, self.integrand, data, self.entropy, self.differentiate)  # type: ignore[arg-type]
 
     def parameters(self) -> Vectors:
         if self.at == "fitted":
             return fitted(type(self), self.dataset)
-        dimension = self.dimension
-        return {"loc": np.full(dimension, self.loc), "log_scale": np.full(dimension, math.log(self.scale))}
+        return super().parameters()
 
     def exact(self) -> Exact:
         return self.exact_at(self.parameters())

@@ -80,7 +80,7 @@ class Cell:
             "problem": self.problem.name,
             "problem_options": effective(self.problem),
             "dimension": self.problem.dimension,
-            "family": self.problem.family,
+            "family": self.problem.family.name,
             "estimator": self.estimator.name,
             "estimator_options": effective(self.estimator),
             "backend": self.backend,
@@ -118,10 +118,11 @@ class Cell:
                 get(self.backend, self.device)
             except UsageError as error:
                 return str(error)
-        if self.estimator.needs_gradient and self.backend == "numpy" and self.problem.differentiate == "autodiff":
+        requires = self.estimator.requirements(self.problem.entropy)
+        if requires.integrand and self.backend == "numpy" and self.problem.differentiate == "autodiff":
             return "differentiate=autodiff needs the torch or jax backend; NumPy cannot differentiate"
         try:
-            self.estimator.check(self.problem.entropy, self.num_samples, self.problem.dimension)
+            self.estimator.check(self.problem.family, self.problem.entropy, self.num_samples, self.problem.dimension)
         except NotApplicable as error:
             return str(error)
         return None

@@ -18,7 +18,6 @@ from bench.sweep import environment
 from bench.sweep.cells import Cell
 from bench.sweep.store import Store
 from estimators import NotApplicable
-from estimators.families import FAMILIES
 
 FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
 
@@ -62,7 +61,7 @@ def now() -> str:
 def failed_rows(cell: Cell, status: str, reason: str, started: str) -> list[Row]:
     """Rows of a cell that could not be measured."""
     common = _common(cell, started)
-    blocks = (*FAMILIES[cell.problem.family].blocks, ALL)
+    blocks = (*cell.problem.family.blocks, ALL)
     return [row(**common, block=block, status=status, reason=reason) for block in blocks]
 
 

@@ -26,6 +26,7 @@ class Backend(Protocol):
     ----------
     name, device, threads : which framework, where it computes, with how many threads (None where not known).
     xp : the array API namespace.
+    special : special functions, under the names SciPy, PyTorch and JAX share (`digamma`, `gammaln`, `erf`, ...).
     compiles : false where a compiler is missing and functions run eagerly instead.
     draws_inside : whether noise is drawn inside a compiled function (JAX) or before it (NumPy, PyTorch).
     chunk : how many elements one call of a compiled function handles best; a matter of speed alone.
@@ -34,6 +35,7 @@ class Backend(Protocol):
     name: str
     device: str
     xp: Any
+    special: Any
     compiles: bool
     draws_inside: bool
     chunk: int
@@ -67,6 +69,10 @@ class Backend(Protocol):
 
     def gradient(self, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
         """The gradient of a function with a scalar value. Rows are independent, so for Σ f it is every row's ∇f."""
+        ...
+
+    def hvp(self, function: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
+        """(z, vector) -> the Hessian of a function with a scalar value, times the vector; for Σ f, every row's ∇²f."""
         ...
 
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:

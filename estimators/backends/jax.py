@@ -28,6 +28,7 @@ jax.config.update("jax_enable_x64", True)
 class JaxBackend:
     name = "jax"
     xp = jnp
+    special = jax.scipy.special
     compiles = True
     draws_inside = True
     chunk = 2**20
@@ -64,6 +65,9 @@ class JaxBackend:
 
     def gradient(self, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
         return jax.grad(function)
+
+    def hvp(self, function: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
+        return lambda z, vector: jax.jvp(jax.grad(function), (z,), (vector,))[1]
 
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         return jax.lax.map(function, xs)

@@ -9,6 +9,7 @@ from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
+import scipy.special
 import threadpoolctl
 from numpy.random.bit_generator import ISeedSequence
 
@@ -41,6 +42,7 @@ def _keep_freed_memory() -> None:
 class NumpyBackend:
     name = "numpy"
     xp = xp
+    special = scipy.special
     threads = 1
     compiles = True
     draws_inside = False
@@ -80,6 +82,12 @@ class NumpyBackend:
     def gradient(self, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
         raise NotApplicable(
             "NumPy cannot differentiate: give the integrand a `gradient` method, or use the torch or jax backend"
+        )
+
+    def hvp(self, function: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
+        raise NotApplicable(
+            "NumPy cannot differentiate twice: give the integrand a `hessian_product` method, or use the torch or jax "
+            "backend"
         )
 
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:

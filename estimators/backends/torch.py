@@ -27,6 +27,7 @@ _NUMBERS = itertools.count()
 class TorchBackend:
     name = "torch"
     xp = xp
+    special = torch.special
     draws_inside = False
     chunk = 2**18
 
@@ -64,6 +65,11 @@ class TorchBackend:
 
     def gradient(self, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
         return torch.func.grad(function)
+
+    def hvp(self, function: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
+        # Reverse over reverse: unlike forward mode it compiles whatever the function holds.
+        slope = torch.func.grad(function)
+        return lambda z, vector: torch.func.grad(lambda at: torch.sum(slope(at) * vector))(z)
 
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs

@@ -6,67 +6,67 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.noise import Noise
+import numpy as np
 
-Array = Any
-Blocks = dict[str, Array]
+from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.noise import Noise
+from estimators.options import option
 
 
 @dataclass(frozen=True)
-class Normal:
-    """Parameters: `loc` [D] and `log_scale` [D], both unconstrained; σ = exp(log_scale).
-
-    Samples z are [..., D]; everything "per sample" returned here is [..., D] by parameter block, the
-    derivative of coordinate i concerning λ_i alone.
-    """
+class Normal(MeanField):
+    """Parameters: `loc` [D] and `log_scale` [D], both unconstrained; σ = exp(log_scale)."""
 
     name: ClassVar[str] = "normal"
     summary: ClassVar[str] = "mean-field Normal; parameters loc, log_scale (σ = exp(log_scale))"
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale")
 
-    def base_noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+    @dataclass(frozen=True)
+    class At(Point):
+        loc: float = option(0.0, "mean of every coordinate")
+        scale: float = option(1.0, "σ of every coordinate", above=0.0)
+
+        @property
+        def family(self) -> Family:
+            return Normal()
+
+        def parameters(self, dimension: int) -> Blocks:
+            return {"loc": np.full(dimension, self.loc), "log_scale": np.full(dimension, math.log(self.scale))}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("normal", (*sample_shape, dimension))}
 
-    def sample(self, xp: Any, parameters: Blocks, base: Array) -> Array:
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """z = loc + σ ε."""
-        return parameters["loc"] + xp.exp(parameters["log_scale"]) * base
+        return parameters["loc"] + backend.xp.exp(parameters["log_scale"]) * noise["base"]
 
-    def log_density(self, xp: Any, parameters: Blocks, z: Array) -> Array:
-        """log q(z) [...]."""
-        return xp.sum(self._log_densities(xp, parameters, z), axis=-1)
-
-    def log_density_replaced(self, xp: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
-        """log q of z with coordinate i replaced by replacement_i, for every i [..., D]."""
-        terms = self._log_densities(xp, parameters, z)
-        return xp.sum(terms, axis=-1, keepdims=True) - terms + self._log_densities(xp, parameters, replacement)
-
-    def _log_densities(self, xp: Any, parameters: Blocks, z: Array) -> Array:
-        standard = (z - parameters["loc"]) * xp.exp(-parameters["log_scale"])
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        standard = (z - parameters["loc"]) * backend.xp.exp(-parameters["log_scale"])
         return -0.5 * standard * standard - parameters["log_scale"] - 0.5 * math.log(2.0 * math.pi)
 
-    def log_density_gradient(self, xp: Any, parameters: Blocks, z: Array) -> Array:
-        """∇_z log q(z) [..., D]."""
-        return (parameters["loc"] - z) * xp.exp(-2.0 * parameters["log_scale"])
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        return (parameters["loc"] - z) * backend.xp.exp(-2.0 * parameters["log_scale"])
 
-    def score(self, xp: Any, parameters: Blocks, z: Array) -> Blocks:
-        """∇_λ log q_λ(z) at fixed z: (z − loc)/σ² and ((z − loc)/σ)² − 1."""
-        precision = xp.exp(-parameters["log_scale"])
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        return -vector * backend.xp.exp(-2.0 * parameters["log_scale"])
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """(z − loc)/σ² and ((z − loc)/σ)² − 1."""
+        precision = backend.xp.exp(-parameters["log_scale"])
         standard = (z - parameters["loc"]) * precision
         return {"loc": standard * precision, "log_scale": standard * standard - 1.0}
 
-    def pathwise(self, xp: Any, parameters: Blocks, base: Array, cotangent: Array) -> Blocks:
-        """cotangent · ∂z/∂λ at fixed noise: ∂z/∂loc = 1, ∂z/∂log_scale = σ ε."""
-        return {"loc": cotangent, "log_scale": cotangent * (xp.exp(parameters["log_scale"]) * base)}
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        """∂z/∂loc = 1, ∂z/∂log_scale = σ ε."""
+        moved = backend.xp.exp(parameters["log_scale"]) * noise["base"]
+        return {"loc": cotangent, "log_scale": cotangent * moved}
 
-    def entropy_gradient(self, xp: Any, parameters: Blocks) -> Blocks:
-        """∇_λ of the entropy Σ log σ + const: 0 and 1."""
-        return {
-            "loc": xp.zeros_like(parameters["loc"]),
-            "log_scale": xp.ones_like(parameters["log_scale"]),
-        }
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """Of Σ log σ + const: 0 and 1."""
+        xp = backend.xp
+        return {"loc": xp.zeros_like(parameters["loc"]), "log_scale": xp.ones_like(parameters["log_scale"])}
 
     def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
-        """The noise of the weak derivatives, by parameter block."""
         shape = (*sample_shape, dimension)
         if coupling:
             return {
@@ -79,14 +79,14 @@ class Normal:
         }
 
     def weak_derivatives(
-        self, xp: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """∂q/∂λ_i = c (q⁺ − q⁻): the constant c [D], and draws from q⁺ and q⁻ [..., D].
+        """loc: c = 1/(σ√(2π)), loc ± σW with W Rayleigh; coupled, both use one W.
 
-        loc: c = 1/(σ√(2π)), loc ± σW with W Rayleigh; coupled, both use one W.
         log_scale: c = 1, loc + σM with M double-sided Maxwell against the Normal itself; coupled, the
         Normal is loc + σMU with U uniform (Mohamed et al. 2020, section 6 and table 1; here for log σ).
         """
+        xp = backend.xp
         loc, scale = parameters["loc"], xp.exp(parameters["log_scale"])
         wide = noise["maxwell"]
         if coupling:
@@ -98,3 +98,22 @@ class Normal:
             "loc": (constant, loc + scale * noise["rayleigh"], loc - scale * down),
             "log_scale": (xp.ones_like(loc), loc + scale * wide, loc + scale * narrow),
         }
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """∂loc is n E zⁿ⁻¹, ∂log σ is σ² n (n − 1) E zⁿ⁻² (Bonnet, Price)."""
+        loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
+        value, slope, curvature = normal_power_moment(loc, scale, order)
+        return value, {"loc": slope, "log_scale": scale**2 * curvature}
+
+
+def normal_power_moment(loc: Array, scale: Array, order: int) -> tuple[Array, Array, Array]:
+    """E zⁿ under N(loc, scale²), and its first and second derivative in loc: Σ_k C(n, 2k) (2k − 1)!! σ²ᵏ locⁿ⁻²ᵏ."""
+
+    def moment(n: int) -> Array:
+        odd = [math.prod(range(2 * k - 1, 0, -2)) for k in range(n // 2 + 1)]
+        return sum(math.comb(n, 2 * k) * odd[k] * scale ** (2 * k) * loc ** (n - 2 * k) for k in range(n // 2 + 1))
+
+    zero = np.zeros_like(loc)
+    first = order * moment(order - 1) if order > 0 else zero
+    second = order * (order - 1) * moment(order - 2) if order > 1 else zero
+    return moment(order) + zero, first + zero, second + zero

@@ -22,13 +22,22 @@ from tests.support import (
 IN_ONE = tuple(v for v in VARIANTS if "sticking" not in v and "moving" not in v)
 
 
-@pytest.mark.parametrize("kind", ["normal", "uniform", "rayleigh", "maxwell"])
+@pytest.mark.parametrize("kind", ["normal", "uniform", "exponential", "rayleigh", "maxwell"])
 @pytest.mark.parametrize("nodes", [48, 288])
 def test_rules(kind: str, nodes: int) -> None:
     x, w = rule(kind, nodes, 9.5)
     y, v = gauss(kind, 60)
     for order in range(7):
         np.testing.assert_allclose(w @ x**order, v @ y**order, rtol=1e-11, atol=1e-12)
+
+
+def test_the_exponential_rule_bears_singularities() -> None:
+    """E log e, E log² e and E e^(−1/2): what inverse CDFs make of it near 0."""
+    x, w = rule("exponential", 288, 9.5)
+    expected = [-np.euler_gamma, np.euler_gamma**2 + np.pi**2 / 6.0, np.sqrt(np.pi)]
+    found = [w @ np.log(x), w @ np.log(x) ** 2, w @ x**-0.5]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-13)
 
 
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)

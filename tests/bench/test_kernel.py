@@ -51,7 +51,7 @@ def test_a_grid_compiles_once_with_jax(nothing_compiled: None, monkeypatch: pyte
     """Over k, loc, scale and seeds: the integrand is traced while the first is compiled, never again."""
     needs("jax")
     traced, term = [], CosineIntegrand.term
-    monkeypatch.setattr(CosineIntegrand, "term", lambda self, xp, k, z: traced.append(1) or term(self, xp, k, z))
+    monkeypatch.setattr(CosineIntegrand, "term", lambda self, xp, data, z: traced.append(1) or term(self, xp, data, z))
     results, counts = [], []
     for seed, problem in enumerate([*GRID, GRID[0]]):
         results.append(once(setting_of(problem, "score-function", "jax", seed=seed)).power["loc"][0])

@@ -17,6 +17,7 @@ import pytest
 import bench
 from bench.rows import COLUMNS, to_json
 from bench.sweep.store import Store
+from estimators.families import FAMILIES
 from tests.cli.running import CELL, CHEAP, Result, Run, measured
 
 TIMING = ("seconds", "seconds_low", "seconds_high", "latency", "latency_low", "latency_high", "compile_seconds")
@@ -51,7 +52,8 @@ def test_a_run_prints_promised_rows_and_the_same_again_without_measuring(
     assert [row["block"] for row in first.rows] == ["loc", "log_scale", "all"]
     row = first.rows[-1]
     assert (row["problem"], row["status"], row["verdict"], row["seconds"]) == ("square", "ok", "unbiased", None)
-    assert row["problem_options"] == {"k": 1, "loc": 0, "scale": 1, "dim": 1, "differentiate": "closed-form"}
+    options = {"k": 1, "family": "normal", "loc": 0, "scale": 1, "dim": 1, "differentiate": "closed-form"}
+    assert row["problem_options"] == options
     assert (row["backend"], row["device"], row["dtype"], row["num_samples"], row["seed"]) == (
         "numpy",
         "cpu",
@@ -173,16 +175,31 @@ def test_list_is_one_object_a_line(gradvar: Run, kind: str) -> None:
 
 
 def test_list_shows_the_names_that_others_rely_on(gradvar: Run) -> None:
-    entries = {entry["name"]: entry for entry in gradvar("list", "--json").rows}
+    entries = {(entry["kind"], entry["name"]): entry["options"] for entry in gradvar("list", "--json").rows}
     for name in ("square", "exponential", "cosine"):
-        assert {"k", "loc", "scale", "dim"} <= set(entries[name]["options"])
+        assert {"k", "loc", "scale", "dim"} <= set(entries["problem", name])
     for name in ("linear-regression", "logistic-regression"):
-        options = set(entries[name]["options"])
+        options = set(entries["problem", name])
         assert {"dataset", "loc", "scale", "at", "batch", "differentiate", "entropy"} <= options
-    baselines = entries["score-function"]["options"]["baseline"]["choices"]
+    baselines = entries["estimator", "score-function"]["baseline"]["choices"]
     assert {"none", "mean", "optimal", "moving-average", "leave-one-out"} <= set(baselines)
-    assert "antithetic" in entries["pathwise"]["options"]
-    assert "coupling" in entries["measure-valued"]["options"]
+    assert "antithetic" in entries["estimator", "pathwise"]
+    assert "coupling" in entries["estimator", "measure-valued"]
+    assert set(entries["problem", "polynomial"]["family"]["choices"]) == set(FAMILIES)
+    assert set(entries["family", "exponential"]) == {"rate"}
+
+
+def test_combinations_are_what_estimators_require(gradvar: Run) -> None:
+    """A no has its reason, and running that cell shows the same."""
+    refused = {}
+    for entry in gradvar("list", "combinations", "--json").rows:
+        assert entry["available"] == (entry["reason"] is None)
+        if entry["backend"] == "numpy" and not entry["available"]:
+            refused[entry["estimator"], entry["family"]] = entry["reason"]
+    assert ("measure-valued", "multivariate-normal") in refused
+    for (estimator, family), reason in refused.items():
+        result = gradvar("run", "--problem", f"polynomial[family={family}]", "--estimator", estimator)
+        assert (result.status, reason in result.err) == (2, True), result.err
 
 
 def test_help_and_version_are_no_errors(gradvar: Run) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from estimators import Expectation, Integrand, Normal, NotApplicable
 from tests.support import (
+    FAMILY_PROBLEMS,
     PROBLEMS,
     Blocks,
     applies,
@@ -101,6 +102,31 @@ def test_bundled_gradients_are_gradients(differentiating: Any, problem: str, sam
         for cell in (automatic, closed)
     )
     close(found, expected)
+
+
+@pytest.mark.parametrize("problem", [*BUNDLED, *FAMILY_PROBLEMS])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_bundled_hessian_products(differentiating: Any, numpy_backend: Any, problem: str, samples: int) -> None:
+    """The closed form on NumPy against automatic differentiation."""
+    found = []
+    for backend, more in ((numpy_backend, ""), (differentiating, ",differentiate=autodiff")):
+        at = make_cell(f"{problem[:-1]}{more}]", "pathwise").problem
+        whole = at.expectation()
+        expectation = whole.bind({k: backend.asarray(a, "float64") for k, a in whole.data.items()})
+        parameters = {k: backend.asarray(a, "float64") for k, a in at.parameters().items()}
+        drawn = draws(make_estimator("pathwise").noise_specs(whole, samples, at.dimension), 5)
+        noise = {k: backend.asarray(a, None if a.dtype.kind == "i" else "float64") for k, a in drawn.items()}
+        z = whole.family.sample(backend, parameters, noise)
+        product = expectation.hessian_product(backend, parameters, z, backend.xp.flip(z, axis=0), noise)
+        assert product.shape == z.shape
+        found.append(backend.to_numpy(product))
+    close({"product": found[1]}, {"product": found[0]})
+
+
+def test_numpy_says_what_to_add_for_a_hessian(numpy_backend: Any) -> None:
+    expectation, z = expectation_of(CoupledWithGradient(), a=0.8), np.ones((2, 3))
+    with pytest.raises(NotApplicable, match="give the integrand a `hessian_product` method"):
+        expectation.hessian_product(numpy_backend, HERE, z, z, {})
 
 
 @pytest.mark.parametrize("problem", [p for p in BUNDLED if "dim=" in p or "regression" in p])

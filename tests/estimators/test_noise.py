@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from scipy import stats
 
 from estimators.backends import get
-from estimators.noise import Noise, draw, stream_root
+from estimators.noise import Noise, _draw, draw, mirror, stream_root
 
 #: Every statistical assertion here has this chance of failing for a sampler that is right; the seeds are fixed, so
 #: it either always fails or never does. About 120 of them: 1 in 8,000 that a new framework version's draws fail one.
@@ -20,6 +21,7 @@ FALSE_ALARM = 1e-6
 LAWS: dict[str, Any] = {
     "normal": stats.norm(),
     "uniform": stats.uniform(),
+    "exponential": stats.expon(),
     "rayleigh": stats.rayleigh(),
     "maxwell": None,  # double-sided: below
 }
@@ -72,7 +74,28 @@ def test_neighbours_are_uncorrelated(backend: Any, kind: str) -> None:
         assert abs(r) * math.sqrt(len(a)) < stats.norm.isf(FALSE_ALARM / 2)
 
 
-@pytest.mark.parametrize("kind", ["normal", "uniform", "rayleigh", "maxwell", "rows"])
+@pytest.mark.parametrize("kind", ["normal", "uniform", "exponential"])
+def test_mirror(backend: Any, kind: Any) -> None:
+    """As probable from the other side, and back again."""
+    x = numbers(backend, Noise(kind, (3,)), replicates=50)
+    other = backend.to_numpy(mirror(backend.xp, kind, backend.asarray(x, "float64")))
+    np.testing.assert_allclose(LAWS[kind].cdf(other), 1.0 - LAWS[kind].cdf(x), rtol=0.0, atol=1e-14)
+    again = backend.to_numpy(mirror(backend.xp, kind, backend.asarray(other, "float64")))
+    np.testing.assert_allclose(again, x, rtol=1e-11, atol=1e-14)
+
+
+def test_exponential_is_inside_its_support(backend: Any) -> None:
+    """Where the uniform is 0 or next to 1, in either precision, noise and mirror image are finite and positive."""
+    for dtype, last in (("float64", 1.0 - 2.0**-53), ("float32", 1.0 - 2.0**-24)):
+        ends = SimpleNamespace(xp=backend.xp, uniform=lambda *_, d=dtype, e=last: backend.asarray([0.0, e], d))
+        drawn = _draw(ends, Noise("exponential", ()), None, (2,), dtype)
+        for values in (drawn, mirror(backend.xp, "exponential", drawn)):
+            found = backend.to_numpy(values)
+            assert np.all(np.isfinite(found))
+            assert np.all(found > 0.0)
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform", "exponential", "rayleigh", "maxwell", "rows"])
 def test_same_path_same_draws(backend: Any, kind: str) -> None:
     spec = Noise(kind, (3,), population=11)  # type: ignore[arg-type]
     first = numbers(backend, spec, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from bench.controls import CONTROLS
 from bench.problems import PROBLEMS
 from bench.sweep.cells import VARIANTS, make_estimator, make_problem
-from estimators import ESTIMATORS, NotApplicable, UsageError, backends
+from estimators import ESTIMATORS, Normal, NotApplicable, UsageError, backends
+from estimators.families import FAMILIES, Exponential
 from estimators.options import construct, describe, effective, number, parse, spell
+from tests.support import FAMILY_PROBLEMS
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -36,7 +39,9 @@ def test_given_twice() -> None:
         parse("square[k=1,k=2]", "problem")
 
 
-@pytest.mark.parametrize("text", [*VARIANTS, *PROBLEMS, *CONTROLS, "logistic-regression[loc=0.5,batch=32]"])
+@pytest.mark.parametrize(
+    "text", [*VARIANTS, *PROBLEMS, *CONTROLS, "logistic-regression[loc=0.5,batch=32]", *FAMILY_PROBLEMS]
+)
 def test_round_trip(text: str) -> None:
     make = make_problem if text.partition("[")[0] in PROBLEMS else make_estimator
     made: Any = make(text)
@@ -49,8 +54,35 @@ def test_round_trip(text: str) -> None:
 def test_round_trip_of_numbers(k: float, loc: float, scale: float, dim: int) -> None:
     """Through `construct`, as a result row's options come back."""
     made = construct(PROBLEMS["square"], {"k": repr(k), "loc": loc, "scale": scale, "dim": dim}, "problem square")
-    assert (made.k, made.loc, made.scale, made.dim) == (k, loc, scale, dim)  # type: ignore[attr-defined]
+    assert (made.k, made.q, made.dim) == (k, Normal.At(loc, scale), dim)  # type: ignore[attr-defined]
     assert construct(PROBLEMS["square"], effective(made), "problem square") == made
+
+
+def test_options_of_a_family_stand_beside_it() -> None:
+    made: Any = make_problem("polynomial[rate=2,degree=3,family=exponential]")
+    assert made.q == Exponential.At(rate=2.0)
+    expected = {"degree": 3, "family": "exponential", "rate": 2.0, "dim": 1, "differentiate": "closed-form"}
+    assert effective(made) == expected
+    assert spell("polynomial", expected, type(made)) == "polynomial[degree=3,family=exponential,rate=2]"
+    assert make_problem("square[family=normal,loc=1,scale=2]") == make_problem("square[loc=1,scale=2]")
+
+
+@pytest.mark.parametrize("cls", PROBLEMS.values())
+def test_no_option_means_two_things(cls: type) -> None:
+    """A problem's own options, and those of every family it takes, have different names."""
+    fields = dataclasses.fields(cls)
+    own = {f.name for f in fields} | {"family"}
+    for field in fields:
+        for alternative in field.metadata.get("classes", {}).values():
+            assert own.isdisjoint(f.name for f in dataclasses.fields(alternative))
+
+
+def test_rows_of_another_version_are_still_spelled() -> None:
+    """A stored row may name a family that is not there, or none."""
+    cls = PROBLEMS["polynomial"]
+    assert spell("polynomial", {"family": "unheard-of", "rate": 2.0}, cls) == "polynomial[family=unheard-of,rate=2]"
+    assert spell("polynomial", {"family": ["x"], "degree": 2}, cls) == "polynomial[family=['x']]"
+    assert spell("square", {"k": 2.0, "loc": 0.0, "scale": 1.0}, PROBLEMS["square"]) == "square[k=2]"
 
 
 @given(k=finite)
@@ -67,7 +99,8 @@ def test_spelling_keeps_the_number(k: float) -> None:
         ("square[kk=1]", "unknown option of problem square 'kk'; did you mean 'k'?"),
         (
             "zzz",
-            "unknown problem 'zzz'; choose from: square, exponential, cosine, linear-regression, logistic-regression",
+            "unknown problem 'zzz'; choose from: square, exponential, cosine, polynomial, linear-regression, "
+            "logistic-regression",
         ),
         ("square[dim=0]", "problem square option 'dim' is '0'; it must be a whole number, at least 1, at most 1000000"),
         (
@@ -138,10 +171,12 @@ def test_one_plain_line_for_estimators(text: str, message: str) -> None:
 )
 def test_not_applicable(estimator: str, entropy: str, samples: int, dimension: int, message: str) -> None:
     with pytest.raises(NotApplicable, match=message):
-        make_estimator(estimator).check(entropy, samples, dimension)
+        make_estimator(estimator).check(Normal(), entropy, samples, dimension)
 
 
-@pytest.mark.parametrize("cls", [*PROBLEMS.values(), *ESTIMATORS.values(), *CONTROLS.values()])
+@pytest.mark.parametrize(
+    "cls", [*PROBLEMS.values(), *ESTIMATORS.values(), *CONTROLS.values(), *(f.At for f in FAMILIES.values())]
+)
 def test_described_as_declared(cls: type) -> None:
     defaults = {name: about["default"] for name, about in describe(cls).items()}
     assert effective(construct(cls, {}, "default")) == defaults

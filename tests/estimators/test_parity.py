@@ -9,6 +9,7 @@ import pytest
 
 from bench.sweep.cells import VARIANTS
 from tests.support import (
+    FAMILY_PROBLEMS,
     IN_THREE_DIMENSIONS,
     PLANTED,
     PROBLEMS,
@@ -24,10 +25,10 @@ from tests.support import (
 REPLICATES = 6
 EIGHT = ("planted-in-sample-coefficient", "planted-in-sample-coefficient[form=ratio]")
 #: S = 1 is a shape of its own: checked where there are several coordinates, and with a minibatch.
-ONE_SAMPLE = (*IN_THREE_DIMENSIONS, REGRESSIONS[0], REGRESSIONS[-1])
+ONE_SAMPLE = (*IN_THREE_DIMENSIONS, REGRESSIONS[0], REGRESSIONS[-1], *FAMILY_PROBLEMS)
 CASES = [
     (problem, estimator, samples)
-    for problem in PROBLEMS
+    for problem in (*PROBLEMS, *FAMILY_PROBLEMS)
     for estimator in (*VARIANTS, *PLANTED)
     for samples in ((8,) if estimator in EIGHT else (1, 4) if problem in ONE_SAMPLE else (4,))
     if applies(problem, estimator, samples)
@@ -37,6 +38,8 @@ COMPILED = [
     ("square[k=1.37,loc=-0.6,scale=0.83,dim=3]", "score-function[baseline=leave-one-out]", 4),
     ("logistic-regression[loc=0.17,scale=0.71,batch=7]", "pathwise[antithetic=true]", 4),
     ("cosine[k=1.9,loc=0.45,scale=1.2]", "measure-valued", 1),
+    (FAMILY_PROBLEMS[0], "pathwise", 1),
+    (FAMILY_PROBLEMS[0], "score-function", 1),
 ]
 COMPILED_SLOWLY = [
     (p, e, 4) for p in (PROBLEMS[4], PROBLEMS[6], PROBLEMS[11]) for e in (*VARIANTS, *PLANTED[:1]) if applies(p, e, 4)
@@ -68,17 +71,18 @@ class Case:
         |∇f| |∂z/∂λ| + |score| for one built from its gradient; both for a planted bug.
         """
         estimator, family, parameters = self.cell.estimator, self.expectation.family, self.parameters
-        base = self.noise.get("base", np.asarray([[-2.0], [2.0]]))  # without base noise D = 1: ± 2 σ
-        z = family.sample(np, parameters, base)
-        score = family.score(np, parameters, z)
+        noise = {"base": np.asarray([[-2.0], [2.0]]), **self.noise}  # without base noise D = 1: ± 2 σ
+        z = family.sample(backend, parameters, noise)
+        score = family.score(backend, parameters, z)
+        built = estimator.requirements(self.cell.problem.entropy).integrand
         sizes = {name: np.abs(g).max() for name, g in found.items()}
-        if not estimator.needs_gradient or estimator.planted:
+        if not built or estimator.planted:
             value = np.abs(self.expectation.value(backend, parameters, z, self.noise)).max()
             sizes = {name: size + value * np.abs(score[name]).max() for name, size in sizes.items()}
-        if estimator.needs_gradient:
+        if built:
             slope = np.abs(self.expectation.gradient(backend, parameters, z, self.noise)).max()
-            path = family.pathwise(np, parameters, np.abs(base), slope)
-            sizes = {name: size + np.max(path[name]) + np.abs(score[name]).max() for name, size in sizes.items()}
+            path = family.pathwise(backend, parameters, noise, z, np.full_like(z, slope))
+            sizes = {name: size + np.abs(path[name]).max() + np.abs(score[name]).max() for name, size in sizes.items()}
         return {name: float(size) for name, size in sizes.items()}
 
 
@@ -87,7 +91,7 @@ def check(case: Case, numpy_backend: Any, found: Blocks, relative: float) -> Non
     scale = case.scale(numpy_backend, reference)
     assert found.keys() == reference.keys()
     for name, expected in reference.items():
-        assert found[name].shape == expected.shape == (REPLICATES, case.cell.problem.dimension)
+        assert found[name].shape == expected.shape == (REPLICATES, *case.parameters[name].shape)
         assert np.abs(found[name] - expected).max() <= relative * scale[name], name
 
 

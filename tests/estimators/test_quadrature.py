@@ -158,10 +158,10 @@ def test_leave_one_out(backend: Any, numpy_backend: Any, problem: str, samples: 
     cell = make_cell(problem, "score-function")
     expectation, parameters = cell.problem.expectation(), cell.problem.parameters()
     x, w = gauss("normal", nodes)
-    z = expectation.family.sample(np, parameters, x[:, None])
+    z = expectation.family.sample(numpy_backend, parameters, {"base": x[:, None]})
     f = expectation.value(numpy_backend, parameters, z, {})
     f = f - w @ f
-    for name, score in expectation.family.score(np, parameters, z).items():
+    for name, score in expectation.family.score(numpy_backend, parameters, z).items():
         s = score[:, 0]
         g, both = w @ (f * s), w @ (f * f * s * s)
         one = samples * (samples - 1)

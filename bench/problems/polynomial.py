@@ -1,0 +1,68 @@
+"""Powers, whose expectations are the moments of q: exact for every family that has them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.problem import Exact, Problem, exact_polynomial, family_option
+from bench.problems.test_functions import Separable
+from estimators import Expectation, Point, UsageError
+from estimators.options import option
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Power(Separable):
+    """φ(z) = zⁿ, by repeated multiplication: exact for any sign of z."""
+
+    degree: int
+
+    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return _power(z, self.degree)
+
+    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return self.degree * _power(z, self.degree - 1)
+
+    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        if self.degree == 1:
+            return xp.zeros_like(z)
+        return self.degree * (self.degree - 1) * _power(z, self.degree - 2)
+
+
+def _power(z: Array, exponent: int) -> Array:
+    return math.prod([z] * exponent, start=z * 0.0 + 1.0) if exponent == 0 else math.prod([z] * (exponent - 1), start=z)
+
+
+@dataclass(frozen=True)
+class Polynomial(Problem):
+    name: ClassVar[str] = "polynomial"
+    summary: ClassVar[str] = "Σ z^degree, whose expectation is a moment of q"
+
+    degree: int = option(2, "the power", minimum=1, maximum=20)
+    q: Point = family_option()
+    dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
+    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+
+    @property
+    def dimension(self) -> int:
+        return self.dim
+
+    def check(self) -> None:
+        super().check()
+        if "power_moment" in self.family.lacks:
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            moment, _ = self.family.power_moment(self.q.parameters(1), self.degree)  # raises where there is none
+        if not np.isfinite(moment[0]):
+            raise UsageError(f"problem polynomial with degree={self.degree} overflows; give less extreme options")
+
+    def expectation(self) -> Expectation:
+        return Expectation(self.family, Power(self.degree), {}, differentiate=self.differentiate)  # type: ignore[arg-type]
+
+    def exact(self) -> Exact | None:
+        return exact_polynomial(self.q, self.dim, {self.degree: 1.0})

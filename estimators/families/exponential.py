@@ -1,0 +1,80 @@
+"""The exponential distribution: density rate exp(−rate z) on z ≥ 0, coordinates independent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.noise import Noise
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class Exponential(MeanField):
+    """Parameter: `log_rate` [D], unconstrained."""
+
+    name: ClassVar[str] = "exponential"
+    summary: ClassVar[str] = "exponential distribution by its inverse CDF; parameter log_rate"
+    blocks: ClassVar[tuple[str, ...]] = ("log_rate",)
+
+    @dataclass(frozen=True)
+    class At(Point):
+        rate: float = option(1.0, "rate of every coordinate, one over its mean", above=0.0)
+
+        @property
+        def family(self) -> Family:
+            return Exponential()
+
+        def parameters(self, dimension: int) -> Blocks:
+            return {"log_rate": np.full(dimension, math.log(self.rate))}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("exponential", (*sample_shape, dimension))}
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        """z = −log(1 − u)/rate."""
+        return noise["base"] * backend.xp.exp(-parameters["log_rate"])
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        return parameters["log_rate"] - backend.xp.exp(parameters["log_rate"]) * z
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        return backend.xp.zeros_like(z) - backend.xp.exp(parameters["log_rate"])
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        return backend.xp.zeros_like(vector)
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """1 − rate z."""
+        return {"log_rate": 1.0 - backend.xp.exp(parameters["log_rate"]) * z}
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        """∂z/∂log_rate = −z."""
+        return {"log_rate": -cotangent * z}
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """Of Σ (1 − log_rate): −1."""
+        return {"log_rate": -backend.xp.ones_like(parameters["log_rate"])}
+
+    def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
+        names = ("first", "second") if coupling else ("positive", "first", "second")
+        return {"log_rate": {name: Noise("exponential", (*sample_shape, dimension)) for name in names}}
+
+    def weak_derivatives(
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+    ) -> dict[str, tuple[Array, Array, Array]]:
+        """c = 1, q itself against the Erlang law of two such times (Mohamed et al. 2020, table 1; here for log rate);
+        coupled, the first of the two is the draw from q."""
+        mean = backend.xp.exp(-parameters["log_rate"])
+        positive = noise["first"] if coupling else noise["positive"]
+        negative = noise["first"] + noise["second"]
+        return {"log_rate": (backend.xp.ones_like(mean), mean * positive, mean * negative)}
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """n!/rateⁿ, whose ∂log_rate is −n times itself."""
+        moment = math.factorial(order) * np.exp(-order * parameters["log_rate"])
+        return moment, {"log_rate": -order * moment}

@@ -1,0 +1,160 @@
+"""What a family q_λ(z) is: a sample path, a log-density, and the derivatives that estimators ask for.
+
+A family is stateless and hashable: its fields are structure (a rank, a number of components), never numbers.
+λ travels as a dict of arrays, unconstrained, one a parameter block; `Point` is what makes them from options in
+the field's own terms.
+
+Shapes: z [..., D], where ... is [R, S], or [R] where S = 1. "By block, per sample" is {block: [..., *shape]} with
+the block's shape from `shapes`. Every method that computes takes the backend first.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.errors import NotApplicable
+from estimators.noise import Noise, mirror
+
+Array = Any
+Blocks = dict[str, Array]
+
+#: What an estimator may require of a family: a method of `Family`, or an identity. A family that cannot have one
+#: says so in `lacks`.
+ABILITIES = {
+    "score": "∇_λ log q_λ(z)",
+    "score_identity": "E[∇_λ log q_λ(z)] = 0",
+    "pathwise": "a differentiable sample path",
+    "weak_derivatives": "weak derivatives",
+    "mirrored": "noise with a mirror image",
+    "log_density_gradient": "∇_z log q(z)",
+    "log_density_replaced": "log q(z) with one coordinate replaced",
+    "entropy_gradient": "the entropy's gradient",
+    "power_moment": "moments in closed form",
+}
+
+
+@dataclass(frozen=True)
+class Family(ABC):
+    """One family. To add one: a subclass in a file of its own, with a nested `At`, registered in `FAMILIES`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    #: The names of the parameter blocks.
+    blocks: ClassVar[tuple[str, ...]]
+    #: What it cannot have, {name in `ABILITIES`: why}.
+    lacks: ClassVar[Mapping[str, str]] = {}
+    #: Its options: a subclass of `Point`.
+    At: ClassVar[Any]
+
+    def without(self, ability: str) -> NotApplicable:
+        """The error for what this family cannot have."""
+        return NotApplicable(f"family {self.name} has not got {ABILITIES[ability]}: {self.lacks[ability]}")
+
+    @abstractmethod
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter block for z of D coordinates."""
+
+    @abstractmethod
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        """What a sample is made from: named arrays [*sample_shape, ...]."""
+
+    def mirrored(self, backend: Any, noise: dict[str, Array]) -> dict[str, Array]:
+        """This family's noise reflected (ε to −ε, u to 1 − u): of the same law, and antithetic."""
+        if "mirrored" in self.lacks:
+            raise self.without("mirrored")
+        return {name: mirror(backend.xp, spec.kind, noise[name]) for name, spec in self.noise((), 1).items()}
+
+    @abstractmethod
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        """z = t(ε, λ) [..., D]; reads the names that `noise` declares."""
+
+    @abstractmethod
+    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        """log q(z) [...]."""
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        """∇_z log q(z) [..., D]."""
+        raise self.without("log_density_gradient")
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        """∇²_z log q(z) times vector [..., D]; by the backend's derivatives unless a family knows better."""
+        return backend.hvp(lambda at: backend.xp.sum(self.log_density(backend, parameters, at)))(z, vector)
+
+    def log_density_replaced(self, backend: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
+        """log q of z with coordinate i replaced by replacement_i, for every i [..., D]."""
+        raise self.without("log_density_replaced")
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """∇_λ log q_λ(z) at fixed z, by block, per sample."""
+        raise self.without("score")
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        """cotangent · ∂z/∂λ at fixed noise, by block, per sample; z is the sample that the noise makes."""
+        raise self.without("pathwise")
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """∇_λ of the entropy −E log q, {block: [*shape]}."""
+        raise self.without("entropy_gradient")
+
+    def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
+        """The noise of the weak derivatives by parameter block, under names that `noise` does not use."""
+        raise self.without("weak_derivatives")
+
+    def weak_derivatives(
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+    ) -> dict[str, tuple[Array, Array, Array]]:
+        """∂q/∂λ_i = c (q⁺ − q⁻), where λ_i moves coordinate i alone: c [D], and draws of that coordinate [..., D].
+
+        With `coupling`, both draws come from common randomness.
+        """
+        raise self.without("weak_derivatives")
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """E z_i^order [D], and ∇_λ of their sum, {block: [*shape]}; float64 NumPy arrays in and out.
+
+        Raises
+        ------
+        NotApplicable
+            There is no such moment.
+        """
+        raise self.without("power_moment")
+
+
+@dataclass(frozen=True)
+class MeanField(Family):
+    """Independent coordinates, each with parameters of its own: every block is [D], and λ_i concerns z_i alone."""
+
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        return dict.fromkeys(self.blocks, (dimension,))
+
+    @abstractmethod
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        """log q(z_i) of each coordinate [..., D]."""
+
+    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        return backend.xp.sum(self.log_densities(backend, parameters, z), axis=-1)
+
+    def log_density_replaced(self, backend: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
+        terms = self.log_densities(backend, parameters, z)
+        others = backend.xp.sum(terms, axis=-1, keepdims=True) - terms
+        return others + self.log_densities(backend, parameters, replacement)
+
+
+@dataclass(frozen=True)
+class Point(ABC):
+    """A family at a point λ. The fields are options in the field's own terms, the same for every coordinate."""
+
+    @property
+    @abstractmethod
+    def family(self) -> Family:
+        """The family, with its structure."""
+
+    @abstractmethod
+    def parameters(self, dimension: int) -> Blocks:
+        """λ for z of D coordinates: unconstrained, float64 NumPy arrays by block."""
+
+    def check(self, dimension: int) -> None:  # noqa: B027  (most options are checked one by one)
+        """Raise UsageError where options do not go together, or not with D coordinates."""

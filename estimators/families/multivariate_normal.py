@@ -1,0 +1,160 @@
+"""The Normal with a full covariance, through its Cholesky factor: z = loc + L ε, Σ = L Lᵀ."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import UsageError
+from estimators.families.family import Array, Blocks, Family, Point
+from estimators.families.normal import normal_power_moment
+from estimators.noise import Noise
+from estimators.options import option
+
+#: D(D + 1)/2 numbers a sample beyond this are gigabytes in a block of replicates.
+LARGEST = 1000
+
+
+@dataclass(frozen=True)
+class MultivariateNormal(Family):
+    """Parameters: `loc` [D] and `cholesky` [D(D + 1)/2], both unconstrained.
+
+    `cholesky` holds the lower triangle of L row by row (L₁₁, L₂₁, L₂₂, L₃₁, …), its diagonal as logarithms, so no
+    λ makes a singular factor.
+    """
+
+    name: ClassVar[str] = "multivariate-normal"
+    summary: ClassVar[str] = "full-rank Normal; parameters loc, cholesky (lower triangle by rows, log diagonal)"
+    blocks: ClassVar[tuple[str, ...]] = ("loc", "cholesky")
+    lacks: ClassVar[dict[str, str]] = {
+        "weak_derivatives": "its coordinates depend on each other, so none moves alone",
+        "log_density_replaced": "its coordinates depend on each other",
+    }
+
+    @dataclass(frozen=True)
+    class At(Point):
+        loc: float = option(0.0, "mean of every coordinate")
+        scale: float = option(1.0, "standard deviation of every coordinate", above=0.0)
+        correlation: float = option(0.0, "correlation of every pair of coordinates", above=-1.0, below=1.0)
+
+        @property
+        def family(self) -> Family:
+            return MultivariateNormal()
+
+        def parameters(self, dimension: int) -> Blocks:
+            identity, ones = np.eye(dimension), np.ones((dimension, dimension))
+            factor = np.linalg.cholesky((1.0 - self.correlation) * identity + self.correlation * ones)
+            return {"loc": np.full(dimension, self.loc), "cholesky": pack(self.scale * factor)}
+
+        def check(self, dimension: int) -> None:
+            if dimension > LARGEST:
+                raise UsageError(f"family multivariate-normal takes at most {LARGEST} coordinates, not {dimension}")
+            if dimension > 1 and self.correlation * (dimension - 1) <= -1.0:
+                raise UsageError(
+                    f"family multivariate-normal with correlation={self.correlation:g} has a singular covariance for "
+                    f"{dimension} coordinates; correlation must be above −1/(D − 1) = {-1.0 / (dimension - 1):g}"
+                )
+
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        return {"loc": (dimension,), "cholesky": (dimension * (dimension + 1) // 2,)}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("normal", (*sample_shape, dimension))}
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        """z = loc + L ε."""
+        return parameters["loc"] + _times_transposed(backend.xp, noise["base"], factor(backend, parameters))
+
+    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        xp = backend.xp
+        standard, _ = self._standardised(backend, parameters, z)
+        logarithms = xp.sum(parameters["cholesky"] * self._diagonal(backend, parameters))
+        constant = 0.5 * z.shape[-1] * math.log(2.0 * math.pi)
+        return -0.5 * xp.sum(standard * standard, axis=-1) - logarithms - constant
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        return -self._standardised(backend, parameters, z)[1]
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        return -self._standardised(backend, parameters, vector + parameters["loc"])[1]
+
+    def _standardised(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
+        """ε = L⁻¹(z − loc) and L⁻ᵀ ε = Σ⁻¹(z − loc), both [..., D]."""
+        xp = backend.xp
+        inverse = xp.linalg.inv(factor(backend, parameters))
+        standard = _times_transposed(xp, z - parameters["loc"], inverse)
+        return standard, _times_transposed(xp, standard, xp.matrix_transpose(inverse))
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """With w = Σ⁻¹(z − loc): w, and the lower triangle of w εᵀ, less 1 on the log diagonal."""
+        standard, pull = self._standardised(backend, parameters, z)
+        outer = self._pulled(backend, parameters, pull, standard)
+        return {"loc": pull, "cholesky": outer - self._diagonal(backend, parameters)}
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        """∂z/∂loc = 1; the lower triangle of cotangent εᵀ, times L_ii on the log diagonal."""
+        return {"loc": cotangent, "cholesky": self._pulled(backend, parameters, cotangent, noise["base"])}
+
+    def _pulled(self, backend: Any, parameters: Blocks, cotangent: Array, base: Array) -> Array:
+        """cotangent · ∂(L base)/∂cholesky [..., D(D + 1)/2]."""
+        xp = backend.xp
+        packed = _Packed(backend, cotangent.shape[-1])
+        cholesky = parameters["cholesky"]
+        chain = xp.where(packed.diagonal, xp.exp(cholesky), xp.ones_like(cholesky))
+        return xp.take(cotangent, packed.rows, axis=-1) * xp.take(base, packed.columns, axis=-1) * chain
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """Of Σ log L_ii + const: 1 on the log diagonal."""
+        return {"loc": backend.xp.zeros_like(parameters["loc"]), "cholesky": self._diagonal(backend, parameters)}
+
+    def _diagonal(self, backend: Any, parameters: Blocks) -> Array:
+        """1 where `cholesky` holds a logarithm, else 0."""
+        xp, cholesky = backend.xp, parameters["cholesky"]
+        diagonal = _Packed(backend, parameters["loc"].shape[0]).diagonal
+        return xp.where(diagonal, xp.ones_like(cholesky), xp.zeros_like(cholesky))
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """Each coordinate alone is N(loc_i, s_i²) with s_i² = Σ_j L_ij², and ∂E zⁿ/∂s² = ½ ∂²E zⁿ/∂loc²."""
+        loc = parameters["loc"]
+        rows, columns = np.tril_indices(len(loc))
+        on_diagonal, logarithms = rows == columns, parameters["cholesky"]
+        lower = np.where(on_diagonal, np.exp(np.where(on_diagonal, logarithms, 0.0)), logarithms)
+        scale = np.sqrt(np.bincount(rows, lower**2))
+        value, slope, curvature = normal_power_moment(loc, scale, order)
+        return value, {"loc": slope, "cholesky": curvature[rows] * lower * np.where(on_diagonal, lower, 1.0)}
+
+
+class _Packed:
+    """Where the numbers of a packed lower triangle belong: rows and columns, and which are diagonal."""
+
+    def __init__(self, backend: Any, dimension: int) -> None:
+        self.rows = backend.asarray([i for i in range(dimension) for _ in range(i + 1)], None)
+        self.columns = backend.asarray([j for i in range(dimension) for j in range(i + 1)], None)
+        self.diagonal = self.rows == self.columns
+
+
+def pack(factor: np.ndarray) -> np.ndarray:
+    """The block `cholesky` of a lower-triangular factor with a positive diagonal."""
+    rows, columns = np.tril_indices(len(factor))
+    lower = factor[rows, columns]
+    return np.where(rows == columns, np.log(np.where(rows == columns, lower, 1.0)), lower)
+
+
+def factor(backend: Any, parameters: Blocks) -> Array:
+    """L [D, D]."""
+    xp, packed = backend.xp, parameters["cholesky"]
+    places = backend.asarray(range(parameters["loc"].shape[0]), None)
+    rows, columns = places[:, None], places[None, :]
+    inside = xp.where(columns <= rows, rows * (rows + 1) // 2 + columns, xp.zeros_like(rows * columns))
+    values = xp.reshape(xp.take(packed, xp.reshape(inside, (-1,)), axis=0), inside.shape)
+    lower = xp.where(columns < rows, values, xp.zeros_like(values))
+    return xp.where(columns == rows, xp.exp(values), lower)
+
+
+def _times_transposed(xp: Any, left: Array, matrix: Array) -> Array:
+    """left [..., D] times matrixᵀ, as one large product whatever the batch axes."""
+    flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), xp.matrix_transpose(matrix))
+    return xp.reshape(flat, (*left.shape[:-1], matrix.shape[0]))

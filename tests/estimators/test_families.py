@@ -1,0 +1,225 @@
+"""Every family: its density against SciPy, and each derivative against automatic differentiation or integration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.measurement.integrate import integrate
+from bench.sweep.cells import VARIANTS
+from estimators import FAMILIES, Family, NotApplicable
+from estimators.backends import get
+from estimators.families.family import ABILITIES
+from tests.support import FAMILY_PROBLEMS, Blocks, applies, draws, integrated_problem, make_cell, needs, setting_of
+
+DIMENSION, COUNT = 3, 11
+
+
+def _anywhere(dimension: int) -> Blocks:
+    generator = np.random.default_rng(4)
+    shapes = FAMILIES["multivariate-normal"].At().family.shapes(dimension)
+    return {block: 0.5 * generator.standard_normal(shape) for block, shape in shapes.items()}
+
+
+#: λ nobody tuned for, every coordinate another.
+PARAMETERS: dict[str, Callable[[], Blocks]] = {
+    "normal": lambda: {"loc": np.asarray([0.31, -1.7, 0.92]), "log_scale": np.log([0.83, 1.4, 0.27])},
+    "multivariate-normal": lambda: _anywhere(DIMENSION),
+    "exponential": lambda: {"log_rate": np.log([0.6, 1.3, 4.2])},
+}
+
+
+def _covariance(p: Blocks) -> np.ndarray:
+    lower = np.zeros((DIMENSION, DIMENSION))
+    lower[np.tril_indices(DIMENSION)] = p["cholesky"]
+    np.fill_diagonal(lower, np.exp(np.diag(lower)))
+    return lower @ lower.T
+
+
+#: log q(z) by SciPy, from λ as the families' docstrings define it.
+SCIPY: dict[str, Callable[[Blocks, np.ndarray], np.ndarray]] = {
+    "normal": lambda p, z: stats.norm(p["loc"], np.exp(p["log_scale"])).logpdf(z).sum(axis=-1),
+    "multivariate-normal": lambda p, z: stats.multivariate_normal(p["loc"], _covariance(p)).logpdf(z),
+    "exponential": lambda p, z: stats.expon(scale=np.exp(-p["log_rate"])).logpdf(z).sum(axis=-1),
+}
+
+
+class Case:
+    """A family at its λ on a backend, with noise and the samples it makes."""
+
+    def __init__(self, name: str, backend: Any) -> None:
+        self.backend, self.family = backend, FAMILIES[name].At().family
+        self.parameters = {k: backend.asarray(a, "float64") for k, a in PARAMETERS[name]().items()}
+        drawn = draws(self.family.noise((), DIMENSION), COUNT)
+        self.noise = {k: backend.asarray(a, "float64") for k, a in drawn.items()}
+        self.z = self.family.sample(backend, self.parameters, self.noise)
+        self.vector = backend.asarray(np.random.default_rng(5).standard_normal((COUNT, DIMENSION)), "float64")
+
+    def jacobian(self, function: Callable[[Any], Any]) -> dict[str, Any]:
+        """∂function(λ)/∂λ by block, automatically."""
+        if self.backend.name == "jax":
+            import jax
+
+            return jax.jacrev(function)(self.parameters)
+        import torch
+
+        return torch.func.jacrev(function)(self.parameters)
+
+    def close(self, found: Any, expected: Any, relative: float = 1e-12) -> None:
+        found, expected = self.backend.to_numpy(found), self.backend.to_numpy(expected)
+        np.testing.assert_allclose(found, expected, rtol=0.0, atol=relative * max(1.0, np.abs(expected).max()))
+
+
+def all_but(ability: str) -> list[str]:
+    return [name for name, cls in FAMILIES.items() if ability not in cls.lacks]
+
+
+def test_every_family_is_tested() -> None:
+    assert set(PARAMETERS) == set(FAMILIES)
+    tested = {make_cell(text, "pathwise").problem.family.name for text in FAMILY_PROBLEMS}
+    assert tested | {"normal"} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("cls", FAMILIES.values())
+def test_abilities_are_declared(cls: type[Family]) -> None:
+    """What a family lacks has a reason and raises it; what it does not lack, it overrides."""
+    methods = [name for name in ABILITIES if hasattr(Family, name) and name != "mirrored"]
+    for ability in methods:
+        assert (getattr(cls, ability) is getattr(Family, ability)) == (ability in cls.lacks), ability
+    assert set(cls.lacks) <= set(ABILITIES)
+    family = cls.At().family
+    for ability, reason in cls.lacks.items():
+        assert reason in str(family.without(ability))
+    for ability in set(methods) & set(cls.lacks):
+        method = getattr(family, ability)
+        with pytest.raises(NotApplicable, match="has not got"):
+            method(*[None] * (method.__code__.co_argcount - 1))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_shapes(name: str, backend: Any) -> None:
+    case = Case(name, backend)
+    shapes = case.family.shapes(DIMENSION)
+    assert tuple(shapes) == case.family.blocks
+    assert {k: tuple(a.shape) for k, a in case.parameters.items()} == shapes
+    assert tuple(case.z.shape) == (COUNT, DIMENSION)
+    assert case.family == FAMILIES[name].At().family
+    assert hash(case.family) == hash(FAMILIES[name].At().family)
+
+
+@pytest.mark.parametrize("name", SCIPY)
+def test_density(name: str, backend: Any) -> None:
+    case = Case(name, backend)
+    found = case.family.log_density(backend, case.parameters, case.z)
+    case.close(found, backend.asarray(SCIPY[name](PARAMETERS[name](), backend.to_numpy(case.z)), "float64"))
+
+
+@pytest.mark.parametrize("name", all_but("score"))
+def test_score(name: str, differentiating: Any) -> None:
+    case = Case(name, differentiating)
+    found = case.family.score(differentiating, case.parameters, case.z)
+    expected = case.jacobian(lambda p: case.family.log_density(differentiating, p, case.z))
+    for block, values in expected.items():
+        case.close(found[block], values)
+
+
+@pytest.mark.parametrize("name", all_but("pathwise"))
+def test_pathwise(name: str, differentiating: Any) -> None:
+    """cotangent · ∂t(ε, λ)/∂λ, summed over the coordinates of z."""
+    case, xp = Case(name, differentiating), differentiating.xp
+    found = case.family.pathwise(differentiating, case.parameters, case.noise, case.z, case.vector)
+    pulled = lambda p: xp.sum(case.vector * case.family.sample(differentiating, p, case.noise), axis=-1)  # noqa: E731
+    for block, values in case.jacobian(pulled).items():
+        case.close(found[block], values)
+
+
+@pytest.mark.parametrize("name", all_but("log_density_gradient"))
+def test_derivatives_in_z(name: str, differentiating: Any) -> None:
+    case, xp = Case(name, differentiating), differentiating.xp
+    total = lambda z: xp.sum(case.family.log_density(differentiating, case.parameters, z))  # noqa: E731
+    gradient = case.family.log_density_gradient(differentiating, case.parameters, case.z)
+    case.close(gradient, differentiating.gradient(total)(case.z))
+    product = case.family.log_density_hessian_product(differentiating, case.parameters, case.z, case.vector)
+    case.close(product, differentiating.hvp(total)(case.z, case.vector))
+
+
+@pytest.mark.parametrize("name", all_but("log_density_replaced"))
+def test_replaced(name: str, backend: Any) -> None:
+    case, xp = Case(name, backend), backend.xp
+    other = xp.flip(case.z, axis=0)
+    found = case.family.log_density_replaced(backend, case.parameters, case.z, other)
+    for i in range(DIMENSION):
+        z = xp.stack([(other if j == i else case.z)[:, j] for j in range(DIMENSION)], axis=-1)
+        case.close(found[:, i], case.family.log_density(backend, case.parameters, z))
+
+
+def grid(name: str, dimension: int) -> tuple[Any, Blocks, np.ndarray, np.ndarray]:
+    """A family at `At()` moved a little, samples on a tensor grid of its noise [N, D], and their weights."""
+    from bench.measurement.integrate import rule
+
+    family, backend = FAMILIES[name].At().family, get("numpy")
+    parameters = {k: a + 0.1 for k, a in FAMILIES[name].At().parameters(dimension).items()}
+    (spec,) = family.noise((), dimension).values()
+    x, w = rule(spec.kind, 160, 9.5)
+    base = np.stack([a.ravel() for a in np.meshgrid(*[x] * dimension, indexing="ij")], axis=-1)
+    weights = np.prod(np.stack([a.ravel() for a in np.meshgrid(*[w] * dimension, indexing="ij")]), axis=0)
+    (noise,) = family.noise((), dimension)
+    return family, parameters, family.sample(backend, parameters, {noise: base}), weights
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_integrals(name: str) -> None:
+    """E score = 0; the entropy's gradient is −E[log q score]; moments are E zⁿ, their gradients E[Σ zⁿ score]."""
+    backend, dimension = get("numpy"), 2
+    family, parameters, z, weights = grid(name, dimension)
+    score, log_density = family.score(backend, parameters, z), family.log_density(backend, parameters, z)
+    entropy = family.entropy_gradient(backend, parameters)
+    for block, s in score.items():
+        if "score_identity" not in family.lacks:
+            np.testing.assert_allclose(weights @ s, 0.0, atol=1e-12)
+        np.testing.assert_allclose(entropy[block], -(weights * log_density) @ s, atol=1e-11)
+    for order in range(6):
+        moment, gradient = family.power_moment(parameters, order)
+        np.testing.assert_allclose(moment, weights @ z**order, rtol=1e-11, atol=1e-11)
+        for block, s in score.items():
+            expected = (weights * np.sum(z**order, axis=-1)) @ s
+            np.testing.assert_allclose(gradient[block], expected, rtol=1e-10, atol=1e-10)
+
+
+ONE_OR_TWO = [text.replace("dim=3", f"dim={d}") for text in FAMILY_PROBLEMS for d in (1, 2)]
+SURE = [v for v in VARIANTS if "moving" not in v and "sticking" not in v]
+
+
+@pytest.mark.parametrize(("problem", "estimator"), [(p, e) for p in ONE_OR_TWO for e in SURE if applies(p, e, 2)])
+def test_unbiased_by_integration(backend: Any, problem: str, estimator: str) -> None:
+    """The mean over the noise is the exact gradient, where at most two numbers are drawn; else it is refused."""
+    cell = make_cell(problem, estimator)
+    found = integrate(setting_of(problem, estimator, backend.name))
+    numbers = sum(int(np.prod(s.shape)) for s in setting_of(problem, estimator, "numpy").specs.values())
+    if found is None:
+        assert numbers > 2
+        return
+    exact = cell.problem.exact()
+    for block, gradient in exact.gradient.items():
+        np.testing.assert_allclose(found[block].mean, gradient, rtol=0.0, atol=1e-10)
+
+
+@pytest.mark.parametrize("problem", ONE_OR_TWO)
+def test_gauss_rules_agree(numpy_backend: Any, problem: str) -> None:
+    for estimator in ("score-function", "pathwise"):
+        exact = make_cell(problem, estimator).problem.exact()
+        for block, (mean, _, size) in integrated_problem(numpy_backend, problem, estimator, nodes=24).items():
+            np.testing.assert_allclose(mean, exact.gradient[block], rtol=0.0, atol=1e-11 * max(1.0, size.max()))
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_special_functions_share_their_names(name: str) -> None:
+    needs(name)
+    backend, x = get(name), np.asarray([0.3, 1.7, 6.1])
+    for function in ("digamma", "gammaln", "erf"):
+        found = getattr(backend.special, function)(backend.asarray(x, "float64"))
+        np.testing.assert_allclose(backend.to_numpy(found), getattr(get("numpy").special, function)(x), rtol=1e-12)
