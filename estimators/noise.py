@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -86,19 +87,35 @@ def mirror(xp: Any, kind: Kind, values: Array) -> Array:
     raise ValueError(f"noise of kind {kind} has no mirror image here")
 
 
+def replicates_last(backend: Any, shape: tuple[int, ...]) -> bool:
+    """Whether an array [R, ...] lies in memory with its axes reversed, so that replicates are side by side.
+
+    The longest run of numbers is what loops should run along. Compilers follow only flat batches [R, D]: of
+    [R, S, D] in reverse they make slower code than in the usual order.
+    """
+    return shape[0] >= math.prod(shape[1:]) and (len(shape) <= 2 or backend.strided)
+
+
 def _draw(backend: Any, spec: Noise, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
-    xp = backend.xp
-    if spec.kind == "normal":
-        return backend.normal(stream, shape, dtype)
-    if spec.kind == "uniform":
-        return backend.uniform(stream, shape, dtype)
     if spec.kind == "rows":
         return backend.subset(stream, shape, spec.population)
-    if spec.kind == "exponential":  # inverse CDF, of a number inside (0, 1): neither 0 nor its mirror image is drawn
+    if not replicates_last(backend, shape):
+        return _draw_in_order(backend, spec.kind, stream, shape, dtype)
+    reversed_axes = tuple(range(len(shape)))[::-1]
+    return backend.xp.permute_dims(_draw_in_order(backend, spec.kind, stream, shape[::-1], dtype), reversed_axes)
+
+
+def _draw_in_order(backend: Any, kind: Kind, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
+    xp = backend.xp
+    if kind == "normal":
+        return backend.normal(stream, shape, dtype)
+    if kind == "uniform":
+        return backend.uniform(stream, shape, dtype)
+    if kind == "exponential":  # inverse CDF, of a number inside (0, 1): neither 0 nor its mirror image is drawn
         half = 2.0**-53 if dtype == "float64" else 2.0**-24
         return -xp.log1p(-(half + (1.0 - 2.0 * half) * backend.uniform(stream, shape, dtype)))
-    if spec.kind == "rayleigh":  # inverse CDF
+    if kind == "rayleigh":  # inverse CDF
         return xp.sqrt(-2.0 * xp.log1p(-backend.uniform(stream, shape, dtype)))
     # The norm of a 3-D normal has the Maxwell density and is independent of its direction, hence of this sign.
-    normal = backend.normal(stream, (*shape, 3), dtype)
-    return xp.sign(normal[..., 0]) * xp.sqrt(xp.sum(normal * normal, axis=-1))
+    normal = backend.normal(stream, (3, *shape), dtype)
+    return xp.sign(normal[0]) * xp.sqrt(xp.sum(normal * normal, axis=0))

@@ -29,6 +29,7 @@ class Backend(Protocol):
     special : special functions, under the names SciPy, PyTorch and JAX share (`digamma`, `gammaln`, `erf`, ...).
     compiles : false where a compiler is missing and functions run eagerly instead.
     draws_inside : whether noise is drawn inside a compiled function (JAX) or before it (NumPy, PyTorch).
+    strided : whether arrays of any rank are as fast with their axes reversed in memory; compiled code is not.
     chunk : how many elements one call of a compiled function handles best; a matter of speed alone.
     """
 
@@ -38,6 +39,7 @@ class Backend(Protocol):
     special: Any
     compiles: bool
     draws_inside: bool
+    strided: bool
     chunk: int
 
     @property

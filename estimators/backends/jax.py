@@ -31,6 +31,7 @@ class JaxBackend:
     special = jax.scipy.special
     compiles = True
     draws_inside = True
+    strided = False
     chunk = 2**20
 
     def __init__(self, device: str) -> None:

@@ -46,6 +46,7 @@ class NumpyBackend:
     threads = 1
     compiles = True
     draws_inside = False
+    strided = True
     chunk = 2**16
 
     def __init__(self, device: str) -> None:

@@ -29,6 +29,7 @@ class TorchBackend:
     xp = xp
     special = torch.special
     draws_inside = False
+    strided = False
     chunk = 2**18
 
     def __init__(self, device: str) -> None:
