@@ -1,0 +1,41 @@
+"""`python -m bench.goals [PART ...]`: measure, print, and write goals.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench.goals import kernels, program, scaling
+from bench.goals.goal import show, write
+
+PARTS = {
+    "floor": kernels.floor,
+    "autodiff": kernels.autodiff,
+    "latency": kernels.latency,
+    "overhead": program.overhead,
+    "quick": program.quick_suite,
+    "linear": scaling.linear,
+    "memory": scaling.memory,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.goals", description="what this suite costs, against its goals"
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of: {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--output", type=Path, help="folder to write goals.md to")
+    given = parser.parse_args()
+    wrong = [part for part in given.parts if part not in PARTS]
+    if wrong:
+        parser.error(f"there is no part {wrong[0]!r}; choose from: {', '.join(PARTS)}")
+    parts = given.parts or list(PARTS)
+    found = [goal for part in parts for goal in show(PARTS[part]())]
+    if given.output is not None:
+        print(write(found, given.output, " ".join(["python -m bench.goals", *given.parts])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""As the draws grow: cost in proportion to them, memory not at all."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from bench.goals.goal import Goal, Measured
+from bench.goals.kernels import present, setting
+from bench.measurement.cell import prepare
+from bench.measurement.kernel import StatisticsKernel
+from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+
+DRAWS = tuple(10**p for p in (6, 7, 8, 9))
+REPLICATES = 1000
+#: What grows: (problem's D, S, replicates) that make so many draws of noise.
+AXES = {
+    "replicates": lambda draws: (100, 1, draws // 100),
+    "S": lambda draws: (10, draws // (10 * REPLICATES), REPLICATES),
+    "D": lambda draws: (draws // REPLICATES, 1, REPLICATES),
+}
+
+
+def linear() -> Iterator[Goal]:
+    """The slope of log seconds on log draws, fitted over 10^6 to 10^9 draws, as replicates, S or D grow.
+
+    Seconds are a fixed overhead and a price a draw: the overhead stands beside the slope.
+    """
+    for backend, (axis, sizes) in itertools.product(present(), AXES.items()):
+        seconds = np.array([_seconds(backend, *sizes(draws)) for draws in DRAWS])
+        draws = np.array(DRAWS, dtype=float)
+        (slope, _), covariance = np.polyfit(np.log(draws), np.log(seconds), 1, cov=True)
+        half = 1.96 * float(np.sqrt(covariance[0, 0]))
+        price = seconds[-1] / draws[-1]
+        yield Goal(
+            f"seconds against draws, slope over 10^6 to 10^9: {backend}, growing {axis}",
+            Measured(float(slope), float(slope) - half, float(slope) + half),
+            least=0.95,
+            most=1.05,
+            remark=f"{1e9 * price:.2f} ns a draw, overhead {1e3 * max(0.0, seconds[0] - price * draws[0]):.2g} ms",
+        )
+
+
+def _seconds(backend: str, dimension: int, samples: int, replicates: int) -> float:
+    """Seconds for so many replicates, compiled before; per replicate of whole calls, the fastest of several."""
+    s = setting(f"square[k=2,dim={dimension}]", "pathwise", backend, samples)
+    kernel, roots, centre = StatisticsKernel(s), s.roots("timing"), s.zeros()
+    per_call = s.replicates * kernel.chunk
+    calls = max(1, round(replicates / per_call))
+    kernel(roots, 0, centre)
+    fastest, spent = np.inf, 0.0
+    while spent < 1.0:
+        start = time.perf_counter()
+        for i in range(calls):
+            kernel(roots, i * kernel.chunk, centre)
+        taken = time.perf_counter() - start
+        fastest, spent = min(fastest, taken), spent + taken
+    return fastest * replicates / (calls * per_call)
+
+
+_PEAK = """
+import resource, sys
+from bench.measurement.cell import measure
+from bench.goals.scaling import prepared
+ready, goals = prepared(sys.argv[1], int(sys.argv[2]))
+print(measure(ready, goals).replicates, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def prepared(backend: str, replicates: int) -> Any:
+    """A cell that stops at so many replicates and not before, and its goals."""
+    never = Goals(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
+    return prepare(Cell(make_problem("square[k=2]"), make_estimator("pathwise"), backend, goals=never)), never
+
+
+def memory() -> Iterator[Goal]:
+    """Peak memory of a whole process that measures one cell, 10^8 replicates over 10^6 (64 blocks, the least)."""
+    for backend in present():
+        peaks = {}
+        for replicates in (10**6, 10**8):
+            command = [sys.executable, "-c", _PEAK, backend, str(replicates)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            count, peak = (int(word) for word in done.stdout.split())
+            peaks[count] = peak
+        (few, small), (many, large) = peaks.items()
+        both = Measured(large / small, large / small, large / small)
+        remark = f"{large / 1024:.0f} MiB at {many:,} replicates, {small / 1024:.0f} MiB at {few:,}"
+        yield Goal(f"peak memory, 100 times the replicates: {backend}, D = 1", both, most=1.05, remark=remark)
