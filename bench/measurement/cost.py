@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.measurement.cell import Prepared
-from bench.measurement.kernel import TimedCall, timed_call
+from bench.measurement.kernel import TimedCall, in_bulk, timed_call
 from bench.measurement.timing import calibrate, elapsed, interleave, median_interval, reference_workload
 
 
@@ -128,4 +128,5 @@ def timed_calls(ready: Prepared) -> tuple[TimedCall, TimedCall]:
     setting = ready.setting
     # PyTorch's single estimate is timed eagerly, as a training step written in it mostly runs.
     alone = timed_call(setting, 1, compiled=setting.backend.name != "torch")
-    return timed_call(setting, setting.replicates), alone
+    bulk = in_bulk(setting)
+    return timed_call(bulk, bulk.replicates), alone
