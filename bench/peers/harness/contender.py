@@ -89,7 +89,7 @@ class PeerEstimates:
 
 def most_replicates(task: Task, peer: Peer, dimension: int) -> int:
     """A power of two, at least 64."""
-    allowed = min(task.replicates, peer.replicates, peer.elements // dimension)
+    allowed = min(task.replicates, peer.replicates, peer.elements // (dimension * task.num_samples))
     return max(64, 1 << (allowed.bit_length() - 1))
 
 

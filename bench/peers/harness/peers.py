@@ -22,7 +22,7 @@ class Peer:
         environment.
     settings : told to the adapter.
     loops : whether more samples a call are no faster, so that one estimate is the batch.
-    replicates, elements : most estimates its bias and variance are measured with, and most of their coordinates.
+    replicates, elements : most estimates its bias and variance are measured with, and most numbers drawn for them.
     goal : (problem, estimator, D) -> how many times its time gradvar's is to be at least, or None.
     """
 
@@ -33,7 +33,7 @@ class Peer:
     settings: dict[str, str] = field(default_factory=dict)
     loops: bool = False
     replicates: int = 2**18
-    elements: int = 2**22
+    elements: int = 2**24
     goal: Callable[[str, str, int], float | None] = lambda problem, estimator, dimension: None
     folder: Path = FOLDER
 
@@ -65,7 +65,7 @@ def _optax(problem: str, estimator: str, dimension: int) -> float | None:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("optax", "Optax monte_carlo", "jax", "optax", replicates=2**16, elements=2**19, goal=_optax),
+        Peer("optax", "Optax monte_carlo", "jax", "optax", replicates=2**16, elements=2**20, goal=_optax),
         Peer("tfp", "TensorFlow Probability", "jax", "tfp", goal=_on_jax),
         Peer("numpyro", "NumPyro", "jax", "numpyro", goal=_on_jax),
         Peer("distrax", "Distrax", "jax", "distrax", goal=_on_jax),
