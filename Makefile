@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-all lint benchmark track clean
+.PHONY: help report test test-all lint benchmark track peers clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -42,5 +42,9 @@ track: $(READY)
 	$(BIN)/asv machine --yes
 	$(BIN)/asv run -E existing:same --set-commit-hash "$$(git rev-parse HEAD)"
 
+# make peers       other libraries on the same problems, each in an environment of its own (gigabytes below .peers)
+peers: $(READY)
+	$(BIN)/python -m bench.peers
+
 clean:
-	rm -rf $(VENV) .gradvar report .asv .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) .peers .gradvar report .asv .pytest_cache .mypy_cache .ruff_cache .benchmarks

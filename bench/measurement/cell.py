@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from bench.measurement import bias as bias_module
 from bench.measurement.bias import Difference, Suspicion
 from bench.measurement.integrate import Integral, integrate
-from bench.measurement.kernel import Setting, StatisticsKernel, block_size
+from bench.measurement.kernel import BlockSums, Setting, StatisticsKernel, block_size
 from bench.measurement.moments import GROUPS, Moments
 from bench.measurement.variance import VarianceEstimate, estimate_variance, share_of_largest, tail_index
 from bench.problems import Exact
@@ -101,10 +102,38 @@ def _options(problem: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if (name, value) != ("family", Normal.name)}
 
 
+class Described(Protocol):
+    """What the statistics need to know of whatever makes the estimates: a `Setting`, or less."""
+
+    @property
+    def sizes(self) -> dict[str, int]: ...
+    @property
+    def blocks(self) -> tuple[str, ...]: ...
+    @property
+    def replicates(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    def roots(self, stream: str) -> Any: ...
+    def zeros(self) -> dict[str, Any]: ...
+    def to_device(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]: ...
+
+
+class Source(Protocol):
+    """Where block sums of estimates come from: a `StatisticsKernel`, or another library's process."""
+
+    @property
+    def setting(self) -> Described: ...
+    @property
+    def chunk(self) -> int: ...
+    @property
+    def cubed(self) -> int: ...
+    def __call__(self, roots: Any, first: int, centre: dict[str, Any]) -> BlockSums: ...
+
+
 class Stream:
     """Replicates of one noise stream, gathered in doubling looks."""
 
-    def __init__(self, kernel: StatisticsKernel, stream: str, centre: dict[str, np.ndarray]) -> None:
+    def __init__(self, kernel: Source, stream: str, centre: dict[str, np.ndarray]) -> None:
         setting = kernel.setting
         self.kernel, self.centre = kernel, centre
         self.moments = {name: Moments(p, setting.replicates, kernel.cubed) for name, p in setting.sizes.items()}
@@ -133,7 +162,7 @@ class Stream:
                 each(self.total.count)
 
 
-def pilot_mean(kernel: StatisticsKernel) -> dict[str, np.ndarray]:
+def pilot_mean(kernel: Source) -> dict[str, np.ndarray]:
     """A rough mean of the estimates [P], to centre sums at; from a stream of its own."""
     setting = kernel.setting
     centre = setting.zeros()
@@ -161,13 +190,36 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
     each : called with the number of replicates so far.
     """
     setting, exact = prepared.setting, prepared.exact
-    kernel = StatisticsKernel(setting)
+    return measure_source(
+        StatisticsKernel(setting),
+        exact,
+        lambda: integrate(setting) if exact is not None else None,
+        goals,
+        value_based=not setting.estimator.requirements(setting.expectation.entropy).integrand,
+        each=each,
+    )
+
+
+def measure_source(
+    kernel: Source,
+    exact: Exact | None,
+    integrals: Callable[[], dict[str, Integral] | None],
+    goals: Any,
+    value_based: bool,
+    each: Any = None,
+) -> Measurement:
+    """`measure`, of estimates from anywhere.
+
+    Parameters
+    ----------
+    integrals : integrates the estimator over its noise, if that can be done; called once estimates were seen finite.
+    value_based : whether estimates are differences of values of f, whose rounding is that of f.
+    """
+    setting = kernel.setting
     centre = pilot_mean(kernel)
     main, confirm = Stream(kernel, "main", centre), None
-    integrals = integrate(setting) if exact is not None else None
     looks = 1 + max(0, int(math.log2(max(1, goals.max_replicates // (GROUPS * setting.replicates)))))
-    value_based = not setting.estimator.requirements(setting.expectation.entropy).integrand
-    judge = Judge(setting, exact, integrals, looks, goals.bias_bound, value_based)
+    judge = Judge(setting, exact, integrals(), looks, goals.bias_bound, value_based)
     result: dict[str, dict[str, Any]] = {}
     for look in range(looks):
         blocks = GROUPS << look
@@ -197,7 +249,7 @@ class Judge:
 
     def __init__(
         self,
-        setting: Setting,
+        setting: Described,
         exact: Exact | None,
         integrals: dict[str, Integral] | None,
         looks: int,

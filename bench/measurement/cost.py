@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from bench.measurement.cell import Prepared
-from bench.measurement.kernel import TimedCall, timed_call
-from bench.measurement.timing import calibrate, interleave, median_interval, reference_workload
+from bench.measurement.kernel import TimedCall, in_bulk, timed_call
+from bench.measurement.timing import calibrate, elapsed, interleave, median_interval, reference_workload
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,44 @@ class Cost:
         }
 
 
+#: Makes a cell's two calls: estimates in bulk, and one alone.
+MakeCalls = Callable[[], tuple[TimedCall, TimedCall]]
+
+
 def time_cells(
     prepared: Mapping[str, Prepared],
+    each_round: Callable[[int], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[dict[str, Cost | str], dict[str, np.ndarray]]:
+    """`time_calls`, of prepared cells."""
+    return time_calls({key: functools.partial(timed_calls, ready) for key, ready in prepared.items()}, each_round, stop)
+
+
+class _Guarded:
+    """A call that may fail in the middle of the rounds without costing the others theirs."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self.failure: str | None = None
+
+    def elapsed(self, repeats: int) -> float:
+        if self.failure is None:
+            try:
+                return elapsed(self._call, repeats)
+            except Exception as error:
+                self.failure = _not_timed(error)
+        return math.nan
+
+    def __call__(self) -> None:
+        self._call()
+
+
+def _not_timed(error: Exception) -> str:
+    return f"not timed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def time_calls(
+    makers: Mapping[str, MakeCalls],
     each_round: Callable[[int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, Cost | str], dict[str, np.ndarray]]:
@@ -46,17 +84,17 @@ def time_cells(
     """
     calls: dict[Any, tuple[Callable[[], Any], int]] = {}
     compiling, made, failed = {}, {}, {}
-    for key, ready in prepared.items():
+    for key, make in makers.items():
         if stop():
             return {}, {}
         try:
-            bulk, alone = timed_calls(ready)
+            bulk, alone = make()
             repeats, compiling[key] = calibrate(bulk.run)
             singles, _ = calibrate(alone.run)
         except Exception as error:  # one cell that cannot be timed must not cost the others their times
-            failed[key] = f"not timed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            failed[key] = _not_timed(error)
             continue
-        calls[key, "seconds"], calls[key, "latency"] = (bulk.run, repeats), (alone.run, singles)
+        calls[key, "seconds"], calls[key, "latency"] = (_Guarded(bulk.run), repeats), (_Guarded(alone.run), singles)
         made[key] = bulk.replicates
     if not made:
         return dict(failed), {}
@@ -65,19 +103,24 @@ def time_cells(
     first = next(iter(made))
     calls["again"] = calls[first, "seconds"]
     rounds = interleave(calls, each_round=each_round)
-    costs = {
-        key: Cost(
-            compiling[key],
-            {
-                "seconds": np.asarray(rounds[key, "seconds"]) / made[key],
-                "latency": np.asarray(rounds[key, "latency"]),
-                "reference": np.asarray(rounds["reference"]),
-            },
+    costs: dict[str, Cost | str] = dict(failed)
+    for key in made:
+        guarded = [calls[key, what][0] for what in ("seconds", "latency")]
+        failures = [call.failure for call in guarded if isinstance(call, _Guarded) and call.failure]
+        costs[key] = (
+            failures[0]
+            if failures
+            else Cost(
+                compiling[key],
+                {
+                    "seconds": np.asarray(rounds[key, "seconds"]) / made[key],
+                    "latency": np.asarray(rounds[key, "latency"]),
+                    "reference": np.asarray(rounds["reference"]),
+                },
+            )
         )
-        for key in made
-    }
     pair = {"a": np.asarray(rounds[first, "seconds"]), "again": np.asarray(rounds["again"])}
-    return {**costs, **failed}, {"reference": np.asarray(rounds["reference"]), **pair}
+    return costs, {"reference": np.asarray(rounds["reference"]), **pair}
 
 
 def timed_calls(ready: Prepared) -> tuple[TimedCall, TimedCall]:
@@ -85,4 +128,5 @@ def timed_calls(ready: Prepared) -> tuple[TimedCall, TimedCall]:
     setting = ready.setting
     # PyTorch's single estimate is timed eagerly, as a training step written in it mostly runs.
     alone = timed_call(setting, 1, compiled=setting.backend.name != "torch")
-    return timed_call(setting, setting.replicates), alone
+    bulk = in_bulk(setting)
+    return timed_call(bulk, bulk.replicates), alone

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -175,6 +175,13 @@ def blocks_per_call(setting: Setting) -> int:
     width = setting.expectation.width(setting.dimension)
     blocks = setting.backend.chunk // (setting.replicates * setting.num_samples * width)
     return max(1, min(64, 1 << max(0, blocks.bit_length() - 1)))
+
+
+def in_bulk(setting: Setting) -> Setting:
+    """The same with as many replicates in a block as are made fastest, where no result depends on the block."""
+    width = setting.expectation.width(setting.dimension)
+    fits = (BLOCK_ELEMENTS if setting.draws_inside else setting.backend.chunk) // (setting.num_samples * width)
+    return replace(setting, replicates=max(setting.replicates, 1 << max(0, fits.bit_length() - 1)))
 
 
 class StatisticsKernel:

@@ -6,10 +6,11 @@ import itertools
 import re
 from dataclasses import dataclass, field
 
-from bench.report import drawing, sweeps, tables
+from bench.report import drawing, peers, sweeps, tables
 from bench.report.advice import UNTIMED, Advice, advise
 from bench.report.figures import against_parameter, against_samples, backends, cost, overview
 from bench.report.figures.figure import Figure, identifier
+from bench.report.peers import Peers
 from bench.report.provenance import Provenance, provenance
 from bench.report.ranking import Ranking, rank
 from bench.report.results import Result
@@ -70,6 +71,7 @@ class Document:
     looks: dict[str, Look]
     cells: int
     figures_left_out: int = 0
+    peers: Peers | None = None
 
     @property
     def leading(self) -> dict[str, Figure]:
@@ -88,8 +90,9 @@ class Document:
 
 def compose(results: list[Result], superseded: int) -> Document:
     """Rank, advise and draw."""
-    rankings = rank(results)
-    look = looks(r.estimator for r in results)
+    ours, theirs = peers.split(results)
+    rankings = rank(ours)
+    look = looks(r.estimator for r in ours)
     several = len({r.machine for r in rankings}) > 1
     found = sweeps.find(rankings)
     sections = {id(r): _section(r, look, several) for r in rankings}
@@ -104,7 +107,8 @@ def compose(results: list[Result], superseded: int) -> Document:
             members = [sections[id(r)] for _, r in sweep.points]
             title = sweep.title + (f" · {sweep.machine or UNKNOWN}" if several else "")
             chapters.append(Chapter(identifier("chapter", title), title, members, sweep, _answers(sweep, members)))
-    document = Document(chapters, None, provenance(results, superseded), look, len(results))
+    document = Document(chapters, None, provenance(results, superseded), look, len(ours))
+    document.peers = peers.compare(ours, theirs)
     _say_once(document)
     with drawing.styled():
         _draw(document, several)

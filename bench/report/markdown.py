@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from bench.report import numbers
+from bench.report import numbers, peers
 from bench.report.advice import Advice
 from bench.report.document import Chapter, Document, Section
 from bench.report.tables import Entry
@@ -36,6 +36,7 @@ def render(document: Document) -> str:
     for chapter in document.chapters:
         for section in chapter.sections:
             lines += _section(section)
+    lines += _peers(document)
     failures = [(s.title, *failure) for c in document.chapters for s in c.sections for failure in s.failures]
     if failures:
         lines += ["", "## Not run", ""]
@@ -100,6 +101,19 @@ def _section(section: Section) -> list[str]:
     return lines + _table(headings, (_cells(e, id(e) in planted) for e in entries))
 
 
+def _peers(document: Document) -> list[str]:
+    if document.peers is None:
+        return []
+    lines = ["", "## Beside other libraries", "", f"{plain(document.peers.summary)} {plain(peers.NOTE)}"]
+    for title, found in document.peers.tables:
+        lines += ["", f"### {plain(title)}", ""]
+        lines += _table(peers.HEADINGS, (map(plain, line) for line in found))
+    if document.peers.unmeasured:
+        lines += ["", "### Peers without numbers", ""]
+        lines += _table(("peer", "cell", "status", "reason"), (map(plain, each) for each in document.peers.unmeasured))
+    return lines
+
+
 def _cells(entry: Entry, planted: bool) -> list[str]:
     return [
         entry.rank,
@@ -114,7 +128,7 @@ def _cells(entry: Entry, planted: bool) -> list[str]:
     ]
 
 
-def _table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+def _table(headings: Sequence[str], lines: Iterable[Iterable[str]]) -> list[str]:
     return [
         f"| {' | '.join(headings)} |",
         f"| {' | '.join('---' for _ in headings)} |",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.report import glyphs, numbers
+from bench.report import glyphs, numbers, peers
 from bench.report.document import Document
 
 
@@ -28,4 +28,6 @@ def render(document: Document) -> str:
         drawn=Markup,  # figures only: matplotlib has escaped their text
         glyph=glyphs.path,
         symbols=numbers.VERDICTS,
+        peer_headings=peers.HEADINGS,
+        peer_note=peers.NOTE,
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.measurement import kernel
-from bench.measurement.kernel import Setting, StatisticsKernel, block_size, estimates
+from bench.measurement.kernel import Setting, StatisticsKernel, block_size, estimates, in_bulk
 from bench.problems.test_functions import CosineIntegrand
 from estimators import backends
 from tests.support import make_cell, measured, needs, setting_of
@@ -45,6 +45,15 @@ def test_block_sums(backend: Any, eager: None, samples: int) -> None:
 @pytest.mark.parametrize(("width", "samples", "expected"), [(1, 1, 16384), (569, 1, 128), (31, 8, 512), (10**9, 1, 1)])
 def test_block_size(width: int, samples: int, expected: int) -> None:
     assert block_size(width, samples) == expected
+
+
+@pytest.mark.parametrize(("problem", "samples"), [("square", 1), ("square[dim=3]", 4), ("logistic-regression", 1)])
+def test_in_bulk_is_never_smaller_and_fits_one_call(backend: Any, problem: str, samples: int) -> None:
+    setting = setting_of(problem, "pathwise", backend.name, samples)
+    width = setting.expectation.integrand.width(setting.expectation.data, setting.dimension)
+    bulk = in_bulk(setting).replicates
+    assert bulk >= setting.replicates
+    assert bulk == setting.replicates or bulk * samples * width <= backend.chunk
 
 
 def test_a_grid_compiles_once_with_jax(nothing_compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:

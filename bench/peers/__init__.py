@@ -1,0 +1,4 @@
+"""Other libraries, each timed and judged on the same problems in an environment of its own.
+
+One adapter a file, with its requirements beside it; `harness` runs them: `python -m bench.peers`, or `make peers`.
+"""
