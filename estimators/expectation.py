@@ -114,14 +114,17 @@ class Expectation:
 
     def gradient(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
         """∇_z f_λ(z) at fixed λ [..., D]."""
-        xp = backend.xp
-        if self.differentiate == "closed-form" and self.integrand.gradient is not None:
-            gradient = self.integrand.gradient(xp, self.data, z, noise)
-        else:
-            gradient = backend.gradient(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z)
+        gradient = self.integrand_gradient(backend, z, noise)
         if self.entropy == "sampled":
             gradient = gradient - self.family.log_density_gradient(backend, parameters, z)
         return gradient
+
+    def integrand_gradient(self, backend: Any, z: Array, noise: dict[str, Array]) -> Array:
+        """∇_z of the integrand, without an ELBO's entropy term [..., D]."""
+        xp = backend.xp
+        if self.differentiate == "closed-form" and self.integrand.gradient is not None:
+            return self.integrand.gradient(xp, self.data, z, noise)
+        return backend.gradient(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z)
 
     def hessian_product(
         self, backend: Any, parameters: Blocks, z: Array, vector: Array, noise: dict[str, Array]

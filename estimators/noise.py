@@ -70,10 +70,14 @@ def draw(
     -------
     dict of arrays [R, *shape], on the backend's device.
     """
-    return {
-        name: _draw(backend, spec, backend.stream(roots[name], block), (replicates, *spec.shape), dtype)
-        for name, spec in specs.items()
-    }
+    return draw_on(backend, specs, {name: backend.stream(roots[name], block) for name in specs}, replicates, dtype)
+
+
+def draw_on(
+    backend: Any, specs: Mapping[str, Noise], streams: Mapping[str, Any], replicates: int, dtype: str
+) -> dict[str, Array]:
+    """The same from streams that are open already; those of NumPy and PyTorch go on where they were."""
+    return {name: _draw(backend, spec, streams[name], (replicates, *spec.shape), dtype) for name, spec in specs.items()}
 
 
 def mirror(xp: Any, kind: Kind, values: Array) -> Array:

@@ -65,8 +65,12 @@ class Pathwise(Estimator):
             mirrored = family.mirrored(backend, noise)
             noise = {**noise, **{name: xp.concat([noise[name], other], axis=1) for name, other in mirrored.items()}}
         z = family.sample(backend, parameters, noise)
-        gradients = family.pathwise(backend, parameters, noise, z, expectation.gradient(backend, parameters, z, noise))
+        if self.sticking_the_landing:
+            slope = expectation.gradient(backend, parameters, z, noise)
+        else:
+            slope = expectation.integrand_gradient(backend, z, noise)
+        gradients = family.pathwise(backend, parameters, noise, z, slope)
         if expectation.entropy == "sampled" and not self.sticking_the_landing:
-            score = family.score(backend, parameters, z)
-            gradients = {name: gradient - score[name] for name, gradient in gradients.items()}
+            entropy = family.entropy_pathwise(backend, parameters, noise, z)
+            gradients |= {name: gradients[name] + moved for name, moved in entropy.items()}
         return {name: mean_over_samples(xp, z, gradient) for name, gradient in gradients.items()}

@@ -126,7 +126,5 @@ def time_calls(
 def timed_calls(ready: Prepared) -> tuple[TimedCall, TimedCall]:
     """Estimates in bulk, and one alone."""
     setting = ready.setting
-    # PyTorch's single estimate is timed eagerly, as a training step written in it mostly runs.
-    alone = timed_call(setting, 1, compiled=setting.backend.name != "torch")
     bulk = in_bulk(setting)
-    return timed_call(bulk, bulk.replicates), alone
+    return timed_call(bulk, bulk.replicates), timed_call(setting, 1)

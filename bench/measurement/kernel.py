@@ -16,7 +16,7 @@ import numpy as np
 
 from estimators import Estimator, Expectation, draw
 from estimators.backends import get
-from estimators.noise import Noise, replicates_last, stream_root
+from estimators.noise import Noise, draw_on, replicates_last, stream_root
 
 Array = Any
 
@@ -98,11 +98,20 @@ class Setting:
         source = get("numpy") if self.shared else self.backend
         return {name: source.root(stream_root(*self.path, stream, name)) for name in self.specs}
 
+    def streams(self, roots: dict[str, Any], block: int) -> dict[str, Any]:
+        """One block's streams, opened."""
+        source = get("numpy") if self.shared else self.backend
+        return {name: source.stream(roots[name], block) for name in self.specs}
+
     def noise(self, roots: dict[str, Any], block: int, replicates: int) -> dict[str, Array]:
         """One block's noise, on the device."""
+        return self.noise_on(self.streams(roots, block), replicates)
+
+    def noise_on(self, streams: dict[str, Any], replicates: int) -> dict[str, Array]:
+        """The streams' next noise, on the device."""
         if not self.shared:
-            return draw(self.backend, self.specs, roots, block, replicates, self.dtype)
-        drawn = draw(get("numpy"), self.specs, roots, block, replicates, self.dtype)
+            return draw_on(self.backend, self.specs, streams, replicates, self.dtype)
+        drawn = draw_on(get("numpy"), self.specs, streams, replicates, self.dtype)
         return {name: self.backend.asarray(a, None) for name, a in drawn.items()}
 
     def zeros(self) -> dict[str, Array]:
@@ -133,16 +142,15 @@ def _evaluator(setting: Setting) -> Any:
     return evaluate
 
 
-def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any, compiled: bool = True) -> Any:
+def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any) -> Any:
     """`reduce(estimates, centre)` for one block; JAX draws the noise inside, over many blocks in a loop."""
     backend, specs, dtype = setting.backend, setting.specs, setting.dtype
-    compile = backend.compile if compiled else lambda function: function
     if not setting.draws_inside:
 
         def of_noise(data: Any, parameters: Any, state: Any, centre: Any, noise: Any) -> Any:
             return reduce(evaluate(data, parameters, state, noise), centre)
 
-        return compile(of_noise)
+        return backend.compile(of_noise)
 
     def over_blocks(data: Any, parameters: Any, state: Any, centre: Any, roots: Any, blocks: Any) -> Any:
         def one(block: Any) -> Any:
@@ -151,7 +159,7 @@ def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any, c
 
         return backend.map(one, blocks)
 
-    return compile(over_blocks)
+    return backend.compile(over_blocks)
 
 
 @dataclass(frozen=True)
@@ -244,20 +252,26 @@ class TimedCall:
     replicates: int
 
 
-def timed_call(setting: Setting, replicates: int, compiled: bool = True) -> TimedCall:
-    """What is timed. The estimates are averaged inside: the time is that of making them, not of storing them."""
+def timed_call(setting: Setting, replicates: int) -> TimedCall:
+    """What is timed. The estimates are averaged inside: the time is that of making them, not of storing them.
+
+    One estimate alone goes on drawing from streams that are open, as a training step does.
+    """
     s, xp = setting, setting.backend.xp
     evaluate = _evaluator(setting)
 
     def reduce(found: dict[str, Array], centre: Any) -> Any:
-        return {name: xp.mean(estimate, axis=0) for name, estimate in found.items()}
+        return found if replicates == 1 else {name: xp.mean(estimate, axis=0) for name, estimate in found.items()}
 
-    key = ("timed", setting.structure, replicates, compiled)
-    run = _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce, compiled))
+    key = ("timed", setting.structure, replicates)
+    run = _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
     roots = s.roots("timing")
     arguments: tuple[Any, ...] = (s.expectation.data, s.parameters, s.state, {})
     if s.draws_inside:
         count = 1 if replicates == 1 else blocks_per_call(setting)
         blocks = s.backend.asarray(np.arange(count), "int32")
         return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, roots, blocks)), replicates * count)
+    if replicates == 1:
+        streams = s.streams(roots, 0)
+        return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, s.noise_on(streams, 1))), 1)
     return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, s.noise(roots, 0, replicates))), replicates)

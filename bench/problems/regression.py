@@ -64,6 +64,8 @@ class GeneralisedLinear(Integrand):
 
     def _times(self, xp: Any, left: Array, right: Array) -> Array:
         """left [..., K] times right [K, M] or [R, K, M]: [..., M]."""
+        if right.ndim == left.ndim == 2:
+            return xp.matmul(left, right)
         if right.ndim == 2:  # one large product, whatever the batch axes
             flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), right)
             return xp.reshape(flat, (*left.shape[:-1], right.shape[-1]))
@@ -156,9 +158,7 @@ class LogisticIntegrand(GeneralisedLinear):
         return response * predictor - softplus
 
     def residual(self, xp: Any, predictor: Array, response: Array) -> Array:
-        small = xp.exp(-xp.abs(predictor))
-        sigmoid = xp.where(predictor >= 0.0, 1.0 / (1.0 + small), small / (1.0 + small))
-        return response - sigmoid
+        return response - 0.5 - 0.5 * xp.tanh(0.5 * predictor)  # y less the sigmoid, which overflows nowhere
 
     def curvature(self, xp: Any, predictor: Array) -> Array:
         small = xp.exp(-xp.abs(predictor))

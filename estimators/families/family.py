@@ -95,6 +95,17 @@ class Family(ABC):
         """cotangent · ∂z/∂λ at fixed noise, by block, per sample; z is the sample that the noise makes."""
         raise self.without("pathwise")
 
+    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+        """d/dλ of −log q_λ(t(ε, λ)) at fixed noise, the sampler's path included, by block; what broadcasts with
+        [..., *shape], and not at all for a block where it is 0.
+
+        −log q is log |∂t/∂ε| less the log-density of the noise, so where t is affine in ε it is the same for every
+        sample, and the family knows it.
+        """
+        path = self.pathwise(backend, parameters, noise, z, -self.log_density_gradient(backend, parameters, z))
+        score = self.score(backend, parameters, z)
+        return {name: path[name] - score[name] for name in path}
+
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
         """∇_λ of the entropy −E log q, {block: [*shape]}."""
         raise self.without("entropy_gradient")

@@ -106,6 +106,10 @@ class MultivariateNormal(Family):
         chain = xp.where(packed.diagonal, xp.exp(cholesky), xp.ones_like(cholesky))
         return xp.take(cotangent, packed.rows, axis=-1) * xp.take(base, packed.columns, axis=-1) * chain
 
+    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+        """log |∂t/∂ε| = Σ log L_ii whatever the noise."""
+        return {"cholesky": self._diagonal(backend, parameters)}
+
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
         """Of Σ log L_ii + const: 1 on the log diagonal."""
         return {"loc": backend.xp.zeros_like(parameters["loc"]), "cholesky": self._diagonal(backend, parameters)}

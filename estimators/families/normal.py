@@ -61,6 +61,10 @@ class Normal(MeanField):
         moved = backend.xp.exp(parameters["log_scale"]) * noise["base"]
         return {"loc": cotangent, "log_scale": cotangent * moved}
 
+    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+        """log |∂t/∂ε| = Σ log σ whatever the noise."""
+        return {"log_scale": 1.0}
+
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
         """Of Σ log σ + const: 0 and 1."""
         xp = backend.xp
