@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-all lint benchmark track peers clean
+.PHONY: help report test test-all lint benchmark goals track peers clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -41,6 +41,10 @@ benchmark: $(READY)
 track: $(READY)
 	$(BIN)/asv machine --yes
 	$(BIN)/asv run -E existing:same --set-commit-hash "$$(git rev-parse HEAD)"
+
+# make goals       what this suite costs against its goals: ratios, printed and written to results/goals (15 minutes)
+goals: $(READY)
+	$(BIN)/python -m bench.goals --output results/goals
 
 # make peers       other libraries on the same problems, each in an environment of its own (gigabytes below .peers)
 peers: $(READY)
