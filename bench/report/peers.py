@@ -12,7 +12,7 @@ from bench.report.results import Result
 
 #: What a peer's cell and ours have in common.
 _SAME = ("estimator_options", "dtype", "num_samples", "seed", "machine")
-HEADINGS = ("peer", "D", "S", "bias", "variance", "its seconds", "ours", "its time over ours", "goal")
+HEADINGS = ("peer", "D", "S", "bias", "variance", "its seconds", "ours", "its time over ours", "goal", "note")
 NOTE = (
     "Seconds are per estimate of S samples, in bulk: of a library that can only average n samples, the time of that "
     "average times S / n, at the n at which it was fastest. Both compute in float32 on one thread, ours on the same "
@@ -99,8 +99,9 @@ def _line(
         numbers.count(result["num_samples"]),
         f"{numbers.verdict(result['verdict'])} {numbers.bias(result.row)}".rstrip(),
         f"{numbers.significant(result['variance'])} {spread} {flag}".strip(),
-        numbers.seconds(result["seconds"]) if result["seconds"] else result["reason"] or "–",
-        f"{numbers.seconds(own['seconds'])} ({peer.framework})" if own else "–",
+        numbers.seconds(result["seconds"]),
+        f"{numbers.seconds(own['seconds'])} ({peer.framework})" if own and own["seconds"] else "–",
         numbers.times(ratio.value, ratio.low, ratio.high) + note if ratio else "–",
         "" if goal is None else f"≥ {numbers.significant(goal)}: {verdict or 'not timed'}",
+        result["reason"] or "",
     )

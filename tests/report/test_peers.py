@@ -23,6 +23,7 @@ def store(folder: Path) -> Path:
             (rows("ours", **OURS), series(own=1)),
             (rows("numpyro", **{**OURS, "backend": "numpyro", "seconds": 3e-6}), series(seconds=3e-6, own=2)),
             (rows("tfp", **{**OURS, "backend": "tfp", "seconds": 1.1e-6}), series(seconds=1.1e-6, own=3)),
+            (rows("pyro", **{**OURS, "backend": "pyro-plate", "seconds": None, "reason": "not timed: gone"}), {}),
             (failed("optax", **{**OURS, "backend": "optax", "reason": "no <environment>"}), {}),
         ],
     )
@@ -41,6 +42,9 @@ def test_ratios_stand_beside_goals(tmp_path: Path) -> None:
     assert by_peer["TensorFlow Probability"]["goal"] == "≥ 1.20: missed"
     assert by_peer["NumPyro"]["bias"] == "● unbiased ≤ 0.40 %"
     assert found.unmeasured == [("Optax monte_carlo", "square[k=2] pathwise", "n/a", "no <environment>")]
+    assert by_peer["Pyro, plate"]["its seconds"] == by_peer["Pyro, plate"]["ours"] == "–"
+    assert by_peer["Pyro, plate"]["goal"] == "≥ 5.00: not timed"
+    assert by_peer["Pyro, plate"]["note"] == "not timed: gone"
     assert found.summary == "Goals: 1 met, 1 missed."
 
 
@@ -70,7 +74,7 @@ def test_page_and_twin_show_peers_and_rank_only_ours(tmp_path: Path) -> None:
         assert "<environment>" not in after
         assert "Goals: 1 met, 1 missed." in after
     assert "1 cells" in html
-    assert len(page.with_name("results.csv").read_text(encoding="utf-8").splitlines()) == 1 + 8
+    assert len(page.with_name("results.csv").read_text(encoding="utf-8").splitlines()) == 1 + 10
 
 
 def test_a_store_without_peers_does_not_speak_of_them(tmp_path: Path) -> None:
