@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.measurement.cell import Prepared
 from bench.measurement.kernel import TimedCall, timed_call
-from bench.measurement.timing import calibrate, interleave, median_interval, reference_workload
+from bench.measurement.timing import calibrate, interleave, median_interval, reference_parts
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ def time_cells(
 
     Returns
     -------
-    costs by key, a message in place of one that cannot be timed; and the rounds of the reference workload and
-    of an A/A pair (one cell timed as two), which tell what differences mean nothing. Both are empty if `stop`
-    came true before the rounds began.
+    costs by key, a message in place of one that cannot be timed; and the rounds of the reference workload (the
+    geometric mean of its parts, and each part) and of an A/A pair a backend (`a:numpy` and `again:numpy` are one
+    cell timed as two), which tell what differences mean nothing. Both are empty if `stop` came true before the
+    rounds began.
     """
     calls: dict[Any, tuple[Callable[[], Any], int]] = {}
     compiling, made, failed = {}, {}, {}
@@ -60,24 +61,29 @@ def time_cells(
         made[key] = bulk.replicates
     if not made:
         return dict(failed), {}
-    reference = reference_workload()
-    calls["reference"] = (reference, calibrate(reference)[0])
-    first = next(iter(made))
-    calls["again"] = calls[first, "seconds"]
+    parts = reference_parts()
+    calls |= {("reference", name): (part, calibrate(part)[0]) for name, part in parts.items()}
+    firsts = {prepared[key].setting.backend.name: key for key in reversed(made)}
+    calls |= {("again", backend): calls[key, "seconds"] for backend, key in firsts.items()}
     rounds = interleave(calls, each_round=each_round)
+    references = {f"reference:{name}": np.asarray(rounds["reference", name]) for name in parts}
+    reference = np.exp(np.mean(np.log(list(references.values())), axis=0))
     costs = {
         key: Cost(
             compiling[key],
             {
                 "seconds": np.asarray(rounds[key, "seconds"]) / made[key],
                 "latency": np.asarray(rounds[key, "latency"]),
-                "reference": np.asarray(rounds["reference"]),
+                "reference": reference,
             },
         )
         for key in made
     }
-    pair = {"a": np.asarray(rounds[first, "seconds"]), "again": np.asarray(rounds["again"])}
-    return {**costs, **failed}, {"reference": np.asarray(rounds["reference"]), **pair}
+    shared = {"reference": reference, **references}
+    for backend, key in firsts.items():
+        shared[f"a:{backend}"] = np.asarray(rounds[key, "seconds"])
+        shared[f"again:{backend}"] = np.asarray(rounds["again", backend])
+    return {**costs, **failed}, shared
 
 
 def timed_calls(ready: Prepared) -> tuple[TimedCall, TimedCall]:

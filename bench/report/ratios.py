@@ -13,6 +13,7 @@ import numpy as np
 from bench.measurement.timing import median_interval, paired_ratio
 from bench.report.results import Result
 from bench.rows import ALL
+from bench.sweep.store import Store
 
 RESAMPLES = 1000
 #: Student's t over the normal quantile, and the bias of a bootstrapped variance, at 64 groups.
@@ -103,6 +104,18 @@ def timed_together(a: Result, b: Result) -> bool:
     """Whether both saw the same rounds of the reference workload."""
     x, y = a.series.get("reference"), b.series.get("reference")
     return x is not None and y is not None and len(x) > 0 and np.array_equal(x, y)
+
+
+def timed_as_two(store: Store) -> list[tuple[str, Ratio]]:
+    """The A/A pairs of a store: the backend, and one of its cells over itself, for every timing run."""
+    found = []
+    for run in store.timing_runs():
+        for name in sorted(n for n in run if n.startswith("a:")):
+            backend = name.removeprefix("a:")
+            x, y = run[name], run.get(f"again:{backend}", np.empty(0))
+            if len(x) == len(y) > 0 and min(*x, *y) > 0.0:
+                found.append((backend, Ratio(*paired_ratio(x, y))))
+    return found
 
 
 def work_ratio(a: Result, b: Result, timed: bool = True) -> Ratio | None:
