@@ -155,7 +155,7 @@ def compare(
         Optional[list[str]],
         Option(
             metavar="METRIC:RATIO",
-            help="exit with status 1 where time, latency or variance grew past this, e.g. time:1.25; may repeat",
+            help="exit with status 1 where it grew past this, e.g. time:1.25 or variance:1.05; may repeat",
         ),
     ] = None,
     json: Annotated[bool, Option("--json", help="one JSON object a cell, and one a backend")] = False,

@@ -42,9 +42,8 @@ FEWEST = 3
 #: Two exactly equal computations, apart from the order of additions.
 ROUNDING = 1e-9
 #: What each metric is called when it grew, and when it shrank.
-WORDS = {"time": ("slower", "faster"), "latency": ("slower", "faster"), "variance": ("more", "less")}
+WORDS = {"time": ("slower", "faster"), "variance": ("more", "less")}
 METRICS = tuple(WORDS)
-_TIMES = {"time": "seconds", "latency": "latency"}
 _95 = 1.96
 _IDENTITY = (
     *("problem", "problem_options", "estimator", "estimator_options", "backend", "device", "dtype"),
@@ -117,7 +116,7 @@ def compare(before: Store, after: Store) -> Comparison:
     UsageError
         The stores have no measured cell in common.
     """
-    first, second = ({_identity(r): r for r in load(s, [cleaned(r) for r in s.rows()])[0]} for s in (before, after))
+    first, second = by_identity(before), by_identity(after)
     common = [key for key, result in first.items() if result.measured and key in second and second[key].measured]
     if not common:
         raise UsageError(_nothing_in_common(first, second))
@@ -142,8 +141,10 @@ def _beyond(value: float, low: float) -> bool:
     return math.log(value) - CALLED / _95 * (math.log(value) - math.log(low)) > ROUNDING
 
 
-def _identity(result: Result) -> str:
-    return json.dumps([result[column] for column in _IDENTITY], sort_keys=True, default=str)
+def by_identity(store: Store) -> dict[str, Result]:
+    """The cells of a store by what they are, whatever measured them."""
+    found, _ = load(store, [cleaned(row) for row in store.rows()])
+    return {json.dumps([r[column] for column in _IDENTITY], sort_keys=True, default=str): r for r in found}
 
 
 def _label(r: Result) -> str:
@@ -155,12 +156,12 @@ def _failed(result: Result) -> bool:
 
 
 def _change(before: Result, after: Result) -> Change:
-    ratios: dict[str, Ratio | None] = {m: _time_ratio(before, after, series) for m, series in _TIMES.items()}
     columns = {"kind": "cell", **{column: after[column] for column in _IDENTITY}}
-    return Change(_label(after), columns, {**ratios, "variance": variance_ratio(after, before)})
+    ratios = {"time": time_ratio(before, after), "variance": variance_ratio(after, before)}
+    return Change(_label(after), columns, ratios)
 
 
-def _time_ratio(before: Result, after: Result, series: str) -> Ratio | None:
+def time_ratio(before: Result, after: Result, series: str = "seconds") -> Ratio | None:
     """Seconds over those of the reference workload in the same rounds, after over before."""
     parts = [_relative_log_seconds(r, series) for r in (after, before)]
     if parts[0] is None or parts[1] is None:
@@ -185,20 +186,16 @@ def _swinging(middle: float, below: float, above: float) -> Ratio:
 
 
 def _backends(cells: list[Change]) -> list[Change]:
-    """The median change over the timed cells of each backend."""
+    """The median change of time over the cells of each backend."""
     wholes = []
     for backend in dict.fromkeys(c.columns["backend"] for c in cells):
-        ratios: dict[str, Ratio | None] = {}
-        for metric in _TIMES:
-            found = [c.ratios[metric] for c in cells if c.columns["backend"] == backend]
-            logs = [math.log(r.value) for r in found if r is not None]
-            if len(logs) >= FEWEST:
-                middle, low, high = median_interval(logs)
-                ratios[metric] = _swinging(middle, middle - low, high - middle)
-        if ratios:
-            count = sum(c.columns["backend"] == backend for c in cells)
-            columns = {"kind": "backend", "backend": backend, "cells": count}
-            wholes.append(Change(f"{backend} as a whole, {count} cells", columns, ratios))
+        found = [c.ratios["time"] for c in cells if c.columns["backend"] == backend]
+        logs = [math.log(ratio.value) for ratio in found if ratio is not None]
+        if len(logs) >= FEWEST:
+            middle, low, high = median_interval(logs)
+            columns = {"kind": "backend", "backend": backend, "cells": len(logs)}
+            ratios: dict[str, Ratio | None] = {"time": _swinging(middle, middle - low, high - middle)}
+            wholes.append(Change(f"{backend} as a whole, {len(logs)} cells", columns, ratios))
     return wholes
 
 
@@ -210,13 +207,12 @@ def _floors(which: str, store: Store) -> Iterator[str]:
 
 
 def _smallest(cells: list[Change]) -> Iterator[str]:
-    """What change would be called, in the middle of the cells."""
-    for metric in METRICS:
-        known = [r for c in cells if (r := c.ratios[metric]) is not None and r.low > 0.0]
-        if known:
-            widths = [math.log(r.high / r.low) / 2.0 for r in known]
-            least = math.exp(CALLED / _95 * float(np.median(widths)))
-            yield f"smallest change of {metric} that is called ({CALLED:g} standard errors, median cell): {least:.3f}×"
+    """What change of time would be called, in the middle of the cells."""
+    known = [ratio for c in cells if (ratio := c.ratios["time"]) is not None]
+    if known:
+        half = float(np.median([math.log(ratio.high / ratio.low) / 2.0 for ratio in known]))
+        least = math.exp(CALLED / _95 * half)
+        yield f"times: a change is called from {least:.2f}× on in the median cell, {CALLED:g} standard errors"
 
 
 def _remarks(pairs: list[tuple[Result, Result]]) -> list[str]:

@@ -96,11 +96,12 @@ def show_comparison(comparison: Comparison) -> None:
 
     changes = (*comparison.cells, *comparison.backends)
     _print(("cell", *METRICS), [(c.label, *(told(c, metric) for metric in METRICS)) for c in changes])
-    counts = []
-    for metric, words in WORDS.items():
-        of = {"time": "", "latency": " in latency", "variance": " variable"}[metric]
-        counts += [f"{sum(c.word(metric) == word for c in comparison.cells)} {word}{of}" for word in words]
-    print(f"{len(comparison.cells)} cells: {', '.join(counts)}")
+    counts = ", ".join(
+        f"{sum(c.word(metric) == word for c in comparison.cells)} {word}{' variable' if metric == 'variance' else ''}"
+        for metric, words in WORDS.items()
+        for word in words
+    )
+    print(f"{len(comparison.cells)} cells: {counts}")
     for sentence in (*comparison.floors, *comparison.remarks):
         print(sentence)
     for which, cells in zip(("before", "after"), comparison.alone, strict=True):

@@ -16,7 +16,7 @@ import numpy as np
 from bench.calibration import aa, runs
 from bench.calibration.plants import NOISIER, SLOWER
 from bench.cli import main as gradvar
-from bench.comparison import CALLED, METRICS, SWING, WORDS, Change, Comparison, _95, compare
+from bench.comparison import CALLED, METRICS, SWING, WORDS, Change, Comparison, _95, by_identity, compare, time_ratio
 from bench.sweep.environment import code_version, machine
 from bench.sweep.store import Store
 from estimators import UsageError
@@ -158,12 +158,9 @@ def _identical_section(stores: list[Path], consecutive: list[tuple[Path, Path, C
         ratios = Ratios.of(changes, metric)
         if len(ratios.logs):
             lines.append([name, metric, *ratios.line()])
-    swings = []
-    for metric in ("time", "latency"):
-        ratios = Ratios.of(of["all pairs, cells"], metric)
-        rounds = np.mean(ratios.errors**2) - SWING**2
-        swing = math.sqrt(max(0.0, float(np.mean(ratios.logs**2) - rounds)))
-        swings.append(f"{_percent(swing)} in {metric} (the rounds themselves explain {_percent(math.sqrt(rounds))})")
+    ratios = Ratios.of(of["all pairs, cells"], "time")
+    rounds = float(np.mean(ratios.errors**2)) - SWING**2
+    swing = math.sqrt(max(0.0, float(np.mean(ratios.logs**2)) - rounds))
     failing = sum(_status(a, b, GATES) for a, b, _ in consecutive)
     return [
         "## Identical code, run again",
@@ -173,9 +170,29 @@ def _identical_section(stores: list[Path], consecutive: list[tuple[Path, Path, C
         f"`gradvar compare {' '.join(f'--fail {g}' for g in GATES)}` exits with 1 in {failing} of {len(consecutive)}.",
         "",
         *_table(["comparisons", "metric", "ratios", "called", "r.m.s. log", "largest", "in standard errors"], lines),
-        f"Between runs times swing, beyond the scatter of the rounds, by {' and '.join(swings)}: SWING is to be that.",
+        f"The scatter of the rounds explains {_percent(math.sqrt(max(0.0, rounds)))} of a time's r.m.s.; what is left, "
+        f"{_percent(swing)}, is what SWING is to cover.",
+        "",
+        _latencies(stores),
         "",
     ]
+
+
+def _latencies(stores: list[Path]) -> str:
+    """How far latencies of identical code differ, which is why they are not compared."""
+    size: dict[str, list[float]] = {}
+    for before, after in itertools.combinations(stores, 2):
+        with Store.read(before) as first, Store.read(after) as second:
+            cells, others = by_identity(first), by_identity(second)
+            for key, cell in cells.items():
+                ratio = time_ratio(cell, others[key], "latency")
+                if ratio is not None:
+                    size.setdefault(cell["backend"], []).append(abs(math.log(ratio.value)))
+    told = [
+        f"{backend} {_percent(math.sqrt(float(np.mean(np.square(logs)))))} (largest {math.exp(max(logs)):.3f}×)"
+        for backend, logs in size.items()
+    ]
+    return f"Latencies, which `gradvar compare` leaves alone, differ between identical runs by {', '.join(told)}."
 
 
 def _planted_section(comparisons: list[tuple[Path, Path, Comparison]]) -> Lines:
@@ -203,7 +220,6 @@ def _planted_section(comparisons: list[tuple[Path, Path, Comparison]]) -> Lines:
 
     rows = [
         line("slower", "time", SLOWER, "time of a cell, in bulk"),
-        line("slower", "latency", SLOWER, "latency of a cell"),
         line("whole", "time", SLOWER, "time of a whole backend"),
         line("noisier", "variance", NOISIER, "variance of a cell"),
     ]
