@@ -167,7 +167,9 @@ def time_ratio(before: Result, after: Result, series: str = "seconds") -> Ratio 
     if parts[0] is None or parts[1] is None:
         return None
     (x, xl, xh), (y, yl, yh) = (median_interval(p) for p in parts)
-    return _swinging(x - y, math.hypot(x - xl, yh - y), math.hypot(xh - x, y - yl))
+    middle, swing = x - y, _95 * SWING
+    below, above = math.hypot(x - xl, yh - y, swing), math.hypot(xh - x, y - yl, swing)
+    return Ratio(math.exp(middle), math.exp(middle - below), math.exp(middle + above))
 
 
 def _relative_log_seconds(result: Result, series: str) -> np.ndarray | None:
@@ -179,23 +181,19 @@ def _relative_log_seconds(result: Result, series: str) -> np.ndarray | None:
     return np.log(seconds / reference)
 
 
-def _swinging(middle: float, below: float, above: float) -> Ratio:
-    """A ratio from its logarithm, with what runs swing by added to both halves of its interval."""
-    below, above = math.hypot(below, _95 * SWING), math.hypot(above, _95 * SWING)
-    return Ratio(math.exp(middle), math.exp(middle - below), math.exp(middle + above))
-
-
 def _backends(cells: list[Change]) -> list[Change]:
-    """The median change of time over the cells of each backend."""
+    """The median change of time over the cells of each backend, no more certain than that of a single cell is."""
     wholes = []
     for backend in dict.fromkeys(c.columns["backend"] for c in cells):
         found = [c.ratios["time"] for c in cells if c.columns["backend"] == backend]
-        logs = [math.log(ratio.value) for ratio in found if ratio is not None]
-        if len(logs) >= FEWEST:
-            middle, low, high = median_interval(logs)
-            columns = {"kind": "backend", "backend": backend, "cells": len(logs)}
-            ratios: dict[str, Ratio | None] = {"time": _swinging(middle, middle - low, high - middle)}
-            wholes.append(Change(f"{backend} as a whole, {len(logs)} cells", columns, ratios))
+        known = [ratio for ratio in found if ratio is not None]
+        if len(known) >= FEWEST:
+            middle, low, high = median_interval([math.log(ratio.value) for ratio in known])
+            single = float(np.median([math.log(ratio.high / ratio.low) / 2.0 for ratio in known]))
+            below, above = math.hypot(middle - low, single), math.hypot(high - middle, single)
+            ratio = Ratio(math.exp(middle), math.exp(middle - below), math.exp(middle + above))
+            columns = {"kind": "backend", "backend": backend, "cells": len(known)}
+            wholes.append(Change(f"{backend} as a whole, {len(known)} cells", columns, {"time": ratio}))
     return wholes
 
 
