@@ -44,6 +44,7 @@ ROUNDING = 1e-9
 #: What each metric is called when it grew, and when it shrank.
 WORDS = {"time": ("slower", "faster"), "variance": ("more", "less")}
 METRICS = tuple(WORDS)
+OTHER_REFERENCE = "the stores timed different reference workloads, so their times are not compared: measure one anew"
 _95 = 1.96
 _IDENTITY = (
     *("problem", "problem_options", "estimator", "estimator_options", "backend", "device", "dtype"),
@@ -121,7 +122,8 @@ def compare(before: Store, after: Store) -> Comparison:
     if not common:
         raise UsageError(_nothing_in_common(first, second))
     pairs = [(first[key], second[key]) for key in common]
-    cells = [_change(*pair) for pair in pairs]
+    same_reference = _reference_parts(before) == _reference_parts(after)
+    cells = [_change(*pair, timed=same_reference) for pair in pairs]
     alone = [[r for key, r in each.items() if r.measured and key not in common] for each in (first, second)]
     failed = [second[key] for key, r in first.items() if r.measured and key in second and _failed(second[key])]
     return Comparison(
@@ -130,7 +132,7 @@ def compare(before: Store, after: Store) -> Comparison:
         ([_label(r) for r in alone[0]], [_label(r) for r in alone[1]]),
         [f"{_label(r)}: {r['status']}" for r in failed],
         [*_floors("before", before), *_floors("after", after), *_smallest(cells)],
-        _remarks(pairs),
+        [*([] if same_reference else [OTHER_REFERENCE]), *_remarks(pairs)],
     )
 
 
@@ -155,9 +157,14 @@ def _failed(result: Result) -> bool:
     return result["status"] in FAILED
 
 
-def _change(before: Result, after: Result) -> Change:
+def _reference_parts(store: Store) -> set[str]:
+    """What the reference workload of a store consists of; ratios to another one do not compare."""
+    return {name for run in store.timing_runs() for name in run if name.startswith("reference:")}
+
+
+def _change(before: Result, after: Result, timed: bool) -> Change:
     columns = {"kind": "cell", **{column: after[column] for column in _IDENTITY}}
-    ratios = {"time": time_ratio(before, after), "variance": variance_ratio(after, before)}
+    ratios = {"time": time_ratio(before, after) if timed else None, "variance": variance_ratio(after, before)}
     return Change(_label(after), columns, ratios)
 
 

@@ -17,7 +17,6 @@ from bench.calibration import aa, runs
 from bench.calibration.plants import NOISIER, SLOWER
 from bench.cli import main as gradvar
 from bench.comparison import CALLED, METRICS, SWING, WORDS, Change, Comparison, _95, by_identity, compare, time_ratio
-from bench.sweep.environment import code_version, machine
 from bench.sweep.store import Store
 from estimators import UsageError
 
@@ -76,8 +75,8 @@ def write(folder: Path, output: Path) -> Path:
     page = [
         "# Calibration of timings",
         "",
-        f"Commit {code_version()}; {machine()}. Made by `make calibrate`: `python -m bench.calibration aa`, `compare`, "
-        "`report`.",
+        f"{_origin(stores['identical'] + stores['planted'])}. Made by `make calibrate`: "
+        "`python -m bench.calibration aa`, `compare`, `report`.",
         f"Constants of `bench.comparison`: SWING {SWING:g}, CALLED {CALLED:g}.",
         "",
         *_pairs_section(pairs),
@@ -100,6 +99,17 @@ def write(folder: Path, output: Path) -> Path:
                     numbers = (f"{v:.5f}" for v in (r.value, r.low, r.high))
                     out.writerow((a.stem, b.stem, change.label, metric, *numbers, change.word(metric)))
     return path
+
+
+def _origin(stores: list[Path]) -> str:
+    """The commits and machines that measured."""
+    found: dict[str, set[str]] = {"code_version": set(), "machine": set()}
+    for path in stores:
+        with Store.read(path) as store:
+            for row in store.rows():
+                for column, values in found.items():
+                    values.add(str(row[column]))
+    return "; ".join(("Commit " if c == "code_version" else "") + ", ".join(sorted(v)) for c, v in found.items())
 
 
 def _short(text: str) -> str:

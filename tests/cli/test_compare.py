@@ -171,6 +171,17 @@ def test_what_else_differs_is_said(tmp_path, before, capsys):
     assert "version of numpy differs: 2.0.0 before, 2.1.0 after" in out
 
 
+def test_times_beside_different_references_are_not_compared(tmp_path, before, capsys):
+    after = make(tmp_path / "after.sqlite", 1, slower={("square", "numpy"): 3.0})
+    with Store.create(after) as store:
+        store.put_series("timing 2026-11-20", {"reference:something": np.ones(ROUNDS)})
+    assert status(before, after) == 0
+    out = capsys.readouterr().out
+    assert "different reference workloads" in out
+    assert "12 cells: 0 slower" in out
+    assert status(before, after, "--fail", "time:1.25") == 2
+
+
 def test_the_noise_floor_of_each_store_is_printed(tmp_path, before, capsys):
     status(before, make(tmp_path / "after.sqlite", 1))
     out = capsys.readouterr().out
