@@ -5,12 +5,19 @@ pair by pair and a few per cent show.
 
 Seconds are not comparable from one run to the next, because machines swing. So every timing run times a reference
 workload in the same rounds; a cell's time is the median over rounds of its log ratio to that, and a change is the
-difference of two such medians. Two things make identical code differ nevertheless: the scatter of the rounds, which a
-bootstrap measures in each comparison, and what changes from process to process (where memory lies, what the
-neighbours do), `SWING`, which `python -m bench.calibration` measures. Intervals hold both, at 95 %. With many cells
-some of those miss 1 by chance, so a change is called only where it is `CALLED` standard errors from none.
+difference of two such medians. Three things make identical code differ nevertheless:
 
-A slowdown of everything on a backend is told as such: the median over its cells is a line of its own.
+- the scatter of the rounds, which a bootstrap measures in each comparison;
+- what is a cell's own from process to process, such as where its arrays lie: `SWING`;
+- what all cells share, because no reference follows a machine exactly: `REFERENCE_SWING`. So the shift within `SHARED`
+  that most cells agree on is divided out, and said. A larger one is a change like any other; a smaller slowdown of
+  everything at once cannot be told from the machine.
+
+Intervals hold all three, at 95 %. With many cells some of those miss 1 by chance, so a change is called only where it
+is `CALLED` standard errors from none. A slowdown of everything on a backend is told as such: the median over its cells
+is a line of its own.
+
+CALIBRATED
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +42,8 @@ from estimators.options import number
 
 #: Standard deviation of a log ratio between two runs of identical code, beyond the scatter of their rounds.
 SWING = 0.015
+#: The same of what all cells of a run share, and the most of it that is divided out (as a logarithm).
+REFERENCE_SWING, SHARED = 0.025, 0.045
 #: Standard errors from no change at which one is called.
 CALLED = 4.0
 #: A backend with fewer timed cells has no line of its own.
@@ -123,7 +132,7 @@ def compare(before: Store, after: Store) -> Comparison:
         raise UsageError(_nothing_in_common(first, second))
     pairs = [(first[key], second[key]) for key in common]
     same_reference = _reference_parts(before) == _reference_parts(after)
-    cells = [_change(*pair, timed=same_reference) for pair in pairs]
+    cells, shared = _without_shared([_change(*pair, timed=same_reference) for pair in pairs])
     alone = [[r for key, r in each.items() if r.measured and key not in common] for each in (first, second)]
     failed = [second[key] for key, r in first.items() if r.measured and key in second and _failed(second[key])]
     return Comparison(
@@ -131,7 +140,7 @@ def compare(before: Store, after: Store) -> Comparison:
         _backends(cells),
         ([_label(r) for r in alone[0]], [_label(r) for r in alone[1]]),
         [f"{_label(r)}: {r['status']}" for r in failed],
-        [*_floors("before", before), *_floors("after", after), *_smallest(cells)],
+        [*_floors("before", before), *_floors("after", after), *_smallest(cells, shared)],
         [*([] if same_reference else [OTHER_REFERENCE]), *_remarks(pairs)],
     )
 
@@ -188,6 +197,36 @@ def _relative_log_seconds(result: Result, series: str) -> np.ndarray | None:
     return np.log(seconds / reference)
 
 
+def _without_shared(cells: list[Change]) -> tuple[list[Change], float]:
+    """The cells with what their times share divided out, and the logarithm of that.
+
+    The most probable shift, given that most cells have not changed: those more than two standard errors from it
+    count as changed, however far they are.
+    """
+    times_found = [ratio for c in cells if (ratio := c.ratios["time"]) is not None]
+    if not times_found:
+        return cells, 0.0
+    logs = np.array([math.log(ratio.value) for ratio in times_found])
+    errors = np.array([math.log(ratio.high / ratio.low) / (2.0 * _95) for ratio in times_found])
+    shifts = np.linspace(-SHARED, SHARED, 181)
+    misfit = np.minimum(((logs - shifts[:, None]) / errors) ** 2, 4.0).sum(axis=1) + (shifts / REFERENCE_SWING) ** 2
+    # Of equals the smallest, so that nothing is divided out where nothing speaks for it.
+    shift = float(min(zip(misfit, np.abs(shifts), shifts, strict=True))[2])
+    agreeing = np.abs(logs - shift) < 2.0 * errors
+    error = (np.sum(errors[agreeing] ** -2.0) + REFERENCE_SWING**-2.0) ** -0.5
+    return [replace(c, ratios={**c.ratios, "time": _shifted(c.ratios["time"], shift, error)}) for c in cells], shift
+
+
+def _shifted(ratio: Ratio | None, shift: float, error: float) -> Ratio | None:
+    """A ratio with a shift of its logarithm taken out, of which the standard error is given."""
+    if ratio is None:
+        return None
+    middle = math.log(ratio.value) - shift
+    below = math.hypot(math.log(ratio.value / ratio.low), _95 * error)
+    above = math.hypot(math.log(ratio.high / ratio.value), _95 * error)
+    return Ratio(math.exp(middle), math.exp(middle - below), math.exp(middle + above))
+
+
 def _backends(cells: list[Change]) -> list[Change]:
     """The median change of time over the cells of each backend, no more certain than that of a single cell is."""
     wholes = []
@@ -211,13 +250,16 @@ def _floors(which: str, store: Store) -> Iterator[str]:
         yield f"noise floor {which} (a cell timed as two, 95 %): {', '.join(pairs)}"
 
 
-def _smallest(cells: list[Change]) -> Iterator[str]:
-    """What change of time would be called, in the middle of the cells."""
+def _smallest(cells: list[Change], shared: float) -> Iterator[str]:
+    """What change of time would be called, in the middle of the cells, and what was divided out of all of them."""
     known = [ratio for c in cells if (ratio := c.ratios["time"]) is not None]
     if known:
         half = float(np.median([math.log(ratio.high / ratio.low) / 2.0 for ratio in known]))
         least = math.exp(CALLED / _95 * half)
-        yield f"times: a change is called from {least:.2f}× on in the median cell, {CALLED:g} standard errors"
+        yield (
+            f"times: a change is called from {least:.2f}× on in the median cell, {CALLED:g} standard errors; "
+            f"{math.exp(shared):.3f}× that all share, as runs of identical code do, is divided out"
+        )
 
 
 def _remarks(pairs: list[tuple[Result, Result]]) -> list[str]:
