@@ -106,6 +106,7 @@ class Comparison:
     backends : a change for every backend with enough timed cells: the median over them.
     alone : cells that only the first and only the second store measured, in words.
     failed : those of the first store that the second tried and could not measure.
+    shared : logarithm of what was divided out of all times.
     floors : sentences on what differences mean nothing.
     remarks : sentences on what else differs between the stores.
     """
@@ -114,6 +115,7 @@ class Comparison:
     backends: list[Change]
     alone: tuple[list[str], list[str]]
     failed: list[str]
+    shared: float = 0.0
     floors: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -140,6 +142,7 @@ def compare(before: Store, after: Store) -> Comparison:
         _backends(cells),
         ([_label(r) for r in alone[0]], [_label(r) for r in alone[1]]),
         [f"{_label(r)}: {r['status']}" for r in failed],
+        shared,
         [*_floors("before", before), *_floors("after", after), *_smallest(cells, shared)],
         [*([] if same_reference else [OTHER_REFERENCE]), *_remarks(pairs)],
     )

@@ -16,7 +16,22 @@ import numpy as np
 from bench.calibration import aa, runs
 from bench.calibration.plants import NOISIER, SLOWER
 from bench.cli import main as gradvar
-from bench.comparison import CALLED, METRICS, SWING, WORDS, Change, Comparison, _95, by_identity, compare, time_ratio
+from bench.comparison import (
+    CALLED,
+    METRICS,
+    REFERENCE_SWING,
+    SHARED,
+    SWING,
+    WORDS,
+    Change,
+    Comparison,
+    _95,
+    by_identity,
+    compare,
+    parse_gate,
+    time_ratio,
+    tripped,
+)
 from bench.sweep.store import Store
 from estimators import UsageError
 
@@ -77,7 +92,8 @@ def write(folder: Path, output: Path) -> Path:
         "",
         f"{_origin(stores['identical'] + stores['planted'])}. Made by `make calibrate`: "
         "`python -m bench.calibration aa`, `compare`, `report`.",
-        f"Constants of `bench.comparison`: SWING {SWING:g}, CALLED {CALLED:g}.",
+        f"Constants of `bench.comparison`: SWING {SWING:g}, REFERENCE_SWING {REFERENCE_SWING:g}, SHARED {SHARED:g}, "
+        f"CALLED {CALLED:g}.",
         "",
         *_pairs_section(pairs),
         *_identical_section(stores["identical"], consecutive),
@@ -169,8 +185,8 @@ def _identical_section(stores: list[Path], consecutive: list[tuple[Path, Path, C
         if len(ratios.logs):
             lines.append([name, metric, *ratios.line()])
     ratios = Ratios.of(of["all pairs, cells"], "time")
-    rounds = float(np.mean(ratios.errors**2)) - SWING**2
-    swing = math.sqrt(max(0.0, float(np.mean(ratios.logs**2)) - rounds))
+    held = 100.0 * float(np.mean(np.abs(ratios.logs) <= _95 * ratios.errors))
+    shared = np.array([found.shared for found in every])
     failing = sum(_status(a, b, GATES) for a, b, _ in consecutive)
     return [
         "## Identical code, run again",
@@ -180,8 +196,8 @@ def _identical_section(stores: list[Path], consecutive: list[tuple[Path, Path, C
         f"`gradvar compare {' '.join(f'--fail {g}' for g in GATES)}` exits with 1 in {failing} of {len(consecutive)}.",
         "",
         *_table(["comparisons", "metric", "ratios", "called", "r.m.s. log", "largest", "in standard errors"], lines),
-        f"The scatter of the rounds explains {_percent(math.sqrt(max(0.0, rounds)))} of a time's r.m.s.; what is left, "
-        f"{_percent(swing)}, is what SWING is to cover.",
+        f"Of the 95 % intervals of times {held:.1f} % hold 1. What all cells of a run share, and is divided out, was "
+        f"{_percent(float(np.sqrt(np.mean(shared**2))))} r.m.s., at most {math.exp(np.abs(shared).max()):.3f}×.",
         "",
         _latencies(stores),
         "",
@@ -218,9 +234,13 @@ def _planted_section(comparisons: list[tuple[Path, Path, Comparison]]) -> Lines:
             found[name].append(change)
         found["whole"] += [c for c in comparison.backends if c.columns["backend"] in whole]
         for gate in GATES:
-            if gate.startswith("time") or plan.noisier:
+            cells = plan.slower if gate.startswith("time") else plan.noisier
+            if cells:
+                sentences = tripped(comparison, [parse_gate(gate)])
+                labels = [f" of {comparison.cells[i].label} is " for i in cells]
+                named = all(any(label in sentence for sentence in sentences) for label in labels)
                 applies[gate] += 1
-                caught[gate] += _status(before, after, [gate])
+                caught[gate] += named and _status(before, after, [gate]) == 1
 
     def line(name: str, metric: str, planted: float, what: str) -> Lines:
         ratios = Ratios.of(found[name], metric)
@@ -243,7 +263,7 @@ def _planted_section(comparisons: list[tuple[Path, Path, Comparison]]) -> Lines:
         "run. Three runs change one pair on every backend, the fourth slows everything on one backend, in turn.",
         "",
         *_table(["planted", "size", "called", "ratio found, median [smallest, largest]"], rows),
-        "Exit status 1: "
+        "Exit status 1, with all that was planted named: "
         + ", ".join(f"`--fail {gate}` in {caught[gate]} of {applies[gate]}" for gate in GATES)
         + ". Called though nothing was planted: "
         + ", ".join(f"{r.called()} of {len(r.words)} in {metric}" for metric, r in wrong.items())
