@@ -267,3 +267,16 @@ def test_stores_without_a_common_cell(tmp_path, before, capsys):
     assert "no measured cell in common" in error
     assert "dtype is float64 in the first and float32 in the second" in error
     assert error.count("\n") == 1
+
+
+def test_more_replicates_are_no_change(tmp_path):
+    """Half of the longer run drew what the shorter one drew: that half is compared, the rest is left out."""
+    few = np.exp(0.1 * np.random.default_rng(0).standard_normal(64))
+    more = np.concatenate([few.reshape(-1, 2).mean(axis=1), 1.5 * np.ones(32)])
+    paths = []
+    for groups, replicates in ((few, 65536), (more, 131072)):
+        rows = stores.rows("00", variance=float(groups.mean()), replicates=replicates)
+        paths.append(stores.fill(tmp_path / f"{replicates}.sqlite", [(rows, {"squared_norm:all": groups})]))
+    [change] = compared(*paths).cells
+    assert change.word("variance") == "same"
+    assert change.ratios["variance"].value == pytest.approx(1.0, rel=1e-12)
