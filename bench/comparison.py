@@ -45,7 +45,7 @@ SWING = 0.015
 #: The same of what all cells of a run share, and the most of it that is divided out (as a logarithm).
 REFERENCE_SWING, SHARED = 0.025, 0.045
 #: Standard errors from no change at which one is called.
-CALLED = 4.0
+CALLED = 3.5
 #: A backend with fewer timed cells has no line of its own.
 FEWEST = 3
 #: Two exactly equal computations, apart from the order of additions.
@@ -77,7 +77,7 @@ class Change:
     ratios: dict[str, Ratio | None]
 
     def word(self, metric: str) -> str:
-        """What became of a metric, in a word; `same` unless noise explains it less often than once in 10,000."""
+        """What became of a metric, in a word; `same` unless noise explains it less often than once in 2,000."""
         ratio = self.ratios.get(metric)
         if ratio is None:
             return "not known"
