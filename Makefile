@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-all lint benchmark goals track peers clean
+.PHONY: help report test test-all lint benchmark calibrate goals track peers clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -36,6 +36,12 @@ test-all: lint
 # make benchmark   the kernels by pytest-benchmark, with their ratios to the noise floor
 benchmark: $(READY)
 	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only -q
+
+# make calibrate   how far identical code differs between runs here, and what gradvar compare catches; 15 minutes
+calibrate: $(READY)
+	$(BIN)/python -m bench.calibration aa
+	$(BIN)/python -m bench.calibration compare
+	$(BIN)/python -m bench.calibration report
 
 # make track       asv on this commit, in this environment; then: .venv/bin/asv publish && .venv/bin/asv preview
 track: $(READY)

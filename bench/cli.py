@@ -154,14 +154,20 @@ def compare(
     fail: Annotated[
         Optional[list[str]],
         Option(
-            metavar="METRIC:RATIO", help="exit with status 1 past this, e.g. time:1.25 or variance:1.05; may repeat"
+            metavar="METRIC:RATIO",
+            help="exit with status 1 where it grew past this, e.g. time:1.25 or variance:1.05; may repeat",
         ),
     ] = None,
+    json: Annotated[bool, Option("--json", help="one JSON object a cell, and one a backend")] = False,
 ) -> int:
-    """Say with intervals what became faster, slower, more or less variable."""
+    """Say with intervals what became faster, slower, more or less variable.
+
+    Times are ratios to the reference workload timed in the same rounds of each store. A change is called where it is
+    3.5 standard errors from none; a gate trips where one is called and its interval reaches the limit.
+    """
     from bench import commands
 
-    return commands.compare(before, after, fail or [])
+    return commands.compare(before, after, fail or [], json)
 
 
 def fail(message: str, status: int) -> int:

@@ -194,17 +194,21 @@ def report(path: Path | None, output: Path) -> None:
         print(write(store, output))
 
 
-def compare(before: Path, after: Path, gates: Sequence[str]) -> int:
+def compare(before: Path, after: Path, gates: Sequence[str], json: bool) -> int:
     """Print what changed between two stores; the exit status, 1 if a gate tripped."""
     from bench import comparison
-    from bench.progress import show_changes
 
     limits = [comparison.parse_gate(text) for text in gates]
     with Store.read(before) as first, Store.read(after) as second:
-        changes, alone = comparison.compare(first, second)
-        show_changes(changes, alone)
-        over = comparison.tripped(changes, limits)
-    for change, metric in over:
-        ratio = getattr(change, metric)
-        print(f"gradvar: {metric} of {change.label} is {ratio.value:.3g} times what it was", file=sys.stderr)
+        found = comparison.compare(first, second)
+    over = comparison.tripped(found, limits)
+    if json:
+        for change in (*found.cells, *found.backends):
+            print(change.as_json)
+    else:
+        from bench.progress import show_comparison
+
+        show_comparison(found)
+    for sentence in over:
+        print(f"gradvar: {sentence}", file=sys.stderr)
     return 1 if over else 0

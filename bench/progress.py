@@ -12,7 +12,7 @@ from bench.sweep.cells import Cell
 from bench.sweep.run import Listener
 
 if TYPE_CHECKING:
-    from bench.comparison import Change
+    from bench.comparison import Change, Comparison
 
 
 class _Bar(Listener):
@@ -82,21 +82,33 @@ def show_table(rows: list[Row]) -> None:
     _print(("problem", "estimator", "backend", "S", "bias", "variance", "seconds"), table)
 
 
-def show_changes(changes: list[Change], alone: int) -> None:
-    """What became of every cell that two stores share, as a table on standard output."""
+def show_comparison(comparison: Comparison) -> None:
+    """What became of every cell that two stores share, as a table on standard output, and what to make of it."""
+    from bench.comparison import METRICS, WORDS
     from bench.report.numbers import times
 
     def told(change: Change, metric: str) -> str:
-        ratio = getattr(change, metric)
-        numbers = "" if ratio is None else times(ratio.value, ratio.low, ratio.high)
-        return f"{change.word(metric)} {numbers}".rstrip()
+        ratio = change.ratios.get(metric)
+        if ratio is None:
+            return "" if change in comparison.backends else change.word(metric)
+        flag = "" if ratio.sure else " (flagged)"
+        return f"{change.word(metric)} {times(ratio.value, ratio.low, ratio.high)}{flag}"
 
-    _print(("cell", "time", "variance"), [(c.label, told(c, "time"), told(c, "variance")) for c in changes])
+    changes = (*comparison.cells, *comparison.backends)
+    _print(("cell", *METRICS), [(c.label, *(told(c, metric) for metric in METRICS)) for c in changes])
     counts = ", ".join(
-        f"{sum(c.word(metric) == word for c in changes)} {word}{' variable' if metric == 'variance' else ''}"
-        for metric, word in (("time", "slower"), ("time", "faster"), ("variance", "more"), ("variance", "less"))
+        f"{sum(c.word(metric) == word for c in comparison.cells)} {word}{' variable' if metric == 'variance' else ''}"
+        for metric, words in WORDS.items()
+        for word in words
     )
-    print(f"{len(changes)} cells: {counts}" + (f"; {alone} cells in one store only" if alone else ""))
+    print(f"{len(comparison.cells)} cells: {counts}")
+    for sentence in (*comparison.floors, *comparison.remarks):
+        print(sentence)
+    for which, cells in zip(("before", "after"), comparison.alone, strict=True):
+        for cell in cells:
+            print(f"measured only {which}: {cell}")
+    for cell in comparison.failed:
+        print(f"failed after: {cell}")
 
 
 def _print(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -76,7 +76,36 @@ def paired_ratio(numerator: Any, denominator: Any) -> tuple[float, float, float]
     return float(np.exp(middle)), float(np.exp(low)), float(np.exp(high))
 
 
+def reference_parts() -> dict[str, Callable[[], Any]]:
+    """What every timing run times beside its cells, on any machine: four kinds of work, from NumPy and Python alone.
+
+    One kind would not do: from process to process each drifts by 1 to 2 % against everything else. (Vectorised
+    exponentials, once a fifth kind, by up to 30 %.)
+    """
+    generator = np.random.Generator(np.random.SFC64(0))
+    normals, unsorted = np.empty(2**14), generator.standard_normal(2**11)
+    matrix, product = generator.standard_normal((48, 48)), np.empty((48, 48))
+
+    def interpret() -> int:
+        total = 0
+        for i in range(1000):
+            total += i * i
+        return total
+
+    return {
+        "normals": lambda: generator.standard_normal(out=normals),
+        "products": lambda: np.matmul(matrix, matrix, out=product),
+        "sorting": lambda: np.sort(unsorted),
+        "interpreting": interpret,
+    }
+
+
 def reference_workload() -> Callable[[], Any]:
-    """What every timing run times beside its cells: 65,536 float64 normals drawn by NumPy, on any machine."""
-    generator, buffer = np.random.Generator(np.random.SFC64(0)), np.empty(2**16)
-    return lambda: generator.standard_normal(out=buffer)
+    """All parts of the reference workload, one after another."""
+    parts = list(reference_parts().values())
+
+    def run() -> None:
+        for part in parts:
+            part()
+
+    return run

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.measurement.timing import paired_ratio
 from bench.report.numbers import times
+from bench.report.ratios import timed_as_two
 from bench.report.results import CONTEXT, Result
 
 
@@ -55,9 +55,8 @@ def provenance(results: list[Result], superseded: int) -> Provenance:
 
 def _timing_runs(results: list[Result]) -> list[tuple[str, str, int]]:
     """How far the same code, timed as if it were two, came out from itself: differences below that mean nothing."""
-    runs = results[0].store.timing_runs() if results else []
-    pairs = [(run["a"], run["again"]) for run in runs if len(run.get("a", ())) == len(run.get("again", "-")) > 0]
-    return [("the same cell timed as two", times(*paired_ratio(x, y)), 1) for x, y in pairs if min(*x, *y) > 0.0]
+    found = timed_as_two(results[0].store) if results else []
+    return [(f"the same {backend} cell timed as two", times(r.value, r.low, r.high), 1) for backend, r in found]
 
 
 def _counts(results: Iterable[Result], column: str) -> dict[str, int]:

@@ -13,6 +13,7 @@ import numpy as np
 from bench.measurement.timing import median_interval, paired_ratio
 from bench.report.results import Result
 from bench.rows import ALL
+from bench.sweep.store import Store
 
 RESAMPLES = 1000
 #: Student's t over the normal quantile, and the bias of a bootstrapped variance, at 64 groups.
@@ -59,6 +60,8 @@ def variance_ratio(a: Result, b: Result, block: str = ALL) -> Ratio | None:
     if groups is None:
         return _from_intervals(first, second, "variance")
     x, y = groups
+    if a["replicates"] != b["replicates"] and _shared_noise(a, b):  # the ratio of what is paired, like its interval
+        value = float(x.mean() / y.mean())
     drawn = np.random.default_rng(0).integers(0, len(x), (RESAMPLES, len(x)))
     logs = np.log(x[drawn].mean(axis=1) / y[drawn].mean(axis=1)) - math.log(x.mean() / y.mean())
     low, high = np.quantile(logs, [0.025, 0.975]) * _SMALL.get(len(x), 1.0)
@@ -75,7 +78,7 @@ def _aligned(a: Result, b: Result, block: str) -> tuple[np.ndarray, np.ndarray] 
     if x is None or y is None or len(x) != len(y) or len(x) < 16 or not (np.all(x > 0.0) and np.all(y > 0.0)):
         return None
     n, m = a["replicates"] or 0, b["replicates"] or 0
-    if n == m or not n or not m or any(a[c] != b[c] for c in _SHARED_NOISE):
+    if n == m or not n or not m or not _shared_noise(a, b):
         return x, y
     factor = max(n, m) // min(n, m)
     if max(n, m) % min(n, m) or len(x) % factor or len(x) // factor < 16:
@@ -83,6 +86,10 @@ def _aligned(a: Result, b: Result, block: str) -> tuple[np.ndarray, np.ndarray] 
     few, many = (x, y) if n < m else (y, x)
     few, many = few.reshape(-1, factor).mean(axis=1), many[: len(many) // factor]
     return (few, many) if n < m else (many, few)
+
+
+def _shared_noise(a: Result, b: Result) -> bool:
+    return all(a[c] == b[c] for c in _SHARED_NOISE)
 
 
 def time_ratio(a: Result, b: Result) -> Ratio | None:
@@ -103,6 +110,18 @@ def timed_together(a: Result, b: Result) -> bool:
     """Whether both saw the same rounds of the reference workload."""
     x, y = a.series.get("reference"), b.series.get("reference")
     return x is not None and y is not None and len(x) > 0 and np.array_equal(x, y)
+
+
+def timed_as_two(store: Store) -> list[tuple[str, Ratio]]:
+    """The A/A pairs of a store: the backend, and one of its cells over itself, for every timing run."""
+    found = []
+    for run in store.timing_runs():
+        for name in sorted(n for n in run if n.startswith("a:")):
+            backend = name.removeprefix("a:")
+            x, y = run[name], run.get(f"again:{backend}", np.empty(0))
+            if len(x) == len(y) > 0 and min(*x, *y) > 0.0:
+                found.append((backend, Ratio(*paired_ratio(x, y))))
+    return found
 
 
 def work_ratio(a: Result, b: Result, timed: bool = True) -> Ratio | None:

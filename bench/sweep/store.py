@@ -234,7 +234,8 @@ class Store:
             return {name: np.frombuffer(data, dtype="<f8") for name, data in found}
 
     def timing_runs(self) -> list[dict[str, np.ndarray]]:
-        """Of every timing run: rounds of the reference workload, and of one cell timed as two (`a`, `again`)."""
+        """Of every timing run: rounds of the reference workload, and by backend of one cell timed as two
+        (`a:numpy`, `again:numpy`)."""
         with _refusing(self.path):
             found = self._db.execute("SELECT DISTINCT cell_key FROM series WHERE cell_key LIKE 'timing %'")
             return [self.series(key) for (key,) in found.fetchall()]

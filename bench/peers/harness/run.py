@@ -15,7 +15,6 @@ import numpy as np
 
 from bench.measurement import cost
 from bench.measurement.cell import Measurement, NonFinite, measure_source, prepare
-from bench.measurement.kernel import TimedCall
 from bench.peers.harness import contender
 from bench.peers.harness.peers import PEERS, Peer
 from bench.peers.harness.process import PeerFailure, PeerProcess
@@ -172,10 +171,6 @@ def _run_task(
     return [r for each in rows.values() for r in each]
 
 
-def _our_calls(cell: Cell) -> tuple[TimedCall, TimedCall]:
-    return cost.timed_calls(prepare(cell))
-
-
 def _time(
     task: Task,
     cells: list[PeerCell],
@@ -185,13 +180,12 @@ def _time(
     processes: dict[str, PeerProcess],
 ) -> dict[str, list[Row]]:
     """Ratios need the same rounds, so that all are timed again where one lacks its time."""
-    makers: dict[str, cost.MakeCalls] = {own.key: functools.partial(_our_calls, own) for own in ours if own.key in rows}
+    contenders = {own.key: cost.cell(prepare(own)) for own in ours if own.key in rows}
     for cell in cells:
         if cell.key in rows:
-            makers[cell.key] = functools.partial(
-                contender.timed_calls, processes[cell.peer.name], cell.ours, task, cell.peer
-            )
-    costs, shared = cost.time_calls(makers)
+            calls = functools.partial(contender.timed_calls, processes[cell.peer.name], cell.ours, task, cell.peer)
+            contenders[cell.key] = cost.Contender(lambda calls=calls: [calls()])  # type: ignore[misc]
+    costs, shared = cost.time_calls(contenders)
     new: list[tuple[str, list[Row], dict[str, np.ndarray]]] = []
     for key, found in costs.items():
         if isinstance(found, str):

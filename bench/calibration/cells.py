@@ -1,0 +1,24 @@
+"""The small suite that is run again and again: cheap and dear cells on every backend that is installed."""
+
+from __future__ import annotations
+
+from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from estimators import backends
+
+PAIRS = (
+    ("square[k=2]", "pathwise"),
+    ("square[k=2,dim=100]", "score-function"),
+    ("cosine[k=2.5,loc=1]", "measure-valued"),
+    ("logistic-regression", "pathwise"),
+)
+GOALS = Goals(bias_bound=1.0, max_replicates=2**14)
+
+
+def cells() -> list[Cell]:
+    """PAIRS on each backend."""
+    return [
+        Cell(make_problem(problem), make_estimator(estimator), backend, goals=GOALS)
+        for backend in backends.NAMES
+        if backends.missing(backend) is None
+        for problem, estimator in PAIRS
+    ]

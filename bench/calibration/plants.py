@@ -1,0 +1,95 @@
+"""What is planted: a slowdown of known size in the timed call, and noise of known variance in the estimate."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from bench.measurement import cost
+from bench.measurement.cell import Prepared
+from bench.measurement.kernel import TimedCall
+from bench.sweep.cells import Cell
+from estimators import Estimator, Expectation, Noise
+
+SLOWER = 1.15
+NOISIER = 1.05
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which cells of a run are tampered with, by number."""
+
+    slower: frozenset[int] = frozenset()
+    noisier: frozenset[int] = frozenset()
+
+
+def plan(number: int, pairs: int, backends: int) -> Plan:
+    """The plan of planted run `number`: in turn every pair is slowed, and the next one made noisier, on all backends;
+    each fourth run instead slows everything on one backend.
+    """
+    if number % 4 == 3:
+        backend = number // 4 % backends
+        return Plan(slower=frozenset(range(backend * pairs, (backend + 1) * pairs)))
+    first = number - number // 4
+    return Plan(
+        frozenset(first % pairs + backend * pairs for backend in range(backends)),
+        frozenset((first + 1) % pairs + backend * pairs for backend in range(backends)),
+    )
+
+
+def slowed(call: TimedCall) -> TimedCall:
+    """The same call, which then keeps the processor busy until SLOWER times its own time has passed."""
+
+    def run() -> Any:
+        start = time.perf_counter()
+        result = call.run()
+        end = start + SLOWER * (time.perf_counter() - start)
+        while time.perf_counter() < end:
+            pass
+        return result
+
+    return dataclasses.replace(call, run=run)
+
+
+@contextmanager
+def slowing(chosen: Callable[[Prepared], bool]) -> Iterator[None]:
+    """Inside, the timed calls of chosen cells are slowed."""
+    real = cost.timed_calls
+
+    def timed_calls(ready: Prepared) -> tuple[TimedCall, TimedCall]:
+        bulk, alone = real(ready)
+        return (slowed(bulk), slowed(alone)) if chosen(ready) else (bulk, alone)
+
+    cost.timed_calls = timed_calls
+    try:
+        yield
+    finally:
+        cost.timed_calls = real
+
+
+def noisier(cell: Cell, variances: Mapping[str, float]) -> Cell:
+    """The cell with independent zero-mean noise on every coordinate, under the same name.
+
+    Parameters
+    ----------
+    variances : of the real estimate, by parameter block; NOISIER - 1 of it is added, in equal parts to its coordinates.
+    """
+    kind: Any = type(cell.estimator)
+    share = (NOISIER - 1.0) / cell.problem.dimension
+    deviations = {name: (share * variance) ** 0.5 for name, variance in variances.items()}
+
+    class Noisier(kind):
+        def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+            specs = super().noise_specs(expectation, num_samples, dimension)
+            return {**specs, **{f"planted {name}": Noise("normal", (dimension,)) for name in deviations}}
+
+        def estimate(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+            gradients = super().estimate(backend, expectation, parameters, noise, state)
+            return {name: g + deviations[name] * noise[f"planted {name}"] for name, g in gradients.items()}
+
+    tampered: Estimator = Noisier(**{f.name: getattr(cell.estimator, f.name) for f in dataclasses.fields(kind)})
+    return dataclasses.replace(cell, estimator=tampered)
