@@ -48,9 +48,7 @@ def cell(problem: str, backend: str, estimator: str, dtype: str = "float64", rep
 
     made = make_estimator(estimator)
     goals = Goals(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
-    return Cell(
-        make_problem(problem), made, backend, dtype=dtype, num_samples=made.smallest_num_samples(), goals=goals
-    )
+    return Cell(make_problem(problem), made, backend, dtype=dtype, num_samples=made.smallest_num_samples(), goals=goals)
 
 
 def prepared(backend: str, estimator: str, dtype: str = "float32") -> Setting:

@@ -79,11 +79,25 @@ def run(command: list[str], folder: Path, **environment: str) -> str:
     return done.stdout
 
 
+def environment(code: Path, home: Path, backends: str) -> dict[str, str]:
+    """Variables for asv: the code to measure before the installed one, and a home of its own to name a machine in."""
+    home.mkdir(parents=True, exist_ok=True)
+    settings = Path.home() / ".gitconfig"
+    return {
+        "ASV_PYTHONPATH": str(code),
+        "PYTHONPATH": str(code),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "GRADVAR_TRACK": backends,
+        "HOME": str(home),
+        **({"GIT_CONFIG_GLOBAL": str(settings)} if settings.is_file() else {}),
+    }
+
+
 class Clone:
     """A scratch clone of this checkout, with what has changed since its last commit, and asv's results of it."""
 
     def __init__(self, folder: Path, backends: str = "numpy") -> None:
-        self.folder, self.backends = folder, backends
+        self.folder, self.environment = folder, environment(folder, folder.with_name("home"), backends)
         run(["git", "clone", "--quiet", str(ROOT), str(folder)], ROOT)
         listed = run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT)
         for name in filter(None, listed.split("\0")):
@@ -94,15 +108,8 @@ class Clone:
         self.asv("machine", "--yes", "--machine", "canary")
 
     def asv(self, *arguments: str) -> str:
-        """asv in this environment, with the clone's code before the installed one's."""
-        return run(
-            [sys.executable, "-m", "asv", *arguments],
-            self.folder,
-            ASV_PYTHONPATH=str(self.folder),
-            PYTHONPATH=str(self.folder),
-            PYTHONDONTWRITEBYTECODE="1",
-            GRADVAR_TRACK=self.backends,
-        )
+        """asv in this environment, on the clone's code."""
+        return run([sys.executable, "-m", "asv", *arguments], self.folder, **self.environment)
 
     def git(self, *arguments: str) -> str:
         who = ("-c", "user.name=gradvar", "-c", "user.email=gradvar@localhost", "-c", "commit.gpgsign=false")
