@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-all lint benchmark track clean
+.PHONY: help report test test-all lint benchmark benchmark-gate benchmark-baseline track track-planted clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -33,14 +33,30 @@ test: lint
 test-all: lint
 	$(BIN)/pytest -q
 
-# make benchmark   the kernels by pytest-benchmark, with their ratios to the noise floor
+# make benchmark   every estimator on every backend by pytest-benchmark, with ratios to what ran beside it
+BENCHMARK := tests/benchmarks --benchmark-enable --benchmark-only -q
 benchmark: $(READY)
-	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only -q
+	$(BIN)/pytest $(BENCHMARK)
 
-# make track       asv on this commit, in this environment; then: .venv/bin/asv publish && .venv/bin/asv preview
+# make benchmark-gate       the same, and fails where a ratio is 1.25 times that of results/benchmarks/baseline.json
+GATE_BASELINE ?= results/benchmarks/baseline.json
+benchmark-gate: $(READY)
+	$(BIN)/python -m tests.benchmarks.gate --baseline $(GATE_BASELINE)
+
+# make benchmark-baseline   writes that file anew
+benchmark-baseline: $(READY)
+	mkdir -p $(dir $(GATE_BASELINE))
+	$(BIN)/pytest $(BENCHMARK) --benchmark-json=$(GATE_BASELINE)
+
+# make track       asv on this commit, in this environment, and its page; then: .venv/bin/asv preview
 track: $(READY)
 	$(BIN)/asv machine --yes
 	$(BIN)/asv run -E existing:same --set-commit-hash "$$(git rev-parse HEAD)"
+	$(BIN)/asv publish
+
+# make track-planted        asv over commits with a planted slowdown and a planted variance: it names both
+track-planted: $(READY)
+	$(BIN)/python -m tests.tracking.planted
 
 clean:
 	rm -rf $(VENV) .gradvar report .asv .pytest_cache .mypy_cache .ruff_cache .benchmarks
