@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-all lint benchmark calibrate goals track peers clean
+.PHONY: help report test test-all lint benchmark benchmark-gate benchmark-baseline calibrate goals track track-planted peers clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -33,9 +33,20 @@ test: lint
 test-all: lint
 	$(BIN)/pytest -q
 
-# make benchmark   the kernels by pytest-benchmark, with their ratios to the noise floor
+# make benchmark   every estimator on every backend by pytest-benchmark, with ratios to what ran beside it
+BENCHMARK := tests/benchmarks --benchmark-enable --benchmark-only -q
 benchmark: $(READY)
-	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only -q
+	$(BIN)/pytest $(BENCHMARK)
+
+# make benchmark-gate       the same, and fails where a ratio is 1.25 times that of results/benchmarks/baseline.json
+GATE_BASELINE ?= results/benchmarks/baseline.json
+benchmark-gate: $(READY)
+	$(BIN)/python -m tests.benchmarks.gate --baseline $(GATE_BASELINE)
+
+# make benchmark-baseline   writes that file anew
+benchmark-baseline: $(READY)
+	mkdir -p $(dir $(GATE_BASELINE))
+	$(BIN)/pytest $(BENCHMARK) --benchmark-json=$(GATE_BASELINE)
 
 # make calibrate   how far identical code differs between runs here, and what gradvar compare catches; 15 minutes
 calibrate: $(READY)
@@ -43,10 +54,15 @@ calibrate: $(READY)
 	$(BIN)/python -m bench.calibration compare
 	$(BIN)/python -m bench.calibration report
 
-# make track       asv on this commit, in this environment; then: .venv/bin/asv publish && .venv/bin/asv preview
+# make track       asv on this commit, in this environment, and its page; then: .venv/bin/asv preview
 track: $(READY)
 	$(BIN)/asv machine --yes
 	$(BIN)/asv run -E existing:same --set-commit-hash "$$(git rev-parse HEAD)"
+	$(BIN)/asv publish
+
+# make track-planted        asv over commits with a planted slowdown and a planted variance: it names both
+track-planted: $(READY)
+	$(BIN)/python -m tests.tracking.planted
 
 # make goals       what this suite costs against its goals: ratios, printed and written to results/goals (15 minutes)
 goals: $(READY)

@@ -1,71 +1,93 @@
-"""The measured kernel on each backend: its time, its memory, and its ratio to the noise floor."""
+"""The measured kernel (noise, estimates, block sums): its time, its memory, and its ratio to the noise floor.
+
+Everywhere on square, D = 100, float32.
+"""
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable
 from typing import Any
 
-from bench.tracking.workloads import ESTIMATORS, prepared
-from estimators.backends import NAMES, missing
+from bench.tracking.workloads import BACKENDS, ESTIMATORS, prepared
 
-CASES = [f"{b} {e}" for b, e in itertools.product(NAMES, ESTIMATORS) if missing(b) is None]
+ROUNDS = 20
+Samples = dict[str, Any]
 
 
-class Kernel:
-    """One call, compiled before: noise, estimates and block sums. square, D = 100, S = 1, float32."""
+def _call(setting: Any) -> tuple[Callable[[], Any], int]:
+    """One call of the kernel, compiled before, and how many blocks of replicates it makes."""
+    from bench.measurement.kernel import StatisticsKernel
 
-    params = CASES
-    param_names = ("case",)
+    kernel, roots, centre = StatisticsKernel(setting), setting.roots("timing"), setting.zeros()
+    kernel(roots, 0, centre)
+    return lambda: kernel(roots, 0, centre), kernel.chunk
+
+
+class Time:
+    """Seconds of one call, as asv times it: in a process of its own."""
+
+    params = (BACKENDS, ("pathwise", "score-function"))
+    param_names = ("backend", "estimator")
+    timeout = 300.0
+    rounds = 1
+    version = "1"
+
+    def setup(self, backend: str, estimator: str) -> None:
+        self.call, _ = _call(prepared(backend, estimator))
+
+    def time_kernel(self, backend: str, estimator: str) -> None:
+        self.call()
+
+
+class Memory:
+    """Peak memory of a process that streams replicates: the framework, compiling, and what is kept of the calls."""
+
+    params = (BACKENDS, ESTIMATORS)
+    param_names = ("backend", "estimator")
     timeout = 300.0
     version = "1"
 
-    def setup(self, case: str) -> None:
-        from bench.measurement.kernel import StatisticsKernel
-
-        backend, estimator = case.split()
-        setting = prepared(backend, estimator)
-        self.kernel, self.roots, self.centre = StatisticsKernel(setting), setting.roots("timing"), setting.zeros()
-        self.kernel(self.roots, 0, self.centre)
-
-    def time_kernel(self, case: str) -> None:
-        self.kernel(self.roots, 0, self.centre)
-
-    def peakmem_kernel(self, case: str) -> None:
-        self.kernel(self.roots, 0, self.centre)
+    def peakmem_kernel(self, backend: str, estimator: str) -> None:
+        call, _ = _call(prepared(backend, estimator))
+        for _ in range(16):
+            call()
 
 
 class Floor:
-    """Time of that call over that of drawing its noise alone, in interleaved pairs."""
+    """Time of the kernel over that of drawing as many normals, in interleaved pairs: holds across machines."""
 
-    params = CASES
-    param_names = ("case",)
+    params = (BACKENDS, ESTIMATORS)
+    param_names = ("backend", "estimator")
     timeout = 300.0
     version = "1"
-    unit = "×"
+    unit = "× floor"
 
-    def track_ratio_to_floor(self, case: str) -> float:
-        from bench.measurement.floor import ratio_to_floor
+    def setup_cache(self) -> dict[tuple[str, str], list[float]]:
+        """The ratios of all rounds, by backend and estimator; all kernels in the same rounds."""
+        from bench.measurement.floor import draw_noise_alone
+        from bench.measurement.timing import calibrate, interleave
 
-        backend, estimator = case.split()
-        return ratio_to_floor(prepared(backend, estimator), rounds=20).ratio
+        calls = {}
+        for backend in BACKENDS:
+            for estimator in ESTIMATORS:
+                setting = prepared(backend, estimator)
+                kernel, blocks = _call(setting)
+                noise = draw_noise_alone(setting, blocks)
+                for name, call in (("kernel", kernel), ("noise", noise)):
+                    calls[backend, estimator, name] = call, calibrate(call)[0]
+        seconds = interleave(calls, ROUNDS)
+        return {
+            (backend, estimator): [
+                kernel / noise
+                for kernel, noise in zip(
+                    seconds[backend, estimator, "kernel"], seconds[backend, estimator, "noise"], strict=True
+                )
+            ]
+            for backend in BACKENDS
+            for estimator in ESTIMATORS
+        }
 
+    setup_cache.timeout = 600.0  # type: ignore[attr-defined]
 
-class Variance:
-    """Variance and certified bias of one estimate, logistic regression on real data, at a fixed seed."""
-
-    params = ("pathwise", "score-function[baseline=mean]", "pathwise[antithetic=true]")
-    param_names = ("estimator",)
-    timeout = 300.0
-    version = "1"
-
-    def setup(self, estimator: str) -> None:
-        from bench.api import measure
-
-        rows: Any = measure("logistic-regression", estimator, max_replicates=2**15, timing=False)
-        self.row = rows.set_index("block").loc["all"]
-
-    def track_variance(self, estimator: str) -> float:
-        return float(self.row["variance"])
-
-    def track_bias_bound(self, estimator: str) -> float:
-        return float(self.row["bias_bound"])
+    def track_ratio_to_floor(self, ratios: dict[tuple[str, str], list[float]], backend: str, estimator: str) -> Samples:
+        return {"samples": ratios[backend, estimator], "number": 1}

@@ -1,15 +1,58 @@
-"""The fixed workload that benchmarks share: square, D = 100, S = 1, float32, where the noise floor is defined."""
+"""What the benchmarks measure: problems, estimators and backends, as far as they exist here."""
 
 from __future__ import annotations
 
-from bench.measurement.cell import prepare
-from bench.measurement.kernel import Setting
-from bench.sweep.cells import Cell, make_estimator, make_problem
+import os
+from typing import TYPE_CHECKING
 
-PROBLEM = "square[k=2,dim=100]"
-ESTIMATORS = ("pathwise", "score-function")
+from estimators.backends import NAMES, missing
+
+if TYPE_CHECKING:
+    from bench.measurement.kernel import Setting
+    from bench.sweep.cells import Cell
+
+#: `GRADVAR_TRACK="numpy jax"` in the environment tracks those alone, which is quicker.
+ASKED_FOR = (os.environ.get("GRADVAR_TRACK") or " ".join(NAMES)).split()
+#: A framework that is not installed means fewer combinations, not failures.
+BACKENDS = tuple(name for name in NAMES if name in ASKED_FOR and missing(name) is None)
+
+ESTIMATORS = (
+    "score-function",
+    "score-function[baseline=mean]",
+    "score-function[baseline=optimal]",
+    "score-function[baseline=moving-average]",
+    "score-function[baseline=leave-one-out]",
+    "pathwise",
+    "pathwise[antithetic=true]",
+    "measure-valued",
+)
+#: With the one that needs an ELBO.
+ELBO_ESTIMATORS = (*ESTIMATORS, "pathwise[sticking-the-landing=true]")
+
+REAL_DATA = "logistic-regression"
+#: More noise than can be integrated, so that its verdicts rest on sampling, as most do.
+TEST_FUNCTION = "cosine[k=2.5,loc=1,dim=10]"
+#: Many samples and little arithmetic: where the noise floor is looked at.
+KERNEL = "square[k=2,dim=100]"
+
+#: PyTorch takes half a minute to compile this, twice; it is measured on the test function instead.
+SLOW_TO_COMPILE = (REAL_DATA, "torch", "measure-valued")
+
+
+def cell(problem: str, backend: str, estimator: str, dtype: str = "float64", replicates: int = 1) -> Cell:
+    """A cell with the least S that the estimator takes.
+
+    It draws exactly `replicates` (in whole blocks, at least 64 of them): its goals are out of reach.
+    """
+    from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+
+    made = make_estimator(estimator)
+    goals = Goals(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
+    return Cell(make_problem(problem), made, backend, dtype=dtype, num_samples=made.smallest_num_samples(), goals=goals)
 
 
 def prepared(backend: str, estimator: str, dtype: str = "float32") -> Setting:
-    """The workload on a backend, ready to run."""
-    return prepare(Cell(make_problem(PROBLEM), make_estimator(estimator), backend, dtype=dtype)).setting
+    """An estimator on the problem where the noise floor is looked at, ready to run."""
+    from bench.measurement.cell import prepare
+
+    return prepare(cell(KERNEL, backend, estimator, dtype)).setting

@@ -1,0 +1,159 @@
+"""asv keeps working: it takes the benchmarks, runs them, and names what became worse. The whole is `make track`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.tracking import measured, workloads
+from estimators.backends import NAMES
+from tests.tracking.planted import ROOT, Change, environment, main, parse, run
+
+CONFIGURATION = json.loads((ROOT / "asv.conf.json").read_text(encoding="utf-8"))
+HERE = ("-E", f"existing:{sys.executable}")
+
+
+@pytest.fixture
+def asv(tmp_path: Path) -> Callable[..., str]:
+    """Runs asv on this checkout, with its results and all else that it writes in a scratch folder."""
+    folders = {"env_dir": "env", "results_dir": "results", "html_dir": "html"}
+    there = {name: str(tmp_path / folder) for name, folder in folders.items()}
+    here = {"repo": str(ROOT), "benchmark_dir": str(ROOT / CONFIGURATION["benchmark_dir"])}
+    configuration = tmp_path / "asv.conf.json"
+    configuration.write_text(json.dumps({**CONFIGURATION, **there, **here}), encoding="utf-8")
+
+    def called(*arguments: str, backends: str = "numpy") -> str:
+        command = [sys.executable, "-m", "asv", "--config", str(configuration), *arguments]
+        return run(command, tmp_path, **environment(ROOT, tmp_path / "home", backends))
+
+    return called
+
+
+def test_benchmarks_are_accepted_for_every_backend(asv):
+    assert "No problems found" in asv("check", *HERE, backends=" ".join(NAMES))
+
+
+def test_a_benchmark_of_each_kind_runs(asv):
+    """A time, a peak memory, a ratio looked up; nothing is saved."""
+    asv("machine", "--yes", "--machine", "canary")
+    names = r"kernels\..*\('numpy', 'pathwise'\)"
+    printed = asv("run", *HERE, "--quick", "--dry-run", "--show-stderr", "--machine", "canary", "--bench", names)
+    assert "failed" not in printed
+    memory, ratio, time = (
+        # A table's row for NumPy; its second column names the estimator unless that heads a column.
+        re.search(rf"kernels\.{name}.*?numpy +(?:pathwise +)?([\d.]+)(?:±[\d.]+)?([A-Za-zμ]*)", printed, re.DOTALL)
+        for name in ("Memory", "Floor", "Time")
+    )
+    assert memory is not None, printed
+    assert ratio is not None, printed
+    assert time is not None, printed
+    assert memory[2] == "M"
+    assert 20.0 < float(memory[1]) < 2000.0
+    assert 0.8 < float(ratio[1]) < 10.0
+    assert time[2] in ("ns", "μs", "ms")
+
+
+def test_every_number_of_a_cell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    case = (workloads.TEST_FUNCTION, "numpy", "pathwise")
+    grid = measured.measured_grid((case,))
+    benchmark = measured.TestFunction()
+    variance = benchmark.track_variance(grid, *case[1:])
+    seconds = benchmark.track_seconds(grid, *case[1:])["samples"]
+    relative = benchmark.track_relative_time(grid, *case[1:])["samples"]
+    work = benchmark.track_work_normalised_variance(grid, *case[1:])["samples"]
+    # Var of 2.5 cos z's pathwise derivative, summed over ten coordinates and both blocks, by quadrature.
+    assert variance == pytest.approx(_exact_variance(), rel=0.02)
+    assert 0.0 < benchmark.track_bias_bound(grid, *case[1:]) < 0.1
+    assert len(seconds) == len(relative) == len(work) == 20
+    assert work == [variance * s for s in seconds]
+    assert all(r > 0.0 for r in relative)
+
+
+def _exact_variance() -> float:
+    """Of d/d(loc, log σ) Σ cos(2.5 z) with z = 1 + σε at σ = 1, in ten dimensions."""
+    import numpy as np
+
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    weights = weights / weights.sum()
+    slope = -2.5 * np.sin(2.5 * (1.0 + nodes))
+    return 10.0 * sum(float(weights @ g**2 - (weights @ g) ** 2) for g in (slope, slope * nodes))
+
+
+def test_a_cell_that_failed_says_why():
+    grid = {(workloads.TEST_FUNCTION, "numpy", "pathwise"): {"status": "exception", "reason": "no luck", "rounds": {}}}
+    with pytest.raises(RuntimeError, match="exception: no luck"):
+        measured.TestFunction().track_variance(grid, "numpy", "pathwise")
+
+
+def test_combinations_are_those_that_exist():
+    assert all(workloads.cell(*case).impossible() is None for case in measured.CASES)
+    looked_up = [
+        (cls.problem, backend, estimator)
+        for cls in (measured.RealData, measured.TestFunction)
+        for backend in cls.params[0]
+        for estimator in cls.params[1]
+        if (backend, estimator) not in getattr(cls, "skip_params", ())
+    ]
+    assert sorted(looked_up) == sorted(measured.CASES)
+
+
+def test_pins_are_those_of_the_constraints_file():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    constraints = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pins = CONFIGURATION["matrix"]["req"]
+    different = {name: (pins[name], constraints[name]) for name in pins if name in constraints}
+    assert all(pin == [version] for pin, version in different.values()), different
+    assert {"numpy", "torch", "jax", "scipy"} <= set(different)
+
+
+def test_every_dependency_is_in_the_environment_that_asv_makes():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = {re.split(r"[<>=\[]", text)[0] for text in (*project["dependencies"], *extras["torch"], *extras["jax"])}
+    assert needed <= set(CONFIGURATION["matrix"]["req"])
+
+
+def test_a_comparison_is_read():
+    table = """
+| Change   | Before [1234abcd] <a>   | After [5678abcd] <b>   |   Ratio | Benchmark (Parameter)                   |
+|----------|-------------------------|------------------------|---------|-----------------------------------------|
+| +        | 4.50±0.06μs             | 6.25±0.09μs            |    1.39 | m.C.track_seconds('numpy', 'pathwise')  |
+| -        | 30.7                    | 15.4                   |    0.5  | m.C.track_variance('numpy', 'pathwise') |
+"""
+    assert parse(table) == [
+        Change(True, "4.50±0.06μs", "6.25±0.09μs", 1.39, "m.C.track_seconds('numpy', 'pathwise')"),
+        Change(False, "30.7", "15.4", 0.5, "m.C.track_variance('numpy', 'pathwise')"),
+    ]
+
+
+@pytest.mark.slow
+def test_what_became_worse_is_named_and_published(tmp_path: Path):
+    """Variances repeat exactly, so what is said of them is exact; of times, only the planted half is asked for."""
+    clone, changes = main(tmp_path / "clone")
+    statistics = ("track_variance", "track_bias_bound")
+
+    def named(commit: str, *metrics: str) -> list[str]:
+        return [c.benchmark for c in changes[commit] if c.worse and c.benchmark.split("(")[0].endswith(metrics)]
+
+    assert named("comment", *statistics) == []
+    assert named("slower", *statistics) == []
+    assert "measured.RealData.track_relative_time('numpy', 'pathwise')" in named("slower", "track_relative_time")
+    assert named("noisier", "track_variance") == [
+        "measured.RealData.track_variance('numpy', 'pathwise[antithetic=true]')"
+    ]
+
+    clone.asv("publish")
+    page = clone.folder / CONFIGURATION["html_dir"]
+    assert "<html" in (page / "index.html").read_text(encoding="utf-8")
+    assert "measured.RealData.track_variance" in json.loads((page / "index.json").read_text())["benchmarks"]
+    graphs = [p for p in (page / "graphs").rglob("measured.RealData.track_variance.json") if "summary" not in p.parts]
+    assert len(graphs) == 1
+    assert len(json.loads(graphs[0].read_text())) == 4, "one point for each commit"
