@@ -26,9 +26,13 @@ LARGEST_BLOCK = 16384
 
 
 def block_size(width: int, num_samples: int) -> int:
-    """Replicates in a block: a power of two set by the problem and S alone, so results do not depend on speed."""
+    """Replicates in a block, set by the problem and S alone, so results do not depend on speed.
+
+    Rounded down to three binary digits: loops want many factors of two, and a power of two wastes up to half.
+    """
     fits = max(1, BLOCK_ELEMENTS // (width * num_samples))
-    return min(LARGEST_BLOCK, 1 << (fits.bit_length() - 1))
+    spare = max(0, fits.bit_length() - 3)
+    return min(LARGEST_BLOCK, fits >> spare << spare)
 
 
 @dataclass(frozen=True)
@@ -203,17 +207,17 @@ class StatisticsKernel:
         # The third order serves only the correction for skew: a quarter of the replicates will do.
         self.cubed = cubed = max(1, replicates // 4)
 
-        def reduce(estimates: dict[str, Array], centre: dict[str, Array]) -> Array:
-            found = []
-            for name in setting.blocks:
-                d, axis = estimates[name] - centre[name], 0
+        def reduce(estimates: dict[str, Array], centre: dict[str, Array]) -> dict[str, tuple[Array, ...]]:
+            found = {}
+            for name, estimate in estimates.items():
+                d, axis = estimate - centre[name], 0
                 if replicates_last(setting.backend, d.shape):
                     d, axis = xp.matrix_transpose(d), 1  # XLA follows the order in memory only if told
                 some = d[:cubed] if axis == 0 else d[:, :cubed]
                 square = d * d
-                found += [xp.sum(powers, axis=axis) for powers in (d, square, some * some * some)]
-                found.append(xp.sum(square, axis=1 - axis))
-            return xp.concat(found)  # one array: each that leaves a compiled function costs a microsecond
+                sums = tuple(xp.sum(powers, axis=axis) for powers in (d, square, some * some * some))
+                found[name] = (*sums, xp.sum(square, axis=1 - axis))
+            return found
 
         key = ("statistics", setting.structure, replicates, self.chunk)
         self._run = _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
@@ -224,17 +228,15 @@ class StatisticsKernel:
         arguments = (s.expectation.data, s.parameters, s.state, centre)
         if s.draws_inside:
             blocks = s.backend.asarray(np.arange(first, first + self.chunk), "int32")
-            flat = s.backend.to_numpy(self._run(*arguments, roots, blocks))
+            found = s.backend.block_until_ready(self._run(*arguments, roots, blocks))
+            per_block = {name: [s.backend.to_numpy(a) for a in sums] for name, sums in found.items()}
         else:
-            flat = s.backend.to_numpy(self._run(*arguments, s.noise(roots, first, s.replicates)))[None]
-        power, squared_norm, start = {}, {}, 0
-        for name in s.blocks:
-            size = s.sizes[name]
-            end = start + 3 * size
-            power[name] = tuple(flat[:, start + i * size : start + (i + 1) * size] for i in range(3))
-            squared_norm[name] = flat[:, end : end + s.replicates]
-            start = end + s.replicates
-        return BlockSums(power, squared_norm)
+            found = self._run(*arguments, s.noise(roots, first, s.replicates))
+            per_block = {name: [s.backend.to_numpy(a)[None] for a in sums] for name, sums in found.items()}
+        return BlockSums(
+            power={name: (sums[0], sums[1], sums[2]) for name, sums in per_block.items()},
+            squared_norm={name: sums[3] for name, sums in per_block.items()},
+        )
 
 
 def estimates(setting: Setting, noise: dict[str, Array]) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.measurement.cell import NonFinite, measure, prepare
-from bench.measurement.kernel import Setting
+from bench.measurement.kernel import LARGEST_BLOCK, Setting
 from bench.problems.test_functions import SquareIntegrand
 from bench.rows import COLUMNS
 from estimators import backends
@@ -146,7 +146,7 @@ def test_precision_and_cap() -> None:
         half = math.log(row["variance_high"] / row["variance_low"]) / 2
         assert row["replicates"] in {2**n for n in range(18, 21)}
         assert half <= precision or row["replicates"] == cap
-    assert measured(make_cell(TEST_FUNCTIONS[0], "pathwise", max_replicates=1))["all"]["replicates"] == 64 * 4096
+    assert measured(make_cell(TEST_FUNCTIONS[0], "pathwise", max_replicates=1))["all"]["replicates"] == 64 * LARGEST_BLOCK
 
 
 class Treacherous(SquareIntegrand):

@@ -42,7 +42,7 @@ def test_block_sums(backend: Any, eager: None, samples: int) -> None:
         np.testing.assert_allclose(sums.squared_norm[name][0], (d * d).sum(axis=1), rtol=1e-10)
 
 
-@pytest.mark.parametrize(("width", "samples", "expected"), [(1, 1, 16384), (569, 1, 128), (31, 8, 512), (10**9, 1, 1)])
+@pytest.mark.parametrize(("width", "samples", "expected"), [(1, 1, 16384), (569, 1, 224), (31, 8, 512), (10**9, 1, 1)])
 def test_block_size(width: int, samples: int, expected: int) -> None:
     assert block_size(width, samples) == expected
 
