@@ -19,10 +19,10 @@ is a line of its own.
 
 Calibrated by `make calibrate` on two shared cores, 12 cells on three backends (results/calibration holds the figures;
 the constants below were chosen on those same runs, and have seen no others). Of 19 comparisons of consecutive runs of
-identical code, one that should not did trip `--fail time:1.1`: in one process of 20, one cell was 14 % slower in all its
-rounds, which no interval from within a process can know. So a change that matters is to be seen in a second run too. Of
-26 cells slowed by 15 %, 24 were called, both others in runs whose rounds were disturbed; of 18 variances raised by 5 %,
-all. JAX's latencies differ by up to 2.7 times from process to process, so latencies are not compared.
+identical code, one tripped `--fail time:1.1`: in one process of 20, one cell was 14 % slower in all its rounds, which
+no interval from within a process can know. So a change that matters is to be seen in a second run too. Of 26 cells
+slowed by 15 %, 24 were called, both others in runs whose rounds were disturbed; of 18 variances raised by 5 %, all.
+JAX's latencies differ by up to 2.7 times from process to process, so latencies are not compared.
 """
 
 from __future__ import annotations
