@@ -163,7 +163,7 @@ def compare(
     """Say with intervals what became faster, slower, more or less variable.
 
     Times are ratios to the reference workload timed in the same rounds of each store. A change is called where it is
-    3.5 standard errors from none; a gate trips where one is called and its interval reaches the limit.
+    four standard errors from none; a gate trips where one is called and its interval reaches the limit.
     """
     from bench import commands
 

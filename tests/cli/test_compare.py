@@ -79,7 +79,7 @@ def before(tmp_path: Path) -> Path:
 
 
 def test_twenty_runs_of_identical_code_are_the_same(tmp_path, capsys):
-    """False-alarm rate: 3.5 standard errors, once in 2,000 ratios; here 285 of them, with fixed seeds."""
+    """False-alarm rate: 4 standard errors, once in 16,000 ratios; here 285 of them, with fixed seeds."""
     paths = [make(tmp_path / f"{run}.sqlite", run) for run in range(20)]
     for first, second in itertools.pairwise(paths):
         comparison = compared(first, second)
