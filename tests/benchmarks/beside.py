@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench.measurement.cell import Prepared, measure, prepare
-from bench.measurement.timing import calibrate, interleave, paired_ratio, reference_workload
+from bench.measurement.timing import calibrate, interleave, paired_ratio, reference_parts, reference_workload
 from bench.tracking.workloads import REAL_DATA, cell
 from estimators.backends import NAMES, missing
 
@@ -53,8 +53,12 @@ def statistics(backend: str, estimator: str) -> dict[str, Any]:
     return {name: found[name] for name in ("variance", "bias_bound", "verdict")}
 
 
+#: Named by its parts: a ratio to other work is another number.
+REFERENCE = f"the reference workload ({', '.join(reference_parts())})"
+
+
 def timed(
-    benchmark: Any, call: Callable[[], Any], beside: Callable[[], Any] | None = None, to: str = "the reference workload"
+    benchmark: Any, call: Callable[[], Any], beside: Callable[[], Any] | None = None, to: str = REFERENCE
 ) -> None:
     """Time a call that blocks until it is done: warmed up, in rounds long enough, then in pairs with `beside`.
 
@@ -71,4 +75,4 @@ def timed(
     seconds = interleave(pair, ROUNDS)
     ratio, low, high = paired_ratio(seconds["call"], seconds["beside"])
     benchmark.extra_info.update(ratio=[ratio, low, high], ratio_to=to)
-    PRINTED.append((benchmark.name, f"{ratio:.3g} [{low:.3g}, {high:.3g}] × {to}"))
+    PRINTED.append((benchmark.name, f"{ratio:.3g} [{low:.3g}, {high:.3g}] × {to.partition(' (')[0]}"))

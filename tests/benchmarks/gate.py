@@ -108,14 +108,17 @@ def main(arguments: list[str] | None = None) -> int:
         failed = [change for change in found if change.fails(threshold)]
         if failed and not given.present:
             print(f"{len(failed)} to be timed again")
-            again = changes(baseline, measure(sorted({change.name for change in failed})))
-            worse = {(change.name, change.metric) for change in again if change.fails(threshold)}
-            failed = [change for change in failed if (change.name, change.metric) in worse]
+            present |= measure(sorted({change.name for change in failed}))
+            found = changes(baseline, present)
+            failed = [change for change in found if change.fails(threshold)]
     except Unreadable as error:
         print(f"gate: error: {error}", file=sys.stderr)
         return 2
     common = len(baseline.keys() & present.keys())
     print(f"{common} benchmarks compared with {given.baseline.name}, threshold {threshold:g}")
+    other = [n for n in baseline.keys() & present.keys() if baseline[n].get("ratio_to") != present[n].get("ratio_to")]
+    if other:
+        print(f"{len(other)} not compared in time: the baseline was timed beside other work; make benchmark-baseline")
     for words, names in (("new", present.keys() - baseline.keys()), ("not run", baseline.keys() - present.keys())):
         if names:
             print(f"{len(names)} {words}: {', '.join(sorted(names))}")

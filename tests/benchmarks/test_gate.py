@@ -14,10 +14,16 @@ NAME = "tests/benchmarks/test_estimators.py::test_throughput[numpy-pathwise]"
 
 
 def written(
-    file: Path, middle: float = 1.0, spread: float = 0.02, variance: float = 3.0, name: str = NAME, machine: str = "A"
+    file: Path,
+    middle: float = 1.0,
+    spread: float = 0.02,
+    variance: float = 3.0,
+    name: str = NAME,
+    machine: str = "A",
+    to: str = "the reference workload",
 ) -> Path:
     ratio = [middle, middle * (1 - spread), middle * (1 + spread)]
-    extra = {"ratio": ratio, "ratio_to": "the reference workload", "variance": variance}
+    extra = {"ratio": ratio, "ratio_to": to, "variance": variance}
     benchmarks = [{"fullname": name, "extra_info": extra}, {"fullname": "other", "extra_info": {}}]
     document: dict[str, Any] = {"machine_info": {"machine": machine}, "benchmarks": benchmarks}
     file.write_text(json.dumps(document), encoding="utf-8")
@@ -73,6 +79,13 @@ def test_a_new_benchmark_is_no_error(gated):
     assert status == 0
     assert "1 new: new[one]" in printed
     assert f"1 not run: {NAME}" in printed
+
+
+def test_ratios_to_other_work_are_not_compared(gated):
+    status, printed = gated(middle=1.5, to="something else")
+    assert status == 0
+    assert "1 not compared in time" in printed
+    assert gated(variance=4.5, to="something else")[0] == 1
 
 
 def test_another_machine_is_said_and_judged_mildly(gated):
