@@ -49,7 +49,7 @@ def test_measured_variance(backend_name: str, problem: str, estimator: str) -> N
 
     At a seed where no score function's tail looks infinite by chance, as it does at one seed in ten or so.
     """
-    rows = measured(make_cell(problem, estimator, backend=backend_name, precision=0.02, max_replicates=1, seed=2))
+    rows = measured(make_cell(problem, estimator, backend=backend_name, precision=0.02, max_replicates=1, seed=5))
     expected = quadrature(problem, estimator)
     for name, (mean, variance, _) in expected.items():
         row = rows[name]
@@ -149,7 +149,9 @@ def test_precision_and_cap() -> None:
         half = math.log(row["variance_high"] / row["variance_low"]) / 2
         assert row["replicates"] in {2**n for n in range(20, 23)}
         assert half <= precision or row["replicates"] == cap
-    assert measured(make_cell(TEST_FUNCTIONS[0], "pathwise", max_replicates=1))["all"]["replicates"] == 64 * LARGEST_BLOCK
+    assert (
+        measured(make_cell(TEST_FUNCTIONS[0], "pathwise", max_replicates=1))["all"]["replicates"] == 64 * LARGEST_BLOCK
+    )
 
 
 class Treacherous(SquareIntegrand):
