@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +17,6 @@ from bench.measurement.timing import calibrate, elapsed, interleave, median_inte
 #: Copies of a cell's arrays that take turns, and the most bytes a copy may have.
 PLACES = 4
 MOST_COPIED = 2**26
-#: Backends that compile at the same time: most of it is another process (PyTorch) or without the interpreter (JAX).
-COMPILING_TOGETHER = 2
 
 
 @dataclass(frozen=True)
@@ -52,15 +49,6 @@ class Contender:
 
     make: Callable[[], list[tuple[TimedCall, TimedCall]]]
     backend: str | None = None
-
-
-def time_cells(
-    prepared: Mapping[str, Prepared],
-    each_round: Callable[[int], None] | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> tuple[dict[str, Cost | str], dict[str, np.ndarray]]:
-    """`time_calls`, of prepared cells."""
-    return time_calls({key: cell(ready) for key, ready in prepared.items()}, each_round, stop)
 
 
 def cell(ready: Prepared) -> Contender:
@@ -101,35 +89,42 @@ class _Ready:
     first: float
 
 
-def _compile(contenders: Mapping[str, Contender], stop: Callable[[], bool]) -> dict[str, _Ready | str]:
-    """Call everything once. Contenders of one backend one after another, backends side by side; others in turn."""
-    ready: dict[str, _Ready | str] = {}
-    interrupted = threading.Event()
+class Compiler:
+    """Makes contenders and calls each once, on a thread for every backend, while other work goes on.
 
-    def compile(keys: Iterable[str]) -> None:
-        for key in keys:
-            if stop() or interrupted.is_set():
-                return
-            try:
-                places = contenders[key].make()
-                first = elapsed(places[0][0].run, 1)
-                elapsed(places[0][1].run, 1)
-                bulk, alone = (_Call(list(calls)) for calls in zip(*places, strict=True))
-                ready[key] = _Ready(bulk, alone, places[0][0].replicates, first)
-            except Exception as error:  # one that cannot be timed must not cost the others their times
-                ready[key] = _not_timed(error)
+    Most of a compilation is another process (PyTorch) or without the interpreter (JAX).
+    """
 
-    backends = sorted({c.backend for c in contenders.values() if c.backend is not None})
-    with ThreadPoolExecutor(COMPILING_TOGETHER) as threads:
+    def __init__(self) -> None:
+        self._threads: dict[str | None, ThreadPoolExecutor] = {}
+        self._work: dict[str, tuple[Contender, Future[_Ready | str]]] = {}
+
+    def __enter__(self) -> Compiler:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for thread in self._threads.values():
+            thread.shutdown(wait=True, cancel_futures=True)
+
+    def add(self, key: str, contender: Contender) -> None:
+        """Begin with one more; those of one backend come one after another."""
+        thread = self._threads.setdefault(contender.backend, ThreadPoolExecutor(1))
+        self._work[key] = contender, thread.submit(self._compile, contender)
+
+    def _compile(self, contender: Contender) -> _Ready | str:
         try:
-            work = [threads.submit(compile, [k for k, c in contenders.items() if c.backend == b]) for b in backends]
-            for each in work:
-                each.result()
-        except BaseException:
-            interrupted.set()
-            raise
-    compile([key for key, contender in contenders.items() if contender.backend is None])
-    return ready
+            places = contender.make()
+            first = elapsed(places[0][0].run, 1)
+            elapsed(places[0][1].run, 1)
+        except Exception as error:  # one that cannot be timed must not cost the others their times
+            return _not_timed(error)
+        bulk, alone = (_Call(list(calls)) for calls in zip(*places, strict=True))
+        return _Ready(bulk, alone, places[0][0].replicates, first)
+
+    def results(self) -> Iterator[tuple[str, Contender, _Ready | str]]:
+        """All of them, in the order they were added, each as soon as it is there."""
+        for key, (contender, future) in self._work.items():
+            yield key, contender, future.result()
 
 
 def _not_timed(error: Exception) -> str:
@@ -137,11 +132,11 @@ def _not_timed(error: Exception) -> str:
 
 
 def time_calls(
-    contenders: Mapping[str, Contender],
+    compiler: Compiler,
     each_round: Callable[[int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, Cost | str], dict[str, np.ndarray]]:
-    """Time every cell in the same interleaved rounds.
+    """Time all that a compiler was given, in the same interleaved rounds.
 
     Returns
     -------
@@ -150,15 +145,19 @@ def time_calls(
     cell timed as two), which tell what differences mean nothing. Both are empty if `stop` came true before the
     rounds began.
     """
-    found = _compile(contenders, stop)
+    compiled = []
+    for each in compiler.results():
+        if stop():
+            return {}, {}
+        compiled.append(each)
     calls: dict[Any, tuple[Callable[[], Any], int]] = {}
     made: dict[str, _Ready] = {}
     costs: dict[str, Cost | str] = {}
-    compiling = {}
-    for key in contenders:
+    compiling: dict[str, float] = {}
+    firsts: dict[str, str] = {}
+    for key, contender, ready in compiled:
         if stop():
             return {}, {}
-        ready = found[key]
         if isinstance(ready, str):
             costs[key] = ready
             continue
@@ -170,11 +169,12 @@ def time_calls(
         calls[key, "seconds"], calls[key, "latency"] = (ready.bulk, repeats), (ready.alone, singles)
         compiling[key] = max(0.0, ready.first - ready.bulk.elapsed(1))
         made[key] = ready
+        if contender.backend is not None:
+            firsts.setdefault(contender.backend, key)
     if not made:
         return costs, {}
     parts = reference_parts()
     calls |= {("reference", name): (part, calibrate(part)[0]) for name, part in parts.items()}
-    firsts = {backend: key for key in reversed(made) if (backend := contenders[key].backend) is not None}
     calls |= {("again", backend): calls[key, "seconds"] for backend, key in firsts.items()}
 
     def next_round(number: int) -> None:

@@ -23,6 +23,8 @@ Array = Any
 #: Elements of the widest intermediate array in one block of replicates: fits a core's cache.
 BLOCK_ELEMENTS = 2**17
 LARGEST_BLOCK = 16384
+#: Blocks a timed call loops over at most: enough to hide what a call costs, and no more seconds than that.
+TIMED_BLOCKS = 4
 
 
 def block_size(width: int, num_samples: int) -> int:
@@ -270,7 +272,7 @@ def timed_call(setting: Setting, replicates: int) -> TimedCall:
     roots = s.roots("timing")
     arguments: tuple[Any, ...] = (s.expectation.data, s.parameters, s.state, {})
     if s.draws_inside:
-        count = 1 if replicates == 1 else blocks_per_call(setting)
+        count = 1 if replicates == 1 else min(blocks_per_call(setting), TIMED_BLOCKS)
         blocks = s.backend.asarray(np.arange(count), "int32")
         return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, roots, blocks)), replicates * count)
     if replicates == 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,24 +140,50 @@ def run(
     """
     cells, listener = list(dict.fromkeys(cells)), listener or Listener()
     rows: dict[str, list[Row]] = {}
-    prepared: dict[str, Any] = {}
-    for cell in cells:
-        known = store.rows_of(cell.key) if store else []
-        if known and not _worth_another_try(cell, known):
-            rows[cell.key] = known
-            listener.cell_finished(cell, known, new=False)
-            continue
-        if stop():
-            break
-        listener.cell_started(cell)
-        outcome = _measure_and_store(cell, store, listener)
-        rows[cell.key] = outcome.rows
-        if outcome.prepared is not None:
-            prepared[cell.key] = outcome.prepared
-        listener.cell_finished(cell, outcome.rows, new=True)
-    if timing and not stop():
-        _time(cells, rows, prepared, store, listener, stop)
+    with _ToTime() as to_time:
+        for cell in cells:
+            known = store.rows_of(cell.key) if store else []
+            if known and not _worth_another_try(cell, known):
+                rows[cell.key] = known
+                listener.cell_finished(cell, known, new=False)
+                continue
+            if stop():
+                break
+            listener.cell_started(cell)
+            outcome = _measure_and_store(cell, store, listener)
+            rows[cell.key] = outcome.rows
+            if timing and outcome.prepared is not None:
+                to_time.add(cell, outcome.prepared)
+            listener.cell_finished(cell, outcome.rows, new=True)
+        if timing and not stop():
+            _time(cells, rows, to_time, store, listener, stop)
     return [r for cell in cells for r in rows.get(cell.key, [])]
+
+
+class _ToTime:
+    """Cells whose timed functions compile while the statistics of others are made; imports nothing until one comes."""
+
+    def __init__(self) -> None:
+        self._exit = ExitStack()
+        self._keys: set[str] = set()
+        self.compiler: Any = None
+
+    def __enter__(self) -> _ToTime:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._exit.close()
+
+    def __contains__(self, cell: Cell) -> bool:
+        return cell.key in self._keys
+
+    def add(self, cell: Cell, prepared: Any) -> None:
+        from bench.measurement import cost
+
+        if self.compiler is None:
+            self.compiler = self._exit.enter_context(cost.Compiler())
+        self.compiler.add(cell.key, cost.cell(prepared))
+        self._keys.add(cell.key)
 
 
 def _worth_another_try(cell: Cell, known: list[Row]) -> bool:
@@ -186,7 +213,7 @@ def _untimed(first: Row) -> bool:
 def _time(
     cells: list[Cell],
     rows: dict[str, list[Row]],
-    prepared: dict[str, Any],
+    to_time: _ToTime,
     store: Store | None,
     listener: Listener,
     stop: Callable[[], bool],
@@ -196,11 +223,13 @@ def _time(
     if not untimed:
         return
     from bench.measurement.cell import prepare
-    from bench.measurement.cost import time_cells
+    from bench.measurement.cost import time_calls
     from bench.measurement.timing import ROUNDS
 
     listener.timing_started(len(untimed), ROUNDS)
-    ready = {cell.key: prepared.get(cell.key) or prepare(cell) for cell in untimed}
+    for cell in untimed:
+        if cell not in to_time:  # measured by a run that ended before it was timed
+            to_time.add(cell, prepare(cell))
 
     def each_round(number: int) -> None:
         listener.timing_round(number)
@@ -208,7 +237,7 @@ def _time(
             raise Stopped
 
     try:
-        costs, shared = time_cells(ready, each_round, stop)
+        costs, shared = time_calls(to_time.compiler, each_round, stop)
     except Stopped:
         return
     timed = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import threading
 import types
 import warnings
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from estimators.noise import seed_words
 
 Array = Any
 _NUMBERS = itertools.count()
+_COMPILING = threading.Lock()  # warning filters belong to all threads
 
 
 class TorchBackend:
@@ -95,7 +97,7 @@ class TorchBackend:
             with torch.no_grad():
                 if warm:
                     return compiled(*arguments)
-                with warnings.catch_warnings():  # raised by PyTorch's own imports, not by what it compiles
+                with _COMPILING, warnings.catch_warnings():  # raised by PyTorch's own imports, not by what it compiles
                     warnings.filterwarnings("ignore", category=DeprecationWarning)
                     warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
                     result = compiled(*arguments)

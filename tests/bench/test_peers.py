@@ -160,12 +160,10 @@ def test_a_call_that_fails_in_the_rounds_does_not_cost_the_others_theirs() -> No
     def works() -> None:
         sum(range(10_000))
 
-    costs, _ = cost.time_calls(
-        {
-            "fails": cost.Contender(lambda: [(TimedCall(fails, 1), TimedCall(fails, 1))]),
-            "works": cost.Contender(lambda: [(TimedCall(works, 1), TimedCall(works, 1))]),
-        }
-    )
+    with cost.Compiler() as compiler:
+        compiler.add("fails", cost.Contender(lambda: [(TimedCall(fails, 1), TimedCall(fails, 1))]))
+        compiler.add("works", cost.Contender(lambda: [(TimedCall(works, 1), TimedCall(works, 1))]))
+        costs, _ = cost.time_calls(compiler)
     assert costs["fails"] == "not timed: OSError: gone"
     assert isinstance(costs["works"], cost.Cost)
 

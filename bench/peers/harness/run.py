@@ -180,12 +180,16 @@ def _time(
     processes: dict[str, PeerProcess],
 ) -> dict[str, list[Row]]:
     """Ratios need the same rounds, so that all are timed again where one lacks its time."""
-    contenders = {own.key: cost.cell(prepare(own)) for own in ours if own.key in rows}
-    for cell in cells:
-        if cell.key in rows:
-            calls = functools.partial(contender.timed_calls, processes[cell.peer.name], cell.ours, task, cell.peer)
-            contenders[cell.key] = cost.Contender(lambda calls=calls: [calls()])  # type: ignore[misc]
-    costs, shared = cost.time_calls(contenders)
+    with cost.Compiler() as compiler:
+        for own in ours:
+            if own.key in rows:
+                compiler.add(own.key, cost.cell(prepare(own)))
+        list(compiler.results())  # peers find their best batch on a machine that does nothing else
+        for cell in cells:
+            if cell.key in rows:
+                calls = functools.partial(contender.timed_calls, processes[cell.peer.name], cell.ours, task, cell.peer)
+                compiler.add(cell.key, cost.Contender(lambda calls=calls: [calls()]))  # type: ignore[misc]
+        costs, shared = cost.time_calls(compiler)
     new: list[tuple[str, list[Row], dict[str, np.ndarray]]] = []
     for key, found in costs.items():
         if isinstance(found, str):
