@@ -56,6 +56,10 @@ class Exponential(MeanField):
         """∂z/∂log_rate = −z."""
         return {"log_rate": -cotangent * z}
 
+    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+        """log |∂t/∂ε| = −Σ log_rate whatever the noise."""
+        return {"log_rate": -1.0}
+
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
         """Of Σ (1 − log_rate): −1."""
         return {"log_rate": -backend.xp.ones_like(parameters["log_rate"])}

@@ -137,6 +137,19 @@ def test_pathwise(name: str, differentiating: Any) -> None:
         case.close(found[block], values)
 
 
+@pytest.mark.parametrize("name", all_but("pathwise"))
+def test_entropy_along_the_path(name: str, differentiating: Any) -> None:
+    """d/dλ of −log q_λ(t(ε, λ)), what a family knows of it and what any works out; a block left out is 0."""
+    case = Case(name, differentiating)
+    family, given = case.family, (differentiating, case.parameters, case.noise, case.z)
+    along = lambda p: -family.log_density(differentiating, p, family.sample(differentiating, p, case.noise))  # noqa: E731
+    known, worked_out = family.entropy_pathwise(*given), Family.entropy_pathwise(family, *given)
+    for block, values in case.jacobian(along).items():
+        zero = differentiating.xp.zeros_like(values)
+        case.close(known.get(block, 0.0) + zero, values)
+        case.close(worked_out[block], values)
+
+
 @pytest.mark.parametrize("name", all_but("log_density_gradient"))
 def test_derivatives_in_z(name: str, differentiating: Any) -> None:
     case, xp = Case(name, differentiating), differentiating.xp

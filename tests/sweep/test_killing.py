@@ -121,7 +121,7 @@ import bench
 from bench.problems.test_functions import Square, SquareIntegrand
 
 class Deadly(SquareIntegrand):
-    def derivative(self, xp, k, z):
+    def derivative(self, xp, data, z):
         os.kill(os.getpid(), signal.SIGKILL)
 
 @dataclass(frozen=True)

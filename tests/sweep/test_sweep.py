@@ -25,22 +25,22 @@ ONCE = Goals(max_replicates=1)
 
 
 class Raising(SquareIntegrand):
-    def derivative(self, xp: Any, k: Any, z: Any) -> Any:
+    def derivative(self, xp: Any, data: Any, z: Any) -> Any:
         raise ValueError("two\nlines")
 
 
 class Overflowing(SquareIntegrand):
-    def derivative(self, xp: Any, k: Any, z: Any) -> Any:
+    def derivative(self, xp: Any, data: Any, z: Any) -> Any:
         return xp.where(z > 3.0, xp.inf, z)
 
 
 class Greedy(SquareIntegrand):
-    def derivative(self, xp: Any, k: Any, z: Any) -> Any:
+    def derivative(self, xp: Any, data: Any, z: Any) -> Any:
         return np.ones(2**55)
 
 
 class GreedyOnADevice(SquareIntegrand):
-    def derivative(self, xp: Any, k: Any, z: Any) -> Any:
+    def derivative(self, xp: Any, data: Any, z: Any) -> Any:
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
 
 
