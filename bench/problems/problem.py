@@ -58,7 +58,7 @@ def exact_normal(scale: np.ndarray, hermite: dict[int, np.ndarray | float], sour
 
 
 def exact_polynomial(q: Point, dimension: int, coefficients: dict[int, float]) -> Exact | None:
-    """The exact answer for f = Σ_i Σ_n c_n z_iⁿ, from the family's own moments; None if it has none in closed form."""
+    """The exact answer for f = Σ_i Σ_n c_n z_iⁿ, from the family's own moments; None if they are not known."""
     family = q.family
     if "power_moment" in family.lacks:
         return None
@@ -68,7 +68,7 @@ def exact_polynomial(q: Point, dimension: int, coefficients: dict[int, float]) -
         block: sum((c * found[n][1][block] for n, c in coefficients.items()), np.zeros(shape))
         for block, shape in family.shapes(dimension).items()
     }
-    return Exact(gradient, "closed-form", sum(c * float(found[n][0].sum()) for n, c in coefficients.items()))
+    return Exact(gradient, family.moment_source, sum(c * float(found[n][0].sum()) for n, c in coefficients.items()))
 
 
 def family_option(*names: str) -> Any:
