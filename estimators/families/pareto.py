@@ -24,7 +24,7 @@ class Pareto(LogLocationScale):
     below the shape."""
 
     name: ClassVar[str] = "pareto"
-    summary: ClassVar[str] = "Pareto distribution by its inverse CDF; parameters log_scale (of the lower end), log_shape"
+    summary: ClassVar[str] = "Pareto distribution by its inverse CDF; parameters log_scale (the lower end), log_shape"
     blocks: ClassVar[tuple[str, ...]] = ("log_scale", "log_shape")
     inverted: ClassVar[bool] = True
     mean: ClassVar[float] = 1.0

@@ -140,7 +140,7 @@ def _mode(xp: Any, parameters: Blocks) -> Array:
 
 
 def _homogeneous(knots: list[Array], order: int) -> Array:
-    """The complete homogeneous symmetric polynomial hₙ; 0 for n < 0. One knot at a time: hₙ = hₙ(others) + knot hₙ₋₁."""
+    """The complete homogeneous symmetric polynomial hₙ; 0 for n < 0. By one knot more: hₙ = hₙ(others) + knot hₙ₋₁."""
     zero = np.zeros_like(knots[0])
     if order < 0:
         return zero
