@@ -86,8 +86,10 @@ def mirror(xp: Any, kind: Kind, values: Array) -> Array:
         return -values
     if kind == "uniform":
         return 1.0 - values
-    if kind == "exponential":
-        return -xp.log(-xp.expm1(-values))
+    if kind == "exponential":  # −log(1 − exp(−e)), to full precision on either side
+        near = values < 0.7
+        far = xp.where(near, xp.ones_like(values), values)
+        return -xp.where(near, xp.log(-xp.expm1(-values)), xp.log1p(-xp.exp(-far)))
     raise ValueError(f"noise of kind {kind} has no mirror image here")
 
 

@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from bench.problems.problem import Exact, Problem, exact_polynomial, family_option
+from bench.problems.problem import Exact, Problem, check_moment, exact_polynomial, family_option
 from bench.problems.test_functions import Separable
-from estimators import Expectation, Point, UsageError
+from estimators import Expectation, Point
 from estimators.options import option
 
 Array = Any
@@ -54,12 +52,7 @@ class Polynomial(Problem):
 
     def check(self) -> None:
         super().check()
-        if "power_moment" in self.family.lacks:
-            return
-        with np.errstate(over="ignore", invalid="ignore"):
-            moment, _ = self.family.power_moment(self.q.parameters(1), self.degree)  # raises where there is none
-        if not np.isfinite(moment[0]):
-            raise UsageError(f"problem polynomial with degree={self.degree} overflows; give less extreme options")
+        check_moment(f"problem polynomial with degree={self.degree}", self.q, self.degree)
 
     def expectation(self) -> Expectation:
         return Expectation(self.family, Power(self.degree), {}, differentiate=self.differentiate)  # type: ignore[arg-type]

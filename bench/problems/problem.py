@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators import FAMILIES, Expectation, Family, Normal, Point
+from estimators import FAMILIES, Expectation, Family, Normal, Point, UsageError
 from estimators.options import alternative
 
 Vectors = dict[str, np.ndarray]
@@ -58,7 +58,7 @@ def exact_normal(scale: np.ndarray, hermite: dict[int, np.ndarray | float], sour
 
 
 def exact_polynomial(q: Point, dimension: int, coefficients: dict[int, float]) -> Exact | None:
-    """The exact answer for f = Σ_i Σ_n c_n z_iⁿ, from the family's own moments; None if it has none in closed form."""
+    """The exact answer for f = Σ_i Σ_n c_n z_iⁿ, from the family's own moments; None if they are not known."""
     family = q.family
     if "power_moment" in family.lacks:
         return None
@@ -68,7 +68,17 @@ def exact_polynomial(q: Point, dimension: int, coefficients: dict[int, float]) -
         block: sum((c * found[n][1][block] for n, c in coefficients.items()), np.zeros(shape))
         for block, shape in family.shapes(dimension).items()
     }
-    return Exact(gradient, "closed-form", sum(c * float(found[n][0].sum()) for n, c in coefficients.items()))
+    return Exact(gradient, family.moment_source, sum(c * float(found[n][0].sum()) for n, c in coefficients.items()))
+
+
+def check_moment(what: str, q: Point, order: int) -> None:
+    """Raise where E z_i^order is known not to exist (NotApplicable), or overflows (UsageError); `what` asks for it."""
+    if "power_moment" in q.family.lacks:
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        moment, _ = q.family.power_moment(q.parameters(1), order)
+    if not np.isfinite(moment[0]):
+        raise UsageError(f"{what} overflows; give less extreme options")
 
 
 def family_option(*names: str) -> Any:

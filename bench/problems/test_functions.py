@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.problem import Exact, Problem, exact_normal, exact_polynomial, family_option
+from bench.problems.problem import Exact, Problem, check_moment, exact_normal, exact_polynomial, family_option
 from estimators import Expectation, Integrand, Normal, Point, UsageError
 from estimators.options import option
 
@@ -132,6 +132,10 @@ class Square(TestFunction):
     name: ClassVar[str] = "square"
     summary: ClassVar[str] = "Σ (z − k)²"
     integrand: ClassVar[Integrand] = SquareIntegrand()
+
+    def check(self) -> None:
+        super().check()
+        check_moment("problem square", self.q, 2)
 
     def hermite_moment(self, order: int, loc: float, scale: float) -> float:
         delta = loc - self.k

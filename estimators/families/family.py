@@ -32,7 +32,7 @@ ABILITIES = {
     "log_density_gradient": "∇_z log q(z)",
     "log_density_replaced": "log q(z) with one coordinate replaced",
     "entropy_gradient": "the entropy's gradient",
-    "power_moment": "moments in closed form",
+    "power_moment": "exact moments",
 }
 
 
@@ -46,6 +46,8 @@ class Family(ABC):
     blocks: ClassVar[tuple[str, ...]]
     #: What it cannot have, {name in `ABILITIES`: why}.
     lacks: ClassVar[Mapping[str, str]] = {}
+    #: How `power_moment` has its numbers: `closed-form` or `quadrature`, to rounding either way.
+    moment_source: ClassVar[str] = "closed-form"
     #: Its options: a subclass of `Point`.
     At: ClassVar[Any]
 

@@ -198,7 +198,7 @@ def test_combinations_are_what_estimators_require(gradvar: Run) -> None:
             refused[entry["estimator"], entry["family"]] = entry["reason"]
     assert ("measure-valued", "multivariate-normal") in refused
     for (estimator, family), reason in refused.items():
-        result = gradvar("run", "--problem", f"polynomial[family={family}]", "--estimator", estimator)
+        result = gradvar("run", "--problem", f"cosine[family={family}]", "--estimator", estimator)
         assert (result.status, reason in result.err) == (2, True), result.err
 
 

@@ -1,0 +1,49 @@
+"""The Cauchy distribution: density 1/(πσ(1 + x²)) with x = (z − loc)/σ, coordinates independent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.errors import NotApplicable
+from estimators.families.family import Array, Family
+from estimators.families.location_scale import LocationScale, LocationScalePoint
+from estimators.noise import Noise
+
+
+@dataclass(frozen=True)
+class Cauchy(LocationScale):
+    """`loc` [D] and `log_scale` [D], median and half the interquartile range; no moments."""
+
+    name: ClassVar[str] = "cauchy"
+    summary: ClassVar[str] = "Cauchy distribution by its inverse CDF, without moments; parameters loc, log_scale"
+
+    @dataclass(frozen=True)
+    class At(LocationScalePoint):
+        @property
+        def family(self) -> Family:
+            return Cauchy()
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("uniform", (*sample_shape, dimension))}
+
+    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+        """tan π(u − ½)."""
+        return backend.xp.tan(math.pi * (noise["base"] - 0.5))
+
+    def standard_log_density(self, backend: Any, x: Array) -> Array:
+        return -backend.xp.log1p(x * x) - math.log(math.pi)
+
+    def standard_slope(self, backend: Any, x: Array) -> Array:
+        return -2.0 * x / (1.0 + x * x)
+
+    def standard_curvature(self, backend: Any, x: Array) -> Array:
+        # (x² − 1)/(1 + x²)², whose numerator alone would overflow in float32.
+        part = 1.0 / (1.0 + x * x)
+        return 2.0 * part - 4.0 * part * part
+
+    def standard_moment(self, order: int) -> float:
+        if order > 0:
+            raise NotApplicable(f"family cauchy has no moments: E |z|^{order} diverges")
+        return 1.0

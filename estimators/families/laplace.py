@@ -1,0 +1,47 @@
+"""The Laplace distribution: density exp(−|z − loc|/σ)/(2σ), coordinates independent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.families.family import Array, Family
+from estimators.families.location_scale import LocationScale, LocationScalePoint
+from estimators.noise import Noise
+
+
+@dataclass(frozen=True)
+class Laplace(LocationScale):
+    """`loc` [D] and `log_scale` [D]; the standard deviation is √2 σ. Its density has a corner at loc, so log q has its
+    derivatives almost everywhere."""
+
+    name: ClassVar[str] = "laplace"
+    summary: ClassVar[str] = "Laplace distribution by its inverse CDF; parameters loc, log_scale"
+
+    @dataclass(frozen=True)
+    class At(LocationScalePoint):
+        @property
+        def family(self) -> Family:
+            return Laplace()
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("exponential", (*sample_shape, dimension))}
+
+    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+        """With 1 − u = exp(−e): −log 2(1 − u) above the median, log 2u below."""
+        xp, e = backend.xp, noise["base"]
+        two = math.log(2.0)
+        return xp.where(e < two, two + xp.log(-xp.expm1(-e)), e - two)
+
+    def standard_log_density(self, backend: Any, x: Array) -> Array:
+        return -backend.xp.abs(x) - math.log(2.0)
+
+    def standard_slope(self, backend: Any, x: Array) -> Array:
+        return -backend.xp.sign(x)
+
+    def standard_curvature(self, backend: Any, x: Array) -> Array:
+        return backend.xp.zeros_like(x)
+
+    def standard_moment(self, order: int) -> float:
+        return 0.0 if order % 2 else float(math.factorial(order))

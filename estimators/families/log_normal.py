@@ -1,0 +1,55 @@
+"""The log-normal distribution: log z_i ~ N(loc_i, exp(log_scale_i)²), coordinates independent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.families.family import Array, Blocks, Family, Point
+from estimators.families.log_location_scale import LogLocationScale
+from estimators.noise import Noise
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class LogNormal(LogLocationScale):
+    """Parameters: `loc` [D] and `log_scale` [D], both unconstrained, of log z."""
+
+    name: ClassVar[str] = "log-normal"
+    summary: ClassVar[str] = "exponential of a Normal; parameters loc, log_scale, both of log z"
+    blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale")
+    mean: ClassVar[float] = 0.0
+
+    @dataclass(frozen=True)
+    class At(Point):
+        loc: float = option(0.0, "mean of log z in every coordinate")
+        scale: float = option(1.0, "standard deviation of log z in every coordinate", above=0.0)
+
+        @property
+        def family(self) -> Family:
+            return LogNormal()
+
+        def parameters(self, dimension: int) -> Blocks:
+            return {"loc": np.full(dimension, self.loc), "log_scale": np.full(dimension, math.log(self.scale))}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("normal", (*sample_shape, dimension))}
+
+    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+        return noise["base"]
+
+    def standard_log_density(self, backend: Any, x: Array) -> Array:
+        return -0.5 * x * x - 0.5 * math.log(2.0 * math.pi)
+
+    def standard_slope(self, backend: Any, x: Array) -> Array:
+        return -x
+
+    def standard_curvature(self, backend: Any, x: Array) -> Array:
+        return -backend.xp.ones_like(x)
+
+    def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+        value = np.exp(0.5 * t * t)
+        return value, t * value

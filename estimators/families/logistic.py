@@ -1,0 +1,51 @@
+"""The logistic distribution: CDF 1/(1 + exp(−(z − loc)/σ)), coordinates independent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from scipy.special import bernoulli
+
+from estimators.families.family import Array, Family
+from estimators.families.location_scale import LocationScale, LocationScalePoint
+from estimators.noise import Noise
+
+
+@dataclass(frozen=True)
+class Logistic(LocationScale):
+    """`loc` [D] and `log_scale` [D]; the standard deviation is σ π/√3."""
+
+    name: ClassVar[str] = "logistic"
+    summary: ClassVar[str] = "logistic distribution by its inverse CDF; parameters loc, log_scale"
+
+    @dataclass(frozen=True)
+    class At(LocationScalePoint):
+        @property
+        def family(self) -> Family:
+            return Logistic()
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("exponential", (*sample_shape, dimension))}
+
+    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+        """log u/(1 − u) with 1 − u = exp(−e)."""
+        return noise["base"] + backend.xp.log(-backend.xp.expm1(-noise["base"]))
+
+    def standard_log_density(self, backend: Any, x: Array) -> Array:
+        """−2 log(2 cosh(x/2))."""
+        return -2.0 * backend.xp.logaddexp(0.5 * x, -0.5 * x)
+
+    def standard_slope(self, backend: Any, x: Array) -> Array:
+        return -backend.xp.tanh(0.5 * x)
+
+    def standard_curvature(self, backend: Any, x: Array) -> Array:
+        tangent = backend.xp.tanh(0.5 * x)
+        return 0.5 * (tangent * tangent - 1.0)
+
+    def standard_moment(self, order: int) -> float:
+        """(2ⁿ − 2) πⁿ |Bₙ| for even n > 0, Bₙ Bernoulli's numbers."""
+        if order % 2 or order == 0:
+            return float(order == 0)
+        return (2.0**order - 2.0) * math.pi**order * abs(float(bernoulli(order)[order]))

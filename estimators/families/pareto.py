@@ -1,0 +1,70 @@
+"""The Pareto distribution: survival (scale/z)^shape on z ≥ scale, coordinates independent.
+
+Densities and their derivatives are those inside the support; outside they mean nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import NotApplicable
+from estimators.families.family import Array, Blocks, Family, Point
+from estimators.families.log_location_scale import LogLocationScale
+from estimators.noise import Noise
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class Pareto(LogLocationScale):
+    """Parameters: `log_scale` [D], of the lower end, and `log_shape` [D], of the tail's exponent; E zⁿ exists for n
+    below the shape."""
+
+    name: ClassVar[str] = "pareto"
+    summary: ClassVar[str] = "Pareto distribution by its inverse CDF; parameters log_scale (the lower end), log_shape"
+    blocks: ClassVar[tuple[str, ...]] = ("log_scale", "log_shape")
+    inverted: ClassVar[bool] = True
+    mean: ClassVar[float] = 1.0
+    lacks: ClassVar[dict[str, str]] = {
+        **LogLocationScale.lacks,
+        "score_identity": "its support depends on λ and its density is not 0 at the lower end, so E[∇_λ log q] = shape",
+    }
+
+    @dataclass(frozen=True)
+    class At(Point):
+        scale: float = option(1.0, "lower end of every coordinate", above=0.0)
+        shape: float = option(5.0, "tail exponent of every coordinate", above=0.0)
+
+        @property
+        def family(self) -> Family:
+            return Pareto()
+
+        def parameters(self, dimension: int) -> Blocks:
+            values = {"log_scale": math.log(self.scale), "log_shape": math.log(self.shape)}
+            return {name: np.full(dimension, value) for name, value in values.items()}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("exponential", (*sample_shape, dimension))}
+
+    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+        """−log(1 − u): z = scale (1 − u)^(−1/shape)."""
+        return noise["base"]
+
+    def standard_log_density(self, backend: Any, x: Array) -> Array:
+        return -x
+
+    def standard_slope(self, backend: Any, x: Array) -> Array:
+        return -backend.xp.ones_like(x)
+
+    def standard_curvature(self, backend: Any, x: Array) -> Array:
+        return backend.xp.zeros_like(x)
+
+    def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+        """E exp(te) = 1/(1 − t) for t = n/shape below 1."""
+        if order > 0 and np.any(t >= 1.0):
+            shape = float(np.min(order / t))
+            raise NotApplicable(f"family pareto with shape={shape:g} has E z^n for n below {shape:g} only, not {order}")
+        return 1.0 / (1.0 - t), 1.0 / (1.0 - t) ** 2

@@ -1,0 +1,76 @@
+"""The reciprocal (log-uniform) distribution: density 1/(z log(high/low)) on [low, high], coordinates independent.
+
+Densities and their derivatives are those inside the support; outside they mean nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import UsageError
+from estimators.families.family import Array, Blocks, Family, Point
+from estimators.families.log_location_scale import LogLocationScale
+from estimators.noise import Noise
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class Reciprocal(LogLocationScale):
+    """Parameters: `log_low` [D], and `log_span` [D] = log log(high/low), both unconstrained."""
+
+    name: ClassVar[str] = "reciprocal"
+    summary: ClassVar[str] = "log-uniform distribution; parameters log_low, log_span (log of log(high/low))"
+    blocks: ClassVar[tuple[str, ...]] = ("log_low", "log_span")
+    mean: ClassVar[float] = 0.5
+    lacks: ClassVar[dict[str, str]] = {
+        **LogLocationScale.lacks,
+        "score_identity": "its support depends on λ and its density is not 0 at the ends, so E[∇_λ log q] = −1",
+    }
+
+    @dataclass(frozen=True)
+    class At(Point):
+        low: float = option(1.0, "lower end of the support", above=0.0)
+        high: float = option(10.0, "upper end of the support, above low", above=0.0)
+
+        @property
+        def family(self) -> Family:
+            return Reciprocal()
+
+        def check(self, dimension: int) -> None:
+            if not self.low < self.high:
+                raise UsageError(f"family reciprocal with low={self.low:g}, high={self.high:g}: high must be above low")
+
+        def parameters(self, dimension: int) -> Blocks:
+            values = {"log_low": math.log(self.low), "log_span": math.log(math.log(self.high) - math.log(self.low))}
+            return {name: np.full(dimension, value) for name, value in values.items()}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("uniform", (*sample_shape, dimension))}
+
+    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+        """u: z = low (high/low)ᵘ."""
+        return noise["base"]
+
+    def standard_log_density(self, backend: Any, x: Array) -> Array:
+        return backend.xp.zeros_like(x)
+
+    def standard_slope(self, backend: Any, x: Array) -> Array:
+        return backend.xp.zeros_like(x)
+
+    def standard_curvature(self, backend: Any, x: Array) -> Array:
+        return backend.xp.zeros_like(x)
+
+    def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+        """(eᵗ − 1)/t; its derivative by its series where the closed form would cancel."""
+        small = np.abs(t) < 1.0
+        safe = np.where(small, 1.0, t)
+        series = np.where(small, t, 0.0)
+        value = np.expm1(safe) / safe
+        slope = (np.exp(safe) - value) / safe
+        near = sum(series**k / math.factorial(k + 1) for k in range(19))
+        near_slope = sum(k * series ** (k - 1) / math.factorial(k + 1) for k in range(1, 20))
+        return np.where(small, near, value), np.where(small, near_slope, slope)

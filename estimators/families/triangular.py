@@ -1,0 +1,151 @@
+"""The triangular distribution on [low, high] with its peak at mode, coordinates independent.
+
+Densities and their derivatives are those inside the support; outside they mean nothing. The support depends on λ,
+but the density is 0 at both ends, so the score identity holds; E score² does not exist (∫ x · x⁻² dx at the ends).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import UsageError
+from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.noise import Noise
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class Triangular(MeanField):
+    """`loc` [D], the lower end; `log_scale` [D], the logarithm of the width; and `logit_mode` [D], where c = (mode −
+    low)/(high − low) is the logistic function of it."""
+
+    name: ClassVar[str] = "triangular"
+    summary: ClassVar[str] = "triangular distribution; parameters loc (the lower end), log_scale (width), logit_mode"
+    blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale", "logit_mode")
+    lacks: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
+
+    @dataclass(frozen=True)
+    class At(Point):
+        low: float = option(-1.0, "lower end of the support")
+        mode: float = option(0.0, "where the density is highest, between low and high")
+        high: float = option(1.0, "upper end of the support")
+
+        @property
+        def family(self) -> Family:
+            return Triangular()
+
+        def check(self, dimension: int) -> None:
+            if not self.low < self.mode < self.high:
+                raise UsageError(
+                    f"family triangular with low={self.low:g}, mode={self.mode:g}, high={self.high:g}: mode must be "
+                    "above low and below high"
+                )
+
+        def parameters(self, dimension: int) -> Blocks:
+            width, mode = math.log(self.high - self.low), math.log((self.mode - self.low) / (self.high - self.mode))
+            values = {"loc": self.low, "log_scale": width, "logit_mode": mode}
+            return {name: np.full(dimension, value) for name, value in values.items()}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        # Not uniform, since u = 0 would be drawn: an end of the support, where the score is infinite.
+        return {"base": Noise("exponential", (*sample_shape, dimension))}
+
+    def _parts(self, backend: Any, noise: dict[str, Array], mode: Array) -> tuple[Array, Array, Array]:
+        """Whether u = 1 − exp(−e) is below c, and √(u/c) or √((1 − u)/(1 − c)) accordingly, and c."""
+        xp, e = backend.xp, noise["base"]
+        below, u = mode + 0.0 * e, -xp.expm1(-e)
+        left = u < below
+        return left, xp.sqrt(xp.where(left, u / below, xp.exp(-e) / (1.0 - below))), below
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        """z = loc + σ x by the inverse CDF: x = √(uc) where u < c, else 1 − √((1 − u)(1 − c))."""
+        xp = backend.xp
+        left, root, c = self._parts(backend, noise, _mode(xp, parameters))
+        x = xp.where(left, c * root, 1.0 - (1.0 - c) * root)
+        return parameters["loc"] + xp.exp(parameters["log_scale"]) * x
+
+    def _x(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array, Array]:
+        """Whether x is below c, the distance from that end, less than 0 for the upper; c likewise; and 1/σ."""
+        xp = backend.xp
+        inverse, c = xp.exp(-parameters["log_scale"]), _mode(xp, parameters)
+        x = (z - parameters["loc"]) * inverse
+        left = x < c
+        return left, xp.where(left, x, x - 1.0), xp.where(left, c + 0.0 * x, c - 1.0 + 0.0 * x), inverse
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        """log 2x/c below the mode, log 2(1 − x)/(1 − c) above."""
+        _, end, peak, _ = self._x(backend, parameters, z)
+        return math.log(2.0) + backend.xp.log(end / peak) - parameters["log_scale"]
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        _, end, _, inverse = self._x(backend, parameters, z)
+        return inverse / end
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        slope = self.log_density_gradient(backend, parameters, z)
+        return -slope * slope * vector
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """With s = 1/x or −1/(1 − x): −s/σ, −1 − xs, and −(1 − c) below the mode, c above."""
+        xp = backend.xp
+        left, end, _, inverse = self._x(backend, parameters, z)
+        x, c = (z - parameters["loc"]) * inverse, _mode(xp, parameters)
+        return {
+            "loc": -inverse / end,
+            "log_scale": -1.0 - x / end,
+            "logit_mode": xp.where(left, c - 1.0 + 0.0 * x, c + 0.0 * x),
+        }
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        """1, σ x, and σ c(1 − c) ∂x/∂c with ∂x/∂c = ½√(u/c), or ½√((1 − u)/(1 − c))."""
+        xp = backend.xp
+        _, root, c = self._parts(backend, noise, _mode(xp, parameters))
+        moved = xp.exp(parameters["log_scale"]) * c * (1.0 - c) * 0.5 * root
+        return {"loc": cotangent, "log_scale": cotangent * (z - parameters["loc"]), "logit_mode": cotangent * moved}
+
+    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+        """−log q = log σ − log 2 − log √(u/c), or the same of the other side: 1, and ½(1 − c) or −½c."""
+        xp = backend.xp
+        left, _, c = self._parts(backend, noise, _mode(xp, parameters))
+        return {"log_scale": 1.0, "logit_mode": xp.where(left, 0.5 * (1.0 - c), -0.5 * c)}
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """Of ½ − log 2 + log σ, whatever the mode."""
+        xp = backend.xp
+        zero = xp.zeros_like(parameters["loc"])
+        return {"loc": zero, "log_scale": xp.ones_like(zero), "logit_mode": zero}
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """2hₙ/((n + 1)(n + 2)), hₙ the sum of all products of n of the three knots low, mode, high, repeats allowed:
+        the density is the B-spline with these knots. ∂hₙ/∂knot is hₙ₋₁ of the knots with that one twice."""
+        low, width, c = parameters["loc"], np.exp(parameters["log_scale"]), _mode(np, parameters)
+        knots = [low, low + width * c, low + width]
+        factor = 2.0 / ((order + 1) * (order + 2))
+        by_low, by_mode, by_high = (factor * _homogeneous([*knots, knot], order - 1) for knot in knots)
+        gradient = {
+            "loc": by_low + by_mode + by_high,
+            "log_scale": width * (c * by_mode + by_high),
+            "logit_mode": width * c * (1.0 - c) * by_mode,
+        }
+        return factor * _homogeneous(knots, order), gradient
+
+
+def _mode(xp: Any, parameters: Blocks) -> Array:
+    """c."""
+    return 1.0 / (1.0 + xp.exp(-parameters["logit_mode"]))
+
+
+def _homogeneous(knots: list[Array], order: int) -> Array:
+    """The complete homogeneous symmetric polynomial hₙ; 0 for n < 0. By one knot more: hₙ = hₙ(others) + knot hₙ₋₁."""
+    zero = np.zeros_like(knots[0])
+    if order < 0:
+        return zero
+    h = [zero + 1.0] + [zero] * order
+    for knot in knots:
+        for n in range(1, order + 1):
+            h[n] = h[n] + knot * h[n - 1]
+    return h[order]

@@ -1,0 +1,65 @@
+"""The uniform distribution on [low, high], coordinates independent.
+
+Densities and their derivatives are those inside the support; outside they mean nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import UsageError
+from estimators.families.family import Array, Blocks, Family, Point
+from estimators.families.location_scale import LocationScale
+from estimators.noise import Noise
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class Uniform(LocationScale):
+    """`loc` [D], the lower end, and `log_scale` [D], the logarithm of the width."""
+
+    name: ClassVar[str] = "uniform"
+    summary: ClassVar[str] = "uniform distribution; parameters loc (the lower end), log_scale (log of the width)"
+    lacks: ClassVar[dict[str, str]] = {
+        **LocationScale.lacks,
+        "score_identity": "its support depends on λ and its density is not 0 at the ends, so E[∇_λ log q] = −1",
+    }
+
+    @dataclass(frozen=True)
+    class At(Point):
+        low: float = option(0.0, "lower end of the support")
+        high: float = option(1.0, "upper end of the support, above low")
+
+        @property
+        def family(self) -> Family:
+            return Uniform()
+
+        def check(self, dimension: int) -> None:
+            if not self.low < self.high:
+                raise UsageError(f"family uniform with low={self.low:g}, high={self.high:g}: high must be above low")
+
+        def parameters(self, dimension: int) -> Blocks:
+            width = math.log(self.high - self.low)
+            return {"loc": np.full(dimension, self.low), "log_scale": np.full(dimension, width)}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("uniform", (*sample_shape, dimension))}
+
+    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+        return noise["base"]
+
+    def standard_log_density(self, backend: Any, x: Array) -> Array:
+        return backend.xp.zeros_like(x)
+
+    def standard_slope(self, backend: Any, x: Array) -> Array:
+        return backend.xp.zeros_like(x)
+
+    def standard_curvature(self, backend: Any, x: Array) -> Array:
+        return backend.xp.zeros_like(x)
+
+    def standard_moment(self, order: int) -> float:
+        return 1.0 / (order + 1)

@@ -1,0 +1,60 @@
+"""The Weibull distribution: survival exp(−(z/scale)^shape) on z ≥ 0, coordinates independent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.special import digamma, gamma
+
+from estimators.families.family import Array, Blocks, Family, Point
+from estimators.families.log_location_scale import LogLocationScale
+from estimators.noise import Noise
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class Weibull(LogLocationScale):
+    """Parameters: `log_scale` [D] and `log_shape` [D], both unconstrained."""
+
+    name: ClassVar[str] = "weibull"
+    summary: ClassVar[str] = "Weibull distribution by its inverse CDF; parameters log_scale, log_shape"
+    blocks: ClassVar[tuple[str, ...]] = ("log_scale", "log_shape")
+    inverted: ClassVar[bool] = True
+    mean: ClassVar[float] = -float(np.euler_gamma)
+
+    @dataclass(frozen=True)
+    class At(Point):
+        scale: float = option(1.0, "scale of every coordinate", above=0.0)
+        shape: float = option(1.5, "shape k of every coordinate; 1 is the exponential, 2 the Rayleigh", above=0.0)
+
+        @property
+        def family(self) -> Family:
+            return Weibull()
+
+        def parameters(self, dimension: int) -> Blocks:
+            values = {"log_scale": math.log(self.scale), "log_shape": math.log(self.shape)}
+            return {name: np.full(dimension, value) for name, value in values.items()}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("exponential", (*sample_shape, dimension))}
+
+    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+        """log e: z = scale (−log(1 − u))^(1/shape)."""
+        return backend.xp.log(noise["base"])
+
+    def standard_log_density(self, backend: Any, x: Array) -> Array:
+        return x - backend.xp.exp(x)
+
+    def standard_slope(self, backend: Any, x: Array) -> Array:
+        return -backend.xp.expm1(x)
+
+    def standard_curvature(self, backend: Any, x: Array) -> Array:
+        return -backend.xp.exp(x)
+
+    def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+        """E eᵗ = Γ(1 + t)."""
+        value = gamma(1.0 + t)
+        return value, value * digamma(1.0 + t)
