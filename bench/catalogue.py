@@ -9,7 +9,7 @@ from typing import Any
 from bench.controls import CONTROLS
 from bench.problems import PROBLEMS
 from bench.sweep import suites
-from bench.sweep.cells import VARIANTS, make_estimator
+from bench.sweep.cells import NAMED_ALONE, VARIANTS, make_estimator
 from estimators import ESTIMATORS, backends
 from estimators.errors import unknown
 from estimators.families import FAMILIES
@@ -27,7 +27,7 @@ def _problems() -> Iterator[Entry]:
 def _estimators() -> Iterator[Entry]:
     for cls in (*ESTIMATORS.values(), *CONTROLS.values()):
         entry = {"kind": "estimator", "name": cls.name, "summary": cls.summary, "options": describe(cls)}
-        yield {**entry, "planted": cls.planted}
+        yield {**entry, "planted": cls.planted, "biased": cls.biased}
 
 
 def _families() -> Iterator[Entry]:
@@ -56,7 +56,7 @@ def _suites() -> Iterator[Entry]:
 
 def _combinations() -> Iterator[Entry]:
     """Estimator × family × backend; a no carries its reason."""
-    for text in VARIANTS:
+    for text in (*VARIANTS, *NAMED_ALONE):
         estimator = make_estimator(text)
         asked = [_INTEGRAND[name] for name in estimator.requirements("none").integrand]
         for family in FAMILIES.values():
@@ -73,6 +73,7 @@ def _combinations() -> Iterator[Entry]:
                     "family": family.name,
                     "backend": backend,
                     "available": reason is None,
+                    "biased": estimator.biased,
                     "reason": reason,
                 }
 
@@ -108,6 +109,8 @@ def as_text(found: Iterable[Entry]) -> Iterator[str]:
             yield f"{'' if last is None else chr(10)}{entry['kind']}"
             last = entry["kind"]
         yield f"  {entry['name']:<34} {entry['summary']}"
+        if entry.get("biased") and entry["kind"] == "estimator":
+            yield f"      biased by nature: {entry['biased']}"
         for name, about in entry["options"].items():
             choices = f" ({' | '.join(about['choices'])})" if "choices" in about else ""
             default = "absent" if about["default"] is None else str(about["default"]).lower()

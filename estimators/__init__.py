@@ -7,30 +7,57 @@ An estimator is a pure function of its noise:
 
 from estimators.errors import NotApplicable, UsageError
 from estimators.estimator import Estimator, Requires
+from estimators.evolution_strategies import EvolutionStrategies
 from estimators.expectation import Expectation, Integrand
 from estimators.families import FAMILIES, Family, Normal, Point
+from estimators.importance_sampling import ImportanceSampling, SelfNormalised
 from estimators.measure_valued import MeasureValued
 from estimators.noise import Noise, draw
+from estimators.overdispersed import Overdispersed
 from estimators.pathwise import Pathwise
+from estimators.rao_blackwell import RaoBlackwell
 from estimators.score_function import ScoreFunction
+from estimators.spsa import Spsa
+from estimators.vargrad import VarGrad
 
-ESTIMATORS: dict[str, type[Estimator]] = {cls.name: cls for cls in (ScoreFunction, Pathwise, MeasureValued)}
+ESTIMATORS: dict[str, type[Estimator]] = {
+    cls.name: cls
+    for cls in (
+        ScoreFunction,
+        VarGrad,
+        RaoBlackwell,
+        ImportanceSampling,
+        SelfNormalised,
+        Overdispersed,
+        EvolutionStrategies,
+        Spsa,
+        Pathwise,
+        MeasureValued,
+    )
+}
 
 __all__ = [
     "ESTIMATORS",
     "FAMILIES",
     "Estimator",
+    "EvolutionStrategies",
     "Expectation",
     "Family",
+    "ImportanceSampling",
     "Integrand",
     "MeasureValued",
     "Noise",
     "Normal",
     "NotApplicable",
+    "Overdispersed",
     "Pathwise",
     "Point",
+    "RaoBlackwell",
     "Requires",
     "ScoreFunction",
+    "SelfNormalised",
+    "Spsa",
     "UsageError",
+    "VarGrad",
     "draw",
 ]

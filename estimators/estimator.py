@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+from estimators.draws import stratified
 from estimators.errors import NotApplicable
 from estimators.expectation import Expectation
 from estimators.families.family import ABILITIES, Family
@@ -66,6 +67,8 @@ class Estimator(ABC):
     requires: ClassVar[Requires]
     #: Declared wrong: a positive control of the bias verdict.
     planted: ClassVar[bool] = False
+    #: Why it is biased by nature, and of what order; None where it is unbiased.
+    biased: ClassVar[str | None] = None
 
     def also_requires(self, entropy: str) -> Requires:
         """What it requires with the options it has, in its own use of an ELBO's entropy."""
@@ -168,6 +171,7 @@ def values_and_scores(
     backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
 ) -> tuple[Array, Blocks]:
     """f [R, S] and the scores [R, S, *shape] at the samples that the noise makes, as NumPy arrays."""
+    noise = stratified(backend, expectation.family, noise)
     z = expectation.family.sample(backend, parameters, noise)
     values = backend.to_numpy(expectation.value(backend, parameters, z, noise))
     values = values.reshape(len(values), -1)

@@ -51,6 +51,10 @@ class Integrand(ABC):
     #: evaluated D times. Takes (backend, data, z, replacement, noise).
     replaced: Any = None
 
+    #: The sum of the terms of f that contain z_i, for every i [..., D]; optional: without it, f counts as one term
+    #: that contains them all. Takes (xp, data, z, noise).
+    local_terms: Any = None
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
 
@@ -150,6 +154,17 @@ class Expectation:
         if self.entropy == "sampled":
             value = value - self.family.log_density_replaced(backend, parameters, z, replacement)
         return value
+
+    def local_terms(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
+        """The sum of the terms of f_λ that contain z_i, for every i [..., D]."""
+        xp = backend.xp
+        if self.integrand.local_terms is not None:
+            terms = self.integrand.local_terms(xp, self.data, z, noise)
+        else:
+            terms = self.integrand.value(xp, self.data, z, noise)[..., None] + xp.zeros_like(z)
+        if self.entropy == "sampled":
+            terms = terms - self.family.log_densities(backend, parameters, z)
+        return terms
 
     def _replace_one_by_one(self, backend: Any, z: Array, replacement: Array, noise: dict[str, Array]) -> Array:
         """D full evaluations, one coordinate after another, so that memory stays that of one."""

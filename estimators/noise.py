@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 Array = Any
-Kind = Literal["normal", "uniform", "exponential", "rayleigh", "maxwell", "rows"]
+Kind = Literal["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher", "rows"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Noise:
     ----------
     kind
         `normal` N(0, 1); `uniform` on [0, 1); `exponential` density exp(-e) on e > 0; `rayleigh` density
-        w exp(-w²/2) on w ≥ 0; `maxwell` the double-sided Maxwell density m² exp(-m²/2)/√(2π); `rows` distinct row
-        numbers below `population`.
+        w exp(-w²/2) on w ≥ 0; `maxwell` the double-sided Maxwell density m² exp(-m²/2)/√(2π); `rademacher` −1 or 1;
+        `rows` distinct row numbers below `population`.
     shape
         Shape for one estimate; the array drawn is [R, *shape].
     """
@@ -82,7 +82,7 @@ def draw_on(
 
 def mirror(xp: Any, kind: Kind, values: Array) -> Array:
     """Noise of the same law, as probable on the other side: −ε, 1 − u, or what an inverse CDF makes of 1 − u."""
-    if kind in ("normal", "maxwell"):
+    if kind in ("normal", "maxwell", "rademacher"):
         return -values
     if kind == "uniform":
         return 1.0 - values
@@ -122,6 +122,9 @@ def _draw_in_order(backend: Any, kind: Kind, stream: Any, shape: tuple[int, ...]
         return -xp.log1p(-(half + (1.0 - 2.0 * half) * backend.uniform(stream, shape, dtype)))
     if kind == "rayleigh":  # inverse CDF
         return xp.sqrt(-2.0 * xp.log1p(-backend.uniform(stream, shape, dtype)))
+    if kind == "rademacher":
+        above = backend.uniform(stream, shape, dtype) >= 0.5
+        return 2.0 * xp.astype(above, getattr(xp, dtype)) - 1.0
     # The norm of a 3-D normal has the Maxwell density and is independent of its direction, hence of this sign.
     normal = backend.normal(stream, (3, *shape), dtype)
     return xp.sign(normal[0]) * xp.sqrt(xp.sum(normal * normal, axis=0))

@@ -8,7 +8,7 @@ For an ELBO f = log p − log q_λ; the path through log q_λ itself has expecta
 (Ranganath et al. 2014, equation 3).
 
 Sources: Williams 1992; Mohamed et al. 2020, section 4. Baselines: Weaver & Tao 2001 and Greensmith et al. 2004
-(optimal constant), Kool et al. 2019 (leave-one-out).
+(optimal constant), Ranganath et al. 2014 (fitted coefficients), Kool et al. 2019 (leave-one-out).
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from estimators import draws
 from estimators.errors import NotApplicable
 from estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples, spread
 from estimators.expectation import Array, Expectation
 from estimators.families import Family
+from estimators.noise import Noise
 from estimators.options import option
 
-BASELINES = ("none", "mean", "optimal", "moving-average", "leave-one-out")
+BASELINES = ("none", "mean", "optimal", "moving-average", "fitted", "cross-fitted", "leave-one-out")
+#: Those made from other samples of the same estimate, and how few samples they work with.
+FROM_OTHERS = {"leave-one-out": 2, "cross-fitted": 2}
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,12 @@ class ScoreFunction(Estimator):
     """Baselines b, every one independent of the sample it is subtracted for, so all unbiased:
 
     `none` 0; `mean` E f, exact where known, else estimated once; `optimal` E[f s²]/E[s²] for each coordinate,
-    likewise; `moving-average` an exponentially decayed mean of f over a warm-up, then frozen; `leave-one-out` the
-    mean of f over the other S − 1 samples of the same estimate.
+    likewise; `moving-average` an exponentially decayed mean of f over a warm-up, then frozen; `fitted` the coefficient
+    Cov(f s, s)/Var(s) of s as a control variate, for each coordinate over a warm-up, then frozen; `cross-fitted` that
+    coefficient as Σ f s²/Σ s² over the other half of the samples of the same estimate (E s = 0, and a weighted mean of
+    f has moments where a ratio of sample covariances has none); `leave-one-out` the mean of f over the other S − 1.
+
+    `draws` = antithetic or stratified makes the samples depend on each other (`draws.py`): the last two are refused.
     """
 
     name: ClassVar[str] = "score-function"
@@ -42,13 +50,26 @@ class ScoreFunction(Estimator):
 
     baseline: str = option("none", "what is subtracted from f", choices=BASELINES)
     decay: float = option(0.9, "weight of the past in the moving average", above=0.0, below=1.0)
+    draws: str = option("independent", "how the samples of an estimate are drawn", choices=draws.DRAWS)
+
+    def also_requires(self, entropy: str) -> Requires:
+        return Requires(() if self.draws == "independent" else ("mirrored",))  # noise that is a function of uniforms
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
-        if self.baseline == "leave-one-out" and num_samples < 2:
-            raise NotApplicable(f"baseline=leave-one-out needs at least 2 samples, not {num_samples}; use --samples 2")
+        if self.baseline in FROM_OTHERS and self.draws != "independent":
+            raise NotApplicable(
+                f"baseline={self.baseline} needs independent samples; those of draws={self.draws} are not"
+            )
+        check_baseline(self.baseline, num_samples)
+        draws.check(self.draws, family, num_samples)
 
     def smallest_num_samples(self) -> int:
-        return 2 if self.baseline == "leave-one-out" else 1
+        return FROM_OTHERS.get(self.baseline, 1 if self.draws == "independent" else 2)
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        if self.draws == "independent":
+            return super().noise_specs(expectation, num_samples, dimension)
+        return {**draws.specs(self.draws, expectation.family, num_samples, dimension), **expectation.noise_specs()}
 
     def fit(self, known: Knowledge) -> Blocks:
         if self.baseline == "mean":
@@ -65,23 +86,66 @@ class ScoreFunction(Estimator):
                 squares = {name: score * score for name, score in scores.items()}
                 optimal = {k: (spread(values, s) * s).sum((0, 1)) / s.sum((0, 1)) for k, s in squares.items()}
             return {f"baseline_{name}": baseline for name, baseline in optimal.items()}
+        if self.baseline == "fitted":
+            values, scores = known.warm_up()
+            return {f"baseline_{name}": fitted_coefficient(spread(values, s), s) for name, s in scores.items()}
         return {}
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
-        xp = backend.xp
+        noise = draws.as_noise(backend, expectation.family, self.draws, noise)
         z = expectation.family.sample(backend, parameters, noise)
         value = expectation.value(backend, parameters, z, noise)
         score = expectation.family.score(backend, parameters, z)
-        if self.baseline == "optimal":
-            return {
-                name: mean_over_samples(xp, z, (spread(value, s) - state[f"baseline_{name}"]) * s)
-                for name, s in score.items()
-            }
-        if self.baseline == "leave-one-out":  # f − mean of the others = (f − mean of all) S/(S − 1)
-            num_samples = value.shape[1]
-            value = (value - xp.mean(value, axis=1, keepdims=True)) * (num_samples / (num_samples - 1))
-        elif self.baseline != "none":
-            value = value - state["baseline"]
-        return {name: mean_over_samples(xp, z, spread(value, s) * s) for name, s in score.items()}
+        return combine(backend, self.baseline, z, value, score, state)
+
+
+def check_baseline(baseline: str, num_samples: int) -> None:
+    """Raise NotApplicable where a baseline cannot be made of that many samples."""
+    fewest = FROM_OTHERS.get(baseline, 1)
+    if num_samples < fewest:
+        raise NotApplicable(
+            f"baseline={baseline} needs at least {fewest} samples, not {num_samples}; use --samples {fewest}"
+        )
+    if baseline == "cross-fitted" and num_samples % 2:
+        raise NotApplicable(f"baseline=cross-fitted halves the samples, so they must be even, not {num_samples}")
+
+
+def combine(backend: Any, baseline: str, z: Array, value: Array, score: Blocks, state: Blocks) -> Blocks:
+    """Mean over the samples of (f − b) s, by block; f [R, S], or [R, S, D] of one a coordinate; s [R, S, *shape]."""
+    xp = backend.xp
+    if baseline in ("optimal", "fitted"):
+        return {
+            name: mean_over_samples(xp, z, (spread(value, s) - state[f"baseline_{name}"]) * s)
+            for name, s in score.items()
+        }
+    if baseline == "cross-fitted":
+        return {name: _cross_fitted(xp, spread(value, s), s) for name, s in score.items()}
+    if baseline == "leave-one-out":  # f − mean of the others = (f − mean of all) S/(S − 1)
+        num_samples = value.shape[1]
+        value = (value - xp.mean(value, axis=1, keepdims=True)) * (num_samples / (num_samples - 1))
+    elif baseline != "none":
+        value = value - state["baseline"]
+    return {name: mean_over_samples(xp, z, spread(value, s) * s) for name, s in score.items()}
+
+
+def fitted_coefficient(value: Array, score: Array) -> Array:
+    """Cov(f s, s)/Var(s) over a warm-up, NumPy arrays [W, S, *shape] (Ranganath et al. 2014, equation 9)."""
+    product = value * score
+    centred = score - score.mean((0, 1))
+    return (product * centred).sum((0, 1)) / (centred * centred).sum((0, 1))
+
+
+def _cross_fitted(xp: Any, value: Array, score: Array) -> Array:
+    """[R, S, *shape] to [R, *shape]: each half of the samples with the coefficient of the other."""
+    half = score.shape[1] // 2
+    square = score * score
+    parts = []
+    for own, other in ((slice(None, half), slice(half, None)), (slice(half, None), slice(None, half))):
+        size = xp.sum(square[:, other], axis=1, keepdims=True)
+        moment = xp.sum((value * square)[:, other], axis=1, keepdims=True)
+        nothing = size == 0.0  # every score rounded to 0: any coefficient will do
+        coefficient = xp.where(nothing, xp.zeros_like(moment), moment / xp.where(nothing, xp.ones_like(size), size))
+        parts.append(xp.mean((value[:, own] - coefficient) * score[:, own], axis=1))
+    return 0.5 * (parts[0] + parts[1])

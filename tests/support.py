@@ -173,6 +173,8 @@ def gauss(kind: str, nodes: int) -> tuple[np.ndarray, np.ndarray]:
         w = w * (x * x if kind == "maxwell" else 1.0)
     elif kind == "exponential":
         x, w = roots_laguerre(nodes)
+    elif kind == "rademacher":
+        x, w = np.asarray([-1.0, 1.0]), np.ones(2)
     else:
         x, w = roots_legendre(nodes)
         x = 0.5 * (x + 1.0)

@@ -34,6 +34,8 @@ class Integral:
 
 def rule(kind: str, nodes: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
     """Nodes, none farther out than `reach` where the noise is unbounded, and probability weights for one number."""
+    if kind == "rademacher":
+        return np.asarray([-1.0, 1.0]), np.asarray([0.5, 0.5])
     if kind == "uniform":
         x, w = np.polynomial.legendre.leggauss(nodes)
         return 0.5 * (x + 1.0), 0.5 * w
@@ -81,9 +83,10 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
 def _moments(setting: Setting, block: str, specs: dict[str, Noise], nodes: int, reach: float) -> np.ndarray:
     """E ĝ, E ĝ² and E |ĝ| [3, P] on a tensor grid, one axis per number of noise."""
     axes = [rule(spec.kind, nodes, reach) for spec in specs.values() for _ in range(math.prod(spec.shape))]
-    total, result = nodes ** len(axes), np.zeros((3, setting.sizes[block]))
+    counts = [len(x) for x, _ in axes]
+    total, result = math.prod(counts), np.zeros((3, setting.sizes[block]))
     for start in range(0, total, CHUNK):
-        index = np.unravel_index(np.arange(start, min(start + CHUNK, total)), [nodes] * len(axes))
+        index = np.unravel_index(np.arange(start, min(start + CHUNK, total)), counts)
         weights = math.prod(axis[1][i] for axis, i in zip(axes, index, strict=True))
         columns = np.stack([axis[0][i] for axis, i in zip(axes, index, strict=True)], axis=1)
         # Names that this block does not read may be anything.

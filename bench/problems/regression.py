@@ -74,10 +74,16 @@ class GeneralisedLinear(Integrand):
         return xp.matmul(left, right)
 
     def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        return self._likelihood(xp, data, z, noise) + xp.sum(self._log_prior(z), axis=-1)
+
+    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        """Every row of the data holds every coordinate; of the prior each has its own term."""
+        return self._likelihood(xp, data, z, noise)[..., None] + self._log_prior(z)
+
+    def _likelihood(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
         design, response, scale = self._rows(xp, data, noise, z)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
-        likelihood = xp.sum(self.log_likelihood(xp, predictor, response), axis=-1)
-        return scale * likelihood + xp.sum(self._log_prior(z), axis=-1)
+        return scale * xp.sum(self.log_likelihood(xp, predictor, response), axis=-1)
 
     def _log_prior(self, z: Array) -> Array:
         return -0.5 * z * z - 0.5 * LOG_2PI

@@ -46,6 +46,9 @@ class Separable(Integrand):
     ) -> Array:
         return self.curvature(xp, data, z) * vector
 
+    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        return self.term(xp, data, z)
+
     def replaced(
         self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:

@@ -31,6 +31,13 @@ def planted(name: str | None) -> bool:
     return name in CONTROLS
 
 
+def biased(name: str | None) -> str | None:
+    """Why an estimator of that name is biased by nature; None where it is not."""
+    from estimators import ESTIMATORS
+
+    return ESTIMATORS[name].biased if name in ESTIMATORS else None
+
+
 def _spelled(name: Any, options: Any, known: Mapping[str, type]) -> str:
     options = options if isinstance(options, Mapping) else {}
     if name in known:

@@ -21,7 +21,7 @@ class Ranking:
     problem : `name[k=v]`.
     timed : whether the order is by variance × seconds; else by variance × evaluations.
     ranked : best first.
-    unranked : measured, but biased, without a finite variance, or without a time where others have one.
+    unranked : measured, but biased (by verdict or by nature), without a finite variance, or without a time where others have one.
     controls : estimators with a planted bug.
     failed : everything that has a reason in place of numbers.
     """
@@ -88,4 +88,5 @@ def _rank(problem: str, machine: str | None, results: list[Result]) -> Ranking:
 
 
 def _recommendable(result: Result) -> bool:
-    return result["verdict"] in ACCEPTABLE and result["variance_flag"] != "not-estimable"
+    acceptable = result["verdict"] in ACCEPTABLE and not result.biased_by_nature
+    return acceptable and result["variance_flag"] != "not-estimable"

@@ -60,6 +60,10 @@ class Result:
         return names.planted(self.row["estimator"])
 
     @property
+    def biased_by_nature(self) -> str | None:
+        return names.biased(self.row["estimator"])
+
+    @property
     def measured(self) -> bool:
         return bool(self.row["status"] == "ok" and self.row["variance"] is not None)
 

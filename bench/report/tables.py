@@ -79,7 +79,7 @@ def _entry(
         work=numbers.significant(work),
         ratio="best" if rank == "1" else numbers.times(ratio.value, ratio.low, ratio.high) if ratio else "",
         strip=axis.strip(work, *_work_interval(r, work, ranking.timed), looks[r.estimator]) if axis and work else None,
-        note=r["reason"] or "",
+        note="; ".join(filter(None, (r.biased_by_nature and f"by nature: {r.biased_by_nature}", r["reason"]))),
         look=looks[r.estimator],
     )
 

@@ -32,7 +32,14 @@ VARIANTS = (
     "pathwise[sticking-the-landing=true]",
     "measure-valued",
     "measure-valued[coupling=false]",
+    *(f"score-function[baseline={b}]" for b in ("fitted", "cross-fitted")),
+    *(f"score-function[draws={d}]" for d in ("antithetic", "stratified")),
+    *(f"rao-blackwell[baseline={b}]" for b in ("none", "leave-one-out")),
+    "importance-sampling",
+    "overdispersed",
 )
+#: Measured where they are named, and not as one of "all": the same numbers under another name, or biased by nature.
+NAMED_ALONE = ("vargrad", "self-normalised", "evolution-strategies", "spsa")
 
 
 @dataclass(frozen=True)

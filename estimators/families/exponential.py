@@ -42,6 +42,10 @@ class Exponential(MeanField):
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         return parameters["log_rate"] - backend.xp.exp(parameters["log_rate"]) * z
 
+    def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
+        """rate/dispersion."""
+        return {"log_rate": parameters["log_rate"] - math.log(dispersion)}
+
     def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         return backend.xp.zeros_like(z) - backend.xp.exp(parameters["log_rate"])
 

@@ -31,8 +31,17 @@ ABILITIES = {
     "mirrored": "noise with a mirror image",
     "log_density_gradient": "∇_z log q(z)",
     "log_density_replaced": "log q(z) with one coordinate replaced",
+    "log_densities": "independent coordinates, each with parameters of its own",
+    "dispersed": "an overdispersed form of itself",
     "entropy_gradient": "the entropy's gradient",
     "power_moment": "exact moments",
+}
+
+
+#: Why a family lacks what it does not override, where it need not say so itself.
+_ASSUMED = {
+    "log_densities": "its coordinates depend on each other",
+    "dispersed": "none is written for it",
 }
 
 
@@ -50,6 +59,13 @@ class Family(ABC):
     moment_source: ClassVar[str] = "closed-form"
     #: Its options: a subclass of `Point`.
     At: ClassVar[Any]
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        said = cls.__dict__.get("lacks", {})
+        assumed = {name: why for name, why in _ASSUMED.items() if getattr(cls, name) is getattr(Family, name)}
+        inherited = {name: why for name, why in cls.lacks.items() if name in said or name not in _ASSUMED}
+        cls.lacks = {**assumed, **inherited}
 
     def without(self, ability: str) -> NotApplicable:
         """The error for what this family cannot have."""
@@ -88,6 +104,14 @@ class Family(ABC):
     def log_density_replaced(self, backend: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
         """log q of z with coordinate i replaced by replacement_i, for every i [..., D]."""
         raise self.without("log_density_replaced")
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        """log q(z_i) of each coordinate [..., D], where they are independent; λ may have the batch axes of z."""
+        raise self.without("log_densities")
+
+    def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
+        """λ of the member with density ∝ h(z) exp(η·T(z)/dispersion): for a Normal, dispersion times the variance."""
+        raise self.without("dispersed")
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
         """∇_λ log q_λ(z) at fixed z, by block, per sample."""
@@ -145,7 +169,7 @@ class MeanField(Family):
 
     @abstractmethod
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        """log q(z_i) of each coordinate [..., D]."""
+        """log q(z_i) of each coordinate [..., D]; λ may have the batch axes of z."""
 
     def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         return backend.xp.sum(self.log_densities(backend, parameters, z), axis=-1)

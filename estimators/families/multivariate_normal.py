@@ -75,6 +75,12 @@ class MultivariateNormal(Family):
         constant = 0.5 * z.shape[-1] * math.log(2.0 * math.pi)
         return -0.5 * xp.sum(standard * standard, axis=-1) - logarithms - constant
 
+    def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
+        """dispersion Σ."""
+        logarithms, cholesky = self._diagonal(backend, parameters), parameters["cholesky"]
+        wider = cholesky * (logarithms + (1.0 - logarithms) * math.sqrt(dispersion))
+        return {**parameters, "cholesky": wider + logarithms * (0.5 * math.log(dispersion))}
+
     def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         return -self._standardised(backend, parameters, z)[1]
 

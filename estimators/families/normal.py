@@ -44,6 +44,9 @@ class Normal(MeanField):
         standard = (z - parameters["loc"]) * backend.xp.exp(-parameters["log_scale"])
         return -0.5 * standard * standard - parameters["log_scale"] - 0.5 * math.log(2.0 * math.pi)
 
+    def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
+        return {**parameters, "log_scale": parameters["log_scale"] + 0.5 * math.log(dispersion)}
+
     def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         return (parameters["loc"] - z) * backend.xp.exp(-2.0 * parameters["log_scale"])
 

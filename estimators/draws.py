@@ -1,0 +1,92 @@
+"""Samples that depend on each other, each of them still from q: antithetic pairs, and one sample a stratum.
+
+`stratified`: with S samples, the base noise of every coordinate takes each of the S quantile intervals
+[s/S, (s + 1)/S) exactly once, uniformly inside it, in an order of its own (a Latin hypercube):
+
+    ε_s = F⁻¹((π(s) + u_s)/S),     π a random permutation for each coordinate, u_s uniform.
+
+What is unbiased sample by sample stays so; what multiplies two samples (leave-one-out) does not.
+
+Sources: Hammersley & Morton 1956 (antithetic); McKay, Beckman & Conover 1979 (Latin hypercube); for the score
+function Ross 2006, chapter 8; Mohamed et al. 2020, section 7.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from estimators.errors import NotApplicable
+from estimators.families.family import Family
+from estimators.noise import Noise
+
+Array = Any
+
+DRAWS = ("independent", "antithetic", "stratified")
+#: Kinds of noise with an inverse CDF here.
+STRATIFIED_KINDS = ("normal", "uniform", "exponential")
+
+
+def check(draws: str, family: Family, num_samples: int) -> None:
+    """Raise NotApplicable where S does not suit, or the family's noise has no inverse CDF."""
+    if draws == "antithetic" and num_samples % 2:
+        raise NotApplicable(f"draws=antithetic draws pairs, so samples must be even, not {num_samples}")
+    if draws == "stratified":
+        if num_samples < 2:
+            raise NotApplicable(f"draws=stratified needs at least 2 samples, not {num_samples}; use --samples 2")
+        for spec in family.noise((), 1).values():
+            if spec.kind not in STRATIFIED_KINDS:
+                raise NotApplicable(
+                    f"draws=stratified needs an inverse CDF of the noise; {family.name} draws {spec.kind}"
+                )
+
+
+def specs(draws: str, family: Family, num_samples: int, dimension: int) -> dict[str, Noise]:
+    """What is drawn for S ≥ 2 samples. One coordinate needs no permutation: an estimate is symmetric in its samples."""
+    if draws == "antithetic":
+        return family.noise((num_samples // 2,), dimension)
+    base = family.noise((num_samples,), dimension)
+    if draws == "independent":
+        return base
+    found = {f"{name}_within": Noise("uniform", spec.shape) for name, spec in base.items()}
+    if sum(math.prod(spec.shape) for spec in base.values()) > num_samples:
+        found |= {f"{name}_order": Noise("uniform", spec.shape) for name, spec in base.items()}
+    return found
+
+
+def as_noise(backend: Any, family: Family, draws: str, noise: dict[str, Array]) -> dict[str, Array]:
+    """The family's noise [R, S, ...] of all S samples, by name, beside what else there is."""
+    if draws == "antithetic":
+        xp, mirrored = backend.xp, family.mirrored(backend, noise)
+        return {**noise, **{name: xp.concat([noise[name], other], axis=1) for name, other in mirrored.items()}}
+    return stratified(backend, family, noise)
+
+
+def stratified(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+    """The family's noise made from its strata; unchanged where there are none."""
+    xp, made = backend.xp, dict(noise)
+    for name, spec in family.noise((), 1).items():
+        if f"{name}_within" not in noise:
+            continue
+        within = noise[f"{name}_within"]
+        count = within.shape[1]
+        if f"{name}_order" in noise:
+            stratum = xp.astype(xp.argsort(noise[f"{name}_order"], axis=1), within.dtype)
+        else:
+            places = xp.astype(backend.asarray(range(count), None), within.dtype)
+            stratum = xp.reshape(places, (count, *(1,) * (within.ndim - 2)))
+        tiny = 0.5 * float(xp.finfo(within.dtype).eps)  # neither 0 nor 1 is let through
+        within = tiny + (1.0 - 2.0 * tiny) * within
+        below, above = (stratum + within) / count, (count - 1.0 - stratum + (1.0 - within)) / count
+        made[name] = _quantile(backend, spec.kind, below, above)
+    return made
+
+
+def _quantile(backend: Any, kind: str, below: Array, above: Array) -> Array:
+    """F⁻¹ of the probability below, with its complement beside it so that neither tail is rounded away."""
+    xp = backend.xp
+    if kind == "uniform":
+        return below
+    if kind == "exponential":
+        return -xp.log(above)
+    return xp.sign(above - below) * backend.special.ndtri(xp.where(below < above, below, above))

@@ -1,0 +1,74 @@
+"""Evolution strategies: the gradient of L smoothed by a Gaussian, from values of f alone.
+
+Approximates   ∇_λ E_ξ[L(λ + ρξ)],  ξ ~ N(0, I),  L(λ) = E_{q_λ}[f_λ(z)]
+with           (1/S) Σ_s ξ_s (f(t(ε_s, λ + ρξ_s)) − f(t(ε_s, λ − ρξ_s)))/(2ρ)
+requires       samples from noise at any λ; no derivative of anything. Costs two evaluations a sample.
+
+Both ends share ε (common random numbers). Biased for ∇L by ½ρ² ∇ΔL + O(ρ⁴): nothing where L is quadratic in λ; the
+variance does not grow as ρ → 0 where f(t(ε, λ)) is smooth in λ.
+
+Sources: Nesterov & Spokoiny 2017 (Gaussian smoothing); Salimans et al. 2017 (antithetic pairs).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape, spread
+from estimators.expectation import Array, Expectation
+from estimators.noise import Kind, Noise
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class ZeroOrder(Estimator):
+    """Central differences of f along random directions in λ, at common random numbers."""
+
+    #: λ then differs from sample to sample, for which every coordinate must be computed by itself.
+    requires: ClassVar[Requires] = Requires(("log_densities",))
+    #: The law of every number of a direction.
+    direction: ClassVar[Kind]
+
+    radius: float = option(0.1, "ρ, how far λ is moved", above=0.0)
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        specs = super().noise_specs(expectation, num_samples, dimension)
+        shapes = expectation.family.shapes(dimension)
+        for name, shape in shapes.items():
+            specs[f"{self.direction}_{name}"] = Noise(self.direction, (*sample_shape(num_samples), *shape))
+        return specs
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        return 2 * num_samples
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        directions = {name: noise[f"{self.direction}_{name}"] for name in parameters}
+        ends = []
+        for step in (self.radius, -self.radius):
+            moved = {name: parameters[name] + step * direction for name, direction in directions.items()}
+            z = expectation.family.sample(backend, moved, noise)
+            ends.append(expectation.value(backend, moved, z, noise))
+        slope = (ends[0] - ends[1]) / (2.0 * self.radius)
+        return {
+            name: mean_over_samples(backend.xp, z, spread(slope, along) * self.dual(along))
+            for name, along in directions.items()
+        }
+
+    @abstractmethod
+    def dual(self, direction: Array) -> Array:
+        """What turns the slope along a direction into a gradient."""
+
+
+@dataclass(frozen=True)
+class EvolutionStrategies(ZeroOrder):
+    name: ClassVar[str] = "evolution-strategies"
+    summary: ClassVar[str] = "Gaussian smoothing of L, central differences along random directions; biased O(radius²)"
+    biased: ClassVar[str | None] = "differentiates L smoothed over radius: biased of order radius², 0 for a quadratic L"
+    direction: ClassVar[Kind] = "normal"
+
+    def dual(self, direction: Array) -> Array:
+        return direction

@@ -1,0 +1,48 @@
+"""Rao-Blackwellised score function: for each coordinate, only the terms of f that contain it.
+
+Approximates   ∇_{λ_i} E_{q_λ}[f(z)],  q_λ(z) = Π_i q(z_i; λ_i)
+with           (1/S) Σ_s (f_i(z_s) − b) ∇_{λ_i} log q(z_{s,i}; λ_i),     f_i the terms of f that contain z_i
+requires       independent coordinates with parameters of their own; `local_terms` of f, else f is one term.
+
+The other terms are independent of the score of z_i, which has mean 0: they add variance and nothing else. f_i is f
+conditioned on the Markov blanket of z_i; of a sampled entropy it holds −log q(z_i) alone. Where every term holds
+every coordinate (a likelihood of xᵀz) only prior and entropy are saved.
+
+Source: Ranganath et al. 2014, section 3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.estimator import Blocks, Estimator, Requires
+from estimators.expectation import Array, Expectation
+from estimators.families import Family
+from estimators.options import option
+from estimators.score_function import FROM_OTHERS, check_baseline, combine
+
+
+@dataclass(frozen=True)
+class RaoBlackwell(Estimator):
+    """`baseline`: as of the score function, made from f_i for each coordinate."""
+
+    name: ClassVar[str] = "rao-blackwell"
+    summary: ClassVar[str] = "score function with, for each coordinate, only the terms of f that contain it"
+    requires: ClassVar[Requires] = Requires(("score", "score_identity", "log_densities"))
+
+    baseline: str = option("none", "what is subtracted", choices=("none", *FROM_OTHERS))
+
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+        check_baseline(self.baseline, num_samples)
+
+    def smallest_num_samples(self) -> int:
+        return FROM_OTHERS.get(self.baseline, 1)
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        z = expectation.family.sample(backend, parameters, noise)
+        terms = expectation.local_terms(backend, parameters, z, noise)
+        score = expectation.family.score(backend, parameters, z)
+        return combine(backend, self.baseline, z, terms, score, state)

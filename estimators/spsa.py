@@ -1,0 +1,32 @@
+"""SPSA: simultaneous perturbation of every number in λ by ±ρ.
+
+Approximates   ∇_λ E_{q_λ}[f_λ(z)]
+with           (1/S) Σ_s (f(t(ε_s, λ + ρΔ_s)) − f(t(ε_s, λ − ρΔ_s)))/(2ρ Δ_s),     Δ_s of independent signs
+requires       samples from noise at any λ; no derivative of anything. Costs two evaluations a sample.
+
+Both ends share ε (common random numbers). Biased by ρ² (½ Σ_k ∂_j∂_k² L − ⅓ ∂_j³ L) + O(ρ⁴): nothing where L is
+quadratic in λ.
+
+Sources: Spall 1992; Kleinman, Spall & Naiman 1999 (common random numbers).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from estimators.evolution_strategies import ZeroOrder
+from estimators.expectation import Array
+from estimators.noise import Kind
+
+
+@dataclass(frozen=True)
+class Spsa(ZeroOrder):
+    name: ClassVar[str] = "spsa"
+    summary: ClassVar[str] = "central differences along random signs in λ; biased O(radius²)"
+    biased: ClassVar[str | None] = "central differences of width radius: biased of order radius², 0 for a quadratic L"
+    direction: ClassVar[Kind] = "rademacher"
+
+    def dual(self, direction: Array) -> Array:
+        """1/Δ, which is Δ."""
+        return direction
