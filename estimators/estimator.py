@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+from estimators import sobol
 from estimators.errors import NotApplicable
 from estimators.expectation import Expectation
 from estimators.families.family import ABILITIES, Family
@@ -168,6 +169,7 @@ def values_and_scores(
     backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
 ) -> tuple[Array, Blocks]:
     """f [R, S] and the scores [R, S, *shape] at the samples that the noise makes, as NumPy arrays."""
+    noise = sobol.as_noise(backend, expectation.family, noise)
     z = expectation.family.sample(backend, parameters, noise)
     values = backend.to_numpy(expectation.value(backend, parameters, z, noise))
     values = values.reshape(len(values), -1)

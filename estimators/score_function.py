@@ -18,10 +18,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from estimators import sobol
 from estimators.errors import NotApplicable
 from estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples, spread
 from estimators.expectation import Array, Expectation
 from estimators.families import Family
+from estimators.noise import Noise
 from estimators.options import option
 
 BASELINES = ("none", "mean", "optimal", "moving-average", "leave-one-out")
@@ -34,6 +36,9 @@ class ScoreFunction(Estimator):
     `none` 0; `mean` E f, exact where known, else estimated once; `optimal` E[f s²]/E[s²] for each coordinate,
     likewise; `moving-average` an exponentially decayed mean of f over a warm-up, then frozen; `leave-one-out` the
     mean of f over the other S − 1 samples of the same estimate.
+
+    `draws=sobol` makes the samples from the S points of a scrambled Sobol net (`sobol.py`), which depend on each other:
+    `leave-one-out` would then be biased, and is refused.
     """
 
     name: ClassVar[str] = "score-function"
@@ -42,13 +47,23 @@ class ScoreFunction(Estimator):
 
     baseline: str = option("none", "what is subtracted from f", choices=BASELINES)
     decay: float = option(0.9, "weight of the past in the moving average", above=0.0, below=1.0)
+    draws: str = option("independent", "how the samples are drawn", choices=("independent", "sobol"))
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         if self.baseline == "leave-one-out" and num_samples < 2:
             raise NotApplicable(f"baseline=leave-one-out needs at least 2 samples, not {num_samples}; use --samples 2")
+        if self.draws == "sobol":
+            if self.baseline == "leave-one-out":
+                raise NotApplicable("baseline=leave-one-out needs independent samples; those of draws=sobol are not")
+            sobol.check(family, num_samples, dimension)
 
     def smallest_num_samples(self) -> int:
-        return 2 if self.baseline == "leave-one-out" else 1
+        return 2 if self.baseline == "leave-one-out" or self.draws == "sobol" else 1
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        if self.draws == "sobol":
+            return {**sobol.specs(expectation.family, num_samples, dimension), **expectation.noise_specs()}
+        return super().noise_specs(expectation, num_samples, dimension)
 
     def fit(self, known: Knowledge) -> Blocks:
         if self.baseline == "mean":
@@ -71,6 +86,7 @@ class ScoreFunction(Estimator):
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp = backend.xp
+        noise = sobol.as_noise(backend, expectation.family, noise)
         z = expectation.family.sample(backend, parameters, noise)
         value = expectation.value(backend, parameters, z, noise)
         score = expectation.family.score(backend, parameters, z)

@@ -30,6 +30,8 @@ VARIANTS = (
     "pathwise",
     "pathwise[antithetic=true]",
     "pathwise[sticking-the-landing=true]",
+    "pathwise[draws=sobol]",
+    "score-function[baseline=mean,draws=sobol]",
     "measure-valued",
     "measure-valued[coupling=false]",
 )
