@@ -12,9 +12,13 @@ from estimators.families import FAMILIES, Family, Normal, Point
 from estimators.measure_valued import MeasureValued
 from estimators.noise import Noise, draw
 from estimators.pathwise import Pathwise
+from estimators.price import Price
 from estimators.score_function import ScoreFunction
+from estimators.taylor import Taylor
 
-ESTIMATORS: dict[str, type[Estimator]] = {cls.name: cls for cls in (ScoreFunction, Pathwise, MeasureValued)}
+ESTIMATORS: dict[str, type[Estimator]] = {
+    cls.name: cls for cls in (ScoreFunction, Pathwise, MeasureValued, Taylor, Price)
+}
 
 __all__ = [
     "ESTIMATORS",
@@ -29,8 +33,10 @@ __all__ = [
     "NotApplicable",
     "Pathwise",
     "Point",
+    "Price",
     "Requires",
     "ScoreFunction",
+    "Taylor",
     "UsageError",
     "draw",
 ]

@@ -32,6 +32,8 @@ VARIANTS = (
     "pathwise[sticking-the-landing=true]",
     "pathwise[draws=sobol]",
     "score-function[baseline=mean,draws=sobol]",
+    *(f"taylor[hessian={h}]" for h in ("full", "diagonal", "product", "none")),
+    "price",
     "measure-valued",
     "measure-valued[coupling=false]",
 )

@@ -33,6 +33,7 @@ ABILITIES = {
     "log_density_replaced": "log q(z) with one coordinate replaced",
     "entropy_gradient": "the entropy's gradient",
     "power_moment": "moments in closed form",
+    "bonnet_price": "Bonnet's and Price's identities, which Normals have",
 }
 
 
@@ -109,6 +110,10 @@ class Family(ABC):
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
         """∇_λ of the entropy −E log q, {block: [*shape]}."""
         raise self.without("entropy_gradient")
+
+    #: ∇_λ E f from E ∇f [..., D] and E ∇²f [..., D, D], {block: [..., *shape]}; Normals alone have it, with a block
+    #: `loc`. Takes (backend, parameters, slope, hessian).
+    bonnet_price: ClassVar[Any] = None
 
     def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
         """The noise of the weak derivatives by parameter block, under names that `noise` does not use."""
