@@ -15,9 +15,11 @@ from estimators.measure_valued import MeasureValued
 from estimators.noise import Noise, draw
 from estimators.overdispersed import Overdispersed
 from estimators.pathwise import Pathwise
+from estimators.price import Price
 from estimators.rao_blackwell import RaoBlackwell
 from estimators.score_function import ScoreFunction
 from estimators.spsa import Spsa
+from estimators.taylor import Taylor
 from estimators.vargrad import VarGrad
 
 ESTIMATORS: dict[str, type[Estimator]] = {
@@ -32,6 +34,8 @@ ESTIMATORS: dict[str, type[Estimator]] = {
         EvolutionStrategies,
         Spsa,
         Pathwise,
+        Taylor,
+        Price,
         MeasureValued,
     )
 }
@@ -52,11 +56,13 @@ __all__ = [
     "Overdispersed",
     "Pathwise",
     "Point",
+    "Price",
     "RaoBlackwell",
     "Requires",
     "ScoreFunction",
     "SelfNormalised",
     "Spsa",
+    "Taylor",
     "UsageError",
     "VarGrad",
     "draw",

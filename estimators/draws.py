@@ -1,9 +1,11 @@
-"""Samples that depend on each other, each of them still from q: antithetic pairs, and one sample a stratum.
+"""Samples that depend on each other, each of them still from q: antithetic pairs, one sample a stratum, a net.
 
 `stratified`: with S samples, the base noise of every coordinate takes each of the S quantile intervals
 [s/S, (s + 1)/S) exactly once, uniformly inside it, in an order of its own (a Latin hypercube):
 
     ε_s = F⁻¹((π(s) + u_s)/S),     π a random permutation for each coordinate, u_s uniform.
+
+`sobol`: the points of a scrambled net (`sobol.py`).
 
 What is unbiased sample by sample stays so; what multiplies two samples (leave-one-out) does not.
 
@@ -16,19 +18,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from estimators import sobol
 from estimators.errors import NotApplicable
 from estimators.families.family import Family
 from estimators.noise import Noise
 
 Array = Any
 
-DRAWS = ("independent", "antithetic", "stratified")
+DRAWS = ("independent", "antithetic", "stratified", "sobol")
 #: Kinds of noise with an inverse CDF here.
 STRATIFIED_KINDS = ("normal", "uniform", "exponential")
 
 
-def check(draws: str, family: Family, num_samples: int) -> None:
+def check(draws: str, family: Family, num_samples: int, dimension: int) -> None:
     """Raise NotApplicable where S does not suit, or the family's noise has no inverse CDF."""
+    if draws == "sobol":
+        sobol.check(family, num_samples, dimension)
     if draws == "antithetic" and num_samples % 2:
         raise NotApplicable(f"draws=antithetic draws pairs, so samples must be even, not {num_samples}")
     if draws == "stratified":
@@ -45,6 +50,8 @@ def specs(draws: str, family: Family, num_samples: int, dimension: int) -> dict[
     """What is drawn for S ≥ 2 samples. One coordinate needs no permutation: an estimate is symmetric in its samples."""
     if draws == "antithetic":
         return family.noise((num_samples // 2,), dimension)
+    if draws == "sobol":
+        return sobol.specs(family, num_samples, dimension)
     base = family.noise((num_samples,), dimension)
     if draws == "independent":
         return base
@@ -59,11 +66,15 @@ def as_noise(backend: Any, family: Family, draws: str, noise: dict[str, Array]) 
     if draws == "antithetic":
         xp, mirrored = backend.xp, family.mirrored(backend, noise)
         return {**noise, **{name: xp.concat([noise[name], other], axis=1) for name, other in mirrored.items()}}
-    return stratified(backend, family, noise)
+    return from_uniforms(backend, family, noise)
 
 
-def stratified(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
-    """The family's noise made from its strata; unchanged where there are none."""
+def from_uniforms(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+    """The family's noise made from the points of a net or from strata; unchanged where there are neither."""
+    return _stratified(backend, family, sobol.as_noise(backend, family, noise))
+
+
+def _stratified(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
     xp, made = backend.xp, dict(noise)
     for name, spec in family.noise((), 1).items():
         if f"{name}_within" not in noise:

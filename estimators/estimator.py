@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
-from estimators.draws import stratified
+from estimators import draws
 from estimators.errors import NotApplicable
 from estimators.expectation import Expectation
 from estimators.families.family import ABILITIES, Family
@@ -90,6 +90,8 @@ class Estimator(ABC):
         for ability in self.requirements(entropy).family:
             if ability in family.lacks:
                 return f"{self.name} needs {ABILITIES[ability]}; family {family.name}: {family.lacks[ability]}"
+            if getattr(family, ability, ability) is None:
+                return f"{self.name} needs {ABILITIES[ability]}; family {family.name} has none"
         return None
 
     @final
@@ -171,7 +173,7 @@ def values_and_scores(
     backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
 ) -> tuple[Array, Blocks]:
     """f [R, S] and the scores [R, S, *shape] at the samples that the noise makes, as NumPy arrays."""
-    noise = stratified(backend, expectation.family, noise)
+    noise = draws.from_uniforms(backend, expectation.family, noise)
     z = expectation.family.sample(backend, parameters, noise)
     values = backend.to_numpy(expectation.value(backend, parameters, z, noise))
     values = values.reshape(len(values), -1)

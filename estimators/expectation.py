@@ -134,14 +134,17 @@ class Expectation:
         self, backend: Any, parameters: Blocks, z: Array, vector: Array, noise: dict[str, Array]
     ) -> Array:
         """∇²_z f_λ(z) times vector, at fixed λ [..., D]."""
-        xp = backend.xp
-        if self.differentiate == "closed-form" and self.integrand.hessian_product is not None:
-            product = self.integrand.hessian_product(xp, self.data, z, vector, noise)
-        else:
-            product = backend.hvp(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z, vector)
+        product = self.integrand_hessian_product(backend, z, vector, noise)
         if self.entropy == "sampled":
             product = product - self.family.log_density_hessian_product(backend, parameters, z, vector)
         return product
+
+    def integrand_hessian_product(self, backend: Any, z: Array, vector: Array, noise: dict[str, Array]) -> Array:
+        """∇²_z of the integrand, without an ELBO's entropy term, times vector [..., D]."""
+        xp = backend.xp
+        if self.differentiate == "closed-form" and self.integrand.hessian_product is not None:
+            return self.integrand.hessian_product(xp, self.data, z, vector, noise)
+        return backend.hvp(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z, vector)
 
     def replaced(
         self, backend: Any, parameters: Blocks, z: Array, replacement: Array, noise: dict[str, Array]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 Array = Any
-Kind = Literal["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher", "rows"]
+Kind = Literal["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher", "rows", "sobol"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Noise:
     kind
         `normal` N(0, 1); `uniform` on [0, 1); `exponential` density exp(-e) on e > 0; `rayleigh` density
         w exp(-w²/2) on w ≥ 0; `maxwell` the double-sided Maxwell density m² exp(-m²/2)/√(2π); `rademacher` −1 or 1;
-        `rows` distinct row numbers below `population`.
+        `rows` distinct row numbers below `population`; `sobol` [S, width] a scrambled net of points in
+        the unit cube.
     shape
         Shape for one estimate; the array drawn is [R, *shape].
     """
@@ -105,6 +106,10 @@ def replicates_last(backend: Any, shape: tuple[int, ...]) -> bool:
 def _draw(backend: Any, spec: Noise, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
     if spec.kind == "rows":
         return backend.subset(stream, shape, spec.population)
+    if spec.kind == "sobol":
+        from estimators import sobol  # built on the families, which are built on this
+
+        return sobol.draw(backend, stream, shape, dtype)
     if not replicates_last(backend, shape):
         return _draw_in_order(backend, spec.kind, stream, shape, dtype)
     reversed_axes = tuple(range(len(shape)))[::-1]

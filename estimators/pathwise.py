@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from estimators import sobol
 from estimators.errors import NotApplicable
 from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from estimators.expectation import Array, Expectation
@@ -26,6 +27,8 @@ class Pathwise(Estimator):
 
     `sticking-the-landing` (Roeder et al. 2017, equation 8; ELBO with sampled entropy only) drops the score
     ∇_λ log q_λ(z) at fixed z, whose expectation is zero, from the total derivative of −log q_λ(t(ε, λ)).
+
+    `draws=sobol` makes ε from the S points of a scrambled Sobol net (`sobol.py`; Buchholz et al. 2018).
     """
 
     name: ClassVar[str] = "pathwise"
@@ -34,6 +37,7 @@ class Pathwise(Estimator):
 
     antithetic: bool = option(False, "use ε and −ε in pairs; S counts both")
     sticking_the_landing: bool = option(False, "ELBO only: leave out the score term, of expectation zero")
+    draws: str = option("independent", "how the samples are drawn", choices=("independent", "sobol"))
 
     def also_requires(self, entropy: str) -> Requires:
         more = ["mirrored"] if self.antithetic else []
@@ -44,14 +48,20 @@ class Pathwise(Estimator):
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         if self.antithetic and num_samples % 2:
             raise NotApplicable(f"antithetic=true draws pairs, so samples must be even, not {num_samples}")
+        if self.draws == "sobol":
+            if self.antithetic:
+                raise NotApplicable("antithetic=true draws pairs and draws=sobol a net; choose one")
+            sobol.check(family, num_samples, dimension)
         if self.sticking_the_landing and entropy != "sampled":
             wrong = "has no entropy term" if entropy == "none" else "takes the entropy analytically"
             raise NotApplicable(f"sticking-the-landing needs an ELBO with entropy=sampled; this problem {wrong}")
 
     def smallest_num_samples(self) -> int:
-        return 2 if self.antithetic else 1
+        return 2 if self.antithetic or self.draws == "sobol" else 1
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        if self.draws == "sobol":
+            return {**sobol.specs(expectation.family, num_samples, dimension), **expectation.noise_specs()}
         specs = super().noise_specs(expectation, num_samples, dimension)
         if self.antithetic:
             specs.update(expectation.family.noise((num_samples // 2,), dimension))
@@ -61,6 +71,7 @@ class Pathwise(Estimator):
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
+        noise = sobol.as_noise(backend, family, noise)
         if self.antithetic:
             mirrored = family.mirrored(backend, noise)
             noise = {**noise, **{name: xp.concat([noise[name], other], axis=1) for name, other in mirrored.items()}}

@@ -41,7 +41,8 @@ class ScoreFunction(Estimator):
     coefficient as Σ f s²/Σ s² over the other half of the samples of the same estimate (E s = 0, and a weighted mean of
     f has moments where a ratio of sample covariances has none); `leave-one-out` the mean of f over the other S − 1.
 
-    `draws` = antithetic or stratified makes the samples depend on each other (`draws.py`): the last two are refused.
+    `draws` = antithetic, stratified or sobol makes the samples depend on each other (`draws.py`): the last two
+    baselines are then refused.
     """
 
     name: ClassVar[str] = "score-function"
@@ -53,7 +54,7 @@ class ScoreFunction(Estimator):
     draws: str = option("independent", "how the samples of an estimate are drawn", choices=draws.DRAWS)
 
     def also_requires(self, entropy: str) -> Requires:
-        return Requires(() if self.draws == "independent" else ("mirrored",))  # noise that is a function of uniforms
+        return Requires(("mirrored",) if self.draws in ("antithetic", "stratified") else ())  # noise made of uniforms
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         if self.baseline in FROM_OTHERS and self.draws != "independent":
@@ -61,7 +62,7 @@ class ScoreFunction(Estimator):
                 f"baseline={self.baseline} needs independent samples; those of draws={self.draws} are not"
             )
         check_baseline(self.baseline, num_samples)
-        draws.check(self.draws, family, num_samples)
+        draws.check(self.draws, family, num_samples, dimension)
 
     def smallest_num_samples(self) -> int:
         return FROM_OTHERS.get(self.baseline, 1 if self.draws == "independent" else 2)

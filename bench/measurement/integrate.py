@@ -68,7 +68,7 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
     for block in setting.blocks:
         specs = {name: setting.specs[name] for name in sorted(reads[block])}
         size = sum(math.prod(spec.shape) for spec in specs.values())
-        if not 1 <= size <= MOST_DIMENSIONS or any(spec.kind == "rows" for spec in specs.values()):
+        if not 1 <= size <= MOST_DIMENSIONS or any(spec.kind in ("rows", "sobol") for spec in specs.values()):
             return None
         coarse = _moments(setting, block, specs, NODES[size], REACH)
         fine = _moments(setting, block, specs, NODES[size] * 4 // 3, FARTHER)

@@ -21,7 +21,8 @@ class Ranking:
     problem : `name[k=v]`.
     timed : whether the order is by variance × seconds; else by variance × evaluations.
     ranked : best first.
-    unranked : measured, but biased (by verdict or by nature), without a finite variance, or without a time where others have one.
+    unranked : measured, but biased (by verdict or by nature), without a finite variance, or without a time where
+        others have one.
     controls : estimators with a planted bug.
     failed : everything that has a reason in place of numbers.
     """

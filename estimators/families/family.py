@@ -35,6 +35,7 @@ ABILITIES = {
     "dispersed": "an overdispersed form of itself",
     "entropy_gradient": "the entropy's gradient",
     "power_moment": "exact moments",
+    "bonnet_price": "Bonnet's and Price's identities",
 }
 
 
@@ -42,6 +43,7 @@ ABILITIES = {
 _ASSUMED = {
     "log_densities": "its coordinates depend on each other",
     "dispersed": "none is written for it",
+    "bonnet_price": "they hold for Normals",
 }
 
 
@@ -135,6 +137,10 @@ class Family(ABC):
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
         """∇_λ of the entropy −E log q, {block: [*shape]}."""
         raise self.without("entropy_gradient")
+
+    def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
+        """∇_λ E f, one block of them `loc`, from E ∇f [..., D] and E ∇²f [..., D, D]: {block: [..., *shape]}."""
+        raise self.without("bonnet_price")
 
     def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
         """The noise of the weak derivatives by parameter block, under names that `noise` does not use."""

@@ -104,6 +104,15 @@ class MultivariateNormal(Family):
         """∂z/∂loc = 1; the lower triangle of cotangent εᵀ, times L_ii on the log diagonal."""
         return {"loc": cotangent, "cholesky": self._pulled(backend, parameters, cotangent, noise["base"])}
 
+    def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
+        """∂Σ is ½ E ∇²f, so ∂L is the lower triangle of E ∇²f L, times L_ii on the log diagonal."""
+        xp, packed, cholesky = backend.xp, _Packed(backend, slope.shape[-1]), parameters["cholesky"]
+        moved = xp.matmul(hessian, factor(backend, parameters))
+        flat = xp.reshape(moved, (*slope.shape[:-1], -1))
+        chain = xp.where(packed.diagonal, xp.exp(cholesky), xp.ones_like(cholesky))
+        lower = xp.take(flat, packed.rows * slope.shape[-1] + packed.columns, axis=-1)
+        return {"loc": slope, "cholesky": lower * chain}
+
     def _pulled(self, backend: Any, parameters: Blocks, cotangent: Array, base: Array) -> Array:
         """cotangent · ∂(L base)/∂cholesky [..., D(D + 1)/2]."""
         xp = backend.xp

@@ -64,6 +64,12 @@ class Normal(MeanField):
         moved = backend.xp.exp(parameters["log_scale"]) * noise["base"]
         return {"loc": cotangent, "log_scale": cotangent * moved}
 
+    def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
+        """∂log σ_i = σ_i² E ∂²f/∂z_i²."""
+        xp = backend.xp
+        diagonal = xp.linalg.diagonal(hessian)
+        return {"loc": slope, "log_scale": diagonal * xp.exp(2.0 * parameters["log_scale"])}
+
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """log |∂t/∂ε| = Σ log σ whatever the noise."""
         return {"log_scale": 1.0}

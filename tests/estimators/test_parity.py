@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from bench.sweep.cells import VARIANTS
+from estimators import sobol
+from estimators.backends import get
 from tests.support import (
     FAMILY_PROBLEMS,
     IN_THREE_DIMENSIONS,
@@ -71,7 +73,8 @@ class Case:
         |∇f| |∂z/∂λ| + |score| for one built from its gradient; both for a planted bug.
         """
         estimator, family, parameters = self.cell.estimator, self.expectation.family, self.parameters
-        noise = {"base": np.asarray([[-2.0], [2.0]]), **self.noise}  # without base noise D = 1: ± 2 σ
+        drawn = sobol.as_noise(get("numpy"), family, self.noise)
+        noise = {"base": np.asarray([[-2.0], [2.0]]), **drawn}  # without base noise D = 1: ± 2 σ
         z = family.sample(backend, parameters, noise)
         score = family.score(backend, parameters, z)
         built = estimator.requirements(self.cell.problem.entropy).integrand

@@ -6,6 +6,7 @@ ends of any kind and corners cost no accuracy.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -222,7 +223,7 @@ def test_samples_have_the_density(at: tuple[str, Integrated]) -> None:
     h = lambda z: np.exp(-0.5 * z * z)  # noqa: E731
     corner = [1.0 / (1.0 + np.exp(-case.parameters["logit_mode"][0]))] if name == "triangular" else []
     places = [law.ppf(u)[0] for u in sorted([0.0, 1e-3, 0.1, 0.5, 0.9, 0.999, 1.0, *corner])]
-    pieces = zip(places[:-1], places[1:], strict=True)
+    pieces = itertools.pairwise(places)
     expected = sum(quad(lambda z: h(z) * law.pdf(z)[0], a, b, epsabs=1e-13, epsrel=1e-12)[0] for a, b in pieces)
     assert case.mean(h(case.z)) == pytest.approx(expected, rel=1e-9)
 

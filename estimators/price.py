@@ -1,0 +1,47 @@
+"""Bonnet's and Price's identities: the scale's gradient through the Hessian.
+
+Approximates   ∇_λ E_{q_λ}[f(z)],     q_λ a Normal
+with           ∂loc: (1/S) Σ_s ∇f(z_s);     ∂Σ: (1/2S) Σ_s ∇²f(z_s), chained to λ (mean field: ∂log σ = σ² ∂²f/∂z²)
+requires       f twice differentiable. Costs D Hessian-vector products a sample, each counted as two gradients.
+
+Sources: Bonnet 1964; Price 1958; Opper & Archambeau 2009; Rezende et al. 2014. Second order, where pathwise is of
+first: the noise multiplies nothing, so a quadratic f has no variance in ∂Σ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.estimator import Blocks, Estimator, Requires
+from estimators.expectation import Array, Expectation
+from estimators.families import Family
+from estimators.quadratics import check_hessian, finish, hessian
+
+
+@dataclass(frozen=True)
+class Price(Estimator):
+    """An ELBO's sampled entropy enters as in `pathwise`: its gradient at fixed noise, which for a Normal is exact."""
+
+    name: ClassVar[str] = "price"
+    summary: ClassVar[str] = "∇f for loc, ∇²f for the scale: Bonnet's and Price's identities"
+    requires: ClassVar[Requires] = Requires(("bonnet_price",), ("gradient", "hessian_product"))
+
+    def also_requires(self, entropy: str) -> Requires:
+        return Requires(("score",) if entropy == "sampled" else ())
+
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+        check_hessian(self.name, dimension)
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        return num_samples * (1 + 2 * dimension)
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        family = expectation.family
+        z = family.sample(backend, parameters, noise)
+        slope = expectation.integrand_gradient(backend, z, noise)
+        bend = hessian(backend, expectation, z, noise)
+        gradients = family.bonnet_price(backend, parameters, slope, bend)
+        return finish(backend, expectation, parameters, noise, z, gradients)
