@@ -26,11 +26,15 @@ class Cauchy(LocationScale):
             return Cauchy()
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        return {"base": Noise("uniform", (*sample_shape, dimension))}
+        # Not uniform, since u = 0 would be drawn, whose z is infinite.
+        return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
-        """tan π(u − ½)."""
-        return backend.xp.tan(math.pi * (noise["base"] - 0.5))
+        """tan π(u − ½) with 1 − u = exp(−e), from the nearer of 0 and 1: −1/tan πu or 1/tan π(1 − u)."""
+        xp, e = backend.xp, noise["base"]
+        low = e < math.log(2.0)
+        cotangent = 1.0 / xp.tan(math.pi * xp.where(low, -xp.expm1(-e), xp.exp(-e)))
+        return xp.where(low, -cotangent, cotangent)
 
     def standard_log_density(self, backend: Any, x: Array) -> Array:
         return -backend.xp.log1p(x * x) - math.log(math.pi)

@@ -13,6 +13,7 @@ from estimators.backends import get
 from tests.support import (
     FAMILY_PROBLEMS,
     IN_THREE_DIMENSIONS,
+    MORE_FAMILY_PROBLEMS,
     PLANTED,
     PROBLEMS,
     REGRESSIONS,
@@ -35,6 +36,14 @@ CASES = [
     for samples in ((8,) if estimator in EIGHT else (1, 4) if problem in ONE_SAMPLE else (4,))
     if applies(problem, estimator, samples)
 ]
+#: What a family computes: its score, its path, its mirror image; the estimators' own arithmetic is covered above.
+FAMILY_CASES = [
+    (problem, estimator, 4)
+    for problem in MORE_FAMILY_PROBLEMS
+    for estimator in ("score-function", "pathwise", "pathwise[antithetic=true]")
+    if applies(problem, estimator, 4)
+]
+FLOAT32 = [*(c for c in CASES if c[1] not in PLANTED and c[2] == 4), *FAMILY_CASES]
 #: One of each kind of estimator, and every kind of problem; compiled, that is what costs.
 COMPILED = [
     ("square[k=1.37,loc=-0.6,scale=0.83,dim=3]", "score-function[baseline=leave-one-out]", 4),
@@ -44,8 +53,16 @@ COMPILED = [
     (FAMILY_PROBLEMS[0], "score-function", 1),
 ]
 COMPILED_SLOWLY = [
-    (p, e, 4) for p in (PROBLEMS[4], PROBLEMS[6], PROBLEMS[11]) for e in (*VARIANTS, *PLANTED[:1]) if applies(p, e, 4)
+    *(
+        (p, e, 4)
+        for p in (PROBLEMS[4], PROBLEMS[6], PROBLEMS[11])
+        for e in (*VARIANTS, *PLANTED[:1])
+        if applies(p, e, 4)
+    ),
+    *FAMILY_CASES,
 ]
+#: Every estimator with every family.
+WHOLE = [(p, e, s) for p in MORE_FAMILY_PROBLEMS for e in VARIANTS for s in (1, 4) if applies(p, e, s)]
 
 
 class Case:
@@ -98,13 +115,13 @@ def check(case: Case, numpy_backend: Any, found: Blocks, relative: float) -> Non
         assert np.abs(found[name] - expected).max() <= relative * scale[name], name
 
 
-@pytest.mark.parametrize(("problem", "estimator", "samples"), CASES)
+@pytest.mark.parametrize(("problem", "estimator", "samples"), CASES + FAMILY_CASES)
 def test_float64(differentiating: Any, numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
     case = Case(problem, estimator, samples)
     check(case, numpy_backend, case.on(differentiating), 1e-12)
 
 
-@pytest.mark.parametrize(("problem", "estimator", "samples"), [c for c in CASES if c[1] not in PLANTED and c[2] == 4])
+@pytest.mark.parametrize(("problem", "estimator", "samples"), FLOAT32)
 def test_float32(backend: Any, numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
     case = Case(problem, estimator, samples, "float32")
     found = case.on(backend, dtype="float32")
@@ -116,6 +133,13 @@ def test_float32(backend: Any, numpy_backend: Any, problem: str, estimator: str,
 def test_compiled(differentiating: Any, numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
     case = Case(problem, estimator, samples)
     check(case, numpy_backend, case.on(differentiating, compiled=True), 1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("problem", "estimator", "samples"), WHOLE)
+def test_every_family(differentiating: Any, numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
+    case = Case(problem, estimator, samples)
+    check(case, numpy_backend, case.on(differentiating), 1e-12)
 
 
 @pytest.mark.slow
