@@ -228,7 +228,7 @@ def grid(name: str, dimension: int) -> tuple[Any, Blocks, np.ndarray, np.ndarray
     return family, parameters, family.sample(backend, parameters, {noise: base}), weights
 
 
-@pytest.mark.parametrize("name", ["normal", "multivariate-normal", "exponential"])  # others: test_quadrature
+@pytest.mark.parametrize("name", ["normal", "multivariate-normal", "exponential"])  # others: test_one_coordinate
 def test_integrals(name: str) -> None:
     """E score = 0; the entropy's gradient is −E[log q score]; moments are E zⁿ, their gradients E[Σ zⁿ score]."""
     backend, dimension = get("numpy"), 2
