@@ -11,6 +11,7 @@ from bench.goals.goal import show, write
 
 PARTS = {
     "floor": kernels.floor,
+    "profile": kernels.profile,
     "autodiff": kernels.autodiff,
     "latency": kernels.latency,
     "overhead": program.overhead,

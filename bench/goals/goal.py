@@ -54,7 +54,8 @@ class Goal:
     def cells(self) -> tuple[str, ...]:
         m = self.measured
         interval = f"[{m.low:.3g}, {m.high:.3g}]" if m.low < m.high else ""
-        return self.what, f"{m.value:.3g}", interval, self.limit, "met" if self.met else "not met", self.remark
+        met = ("met" if self.met else "not met") if self.limit else ""
+        return self.what, f"{m.value:.3g}", interval, self.limit, met, self.remark
 
 
 def ratio(numerator: Callable[[], Any], denominator: Callable[[], Any], rounds: int = ROUNDS) -> Measured:

@@ -11,8 +11,8 @@ import numpy as np
 from bench.goals.goal import Goal, Measured, ratio
 from bench.measurement.cell import prepare
 from bench.measurement.cost import timed_calls
-from bench.measurement.floor import ratio_to_floor
-from bench.measurement.kernel import Setting, StatisticsKernel
+from bench.measurement.floor import draw_noise_alone, ratio_to_floor
+from bench.measurement.kernel import Setting, StatisticsKernel, timed_call
 from bench.sweep.cells import Cell, make_estimator, make_problem
 from estimators.backends import NAMES, missing
 
@@ -41,6 +41,25 @@ def floor() -> Iterator[Goal]:
             most=FLOOR_LIMITS[backend],
             remark=f"{1e9 * found.seconds_per_estimate / (dimension * samples):.2f} ns a number",
         )
+
+
+def profile() -> Iterator[Goal]:
+    """Where the kernel's time goes: its noise, the estimates averaged, and all statistics, each over the floor."""
+    for backend, dimension, estimator in itertools.product(present(), (10, 100), ("pathwise", "score-function")):
+        s = setting(f"square[k=2,dim={dimension}]", estimator, backend)
+        kernel, averaged, roots = StatisticsKernel(s), timed_call(s, s.replicates), s.roots("timing")
+        noise = draw_noise_alone(s, 1)
+        parts = {"estimates averaged": (averaged.run, averaged.replicates)}
+        if not s.draws_inside:
+            parts["its noise"] = (lambda: s.backend.block_until_ready(s.noise(roots, 0, s.replicates))), s.replicates  # noqa: B023
+        parts["all statistics"] = _statistics(s), s.replicates * kernel.chunk
+        for part, (run, replicates) in sorted(parts.items(), key=lambda each: each[0] != "its noise"):
+            over = ratio(run, noise)
+            scale = s.replicates / replicates
+            yield Goal(
+                f"of the kernel's time, {part}: {backend}, {estimator}, D = {dimension}",
+                Measured(over.value * scale, over.low * scale, over.high * scale),
+            )
 
 
 def autodiff() -> Iterator[Goal]:
