@@ -70,7 +70,7 @@ class _Measured:
     problem: str
     params: tuple[tuple[str, ...], tuple[str, ...]]
     param_names = ("backend", "estimator")
-    timeout = 60.0
+    timeout = 300.0
     version = "1"
 
     def setup_cache(self) -> Grid:
