@@ -21,6 +21,7 @@ def square(delta: float, s: float) -> dict[str, Variances]:
         "score-function": (d2**2 / s2 + 14 * d2 + 15 * s2, 2 * d2**2 / s2 + 60 * d2 + 74 * s2),
         "score-function[baseline=mean]": (8 * d2 + 10 * s2, 40 * d2 + 56 * s2),
         "score-function[baseline=optimal]": (8 * d2 + 6 * s2, 40 * d2 + 24 * s2),
+        "score-function[draws=antithetic]": (8 * d2, 2 * d2**2 / s2 + 20 * d2 + 74 * s2),
         "pathwise": (4 * s2, 4 * d2 + 8 * s2),
         "pathwise[antithetic=true]": (0.0, 8 * s2),
         "measure-valued": (d2 * (16 / math.pi - 4), 4 * d2 + 4 * s2),
@@ -43,6 +44,19 @@ def square_score_function(delta: float, s: float, dimension: int, baseline: str)
         added = variance / s2, 2 * variance / s2
     more = _blocks(*added, s)
     return {name: one[name] + more[name] for name in one}
+
+
+def square_importance(delta: float, s: float, widen: float) -> Variances:
+    """The score function sampled from N(μ, (widen σ)²) and weighted by w = q/r.
+
+    E_r[(w f s)²] = widen √v E[f² s²] over ε ~ N(0, v), v = 1/(2 − widen⁻²); f = (δ + sε)², scores ε/s and ε² − 1.
+    """
+    d2, s2, v = delta**2, s**2, 1 / (2 - widen**-2)
+    size = widen * math.sqrt(v)
+    loc = size * (d2**2 * v + 18 * d2 * s2 * v**2 + 15 * s2**2 * v**3) / s2 - 4 * d2
+    even = (3 * v**2 - 2 * v + 1, 15 * v**3 - 6 * v**2 + v, 105 * v**4 - 30 * v**3 + 3 * v**2)
+    log_scale = size * (d2**2 * even[0] + 6 * d2 * s2 * even[1] + s2**2 * even[2]) - 4 * s2**2
+    return {"loc": loc, "log_scale": log_scale}
 
 
 def cosine_loc(omega: float, mu: float, s: float) -> dict[str, float]:

@@ -13,7 +13,7 @@ from scipy.special import roots_hermitenorm, roots_laguerre, roots_legendre
 
 from bench.measurement.cell import prepare
 from bench.measurement.kernel import Setting
-from bench.sweep.cells import VARIANTS, Cell, Goals, make_estimator, make_problem
+from bench.sweep.cells import NAMED_ALONE, VARIANTS, Cell, Goals, make_estimator, make_problem
 from bench.sweep.run import measure_cell
 from estimators import Estimator, Expectation, Noise, Normal, draw
 from estimators.backends import get, missing
@@ -57,6 +57,13 @@ MORE_FAMILY_PROBLEMS = (
     "polynomial[family=log-normal,loc=0.4,scale=0.3,degree=3,dim=3]",
 )
 PROBLEMS = (*TEST_FUNCTIONS, *IN_THREE_DIMENSIONS, *REGRESSIONS)
+#: Kin of the score function, which differ from it in one place each: tested on a covering subset of the problems.
+KIN = (
+    *(v for v in VARIANTS if v.startswith(("rao", "importance", "overdispersed")) or "-fitted" in v or "=fitted" in v),
+    *("score-function[draws=antithetic]", "score-function[draws=stratified]"),
+    *NAMED_ALONE,
+)
+COVERING = (TEST_FUNCTIONS[2], IN_THREE_DIMENSIONS[0], REGRESSIONS[4], REGRESSIONS[5], *FAMILY_PROBLEMS)
 PLANTED = (
     "planted-self-included-baseline",
     "planted-in-sample-coefficient",
@@ -89,6 +96,11 @@ def measured(cell: Cell) -> dict[str, dict[str, Any]]:
     rows = measure_cell(cell).rows
     assert rows[0]["status"] == "ok", rows[0]["reason"]
     return {row["block"]: row for row in rows}
+
+
+def covered(problem: str, estimator: str) -> bool:
+    """Whether a pair belongs to the tests that go over all estimators and problems."""
+    return estimator not in KIN or problem in COVERING
 
 
 def applies(problem: str, estimator: str, samples: int) -> bool:

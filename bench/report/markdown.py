@@ -117,7 +117,7 @@ def _peers(document: Document) -> list[str]:
 def _cells(entry: Entry, planted: bool) -> list[str]:
     return [
         entry.rank,
-        code(entry.estimator) + (" (control)" if planted else ""),
+        code(entry.estimator) + (" (control)" if planted else "") + (" (biased by nature)" if entry.biased else ""),
         *(plain(c) for c in entry.context),
         entry.samples,
         f"{entry.symbol} {plain(entry.verdict)} {entry.bias}".strip(),

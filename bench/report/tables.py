@@ -32,6 +32,7 @@ class Entry:
     ratio: str
     strip: Strip | None
     note: str
+    biased: bool
     look: Look
 
 
@@ -80,6 +81,7 @@ def _entry(
         ratio="best" if rank == "1" else numbers.times(ratio.value, ratio.low, ratio.high) if ratio else "",
         strip=axis.strip(work, *_work_interval(r, work, ranking.timed), looks[r.estimator]) if axis and work else None,
         note="; ".join(filter(None, (r.biased_by_nature and f"by nature: {r.biased_by_nature}", r["reason"]))),
+        biased=r.biased_by_nature is not None,
         look=looks[r.estimator],
     )
 

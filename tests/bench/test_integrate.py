@@ -19,10 +19,12 @@ from tests.support import (
     setting_of,
 )
 
-IN_ONE = tuple(v for v in VARIANTS if "sticking" not in v and "moving" not in v)
+#: Strata have singular ends, the points of a net depend on each other, and states that are fitted are each backend's own.
+REFUSED = ("sticking", "moving", "=fitted", "stratified", "sobol")
+IN_ONE = tuple(v for v in VARIANTS if not any(part in v for part in REFUSED))
 
 
-@pytest.mark.parametrize("kind", ["normal", "uniform", "exponential", "rayleigh", "maxwell"])
+@pytest.mark.parametrize("kind", ["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher"])
 @pytest.mark.parametrize("nodes", [48, 288])
 def test_rules(kind: str, nodes: int) -> None:
     x, w = rule(kind, nodes, 9.5)
@@ -47,7 +49,8 @@ def test_agrees_with_gauss_rules(backend: Any, problem: str, estimator: str) -> 
     setting = setting_of(problem, estimator, backend.name)
     found = integrate(setting)
     assert found is not None
-    expected = integrated_problem(backend, problem, estimator, nodes=96)
+    nodes = 160 if estimator == "overdispersed" else 96  # weights that widen a Gaussian need more
+    expected = integrated_problem(backend, problem, estimator, nodes=nodes)
     for name, (mean, variance, size) in expected.items():
         np.testing.assert_allclose(found[name].mean, mean, rtol=0, atol=1e-12 * max(1.0, float(size.max())))
         np.testing.assert_allclose(found[name].variance, variance, rtol=1e-9, atol=1e-11)

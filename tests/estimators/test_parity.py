@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.sweep.cells import VARIANTS
-from estimators import sobol
-from estimators.backends import get
+from bench.sweep.cells import NAMED_ALONE, VARIANTS
+from estimators import draws as drawing
 from tests.support import (
     FAMILY_PROBLEMS,
     IN_THREE_DIMENSIONS,
@@ -19,6 +18,7 @@ from tests.support import (
     REGRESSIONS,
     Blocks,
     applies,
+    covered,
     draws,
     estimate,
     make_cell,
@@ -32,7 +32,8 @@ ONE_SAMPLE = (*IN_THREE_DIMENSIONS, REGRESSIONS[0], REGRESSIONS[-1], *FAMILY_PRO
 CASES = [
     (problem, estimator, samples)
     for problem in (*PROBLEMS, *FAMILY_PROBLEMS)
-    for estimator in (*VARIANTS, *PLANTED)
+    for estimator in (*VARIANTS, *NAMED_ALONE, *PLANTED)
+    if covered(problem, estimator)
     for samples in ((8,) if estimator in EIGHT else (1, 4) if problem in ONE_SAMPLE else (4,))
     if applies(problem, estimator, samples)
 ]
@@ -56,7 +57,7 @@ COMPILED_SLOWLY = [
     *(
         (p, e, 4)
         for p in (PROBLEMS[4], PROBLEMS[6], PROBLEMS[11])
-        for e in (*VARIANTS, *PLANTED[:1])
+        for e in (*VARIANTS, *NAMED_ALONE, *PLANTED[:1])
         if applies(p, e, 4)
     ),
     *FAMILY_CASES,
@@ -90,7 +91,7 @@ class Case:
         |∇f| |∂z/∂λ| + |score| for one built from its gradient; both for a planted bug.
         """
         estimator, family, parameters = self.cell.estimator, self.expectation.family, self.parameters
-        drawn = sobol.as_noise(get("numpy"), family, self.noise)
+        drawn = drawing.from_uniforms(backend, family, self.noise)
         noise = {"base": np.asarray([[-2.0], [2.0]]), **drawn}  # without base noise D = 1: ± 2 σ
         z = family.sample(backend, parameters, noise)
         score = family.score(backend, parameters, z)

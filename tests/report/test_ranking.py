@@ -8,6 +8,8 @@ from bench.report import sweeps
 from bench.report.advice import UNTIMED, advise
 from bench.report.ranking import rank
 from bench.report.reproduce import commands
+from bench.report.style import looks
+from bench.report.tables import table
 from tests.report import stores
 
 BASELINE = {"baseline": "mean", "decay": 0.9}
@@ -54,6 +56,22 @@ def test_biased_planted_and_inestimable_are_not_recommended(tmp_path: Path) -> N
     advice = advise(ranking)
     assert advice.use == "pathwise"
     assert any("inconclusive: up to 6.0 %" in caveat for caveat in advice.caveats)
+
+
+def test_biased_by_nature_is_not_recommended(tmp_path: Path) -> None:
+    """Whatever its verdict; and it is no control: nobody planted anything."""
+    ranking = ranking_of(
+        tmp_path / "s.sqlite",
+        stores.rows("a", estimator="spsa", variance=0.1, verdict="inconclusive"),
+        stores.rows("b", estimator="pathwise", variance=5.0),
+    )
+    assert [r.estimator for r in ranking.ranked] == ["pathwise"]
+    assert [r.estimator for r in ranking.unranked] == ["spsa"]
+    assert ranking.controls == []
+    assert advise(ranking).use == "pathwise"
+    (entry,) = table(ranking, looks(r.estimator for r in ranking.results)).unranked
+    assert entry.biased
+    assert entry.note.startswith("by nature: central differences")
 
 
 def test_not_told_apart_is_said(tmp_path: Path) -> None:

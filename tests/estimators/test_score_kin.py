@@ -1,0 +1,346 @@
+"""Kin of the score function: exact variances and biases, identities, and what each refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.sweep.cells import NAMED_ALONE, VARIANTS, make_estimator
+from estimators import ESTIMATORS, NotApplicable, UsageError
+from estimators.draws import from_uniforms
+from estimators.families import FAMILIES, MultivariateNormal, Normal
+from tests import exact
+from tests.support import (
+    FAMILY_PROBLEMS,
+    IN_THREE_DIMENSIONS,
+    REGRESSIONS,
+    TEST_FUNCTIONS,
+    Blocks,
+    draws,
+    estimate,
+    integrated,
+    integrated_problem,
+    make_cell,
+    measured,
+)
+
+K, LOC, SCALE = 1.37, -0.6, 0.83
+DELTA = LOC - K
+SQUARE = f"square[k={K},loc={LOC},scale={SCALE}]"
+LEAVE_ONE_OUT = "score-function[baseline=leave-one-out]"
+#: By estimator, the number of samples and of nodes that integrate it.
+UNBIASED = {
+    "vargrad": (2, 80),
+    "score-function[baseline=cross-fitted]": (2, 80),
+    "score-function[baseline=fitted]": (1, 96),
+    "score-function[draws=antithetic]": (2, 96),
+    "rao-blackwell": (1, 96),
+    "rao-blackwell[baseline=leave-one-out]": (2, 80),
+    "importance-sampling": (1, 96),
+    "importance-sampling[widen=1.6]": (1, 96),
+    "overdispersed": (1, 96),
+}
+
+
+def at(backend: Any, problem: str, estimator: str, samples: int, noise: Blocks | None = None) -> Blocks:
+    """Five estimates; from the same noise for every estimator that draws under the same names."""
+    cell = make_cell(problem, estimator, samples)
+    expectation = cell.problem.expectation()
+    specs = cell.estimator.noise_specs(expectation, samples, cell.problem.dimension)
+    return estimate(backend, cell.estimator, expectation, cell.problem.parameters(), noise or draws(specs, 5))
+
+
+def same(found: Blocks, expected: Blocks) -> None:
+    for name, values in expected.items():
+        size = max(1.0, np.abs(values).max())
+        np.testing.assert_allclose(found[name], values, rtol=0.0, atol=1e-12 * size, err_msg=name)
+
+
+@pytest.mark.parametrize("problem", TEST_FUNCTIONS)
+@pytest.mark.parametrize("estimator", UNBIASED)
+def test_unbiased(backend: Any, problem: str, estimator: str) -> None:
+    samples, nodes = UNBIASED[estimator]
+    gradient = make_cell(problem, estimator).problem.exact().gradient
+    for name, (mean, _, size) in integrated_problem(backend, problem, estimator, samples, nodes=nodes).items():
+        assert np.all(np.abs(mean - gradient[name]) <= 1e-12 * np.maximum(1.0, size)), name
+
+
+def test_cross_fitted_is_unbiased_in_halves_of_two(numpy_backend: Any) -> None:
+    """S = 4. A coefficient of other samples multiplies E s, which is 0 by any rule; one of the same samples is off by
+    −3/(S + 2), half the gradient."""
+    gradient = make_cell(SQUARE, "score-function").problem.exact().gradient
+    found = integrated_problem(numpy_backend, SQUARE, "score-function[baseline=cross-fitted]", 4, nodes=10)
+    for name, (mean, _, _) in found.items():
+        np.testing.assert_allclose(mean, gradient[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("widen", [1.0, 1.25, 1.6])
+@pytest.mark.parametrize("option", ["importance-sampling[widen={}]", "overdispersed[dispersion={}]"])
+def test_variance_of_a_wider_proposal(backend: Any, widen: float, option: str) -> None:
+    """In one dimension both are the same; widen = 1 is the plain score function."""
+    text = option.format(widen if "widen" in option else widen**2)
+    found = integrated_problem(backend, SQUARE, text, nodes=140)
+    for name, variance in exact.square_importance(DELTA, SCALE, widen).items():
+        np.testing.assert_allclose(found[name][1], variance, rtol=1e-10)
+    if widen == 1.0:
+        for name, variance in exact.square(DELTA, SCALE)["score-function"].items():
+            np.testing.assert_allclose(found[name][1], variance, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_rao_blackwell_is_one_dimensional(backend: Any, dimension: int) -> None:
+    """On a separable f the other coordinates add nothing: every coordinate has the variance of D = 1."""
+    found = integrated_problem(backend, f"{SQUARE[:-1]},dim={dimension}]", "rao-blackwell", nodes=8)
+    for name, variance in exact.square(DELTA, SCALE)["score-function"].items():
+        np.testing.assert_allclose(found[name][1], np.full(dimension, variance), rtol=1e-10)
+
+
+def test_rao_blackwell_and_leave_one_out(numpy_backend: Any) -> None:
+    text = "rao-blackwell[baseline=leave-one-out]"
+    one = integrated_problem(numpy_backend, SQUARE, LEAVE_ONE_OUT, 2, nodes=10)
+    two = integrated_problem(numpy_backend, f"{SQUARE[:-1]},dim=2]", text, 2, nodes=10)
+    for name, (_, variance, _) in one.items():
+        np.testing.assert_allclose(two[name][1], np.repeat(variance, 2), rtol=1e-10)
+
+
+@pytest.mark.parametrize("problem", [*IN_THREE_DIMENSIONS, *REGRESSIONS, FAMILY_PROBLEMS[1]])
+def test_local_terms(backend: Any, problem: str) -> None:
+    """Replacing z_i changes f by what it changes in the terms of i, entropy included."""
+    cell = make_cell(problem, "rao-blackwell", 4)
+    expectation, dimension = cell.problem.expectation(), cell.problem.dimension
+    put = lambda arrays: {n: backend.asarray(a, None) for n, a in arrays.items()}  # noqa: E731
+    parameters, noise = (
+        put(cell.problem.parameters()),
+        put(draws(cell.estimator.noise_specs(expectation, 4, dimension), 3)),
+    )
+    expectation = expectation.bind(put(expectation.data))
+    z = expectation.family.sample(backend, parameters, noise)
+    i, other = dimension - 1, backend.xp.flip(z, axis=0)
+    chosen = backend.asarray(np.arange(dimension) == i, None)
+    moved = backend.xp.where(chosen, other, z)
+    value = lambda at: backend.to_numpy(expectation.value(backend, parameters, at, noise))  # noqa: E731
+    local = lambda at: backend.to_numpy(expectation.local_terms(backend, parameters, at, noise))[..., i]  # noqa: E731
+    expected = value(moved) - value(z)
+    np.testing.assert_allclose(local(moved) - local(z), expected, rtol=0, atol=1e-12 * max(1.0, np.abs(value(z)).max()))
+
+
+@pytest.mark.parametrize(
+    ("problem", "samples"), [(IN_THREE_DIMENSIONS[1], 5), (REGRESSIONS[5], 2), (FAMILY_PROBLEMS[0], 3)]
+)
+def test_vargrad_is_leave_one_out(backend: Any, problem: str, samples: int) -> None:
+    same(at(backend, problem, "vargrad", samples), at(backend, problem, LEAVE_ONE_OUT, samples))
+
+
+@pytest.mark.parametrize("estimator", ["vargrad", "score-function[baseline=cross-fitted]"])
+def test_of_two_samples(backend: Any, estimator: str) -> None:
+    """½ (f₁ − f₂)(s₁ − s₂): of halves of one sample, the coefficient is the other's f."""
+    base = draws(make_estimator("pathwise").noise_specs(make_cell(SQUARE, "pathwise").problem.expectation(), 2, 1), 5)
+    value, score = (DELTA + SCALE * base["base"]) ** 2, base["base"] / SCALE
+    expected = 0.5 * (value[:, 0] - value[:, 1]) * (score[:, 0] - score[:, 1])
+    np.testing.assert_allclose(at(backend, SQUARE, estimator, 2, base)["loc"], expected, rtol=1e-12)
+
+
+def test_without_a_wider_proposal(backend: Any) -> None:
+    """widen = 1: the weights are 1, self-normalised or not."""
+    plain = at(backend, IN_THREE_DIMENSIONS[2], "score-function", 4)
+    for name in ("importance-sampling", "self-normalised"):
+        same(at(backend, IN_THREE_DIMENSIONS[2], f"{name}[widen=1]", 4), plain)
+
+
+def test_dispersed_families(numpy_backend: Any) -> None:
+    """log r is log q over the dispersion, but for a constant: so are its differences."""
+    generator = np.random.default_rng(2)
+    for name, cls in FAMILIES.items():
+        family = cls.At().family
+        if "dispersed" in family.lacks:
+            continue
+        parameters = {b: 0.4 * generator.standard_normal(s) for b, s in family.shapes(3).items()}
+        z = np.abs(generator.standard_normal((6, 3)))
+        proposal = family.dispersed(numpy_backend, parameters, 1.7)
+        wide, own = (family.log_density(numpy_backend, p, z) for p in (proposal, parameters))
+        np.testing.assert_allclose(1.7 * (wide[1:] - wide[0]), own[1:] - own[0], rtol=1e-12, err_msg=name)
+
+
+# Strata
+
+
+@pytest.mark.parametrize("samples", [7])
+def test_every_stratum_once(backend: Any, samples: int) -> None:
+    """Of each coordinate, in an order of its own; and each backend makes the same noise of the same numbers."""
+    from scipy.stats import norm
+
+    specs = make_estimator("score-function[draws=stratified]").noise_specs(
+        make_cell(IN_THREE_DIMENSIONS[0], "pathwise").problem.expectation(), samples, 3
+    )
+    drawn = draws(specs, 40)
+    made = from_uniforms(backend, Normal(), {n: backend.asarray(a, "float64") for n, a in drawn.items()})["base"]
+    strata = np.floor(norm.cdf(backend.to_numpy(made)) * samples)
+    np.testing.assert_array_equal(np.sort(strata, axis=1), np.tile(np.arange(samples)[:, None], (40, 1, 3)))
+    assert np.any(strata[..., 0] != strata[..., 1])
+    inside = norm.cdf(backend.to_numpy(made)) * samples - strata
+    np.testing.assert_allclose(inside, drawn["base_within"], atol=1e-12)
+
+
+def test_strata_reach_into_both_tails(backend: Any) -> None:
+    """The ends of the unit interval give finite noise, mirror images of each other, in float32 too."""
+    for dtype, at_least in (("float64", 7.5), ("float32", 5.0)):
+        ends = backend.asarray([[[0.0], [1.0 - np.finfo(dtype).epsneg]]], dtype)
+        found = backend.to_numpy(from_uniforms(backend, Normal(), {"base_within": ends})["base"])[0, :, 0]
+        assert found.dtype == dtype
+        assert np.all(np.isfinite(found))
+        assert found[1] == pytest.approx(-found[0], rel=0.03)
+        assert found[1] > at_least
+
+
+def by_stratum(problem: str, samples: int) -> tuple[Any, dict[str, np.ndarray]]:
+    """The mean of f s within each stratum [S], by block, by the trapezoid rule in a variable that flattens the ends."""
+    from scipy.special import ndtri
+
+    cell = make_cell(problem, "score-function")
+    expectation, parameters = cell.problem.expectation(), cell.problem.parameters()
+    t = np.linspace(-3.2, 3.2, 1200)  # tanh-sinh: u = (1 + tanh(π/2 sinh t))/2
+    u = 1.0 / (1.0 + np.exp(-np.pi * np.sinh(t)))
+    weights = np.cosh(t) / np.cosh(0.5 * np.pi * np.sinh(t)) ** 2
+    weights /= weights.sum()
+    means: dict[str, list[float]] = {"loc": [], "log_scale": []}
+    for stratum in range(samples):
+        below, above = (stratum + u) / samples, (samples - 1 - stratum + u[::-1]) / samples
+        base = np.where(below < above, ndtri(below), -ndtri(above))[:, None]
+        plain = estimate(_numpy(), make_estimator("score-function"), expectation, parameters, {"base": base})
+        for name, g in plain.items():
+            means[name].append(float(weights @ g[:, 0]))
+    return cell, {name: np.asarray(m) for name, m in means.items()}
+
+
+def _numpy() -> Any:
+    from estimators.backends import get
+
+    return get("numpy")
+
+
+@pytest.mark.parametrize("problem", TEST_FUNCTIONS)
+def test_stratified_mean_and_variance(problem: str) -> None:
+    """The strata's means average to the gradient (so unbiased), and their spread is what the variance loses:
+    Var = Var₁/S − Σ (mean_s − g)²/S², measured to within 4.5 standard errors (7e-6 a comparison)."""
+    samples, seen = 8, False
+    cell, means = by_stratum(problem, samples)
+    one = integrated_problem(_numpy(), problem, "score-function", nodes=96)
+    rows = measured(make_cell(problem, "score-function[draws=stratified]", samples, max_replicates=2**17))
+    for name, gradient in cell.problem.exact().gradient.items():
+        assert abs(means[name].mean() - gradient[0]) <= 1e-11
+        lost = float(((means[name] - gradient[0]) ** 2).sum()) / samples**2
+        variance = float(one[name][1][0]) / samples - lost
+        row = rows[name]
+        assert row["verdict"] != "biased"
+        error = (row["variance_high"] - row["variance_low"]) / (2 * 1.96)
+        assert abs(row["variance"] - variance) <= 4.5 * error
+        seen |= lost > 9.0 * error
+    assert seen  # the loss is no matter of chance
+
+
+# Biased by nature
+
+
+@pytest.mark.parametrize("radius", [0.05, 0.4])
+@pytest.mark.parametrize(("estimator", "factor"), [
+    ("evolution-strategies", lambda r: np.exp(2 * r**2)),
+    ("spsa", lambda r: np.sinh(2 * r) / (2 * r)),
+])  # fmt: skip
+def test_bias_of_zero_order(backend: Any, estimator: str, factor: Any, radius: float) -> None:
+    """L = δ² + σ² is quadratic in loc: no bias. In log σ its smoothing and its central difference are known."""
+    found = integrated_problem(backend, SQUARE, f"{estimator}[radius={radius}]", nodes=24)
+    np.testing.assert_allclose(found["loc"][0], 2 * DELTA, rtol=1e-12)
+    np.testing.assert_allclose(found["log_scale"][0], 2 * SCALE**2 * factor(radius), rtol=1e-11)
+
+
+def test_bias_of_zero_order_is_of_second_order(numpy_backend: Any) -> None:
+    """cos(kz): a radius 10 times smaller is 100 times less biased."""
+    problem = TEST_FUNCTIONS[2]
+    gradient = make_cell(problem, "spsa").problem.exact().gradient
+    for estimator in ("evolution-strategies", "spsa"):
+        found = [
+            integrated_problem(numpy_backend, problem, f"{estimator}[radius={r}]", nodes=40) for r in (0.02, 0.002)
+        ]
+        for name, g in gradient.items():
+            wide, narrow = (float((f[name][0] - g)[0]) for f in found)
+            assert wide / narrow == pytest.approx(100.0, rel=0.01), (estimator, name)
+
+
+def test_bias_of_self_normalised(numpy_backend: Any) -> None:
+    """There, and less of it with more samples."""
+    gradient = make_cell(SQUARE, "pathwise").problem.exact().gradient
+    bias = [
+        {n: float(abs(m - gradient[n])[0]) for n, (m, _, _) in found.items()}
+        for found in (integrated_problem(numpy_backend, SQUARE, "self-normalised", s, nodes=40) for s in (2, 3))
+    ]
+    for name in gradient:
+        assert 0.0 < bias[1][name] < bias[0][name]
+
+
+@pytest.mark.parametrize("estimator", ["self-normalised", "evolution-strategies[radius=0.3]", "spsa[radius=0.3]"])
+def test_those_biased_by_nature_are_caught(estimator: str) -> None:
+    rows = measured(make_cell(SQUARE, estimator, max_replicates=2**15))
+    assert rows["all"]["verdict"] == "biased"
+    assert make_estimator(estimator).biased
+    assert not make_estimator(estimator).planted
+
+
+def test_what_is_measured_by_default_is_unbiased() -> None:
+    assert all(make_estimator(text).biased is None for text in VARIANTS)
+    assert {n for n, cls in ESTIMATORS.items() if cls.biased} < set(NAMED_ALONE)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "text", ["importance-sampling[widen=0.9]", "overdispersed[dispersion=0.5]", "self-normalised[widen=.5]"]
+)
+def test_a_narrow_proposal_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"narrower than its target has unbounded weights.*at least 1"):
+        make_estimator(text)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "samples", "message"),
+    [
+        ("vargrad", 1, "at least 2 samples"),
+        ("self-normalised", 1, "at least 2 samples"),
+        ("score-function[baseline=cross-fitted]", 3, "must be even"),
+        ("rao-blackwell[baseline=cross-fitted]", 1, "at least 2 samples"),
+        ("score-function[draws=antithetic]", 3, "must be even"),
+        ("score-function[draws=stratified]", 1, "at least 2 samples"),
+        ("score-function[draws=stratified,baseline=leave-one-out]", 4, "needs independent samples"),
+        ("score-function[draws=antithetic,baseline=cross-fitted]", 4, "needs independent samples"),
+    ],
+)
+def test_settings_refused(estimator: str, samples: int, message: str) -> None:
+    with pytest.raises(NotApplicable, match=message):
+        make_estimator(estimator).check(Normal(), "none", samples, 2)
+
+
+@pytest.mark.parametrize("estimator", ["rao-blackwell", "overdispersed", "evolution-strategies", "spsa"])
+def test_dependent_coordinates_are_refused(estimator: str) -> None:
+    with pytest.raises(NotApplicable, match=r"needs independent coordinates.*depend on each other"):
+        make_estimator(estimator).check(MultivariateNormal(), "none", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "cost"), [("overdispersed", 12), ("spsa", 8), ("evolution-strategies", 8), ("rao-blackwell", 4)]
+)
+def test_evaluations(estimator: str, cost: int) -> None:
+    cell = make_cell(IN_THREE_DIMENSIONS[0], estimator, 4)
+    assert cell.estimator.evaluations(cell.problem.expectation(), 4, 3) == cost
+
+
+def test_overdispersed_disperses_one_coordinate(backend: Any) -> None:
+    """D = 2: ∂ of the first coordinate sees its own proposal and the second coordinate as q draws it."""
+    cell = make_cell(f"{SQUARE[:-1]},dim=2]", "overdispersed")
+    expectation, parameters = cell.problem.expectation(), cell.problem.parameters()
+    read = {("proposal_base", 0), ("base", 1)}
+    axes = lambda name, position: (name, position) in read  # noqa: E731
+    found = integrated(backend, cell.estimator, expectation, parameters, 1, nodes=80, axes=axes)
+    for name, (mean, _, _) in found.items():
+        np.testing.assert_allclose(mean[0], cell.problem.exact().gradient[name][0], rtol=1e-12)
