@@ -27,8 +27,8 @@ HESSIANS = ("full", "diagonal", "product", "none")
 @dataclass(frozen=True)
 class Taylor(Estimator):
     """What H is: `full`, from D products at loc; `diagonal`, that of the same; `product`, one product a sample, for
-    `loc` alone, since the expectation for the other block needs the diagonal; `none`, 0: only ∇f(loc) is used, which does
-    nothing for `loc`.
+    `loc` alone, since the expectation for the other block needs the diagonal; `none`, 0: only ∇f(loc) is used, which
+    does nothing for `loc`.
     """
 
     name: ClassVar[str] = "taylor"

@@ -34,6 +34,10 @@ VARIANTS = (
     "score-function[baseline=mean,draws=sobol]",
     *(f"taylor[hessian={h}]" for h in ("full", "diagonal", "product", "none")),
     "price",
+    "combined-control-variates",
+    "combined-control-variates[controls=score]",
+    "quadratic-surrogate",
+    "quadratic-surrogate[curvature=diagonal]",
     "measure-valued",
     "measure-valued[coupling=false]",
 )

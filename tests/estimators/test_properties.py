@@ -75,12 +75,19 @@ class Point:
         return {"loc": self.loc, "log_scale": np.log(self.scale)}
 
     def state(self, factor: float) -> Blocks:
-        """A baseline that scales with f, as a fitted one does."""
+        """What is fitted elsewhere: a baseline or a quadratic that scales with f and with λ, as fitted ones do;
+        coefficients of control variates, of which that of the score does."""
         names = {
             "optimal": ("baseline_loc", "baseline_log_scale"),
             "mean": ("baseline",),
             "moving-average": ("baseline",),
         }
+        if self.estimator.name == "quadratic-surrogate":
+            slope = 0.7 * factor / self.scale
+            return {"slope": slope, "curvature": 0.4 * factor * np.diag(1.0 / self.scale**2)}
+        if self.estimator.name == "combined-control-variates":
+            each = np.asarray([0.7 * factor, 0.4, -0.3])[:, None] + np.zeros(len(self.loc))
+            return {"coefficient_loc": each, "coefficient_log_scale": 2.0 * each}
         return dict.fromkeys(names.get(getattr(self.estimator, "baseline", ""), ()), np.asarray(0.7 * factor))
 
     def __call__(self, noise: Blocks | None = None, factor: float = 1.0, **coefficients: Any) -> Blocks:

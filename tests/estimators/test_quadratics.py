@@ -109,9 +109,12 @@ def variances(problem: str, estimator: str, samples: int = 1, replicates: int = 
 
 
 def test_miller_on_real_data() -> None:
-    """Miller et al. 2017: at the fitted q of the breast-cancer regression products with the Hessian cut the variance of
-    loc and do little for the scales; measured 5.2 and 0.93 times, and 5.2 and 3.7 with the Hessian written out, on common
-    random numbers. Far from the optimum, at N(0, I), f is no quadratic and the same control variate makes loc worse."""
+    """Miller et al. 2017: at the fitted q of the breast-cancer regression, products with the Hessian cut the variance
+    of loc and do little for the scales.
+
+    Measured 5.2 and 0.93 times less, and 5.2 and 3.7 with the Hessian written out, on common random numbers. Far from
+    the optimum, at N(0, I), f is no quadratic and the same control variate makes loc worse.
+    """
     problem = "logistic-regression[at=fitted]"
     plain, full, product = (variances(problem, e) for e in ("pathwise", TAYLOR[0], TAYLOR[2]))
     assert plain["loc"] / product["loc"] > 3.0
