@@ -87,7 +87,8 @@ def test_every_family_is_tested() -> None:
 @pytest.mark.parametrize("cls", FAMILIES.values())
 def test_abilities_are_declared(cls: type[Family]) -> None:
     """What a family lacks has a reason and raises it; what it does not lack, it overrides."""
-    methods = [name for name in ABILITIES if hasattr(Family, name) and name != "mirrored"]
+    # `bonnet_price` is None where it is not offered: it is for Normals to have, not for others to lack.
+    methods = [name for name in ABILITIES if callable(getattr(Family, name, None)) and name != "mirrored"]
     for ability in methods:
         assert (getattr(cls, ability) is getattr(Family, ability)) == (ability in cls.lacks), ability
     assert set(cls.lacks) <= set(ABILITIES)
@@ -191,7 +192,8 @@ def test_integrals(name: str) -> None:
 
 
 ONE_OR_TWO = [text.replace("dim=3", f"dim={d}") for text in FAMILY_PROBLEMS for d in (1, 2)]
-SURE = [v for v in VARIANTS if "moving" not in v and "sticking" not in v]
+#: The points of a Sobol net depend on each other: no tensor grid integrates them.
+SURE = [v for v in VARIANTS if not any(part in v for part in ("moving", "sticking", "sobol"))]
 
 
 @pytest.mark.parametrize(("problem", "estimator"), [(p, e) for p in ONE_OR_TWO for e in SURE if applies(p, e, 2)])

@@ -20,7 +20,15 @@ numbers = st.floats(-3.0, 3.0)
 scales = st.floats(0.05, 4.0)
 
 #: Sticking the landing is for ELBOs alone, which have tests of their own.
-ANY_F = tuple(v for v in VARIANTS if "sticking" not in v)
+#: Those that share all their arithmetic with another are with the slow tests.
+ALIKE = (
+    "score-function[baseline=mean,draws=sobol]",
+    "taylor[hessian=diagonal]",
+    "taylor[hessian=none]",
+    "combined-control-variates[controls=score]",
+    "quadratic-surrogate[curvature=diagonal]",
+)
+ANY_F = tuple(pytest.param(v, marks=[pytest.mark.slow] * (v in ALIKE)) for v in VARIANTS if "sticking" not in v)
 WEAK = ("measure-valued", "measure-valued[coupling=false]")
 LEAVE_ONE_OUT = "score-function[baseline=leave-one-out]"
 
