@@ -5,6 +5,7 @@ An estimator is a pure function of its noise:
     estimator.estimate(backend, expectation, parameters, noise, state) -> {parameter block: [R, *shape]}
 """
 
+from estimators.combined_control_variates import CombinedControlVariates
 from estimators.errors import NotApplicable, UsageError
 from estimators.estimator import Estimator, Requires
 from estimators.evolution_strategies import EvolutionStrategies
@@ -16,6 +17,7 @@ from estimators.noise import Noise, draw
 from estimators.overdispersed import Overdispersed
 from estimators.pathwise import Pathwise
 from estimators.price import Price
+from estimators.quadratic_surrogate import QuadraticSurrogate
 from estimators.rao_blackwell import RaoBlackwell
 from estimators.score_function import ScoreFunction
 from estimators.spsa import Spsa
@@ -36,6 +38,8 @@ ESTIMATORS: dict[str, type[Estimator]] = {
         Pathwise,
         Taylor,
         Price,
+        CombinedControlVariates,
+        QuadraticSurrogate,
         MeasureValued,
     )
 }
@@ -43,6 +47,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
 __all__ = [
     "ESTIMATORS",
     "FAMILIES",
+    "CombinedControlVariates",
     "Estimator",
     "EvolutionStrategies",
     "Expectation",
@@ -57,6 +62,7 @@ __all__ = [
     "Pathwise",
     "Point",
     "Price",
+    "QuadraticSurrogate",
     "RaoBlackwell",
     "Requires",
     "ScoreFunction",

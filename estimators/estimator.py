@@ -27,11 +27,14 @@ class Knowledge:
     optimal_baseline : [*shape] by parameter block, E[f s²]/E[s²] where it is known exactly, else None.
     warm_up : () -> integrand values [W, S] of W estimates, in order, and the scores [W, S, *shape] of the same
         samples by parameter block; drawn from a stream of their own.
+    pilot : () -> backend, expectation, parameters and the noise [W, ...] of that warm-up, for what learns from more
+        than values and scores.
     """
 
     objective: float | None
     optimal_baseline: Blocks | None
     warm_up: Callable[[], tuple[Array, Blocks]]
+    pilot: Callable[[], tuple[Any, Expectation, Blocks, dict[str, Array]]] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ Approximates   ∇_λ E_{q_λ}[f(z)],     q_λ a Normal
 with           ∂loc: (1/S) Σ_s ∇f(z_s);     ∂Σ: (1/2S) Σ_s ∇²f(z_s), chained to λ (mean field: ∂log σ = σ² ∂²f/∂z²)
 requires       f twice differentiable. Costs D Hessian-vector products a sample, each counted as two gradients.
 
-Sources: Bonnet 1964; Price 1958; Opper & Archambeau 2009; Rezende et al. 2014. Second order, where pathwise is of
-first: the noise multiplies nothing, so a quadratic f has no variance in ∂Σ.
+The noise multiplies nothing, so a quadratic f has no variance in ∂Σ.
+
+Sources: Bonnet 1964; Price 1958; Opper & Archambeau 2009; Rezende et al. 2014.
 """
 
 from __future__ import annotations

@@ -83,13 +83,16 @@ def prepare(cell: Any) -> Prepared:
 
     drawn: list[str] = []
 
-    def warm_up() -> Any:
+    def pilot() -> Any:
         drawn.append("conditional on a state fitted once, on noise of its own, then frozen")
         roots = setting.roots("warm-up")
         noise = setting.noise(roots, 0, max(64, WARM_UP // cell.num_samples))
-        return values_and_scores(backend, on_device, setting.parameters, noise)
+        return backend, on_device, setting.parameters, noise
 
-    known = Knowledge(exact and exact.objective, exact and exact.optimal_baseline, warm_up)
+    def warm_up() -> Any:
+        return values_and_scores(*pilot())
+
+    known = Knowledge(exact and exact.objective, exact and exact.optimal_baseline, warm_up, pilot)
     setting = replace(setting, state=setting.to_device(cell.estimator.fit(known)))
     remarks = [*drawn, *([] if backend.compiles else ["no C++ compiler: PyTorch ran eagerly"])]
     evaluations = cell.estimator.evaluations(expectation, cell.num_samples, problem.dimension)

@@ -29,8 +29,17 @@ REPLICATES = 6
 EIGHT = ("planted-in-sample-coefficient", "planted-in-sample-coefficient[form=ratio]")
 #: S = 1 is a shape of its own: checked where there are several coordinates, and with a minibatch.
 ONE_SAMPLE = (*IN_THREE_DIMENSIONS, REGRESSIONS[0], REGRESSIONS[-1], *FAMILY_PROBLEMS)
+#: Estimators that share their arithmetic with others here: a covering subset of problems, the rest with the slow tests.
+KIN = ("taylor", "price", "combined", "quadratic", "draws=sobol")
+COVERING = (IN_THREE_DIMENSIONS[2], REGRESSIONS[4], REGRESSIONS[5], *FAMILY_PROBLEMS)
+
+
+def kin(estimator: str) -> bool:
+    return any(part in estimator for part in KIN)
+
+
 CASES = [
-    (problem, estimator, samples)
+    pytest.param(problem, estimator, samples, marks=[pytest.mark.slow] * (kin(estimator) and problem not in COVERING))
     for problem in (*PROBLEMS, *FAMILY_PROBLEMS)
     for estimator in (*VARIANTS, *NAMED_ALONE, *PLANTED)
     if covered(problem, estimator)
@@ -44,7 +53,7 @@ FAMILY_CASES = [
     for estimator in ("score-function", "pathwise", "pathwise[antithetic=true]")
     if applies(problem, estimator, 4)
 ]
-FLOAT32 = [*(c for c in CASES if c[1] not in PLANTED and c[2] == 4), *FAMILY_CASES]
+FLOAT32 = [*(c for c in CASES if c.values[1] not in PLANTED and c.values[2] == 4), *FAMILY_CASES]
 #: One of each kind of estimator, and every kind of problem; compiled, that is what costs.
 COMPILED = [
     ("square[k=1.37,loc=-0.6,scale=0.83,dim=3]", "score-function[baseline=leave-one-out]", 4),
@@ -52,6 +61,8 @@ COMPILED = [
     ("cosine[k=1.9,loc=0.45,scale=1.2]", "measure-valued", 1),
     (FAMILY_PROBLEMS[0], "pathwise", 1),
     (FAMILY_PROBLEMS[0], "score-function", 1),
+    ("logistic-regression[loc=0.17,scale=0.71,batch=7]", "taylor", 4),
+    (FAMILY_PROBLEMS[0], "combined-control-variates", 4),
 ]
 COMPILED_SLOWLY = [
     *(

@@ -20,7 +20,15 @@ numbers = st.floats(-3.0, 3.0)
 scales = st.floats(0.05, 4.0)
 
 #: Sticking the landing is for ELBOs alone, which have tests of their own.
-ANY_F = tuple(v for v in VARIANTS if "sticking" not in v)
+#: Those that share all their arithmetic with another are with the slow tests.
+ALIKE = (
+    "score-function[baseline=mean,draws=sobol]",
+    "taylor[hessian=diagonal]",
+    "taylor[hessian=none]",
+    "combined-control-variates[controls=score]",
+    "quadratic-surrogate[curvature=diagonal]",
+)
+ANY_F = tuple(pytest.param(v, marks=[pytest.mark.slow] * (v in ALIKE)) for v in VARIANTS if "sticking" not in v)
 WEAK = ("measure-valued", "measure-valued[coupling=false]")
 LEAVE_ONE_OUT = "score-function[baseline=leave-one-out]"
 
@@ -75,13 +83,20 @@ class Point:
         return {"loc": self.loc, "log_scale": np.log(self.scale)}
 
     def state(self, factor: float) -> Blocks:
-        """A baseline that scales with f, as a fitted one does."""
+        """What is fitted elsewhere: a baseline or a quadratic that scales with f and with λ, as fitted ones do;
+        coefficients of control variates, of which that of the score does."""
         names = {
             "optimal": ("baseline_loc", "baseline_log_scale"),
             "fitted": ("baseline_loc", "baseline_log_scale"),
             "mean": ("baseline",),
             "moving-average": ("baseline",),
         }
+        if self.estimator.name == "quadratic-surrogate":
+            slope = 0.7 * factor / self.scale
+            return {"slope": slope, "curvature": 0.4 * factor * np.diag(1.0 / self.scale**2)}
+        if self.estimator.name == "combined-control-variates":
+            each = np.asarray([0.7 * factor, 0.4, -0.3])[:, None] + np.zeros(len(self.loc))
+            return {"coefficient_loc": each, "coefficient_log_scale": 2.0 * each}
         return dict.fromkeys(names.get(getattr(self.estimator, "baseline", ""), ()), np.asarray(0.7 * factor))
 
     def __call__(self, noise: Blocks | None = None, factor: float = 1.0, **coefficients: Any) -> Blocks:

@@ -1,0 +1,116 @@
+"""Pathwise estimator with several control variates, combined by regression.
+
+Approximates   ∇_λ E_{q_λ}[f_λ(z)],     q_λ a Normal
+with           pathwise − Σ_c a_c c(ε),     E c(ε) = 0 for every c, a_c for each coordinate of λ
+requires       f twice differentiable (for controls=score: once).
+
+The coefficients are those of a least-squares regression of pathwise estimates on the control variates over a warm-up,
+then frozen: so independent of the samples they are applied to, and the estimate is unbiased.
+
+Source: Geffner & Domke 2018.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples
+from estimators.expectation import Array, Expectation
+from estimators.families import Family
+from estimators.options import option
+from estimators.quadratics import along, bent, centre, check_hessian, finish, hessian
+
+CONTROLS = ("all", "score", "taylor")
+
+
+@dataclass(frozen=True)
+class CombinedControlVariates(Estimator):
+    """`score` is ∇_λ log q_λ(z), which is also the difference between pathwise with and without sticking the landing;
+    `taylor` the two terms of `taylor[hessian=full]`, each with a coefficient of its own: what ∇f(loc) and what
+    H (z − loc) make; `all` these three.
+    """
+
+    name: ClassVar[str] = "combined-control-variates"
+    summary: ClassVar[str] = "pathwise, less control variates with coefficients by regression on a warm-up"
+    requires: ClassVar[Requires] = Requires(("pathwise", "bonnet_price"), ("gradient",))
+
+    controls: str = option("all", "which control variates are combined", choices=CONTROLS)
+
+    def also_requires(self, entropy: str) -> Requires:
+        score = entropy == "sampled" or self.controls != "taylor"
+        product = () if self.controls == "score" else ("hessian_product",)
+        return Requires(("score", "score_identity") if score else (), product)
+
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+        if self.controls != "score":
+            check_hessian(self.name, dimension)
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        return num_samples + (0 if self.controls == "score" else 1 + 2 * dimension)
+
+    def fit(self, known: Knowledge) -> Blocks:
+        assert known.pilot is not None
+        backend, expectation, parameters, noise = known.pilot()
+        plain, controls = self._terms(backend, expectation, parameters, noise)
+        return {
+            f"coefficient_{name}": regression(
+                backend.to_numpy(gradient), np.stack([backend.to_numpy(control[name]) for control in controls])
+            )
+            for name, gradient in plain.items()
+        }
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        gradients, controls = self._terms(backend, expectation, parameters, noise)
+        for place, control in enumerate(controls):
+            gradients = {
+                name: gradient - state[f"coefficient_{name}"][place] * control[name]
+                for name, gradient in gradients.items()
+            }
+        return gradients
+
+    def _terms(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
+    ) -> tuple[Blocks, list[Blocks]]:
+        """The pathwise estimate, and the control variates, each of expectation 0: [R, *shape] by parameter block."""
+        xp, family = backend.xp, expectation.family
+        z = family.sample(backend, parameters, noise)
+        slope = expectation.integrand_gradient(backend, z, noise)
+        gradients = family.pathwise(backend, parameters, noise, z, slope)
+        controls: list[Blocks] = []
+        if self.controls != "taylor":
+            score = family.score(backend, parameters, z)
+            controls.append({name: mean_over_samples(xp, z, s) for name, s in score.items()})
+        if self.controls != "score":
+            at = centre(backend, expectation, parameters, z)
+            there = expectation.integrand_gradient(backend, at, noise)
+            matrix = hessian(backend, expectation, at, noise)
+            flat, level = xp.zeros_like(matrix), xp.zeros_like(there)
+            fixed = xp.broadcast_to(along(xp, z, there), z.shape)
+            curved = bent(xp, matrix, z - parameters["loc"])
+            for model, b, h in ((fixed, there, flat), (curved, level, matrix)):
+                moved = family.pathwise(backend, parameters, noise, z, model)
+                expected = family.bonnet_price(backend, parameters, b, h)
+                controls.append({name: mean_over_samples(xp, z, g) - expected[name] for name, g in moved.items()})
+        return finish(backend, expectation, parameters, noise, z, gradients), controls
+
+
+def regression(gradient: np.ndarray, controls: np.ndarray) -> np.ndarray:
+    """Coefficients [C, *shape] of gradients [W, *shape] on controls [C, W, *shape], one regression a coordinate.
+
+    A control variate that does not vary, or only as the others do, gets 0 or a share: the smallest solution.
+    """
+    g = gradient - gradient.mean(axis=0)
+    c = controls - controls.mean(axis=1, keepdims=True)
+    size = np.sqrt((c * c).mean(axis=1))  # [C, *shape]
+    # What varies by rounding alone is constant.
+    constant = size <= 1e-12 * (np.abs(controls).max(axis=1) + np.sqrt((g * g).mean(axis=0)))
+    unit = np.where(constant[:, None], 0.0, c / np.where(constant, 1.0, size)[:, None])
+    gram = np.einsum("cwp,dwp->pcd", unit, unit) / len(g)
+    cross = np.einsum("cwp,wp->pc", unit, g) / len(g)
+    found = np.linalg.pinv(gram, rcond=1e-8, hermitian=True) @ cross[..., None]
+    return np.asarray(np.moveaxis(found[..., 0], -1, 0) / np.where(constant, 1.0, size))
