@@ -19,7 +19,7 @@ from tests.support import (
     setting_of,
 )
 
-#: Strata have singular ends, the points of a net depend on each other, and states that are fitted are each backend's own.
+#: Strata have singular ends, the points of a net depend on each other, and a fitted state is each backend's own.
 REFUSED = ("sticking", "moving", "=fitted", "stratified", "sobol")
 IN_ONE = tuple(v for v in VARIANTS if not any(part in v for part in REFUSED))
 

@@ -220,8 +220,8 @@ def test_fitted_control_variates_on_real_data() -> None:
     """Geffner & Domke 2018 and 2020: coefficients by regression beat every control variate alone and coefficients of 1;
     a full quadratic beats a diagonal one, at no more evaluations than pathwise.
 
-    Measured, (loc, log_scale): at the fitted q combined 8.5 and 8.0 times less than pathwise, the surrogate 10 and 9; at
-    N(0, I) 13 and 41, 15 and 44.
+    Measured, (loc, log_scale): at the fitted q combined 8.5 and 8.0 times less than pathwise, the surrogate 10 and 9;
+    at N(0, I) 13 and 41, 15 and 44.
     """
     for problem in ("logistic-regression[at=fitted]", "logistic-regression"):
         plain, taylor = variances(problem, "pathwise"), variances(problem, TAYLOR[0])
