@@ -87,7 +87,7 @@ class Floor:
             for estimator in ESTIMATORS
         }
 
-    setup_cache.timeout = 600.0  # type: ignore[attr-defined]
+    setup_cache.timeout = 1800.0  # type: ignore[attr-defined]
 
     def track_ratio_to_floor(self, ratios: dict[tuple[str, str], list[float]], backend: str, estimator: str) -> Samples:
         return {"samples": ratios[backend, estimator], "number": 1}

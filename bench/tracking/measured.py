@@ -76,7 +76,7 @@ class _Measured:
     def setup_cache(self) -> Grid:
         return measured_grid()
 
-    setup_cache.timeout = 900.0  # type: ignore[attr-defined]
+    setup_cache.timeout = 1800.0  # type: ignore[attr-defined]
 
     def _row(self, grid: Grid, backend: str, estimator: str) -> dict[str, Any]:
         row = grid[self.problem, backend, estimator]
