@@ -64,7 +64,7 @@ class Pareto(LogLocationScale):
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         """E exp(te) = 1/(1 − t) for t = n/shape below 1."""
-        if order > 0 and np.any(t >= 1.0):
+        if order > 0 and np.any(t >= 1.0 - 1e-12):  # the shape went through a logarithm
             shape = float(np.min(order / t))
             raise NotApplicable(f"family pareto with shape={shape:g} has E z^n for n below {shape:g} only, not {order}")
         return 1.0 / (1.0 - t), 1.0 / (1.0 - t) ** 2

@@ -63,7 +63,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*P, "cosine[family=weibull,shape=-1]"), "option 'shape' is '-1'; it must be a finite number, above 0"),
     ((*P, "square[family=cauchy]"), "family cauchy has no moments: E |z|^2 diverges"),
     ((*P, "polynomial[family=student-t,df=3,degree=3]"), "student-t with df=3 has E z^n for n below 3 only, not 3"),
-    ((*P, "polynomial[family=pareto,shape=2.5,degree=3]"), "pareto with shape=2.5 has E z^n for n below 2.5 only"),
+    ((*P, "polynomial[family=pareto,shape=3,degree=3]"), "pareto with shape=3 has E z^n for n below 3 only"),
     ((*P, "logistic-regression[family=exponential]"), "'exponential'; choose from: normal"),
     ((*P, "logistic-regression[batch=10000]"), "breast_cancer has 569 rows"),
     ((*P, "logistic-regression[dataset=iris]"), "choose from: breast_cancer"),

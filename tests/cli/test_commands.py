@@ -167,10 +167,11 @@ def test_the_table_names_what_was_measured(gradvar: Run) -> None:
 def test_list_is_one_object_a_line(gradvar: Run, kind: str) -> None:
     result = gradvar("list", kind, "--json")
     assert result.status == 0
+    text = gradvar("list", kind).out
     for entry in result.rows:
         assert entry["kind"] == {"families": "family"}.get(kind, kind.removesuffix("s"))
         assert list(entry)[:4] == ["kind", "name", "summary", "options"]
-        assert entry["name"] in gradvar("list", kind).out
+        assert entry["name"] in text
     assert not list(Path().iterdir())
 
 

@@ -84,6 +84,12 @@ def test_mirror(backend: Any, kind: Any) -> None:
     np.testing.assert_allclose(again, x, rtol=1e-11, atol=1e-14)
 
 
+def test_far_exponentials_are_mirrored_to_full_precision(backend: Any) -> None:
+    """Beyond e = 37, 1 − exp(−e) is 1 in float64; the mirror image is exp(−e) + ½exp(−2e) + ..."""
+    found = backend.to_numpy(mirror(backend.xp, "exponential", backend.asarray([20.0, 40.0, 300.0], "float64")))
+    np.testing.assert_allclose(found, -np.log1p(-np.exp([-20.0, -40.0, -300.0])), rtol=1e-14)
+
+
 def test_exponential_is_inside_its_support(backend: Any) -> None:
     """Where the uniform is 0 or next to 1, in either precision, noise and mirror image are finite and positive."""
     for dtype, last in (("float64", 1.0 - 2.0**-53), ("float32", 1.0 - 2.0**-24)):

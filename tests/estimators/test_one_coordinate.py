@@ -134,6 +134,16 @@ def test_score_identity(at: tuple[str, Integrated]) -> None:
     assert max(means) > 0.5 if name in NO_IDENTITY else max(means) < 1e-10
 
 
+@pytest.mark.parametrize("i", COORDINATES)
+def test_triangular_score_has_no_variance(i: int) -> None:
+    """E score² up to a distance from the ends grows with the distance's logarithm, without end."""
+    case = Integrated("triangular", i)
+    e, squares = case.noise["base"][:, 0], case.weights * case.score["loc"][:, 0] ** 2
+    upto = [squares[(e > d) & (e < -math.log(d))].sum() for d in (1e-8, 1e-14, 1e-20)]
+    assert upto[2] - upto[1] == pytest.approx(upto[1] - upto[0], rel=0.1)
+    assert upto[1] - upto[0] > 0.3 * upto[0]
+
+
 @pytest.mark.parametrize("order", range(6))
 def test_moments(at: tuple[str, Integrated], order: int) -> None:
     name, case = at
