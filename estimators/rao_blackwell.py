@@ -6,7 +6,9 @@ requires       independent coordinates with parameters of their own; `local_term
 
 The other terms are independent of the score of z_i, which has mean 0: they add variance and nothing else. f_i is f
 conditioned on the Markov blanket of z_i; of a sampled entropy it holds −log q(z_i) alone. Where every term holds
-every coordinate (a likelihood of xᵀz) only prior and entropy are saved.
+every coordinate (a likelihood of xᵀz) only prior and entropy are saved. Less noise is certain where the terms are
+independent; near a fitted posterior the whole of f is nearly constant and its parts are not, so with a baseline the
+plain estimator may win.
 
 Source: Ranganath et al. 2014, section 3.1.
 """

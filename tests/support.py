@@ -63,7 +63,7 @@ KIN = (
     *("score-function[draws=antithetic]", "score-function[draws=stratified]"),
     *NAMED_ALONE,
 )
-COVERING = (TEST_FUNCTIONS[2], IN_THREE_DIMENSIONS[0], REGRESSIONS[4], REGRESSIONS[5], *FAMILY_PROBLEMS)
+COVERING = (TEST_FUNCTIONS[2], IN_THREE_DIMENSIONS[0], REGRESSIONS[5], *FAMILY_PROBLEMS)
 PLANTED = (
     "planted-self-included-baseline",
     "planted-in-sample-coefficient",

@@ -27,6 +27,9 @@ ALIKE = (
     "taylor[hessian=none]",
     "combined-control-variates[controls=score]",
     "quadratic-surrogate[curvature=diagonal]",
+    "score-function[baseline=fitted]",
+    "rao-blackwell[baseline=none]",
+    "rao-blackwell[baseline=leave-one-out]",
 )
 ANY_F = tuple(pytest.param(v, marks=[pytest.mark.slow] * (v in ALIKE)) for v in VARIANTS if "sticking" not in v)
 WEAK = ("measure-valued", "measure-valued[coupling=false]")

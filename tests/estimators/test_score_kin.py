@@ -133,6 +133,16 @@ def test_vargrad_is_leave_one_out(backend: Any, problem: str, samples: int) -> N
     same(at(backend, problem, "vargrad", samples), at(backend, problem, LEAVE_ONE_OUT, samples))
 
 
+def test_vargrad_is_near_the_optimal_constant() -> None:
+    """And far below none at all (Richter et al. 2020): S = 8, ten coordinates, at a fixed seed."""
+    problem = f"{SQUARE[:-1]},dim=10]"
+    names = ("score-function", "score-function[baseline=optimal]", "vargrad")
+    rows = [measured(make_cell(problem, name, 8, max_replicates=2**15))["all"] for name in names]
+    plain, optimal, vargrad = (row["variance"] for row in rows)
+    assert optimal < vargrad < 1.3 * optimal
+    assert vargrad < 0.1 * plain
+
+
 @pytest.mark.parametrize("estimator", ["vargrad", "score-function[baseline=cross-fitted]"])
 def test_of_two_samples(backend: Any, estimator: str) -> None:
     """½ (f₁ − f₂)(s₁ − s₂): of halves of one sample, the coefficient is the other's f."""
