@@ -93,8 +93,6 @@ class Estimator(ABC):
         for ability in self.requirements(entropy).family:
             if ability in family.lacks:
                 return f"{self.name} needs {ABILITIES[ability]}; family {family.name}: {family.lacks[ability]}"
-            if getattr(family, ability, ability) is None:
-                return f"{self.name} needs {ABILITIES[ability]}; family {family.name} has none"
         return None
 
     @final

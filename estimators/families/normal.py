@@ -66,8 +66,9 @@ class Normal(MeanField):
 
     def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
         """∂log σ_i = σ_i² E ∂²f/∂z_i²."""
-        xp = backend.xp
-        diagonal = xp.linalg.diagonal(hessian)
+        xp, dimension = backend.xp, slope.shape[-1]
+        flat = xp.reshape(hessian, (*slope.shape[:-1], -1))
+        diagonal = xp.take(flat, backend.asarray(range(0, dimension * dimension, dimension + 1), None), axis=-1)
         return {"loc": slope, "log_scale": diagonal * xp.exp(2.0 * parameters["log_scale"])}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
