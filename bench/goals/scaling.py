@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,12 +67,21 @@ def _seconds(backend: str, dimension: int, samples: int, replicates: int) -> flo
 
 
 _PEAK = """
-import resource, sys
+import sys
 from bench.measurement.cell import measure
-from bench.goals.scaling import prepared
+from bench.goals.scaling import peak, prepared
 ready, goals = prepared(sys.argv[1], int(sys.argv[2]))
-print(measure(ready, goals).replicates, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(measure(ready, goals).replicates, peak())
 """
+
+
+def peak() -> int:
+    """Peak memory of this process in kB. Not what getrusage says on Linux, which counts the parent's before the exec."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def prepared(backend: str, replicates: int) -> Any:

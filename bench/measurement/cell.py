@@ -153,14 +153,15 @@ class Stream:
             first = self.total.blocks
             sums = self.kernel(self._roots, first, self._centre)
             with np.errstate(invalid="ignore", over="ignore"):
+                squared = {name: q.astype(np.float64, copy=False) for name, q in sums.squared_norm.items()}
                 for name, moments in self.moments.items():
-                    moments.add(sums.power[name], sums.squared_norm[name])
+                    moments.add(sums.power[name], squared[name])
                     if not np.all(np.isfinite(moments.norms)):
                         low, high = first * moments.block_replicates, moments.count
                         raise NonFinite(f"estimate of {name} is not finite within replicates {low} to {high - 1}")
-                squared = np.sum([q.astype(np.float64) for q in sums.squared_norm.values()], axis=0)
-                nothing = np.zeros((len(squared), 0))
-                self.total.add((nothing, nothing, nothing), squared)
+                total = sum(squared.values())
+                nothing = np.zeros((len(total), 0))
+                self.total.add((nothing, nothing, nothing), total)
             if each is not None:
                 each(self.total.count)
 

@@ -30,7 +30,8 @@ class Moments:
         self.blocks = 0
         self.sums = np.zeros((GROUPS, 3, dimension))  # Σd, Σd², Σd³
         self.norms = np.zeros((GROUPS, 2))  # ΣQ, ΣQ²
-        self.largest = np.zeros(0)
+        self._pieces = [np.zeros(0)]
+        self._kept = 0
         self._floor = -math.inf
 
     @property
@@ -63,12 +64,16 @@ class Moments:
         # Twice what a full set of groups needs: what is dropped now is then not missed after the next doublings.
         room = GROUPS * self.blocks_per_group * self.block_replicates
         keep = 2 * math.ceil(3.0 * math.sqrt(room)) + 1
-        candidates = q[q >= self._floor]
-        if len(candidates):
-            self.largest = np.concatenate([self.largest, candidates])
-        if len(self.largest) > keep:
-            self.largest = np.partition(self.largest, len(self.largest) - keep)[-keep:]
-            self._floor = self.largest.min()
+        self._pieces.append(q[q >= self._floor])
+        self._kept += len(self._pieces[-1])
+        if self._kept > 2 * keep:  # and not whenever there is one too many: a partition costs as much as a block
+            self._pieces = [np.partition(self.largest, self._kept - keep)[-keep:]]
+            self._kept, self._floor = keep, self._pieces[0].min()
+
+    @property
+    def largest(self) -> np.ndarray:
+        """The largest Q, in no order; at least as many as the tail index needs."""
+        return np.concatenate(self._pieces)
 
     # Moments about the mean, from those about the centre.
 

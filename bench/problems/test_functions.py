@@ -61,7 +61,8 @@ class Separable(Integrand):
 
 class SquareIntegrand(Separable):
     def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
-        return (z - data["k"]) * (z - data["k"])
+        away = z - data["k"]
+        return away * away
 
     def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         return 2.0 * (z - data["k"])
