@@ -19,8 +19,10 @@ from estimators.pathwise import Pathwise
 from estimators.price import Price
 from estimators.quadratic_surrogate import QuadraticSurrogate
 from estimators.rao_blackwell import RaoBlackwell
+from estimators.rejection_reparameterisation import RejectionReparameterisation
 from estimators.score_function import ScoreFunction
 from estimators.spsa import Spsa
+from estimators.stratified_pathwise import StratifiedPathwise
 from estimators.taylor import Taylor
 from estimators.vargrad import VarGrad
 
@@ -41,6 +43,8 @@ ESTIMATORS: dict[str, type[Estimator]] = {
         CombinedControlVariates,
         QuadraticSurrogate,
         MeasureValued,
+        RejectionReparameterisation,
+        StratifiedPathwise,
     )
 }
 
@@ -64,10 +68,12 @@ __all__ = [
     "Price",
     "QuadraticSurrogate",
     "RaoBlackwell",
+    "RejectionReparameterisation",
     "Requires",
     "ScoreFunction",
     "SelfNormalised",
     "Spsa",
+    "StratifiedPathwise",
     "Taylor",
     "UsageError",
     "VarGrad",

@@ -45,6 +45,8 @@ VARIANTS = (
     *(f"rao-blackwell[baseline={b}]" for b in ("none", "leave-one-out")),
     "importance-sampling",
     "overdispersed",
+    "rejection-reparameterisation",
+    "stratified-pathwise",
 )
 #: Measured where they are named, and not as one of "all": the same numbers under another name, or biased by nature.
 NAMED_ALONE = ("vargrad", "self-normalised", "evolution-strategies", "spsa")

@@ -36,6 +36,8 @@ ABILITIES = {
     "entropy_gradient": "the entropy's gradient",
     "power_moment": "exact moments",
     "bonnet_price": "Bonnet's and Price's identities",
+    "accepted": "the law of accepted proposals",
+    "stratified": "components",
 }
 
 
@@ -44,6 +46,8 @@ _ASSUMED = {
     "log_densities": "its coordinates depend on each other",
     "dispersed": "none is written for it",
     "bonnet_price": "they hold for Normals",
+    "accepted": "its coordinates are not each one gamma number, by rejection",
+    "stratified": "it is not a mixture",
 }
 
 
@@ -122,6 +126,15 @@ class Family(ABC):
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
         """cotangent · ∂z/∂λ at fixed noise, by block, per sample; z is the sample that the noise makes."""
         raise self.without("pathwise")
+
+    def accepted(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Blocks, Blocks]:
+        """Of the proposals ε that a rejection accepts: ∂z/∂λ at fixed ε, and ∇_λ log of the density of ε, by block,
+        per sample; λ_i concerns coordinate i alone."""
+        raise self.without("accepted")
+
+    def stratified(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
+        """Of a mixture of Normals: the components' probabilities [K], and each one's z [..., D], of the same ε."""
+        raise self.without("stratified")
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """d/dλ of −log q_λ(t(ε, λ)) at fixed noise, the sampler's path included, by block; what broadcasts with

@@ -51,10 +51,10 @@ class MultivariateNormal(Family):
 
         def check(self, dimension: int) -> None:
             if dimension > LARGEST:
-                raise UsageError(f"family multivariate-normal takes at most {LARGEST} coordinates, not {dimension}")
+                raise UsageError(f"family {self.family.name} takes at most {LARGEST} coordinates, not {dimension}")
             if dimension > 1 and self.correlation * (dimension - 1) <= -1.0:
                 raise UsageError(
-                    f"family multivariate-normal with correlation={self.correlation:g} has a singular covariance for "
+                    f"family {self.family.name} with correlation={self.correlation:g} has a singular covariance for "
                     f"{dimension} coordinates; correlation must be above −1/(D − 1) = {-1.0 / (dimension - 1):g}"
                 )
 

@@ -1,0 +1,162 @@
+"""The elliptical family here is the multivariate Student-t: a full-rank Normal, stretched by a random radius.
+
+z = loc + √(ν/(2 g)) L ε with g ~ Gamma(ν/2, 1), so the density's level sets are the Normal's ellipses. Of the many
+elliptical laws (a radius of any law times a uniform direction, through L) it is the one in common use as a robust q.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import NotApplicable
+from estimators.families.family import Array, Blocks, Family
+from estimators.families.gamma import SMALLEST
+from estimators.families.gamma_path import gamma_noise, gamma_slope, standard_gamma, trigamma
+from estimators.families.multivariate_normal import MultivariateNormal
+from estimators.noise import Noise
+from estimators.options import option
+
+#: The Normal in ε, loc and L: its density's shape is all that differs.
+NORMAL = MultivariateNormal()
+
+
+@dataclass(frozen=True)
+class Elliptical(Family):
+    """Parameters: `loc` [D], `cholesky` [D(D + 1)/2] as in `MultivariateNormal`, and `log_degrees` [1], ν = exp of it.
+
+    All are unconstrained. The covariance is L Lᵀ ν/(ν − 2); moments of order below ν exist.
+    """
+
+    name: ClassVar[str] = "elliptical"
+    summary: ClassVar[str] = "multivariate Student-t; parameters loc, cholesky (as multivariate-normal), log_degrees"
+    blocks: ClassVar[tuple[str, ...]] = ("loc", "cholesky", "log_degrees")
+    lacks: ClassVar[dict[str, str]] = {
+        "mirrored": "its radius is made by rejection, which a mirror image would accept elsewhere",
+        "weak_derivatives": "its coordinates depend on each other, so none moves alone",
+        "log_density_replaced": "its coordinates depend on each other",
+    }
+
+    @dataclass(frozen=True)
+    class At(MultivariateNormal.At):
+        degrees: float = option(30.0, "degrees of freedom ν", minimum=2.0 * SMALLEST)
+
+        @property
+        def family(self) -> Family:
+            return Elliptical()
+
+        def parameters(self, dimension: int) -> Blocks:
+            return super().parameters(dimension) | {"log_degrees": np.full(1, math.log(self.degrees))}
+
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        return NORMAL.shapes(dimension) | {"log_degrees": (1,)}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return NORMAL.noise(sample_shape, dimension) | gamma_noise((*sample_shape, 1))
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        half = 0.5 * backend.xp.exp(parameters["log_degrees"])
+        return self.sample_at(backend, parameters, noise["base"], standard_gamma(backend, half, noise))
+
+    def sample_at(self, backend: Any, parameters: Blocks, base: Array, g: Array) -> Array:
+        """z [..., D] from ε [..., D] and g [..., 1]."""
+        half = 0.5 * backend.xp.exp(parameters["log_degrees"])
+        return NORMAL.sample(backend, parameters, {"base": base * backend.xp.sqrt(half / g)})
+
+    def _pulled(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
+        """ν [1], the squared length r² of L⁻¹(z − loc) [..., 1], and (ν + D)/(ν + r²) [..., 1].
+
+        The last is the weight of a sample: ∇ log q is that of the Normal times it.
+        """
+        xp, degrees = backend.xp, backend.xp.exp(parameters["log_degrees"])
+        standard, _ = NORMAL._standardised(backend, parameters, z)
+        square = xp.sum(standard * standard, axis=-1, keepdims=True)
+        return degrees, square, (degrees + z.shape[-1]) / (degrees + square)
+
+    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        xp, gammaln, size = backend.xp, backend.special.gammaln, z.shape[-1]
+        degrees, square, _ = self._pulled(backend, parameters, z)
+        constant = gammaln(0.5 * (degrees + size)) - gammaln(0.5 * degrees) - 0.5 * size * xp.log(math.pi * degrees)
+        logarithms = xp.sum(parameters["cholesky"] * NORMAL._diagonal(backend, parameters))
+        return (constant - 0.5 * (degrees + size) * xp.log1p(square / degrees))[..., 0] - logarithms
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        weight = self._pulled(backend, parameters, z)[2]
+        return weight * NORMAL.log_density_gradient(backend, parameters, z)
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        """The weighted Normal's, and 2 w (w · vector) (ν + D)/(ν + r²)² with w = Σ⁻¹(z − loc)."""
+        degrees, square, weight = self._pulled(backend, parameters, z)
+        pull = NORMAL.log_density_gradient(backend, parameters, z)
+        along = backend.xp.sum(pull * vector, axis=-1, keepdims=True)
+        straight = NORMAL.log_density_hessian_product(backend, parameters, z, vector)
+        return weight * (straight + 2.0 / (degrees + square) * pull * along)
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """The weighted Normal's, whose log diagonal's −1 is not weighted; and that of ν."""
+        xp, digamma, size = backend.xp, backend.special.digamma, z.shape[-1]
+        degrees, square, weight = self._pulled(backend, parameters, z)
+        normal, diagonal = NORMAL.score(backend, parameters, z), NORMAL._diagonal(backend, parameters)
+        constant = digamma(0.5 * (degrees + size)) - digamma(0.5 * degrees)
+        by_degrees = constant - xp.log1p(square / degrees) + (weight * square - size) / degrees
+        return {
+            "loc": weight * normal["loc"],
+            "cholesky": weight * (normal["cholesky"] + diagonal) - diagonal,
+            "log_degrees": 0.5 * degrees * by_degrees,
+        }
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        half = 0.5 * backend.xp.exp(parameters["log_degrees"])
+        g = standard_gamma(backend, half, noise)
+        return self.pathwise_at(backend, parameters, noise["base"], g, z, cotangent)
+
+    def pathwise_at(
+        self, backend: Any, parameters: Blocks, base: Array, g: Array, z: Array, cotangent: Array
+    ) -> Blocks:
+        """The Normal's at ε √(ν/(2 g)); and for ν, (z − loc) (1 − α (dg/dα)/g)/2 with α = ν/2, implicit."""
+        xp = backend.xp
+        half = 0.5 * xp.exp(parameters["log_degrees"])
+        stretched = base * xp.sqrt(half / g)
+        along = xp.sum(cotangent * (z - parameters["loc"]), axis=-1, keepdims=True)
+        relative = 0.5 * (1.0 - half * gamma_slope(backend, half, g) / g)
+        normal = NORMAL.pathwise(backend, parameters, {"base": stretched}, z, cotangent)
+        return {**normal, "log_degrees": along * relative}
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """Of Σ log L_ii + log Γ(α) − log Γ(β) + β (ψ(β) − ψ(α)) + ½ D log ν, α = ν/2, β = (ν + D)/2."""
+        size = parameters["loc"].shape[0]
+        half = 0.5 * backend.xp.exp(parameters["log_degrees"])
+        more = half + 0.5 * size
+        slope = half * more * (trigamma(backend, more) - trigamma(backend, half)) + 0.5 * size
+        return {**NORMAL.entropy_gradient(backend, parameters), "log_degrees": slope}
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """Given the radius each coordinate is Normal: E zⁿ = Σ_k c_k s²ᵏ locⁿ⁻²ᵏ E (ν/(2 g))ᵏ, where the last is
+        αᵏ/((α − 1) … (α − k)), α = ν/2."""
+        degrees = float(np.exp(parameters["log_degrees"])[0])
+        if order >= degrees * (1.0 - 1e-12):  # ν comes back from its logarithm
+            raise NotApplicable(f"family elliptical has a moment of order {order} only where degrees is above {order}")
+        loc, half = parameters["loc"], 0.5 * degrees
+        unit = {"loc": np.zeros_like(loc), "cholesky": parameters["cholesky"]}
+        value, slope, by_scale = np.zeros_like(loc), np.zeros_like(loc), np.zeros_like(parameters["cholesky"])
+        by_degrees = 0.0
+        for k in range(order // 2 + 1):
+            factors = half - np.arange(1, k + 1)
+            radius = half**k / np.prod(factors)
+            spread, gradient = NORMAL.power_moment(unit, 2 * k)  # (2k − 1)!! s²ᵏ
+            chosen, power = math.comb(order, 2 * k) * radius, order - 2 * k
+            term = chosen * spread * loc**power
+            value = value + term
+            slope = slope + (chosen * power * spread * loc ** (power - 1) if power else 0.0)
+            by_degrees += float(np.sum(term)) * (k - half * float(np.sum(1.0 / factors)))
+            weights = chosen * loc**power
+            by_scale = by_scale + _spread_rows(weights) * gradient["cholesky"]
+        return value, {"loc": slope, "cholesky": by_scale, "log_degrees": np.full(1, by_degrees)}
+
+
+def _spread_rows(per_row: Array) -> Array:
+    """[D] to the packed lower triangle, by row: the moment of coordinate i rests on row i of L alone."""
+    return per_row[np.tril_indices(len(per_row))[0]]

@@ -1,0 +1,311 @@
+"""Ratios of gamma numbers: beta, F and Dirichlet. Their paths have the gammas' implicit derivatives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import NotApplicable, UsageError
+from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
+from estimators.families.gamma_path import gamma_noise, gamma_slope, standard_gamma, trigamma
+from estimators.noise import Noise
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class _OfTwo(MeanField):
+    """What is made from two gamma numbers a coordinate."""
+
+    lacks: ClassVar[dict[str, str]] = {
+        "mirrored": REJECTION,
+        "weak_derivatives": "in a concentration there is no known sampler of the two parts",
+    }
+
+    def _exponentials(self, backend: Any, parameters: Blocks) -> tuple[Array, ...]:
+        """What the blocks are logarithms of, in their order, which a traced dict need not keep."""
+        return tuple(backend.xp.exp(parameters[name]) for name in self.blocks)
+
+
+@dataclass(frozen=True)
+class Beta(_OfTwo):
+    """Density z^(α − 1) (1 − z)^(β − 1)/B(α, β) on (0, 1). Parameters: `log_alpha` [D] and `log_beta` [D]."""
+
+    name: ClassVar[str] = "beta"
+    summary: ClassVar[str] = "beta distribution, a/(a + b) of two gamma numbers; parameters log_alpha, log_beta"
+    blocks: ClassVar[tuple[str, ...]] = ("log_alpha", "log_beta")
+
+    @dataclass(frozen=True)
+    class At(Point):
+        alpha: float = option(1.0, "α of every coordinate: the power of z, plus 1", minimum=SMALLEST)
+        beta: float = option(1.0, "β of every coordinate: the power of 1 − z, plus 1", minimum=SMALLEST)
+
+        @property
+        def family(self) -> Family:
+            return Beta()
+
+        def parameters(self, dimension: int) -> Blocks:
+            alpha, beta = math.log(self.alpha), math.log(self.beta)
+            return {"log_alpha": np.full(dimension, alpha), "log_beta": np.full(dimension, beta)}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        shape = (*sample_shape, dimension)
+        return gamma_noise(shape, "alpha_") | gamma_noise(shape, "beta_")
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        a, b = self.gammas(backend, parameters, noise)
+        return a / (a + b)
+
+    def gammas(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, Array]:
+        """The two numbers that a sample is made of."""
+        alpha, beta = self._exponentials(backend, parameters)
+        return standard_gamma(backend, alpha, noise, "alpha_"), standard_gamma(backend, beta, noise, "beta_")
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        xp, gammaln = backend.xp, backend.special.gammaln
+        alpha, beta = self._exponentials(backend, parameters)
+        constant = gammaln(alpha + beta) - gammaln(alpha) - gammaln(beta)
+        return constant + (alpha - 1.0) * xp.log(z) + (beta - 1.0) * xp.log1p(-z)
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        alpha, beta = self._exponentials(backend, parameters)
+        return (alpha - 1.0) / z - (beta - 1.0) / (1.0 - z)
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        alpha, beta = self._exponentials(backend, parameters)
+        return ((1.0 - alpha) / (z * z) + (1.0 - beta) / ((1.0 - z) * (1.0 - z))) * vector
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """α (log z − ψ(α) + ψ(α + β)) and β (log(1 − z) − ψ(β) + ψ(α + β))."""
+        xp, digamma = backend.xp, backend.special.digamma
+        alpha, beta = self._exponentials(backend, parameters)
+        both = digamma(alpha + beta)
+        return {
+            "log_alpha": alpha * (xp.log(z) + (both - digamma(alpha))),
+            "log_beta": beta * (xp.log1p(-z) + (both - digamma(beta))),
+        }
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        return self.pathwise_of(backend, parameters, self.gammas(backend, parameters, noise), cotangent)
+
+    def pathwise_of(self, backend: Any, parameters: Blocks, gammas: tuple[Array, Array], cotangent: Array) -> Blocks:
+        """∂z/∂α = b/(a + b)² da/dα, ∂z/∂β = −a/(a + b)² db/dβ."""
+        a, b = gammas
+        alpha, beta = self._exponentials(backend, parameters)
+        shared = cotangent / ((a + b) * (a + b))
+        return {
+            "log_alpha": shared * b * alpha * gamma_slope(backend, alpha, a),
+            "log_beta": -shared * a * beta * gamma_slope(backend, beta, b),
+        }
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """α ((α + β − 2) ψ′(α + β) − (α − 1) ψ′(α)), and the same with α and β exchanged."""
+        alpha, beta = self._exponentials(backend, parameters)
+        both = (alpha + beta - 2.0) * trigamma(backend, alpha + beta)
+        return {
+            "log_alpha": alpha * (both - (alpha - 1.0) * trigamma(backend, alpha)),
+            "log_beta": beta * (both - (beta - 1.0) * trigamma(backend, beta)),
+        }
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """α (α + 1) …/((α + β)(α + β + 1) …), n factors each."""
+        alpha, beta = np.exp(parameters["log_alpha"]), np.exp(parameters["log_beta"])
+        above, rise = rising_factorial(alpha, order)
+        below, fall = rising_factorial(alpha + beta, order)
+        moment = above / below
+        return moment, {"log_alpha": alpha * (rise - fall) * moment, "log_beta": -beta * fall * moment}
+
+
+@dataclass(frozen=True)
+class F(_OfTwo):
+    """Fisher and Snedecor's law: the ratio of two chi-squared numbers, each over its degrees of freedom m and n.
+
+    Parameters: `log_numerator` [D] and `log_denominator` [D], the logarithms of m and n. Of its moments, those of
+    order below n/2 exist.
+    """
+
+    name: ClassVar[str] = "f"
+    summary: ClassVar[str] = "F distribution, a ratio of gamma numbers; parameters log_numerator, log_denominator"
+    blocks: ClassVar[tuple[str, ...]] = ("log_numerator", "log_denominator")
+
+    @dataclass(frozen=True)
+    class At(Point):
+        numerator: float = option(5.0, "degrees of freedom of the numerator", minimum=2.0 * SMALLEST)
+        denominator: float = option(30.0, "degrees of freedom of the denominator", minimum=2.0 * SMALLEST)
+
+        @property
+        def family(self) -> Family:
+            return F()
+
+        def parameters(self, dimension: int) -> Blocks:
+            above, below = math.log(self.numerator), math.log(self.denominator)
+            return {"log_numerator": np.full(dimension, above), "log_denominator": np.full(dimension, below)}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        shape = (*sample_shape, dimension)
+        return gamma_noise(shape, "numerator_") | gamma_noise(shape, "denominator_")
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        """z = (a/m)/(b/n)."""
+        m, n = self._exponentials(backend, parameters)
+        a, b = self.gammas(backend, parameters, noise)
+        return a * n / (b * m)
+
+    def gammas(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, Array]:
+        """The two numbers that a sample is made of, of Gamma(m/2, 1) and Gamma(n/2, 1)."""
+        m, n = self._exponentials(backend, parameters)
+        above = standard_gamma(backend, 0.5 * m, noise, "numerator_")
+        return above, standard_gamma(backend, 0.5 * n, noise, "denominator_")
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        xp, gammaln = backend.xp, backend.special.gammaln
+        m, n = self._exponentials(backend, parameters)
+        constant = gammaln(0.5 * (m + n)) - gammaln(0.5 * m) - gammaln(0.5 * n) + 0.5 * m * xp.log(m / n)
+        return constant + (0.5 * m - 1.0) * xp.log(z) - 0.5 * (m + n) * xp.log1p(m / n * z)
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        m, n = self._exponentials(backend, parameters)
+        return (0.5 * m - 1.0) / z - 0.5 * (m + n) * m / (n + m * z)
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        m, n = self._exponentials(backend, parameters)
+        ratio = m / (n + m * z)
+        return ((1.0 - 0.5 * m) / (z * z) + 0.5 * (m + n) * ratio * ratio) * vector
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """The derivatives of `log_densities`, with p = m z/(n + m z) the beta number behind z."""
+        xp, digamma = backend.xp, backend.special.digamma
+        m, n = self._exponentials(backend, parameters)
+        both, odds = digamma(0.5 * (m + n)), m * z / n  # p/(1 − p)
+        common = 0.5 * (m - (m + n) * odds / (1.0 + odds))  # through log(m/n)
+        above = 0.5 * m * (both - digamma(0.5 * m) + xp.log(odds) - xp.log1p(odds))
+        below = 0.5 * n * (both - digamma(0.5 * n) - xp.log1p(odds))
+        return {"log_numerator": above + common, "log_denominator": below - common}
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        return self.pathwise_of(backend, parameters, self.gammas(backend, parameters, noise), cotangent)
+
+    def pathwise_of(self, backend: Any, parameters: Blocks, gammas: tuple[Array, Array], cotangent: Array) -> Blocks:
+        """z (½ m (da/dα)/a − 1) and z (1 − ½ n (db/dα)/b)."""
+        a, b = gammas
+        m, n = self._exponentials(backend, parameters)
+        pulled = cotangent * a * n / (b * m)
+        return {
+            "log_numerator": pulled * (0.5 * m * gamma_slope(backend, 0.5 * m, a) / a - 1.0),
+            "log_denominator": pulled * (1.0 - 0.5 * n * gamma_slope(backend, 0.5 * n, b) / b),
+        }
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """With a = m/2 and b = n/2, of log B(a, b) + (1 − a) ψ(a) − (1 + b) ψ(b) + (a + b) ψ(a + b) + log(b/a)."""
+        a, b = (0.5 * degrees for degrees in self._exponentials(backend, parameters))
+        both = (a + b) * trigamma(backend, a + b)
+        return {
+            "log_numerator": a * (both + (1.0 - a) * trigamma(backend, a)) - 1.0,
+            "log_denominator": b * (both - (1.0 + b) * trigamma(backend, b)) + 1.0,
+        }
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """(n/m)ᵏ (m/2) (m/2 + 1) …/((n/2 − 1)(n/2 − 2) …), k factors each."""
+        m, n = np.exp(parameters["log_numerator"]), np.exp(parameters["log_denominator"])
+        if np.any(2 * order >= n * (1.0 - 1e-12)):  # n comes back from its logarithm
+            raise NotApplicable(f"family f has a moment of order {order} only where denominator is above {2 * order}")
+        above, rise = rising_factorial(0.5 * m, order)
+        below, fall = rising_factorial(0.5 * n - order, order)
+        moment = (n / m) ** order * above / below
+        by_m, by_n = 0.5 * m * rise - order, order - 0.5 * n * fall
+        return moment, {"log_numerator": by_m * moment, "log_denominator": by_n * moment}
+
+
+@dataclass(frozen=True)
+class Dirichlet(Family):
+    """Density Γ(Σα) Π z_i^(α_i − 1)/Γ(α_i) on the simplex z > 0, Σ z = 1, as a function of the first D − 1 coordinates.
+
+    Parameter: `log_concentration` [D], unconstrained. D is at least 2.
+    """
+
+    name: ClassVar[str] = "dirichlet"
+    summary: ClassVar[str] = "Dirichlet distribution, D gamma numbers over their sum; parameter log_concentration"
+    blocks: ClassVar[tuple[str, ...]] = ("log_concentration",)
+    lacks: ClassVar[dict[str, str]] = {
+        "mirrored": REJECTION,
+        "weak_derivatives": "its coordinates sum to 1, so none moves alone",
+        "log_density_replaced": "its coordinates sum to 1",
+    }
+
+    @dataclass(frozen=True)
+    class At(Point):
+        concentration: float = option(1.0, "α of every coordinate", minimum=SMALLEST)
+
+        @property
+        def family(self) -> Family:
+            return Dirichlet()
+
+        def parameters(self, dimension: int) -> Blocks:
+            return {"log_concentration": np.full(dimension, math.log(self.concentration))}
+
+        def check(self, dimension: int) -> None:
+            if dimension < 2:
+                raise UsageError("family dirichlet needs at least 2 coordinates, since they sum to 1")
+
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        return {"log_concentration": (dimension,)}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return gamma_noise((*sample_shape, dimension))
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        (g,) = self.gammas(backend, parameters, noise)
+        return g / backend.xp.sum(g, axis=-1, keepdims=True)
+
+    def gammas(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array]:
+        """The numbers that a sample is made of, [..., D]."""
+        return (standard_gamma(backend, backend.xp.exp(parameters["log_concentration"]), noise),)
+
+    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        xp, gammaln = backend.xp, backend.special.gammaln
+        concentration = xp.exp(parameters["log_concentration"])
+        constant = gammaln(xp.sum(concentration)) - xp.sum(gammaln(concentration))
+        return constant + xp.sum((concentration - 1.0) * xp.log(z), axis=-1)
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        """Of the density's formula, as if z were free; along the simplex it is the density's."""
+        return (backend.xp.exp(parameters["log_concentration"]) - 1.0) / z
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        return (1.0 - backend.xp.exp(parameters["log_concentration"])) / (z * z) * vector
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """α (log z − ψ(α) + ψ(Σα))."""
+        xp, digamma = backend.xp, backend.special.digamma
+        concentration = xp.exp(parameters["log_concentration"])
+        constant = digamma(xp.sum(concentration)) - digamma(concentration)
+        return {"log_concentration": concentration * (xp.log(z) + constant)}
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        return self.pathwise_of(backend, parameters, self.gammas(backend, parameters, noise), cotangent)
+
+    def pathwise_of(self, backend: Any, parameters: Blocks, gammas: tuple[Array], cotangent: Array) -> Blocks:
+        """(cotangent_i − cotangent · z)/Σg times dg_i/dα_i."""
+        xp, (g,) = backend.xp, gammas
+        concentration = xp.exp(parameters["log_concentration"])
+        total = xp.sum(g, axis=-1, keepdims=True)
+        along = (cotangent - xp.sum(cotangent * g, axis=-1, keepdims=True) / total) / total
+        return {"log_concentration": along * concentration * gamma_slope(backend, concentration, g)}
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """α ((Σα − D) ψ′(Σα) − (α − 1) ψ′(α))."""
+        concentration = backend.xp.exp(parameters["log_concentration"])
+        total = backend.xp.sum(concentration)
+        both = (total - concentration.shape[0]) * trigamma(backend, total)
+        return {"log_concentration": concentration * (both - (concentration - 1.0) * trigamma(backend, concentration))}
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """α_i (α_i + 1) …/(Σα (Σα + 1) …), n factors each; every α_j moves every moment through Σα."""
+        concentration = np.exp(parameters["log_concentration"])
+        above, rise = rising_factorial(concentration, order)
+        below, fall = rising_factorial(np.sum(concentration), order)
+        moment = above / below
+        return moment, {"log_concentration": concentration * (rise * moment - fall * np.sum(moment))}

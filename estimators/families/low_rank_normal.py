@@ -1,0 +1,150 @@
+"""The Normal whose covariance is a diagonal plus a low rank: z = loc + F ε + d δ, Σ = F Fᵀ + diag(d²)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import UsageError
+from estimators.families.family import Array, Blocks, Family, Point
+from estimators.families.normal import normal_power_moment
+from estimators.noise import Noise
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class LowRankNormal(Family):
+    """Parameters: `loc` [D], `factor` F [D, rank] and `log_diagonal` [D], all unconstrained; d = exp(log_diagonal).
+
+    No λ makes Σ singular. Everything costs O(D rank²), by Woodbury's identity with the small matrix
+    M = I + Fᵀ diag(d⁻²) F: Σ⁻¹ = d⁻² − d⁻² F M⁻¹ Fᵀ d⁻², and |Σ| = |M| Π d².
+    """
+
+    name: ClassVar[str] = "low-rank-normal"
+    summary: ClassVar[str] = "Normal with covariance F Fᵀ + diag(d²); parameters loc, factor, log_diagonal"
+    blocks: ClassVar[tuple[str, ...]] = ("loc", "factor", "log_diagonal")
+    lacks: ClassVar[dict[str, str]] = {
+        "weak_derivatives": "its coordinates depend on each other, so none moves alone",
+        "log_density_replaced": "its coordinates depend on each other",
+        "bonnet_price": "Price's identity is not written down for its factor",
+    }
+
+    rank: int = 1
+
+    @dataclass(frozen=True)
+    class At(Point):
+        rank: int = option(1, "columns of the factor", minimum=1, maximum=100)
+        loc: float = option(0.0, "mean of every coordinate")
+        scale: float = option(1.0, "standard deviation of every coordinate", above=0.0)
+        correlation: float = option(0.5, "correlation of coordinates that share a column", minimum=0.0, below=1.0)
+
+        @property
+        def family(self) -> Family:
+            return LowRankNormal(self.rank)
+
+        def parameters(self, dimension: int) -> Blocks:
+            """Coordinate i loads on column i mod rank alone."""
+            shared = np.arange(dimension)[:, None] % self.rank == np.arange(self.rank)
+            return {
+                "loc": np.full(dimension, self.loc),
+                "factor": self.scale * math.sqrt(self.correlation) * shared,
+                "log_diagonal": np.full(dimension, math.log(self.scale * math.sqrt(1.0 - self.correlation))),
+            }
+
+        def check(self, dimension: int) -> None:
+            if self.rank > dimension:
+                raise UsageError(
+                    f"family low-rank-normal with rank={self.rank} needs at least as many coordinates, not {dimension}"
+                )
+
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        return {"loc": (dimension,), "factor": (dimension, self.rank), "log_diagonal": (dimension,)}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {
+            "base": Noise("normal", (*sample_shape, dimension)),
+            "common": Noise("normal", (*sample_shape, self.rank)),
+        }
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        xp = backend.xp
+        spread = _matmul(xp, noise["common"], xp.matrix_transpose(parameters["factor"]))
+        return parameters["loc"] + spread + xp.exp(parameters["log_diagonal"]) * noise["base"]
+
+    def _inverse(self, backend: Any, parameters: Blocks) -> tuple[Array, Array, Array]:
+        """d⁻² [D], d⁻² F [D, rank] and M⁻¹ [rank, rank]."""
+        xp, factor = backend.xp, parameters["factor"]
+        precision = xp.exp(-2.0 * parameters["log_diagonal"])
+        scaled = precision[:, None] * factor
+        places = backend.asarray(range(self.rank), None)
+        identity = xp.astype(places[:, None] == places[None, :], factor.dtype)
+        return precision, scaled, xp.linalg.inv(identity + xp.matmul(xp.matrix_transpose(factor), scaled))
+
+    def _pulled(self, backend: Any, parameters: Blocks, away: Array) -> Array:
+        """Σ⁻¹ away [..., D]."""
+        xp = backend.xp
+        precision, scaled, inverse = self._inverse(backend, parameters)
+        inner = _matmul(xp, _matmul(xp, away, scaled), inverse)
+        return precision * away - _matmul(xp, inner, xp.matrix_transpose(scaled))
+
+    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        xp, away = backend.xp, z - parameters["loc"]
+        inverse = self._inverse(backend, parameters)[2]
+        logarithm = xp.sum(parameters["log_diagonal"]) - 0.5 * xp.linalg.slogdet(inverse)[1]
+        square = xp.sum(away * self._pulled(backend, parameters, away), axis=-1)
+        return -0.5 * square - logarithm - 0.5 * z.shape[-1] * math.log(2.0 * math.pi)
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        return -self._pulled(backend, parameters, z - parameters["loc"])
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        return -self._pulled(backend, parameters, vector)
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """With w = Σ⁻¹(z − loc): w, w wᵀF − Σ⁻¹F, and d² (w² − diag Σ⁻¹)."""
+        xp = backend.xp
+        w = self._pulled(backend, parameters, z - parameters["loc"])
+        constant = self.entropy_gradient(backend, parameters)
+        along = _matmul(xp, w, parameters["factor"])
+        square = xp.exp(2.0 * parameters["log_diagonal"]) * w * w
+        return {
+            "loc": w,
+            "factor": w[..., :, None] * along[..., None, :] - constant["factor"],
+            "log_diagonal": square - constant["log_diagonal"],
+        }
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        """cotangent, cotangent εᵀ and cotangent d δ."""
+        moved = backend.xp.exp(parameters["log_diagonal"]) * noise["base"]
+        return {
+            "loc": cotangent,
+            "factor": cotangent[..., :, None] * noise["common"][..., None, :],
+            "log_diagonal": cotangent * moved,
+        }
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """Of ½ log |Σ|: 0, Σ⁻¹F = d⁻² F M⁻¹, and d² diag Σ⁻¹."""
+        xp = backend.xp
+        _, scaled, inverse = self._inverse(backend, parameters)
+        factor = xp.matmul(scaled, inverse)
+        return {
+            "loc": xp.zeros_like(parameters["loc"]),
+            "factor": factor,
+            "log_diagonal": 1.0 - xp.sum(factor * parameters["factor"], axis=-1),
+        }
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """Each coordinate alone is N(loc_i, s_i²) with s_i² = Σ_j F_ij² + d_i², and ∂E zⁿ/∂s² = ½ ∂²E zⁿ/∂loc²."""
+        factor, square = parameters["factor"], np.exp(2.0 * parameters["log_diagonal"])
+        scale = np.sqrt(np.sum(factor**2, axis=-1) + square)
+        value, slope, curvature = normal_power_moment(parameters["loc"], scale, order)
+        return value, {"loc": slope, "factor": curvature[:, None] * factor, "log_diagonal": curvature * square}
+
+
+def _matmul(xp: Any, left: Array, matrix: Array) -> Array:
+    """left [..., m] times matrix [m, n], as one large product whatever the batch axes."""
+    flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), matrix)
+    return xp.reshape(flat, (*left.shape[:-1], matrix.shape[1]))

@@ -1,0 +1,194 @@
+"""A mixture of K mean-field Normals: component k with probability softmax(logits)_k, then z ~ N(loc_k, diag σ_k²)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import UsageError
+from estimators.families.family import Array, Blocks, Family, Point
+from estimators.families.normal import normal_power_moment
+from estimators.noise import Noise
+from estimators.options import option
+
+#: The implicit path goes through the coordinates one after another.
+LARGEST = 100
+
+
+@dataclass(frozen=True)
+class MixtureOfNormals(Family):
+    """Parameters: `loc` [K, D], `log_scale` [K, D] and `logits` [K], all unconstrained; σ = exp(log_scale).
+
+    K = `components` is structure. The sample jumps from one component to another, so the pathwise derivative is
+    implicit, through the conditional CDFs of one coordinate after another (Figurnov et al. 2018, section 4).
+    """
+
+    name: ClassVar[str] = "mixture-of-normals"
+    summary: ClassVar[str] = "mixture of mean-field Normals; parameters loc, log_scale, logits"
+    blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale", "logits")
+    lacks: ClassVar[dict[str, str]] = {
+        "weak_derivatives": "its coordinates depend on each other, so none moves alone",
+        "entropy_gradient": "its entropy has no closed form",
+    }
+
+    components: int = 2
+
+    @dataclass(frozen=True)
+    class At(Point):
+        components: int = option(2, "number of components K, equally probable", minimum=1, maximum=100)
+        loc: float = option(0.0, "mean of the mixture, in every coordinate")
+        scale: float = option(1.0, "σ of every component and coordinate", above=0.0)
+        distance: float = option(2.0, "from one component's mean to the next one's, in every coordinate", minimum=0.0)
+
+        @property
+        def family(self) -> Family:
+            return MixtureOfNormals(self.components)
+
+        def parameters(self, dimension: int) -> Blocks:
+            k = self.components
+            means = self.loc + self.distance * (np.arange(k) - 0.5 * (k - 1))
+            return {
+                "loc": np.repeat(means[:, None], dimension, axis=1),
+                "log_scale": np.full((k, dimension), math.log(self.scale)),
+                "logits": np.zeros(k),
+            }
+
+        def check(self, dimension: int) -> None:
+            if dimension > LARGEST:
+                raise UsageError(f"family mixture-of-normals takes at most {LARGEST} coordinates, not {dimension}")
+
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        k = self.components
+        return {"loc": (k, dimension), "log_scale": (k, dimension), "logits": (k,)}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {
+            "base": Noise("normal", (*sample_shape, dimension)),
+            "component": Noise("uniform", (*sample_shape, 1)),
+        }
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        """The component is the inverse CDF's; z = loc + σ ε with that component's."""
+        xp = backend.xp
+        weights, each = self.stratified(backend, parameters, noise)
+        beyond, z = xp.cumulative_sum(weights), each[0]
+        for k in range(1, self.components):
+            z = xp.where(noise["component"] >= beyond[k - 1], each[k], z)
+        return z
+
+    def stratified(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
+        loc, scale = parameters["loc"], backend.xp.exp(parameters["log_scale"])
+        each = [loc[k] + scale[k] * noise["base"] for k in range(self.components)]
+        return _softmax(backend.xp, parameters["logits"]), each
+
+    def _standardised(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
+        """(z − loc_k)/σ_k and log N(z_i; loc_k, σ_k²), both [..., K, D]."""
+        standard = (z[..., None, :] - parameters["loc"]) * backend.xp.exp(-parameters["log_scale"])
+        return standard, -0.5 * standard * standard - parameters["log_scale"] - 0.5 * math.log(2.0 * math.pi)
+
+    def _joint(self, backend: Any, parameters: Blocks, logs: Array) -> Array:
+        """log of each component's probability and density [..., K]."""
+        logits = parameters["logits"]
+        return logits - _log_sum_exp(backend.xp, logits, -1) + backend.xp.sum(logs, axis=-1)
+
+    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        logs = self._standardised(backend, parameters, z)[1]
+        return _log_sum_exp(backend.xp, self._joint(backend, parameters, logs), -1)
+
+    def log_density_replaced(self, backend: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
+        logs = self._standardised(backend, parameters, z)[1]
+        others = self._joint(backend, parameters, logs)[..., None] - logs
+        return _log_sum_exp(backend.xp, others + self._standardised(backend, parameters, replacement)[1], -2)
+
+    def _responsible(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
+        """Each component's probability given z [..., K], and (z − loc_k)/σ_k [..., K, D]."""
+        standard, logs = self._standardised(backend, parameters, z)
+        return _softmax(backend.xp, self._joint(backend, parameters, logs)), standard
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        weights, standard = self._responsible(backend, parameters, z)
+        return -backend.xp.sum(weights[..., None] * standard * backend.xp.exp(-parameters["log_scale"]), axis=-2)
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        """The responsible components' second derivatives, and the covariance of their slopes."""
+        xp = backend.xp
+        weights, standard = self._responsible(backend, parameters, z)
+        precision = xp.exp(-parameters["log_scale"])
+        slopes, along = -standard * precision, vector[..., None, :]
+        mean = xp.sum(weights[..., None] * slopes, axis=-2)
+        each = slopes * xp.sum(slopes * along, axis=-1, keepdims=True) - precision * precision * along
+        return xp.sum(weights[..., None] * each, axis=-2) - mean * xp.sum(mean * vector, axis=-1, keepdims=True)
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """With r the components' probabilities given z: r (z − loc)/σ², r (((z − loc)/σ)² − 1), and r − softmax."""
+        xp = backend.xp
+        weights, standard = self._responsible(backend, parameters, z)
+        each = weights[..., None]
+        return {
+            "loc": each * standard * xp.exp(-parameters["log_scale"]),
+            "log_scale": each * (standard * standard - 1.0),
+            "logits": weights - _softmax(xp, parameters["logits"]),
+        }
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        """−(∂F/∂λ)ᵀ y with (∂F/∂z)ᵀ y = cotangent, for F_i(z_i | z_1 … z_{i − 1}) = Σ_k w_ik Φ_ik.
+
+        w_ik is the probability of component k given the coordinates before i, so what moves any of those, or the
+        logits, moves F_i by w_ik (Φ_ik − F_i) times what it moves log w_ik. ∂F/∂z is lower triangular: from the last
+        coordinate to the first.
+        """
+        xp = backend.xp
+        standard, logs = self._standardised(backend, parameters, z)
+        before = xp.cumulative_sum(logs, axis=-1) - logs
+        weights = _softmax(xp, parameters["logits"][:, None] + before, axis=-2)
+        density = weights * xp.exp(logs)
+        shifted = weights * _above_mean(backend, weights, standard)
+        slope = -standard * xp.exp(-parameters["log_scale"])
+        total, pulled, sums = xp.sum(density, axis=-2), [], []
+        behind = xp.zeros_like(standard[..., 0])  # Σ over later coordinates i of y_i w_ik (Φ_ik − F_i), [..., K]
+        for i in range(z.shape[-1] - 1, -1, -1):
+            sums.append(behind)
+            y = (cotangent[..., i] - xp.sum(slope[..., i] * behind, axis=-1)) / total[..., i]
+            pulled.append(y)
+            behind = behind + y[..., None] * shifted[..., i]
+        own = xp.stack(pulled[::-1], axis=-1)[..., None, :] * density
+        later = xp.stack(sums[::-1], axis=-1)
+        return {
+            "loc": own + later * slope,
+            "log_scale": own * standard * xp.exp(parameters["log_scale"]) - later * (standard * standard - 1.0),
+            "logits": -behind,
+        }
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """The components' own, weighted."""
+        scale, logits = np.exp(parameters["log_scale"]), parameters["logits"]
+        weights = np.exp(logits - logits.max())
+        weights /= weights.sum()
+        each, slope, curvature = normal_power_moment(parameters["loc"], scale, order)
+        moment = weights @ each
+        return moment, {
+            "loc": weights[:, None] * slope,
+            "log_scale": weights[:, None] * scale**2 * curvature,
+            "logits": weights * (each.sum(axis=-1) - moment.sum()),
+        }
+
+
+def _log_sum_exp(xp: Any, values: Array, axis: int) -> Array:
+    highest = xp.max(values, axis=axis, keepdims=True)
+    return xp.squeeze(highest, axis=axis) + xp.log(xp.sum(xp.exp(values - highest), axis=axis))
+
+
+def _softmax(xp: Any, values: Array, axis: int = -1) -> Array:
+    raised = xp.exp(values - xp.max(values, axis=axis, keepdims=True))
+    return raised / xp.sum(raised, axis=axis, keepdims=True)
+
+
+def _above_mean(backend: Any, weights: Array, standard: Array) -> Array:
+    """Φ_k − Σ_m w_m Φ_m, from the tail where the numbers are small."""
+    xp, scaled = backend.xp, math.sqrt(0.5) * standard  # by erfc, since PyTorch's ndtr loses the tail
+    below, above = 0.5 * backend.special.erfc(-scaled), 0.5 * backend.special.erfc(scaled)
+    mean = xp.sum(weights * below, axis=-2, keepdims=True)
+    return xp.where(mean > 0.5, xp.sum(weights * above, axis=-2, keepdims=True) - above, below - mean)

@@ -1,0 +1,93 @@
+"""The Poisson distribution: z = 0, 1, 2, … with probability rateᶻ exp(−rate)/z!, coordinates independent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.noise import Noise
+from estimators.options import option
+
+#: The largest rate, and what counts go up to: beyond is a probability below 1e-25.
+LARGEST_RATE, MOST = 30.0, 100
+DISCRETE = "it is discrete: a sample jumps from one whole number to the next"
+
+
+@dataclass(frozen=True)
+class Poisson(MeanField):
+    """Parameter: `log_rate` [D], unconstrained. Sampled by the inverse CDF, tabulated up to `MOST`."""
+
+    name: ClassVar[str] = "poisson"
+    summary: ClassVar[str] = "Poisson distribution by its inverse CDF; parameter log_rate"
+    blocks: ClassVar[tuple[str, ...]] = ("log_rate",)
+    lacks: ClassVar[dict[str, str]] = {
+        "pathwise": DISCRETE,
+        "log_density_gradient": DISCRETE,
+        "entropy_gradient": "its entropy has no closed form",
+    }
+
+    @dataclass(frozen=True)
+    class At(Point):
+        rate: float = option(1.0, "mean of every coordinate", above=0.0, maximum=LARGEST_RATE)
+
+        @property
+        def family(self) -> Family:
+            return Poisson()
+
+        def parameters(self, dimension: int) -> Blocks:
+            return {"log_rate": np.full(dimension, math.log(self.rate))}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("uniform", (*sample_shape, dimension))}
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        return _count(backend, parameters["log_rate"], noise["base"])
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        log_rate = parameters["log_rate"]
+        return z * log_rate - backend.xp.exp(log_rate) - backend.special.gammaln(z + 1.0)
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """z − rate."""
+        return {"log_rate": z - backend.xp.exp(parameters["log_rate"])}
+
+    def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
+        names = ("negative",) if coupling else ("negative", "positive")
+        return {"log_rate": {name: Noise("uniform", (*sample_shape, dimension)) for name in names}}
+
+    def weak_derivatives(
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+    ) -> dict[str, tuple[Array, Array, Array]]:
+        """c = rate, N + 1 against N (Mohamed et al. 2020, table 1; here for log rate); coupled, N is the same."""
+        negative = _count(backend, parameters["log_rate"], noise["negative"])
+        positive = negative if coupling else _count(backend, parameters["log_rate"], noise["positive"])
+        return {"log_rate": (backend.xp.exp(parameters["log_rate"]), positive + 1.0, negative)}
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """Σ_k S(n, k) rateᵏ with Stirling's numbers of the second kind; ∂log_rate brings down k."""
+        rate, numbers = np.exp(parameters["log_rate"]), _stirling(order)
+        moment = sum((s * rate**k for k, s in enumerate(numbers)), np.zeros_like(rate))
+        return moment, {"log_rate": sum((k * s * rate**k for k, s in enumerate(numbers)), np.zeros_like(rate))}
+
+
+def _count(backend: Any, log_rate: Array, uniform: Array) -> Array:
+    """How many of F(0), F(1), … are at most u."""
+    xp = backend.xp
+    k = xp.astype(backend.asarray(range(MOST), None), log_rate.dtype)
+    rate = log_rate[:, None]
+    cumulative = xp.cumulative_sum(xp.exp(k * rate - xp.exp(rate) - backend.special.gammaln(k + 1.0)), axis=-1)
+    return xp.sum(xp.astype(cumulative <= uniform[..., None], uniform.dtype), axis=-1)
+
+
+def _stirling(order: int) -> list[int]:
+    """S(n, 0), …, S(n, n)."""
+    numbers = [1]
+    for _ in range(order):
+        numbers = [
+            (k * numbers[k] if k < len(numbers) else 0) + (numbers[k - 1] if k else 0) for k in range(len(numbers) + 1)
+        ]
+    return numbers

@@ -1,0 +1,47 @@
+"""Stratified pathwise estimator of a mixture: every component is sampled, and which one it is summed out.
+
+Approximates   ∇_λ E_{q_λ}[f_λ(z)],     q_λ = Σ_k π_k N(loc_k, σ_k²)
+with           (1/S) Σ_s Σ_k π_k d/dλ f_λ(loc_k + σ_k ε_s),  and for logit k  π_k (f(z_sk) − Σ_m π_m f(z_sm))
+requires       f differentiable in z; a mixture. Costs K evaluations a sample; all components share ε.
+
+For an ELBO f = log p − log q_λ, with the whole mixture's density; the path through λ in log q_λ at fixed z has
+expectation zero and is left out.
+
+Sources: Roeder et al. 2017, section 5 (mixtures); Morningstar et al. 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
+from estimators.expectation import Array, Expectation
+from estimators.noise import Noise
+
+
+@dataclass(frozen=True)
+class StratifiedPathwise(Estimator):
+    name: ClassVar[str] = "stratified-pathwise"
+    summary: ClassVar[str] = "d/dλ f through every component of a mixture, weighted: the component is summed out"
+    requires: ClassVar[Requires] = Requires(("stratified", "score_identity"), ("gradient",))
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        specs = super().noise_specs(expectation, num_samples, dimension)
+        return {name: spec for name, spec in specs.items() if name != "component"}
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        return num_samples * expectation.family.shapes(dimension)["logits"][0]
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        xp = backend.xp
+        weights, each = expectation.family.stratified(backend, parameters, noise)
+        values = xp.stack([expectation.value(backend, parameters, z, noise) for z in each], axis=-1)
+        slopes = [expectation.gradient(backend, parameters, z, noise) for z in each]
+        loc = weights[:, None] * xp.stack(slopes, axis=-2)
+        away = xp.exp(parameters["log_scale"]) * noise["base"][..., None, :]
+        logits = weights * (values - xp.sum(weights * values, axis=-1, keepdims=True))
+        gradients = {"loc": loc, "log_scale": loc * away, "logits": logits}
+        return {name: mean_over_samples(xp, each[0], gradient) for name, gradient in gradients.items()}

@@ -1,0 +1,119 @@
+"""Laws that are not made from one number of noise: SciPy's, and integration over z itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import special, stats
+
+Blocks = dict[str, np.ndarray]
+
+#: The law of one coordinate, or of every one.
+ONE: dict[str, Callable[[Blocks], Any]] = {
+    "gamma": lambda p: stats.gamma(np.exp(p["log_concentration"]), scale=np.exp(-p["log_rate"])),
+    "erlang": lambda p: stats.erlang(2, scale=np.exp(-p["log_rate"])),
+    "chi-squared": lambda p: stats.chi2(np.exp(p["log_degrees"])),
+    "beta": lambda p: stats.beta(np.exp(p["log_alpha"]), np.exp(p["log_beta"])),
+    "f": lambda p: stats.f(np.exp(p["log_numerator"]), np.exp(p["log_denominator"])),
+    "poisson": lambda p: stats.poisson(np.exp(p["log_rate"])),
+}
+#: Families whose sample path is a rejection, so that its derivative is not that of the path.
+REJECTED = ("gamma", "chi-squared", "beta", "f", "dirichlet", "elliptical")
+#: Families whose sample jumps where λ moves it, for this reason or another: their pathwise derivative is implicit.
+IMPLICIT = (*REJECTED, "mixture-of-normals")
+
+
+def log_density(name: str, parameters: Blocks, z: np.ndarray) -> np.ndarray:
+    law = ONE[name](parameters)
+    return (law.logpmf(z) if name == "poisson" else law.logpdf(z)).sum(axis=-1)
+
+
+def half_line(nodes: int = 160) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights for an integral over z > 0: trapezoid in t with z = exp(π/2 sinh t)."""
+    t = np.linspace(-4.0, 4.0, nodes)
+    z = np.exp(0.5 * np.pi * np.sinh(t))
+    return z, z * 0.5 * np.pi * np.cosh(t) * (t[1] - t[0])
+
+
+def unit_interval(nodes: int = 160) -> tuple[np.ndarray, np.ndarray]:
+    """The same over (0, 1), as far as 1 − z can be told from 0: z = 1/(1 + exp(−π sinh t))."""
+    t = np.linspace(-3.0, 3.0, nodes)
+    z = 1.0 / (1.0 + np.exp(-np.pi * np.sinh(t)))
+    fine = 1.0 - z > 1e-15
+    return z[fine], (z / (1.0 + np.exp(np.pi * np.sinh(t))) * np.pi * np.cosh(t) * (t[1] - t[0]))[fine]
+
+
+def pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """All pairs of two [N] [N², 2]."""
+    return np.stack([a.ravel() for a in np.meshgrid(first, second, indexing="ij")], axis=-1)
+
+
+def _independent(name: str, parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    x, w = unit_interval() if name == "beta" else half_line()
+    densities = ONE[name](parameters).pdf(x[:, None]) * w[:, None]
+    return pair(x, x), np.prod(pair(densities[:, 0], densities[:, 1]), axis=-1)
+
+
+def _dirichlet(parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    x, w = unit_interval(600)
+    first, second = np.exp(parameters["log_concentration"])
+    return np.stack([x, 1.0 - x], axis=-1), w * stats.beta(first, second).pdf(x)
+
+
+def _poisson(parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    k = np.arange(60.0)
+    probabilities = ONE["poisson"](parameters).pmf(k[:, None])
+    return pair(k, k), np.prod(pair(probabilities[:, 0], probabilities[:, 1]), axis=-1)
+
+
+def low_rank(p: Blocks) -> np.ndarray:
+    """Σ."""
+    return p["factor"] @ p["factor"].T + np.diag(np.exp(2.0 * p["log_diagonal"]))
+
+
+def mixture(p: Blocks, z: np.ndarray) -> np.ndarray:
+    """log q."""
+    each = stats.norm(p["loc"], np.exp(p["log_scale"])).logpdf(z[..., None, :]).sum(axis=-1)
+    return special.logsumexp(each + special.log_softmax(p["logits"]), axis=-1)
+
+
+def _low_rank(p: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    x = np.linspace(-9.0, 9.0, 120)
+    w = stats.norm.pdf(x) * (x[1] - x[0])
+    return p["loc"] + pair(x, x) @ np.linalg.cholesky(low_rank(p)).T, np.prod(pair(w, w), axis=-1)
+
+
+def _elliptical(p: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """In polar coordinates: r²/2 over ν is a ratio of gamma numbers, the angle is uniform (trapezoid)."""
+    degrees, (first, below, second) = np.exp(p["log_degrees"][0]), p["cholesky"]
+    radius, w = half_line(400)
+    w = w * (1.0 + radius**2 / degrees) ** (-0.5 * degrees - 1.0) * radius
+    kept = w > 1e-40
+    radius, w = radius[kept], w[kept]
+    angle = 2.0 * np.pi * np.arange(24) / 24
+    lower = np.asarray([[np.exp(first), 0.0], [below, np.exp(second)]])
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=-1) @ lower.T
+    return (p["loc"] + radius[:, None, None] * circle).reshape(-1, 2), np.repeat(w / 24, 24)
+
+
+def _mixture(p: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    x = np.linspace(-14.0, 14.0, 260)
+    z = pair(x, x)
+    return z, np.exp(mixture(p, z)) * (x[1] - x[0]) ** 2
+
+
+#: λ of two coordinates to z [N, 2] and probabilities.
+GRIDS: dict[str, Callable[[Blocks], tuple[np.ndarray, np.ndarray]]] = {
+    **{name: lambda p, name=name: _independent(name, p) for name in ONE if name != "poisson"},  # type: ignore[misc]
+    "dirichlet": _dirichlet,
+    "poisson": _poisson,
+    "low-rank-normal": _low_rank,
+    "elliptical": _elliptical,
+    "mixture-of-normals": _mixture,
+}
+
+
+def grid(name: str, parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    return GRIDS[name](parameters)

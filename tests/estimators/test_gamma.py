@@ -1,0 +1,196 @@
+"""The gamma number behind a dozen families: its law, and its derivative in the concentration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from bench.measurement.integrate import rule
+from estimators import FAMILIES
+from estimators.backends import get
+from estimators.families.gamma_path import PROPOSALS, constants, gamma_noise, gamma_slope, proposal, standard_gamma
+from tests.estimators import laws
+from tests.support import draws, estimate, make_cell
+
+#: Chance that one of the two Kolmogorov-Smirnov tests fails for a sampler that is right; seeds are fixed.
+FALSE_ALARM = 1e-6
+
+
+def slope_by_integration(concentration: float, g: float) -> float:
+    """−(∂F/∂α)/q in extended precision, by exp-sinh quadrature of ∫ (log t − ψ(α)) q(t) dt from g away from α."""
+    t = np.linspace(np.longdouble(-6.5), np.longdouble(6.5), 833)
+    y = np.exp(np.longdouble(np.pi) / 2 * np.sinh(t))
+    w = y * np.longdouble(np.pi) / 2 * np.cosh(t) * (t[1] - t[0])
+    a, away = np.longdouble(concentration), np.log(np.longdouble(g)) - special.digamma(concentration)
+    g = np.longdouble(g)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if g <= a:  # t = g exp(−y)
+            y, w = y / a, w / a
+            terms = -g * (away - y) * np.exp(-a * y - g * np.expm1(-y)) * w
+        else:  # t = g (1 + y)
+            y, w = y / np.sqrt(g + 1), w / np.sqrt(g + 1)
+            terms = g * (away + np.log1p(y)) * np.exp((a - 1) * np.log1p(y) - g * y) * w
+    return float(np.sum(np.where(np.isfinite(terms), terms, 0.0)))
+
+
+@pytest.mark.parametrize("concentration", [0.05, 0.2, 0.7, 1.0, 1.9, 6.0, 40.0, 1e3, 1e5])
+def test_slope(backend: Any, concentration: float) -> None:
+    """Over all that is ever drawn, from the 1e-8 quantile to that of 1 − 1e-8."""
+    levels = [1e-8, 1e-5, 1e-3, 0.02, 0.1, 0.3, 0.5, 0.55, 0.6, 0.7, 0.9, 0.99, 1.0 - 1e-4, 1.0 - 1e-8]
+    g = stats.gamma(concentration).ppf(levels)
+    at = backend.asarray(np.full(len(g), concentration), "float64")
+    found = backend.to_numpy(gamma_slope(backend, at, backend.asarray(g, "float64")))
+    expected = [slope_by_integration(concentration, x) for x in g]
+    np.testing.assert_allclose(found, expected, rtol=1e-12 if concentration <= 1e3 else 1e-10)
+
+
+def test_slope_of_the_exponential(backend: Any) -> None:
+    """α = 1: −∂F/∂α = ∫_g^∞ (log t + γ) e⁻ᵗ dt = e⁻ᵍ (log g + γ) + E₁(g)."""
+    g = np.asarray([1e-6, 0.2, 0.999, 1.0, 1.001, 2.7, 20.0])
+    expected = np.log(g) + np.euler_gamma + special.exp1(g) * np.exp(g)
+    found = gamma_slope(backend, backend.asarray(np.ones(len(g)), "float64"), backend.asarray(g, "float64"))
+    np.testing.assert_allclose(backend.to_numpy(found), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("concentration", [1.0, 1.4, 7.0, 300.0])
+def test_proposals(concentration: float) -> None:
+    """What is accepted has the density of Gamma(α, 1), Jacobian included, and one is refused as rarely as said."""
+    d, c = constants(np, np.asarray(concentration))
+    x = np.linspace(-1.0 / c + 1e-6, 11.0, 40_001) if c > 0.1 else np.linspace(-11.0, 11.0, 40_001)
+    cubed, limit = proposal(np, d, c, x)
+    assert np.all(limit >= -1e-12)  # so that −log u > limit has probability exp(−limit)
+    accepted = stats.norm.logpdf(x) - limit
+    jacobian = np.log(3.0 * c * d) + 2.0 * np.log1p(c * x)
+    constant = accepted - stats.gamma(concentration).logpdf(d * cubed) - jacobian
+    assert np.ptp(constant) < 1e-9 * max(1.0, d)
+    refused = 1.0 - np.exp(constant[20_000])
+    assert refused < 0.0484
+    assert refused**PROPOSALS < 3.1e-11
+
+
+@pytest.mark.parametrize("concentration", [0.3, 1.0, 4.2])
+def test_first_accepted(backend: Any, concentration: float) -> None:
+    """Against a loop that stops at the first proposal it accepts; and the law of what comes out."""
+    noise = draws(gamma_noise((20,)), 2000)
+    on = {k: backend.asarray(a, "float64") for k, a in noise.items()}
+    found = backend.to_numpy(standard_gamma(backend, backend.asarray([concentration] * 20, "float64"), on))
+    assert stats.kstest(found.ravel(), stats.gamma(concentration).cdf).pvalue > FALSE_ALARM
+    boosted = concentration < 1.0
+    d = concentration + boosted - 1.0 / 3.0
+    for i in range(50):
+        for x, cost in zip(noise["proposal"][i, 0], noise["acceptance"][i, 0], strict=True):
+            v = (1.0 + x / np.sqrt(9.0 * d)) ** 3
+            if v > 0.0 and -cost < 0.5 * x * x + d - d * v + d * np.log(v):
+                break
+        factor = np.exp(-noise["boost"][i, 0] / concentration) if boosted else 1.0
+        np.testing.assert_allclose(found[i, 0], d * v * factor, rtol=1e-12)
+
+
+def test_none_accepted(backend: Any) -> None:
+    """Then it is d."""
+    noise = {"proposal": np.full((1, PROPOSALS), -50.0), "acceptance": np.ones((1, PROPOSALS)), "boost": np.ones(1)}
+    on = {k: backend.asarray(a, "float64") for k, a in noise.items()}
+    found = standard_gamma(backend, backend.asarray([2.0], "float64"), on)
+    np.testing.assert_allclose(backend.to_numpy(found), [2.0 - 1.0 / 3.0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["gamma", "chi-squared"])
+def test_pathwise_of_one(name: str) -> None:
+    """E[n zⁿ⁻¹ ∂z/∂λ] over the law is the moment's gradient."""
+    backend, family = get("numpy"), FAMILIES[name].At().family
+    parameters = {k: a + 0.1 for k, a in FAMILIES[name].At().parameters(2).items()}
+    z, weights = laws.grid(name, parameters)
+    for order in (1, 2, 3, 5):
+        path = family.pathwise(backend, parameters, {}, z, order * z ** (order - 1))
+        for block, gradient in family.power_moment(parameters, order)[1].items():
+            np.testing.assert_allclose(weights @ path[block], gradient, rtol=1e-11, err_msg=f"{order} {block}")
+
+
+@pytest.mark.parametrize("name", ["beta", "f", "dirichlet"])
+def test_pathwise_of_two(name: str) -> None:
+    """The same for what is made from two gamma numbers, integrated over both."""
+    backend, family = get("numpy"), FAMILIES[name].At().family
+    dimension = 2 if name == "dirichlet" else 1
+    parameters = {k: a + 0.1 * (i + 1) for i, (k, a) in enumerate(FAMILIES[name].At().parameters(dimension).items())}
+    numbers = np.concatenate(list(parameters.values()))
+    shapes = np.exp(numbers) * (0.5 if name == "f" else 1.0)
+    x, w = laws.half_line(300)
+    inside = (x > 1e-250) & (x < 700.0)
+    x, w = x[inside], w[inside]
+    first, second = (stats.gamma(shape).pdf(x) * w for shape in shapes)
+    both, weights = laws.pair(x, x), np.prod(laws.pair(first, second), axis=-1)
+    kept = weights > 0.0
+    both, weights = both[kept], weights[kept]
+    gammas: Any = (both,) if name == "dirichlet" else (both[:, :1], both[:, 1:])
+    a, b = both[:, :1], both[:, 1:]
+    z = {"f": a / b * shapes[1] / shapes[0], "beta": a / (a + b), "dirichlet": both / (a + b)}[name]
+    for order in (1, 2, 3):
+        path = family.pathwise_of(backend, parameters, gammas, order * z ** (order - 1))  # type: ignore[attr-defined]
+        for block, gradient in family.power_moment(parameters, order)[1].items():
+            np.testing.assert_allclose(
+                weights @ path[block], gradient, rtol=1e-10, atol=1e-12, err_msg=f"{order} {block}"
+            )
+
+
+@pytest.mark.parametrize("name", ["gamma", "chi-squared"])
+@pytest.mark.parametrize("concentration", [0.6, 3.7])
+def test_rejection_reparameterisation(backend: Any, name: str, concentration: float) -> None:
+    """Its mean over the accepted proposals, and over the boost where there is one, is the moment's gradient."""
+    chi = name == "chi-squared"
+    options = f"degrees={2 * concentration}" if chi else f"concentration={concentration},rate=1.7"
+    cell = make_cell(f"polynomial[family={name},{options},degree=3]", "rejection-reparameterisation")
+    boosted = concentration < 1.0
+    d, c = constants(np, np.asarray(concentration + boosted))
+    x = np.linspace(max(-11.0, -1.0 / c), 14.0, 600)[1:]
+    _, limit = proposal(np, d, c, x)
+    weights = stats.norm.pdf(x) * np.exp(-limit)
+    weights /= weights.sum()
+    e, more = rule("exponential", 100, 11.0) if boosted else (np.ones(1), np.ones(1))
+    both, weights = laws.pair(x, e), np.prod(laws.pair(weights, more), axis=-1)
+    shape = (len(both), 1, PROPOSALS)
+    noise = {
+        "proposal": np.broadcast_to(both[:, :1, None], shape),
+        "acceptance": np.full(shape, 1e9),  # all are accepted; how often is in the weights
+        "boost": both[:, 1:],
+    }
+    found = estimate(backend, cell.estimator, cell.problem.expectation(), cell.problem.parameters(), noise)
+    for block, gradient in cell.problem.exact().gradient.items():
+        np.testing.assert_allclose(weights @ found[block], gradient, rtol=1e-10, err_msg=block)
+
+
+def test_rejection_reparameterisation_varies_less() -> None:
+    """Than the score function, by far, and more than the implicit path (Naesseth et al. 2017, figure 2)."""
+    variances = []
+    for estimator in ("score-function", "rejection-reparameterisation", "pathwise"):
+        cell = make_cell("polynomial[family=gamma,concentration=2]", estimator)
+        expectation = cell.problem.expectation()
+        noise = draws(cell.estimator.noise_specs(expectation, 1, 1), 20_000)
+        found = estimate(get("numpy"), cell.estimator, expectation, cell.problem.parameters(), noise)
+        variances.append(found["log_concentration"].var())
+    assert variances[0] > 3.0 * variances[1] > 3.0 * variances[2]
+
+
+def test_only_where_there_is_one_rejection() -> None:
+    for family in ("normal", "beta"):
+        reason = make_cell(f"polynomial[family={family}]", "rejection-reparameterisation").impossible()
+        assert reason is not None
+        assert "needs the law of accepted proposals" in reason
+
+
+def test_elliptical_path(numpy_backend: Any) -> None:
+    """Integrated over ε and g: E[n zⁿ⁻¹ ∂z/∂λ] is the moment's gradient."""
+    family = FAMILIES["elliptical"].At().family
+    parameters = {"loc": np.asarray([0.4]), "cholesky": np.log([0.8]), "log_degrees": np.log([17.0])}
+    (e, w), (g, v) = rule("normal", 160, 11.0), laws.half_line(300)
+    v = v * stats.gamma(8.5).pdf(g)
+    inside = v > 1e-60
+    both, weights = laws.pair(e, g[inside]), np.prod(laws.pair(w, v[inside]), axis=-1)
+    z = family.sample_at(numpy_backend, parameters, both[:, :1], both[:, 1:])  # type: ignore[attr-defined]
+    for order in (1, 2, 3):
+        slope = order * z ** (order - 1)
+        path = family.pathwise_at(numpy_backend, parameters, both[:, :1], both[:, 1:], z, slope)  # type: ignore[attr-defined]
+        for block, gradient in family.power_moment(parameters, order)[1].items():
+            np.testing.assert_allclose(weights @ path[block], gradient, rtol=1e-10, atol=1e-12, err_msg=block)
