@@ -76,7 +76,7 @@ print(measure(ready, goals).replicates, peak())
 
 
 def peak() -> int:
-    """Peak memory of this process in kB. Not what getrusage says on Linux, which counts the parent's before the exec."""
+    """Peak memory of this process in kB; not what getrusage says, which on Linux remembers the parent's."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -159,7 +159,7 @@ class Stream:
                     if not np.all(np.isfinite(moments.norms)):
                         low, high = first * moments.block_replicates, moments.count
                         raise NonFinite(f"estimate of {name} is not finite within replicates {low} to {high - 1}")
-                total = sum(squared.values())
+                total = np.sum(list(squared.values()), axis=0)
                 nothing = np.zeros((len(total), 0))
                 self.total.add((nothing, nothing, nothing), total)
             if each is not None:

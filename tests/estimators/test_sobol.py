@@ -113,7 +113,7 @@ def slope(problem: str, estimator: str, replicates: int) -> tuple[float, float]:
 
 def test_slope_on_real_data() -> None:
     """Buchholz et al. 2018: on the breast-cancer regression variance falls as S^−1.5 against S^−1 (pathwise, both
-    blocks together). Intervals at 99.99 %, by fixed seeds; measured −1.52 ± 0.03 and −1.01 ± 0.01."""
+    blocks together). Intervals at 99.99 %, by fixed seeds; measured −1.52 and −1.006."""
     z = stats.norm.isf(0.5e-4)
     found, error = slope("logistic-regression", "pathwise[draws=sobol]", 128)
     plain, plain_error = slope("logistic-regression", "pathwise", 128)
