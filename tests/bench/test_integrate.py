@@ -21,7 +21,11 @@ from tests.support import (
 
 #: Strata have singular ends, the points of a net depend on each other, and a fitted state is each backend's own.
 REFUSED = ("sticking", "moving", "=fitted", "stratified", "sobol")
-IN_ONE = tuple(v for v in VARIANTS if not any(part in v for part in REFUSED))
+IN_ONE = tuple(
+    v
+    for v in VARIANTS
+    if not v.startswith(("rejection", "stratified-pathwise")) and not any(part in v for part in REFUSED)
+)
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher"])
