@@ -28,10 +28,10 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -q -m 'not slow'
+	$(BIN)/pytest -q -n 2 -m 'not slow'
 
 test-all: lint
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2
 
 # make benchmark   every estimator on every backend by pytest-benchmark, with ratios to what ran beside it
 BENCHMARK := tests/benchmarks --benchmark-enable --benchmark-only -q

@@ -100,7 +100,9 @@ def replicates_last(backend: Any, shape: tuple[int, ...]) -> bool:
     The longest run of numbers is what loops should run along. Compilers follow only flat batches [R, D]: of
     [R, S, D] in reverse they make slower code than in the usual order.
     """
-    return shape[0] >= math.prod(shape[1:]) and (len(shape) <= 2 or backend.strided)
+    flat = len(shape) <= 2
+    # One half of an antithetic pair, [R, 1, D], is joined to the other: in reverse NumPy would put each pair innermost.
+    return shape[0] >= math.prod(shape[1:]) and (flat or (backend.strided and shape[1] > 1))
 
 
 def _draw(backend: Any, spec: Noise, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:

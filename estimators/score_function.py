@@ -118,7 +118,7 @@ def combine(backend: Any, baseline: str, z: Array, value: Array, score: Blocks, 
     xp = backend.xp
     if baseline in ("optimal", "fitted"):
         return {
-            name: mean_over_samples(xp, z, (spread(value, s) - state[f"baseline_{name}"]) * s)
+            name: mean_over_samples(xp, z, _above(xp, value, state[f"baseline_{name}"], s) * s)
             for name, s in score.items()
         }
     if baseline == "cross-fitted":
@@ -129,6 +129,13 @@ def combine(backend: Any, baseline: str, z: Array, value: Array, score: Blocks, 
     elif baseline != "none":
         value = value - state["baseline"]
     return {name: mean_over_samples(xp, z, spread(value, s) * s) for name, s in score.items()}
+
+
+def _above(xp: Any, value: Array, baseline: Array, score: Array) -> Array:
+    """f − b with a baseline for every number of a block; of a flat batch in the order in memory that scores have."""
+    if value.ndim == 1 and score.ndim == 2:
+        return xp.matrix_transpose(value[None, :] - baseline[:, None])
+    return spread(value, score) - baseline
 
 
 def fitted_coefficient(value: Array, score: Array) -> Array:

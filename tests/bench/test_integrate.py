@@ -20,7 +20,7 @@ from tests.support import (
 )
 
 #: Strata have singular ends, the points of a net depend on each other, and a fitted state is each backend's own.
-REFUSED = ("sticking", "moving", "=fitted", "stratified", "sobol")
+REFUSED = ("sticking", "moving", "=fitted", "combined", "surrogate", "stratified", "sobol")
 IN_ONE = tuple(
     v
     for v in VARIANTS
