@@ -25,7 +25,7 @@ class _Bar(Listener):
 
     def cell_started(self, cell: Cell) -> None:
         self._label = cell.label()
-        self._bar.update(self._task, detail=self._label)
+        self._bar.update(self._task, detail=self._label, refresh=True)
 
     def replicates(self, count: int) -> None:
         self._bar.update(self._task, detail=f"{self._label} · {count:,} replicates")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import zeta
 
 from estimators.families.family import Array, Family
 from estimators.families.location_scale import LocationScale, LocationScalePoint, moments_from_cumulants
@@ -45,5 +44,7 @@ class Gumbel(LocationScale):
 
     def standard_moment(self, order: int) -> float:
         """From the cumulants γ and (n − 1)! ζ(n)."""
+        from scipy.special import zeta  # slow to import
+
         cumulants = [float(np.euler_gamma)] + [math.factorial(n - 1) * float(zeta(n)) for n in range(2, order + 1)]
         return moments_from_cumulants(cumulants[:order])[order]

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from scipy.special import bernoulli
-
 from estimators.families.family import Array, Family
 from estimators.families.location_scale import LocationScale, LocationScalePoint
 from estimators.noise import Noise
@@ -48,4 +46,6 @@ class Logistic(LocationScale):
         """(2ⁿ − 2) πⁿ |Bₙ| for even n > 0, Bₙ Bernoulli's numbers."""
         if order % 2 or order == 0:
             return float(order == 0)
+        from scipy.special import bernoulli  # slow to import
+
         return (2.0**order - 2.0) * math.pi**order * abs(float(bernoulli(order)[order]))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import digamma, gamma
 
 from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.log_location_scale import LogLocationScale
@@ -56,5 +55,7 @@ class Weibull(LogLocationScale):
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         """E eᵗ = Γ(1 + t)."""
+        from scipy.special import digamma, gamma  # slow to import
+
         value = gamma(1.0 + t)
         return value, value * digamma(1.0 + t)

@@ -241,7 +241,9 @@ def test_coupled_measure_valued_of_an_even_f(backend: Any) -> None:
 
 
 #: All but those whose samples need each other.
-AVERAGED = [v for v in VARIANTS if not any(part in v for part in ("sticking", "cross", "stratified", "sobol"))]
+AVERAGED = [
+    v for v in VARIANTS if not any(part in v for part in ("sticking", "cross", "stratified", "sobol", "rejection"))
+]
 
 
 @pytest.mark.parametrize("estimator", AVERAGED)
