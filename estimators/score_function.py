@@ -133,7 +133,7 @@ def combine(backend: Any, baseline: str, z: Array, value: Array, score: Blocks, 
 
 def _above(xp: Any, value: Array, baseline: Array, score: Array) -> Array:
     """f − b with a baseline for every number of a block; of a flat batch in the order in memory that scores have."""
-    if value.ndim == 1 and score.ndim == 2:
+    if value.ndim == 1 and baseline.ndim == 1 and score.ndim == 2:
         return xp.matrix_transpose(value[None, :] - baseline[:, None])
     return spread(value, score) - baseline
 
