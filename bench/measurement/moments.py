@@ -66,7 +66,8 @@ class Moments:
         keep = 2 * math.ceil(3.0 * math.sqrt(room)) + 1
         self._pieces.append(q[q >= self._floor])
         self._kept += len(self._pieces[-1])
-        if self._kept > 2 * keep:  # and not whenever there is one too many: a partition costs as much as a block
+        # Not whenever there is one too many, for a partition costs as much as a block.
+        if self._kept > keep + keep // 4:
             self._pieces = [np.partition(self.largest, self._kept - keep)[-keep:]]
             self._kept, self._floor = keep, self._pieces[0].min()
 
