@@ -1,0 +1,1 @@
+"""Fitting: an estimator inside an optimiser, and the exact methods beside it."""

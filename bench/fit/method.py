@@ -1,0 +1,101 @@
+"""What a method of fitting is: something that goes from one state to the next, and knows its objective.
+
+A recipe is what a user names, with options: `em`, `svi[batch=100]`. Prepared for a problem and a seed it is a
+method. States are dicts of float64 NumPy arrays, under names of the method's own: λ, natural parameters, an
+optimiser's moments. Nothing about a fit is kept anywhere else, so that the same state goes on in the same way.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from bench.problems import Problem
+
+Vectors = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is maximised, at one state.
+
+    Attributes
+    ----------
+    value : an ELBO, a log-likelihood, or E f.
+    source : how it was had: `closed-form`, `quadrature` or `enumeration`; `sampling` where it is an estimate.
+    standard_error : of an estimate; None where the value is exact.
+    """
+
+    value: float
+    source: str
+    standard_error: float | None = None
+
+
+class Method(ABC):
+    """One method on one problem with one seed.
+
+    Attributes
+    ----------
+    evaluations : evaluations of the integrand that one step costs, a pass over all data counting as one and a
+        minibatch of B rows in N as B/N.
+    monotone : whether the exact objective never falls from one step to the next; then a fall is an error.
+    """
+
+    evaluations: float = 1.0
+    monotone: bool = False
+
+    @abstractmethod
+    def initial(self) -> Vectors:
+        """The state before the first step."""
+
+    @abstractmethod
+    def step(self, state: Vectors, t: int) -> Vectors:
+        """The next state, at iteration t = 1, 2, …; a pure function, whose noise depends on the seed and t alone."""
+
+    @abstractmethod
+    def objective(self, state: Vectors) -> Objective:
+        """The objective at a state: exact where it is known."""
+
+    @abstractmethod
+    def parameters(self, state: Vectors) -> Vectors:
+        """What was fitted, in the problem's own parameter blocks: what is saved, and what pictures show."""
+
+    def converged(self, before: Vectors, after: Vectors) -> bool:
+        """Whether a step from one state to the other was the last worth taking."""
+        return False
+
+
+@dataclass(frozen=True)
+class Recipe(ABC):
+    """What `--method` names: a frozen dataclass whose fields are options (`estimators.options.option`)."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    @abstractmethod
+    def check(self, problem: Problem) -> None:
+        """Raise NotApplicable, with the reason, where the method has no meaning for the problem."""
+
+    @abstractmethod
+    def prepare(self, problem: Problem, seed: int) -> Method:
+        """The method on that problem. Only called where `check` has nothing to say."""
+
+
+#: What `--method` takes, by name.
+METHODS: dict[str, type[Recipe]] = {}
+
+
+def unchanged(before: Vectors, after: Vectors, tolerance: float = 1e-12) -> bool:
+    """Whether no number moved by more than rounding: a fixed point, as far as float64 can tell."""
+    return all(
+        bool(np.all(np.abs(after[name] - old) <= tolerance * np.maximum(1.0, np.abs(old))))
+        for name, old in before.items()
+    )
+
+
+def finite(state: Vectors) -> bool:
+    """Whether every number of a state is."""
+    return all(bool(np.all(np.isfinite(values))) for values in state.values())
