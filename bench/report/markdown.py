@@ -51,7 +51,8 @@ def render(document: Document) -> str:
     lines += [
         "",
         "Variance is the trace of the covariance of one estimate of S samples, with its 95 % interval; seconds are per "
-        "estimate, in bulk, noise included. ● unbiased: the bias is certified to be at most the bound. ○ inconclusive: "
+        "estimate, in bulk, noise included; the cost is a multiple of those of plain `pathwise` on the same backend. ● unbiased: the "
+        "bias is certified to be at most the bound. ○ inconclusive: "
         "neither shown nor excluded. ✗ biased: shown twice, on independent noise.",
     ]
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
@@ -93,6 +94,7 @@ def _section(section: Section) -> list[str]:
         "bias",
         "variance",
         "seconds",
+        "cost (pathwise = 1)",
         table.work_name,
         "against the best",
     )
@@ -123,6 +125,7 @@ def _cells(entry: Entry, planted: bool) -> list[str]:
         f"{entry.symbol} {plain(entry.verdict)} {entry.bias}".strip(),
         f"{entry.variance} {entry.interval} {plain(entry.flag)}".strip(),
         entry.seconds,
+        entry.cost,
         entry.work,
         entry.ratio,
     ]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bench.report.ratios import Ratio, work_ratio
+from bench.report.ratios import Ratio, time_ratio, work_ratio
 from bench.report.results import Result
 
 #: What a verdict must be for an estimator to be recommended.
 ACCEPTABLE = ("unbiased", "inconclusive", "no-reference")
+#: What costs are set against, and what it must share with a cell whose cost is.
+REFERENCE = "pathwise"
+_SAME = ("backend", "device", "dtype", "noise")
 
 
 @dataclass
@@ -52,6 +55,21 @@ class Ranking:
         if self.best is None or result is self.best:
             return None
         return work_ratio(result, self.best, self.timed)
+
+    def against_pathwise(self, result: Result) -> tuple[Ratio, Result] | None:
+        """Its seconds over those of plain pathwise on the same backend, and which cell that is; None without one.
+
+        That of the same S where it was measured, else of the smallest S.
+        """
+        plain = [
+            r for r in self.results if r.estimator == REFERENCE and r.timed and all(r[c] == result[c] for c in _SAME)
+        ]
+        if not result.timed or not plain:
+            return None
+        size = result["num_samples"]
+        reference = min(plain, key=lambda r: (r is not result, r["num_samples"] != size, r["num_samples"] or 0))
+        ratio = time_ratio(result, reference)
+        return None if ratio is None else (ratio, reference)
 
 
 def work(result: Result, timed: bool) -> float | None:

@@ -28,6 +28,7 @@ class Entry:
     interval: str
     flag: str
     seconds: str
+    cost: str
     work: str
     ratio: str
     strip: Strip | None
@@ -77,6 +78,7 @@ def _entry(
         interval=numbers.interval(r["variance_low"], r["variance_high"]),
         flag="" if flag == "ok" else flag,
         seconds=numbers.seconds(r["seconds"]),
+        cost=_cost(r, ranking),
         work=numbers.significant(work),
         ratio="best" if rank == "1" else numbers.times(ratio.value, ratio.low, ratio.high) if ratio else "",
         strip=axis.strip(work, *_work_interval(r, work, ranking.timed), looks[r.estimator]) if axis and work else None,
@@ -84,6 +86,18 @@ def _entry(
         biased=r.biased_by_nature is not None,
         look=looks[r.estimator],
     )
+
+
+def _cost(r: Result, ranking: Ranking) -> str:
+    """Seconds over those of plain pathwise; which S that has, where it is another."""
+    found = ranking.against_pathwise(r)
+    if found is None:
+        return "–"
+    ratio, plain = found
+    if plain is r:
+        return "1"
+    other = f" of S = {numbers.count(plain['num_samples'])}" if plain["num_samples"] != r["num_samples"] else ""
+    return numbers.times(ratio.value, ratio.low, ratio.high) + other
 
 
 def _work_interval(r: Result, work: float, timed: bool) -> tuple[float, float]:

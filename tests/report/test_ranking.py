@@ -127,6 +127,29 @@ def test_three_values_make_a_sweep(tmp_path: Path, values: tuple[float, ...], co
         assert [value for value, _ in found[0].points] == sorted(values)
 
 
+def test_cost_is_a_multiple_of_plain_pathwise(tmp_path: Path) -> None:
+    """On the same backend; of the same S, or else of the smallest, which is then named; a dash without one."""
+    ranking = ranking_of(
+        tmp_path / "s.sqlite",
+        stores.rows("a", variance=4.0, seconds=1e-6),
+        stores.rows("b", variance=1.0, seconds=3.5e-6, num_samples=4),
+        stores.rows("c", estimator="measure-valued", variance=2.0, seconds=7e-6, num_samples=4),
+        stores.rows("d", estimator="score-function", variance=9.0, seconds=2e-6, num_samples=2),
+        stores.rows("e", estimator="score-function", variance=9.0, seconds=1e-7, backend="jax"),
+        stores.rows("f", estimator="taylor", variance=9.0, seconds=None, seconds_low=None, seconds_high=None),
+    )
+    found = table(ranking, looks(r.estimator for r in ranking.results))
+    cost = {(e.estimator, e.samples, *e.context): e.cost for e in (*found.ranked, *found.unranked)}
+    assert cost.pop(("pathwise", "1", "numpy")) == cost.pop(("pathwise", "4", "numpy")) == "1"
+    assert cost["measure-valued", "4", "numpy"].startswith(("2.00× [1.9", "1.99× [1.9"))
+    assert cost["score-function", "2", "numpy"].endswith("] of S = 1")
+    assert cost["score-function", "1", "jax"] == cost["taylor", "1", "numpy"] == "–"
+    ratio, plain = ranking.against_pathwise(next(r for r in ranking.results if r.estimator == "measure-valued"))
+    assert plain["num_samples"] == 4
+    assert ratio.sure
+    assert ratio.low < 2.0 < ratio.high
+
+
 def test_commands_hold_exactly_the_cells(tmp_path: Path) -> None:
     cells = [
         (stores.rows("a"), {}),
