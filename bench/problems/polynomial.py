@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.problems.problem import Exact, Problem, check_moment, exact_polynomial, family_option
+from bench.problems.problem import Exact, Problem, Vectors, check_moment, exact_polynomial, family_option
 from bench.problems.test_functions import Separable
 from estimators import Expectation, Point
 from estimators.options import option
@@ -57,5 +57,5 @@ class Polynomial(Problem):
     def expectation(self) -> Expectation:
         return Expectation(self.family, Power(self.degree), {}, differentiate=self.differentiate)  # type: ignore[arg-type]
 
-    def exact(self) -> Exact | None:
-        return exact_polynomial(self.q, self.dim, {self.degree: 1.0})
+    def exact_at(self, parameters: Vectors) -> Exact | None:
+        return exact_polynomial(self.family, parameters, {self.degree: 1.0})

@@ -57,16 +57,14 @@ def exact_normal(scale: np.ndarray, hermite: dict[int, np.ndarray | float], sour
     )
 
 
-def exact_polynomial(q: Point, dimension: int, coefficients: dict[int, float]) -> Exact | None:
+def exact_polynomial(family: Family, parameters: Vectors, coefficients: dict[int, float]) -> Exact | None:
     """The exact answer for f = Σ_i Σ_n c_n z_iⁿ, from the family's own moments; None if they are not known."""
-    family = q.family
     if "power_moment" in family.lacks:
         return None
-    parameters = q.parameters(dimension)
     found = {n: family.power_moment(parameters, n) for n in coefficients}
     gradient = {
-        block: sum((c * found[n][1][block] for n, c in coefficients.items()), np.zeros(shape))
-        for block, shape in family.shapes(dimension).items()
+        block: sum((c * found[n][1][block] for n, c in coefficients.items()), np.zeros_like(values))
+        for block, values in parameters.items()
     }
     return Exact(gradient, family.moment_source, sum(c * float(found[n][0].sum()) for n, c in coefficients.items()))
 
@@ -126,4 +124,8 @@ class Problem(ABC):
 
     def exact(self) -> Exact | None:
         """The exact gradient at λ, or None where there is none."""
+        return self.exact_at(self.parameters())
+
+    def exact_at(self, parameters: Vectors) -> Exact | None:
+        """The same at any λ of the family, of the shapes that `parameters` has."""
         return None

@@ -230,9 +230,6 @@ class Regression(Problem):
             return fitted(type(self), self.dataset)
         return super().parameters()
 
-    def exact(self) -> Exact:
-        return self.exact_at(self.parameters())
-
     def exact_at(self, parameters: Vectors) -> Exact:
         """The exact ELBO, its gradient and optimal baselines at any λ."""
         design, response = load(self.dataset)

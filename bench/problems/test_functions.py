@@ -6,14 +6,13 @@ moment E[φ(loc + scale ε) He_n(ε)] = scaleⁿ dⁿ/dlocⁿ E φ (Stein) is cl
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.problem import Exact, Problem, check_moment, exact_normal, exact_polynomial, family_option
+from bench.problems.problem import Exact, Problem, Vectors, check_moment, exact_normal, exact_polynomial, family_option
 from estimators import Expectation, Integrand, Normal, Point, UsageError
 from estimators.options import option
 
@@ -119,16 +118,16 @@ class TestFunction(Problem):
         )
 
     @abstractmethod
-    def hermite_moment(self, order: int, loc: float, scale: float) -> float:
-        """E[φ(loc + scale ε) He_order(ε)] of one coordinate."""
+    def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """E[φ(loc + scale ε) He_order(ε)] of every coordinate [D]."""
 
-    def exact(self) -> Exact | None:
+    def exact_at(self, parameters: Vectors) -> Exact | None:
         """Known for the Normal."""
         if not isinstance(self.q, Normal.At):
             return None
-        one = {n: self.hermite_moment(n, self.q.loc, self.q.scale) for n in (0, 1, 2, 4)}
-        every: dict[int, np.ndarray | float] = {n: np.full(self.dim, one[n]) for n in (1, 2, 4)}
-        return exact_normal(np.full(self.dim, self.q.scale), {0: self.dim * one[0], **every}, "closed-form")
+        loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
+        hermite: dict[int, np.ndarray | float] = {n: self.hermite_moment(n, loc, scale) for n in (1, 2, 4)}
+        return exact_normal(scale, {0: float(self.hermite_moment(0, loc, scale).sum()), **hermite}, "closed-form")
 
 
 @dataclass(frozen=True)
@@ -141,14 +140,15 @@ class Square(TestFunction):
         super().check()
         check_moment("problem square", self.q, 2)
 
-    def hermite_moment(self, order: int, loc: float, scale: float) -> float:
+    def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
         delta = loc - self.k
         moments = {0: delta**2 + scale**2, 1: 2.0 * delta * scale, 2: 2.0 * scale**2}
-        return moments.get(order, 0.0)
+        return moments.get(order, np.zeros_like(loc))
 
-    def exact(self) -> Exact | None:
+    def exact_at(self, parameters: Vectors) -> Exact | None:
         """Known for every family with moments."""
-        return super().exact() or exact_polynomial(self.q, self.dim, {0: self.k**2, 1: -2.0 * self.k, 2: 1.0})
+        coefficients = {0: self.k**2, 1: -2.0 * self.k, 2: 1.0}
+        return super().exact_at(parameters) or exact_polynomial(self.family, parameters, coefficients)
 
 
 @dataclass(frozen=True)
@@ -166,17 +166,17 @@ class Exponential(TestFunction):
                 f"k must be above −1/(2 scale²) = {limit:g}"
             )
 
-    def hermite_moment(self, order: int, loc: float, scale: float) -> float:
+    def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
         # E φ = c^(-1/2) exp(−a loc²); its derivatives are polynomials times itself.
         c = 1.0 + 2.0 * self.k * scale**2
         a, m = self.k / c, loc
         polynomial = {
-            0: 1.0,
+            0: np.ones_like(m),
             1: -2.0 * a * m,
             2: 4.0 * a**2 * m**2 - 2.0 * a,
             4: 16.0 * a**4 * m**4 - 48.0 * a**3 * m**2 + 12.0 * a**2,
         }[order]
-        return scale**order * polynomial * math.exp(-a * m * m) / math.sqrt(c)
+        return scale**order * polynomial * np.exp(-a * m * m) / np.sqrt(c)
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Cosine(TestFunction):
     summary: ClassVar[str] = "Σ cos(k z)"
     integrand: ClassVar[Integrand] = CosineIntegrand()
 
-    def hermite_moment(self, order: int, loc: float, scale: float) -> float:
+    def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
         # The real part of (ikσ)ⁿ exp(ik loc − k²σ²/2).
         wave = (1j * self.k * scale) ** order * np.exp(1j * self.k * loc - 0.5 * (self.k * scale) ** 2)
-        return float(np.real(wave))
+        return np.real(wave)

@@ -80,6 +80,22 @@ def test_paper_formulas(text: str) -> None:
     np.testing.assert_allclose(problem.exact().gradient["log_scale"], s * sigma, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("text", [*IN_THREE_DIMENSIONS, "polynomial[degree=3,dim=3]"])
+def test_exact_at_another_point(text: str) -> None:
+    """Away from the options' λ, every coordinate elsewhere: sums over problems of one coordinate, each at its own."""
+    problem = make_problem(text)
+    assert problem.exact_at(problem.parameters()).objective == problem.exact().objective
+    kept = [o for o in text[:-1].partition("[")[2].split(",") if o.startswith(("k=", "degree="))]
+    places = [(-0.7, 0.4), (0.2, 1.3), (1.9, 0.6)]
+    spelled = [",".join([*kept, f"loc={m}", f"scale={s}"]) for m, s in places]
+    ones = [make_problem(f"{problem.name}[{options}]").exact() for options in spelled]
+    loc, scale = np.array(places).T
+    found = problem.exact_at({"loc": loc, "log_scale": np.log(scale)})
+    assert found.objective == pytest.approx(sum(one.objective for one in ones), rel=1e-13)
+    for name, gradient in found.gradient.items():
+        np.testing.assert_allclose(gradient, np.concatenate([one.gradient[name] for one in ones]), rtol=1e-13)
+
+
 @pytest.mark.parametrize("text", IN_THREE_DIMENSIONS)
 def test_more_dimensions(text: str, numpy_backend: Any) -> None:
     """Gradients coordinate by coordinate; the baselines see the other coordinates, here by a tensor grid."""
