@@ -1,0 +1,1 @@
+"""Gaussian mixtures: points, responsibilities, likelihoods; and the problems made of them."""

@@ -1,0 +1,133 @@
+"""The points that mixtures are fitted to: synthetic ones whose truth is known, scikit-learn's, a user's own.
+
+All are centred and share one unit, the root mean square of a coordinate, so that scales mean the same everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from estimators import UsageError
+from estimators.noise import stream_root
+
+#: Bundled data, [rows, columns]; a column of wine has a unit of its own, those of the others share one.
+BUNDLED = {"iris": (150, 4), "wine": (178, 13), "digits": (1797, 64)}
+DATASETS = ("synthetic", *BUNDLED)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What synthetic points were drawn from: means [K, P], one scale, weights [K], and each point's component [N]."""
+
+    means: np.ndarray
+    scale: float
+    weights: np.ndarray
+    components: np.ndarray
+
+
+def checked(points: Any, components: int = 1, what: str = "the data") -> np.ndarray:
+    """Points [N, P] as float64.
+
+    Raises
+    ------
+    UsageError
+        They are not numbers in rows and columns, not all finite, or fewer than the components.
+    """
+    try:
+        values = np.asarray(points, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UsageError(f"{what} must be numbers in rows and columns") from None
+    if values.ndim != 2 or 0 in values.shape:
+        raise UsageError(f"{what} has shape {list(values.shape)}; it must be [points, coordinates], none of them 0")
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        row, column = (int(i[0]) for i in np.nonzero(wrong))
+        raise UsageError(
+            f"{what} holds {values[row, column]} at row {row}, column {column}; every number must be finite"
+        )
+    if components > len(values):
+        raise UsageError(f"{components} components need at least as many points; {what} has {len(values)}")
+    return values
+
+
+def synthetic(size: int, dimension: int, components: int) -> tuple[np.ndarray, Truth]:
+    """Points [N, P] of K components of equal scale, and what they were drawn from.
+
+    μ_k ~ N(0, I), weights from 1 to 2 before they are normalised, x_i ~ N(μ_{z_i}, σ² I) with σ = 0.3; then centred
+    and scaled, the truth likewise. The truth before that does not depend on N.
+    """
+    generator = np.random.Generator(np.random.PCG64(stream_root("mixture", dimension, components)))
+    means = generator.standard_normal((components, dimension))
+    weights = generator.uniform(1.0, 2.0, components)
+    weights /= weights.sum()
+    chosen = generator.choice(components, size=size, p=weights)
+    points = means[chosen] + 0.3 * generator.standard_normal((size, dimension))
+    centre, unit = _centre_and_unit(points)
+    return (points - centre) / unit, Truth((means - centre) / unit, 0.3 / unit, weights, chosen)
+
+
+def _centre_and_unit(points: np.ndarray) -> tuple[np.ndarray, float]:
+    centre = points.mean(axis=0)
+    unit = float(np.sqrt(np.mean((points - centre) ** 2)))
+    return centre, unit if unit > 0.0 else 1.0
+
+
+def principal_components(points: np.ndarray, dimension: int) -> np.ndarray:
+    """The points on their first principal axes [N, P], by a singular value decomposition.
+
+    An axis points where its largest loading is positive, so that every machine sees the same points.
+    """
+    centred = points - points.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    axes = axes[:dimension]
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
+    return centred @ (axes * np.where(largest < 0.0, -1.0, 1.0)).T
+
+
+@functools.cache
+def load(dataset: str, dimension: int, components: int, size: int = 500) -> np.ndarray:
+    """Points [N, P] by name: `synthetic`, bundled data on P principal components, or a file (`.npy`, `.csv`)."""
+    if dataset == "synthetic":
+        return checked(synthetic(size, dimension, components)[0], components, "synthetic data")
+    raw = _bundled(dataset) if dataset in BUNDLED else read(Path(dataset))
+    raw = checked(raw, components, dataset)
+    if dimension > min(raw.shape):
+        raise UsageError(f"dim is {dimension}; {dataset} has {raw.shape[0]} points of {raw.shape[1]} coordinates")
+    points = principal_components(raw, dimension)
+    centre, unit = _centre_and_unit(points)
+    return (points - centre) / unit
+
+
+def _bundled(dataset: str) -> np.ndarray:
+    from sklearn import datasets  # slow to import
+
+    raw = np.asarray(getattr(datasets, f"load_{dataset}")().data, dtype=np.float64)
+    return raw / raw.std(axis=0) if dataset == "wine" else raw
+
+
+def read(path: Path) -> np.ndarray:
+    """Numbers of an `.npy` or a comma-separated `.csv` file, whose first line may be a header."""
+    try:
+        if path.suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False))
+        with path.open(encoding="utf-8") as file:
+            lines = [line for line in file.read().splitlines() if line.strip()]
+        header = bool(lines) and not all(_is_number(word) for word in lines[0].split(","))
+        return np.asarray([[float(word) for word in line.split(",")] for line in lines[header:]])
+    except FileNotFoundError:
+        raise UsageError(f"there is no data '{path}'; give {', '.join(DATASETS)}, or an .npy or .csv file") from None
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read points from '{path}': {' '.join(str(error).split())}") from None
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
