@@ -107,7 +107,7 @@ def test_labels_mean_nothing() -> None:
 def test_a_fall_is_an_error() -> None:
     method = ExpectationMaximisation(load("iris", 2, 2), 2)
     state = method.initial()
-    with pytest.raises(ObjectiveFell, match="EM: the log-likelihood fell from .* at iteration 7"):
+    with pytest.raises(ObjectiveFell, match=r"EM: the log-likelihood fell from .* at iteration 7"):
         method.step({**state, "log_likelihood": state["log_likelihood"] + 1e-6}, 7)
 
 
@@ -136,7 +136,7 @@ def collapsing(floor: float) -> ExpectationMaximisation:
 
 
 def test_a_singular_covariance_is_refused_or_bounded() -> None:
-    with pytest.raises(UsageError, match="EM: component 1 has no variance left in coordinate 0 .* set floor"):
+    with pytest.raises(UsageError, match=r"EM: component 1 has no variance left in coordinate 0 .* set floor"):
         run(collapsing(0.0), 10)
     method = collapsing(1e-4)
     state, values = run(method, 100)

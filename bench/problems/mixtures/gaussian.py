@@ -54,7 +54,7 @@ def expect(points: np.ndarray, means: np.ndarray, scales: np.ndarray, log_weight
     points [N, P], means [K, P], scales [K, P], log_weights [K] : these may hold any constant of a component's
         log joint, and −∞ for a component that takes no part.
     """
-    components, dimension = means.shape
+    components = len(means)
     count, first, second = np.zeros(components), np.zeros_like(means), np.zeros_like(means)
     evidence = []
     for away, joint in _joints(points, means, scales, log_weights):
@@ -75,7 +75,7 @@ def responsibilities(points: np.ndarray, means: np.ndarray, scales: np.ndarray, 
 def _joints(
     points: np.ndarray, means: np.ndarray, scales: np.ndarray, log_weights: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """x − μ_k [K, P, n] and log π_k + log N(x | μ_k, σ_k²) [K, n] of n points at a time; points innermost, for speed."""
+    """x − μ_k [K, P, n] and log π_k + log N(x | μ_k, σ_k²) [K, n], of n points at a time and innermost, for speed."""
     components, dimension = means.shape
     constant = log_weights - np.log(scales).sum(axis=1) - 0.5 * dimension * LOG_2PI
     half_precision = -0.5 / (scales * scales)
