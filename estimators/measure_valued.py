@@ -2,6 +2,7 @@
 
 Approximates   ∂_{λ_i} E_{q_λ}[f(z)]
 with           (1/S) Σ_s c_i (f(z_s with z_i := z⁺) − f(z_s with z_i := z⁻)),     ∂q/∂λ_i = c_i (q⁺ − q⁻)
+               or E over common randomness of a random weight c_i and both draws, where no constant one is known
 requires       a family with a weak derivative; nothing of f. Costs two evaluations per coordinate and block.
 
 Both evaluations share the other coordinates. Sources: Pflug 1996; Heidergott et al. 2008; Mohamed et al. 2020,
@@ -30,7 +31,8 @@ class MeasureValued(Estimator):
     coupling: bool = option(True, "draw the positive and the negative part from common randomness")
 
     def also_requires(self, entropy: str) -> Requires:
-        return Requires(("log_density_replaced",) if entropy == "sampled" else ())
+        parts = () if self.coupling else ("independent_parts",)
+        return Requires((*parts, "log_density_replaced") if entropy == "sampled" else parts)
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         weak = expectation.family.weak_noise(sample_shape(num_samples), dimension, self.coupling)
@@ -60,8 +62,8 @@ class MeasureValued(Estimator):
         drawn = all(name in noise for name in family.noise((), 1))
         z = family.sample(backend, parameters, noise) if drawn else next(iter(weak.values()))[1]
         gradients = {}
-        for name, (constant, positive, negative) in weak.items():
+        for name, (weight, positive, negative) in weak.items():
             plus = expectation.replaced(backend, parameters, z, positive, noise)
             minus = expectation.replaced(backend, parameters, z, negative, noise)
-            gradients[name] = constant * mean_over_samples(xp, z, plus - minus)
+            gradients[name] = mean_over_samples(xp, z, weight * (plus - minus))
         return gradients

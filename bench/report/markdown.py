@@ -51,8 +51,8 @@ def render(document: Document) -> str:
     lines += [
         "",
         "Variance is the trace of the covariance of one estimate of S samples, with its 95 % interval; seconds are per "
-        "estimate, in bulk, noise included; the cost is a multiple of those of plain `pathwise` on the same backend. ● unbiased: the "
-        "bias is certified to be at most the bound. ○ inconclusive: "
+        "estimate, in bulk, noise included; the cost is a multiple of those of plain `pathwise` on the same backend. ● "
+        "unbiased: the bias is certified to be at most the bound. ○ inconclusive: "
         "neither shown nor excluded. ✗ biased: shown twice, on independent noise.",
     ]
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"

@@ -28,6 +28,7 @@ ABILITIES = {
     "score_identity": "E[∇_λ log q_λ(z)] = 0",
     "pathwise": "a differentiable sample path",
     "weak_derivatives": "weak derivatives",
+    "independent_parts": "weak derivatives of independent parts",
     "mirrored": "noise with a mirror image",
     "log_density_gradient": "∇_z log q(z)",
     "log_density_replaced": "log q(z) with one coordinate replaced",
@@ -164,7 +165,7 @@ class Family(ABC):
     ) -> dict[str, tuple[Array, Array, Array]]:
         """∂q/∂λ_i = c (q⁺ − q⁻), where λ_i moves coordinate i alone: c [D], and draws of that coordinate [..., D].
 
-        With `coupling`, both draws come from common randomness.
+        With `coupling`, both draws come from common randomness; c may then be random too, [..., D].
         """
         raise self.without("weak_derivatives")
 

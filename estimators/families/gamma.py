@@ -10,6 +10,7 @@ import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.gamma_path import accepted_slope, gamma_noise, gamma_slope, standard_gamma, trigamma
+from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -31,7 +32,7 @@ class Gamma(MeanField):
     blocks: ClassVar[tuple[str, ...]] = ("log_concentration", "log_rate")
     lacks: ClassVar[dict[str, str]] = {
         "mirrored": REJECTION,
-        "weak_derivatives": "in its concentration its parts have no known sampler; erlang has those in the rate",
+        "independent_parts": COUPLED,
     }
 
     @dataclass(frozen=True)
@@ -97,6 +98,25 @@ class Gamma(MeanField):
         curved = trigamma(backend, concentration)
         slope = concentration * (1.0 + (1.0 - concentration) * curved)
         return {"log_concentration": slope, "log_rate": -xp.ones_like(slope)}
+
+    def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
+        shape = (*sample_shape, dimension)
+        number = weak_gamma_noise(shape)
+        return {"log_concentration": number | shrink_noise(shape), "log_rate": number | one_more_noise(shape)}
+
+    def weak_derivatives(
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+    ) -> dict[str, tuple[Array, Array, Array]]:
+        """log_concentration: g against s g, with a random weight (`gamma_weak.py`). log_rate: c = α, g against g + e,
+        which has one more exponential (Mohamed et al. 2020, table 1; here for log rate)."""
+        xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
+        mean = xp.exp(-parameters["log_rate"])
+        g = standard_gamma(backend, concentration, noise, WEAK)
+        weight, s = shrinkage(backend, concentration, noise)
+        return {
+            "log_concentration": (weight, mean * g, mean * s * g),
+            "log_rate": (concentration, mean * g, mean * (g + noise["one_more"])),
+        }
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Γ(α + n)/Γ(α)/rateⁿ, whose ∂log α is α Σ_k 1/(α + k) times itself."""
@@ -205,7 +225,7 @@ class ChiSquared(MeanField):
     blocks: ClassVar[tuple[str, ...]] = ("log_degrees",)
     lacks: ClassVar[dict[str, str]] = {
         "mirrored": REJECTION,
-        "weak_derivatives": "in its degrees of freedom there is no known sampler of the two parts",
+        "independent_parts": COUPLED,
     }
 
     @dataclass(frozen=True)
@@ -258,6 +278,19 @@ class ChiSquared(MeanField):
         """Of Σ α + log Γ(α) + (1 − α) ψ(α) + log 2, α = ν/2: α (1 + (1 − α) ψ′(α))."""
         half = self._concentration(backend, parameters)
         return {"log_degrees": half * (1.0 + (1.0 - half) * trigamma(backend, half))}
+
+    def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
+        shape = (*sample_shape, dimension)
+        return {"log_degrees": weak_gamma_noise(shape) | shrink_noise(shape)}
+
+    def weak_derivatives(
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+    ) -> dict[str, tuple[Array, Array, Array]]:
+        """As of gamma in its concentration: ∂log ν is ∂log α."""
+        half = self._concentration(backend, parameters)
+        z = 2.0 * standard_gamma(backend, half, noise, WEAK)
+        weight, s = shrinkage(backend, half, noise)
+        return {"log_degrees": (weight, z, s * z)}
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """ν (ν + 2) … (ν + 2n − 2)."""

@@ -12,6 +12,7 @@ from estimators.errors import NotApplicable, UsageError
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
 from estimators.families.gamma_path import gamma_noise, gamma_slope, standard_gamma, trigamma
+from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -22,7 +23,7 @@ class _OfTwo(MeanField):
 
     lacks: ClassVar[dict[str, str]] = {
         "mirrored": REJECTION,
-        "weak_derivatives": "in a concentration there is no known sampler of the two parts",
+        "independent_parts": COUPLED,
     }
 
     def _exponentials(self, backend: Any, parameters: Blocks) -> tuple[Array, ...]:
@@ -59,10 +60,13 @@ class Beta(_OfTwo):
         a, b = self.gammas(backend, parameters, noise)
         return a / (a + b)
 
-    def gammas(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, Array]:
+    def gammas(
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], prefix: str = ""
+    ) -> tuple[Array, Array]:
         """The two numbers that a sample is made of."""
         alpha, beta = self._exponentials(backend, parameters)
-        return standard_gamma(backend, alpha, noise, "alpha_"), standard_gamma(backend, beta, noise, "beta_")
+        above = standard_gamma(backend, alpha, noise, f"{prefix}alpha_")
+        return above, standard_gamma(backend, beta, noise, f"{prefix}beta_")
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         xp, gammaln = backend.xp, backend.special.gammaln
@@ -110,6 +114,22 @@ class Beta(_OfTwo):
             "log_beta": beta * (both - (beta - 1.0) * trigamma(backend, beta)),
         }
 
+    def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
+        shape = (*sample_shape, dimension)
+        numbers = weak_gamma_noise(shape, "alpha_") | weak_gamma_noise(shape, "beta_")
+        return {f"log_{name}": numbers | shrink_noise(shape, f"{name}_") for name in ("alpha", "beta")}
+
+    def weak_derivatives(
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+    ) -> dict[str, tuple[Array, Array, Array]]:
+        """a against s a, or b against s b, each with the other number as it is (`gamma_weak.py`)."""
+        alpha, beta = self._exponentials(backend, parameters)
+        a, b = self.gammas(backend, parameters, noise, WEAK)
+        weight_a, s = shrinkage(backend, alpha, noise, "alpha_")
+        weight_b, t = shrinkage(backend, beta, noise, "beta_")
+        z = a / (a + b)
+        return {"log_alpha": (weight_a, z, s * a / (s * a + b)), "log_beta": (weight_b, z, a / (a + t * b))}
+
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """α (α + 1) …/((α + β)(α + β + 1) …), n factors each."""
         alpha, beta = np.exp(parameters["log_alpha"]), np.exp(parameters["log_beta"])
@@ -154,11 +174,13 @@ class F(_OfTwo):
         a, b = self.gammas(backend, parameters, noise)
         return a * n / (b * m)
 
-    def gammas(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, Array]:
+    def gammas(
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], prefix: str = ""
+    ) -> tuple[Array, Array]:
         """The two numbers that a sample is made of, of Gamma(m/2, 1) and Gamma(n/2, 1)."""
         m, n = self._exponentials(backend, parameters)
-        above = standard_gamma(backend, 0.5 * m, noise, "numerator_")
-        return above, standard_gamma(backend, 0.5 * n, noise, "denominator_")
+        above = standard_gamma(backend, 0.5 * m, noise, f"{prefix}numerator_")
+        return above, standard_gamma(backend, 0.5 * n, noise, f"{prefix}denominator_")
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         xp, gammaln = backend.xp, backend.special.gammaln
@@ -205,6 +227,42 @@ class F(_OfTwo):
         return {
             "log_numerator": a * (both + (1.0 - a) * trigamma(backend, a)) - 1.0,
             "log_denominator": b * (both - (1.0 + b) * trigamma(backend, b)) + 1.0,
+        }
+
+    def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
+        shape = (*sample_shape, dimension)
+        numbers = weak_gamma_noise(shape, "numerator_") | weak_gamma_noise(shape, "denominator_")
+        return {
+            f"log_{name}": {
+                **numbers,
+                **shrink_noise(shape, f"{name}_"),
+                **one_more_noise(shape, f"{name}_"),
+                f"{name}_coin": Noise("rademacher", shape),
+            }
+            for name in ("numerator", "denominator")
+        }
+
+    def weak_derivatives(
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+    ) -> dict[str, tuple[Array, Array, Array]]:
+        """m moves a ~ Gamma(m/2, 1) in its concentration and, as z = (a/m)/(b/n), in its scale; n does the same to b.
+        A fair coin takes one of the two, twice: a against s a (`gamma_weak.py`), or m/2 times a against a + e."""
+        xp = backend.xp
+        m, n = self._exponentials(backend, parameters)
+        a, b = self.gammas(backend, parameters, noise, WEAK)
+
+        def parts(name: str, concentration: Array, number: Array) -> tuple[Array, Array]:
+            weight, s = shrinkage(backend, concentration, noise, f"{name}_")
+            heads = noise[f"{name}_coin"] > 0.0
+            other = xp.where(heads, s * number, number + noise[f"{name}_one_more"])
+            return 2.0 * xp.where(heads, weight, concentration + xp.zeros_like(weight)), other
+
+        (weight_a, moved_a), (weight_b, moved_b) = parts("numerator", 0.5 * m, a), parts("denominator", 0.5 * n, b)
+        ratio = n / m
+        z = ratio * a / b
+        return {
+            "log_numerator": (weight_a, z, ratio * moved_a / b),
+            "log_denominator": (weight_b, z, ratio * a / moved_b),
         }
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:

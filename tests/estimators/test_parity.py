@@ -115,8 +115,9 @@ class Case:
     def scale(self, backend: Any, found: Blocks) -> dict[str, float]:
         """The size of the terms that are added up, by parameter block, since ĝ may be a small difference of them.
 
-        Terms are the estimate itself and, one sample at a time, |f| |score| for an estimator built from values of f,
-        |∇f| |∂z/∂λ| + |score| for one built from its gradient; both for a planted bug.
+        Terms are the estimate itself and, one sample at a time, |f| |score| for an estimator built from values of f
+        (|f| times the weight too for `measure-valued`, where that may be random), |∇f| |∂z/∂λ| + |score| for one built
+        from its gradient; both for a planted bug.
         """
         estimator, family, parameters = self.cell.estimator, self.expectation.family, self.parameters
         drawn = drawing.from_uniforms(backend, family, self.noise)
@@ -129,6 +130,9 @@ class Case:
         if not built or estimator.planted:
             value = np.abs(self.expectation.value(backend, parameters, z, self.noise)).max()
             sizes = {name: size + value * np.abs(score[name]).max() for name, size in sizes.items()}
+            if estimator.name == "measure-valued":
+                weak = family.weak_derivatives(backend, parameters, self.noise, estimator.coupling)
+                sizes = {name: size + value * np.abs(weak[name][0]).max() for name, size in sizes.items()}
         if built:
             slope = np.abs(self.expectation.gradient(backend, parameters, z, self.noise)).max()
             path = family.pathwise(backend, parameters, noise, z, np.full_like(z, slope))

@@ -9,8 +9,10 @@ import pytest
 from scipy import stats
 
 from estimators import FAMILIES
+from estimators.families import gamma, gamma_ratios
+from estimators.families.gamma_weak import shrinkage
 from tests.estimators import laws
-from tests.support import draws
+from tests.support import draws, make_cell
 
 
 def test_poisson_inverse_cdf(backend: Any) -> None:
@@ -56,6 +58,73 @@ def test_parts(backend: Any, name: str, coupling: bool) -> None:
     if coupling:
         step = positive - negative
         assert np.all(step == 1.0) if name == "poisson" else np.all(step < 0.0)
+
+
+@pytest.mark.parametrize("concentration", [0.2, 0.7, 1.0, 2.3, 40.0, 1e3])
+def test_shrinkage(backend: Any, concentration: float) -> None:
+    """E[c (1 − sⁿ)] E gⁿ is ∂E gⁿ/∂log α, so that E[c (1 − sⁿ)] = α Σ_k 1/(α + k)."""
+    e, w = (a[laws.half_line(400)[0] < 100.0] for a in laws.half_line(400))
+    on = {"shrink": backend.asarray(e, "float64")}
+    weight, s = (backend.to_numpy(a) for a in shrinkage(backend, backend.asarray([concentration], "float64"), on))
+    for order in range(1, 7):
+        found = np.sum(w * np.exp(-e) * weight * -np.expm1(order * np.log(s)))
+        expected = np.sum(concentration / (concentration + np.arange(order)))
+        np.testing.assert_allclose(found, expected, rtol=1e-12, err_msg=str(order))
+
+
+@pytest.mark.parametrize("concentration", [0.2, 1.0, 7.0])
+def test_a_step_has_a_variance(numpy_backend: Any, concentration: float) -> None:
+    """Of f = [g > a], E[c² (f(g) − f(s g))²] given u tends to 4 α a q(a) as u falls: it can be integrated."""
+    law, a = stats.gamma(concentration), 0.8
+    u = np.asarray([1e-2, 1e-3, 1e-4])
+    weight, s = shrinkage(numpy_backend, np.asarray(concentration), {"shrink": -np.log1p(-u)})
+    second = weight**2 * (law.cdf(a / s) - law.cdf(a))
+    np.testing.assert_allclose(second, 4.0 * concentration * a * law.pdf(a), rtol=1e-3)
+
+
+def given_numbers(backend: Any, concentration: Any, noise: Any, prefix: str = "") -> Any:
+    """In place of the rejection: the gamma numbers themselves."""
+    return noise[f"{prefix}number"]
+
+
+@pytest.mark.parametrize("name", ["gamma", "chi-squared", "beta", "f"])
+def test_gamma_numbers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E[c (f(z⁺) − f(z⁻))] is the moment's gradient, integrated over the gamma numbers and the noise of the parts."""
+    for module in (gamma, gamma_ratios):
+        monkeypatch.setattr(module, "standard_gamma", given_numbers)
+    family = FAMILIES[name].At().family
+    parameters = {k: a + 0.1 * (i + 1) for i, (k, a) in enumerate(FAMILIES[name].At().parameters(1).items())}
+    shapes = {
+        "gamma": lambda p: {"": p["log_concentration"]},
+        "chi-squared": lambda p: {"": p["log_degrees"] - np.log(2.0)},
+        "beta": lambda p: {"alpha_": p["log_alpha"], "beta_": p["log_beta"]},
+        "f": lambda p: {f"{k}_": p[f"log_{k}"] - np.log(2.0) for k in ("numerator", "denominator")},
+    }[name](parameters)
+    x, w = laws.half_line(240 if name == "f" else 110)  # many degrees of freedom make a narrow density
+    densities = [(x, w * stats.gamma(np.exp(a[0])).pdf(x)) for a in shapes.values()]
+    axes = [(z[kept], p[kept]) for z, p in (*densities, (x, w * np.exp(-x))) for kept in [p > 1e-17]]
+    grid = [a.reshape(-1, 1) for a in np.meshgrid(*(z for z, _ in axes), indexing="ij")]
+    weights = np.prod(np.meshgrid(*(p for _, p in axes), indexing="ij"), axis=0).ravel()
+    noise = {f"weak_{k}number": a for k, a in zip(shapes, grid[:-1], strict=True)}
+    parts = {k for block in family.weak_noise((), 1, True).values() for k in block if k.endswith(("shrink", "more"))}
+    noise |= dict.fromkeys(parts, grid[-1])
+    coins = [k for block in family.weak_noise((), 1, True).values() for k in block if k.endswith("coin")]
+    for order in (1, 2, 3):
+        totals = dict.fromkeys(family.blocks, 0.0)
+        for side in (-1.0, 1.0) if coins else (1.0,):
+            on = noise | dict.fromkeys(coins, np.full_like(grid[0], side))
+            for block, (c, above, below) in family.weak_derivatives(_numpy(), parameters, on, True).items():
+                share = weights @ (c * (above**order - below**order)) / (2.0 if coins else 1.0)
+                totals[block] += float(share[0])
+        for block, gradient in family.power_moment(parameters, order)[1].items():
+            np.testing.assert_allclose(totals[block], gradient[0], rtol=1e-10, atol=1e-10, err_msg=f"{order} {block}")
+
+
+@pytest.mark.parametrize("name", ["gamma", "chi-squared", "beta", "f"])
+def test_concentrations_have_no_independent_parts(name: str) -> None:
+    cell = make_cell(f"cosine[family={name}]", "measure-valued[coupling=false]")
+    assert "coupling=true" in str(cell.impossible())
+    assert make_cell(f"cosine[family={name}]", "measure-valued").impossible() is None
 
 
 def _numpy() -> Any:
