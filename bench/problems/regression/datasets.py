@@ -1,0 +1,24 @@
+"""Designs and responses of the data that scikit-learn brings along."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+
+@functools.cache
+def load(dataset: str) -> tuple[np.ndarray, np.ndarray]:
+    """A design [N, D] and a response [N] of scikit-learn's bundled data.
+
+    Columns are standardised to mean 0 and population s.d. 1, a column of ones is appended last; a continuous
+    response is standardised as well.
+    """
+    from sklearn import datasets  # slow to import
+
+    bunch = getattr(datasets, f"load_{dataset}")()
+    design, response = np.asarray(bunch.data, dtype=float), np.asarray(bunch.target, dtype=float)
+    design = (design - design.mean(axis=0)) / design.std(axis=0)
+    if dataset == "diabetes":
+        response = (response - response.mean()) / response.std()
+    return np.column_stack([design, np.ones(len(design))]), response
