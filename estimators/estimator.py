@@ -118,7 +118,7 @@ class Estimator(ABC):
     def noise_by_block(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, set[str]]:
         """Which of the names each parameter block's estimate reads."""
         names = set(self.noise_specs(expectation, num_samples, dimension))
-        return dict.fromkeys(expectation.family.blocks, names)
+        return dict.fromkeys(expectation.blocks, names)
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         """Evaluations of f (or of its gradient) that one estimate costs."""
@@ -141,11 +141,32 @@ class Estimator(ABC):
         noise : {name: [R, ...]} as `noise_specs` declares.
         state : from `fit`.
         """
-        gradients = self.estimate_integrand(backend, expectation, parameters, noise, state)
+        bound, own = expectation.at(parameters)
+        gradients = self.estimate_integrand(backend, bound, own, noise, state)
         if expectation.entropy == "analytic":
-            exact = expectation.family.entropy_gradient(backend, parameters)
+            exact = expectation.family.entropy_gradient(backend, own)
             gradients = {name: gradient + exact[name] for name, gradient in gradients.items()}
+        if expectation.model_blocks:
+            gradients = {**gradients, **self._model_gradient(backend, bound, own, noise)}
         return gradients
+
+    def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+        """The family's noise of all S samples, made from what this estimator draws."""
+        return noise
+
+    def _model_gradient(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
+    ) -> Blocks:
+        """The mean of ∇_θ f over the samples of q that the noise makes: unbiased, for q knows nothing of θ."""
+        family = expectation.family
+        made = self.family_noise(backend, family, noise)
+        if not all(name in made for name in family.noise((), 1)):
+            raise NotApplicable(
+                f"{self.name} draws no samples of q, over which ∇f in the model's parameters is averaged"
+            )
+        z = family.sample(backend, parameters, made)
+        share = 1.0 if z.ndim == 2 else 1.0 / z.shape[1]
+        return expectation.model_pullback(backend, z, backend.xp.zeros_like(z[..., 0]) + share, noise)
 
     @abstractmethod
     def estimate_integrand(

@@ -1,7 +1,8 @@
-"""The expectation whose gradient is estimated: L(λ) = E_{q_λ(z)}[f_λ(z)].
+"""The expectation whose gradient is estimated: L(λ, θ) = E_{q_λ(z)}[f_{λ,θ}(z)].
 
-`Integrand` is what a user writes. `Expectation` joins it to a family, and knows the two ways in which f may
-depend on λ: not at all, or, for an ELBO, through the entropy term −log q_λ(z).
+`Integrand` is what a user writes. `Expectation` joins it to a family, and knows the ways in which f may depend on
+parameters: not at all; for an ELBO, through the entropy term −log q_λ(z); on parameters θ of a model, which q does
+not have, so ∇_θ L = E ∇_θ f; and on λ in a way that has no gradient in expectation.
 """
 
 from __future__ import annotations
@@ -40,6 +41,17 @@ class Integrand(ABC):
     @abstractmethod
     def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
         """f at every sample [...]."""
+
+    #: Blocks of λ that f reads in `data`, as constants: where it depends on λ, but E ∂f/∂λ = 0.
+    reads: tuple[str, ...] = ()
+
+    def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+        """The shapes of f's own parameter blocks θ, which it reads in `data` under their names."""
+        return {}
+
+    #: Σ_s cotangent_s ∇_θ f(z_s) for every replicate, {block: [R, *shape]}, with a cotangent [...] of the values'
+    #: shape; optional, like `gradient`. Takes (xp, data, z, cotangent, noise).
+    model_pullback: Any = None
 
     #: ∇_z f [..., D]; optional: without it, only backends that differentiate automatically can serve.
     gradient: Any = None
@@ -101,12 +113,34 @@ class Expectation:
         """The same structure on other arrays."""
         return Expectation(self.family, self.integrand, data, self.entropy, self.differentiate)
 
+    def at(self, parameters: Blocks) -> tuple[Expectation, Blocks]:
+        """The same with what f reads of the parameters among its data, and λ alone."""
+        read = (*self.integrand.reads, *self.model_blocks)
+        if not read:
+            return self, parameters
+        own = {name: parameters[name] for name in self.family.blocks}
+        return self.bind({**self.data, **{name: parameters[name] for name in read}}), own
+
+    @property
+    def model_blocks(self) -> tuple[str, ...]:
+        """The names of θ's blocks."""
+        return tuple(self.integrand.model_shapes(self.data))
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The names of all parameter blocks, λ's first."""
+        return (*self.family.blocks, *self.model_blocks)
+
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        """Their shapes, for z of D coordinates."""
+        return {**self.family.shapes(dimension), **self.integrand.model_shapes(self.data)}
+
     def noise_specs(self) -> dict[str, Noise]:
         return self.integrand.noise_specs(self.data)
 
     def width(self, dimension: int) -> int:
         """Elements of the largest array, per sample, that f or the family's derivatives make."""
-        sizes = [math.prod(shape) for shape in self.family.shapes(dimension).values()]
+        sizes = [math.prod(shape) for shape in self.shapes(dimension).values()]
         return max(self.integrand.width(self.data, dimension), *sizes)
 
     def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
@@ -145,6 +179,20 @@ class Expectation:
         if self.differentiate == "closed-form" and self.integrand.hessian_product is not None:
             return self.integrand.hessian_product(xp, self.data, z, vector, noise)
         return backend.hvp(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z, vector)
+
+    def model_pullback(self, backend: Any, z: Array, cotangent: Array, noise: dict[str, Array]) -> Blocks:
+        """Σ_s cotangent_s ∇_θ f(z_s) for every replicate, {block: [R, *shape]}; of what `at` made."""
+        xp, integrand = backend.xp, self.integrand
+        if self.differentiate == "closed-form" and integrand.model_pullback is not None:
+            return integrand.model_pullback(xp, self.data, z, cotangent, noise)
+
+        def total(model: Blocks, z: Array, cotangent: Array, noise: dict[str, Array]) -> Array:
+            alone = {name: values[None, ...] for name, values in noise.items()}
+            value = integrand.value(xp, {**self.data, **model}, z[None, ...], alone)
+            return xp.sum(cotangent * value[0, ...])
+
+        model = {name: self.data[name] for name in self.model_blocks}
+        return backend.pullback(total)(model, z, cotangent, noise)
 
     def replaced(
         self, backend: Any, parameters: Blocks, z: Array, replacement: Array, noise: dict[str, Array]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators import sobol
+from estimators import draws, sobol
 from estimators.errors import NotApplicable
 from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from estimators.expectation import Array, Expectation
@@ -67,14 +67,14 @@ class Pathwise(Estimator):
             specs.update(expectation.family.noise((num_samples // 2,), dimension))
         return specs
 
+    def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+        return draws.as_noise(backend, family, "antithetic" if self.antithetic else self.draws, noise)
+
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
-        noise = sobol.as_noise(backend, family, noise)
-        if self.antithetic:
-            mirrored = family.mirrored(backend, noise)
-            noise = {**noise, **{name: xp.concat([noise[name], other], axis=1) for name, other in mirrored.items()}}
+        noise = self.family_noise(backend, family, noise)
         z = family.sample(backend, parameters, noise)
         if self.sticking_the_landing:
             slope = expectation.gradient(backend, parameters, z, noise)

@@ -92,10 +92,13 @@ class ScoreFunction(Estimator):
             return {f"baseline_{name}": fitted_coefficient(spread(values, s), s) for name, s in scores.items()}
         return {}
 
+    def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+        return draws.as_noise(backend, family, self.draws, noise)
+
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
-        noise = draws.as_noise(backend, expectation.family, self.draws, noise)
+        noise = self.family_noise(backend, expectation.family, noise)
         z = expectation.family.sample(backend, parameters, noise)
         value = expectation.value(backend, parameters, z, noise)
         score = expectation.family.score(backend, parameters, z)

@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +35,7 @@ class Curve:
         return self.elbo[int(np.searchsorted(self.seconds, seconds, side="right")) - 1]
 
 
-def follow(
-    method: MeanFieldMixture, due: Callable[[float], bool], done: Callable[[Curve, float], bool]
-) -> Curve:
+def follow(method: MeanFieldMixture, due: Callable[[float], bool], done: Callable[[Curve, float], bool]) -> Curve:
     """Step until `done(curve, seconds)`, noting the ELBO whenever one is `due(seconds)`."""
     state: Vectors = method.initial()
     curve = Curve([0.0], [method.objective(state).value], [0])
@@ -60,7 +59,7 @@ def settled(curve: Curve, seconds: float) -> bool:
 def race(size: int, dimension: int, components: int, batch: int, seed: int) -> tuple[Curve, Curve]:
     """CAVI's and SVI's curves on synthetic points."""
     points, truth = synthetic(size, dimension, components)
-    settings = {"sigma": truth.scale, "seed": seed}
+    settings: dict[str, Any] = {"sigma": truth.scale, "seed": seed}
     cavi = follow(CoordinateAscent(points, components, **settings), lambda _: True, settled)
     ladder = iter(np.geomspace(1e-3 * cavi.seconds[-1], cavi.seconds[-1], 25))
     rung = [next(ladder)]
@@ -99,7 +98,7 @@ def main() -> None:
         print(f"SVI is ahead, or level, all the {cavi.seconds[-1]:.2f} s that CAVI took")
     else:
         gap = (cavi.elbo[-1] - cavi.at(when)) / (cavi.elbo[-1] - cavi.elbo[0])
-        print(f"CAVI is ahead from {when:.2f} s of its {cavi.seconds[-1]:.2f} on, {gap:.1e} of its whole gain from its end")
+        print(f"CAVI is ahead from {when:.2f} s of its {cavi.seconds[-1]:.2f} on, {gap:.1e} of its gain from its end")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def prepare(cell: Any) -> Prepared:
         drawn.append("conditional on a state fitted once, on noise of its own, then frozen")
         roots = setting.roots("warm-up")
         noise = setting.noise(roots, 0, max(64, WARM_UP // cell.num_samples))
-        return backend, on_device, setting.parameters, noise
+        return backend, *on_device.at(setting.parameters), noise
 
     def warm_up() -> Any:
         return values_and_scores(*pilot())

@@ -68,11 +68,11 @@ class Setting:
     @functools.cached_property
     def sizes(self) -> dict[str, int]:
         """P, the numbers in each parameter block."""
-        return {name: math.prod(shape) for name, shape in self.expectation.family.shapes(self.dimension).items()}
+        return {name: math.prod(shape) for name, shape in self.expectation.shapes(self.dimension).items()}
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        return tuple(self.expectation.family.blocks)
+        return self.expectation.blocks
 
     @functools.cached_property
     def specs(self) -> dict[str, Noise]:

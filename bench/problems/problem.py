@@ -110,6 +110,11 @@ class Problem(ABC):
     def family(self) -> Family:
         return self.q.family
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The names of all parameter blocks: λ's, then those of a model."""
+        return self.family.blocks
+
     def check(self) -> None:
         """Raise UsageError where options do not go together."""
         self.q.check(self.dimension)

@@ -62,7 +62,7 @@ def now() -> str:
 def failed_rows(cell: Cell, status: str, reason: str, started: str) -> list[Row]:
     """Rows of a cell that could not be measured."""
     common = _common(cell, started)
-    blocks = (*cell.problem.family.blocks, ALL)
+    blocks = (*cell.problem.blocks, ALL)
     return [row(**common, block=block, status=status, reason=reason) for block in blocks]
 
 

@@ -77,6 +77,11 @@ class Backend(Protocol):
         """(z, vector) -> the Hessian of a function with a scalar value, times the vector; for Σ f, every row's ∇²f."""
         ...
 
+    def pullback(self, function: Callable[..., Array]) -> Callable[..., dict[str, Array]]:
+        """(parameters by name, *arrays with a leading axis R) -> for every one of R the gradient in the parameters,
+        {name: [R, *shape]}, of a function with a scalar value of the parameters and one slice of the arrays."""
+        ...
+
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         """`function` along the leading axis of an array or a tuple of them, in turn (bounded memory), stacked."""
         ...

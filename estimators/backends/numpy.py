@@ -91,6 +91,11 @@ class NumpyBackend:
             "backend"
         )
 
+    def pullback(self, function: Callable[..., Array]) -> Callable[..., dict[str, Array]]:
+        raise NotApplicable(
+            "NumPy cannot differentiate: give the integrand a `model_pullback` method, or use the torch or jax backend"
+        )
+
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs
         return np.stack([function(x) for x in each])

@@ -74,6 +74,17 @@ class TorchBackend:
         slope = torch.func.grad(function)
         return lambda z, vector: torch.func.grad(lambda at: torch.sum(slope(at) * vector))(z)
 
+    def pullback(self, function: Callable[..., Array]) -> Callable[..., dict[str, Array]]:
+        gradient = torch.func.grad(function)
+
+        def each(parameters: dict[str, Array], *arrays: Any) -> dict[str, Array]:
+            if arrays[0].shape[0] > 1:
+                return torch.func.vmap(gradient, in_dims=(None, *(0 for _ in arrays)))(parameters, *arrays)
+            alone = tuple({n: a[0] for n, a in x.items()} if isinstance(x, dict) else x[0] for x in arrays)
+            return {name: found[None, ...] for name, found in gradient(parameters, *alone).items()}
+
+        return each
+
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs
         return torch.stack([function(x) for x in each])

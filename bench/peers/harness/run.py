@@ -85,7 +85,7 @@ def measure(cell: PeerCell, process: PeerProcess) -> tuple[list[Row], dict[str, 
 def failed(cell: PeerCell, status: str, reason: str, started: str, versions: dict[str, str]) -> list[Row]:
     """Rows of a peer without numbers."""
     common = _common(cell, started, versions)
-    blocks = (*cell.ours.problem.family.blocks, ALL)
+    blocks = (*cell.ours.problem.blocks, ALL)
     return [row(**common, block=block, status=status, reason=reason) for block in blocks]
 
 
