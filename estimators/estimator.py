@@ -45,14 +45,18 @@ class Requires:
     ----------
     family : names in `ABILITIES`.
     integrand : `gradient` (∇_z f) or `hessian_product`; values of f alone where empty.
+    inputs : whether f must draw which inputs it sees, such as the rows of a minibatch.
     """
 
     family: tuple[str, ...] = ()
     integrand: tuple[str, ...] = ()
+    inputs: bool = False
 
     def __or__(self, other: Requires) -> Requires:
         return Requires(
-            tuple(dict.fromkeys(self.family + other.family)), tuple(dict.fromkeys(self.integrand + other.integrand))
+            tuple(dict.fromkeys(self.family + other.family)),
+            tuple(dict.fromkeys(self.integrand + other.integrand)),
+            self.inputs or other.inputs,
         )
 
 

@@ -8,7 +8,8 @@ For an ELBO f = log p − log q_λ; the path through log q_λ itself has expecta
 (Ranganath et al. 2014, equation 3).
 
 Sources: Williams 1992; Mohamed et al. 2020, section 4. Baselines: Weaver & Tao 2001 and Greensmith et al. 2004
-(optimal constant), Ranganath et al. 2014 (fitted coefficients), Kool et al. 2019 (leave-one-out).
+(optimal constant), Ranganath et al. 2014 (fitted coefficients), Kool et al. 2019 (leave-one-out), Mnih & Gregor 2014
+(input-dependent: NVIL, without its division by a running standard deviation, which rescales the gradient).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators import draws
+from estimators import draws, input_baseline
 from estimators.errors import NotApplicable
 from estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples, spread
 from estimators.expectation import Array, Expectation
@@ -26,7 +27,9 @@ from estimators.families import Family
 from estimators.noise import Noise
 from estimators.options import option
 
-BASELINES = ("none", "mean", "optimal", "moving-average", "fitted", "cross-fitted", "leave-one-out")
+BASELINES = (
+    *("none", "mean", "optimal", "moving-average", "input-dependent", "fitted", "cross-fitted", "leave-one-out"),
+)
 #: Those made from other samples of the same estimate, and how few samples they work with.
 FROM_OTHERS = {"leave-one-out": 2, "cross-fitted": 2}
 
@@ -36,7 +39,8 @@ class ScoreFunction(Estimator):
     """Baselines b, every one independent of the sample it is subtracted for, so all unbiased:
 
     `none` 0; `mean` E f, exact where known, else estimated once; `optimal` E[f s²]/E[s²] for each coordinate,
-    likewise; `moving-average` an exponentially decayed mean of f over a warm-up, then frozen; `fitted` the coefficient
+    likewise; `moving-average` an exponentially decayed mean of f over a warm-up, then frozen; `input-dependent` a
+    function of the minibatch's rows, learned on a warm-up, then frozen (`input_baseline.py`); `fitted` the coefficient
     Cov(f s, s)/Var(s) of s as a control variate, for each coordinate over a warm-up, then frozen; `cross-fitted` that
     coefficient as Σ f s²/Σ s² over the other half of the samples of the same estimate (E s = 0, and a weighted mean of
     f has moments where a ratio of sample covariances has none); `leave-one-out` the mean of f over the other S − 1.
@@ -54,7 +58,8 @@ class ScoreFunction(Estimator):
     draws: str = option("independent", "how the samples of an estimate are drawn", choices=draws.DRAWS)
 
     def also_requires(self, entropy: str) -> Requires:
-        return Requires(("mirrored",) if self.draws in ("antithetic", "stratified") else ())  # noise made of uniforms
+        mirrored = self.draws in ("antithetic", "stratified")  # noise made of uniforms
+        return Requires(("mirrored",) if mirrored else (), inputs=self.baseline == "input-dependent")
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         if self.baseline in FROM_OTHERS and self.draws != "independent":
@@ -80,6 +85,9 @@ class ScoreFunction(Estimator):
             values = known.warm_up()[0].mean(axis=1)
             weights = self.decay ** np.arange(len(values) - 1, -1, -1, dtype=float)
             return {"baseline": np.asarray(weights @ values / weights.sum())}
+        if self.baseline == "input-dependent":
+            assert known.pilot is not None
+            return input_baseline.learn(*known.pilot())
         if self.baseline == "optimal":
             optimal = known.optimal_baseline
             if optimal is None:
@@ -102,6 +110,9 @@ class ScoreFunction(Estimator):
         z = expectation.family.sample(backend, parameters, noise)
         value = expectation.value(backend, parameters, z, noise)
         score = expectation.family.score(backend, parameters, z)
+        if self.baseline == "input-dependent":
+            value = value - input_baseline.of_rows(backend, expectation, noise, state, value)
+            return combine(backend, "none", z, value, score, state)
         return combine(backend, self.baseline, z, value, score, state)
 
 

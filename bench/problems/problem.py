@@ -115,6 +115,11 @@ class Problem(ABC):
         """The names of all parameter blocks: λ's, then those of a model."""
         return self.family.blocks
 
+    @property
+    def draws_inputs(self) -> bool:
+        """Whether f draws which inputs it sees: the rows of a minibatch."""
+        return any(spec.kind == "rows" for spec in self.expectation().noise_specs().values())
+
     def check(self) -> None:
         """Raise UsageError where options do not go together."""
         self.q.check(self.dimension)

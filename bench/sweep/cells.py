@@ -40,7 +40,7 @@ VARIANTS = (
     "quadratic-surrogate[curvature=diagonal]",
     "measure-valued",
     "measure-valued[coupling=false]",
-    *(f"score-function[baseline={b}]" for b in ("fitted", "cross-fitted")),
+    *(f"score-function[baseline={b}]" for b in ("fitted", "cross-fitted", "input-dependent")),
     *(f"score-function[draws={d}]" for d in ("antithetic", "stratified")),
     *(f"rao-blackwell[baseline={b}]" for b in ("none", "leave-one-out")),
     "importance-sampling",
@@ -142,6 +142,10 @@ class Cell:
             self.estimator.check(self.problem.family, self.problem.entropy, self.num_samples, self.problem.dimension)
         except NotApplicable as error:
             return str(error)
+        if requires.inputs and not self.problem.draws_inputs:
+            return (
+                "an input-dependent baseline needs an input that varies, and none does here; give a regression a batch"
+            )
         return None
 
 

@@ -19,8 +19,9 @@ from tests.support import (
     setting_of,
 )
 
-#: Strata have singular ends, the points of a net depend on each other, and a fitted state is each backend's own.
-REFUSED = ("sticking", "moving", "=fitted", "combined", "surrogate", "stratified", "sobol")
+#: Strata have singular ends, the points of a net depend on each other, and a fitted state is each backend's own; these
+#: problems have no entropy and no minibatch.
+REFUSED = ("sticking", "moving", "input-dependent", "=fitted", "combined", "surrogate", "stratified", "sobol")
 IN_ONE = tuple(
     v
     for v in VARIANTS

@@ -31,8 +31,12 @@ ALIKE = (
     "rao-blackwell[baseline=none]",
     "rao-blackwell[baseline=leave-one-out]",
 )
-#: Those that the Normal takes.
-TAKEN = tuple(v for v in VARIANTS if not v.startswith(("rejection", "stratified-pathwise")) and "sticking" not in v)
+#: Those that a Normal takes, and an f without entropy and minibatch.
+TAKEN = tuple(
+    v
+    for v in VARIANTS
+    if not v.startswith(("rejection", "stratified-pathwise")) and "sticking" not in v and "input-dep" not in v
+)
 ANY_F = tuple(pytest.param(v, marks=[pytest.mark.slow] * (v in ALIKE)) for v in TAKEN)
 WEAK = ("measure-valued", "measure-valued[coupling=false]")
 LEAVE_ONE_OUT = "score-function[baseline=leave-one-out]"
@@ -241,9 +245,7 @@ def test_coupled_measure_valued_of_an_even_f(backend: Any) -> None:
 
 
 #: All but those whose samples need each other.
-AVERAGED = [
-    v for v in VARIANTS if not any(part in v for part in ("sticking", "cross", "stratified", "sobol", "rejection"))
-]
+AVERAGED = [v for v in TAKEN if not any(part in v for part in ("cross", "stratified", "sobol"))]
 
 
 @pytest.mark.parametrize("estimator", AVERAGED)

@@ -43,6 +43,10 @@ class Regression(Problem):
     def dimension(self) -> int:
         return self.shapes[self.dataset][1] + 1
 
+    @property
+    def draws_inputs(self) -> bool:
+        return self.batch is not None
+
     def check(self) -> None:
         super().check()
         rows = self.shapes[self.dataset][0]

@@ -1,0 +1,99 @@
+"""An input-dependent baseline: E f as a function of the rows of the minibatch that f sees, learned, then frozen.
+
+    b(rows) = b₀ + Σ_{n ∈ rows} b_n
+
+A sum over a minibatch has exactly this mean where rows and z are independent: with f = a(z) + Σ_{n ∈ rows} h_n(z),
+b_n is E h_n. The b_n are fitted by ridge regression to values of f at the samples of a warm-up, each z with several of
+the warm-up's minibatches, so that what z alone does to f falls out. A row that was never seen counts as the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from estimators import draws
+from estimators.errors import NotApplicable
+from estimators.expectation import Array, Blocks, Expectation
+
+#: Minibatches every z of the warm-up is evaluated with.
+SHARED_BY = 32
+#: What the square of every b_n weighs against the squared errors: as much as one value would.
+RIDGE = 1.0
+#: Of the conjugate gradients: most steps, and the residual's size at which to stop, relative to where it began.
+STEPS, ENOUGH = 60, 1e-6
+
+
+def rows_of(expectation: Expectation) -> tuple[str, int]:
+    """The name of the noise that says which rows f sees, and how many there are to choose from.
+
+    Raises
+    ------
+    NotApplicable
+        There is none.
+    """
+    for name, spec in expectation.noise_specs().items():
+        if spec.kind == "rows":
+            return name, spec.population
+    raise NotApplicable("an input-dependent baseline needs an input that varies from estimate to estimate; none does")
+
+
+def learn(backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> Blocks:
+    """b₀ and b_n [N] from the noise of W estimates."""
+    xp, (name, population) = backend.xp, rows_of(expectation)
+    noise = draws.from_uniforms(backend, expectation.family, noise)
+    z = expectation.family.sample(backend, parameters, noise)
+    rows = backend.to_numpy(noise[name])
+    shifts = range(min(SHARED_BY, len(rows)))
+    values = []
+    for shift in shifts:
+        moved = xp.roll(noise[name], -shift, axis=0)
+        value = backend.to_numpy(expectation.value(backend, parameters, z, {**noise, name: moved}))
+        values.append(value.reshape(len(rows), -1).mean(axis=1).astype(np.float64))
+    seen = np.stack([np.roll(rows, -shift, axis=0) for shift in shifts])  # [K, W, B]
+    level, weights = fitted(np.stack(values), seen, population)
+    return {"baseline": np.asarray(level), "baseline_rows": weights}
+
+
+def fitted(values: np.ndarray, rows: np.ndarray, population: int) -> tuple[float, np.ndarray]:
+    """b₀ and b_n [N] for values [K, W] at minibatches [K, W, B], the K of one column at the same z."""
+    flat = rows.reshape(-1)
+
+    def total(weights: np.ndarray) -> np.ndarray:
+        return weights[rows].sum(axis=-1)
+
+    def centred(each: np.ndarray) -> np.ndarray:
+        return each - each.mean(axis=0)
+
+    def spread(each: np.ndarray) -> np.ndarray:
+        repeated = np.repeat(each.reshape(-1), rows.shape[-1])
+        return np.bincount(flat, repeated, minlength=population)
+
+    weights = conjugate_gradients(lambda w: spread(centred(total(w))) + RIDGE * w, spread(centred(values)))
+    return float((values - total(weights)).mean()), weights
+
+
+def conjugate_gradients(matrix: Callable[[np.ndarray], np.ndarray], right: np.ndarray) -> np.ndarray:
+    """x of matrix x = right, for a positive definite matrix given by its products (Hestenes & Stiefel 1952)."""
+    x, residual = np.zeros_like(right), right.copy()
+    direction, size = residual, float(residual @ residual)
+    enough = ENOUGH**2 * size
+    for _ in range(STEPS):
+        if size <= enough:
+            break
+        product = matrix(direction)
+        step = size / float(direction @ product)
+        x, residual = x + step * direction, residual - step * product
+        before, size = size, float(residual @ residual)
+        direction = residual + size / before * direction
+    return x
+
+
+def of_rows(backend: Any, expectation: Expectation, noise: dict[str, Array], state: Blocks, value: Array) -> Array:
+    """b of each estimate's rows [R], in a form that broadcasts with values [R, S]."""
+    xp, rows = backend.xp, noise[rows_of(expectation)[0]]
+    each = xp.reshape(xp.take(state["baseline_rows"], xp.reshape(rows, (-1,)), axis=0), rows.shape)
+    found = state["baseline"] + xp.sum(each, axis=-1)
+    return found if value.ndim == 1 else found[:, None]
