@@ -312,7 +312,8 @@ class Judge:
             count=d.count,
             kurtosis=norms.kurtosis(),
             tail=tail,
-            share=share_of_largest(norms.largest, float(norms.norms[:, 1].sum())),
+            share=share_of_largest(norms.largest, float(norms.norms[:, 0].sum()), 1),
+            square_share=share_of_largest(norms.largest, float(norms.norms[:, 1].sum()), 2),
             group_means=squared,
             zero_below=0.0,
         )
