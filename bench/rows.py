@@ -76,10 +76,15 @@ Row = dict[str, Any]
 
 def row(**values: Any) -> Row:
     """A complete row in column order: what is not given, and every number that is not finite, is null."""
-    unexpected = set(values) - set(COLUMNS)
+    return complete(values, COLUMNS)
+
+
+def complete(values: dict[str, Any], columns: dict[str, str]) -> Row:
+    """The same for any columns, {name: kind}."""
+    unexpected = set(values) - set(columns)
     if unexpected:
-        raise KeyError(f"not columns of a result row: {sorted(unexpected)}")
-    return {name: _plain(values.get(name), kind) for name, kind in COLUMNS.items()}
+        raise KeyError(f"not columns of a row: {sorted(unexpected)}")
+    return {name: _plain(values.get(name), kind) for name, kind in columns.items()}
 
 
 def _plain(value: Any, kind: str) -> Any:
@@ -121,12 +126,12 @@ def _is(value: Any, kind: str) -> bool:
     return kind == "number" and isinstance(value, float) and math.isfinite(value)
 
 
-def to_frame(rows: Iterable[Row]) -> Any:
+def to_frame(rows: Iterable[Row], columns: dict[str, str] = COLUMNS) -> Any:
     """A data frame with the row's columns, numbers as floats and absent ones as NaN; options stay JSON text."""
     import pandas as pd
 
-    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
-    for name, kind in COLUMNS.items():
+    frame = pd.DataFrame(list(rows), columns=list(columns))
+    for name, kind in columns.items():
         if kind == "number":
             frame[name] = pd.to_numeric(frame[name]).astype("float64")
         elif kind == "integer":

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from bench.problems import Problem
+from estimators.options import effective, spell
 
 Vectors = dict[str, np.ndarray]
 
@@ -27,11 +28,13 @@ class Objective:
     value : an ELBO, a log-likelihood, or E f.
     source : how it was had: `closed-form`, `quadrature` or `enumeration`; `sampling` where it is an estimate.
     standard_error : of an estimate; None where the value is exact.
+    gradient_norm : ‖∇L‖₂ in the problem's own parameters, where the problem knows it.
     """
 
     value: float
     source: str
     standard_error: float | None = None
+    gradient_norm: float | None = None
 
 
 class Method(ABC):
@@ -63,6 +66,13 @@ class Method(ABC):
     def parameters(self, state: Vectors) -> Vectors:
         """What was fitted, in the problem's own parameter blocks: what is saved, and what pictures show."""
 
+    def spent(self, t: int) -> float:
+        """Evaluations that the first t steps cost, and what came before them."""
+        return t * self.evaluations
+
+    def warm_up(self, state: Vectors) -> None:  # noqa: B027  (most have nothing to compile)
+        """Compile what steps need, before anything is timed."""
+
     def converged(self, before: Vectors, after: Vectors) -> bool:
         """Whether a step from one state to the other was the last worth taking."""
         return False
@@ -74,6 +84,14 @@ class Recipe(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+
+    def columns(self) -> dict[str, Any]:
+        """Its own columns of a row."""
+        return {"method": self.name, "method_options": effective(self)}
+
+    def label(self) -> str:
+        """A short text for people, that sets it apart from the methods beside it."""
+        return spell(self.name, effective(self), type(self))
 
     @abstractmethod
     def check(self, problem: Problem) -> None:

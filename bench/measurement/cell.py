@@ -60,14 +60,24 @@ class Measurement:
 
 def prepare(cell: Any) -> Prepared:
     """Build the problem on the cell's backend and freeze the estimator's state."""
+    setting, exact = unfitted(cell), cell.problem.exact()
+    learnt, drew = fitted_state(setting, exact)
+    remarks = ["conditional on a state fitted once, on noise of its own, then frozen"] if drew else []
+    remarks += [] if setting.backend.compiles else ["no C++ compiler: PyTorch ran eagerly"]
+    evaluations = cell.estimator.evaluations(setting.expectation, cell.num_samples, cell.problem.dimension)
+    return Prepared(replace(setting, state=setting.to_device(learnt)), exact and exact.flat(), evaluations, remarks)
+
+
+def unfitted(cell: Any) -> Setting:
+    """The cell's problem at its λ, on its backend; the estimator has no state yet."""
     backend, problem = get(cell.backend, cell.device), cell.problem
-    expectation, parameters, exact = problem.expectation(), problem.parameters(), problem.exact()
+    expectation, parameters = problem.expectation(), problem.parameters()
     if expectation.family != problem.family:
         raise UsageError(f"problem {problem.name} has q of {problem.family} and an expectation of {expectation.family}")
     path = (problem.name, json.dumps(_options(problem), sort_keys=True), cell.seed, cell.num_samples)
     on_device = expectation.bind({name: backend.asarray(a, cell.dtype) for name, a in expectation.data.items()})
     width = expectation.width(problem.dimension)
-    setting = Setting(
+    return Setting(
         backend=backend,
         dtype=cell.dtype,
         estimator=cell.estimator,
@@ -81,22 +91,34 @@ def prepare(cell: Any) -> Prepared:
         shared=cell.noise == "shared",
     )
 
-    drawn: list[str] = []
+
+def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple[dict[str, np.ndarray], bool]:
+    """The estimator's state at the setting's λ, and whether a warm-up was drawn for it.
+
+    Parameters
+    ----------
+    exact : what the estimator may know without drawing; None if nothing.
+    block : which block of the warm-up's noise it learns from.
+    """
+    drew = False
 
     def pilot() -> Any:
-        drawn.append("conditional on a state fitted once, on noise of its own, then frozen")
-        roots = setting.roots("warm-up")
-        noise = setting.noise(roots, 0, max(64, WARM_UP // cell.num_samples))
-        return backend, *on_device.at(setting.parameters), noise
+        nonlocal drew
+        drew = True
+        noise = setting.noise(setting.roots("warm-up"), block, warm_up_replicates(setting.num_samples))
+        return setting.backend, *setting.expectation.at(setting.parameters), noise
 
     def warm_up() -> Any:
         return values_and_scores(*pilot())
 
-    known = Knowledge(exact and exact.objective, exact and exact.optimal_baseline, warm_up, pilot)
-    setting = replace(setting, state=setting.to_device(cell.estimator.fit(known)))
-    remarks = [*drawn, *([] if backend.compiles else ["no C++ compiler: PyTorch ran eagerly"])]
-    evaluations = cell.estimator.evaluations(expectation, cell.num_samples, problem.dimension)
-    return Prepared(setting, exact and exact.flat(), evaluations, remarks)
+    objective, baseline = (exact.objective, exact.optimal_baseline) if exact is not None else (None, None)
+    known = Knowledge(objective, baseline, warm_up, pilot)
+    return setting.estimator.fit(known), drew
+
+
+def warm_up_replicates(num_samples: int) -> int:
+    """How many estimates of S samples an estimator with memory learns from."""
+    return max(64, WARM_UP // num_samples)
 
 
 def _options(problem: Any) -> dict[str, Any]:

@@ -256,19 +256,43 @@ class TimedCall:
     replicates: int
 
 
-def timed_call(setting: Setting, replicates: int) -> TimedCall:
-    """What is timed. The estimates are averaged inside: the time is that of making them, not of storing them.
-
-    One estimate alone goes on drawing from streams that are open, as a training step does.
-    """
-    s, xp = setting, setting.backend.xp
-    evaluate = _evaluator(setting)
+def _averaging(setting: Setting, replicates: int) -> Any:
+    """The mean of that many estimates as a compiled function, one block of noise or, on JAX, of every block."""
+    xp, evaluate = setting.backend.xp, _evaluator(setting)
 
     def reduce(found: dict[str, Array], centre: Any) -> Any:
         return found if replicates == 1 else {name: xp.mean(estimate, axis=0) for name, estimate in found.items()}
 
     key = ("timed", setting.structure, replicates)
-    run = _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
+    return _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
+
+
+def stepper(setting: Setting, stream: str) -> Callable[[dict[str, Array], dict[str, Array], int], Any]:
+    """(λ, the estimator's state, t) -> one estimate {parameter block: [P]} in float64, as a step t of a fit has it.
+
+    The compiled function is the one that is timed alone; λ and the state are its arguments, so that nothing compiles
+    again on the way. The noise is block t of `stream`.
+    """
+    s, run = setting, _averaging(setting, 1)
+    roots = s.roots(stream)
+
+    def estimate(parameters: dict[str, Array], state: dict[str, Array], t: int) -> dict[str, np.ndarray]:
+        arguments: tuple[Any, ...] = (s.expectation.data, parameters, state, {})
+        if s.draws_inside:
+            found = run(*arguments, roots, s.backend.asarray([t], "int32"))
+        else:
+            found = run(*arguments, s.noise(roots, t, 1))
+        return {name: s.backend.to_numpy(g).astype(np.float64).reshape(-1) for name, g in found.items()}
+
+    return estimate
+
+
+def timed_call(setting: Setting, replicates: int) -> TimedCall:
+    """What is timed. The estimates are averaged inside: the time is that of making them, not of storing them.
+
+    One estimate alone goes on drawing from streams that are open, as a training step does.
+    """
+    s, run = setting, _averaging(setting, replicates)
     roots = s.roots("timing")
     arguments: tuple[Any, ...] = (s.expectation.data, s.parameters, s.state, {})
     if s.draws_inside:

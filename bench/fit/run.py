@@ -1,0 +1,226 @@
+"""Running a fit: steps timed apart from all else, a row for every logged iteration, and what was reached kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bench.fit.gradient import GradientMethod
+from bench.fit.method import Method, Recipe, Vectors, finite
+from bench.fit.rows import row
+from bench.measurement.cell import NonFinite
+from bench.problems import Problem
+from bench.rows import Row
+from estimators import NotApplicable, UsageError
+from estimators.options import effective
+
+#: Logged iterations a decade, where nothing else is asked for.
+A_DECADE = 12
+FAILED = ("nonfinite", "exception")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One method on one problem from one seed.
+
+    Attributes
+    ----------
+    steps : iterations, unless it converges before.
+    every : iterations between rows; 0 for rows at iterations 0, 1 and so on, ever further apart.
+    replicates : estimates that the gradient's variance is measured by, at about a tenth of the rows; 0 for none.
+    """
+
+    problem: Problem
+    recipe: Recipe
+    seed: int = 0
+    steps: int = 1000
+    every: int = 0
+    replicates: int = 1024
+
+    def logged(self) -> list[int]:
+        """The iterations that have a row."""
+        if self.every:
+            found = {*range(0, self.steps, self.every)}
+        else:
+            count = int(A_DECADE * np.log10(self.steps)) + 2
+            found = {0, *(int(t) for t in np.round(np.geomspace(1, self.steps, count)))}
+        return sorted({*found, self.steps})
+
+    def measured(self) -> set[int]:
+        """Those at which the gradient's variance is measured: the first, the last, and near powers of 4 between."""
+        if not self.replicates:
+            return set()
+        logged, wanted = self.logged(), [0]
+        while wanted[-1] < self.steps:
+            wanted.append(max(1, 4 * wanted[-1]))
+        return {next(t for t in logged if t >= min(w, self.steps)) for w in wanted}
+
+    def impossible(self) -> str | None:
+        """Why it cannot be run, or None."""
+        try:
+            self.recipe.check(self.problem)
+        except NotApplicable as error:
+            return str(error)
+        return None
+
+    def columns(self) -> dict[str, Any]:
+        """What every row says of which fit it is."""
+        return {
+            "problem": self.problem.name,
+            "problem_options": effective(self.problem),
+            "dimension": self.problem.dimension,
+            "family": self.problem.family.name,
+            "seed": self.seed,
+            **self.recipe.columns(),
+        }
+
+
+@dataclass
+class Fit:
+    """What became of a plan.
+
+    Attributes
+    ----------
+    rows : those of its logged iterations, the last of which may be that of a failure.
+    parameters : of the last good state, by parameter block; empty if there is none.
+    """
+
+    plan: Plan
+    rows: list[Row] = field(default_factory=list)
+    parameters: Vectors = field(default_factory=dict)
+
+    @property
+    def failed(self) -> str | None:
+        """The reason, where the last row is a failure."""
+        last = self.rows[-1] if self.rows else None
+        return last["reason"] if last is not None and last["status"] in FAILED else None
+
+
+class Watcher:
+    """What is told how a fit goes; this one does nothing."""
+
+    def started(self, plan: Plan) -> None:
+        pass
+
+    def stepped(self, t: int) -> None:
+        pass
+
+    def logged(self, found: Row) -> None:
+        pass
+
+
+def run(plan: Plan, fit: Fit, watcher: Watcher, stop: Callable[[], bool] = lambda: False) -> None:
+    """Run a plan to its end, filling `fit` as it goes, so that an interrupt at any moment loses no row.
+
+    Parameters
+    ----------
+    stop : asked after every step; true makes that step the last.
+    """
+    log = _Log(plan, fit, watcher)
+    reason = plan.impossible()
+    if reason is not None:
+        log.end(0, "n/a", reason)
+        return
+    watcher.started(plan)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        try:
+            _steps(plan, log, watcher, stop)
+        except NotApplicable as error:  # seen only once the problem is built, such as a missing gradient on NumPy
+            log.end(log.t, "n/a", str(error))
+        except (UsageError, ArithmeticError) as error:  # what a method itself finds wrong on the way
+            log.end(log.t, "exception", str(error))
+        except Exception as error:  # one that raises must not take the others with it
+            log.end(log.t, "exception", f"{type(error).__name__}: {' '.join(str(error).split())[:500] or 'no message'}")
+
+
+def _steps(plan: Plan, log: _Log, watcher: Watcher, stop: Callable[[], bool]) -> None:
+    method = plan.recipe.prepare(plan.problem, plan.seed)
+    state = method.initial()
+    method.warm_up(state)
+    logged = set(plan.logged())
+    if not log.at(method, state, 0):
+        return
+    for t in range(1, plan.steps + 1):
+        log.t = t
+        start = time.perf_counter()
+        after = method.step(state, t)
+        log.seconds += time.perf_counter() - start
+        if not finite(after):
+            log.end(t, "nonfinite", f"a number of step {t} is not finite; kept as it was before that step")
+            log.keep(method, state)
+            return
+        converged, stopped = method.converged(state, after), stop()
+        state = after
+        watcher.stepped(t)
+        note = "interrupted" if stopped else "converged" if converged else None
+        if (note or t in logged) and not log.at(method, state, t, note):
+            return
+        if note:
+            return
+
+
+class _Log:
+    """Writes rows, and keeps the parameters of the last state that was worth a finite objective."""
+
+    def __init__(self, plan: Plan, fit: Fit, watcher: Watcher) -> None:
+        self.plan, self.fit, self.watcher = plan, fit, watcher
+        self.columns, self.measured = plan.columns(), plan.measured()
+        self.seconds, self.t = 0.0, 0
+
+    def _write(self, **values: Any) -> None:
+        found = row(**self.columns, **values)
+        self.fit.rows.append(found)
+        self.watcher.logged(found)
+
+    def keep(self, method: Method, state: Vectors) -> None:
+        parameters = method.parameters(state)
+        if finite(parameters):
+            self.fit.parameters = parameters
+
+    def at(self, method: Method, state: Vectors, t: int, note: str | None = None) -> bool:
+        """A row for the state after t steps; false, and no other will come, where its objective is not finite."""
+        found = method.objective(state)
+        if not np.isfinite(found.value):
+            kept = self.fit.rows[-1]["iteration"] if self.fit.rows else None
+            what = "nothing is kept" if kept is None else f"kept as it was at iteration {kept}"
+            self.end(t, "nonfinite", f"the objective at iteration {t} is not finite; {what}")
+            return False
+        self.keep(method, state)
+        values = {
+            "iteration": t,
+            "evaluations": method.spent(t),
+            "seconds": self.seconds,
+            "status": "ok",
+            "reason": note,
+            "objective": found.value,
+            "objective_error": found.standard_error,
+            "objective_source": found.source,
+            "gradient_norm": found.gradient_norm,
+        }
+        if t in self.measured or (note and self.measured):
+            values |= self._variance(method, state, t, found.gradient_norm)
+        self._write(**values)
+        return True
+
+    def _variance(self, method: Method, state: Vectors, t: int, norm: float | None) -> dict[str, Any]:
+        if not isinstance(method, GradientMethod):
+            return {}
+        try:
+            found = method.diagnose(state, t, self.plan.replicates)
+        except NonFinite:  # an estimate among many that is not; the fit itself may never meet one
+            return {"variance_flag": "not-estimable"}
+        mean_norm = found.pop("mean_norm")
+        return found if norm is not None else {**found, "gradient_norm": mean_norm}
+
+    def end(self, t: int, status: str, reason: str) -> None:
+        """The row of a failure."""
+        self._write(iteration=t if status != "n/a" else None, seconds=self.seconds, status=status, reason=reason)
+
+
+def label(plan: Plan) -> str:
+    """What people call a fit, apart from its problem."""
+    return plan.recipe.label() + (f" · seed {plan.seed}" if plan.seed else "")
