@@ -170,6 +170,72 @@ def compare(
     return commands.compare(before, after, fail or [], json)
 
 
+@app.command()
+def fit(
+    problem: Annotated[
+        str, Argument(metavar="PROBLEM", help="a problem, `name[option=value,...]`", show_default=False)
+    ],
+    estimator: Annotated[
+        Optional[list[str]],
+        Option(metavar="E[k=v,...]", help="an estimator of the gradient; repeat for several side by side"),
+    ] = None,
+    method: Annotated[
+        Optional[list[str]], Option(metavar="M[k=v,...]", help="an exact method, such as em, cavi or svi; may repeat")
+    ] = None,
+    optimiser: Annotated[
+        Optional[list[str]], Option(metavar="sgd|adam|natural", help="what follows the gradient (default adam)")
+    ] = None,
+    learning_rate: Annotated[
+        Optional[list[str]], Option(metavar="RATE", help="the optimiser's first step size")
+    ] = None,
+    steps: Annotated[Optional[str], Option(metavar="N", help="iterations (default 1000)")] = None,
+    samples: Annotated[Optional[list[str]], Option(metavar="S", help="samples an estimate (default 10)")] = None,
+    backend: Annotated[Optional[list[str]], Option(metavar="numpy|torch|jax", help="repeat for several")] = None,
+    device: Annotated[Optional[str], Option(metavar="cpu|cuda", help="where it computes (default cpu)")] = None,
+    dtype: Annotated[
+        Optional[str], Option(metavar="float64|float32", help="precision of an estimate (default float64)")
+    ] = None,
+    noise: Annotated[
+        Optional[str], Option(metavar="native|shared", help="native: each framework's generator; shared: NumPy's draws")
+    ] = None,
+    seed: Annotated[Optional[list[str]], Option(metavar="N", help="seed of the noise (default 0)")] = None,
+    every: Annotated[
+        Optional[str], Option(metavar="M", help="iterations between rows (default: ever more of them)")
+    ] = None,
+    replicates: Annotated[
+        Optional[str], Option(metavar="R", help="replicates to measure the gradient's variance by (default 1024)")
+    ] = None,
+    refit: Annotated[
+        Optional[str], Option(metavar="N", help="iterations between warm-ups of an estimator that learns (default 100)")
+    ] = None,
+    output: Annotated[Path, Option(metavar="DIR", help="folder to write rows, parameters and the page to")] = Path(
+        "fit"
+    ),
+    json: Annotated[bool, Option("--json", help="rows on standard output, one JSON object a line")] = False,
+) -> int:
+    """Maximise a problem's objective by gradient estimators and by exact methods, side by side."""
+    from bench.fit import command
+
+    found = command.plans(
+        problem,
+        estimator=estimator,
+        method=method,
+        optimiser=optimiser,
+        learning_rate=learning_rate,
+        samples=samples,
+        backend=backend,
+        device=device,
+        dtype=dtype,
+        noise=noise,
+        seed=seed,
+        steps=steps,
+        every=every,
+        replicates=replicates,
+        refit=refit,
+    )
+    return command.fit(found, output, json)
+
+
 def fail(message: str, status: int) -> int:
     """The one way an error is shown: a line, its middle left out where somebody's input made it endless."""
     line = " ".join(message.split())

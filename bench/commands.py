@@ -143,8 +143,8 @@ class _Rows(Listener):
 
 
 @contextmanager
-def stop_at_interrupt() -> Iterator[Any]:
-    """The first Ctrl-C asks to stop after the current cell; the second stops at once."""
+def stop_at_interrupt(current: str = "cell") -> Iterator[Any]:
+    """The first Ctrl-C asks to stop after the current cell (or whatever it is); the second stops at once."""
     asked = False
 
     def handle(number: int, frame: Any) -> None:
@@ -152,7 +152,7 @@ def stop_at_interrupt() -> Iterator[Any]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        print("gradvar: finishing the current cell; Ctrl-C again stops at once", file=sys.stderr)
+        print(f"gradvar: finishing the current {current}; Ctrl-C again stops at once", file=sys.stderr)
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from bench.comparison import Change, Comparison
 
 
+#: Headings of columns of numbers.
+RIGHT = ("S", "seconds")
+
+
 class _Bar(Listener):
     """Feeds a rich progress bar, and passes rows on."""
 
@@ -44,9 +48,16 @@ class _Bar(Listener):
 
 @contextmanager
 def progress(cells: list[Cell], rows: Listener, printing: bool) -> Iterator[Listener]:
-    """A listener that shows a progress bar where standard error is a terminal on which `rows` prints nothing."""
+    """A listener that shows a progress bar where there is one; passes on to `rows`."""
+    with bars(printing) as shown:
+        yield rows if shown is None else _Bar(shown, len(cells), rows)
+
+
+@contextmanager
+def bars(printing: bool) -> Iterator[Any]:
+    """Progress bars, where standard error is a terminal on which nobody is `printing` rows; else None."""
     if not sys.stderr.isatty() or (printing and sys.stdout.isatty()):
-        yield rows
+        yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -60,7 +71,7 @@ def progress(cells: list[Cell], rows: Listener, printing: bool) -> Iterator[List
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Detail(""))
     # Not rich's redirection, which sends to standard error the rows that somebody reads from standard output.
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        yield _Bar(bar, len(cells), rows)
+        yield bar
 
 
 def show_table(rows: list[Row]) -> None:
@@ -79,7 +90,7 @@ def show_table(rows: list[Row]) -> None:
             variance += "" if row["variance_flag"] == "ok" else f" {row['variance_flag']}"
         cell = (problem_text(row), estimator_text(row), row["backend"], str(row["num_samples"]))
         table.append((*cell, known, variance, seconds(row["seconds"])))
-    _print(("problem", "estimator", "backend", "S", "bias", "variance", "seconds"), table)
+    print_table(("problem", "estimator", "backend", "S", "bias", "variance", "seconds"), table)
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -95,7 +106,7 @@ def show_comparison(comparison: Comparison) -> None:
         return f"{change.word(metric)} {times(ratio.value, ratio.low, ratio.high)}{flag}"
 
     changes = (*comparison.cells, *comparison.backends)
-    _print(("cell", *METRICS), [(c.label, *(told(c, metric) for metric in METRICS)) for c in changes])
+    print_table(("cell", *METRICS), [(c.label, *(told(c, metric) for metric in METRICS)) for c in changes])
     counts = ", ".join(
         f"{sum(c.word(metric) == word for c in comparison.cells)} {word}{' variable' if metric == 'variance' else ''}"
         for metric, words in WORDS.items()
@@ -111,14 +122,15 @@ def show_comparison(comparison: Comparison) -> None:
         print(f"failed after: {cell}")
 
 
-def _print(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = RIGHT) -> None:
+    """A table on standard output; columns of these headings are ranged right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in ("S", "seconds") else "left")
+        table.add_column(heading, justify="right" if heading in right else "left")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console = Console() if sys.stdout.isatty() else Console(width=200)

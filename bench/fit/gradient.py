@@ -7,20 +7,17 @@ backend. The optimiser then moves λ on the host, in float64.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from bench.fit.method import Method, Objective, Recipe, Vectors
+from bench.fit.method import Method, Objective, Vectors
 from bench.fit.objective import objective, share_of_data
 from bench.fit.optimisers import Optimiser
-from bench.measurement.cell import fitted_state, measure_source, unfitted, warm_up_replicates
+from bench.measurement.cell import NonFinite, fitted_state, measure_source, unfitted, warm_up_replicates
 from bench.measurement.kernel import Setting, StatisticsKernel, stepper
-from bench.problems import Problem
 from bench.sweep.cells import Cell, Goals
-from estimators import Estimator, NotApplicable
-from estimators.options import effective, spell
 
 #: One look at 64 blocks of replicates: as many as were asked for, and no more.
 _ONE_LOOK = Goals(precision=1e300, bias_bound=1e300, max_replicates=1)
@@ -43,7 +40,7 @@ class GradientMethod(Method):
     def __init__(self, cell: Cell, optimiser: Optimiser, refit: int) -> None:
         self.cell, self.optimiser, self.refit = cell, optimiser, refit
         self.setting: Setting = unfitted(cell)
-        self._shapes = self.setting.expectation.family.shapes(cell.problem.dimension)
+        self._shapes = self.setting.expectation.shapes(cell.problem.dimension)
         self._estimate = stepper(self.setting, "fit")
         self._learns = False
         self._share = share_of_data(self.setting.expectation)
@@ -96,7 +93,10 @@ class GradientMethod(Method):
         at = self._at(parameters, learnt)
         size = max(1, replicates // _BLOCKS)
         setting = replace(at, replicates=size, path=(*at.path, "variance", t))
-        found = measure_source(StatisticsKernel(setting), None, lambda: None, _ONE_LOOK, value_based=False)
+        try:
+            found = measure_source(StatisticsKernel(setting), None, lambda: None, _ONE_LOOK, value_based=False)
+        except NonFinite:  # one estimate of many; the fit itself may never meet such a one
+            return {"variance_flag": "not-estimable"}
         columns = found.blocks["all"]
         return {
             **{name: columns[name] for name in ("variance", "variance_low", "variance_high", "variance_flag")},
@@ -118,48 +118,3 @@ def _parts(state: Vectors) -> tuple[Vectors, Vectors, Vectors]:
         return {name.removeprefix(prefix): values for name, values in state.items() if name.startswith(prefix)}
 
     return under(_PARAMETERS), under(_MEMORY), under(_LEARNT)
-
-
-@dataclass(frozen=True)
-class Gradient(Recipe):
-    """An estimator, an optimiser, and where and with how many samples."""
-
-    name: ClassVar[str] = "gradient"
-    summary: ClassVar[str] = "an estimator of the gradient inside an optimiser"
-
-    estimator: Estimator
-    optimiser: Optimiser
-    num_samples: int
-    backend: str = "numpy"
-    device: str = "cpu"
-    dtype: str = "float64"
-    noise: str = "native"
-    refit: int = 100
-
-    def cell(self, problem: Problem, seed: int) -> Cell:
-        where = (self.backend, self.device, self.dtype)
-        return Cell(problem, self.estimator, *where, self.num_samples, seed, self.noise)
-
-    def columns(self) -> dict[str, Any]:
-        return {
-            "method": self.name,
-            "estimator": self.estimator.name,
-            "estimator_options": effective(self.estimator),
-            "optimiser": self.optimiser.name,
-            "optimiser_options": effective(self.optimiser),
-            **{name: getattr(self, name) for name in ("backend", "device", "dtype", "noise", "num_samples")},
-        }
-
-    def label(self) -> str:
-        estimator = spell(self.estimator.name, effective(self.estimator), type(self.estimator))
-        optimiser = spell(self.optimiser.name, effective(self.optimiser), type(self.optimiser))
-        return f"{estimator} · {optimiser} · {self.backend} · S={self.num_samples}"
-
-    def check(self, problem: Problem) -> None:
-        reason = self.cell(problem, 0).impossible()
-        if reason is not None:
-            raise NotApplicable(reason)
-        self.optimiser.check(problem)
-
-    def prepare(self, problem: Problem, seed: int) -> GradientMethod:
-        return GradientMethod(self.cell(problem, seed), self.optimiser, self.refit)

@@ -73,6 +73,10 @@ class Method(ABC):
     def warm_up(self, state: Vectors) -> None:  # noqa: B027  (most have nothing to compile)
         """Compile what steps need, before anything is timed."""
 
+    def diagnose(self, state: Vectors, t: int, replicates: int) -> dict[str, Any]:
+        """Columns of a row about the gradient's noise at a state, over so many replicates; `mean_norm` beside them."""
+        return {}
+
     def converged(self, before: Vectors, after: Vectors) -> bool:
         """Whether a step from one state to the other was the last worth taking."""
         return False
@@ -89,9 +93,9 @@ class Recipe(ABC):
         """Its own columns of a row."""
         return {"method": self.name, "method_options": effective(self)}
 
-    def label(self) -> str:
-        """A short text for people, that sets it apart from the methods beside it."""
-        return spell(self.name, effective(self), type(self))
+    def parts(self) -> dict[str, str]:
+        """What people call it, in parts of which those that all methods beside it share can be left out."""
+        return {"method": spell(self.name, effective(self), type(self))}
 
     @abstractmethod
     def check(self, problem: Problem) -> None:

@@ -42,7 +42,8 @@ def whole(problem: Problem) -> Problem:
 
 
 def _sampled(problem: Problem, parameters: Vectors, seed: int) -> Objective:
-    backend, expectation = get("numpy"), whole(problem).expectation()
+    backend = get("numpy")
+    expectation, own = whole(problem).expectation().at(parameters)
     specs = {**expectation.family.noise((), problem.dimension), **expectation.noise_specs()}
     path = (problem.name, json.dumps(effective(problem), sort_keys=True), seed, "objective")
     roots = {name: backend.root(stream_root(*path, name)) for name in specs}
@@ -50,8 +51,8 @@ def _sampled(problem: Problem, parameters: Vectors, seed: int) -> Objective:
     values = []
     for block in range(math.ceil(SAMPLES / size)):
         noise = draw(backend, specs, roots, block, size, "float64")
-        z = expectation.family.sample(backend, parameters, noise)
-        values.append(expectation.value(backend, parameters, z, noise))
+        z = expectation.family.sample(backend, own, noise)
+        values.append(expectation.value(backend, own, z, noise))
     found = np.concatenate(values)
     return Objective(float(found.mean()), "sampling", float(found.std(ddof=1) / math.sqrt(len(found))))
 

@@ -112,6 +112,9 @@ class Natural(Optimiser):
     def check(self, problem: Problem) -> None:
         if problem.family != Normal():
             raise NotApplicable(f"optimiser natural is for the mean-field Normal, not for family {problem.family.name}")
+        others = ", ".join(problem.blocks[len(Normal.blocks) :])
+        if others:
+            raise NotApplicable(f"optimiser natural moves loc and log_scale, and knows no metric for {others}")
 
     def step(self, parameters: Vectors, gradient: Vectors, memory: Vectors, t: int) -> tuple[Vectors, Vectors]:
         rate, variance = self.step_size(t), np.exp(2.0 * parameters["log_scale"])

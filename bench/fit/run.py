@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from bench.fit.gradient import GradientMethod
 from bench.fit.method import Method, Recipe, Vectors, finite
 from bench.fit.rows import row
-from bench.measurement.cell import NonFinite
 from bench.problems import Problem
 from bench.rows import Row
 from estimators import NotApplicable, UsageError
@@ -21,6 +22,25 @@ from estimators.options import effective
 #: Logged iterations a decade, where nothing else is asked for.
 A_DECADE = 12
 FAILED = ("nonfinite", "exception")
+
+
+class Schedule:
+    """Iterations from 0 to `steps`, both included: every so many, or, of 0, ever further apart."""
+
+    def __init__(self, steps: int, every: int) -> None:
+        self.steps, self.every = steps, every
+        count = int(A_DECADE * math.log10(steps)) + 2
+        apart = {0, *(int(t) for t in np.round(np.geomspace(1, steps, count)))}
+        self._listed = [] if every else sorted(apart)
+
+    def __contains__(self, t: int) -> bool:
+        return t == self.at_or_after(t)
+
+    def at_or_after(self, t: int) -> int:
+        """The first of them that is not before t."""
+        if self.every:
+            return min(self.steps, -(-t // self.every) * self.every)
+        return self._listed[min(bisect.bisect_left(self._listed, t), len(self._listed) - 1)]
 
 
 @dataclass(frozen=True)
@@ -41,23 +61,16 @@ class Plan:
     every: int = 0
     replicates: int = 1024
 
-    def logged(self) -> list[int]:
+    @functools.cached_property
+    def schedule(self) -> Schedule:
         """The iterations that have a row."""
-        if self.every:
-            found = {*range(0, self.steps, self.every)}
-        else:
-            count = int(A_DECADE * np.log10(self.steps)) + 2
-            found = {0, *(int(t) for t in np.round(np.geomspace(1, self.steps, count)))}
-        return sorted({*found, self.steps})
+        return Schedule(self.steps, self.every)
 
-    def measured(self) -> set[int]:
+    @functools.cached_property
+    def measured(self) -> frozenset[int]:
         """Those at which the gradient's variance is measured: the first, the last, and near powers of 4 between."""
-        if not self.replicates:
-            return set()
-        logged, wanted = self.logged(), [0]
-        while wanted[-1] < self.steps:
-            wanted.append(max(1, 4 * wanted[-1]))
-        return {next(t for t in logged if t >= min(w, self.steps)) for w in wanted}
+        wanted = [0, *(4**n for n in range(64) if 4**n < self.steps), self.steps]
+        return frozenset(map(self.schedule.at_or_after, wanted if self.replicates else ()))
 
     def impossible(self) -> str | None:
         """Why it cannot be run, or None."""
@@ -141,7 +154,6 @@ def _steps(plan: Plan, log: _Log, watcher: Watcher, stop: Callable[[], bool]) ->
     method = plan.recipe.prepare(plan.problem, plan.seed)
     state = method.initial()
     method.warm_up(state)
-    logged = set(plan.logged())
     if not log.at(method, state, 0):
         return
     for t in range(1, plan.steps + 1):
@@ -157,7 +169,7 @@ def _steps(plan: Plan, log: _Log, watcher: Watcher, stop: Callable[[], bool]) ->
         state = after
         watcher.stepped(t)
         note = "interrupted" if stopped else "converged" if converged else None
-        if (note or t in logged) and not log.at(method, state, t, note):
+        if (note or t in plan.schedule) and not log.at(method, state, t, note):
             return
         if note:
             return
@@ -168,7 +180,7 @@ class _Log:
 
     def __init__(self, plan: Plan, fit: Fit, watcher: Watcher) -> None:
         self.plan, self.fit, self.watcher = plan, fit, watcher
-        self.columns, self.measured = plan.columns(), plan.measured()
+        self.columns, self.measured = plan.columns(), plan.measured
         self.seconds, self.t = 0.0, 0
 
     def _write(self, **values: Any) -> None:
@@ -177,9 +189,7 @@ class _Log:
         self.watcher.logged(found)
 
     def keep(self, method: Method, state: Vectors) -> None:
-        parameters = method.parameters(state)
-        if finite(parameters):
-            self.fit.parameters = parameters
+        self.fit.parameters = method.parameters(state)
 
     def at(self, method: Method, state: Vectors, t: int, note: str | None = None) -> bool:
         """A row for the state after t steps; false, and no other will come, where its objective is not finite."""
@@ -202,25 +212,22 @@ class _Log:
             "gradient_norm": found.gradient_norm,
         }
         if t in self.measured or (note and self.measured):
-            values |= self._variance(method, state, t, found.gradient_norm)
+            noise = method.diagnose(state, t, self.plan.replicates)
+            mean_norm = noise.pop("mean_norm", None)
+            values |= noise if found.gradient_norm is not None else {**noise, "gradient_norm": mean_norm}
         self._write(**values)
         return True
-
-    def _variance(self, method: Method, state: Vectors, t: int, norm: float | None) -> dict[str, Any]:
-        if not isinstance(method, GradientMethod):
-            return {}
-        try:
-            found = method.diagnose(state, t, self.plan.replicates)
-        except NonFinite:  # an estimate among many that is not; the fit itself may never meet one
-            return {"variance_flag": "not-estimable"}
-        mean_norm = found.pop("mean_norm")
-        return found if norm is not None else {**found, "gradient_norm": mean_norm}
 
     def end(self, t: int, status: str, reason: str) -> None:
         """The row of a failure."""
         self._write(iteration=t if status != "n/a" else None, seconds=self.seconds, status=status, reason=reason)
 
 
-def label(plan: Plan) -> str:
-    """What people call a fit, apart from its problem."""
-    return plan.recipe.label() + (f" · seed {plan.seed}" if plan.seed else "")
+def names(plans: Sequence[Plan]) -> list[str]:
+    """What each is called beside the others: its method, and whatever else is not the same for all."""
+    parts = [{**plan.recipe.parts(), "seed": f"seed {plan.seed}"} for plan in plans]
+    values: dict[str, set[str]] = {}
+    for part in parts:
+        for kind, text in part.items():
+            values.setdefault(kind, set()).add(text)
+    return [" · ".join(t for kind, t in p.items() if kind == "method" or len(values[kind]) > 1) for p in parts]

@@ -139,3 +139,7 @@ class Problem(ABC):
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """The same at any λ of the family, of the shapes that `parameters` has."""
         return None
+
+    def optimum(self) -> Vectors | None:
+        """The λ at which L is largest, where it is known."""
+        return None

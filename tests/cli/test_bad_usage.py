@@ -13,6 +13,7 @@ from tests.cli.running import CELL, CHEAP, Run
 
 P = ("run", "--problem")
 SQUARE = (*P, "square")
+FIT = ("fit", "square")
 LONG = "x" * 100_000
 
 WRONG: list[tuple[tuple[str, ...], str]] = [
@@ -107,6 +108,42 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("run", "./"), "suite ./ cannot be read: Is a directory"),
     (("run", "quick", "--problem", "square[k=77]"), "no cell of suite quick is left by --problem"),
     (("run", "quick", "--problem", "square[k=2]", "--samples", "77"), "no cell of suite quick is left by --samples"),
+    # fits
+    (("fit",), "Missing argument 'PROBLEM'; see gradvar --help"),
+    ((*FIT, "--problem", "square"), "unknown option '--problem'"),
+    (("fit", "sqare"), "unknown problem 'sqare'; did you mean 'square'?"),
+    ((*FIT, "--estimator", "pathwis"), "unknown estimator 'pathwis'; did you mean 'pathwise'?"),
+    ((*FIT, "--method", "newton"), "unknown method 'newton'"),
+    ((*FIT, "--optimiser", "adm"), "unknown optimiser 'adm'; did you mean 'adam'?"),
+    ((*FIT, "--optimiser", "adam[beta1=1]"), "it must be a finite number, at least 0, below 1"),
+    ((*FIT, "--optimiser", "sgd[rate=1]", "--learning-rate", "1"), "leave one out"),
+    *(
+        ((*FIT, "--learning-rate", r), f"option 'rate' is '{r}'; it must be a finite number, above 0")
+        for r in ("0", "-1", "nan", "inf", "x")
+    ),
+    *(
+        ((*FIT, option, value), f"{option} is '{value}'; it must be a whole number, at least {least}")
+        for option, value, least in (
+            *(("--steps", n, 1) for n in ("0", "-1", "1.5", "")),
+            *(("--every", n, 1) for n in ("0", "x")),
+            ("--replicates", "-1", 0),
+            ("--refit", "0", 1),
+        )
+    ),
+    ((*FIT, "--samples", "0"), "--samples is '0'"),
+    ((*FIT, "--seed", "-1"), "--seed is '-1'"),
+    ((*FIT, "--backend", "nump"), "unknown backend 'nump'; did you mean 'numpy'?"),
+    ((*FIT, "--noise", "loud"), "unknown noise 'loud'"),
+    ((*FIT, "--dtype", "float16"), "unknown dtype 'float16'"),
+    ((*FIT, "--device", "cuda"), "backend 'numpy' computes on the CPU only"),
+    ((*FIT, "--estimator", "pathwise[sticking-the-landing=true]"), "needs an ELBO with entropy=sampled"),
+    ((*FIT, "--estimator", "pathwise[antithetic=true]", "--samples", "3"), "samples must be even, not 3"),
+    (("fit", "square[family=poisson]", "--estimator", "pathwise"), "family poisson"),
+    (("fit", "square[family=laplace]", "--optimiser", "natural"), "natural is for the mean-field Normal, not for"),
+    ((*FIT, "--output", __file__), "cannot be written: File exists; give another --output"),
+    ((*FIT, "--output", f"{__file__}/x"), "cannot be written: Not a directory; give another --output"),
+    ((*FIT, "--output", "/proc/x"), "/proc/x cannot be written"),
+    ((*FIT, "--output", "x" * 300), "File name too long"),
     # stores and files
     ((*SQUARE, "--store", "."), "is a folder; give a file, such as --store store.sqlite"),
     ((*SQUARE, "--store", "/"), "store / is a folder"),

@@ -118,7 +118,9 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("run", "--problem", "sqare")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("list",), ("run", "--problem", "sqare"), ("fit", "square", "--steps", "0")]
+)
 def test_what_measures_nothing_imports_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert not _imported(tmp_path, *arguments) & HEAVY
 

@@ -67,6 +67,9 @@ class Regression(Problem):
             return fitted(type(self), self.dataset)
         return super().parameters()
 
+    def optimum(self) -> Vectors:
+        return fitted(type(self), self.dataset)
+
     def exact_at(self, parameters: Vectors) -> Exact:
         """The exact ELBO, its gradient and optimal baselines at any λ."""
         design, response = load(self.dataset)

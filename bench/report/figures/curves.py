@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.report import drawing
+from bench.report import drawing, numbers
 from bench.report.style import Look
 
 MOST_LABELS = 12
@@ -23,6 +23,7 @@ class Curve:
     low, high : ends of the intervals of y.
     zeros : where y is 0, which has no place on a log axis: the line is broken there, and a 0 stands at its foot.
     line : drawn in place of joining the points.
+    marked : every so many points have a marker.
     """
 
     label: str
@@ -34,6 +35,7 @@ class Curve:
     high: list[float] = field(default_factory=list)
     zeros: list[float] = field(default_factory=list)
     line: Callable[[float], float] | None = None
+    marked: int = 1
 
     def add(self, x: float, y: float, low: float | None, high: float | None) -> None:
         if y == 0.0:
@@ -55,22 +57,37 @@ class Curve:
 
 
 def panel(
-    name: str, curves: list[Curve], title: str, x_label: str, y_label: str, log_x: bool
+    name: str,
+    curves: list[Curve],
+    title: str,
+    x_label: str,
+    y_label: str,
+    log_x: bool,
+    *,
+    named: bool = True,
+    left: float = 62.0,
+    write_x: Callable[[float], str] = numbers.significant,
 ) -> tuple[str, list[Curve]]:
-    """The panel as SVG, and the curves that there was no room to label."""
-    labelled = curves if len(curves) <= MOST_LABELS else []
+    """The panel as SVG, and the curves that there was no room to label.
+
+    Parameters
+    ----------
+    named : whether curves are named at their ends; a panel beside one where they are need not say it again.
+    left : room for what is written left of the axes.
+    write_x : a number on a logarithmic x axis as text.
+    """
+    labelled = curves if named and len(curves) <= MOST_LABELS else []
     texts = {id(c): drawing.wrapped(c.label) for c in labelled}
     right = max([drawing.text_width(t) for t in texts.values()], default=0.0) + (26.0 if labelled else 10.0)
     height = max(290.0, 80.0 + sum(drawing.text_height(t) + 3.0 for t in texts.values()))
-    left = 62.0
-    width = max(400.0, left + 205.0 + right)
+    width = max(400.0, left + 205.0 + right) if named else left + 245.0 + right
     figure, axes = drawing.panel(width, height, left, right)
     for curve in curves:
         _draw(axes, curve)
     drawing.log_axis(axes.yaxis, [v for c in curves for v in (*c.low, *c.high)])
     xs = sorted({x for c in curves for x in (*c.x, *c.zeros)})
     if log_x:
-        drawing.log_axis(axes.xaxis, xs, at=xs)
+        drawing.log_axis(axes.xaxis, xs, write_x, at=xs)
     else:
         drawing.linear_axis(axes.xaxis, xs)
     axes.set_title(title, loc="left")
@@ -78,7 +95,7 @@ def panel(
     axes.set_ylabel(y_label)
     _mark_zeros(axes, curves)
     _label_ends(axes, labelled, texts, 1.0 + 18.0 / (width - left - right))
-    return drawing.svg(figure, name), [c for c in curves if c not in labelled]
+    return drawing.svg(figure, name), [c for c in curves if c not in labelled] if named else []
 
 
 def _draw(axes: Any, curve: Curve) -> None:
@@ -93,6 +110,7 @@ def _draw(axes: Any, curve: Curve) -> None:
             marker=curve.look.marker,
             fillstyle=curve.fill,
             markersize=6.5,
+            markevery=curve.marked,
             markeredgewidth=1.0,
             markeredgecolor=curve.look.colour,
             linewidth=1.3 if curve.line is None else 0.0,

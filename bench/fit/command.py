@@ -1,0 +1,170 @@
+"""What `gradvar fit` does, apart from parsing: plan, run with progress, write."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.commands import stop_at_interrupt
+from bench.fit import output, page
+from bench.fit.method import METHODS, Recipe
+from bench.fit.optimisers import make_optimiser
+from bench.fit.recipe import Gradient
+from bench.fit.run import FAILED, Fit, Plan, Watcher, names, run
+from bench.progress import bars, print_table
+from bench.rows import Row, to_json
+from bench.sweep.cells import (
+    DTYPES,
+    NOISES,
+    check_choice,
+    check_samples,
+    check_seed,
+    make_estimator,
+    make_problem,
+)
+from estimators import UsageError, backends
+from estimators.errors import unknown
+from estimators.options import construct, number, parse
+
+Texts = Sequence[str] | None
+
+#: What is fitted where nothing is named: of these, all that apply.
+USUAL = ("pathwise", "score-function[baseline=leave-one-out]")
+MOST_STEPS = 10**9
+
+
+def make_method(text: str) -> Recipe:
+    """An exact method from `name[k=v,...]`."""
+    name, given = parse(text, "method")
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return construct(METHODS[name], given, f"method {name}")
+
+
+def plans(
+    problem: str,
+    *,
+    estimator: Texts = None,
+    method: Texts = None,
+    optimiser: Texts = None,
+    learning_rate: Texts = None,
+    samples: Texts = None,
+    backend: Texts = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    noise: str | None = None,
+    seed: Texts = None,
+    steps: str | None = None,
+    every: str | None = None,
+    replicates: str | None = None,
+    refit: str | None = None,
+) -> list[Plan]:
+    """The fits that a command asks for: every combination, exact methods last.
+
+    Raises
+    ------
+    UsageError
+        A wrong name or value, or nothing that can run.
+    """
+    fitted = make_problem(problem)
+    where = {
+        "device": check_choice("device", "cpu" if device is None else device, backends.DEVICES),
+        "dtype": check_choice("dtype", "float64" if dtype is None else dtype, DTYPES),
+        "noise": check_choice("noise", "native" if noise is None else noise, NOISES),
+    }
+    names_of_backends = [check_choice("backend", b, backends.NAMES) for b in backend or ("numpy",)]
+    for reason in filter(None, map(backends.missing, names_of_backends)):
+        raise UsageError(reason)
+    chosen = [make_estimator(text) for text in estimator or (() if method else USUAL)]
+    rates = learning_rate or (None,)
+    followers = [make_optimiser(text, rate) for text in optimiser or ("adam",) for rate in rates]
+    sizes = [check_samples("--samples", s) for s in samples or (10,)]
+    again = _whole("--refit", refit, 100, minimum=1)
+    recipes: list[Recipe] = [
+        Gradient(e, o, s, backend=b, refit=again, **where)
+        for e, o, b, s in itertools.product(chosen, followers, names_of_backends, sizes)
+    ]
+    recipes += [make_method(text) for text in method or ()]
+    length: dict[str, Any] = {
+        "steps": _whole("--steps", steps, 1000, minimum=1, maximum=MOST_STEPS),
+        "every": _whole("--every", every, 0, minimum=1),
+        "replicates": _whole("--replicates", replicates, 1024, minimum=0, maximum=2**24),
+    }
+    seeds = [check_seed("--seed", s) for s in seed or (0,)]
+    found = [Plan(fitted, recipe, s, **length) for recipe in dict.fromkeys(recipes) for s in dict.fromkeys(seeds)]
+    reasons = [plan.impossible() for plan in found]
+    if all(reasons):
+        raise UsageError(str(reasons[0]))
+    if not estimator and not method:  # nobody asked for those that have no meaning here
+        found = [plan for plan, reason in zip(found, reasons, strict=True) if reason is None]
+    return found
+
+
+def _whole(what: str, text: str | None, default: int, **bounds: int) -> int:
+    return default if text is None else int(number(what, text, int, **bounds))
+
+
+class _Shown(Watcher):
+    """Keeps rows on disk, prints them where asked to, and moves the bar."""
+
+    def __init__(self, kept: output.Output, shown: Any, printing: bool, titles: dict[int, str]) -> None:
+        self._kept, self._shown, self._printing, self._titles = kept, shown, printing, titles
+        self._task: Any = None
+
+    def started(self, plan: Plan) -> None:
+        if self._shown is not None:
+            self._task = self._shown.add_task("fitting", total=plan.steps, detail=self._titles[id(plan)])
+
+    def stepped(self, t: int) -> None:
+        if self._shown is not None and (t < 100 or t % 100 == 0):
+            self._shown.update(self._task, completed=t)
+
+    def logged(self, found: Row) -> None:
+        self._kept.add(found)
+        if self._printing:
+            print(to_json(found), flush=True)
+        if self._shown is not None and self._task is not None and found["iteration"] is not None:
+            detail = f"{self._title(found)}"
+            self._shown.update(self._task, completed=found["iteration"], detail=detail)
+
+    def _title(self, found: Row) -> str:
+        return found["estimator"] or found["method"]
+
+
+def fit(found: Sequence[Plan], folder: Path, json: bool) -> int:
+    """Run plans one after another and write what came of them; the exit status."""
+    titles = names(found)
+    fits = {title: Fit(plan) for title, plan in zip(titles, found, strict=True)}
+    by_plan = {id(plan): title for title, plan in zip(titles, found, strict=True)}
+    broken = False
+    with output.opened(folder) as kept, stop_at_interrupt("step") as interrupted:
+        with bars(json) as shown:
+            watcher = _Shown(kept, shown, json, by_plan)
+            try:
+                for each in fits.values():
+                    if interrupted():
+                        break
+                    run(each.plan, each, watcher, interrupted)
+            except KeyboardInterrupt:
+                broken = True
+        done = {title: each for title, each in fits.items() if each.rows}
+        where = kept.finish(done, command()) if done else None
+    if not json:
+        print_table(("method", *page.HEADINGS), [(n, *page.cells(f)) for n, f in done.items()], right=page.HEADINGS)
+    for title, each in done.items():
+        if each.rows[-1]["status"] != "ok":
+            print(f"gradvar: {title}: {page.note(each)}", file=sys.stderr)
+    print(f"fit: {where or folder}", file=sys.stderr)
+    if broken or interrupted():
+        print("gradvar: stopped; what was fitted is kept", file=sys.stderr)
+        return 130
+    return 1 if any(r["status"] in FAILED for each in done.values() for r in each.rows) else 0
+
+
+def command() -> str:
+    """The command that is running, for whoever wants it again."""
+    return shlex.join(["gradvar", *sys.argv[1:]])

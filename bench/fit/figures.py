@@ -1,0 +1,157 @@
+"""Pictures of fits: how far each is below the best against what it cost, and the gradient's variance on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.fit.method import Objective
+from bench.fit.objective import objective
+from bench.fit.run import Fit
+from bench.report.figures import curves
+from bench.report.figures.curves import Curve
+from bench.report.figures.figure import Figure, Panel, identifier
+from bench.report.numbers import seconds, significant
+from bench.report.style import Look
+from bench.rows import Row
+
+#: Markers on a curve, at about this many of its points.
+MARKED = 8
+MOST_BLOCKS = 3
+#: Room left of the axes for numbers of seven digits.
+WIDE = 76.0
+COSTS = {"iteration": "iterations", "evaluations": "evaluations of f", "seconds": "seconds in steps"}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What objectives are measured from, and what it is called."""
+
+    value: float
+    words: str
+
+
+def reference(fits: list[Fit]) -> Reference | None:
+    """The exact maximum where the problem knows it, else the highest objective that any of the fits has reached."""
+    reached = [r["objective"] for fit in fits for r in fit.rows if r["objective"] is not None]
+    if not reached:
+        return None
+    problem = fits[0].plan.problem
+    optimum = problem.optimum()
+    if optimum is not None:
+        found: Objective = objective(problem, optimum)
+        if found.standard_error is None and found.value >= max(reached) - 1e-9 * max(1.0, abs(found.value)):
+            return Reference(found.value, f"the exact maximum, {level(found.value)}")
+    return Reference(max(reached), f"the highest that any of them reached, {level(max(reached))}")
+
+
+def level(value: float | None) -> str:
+    """An objective for people, to a thousandth where there is room for it: what matters of it are differences."""
+    if value is None or not abs(value) < 1e6:
+        return significant(value)
+    return f"{value:,.3f}".replace("-", "−")
+
+
+def objectives(fits: dict[str, Fit], looks: dict[str, Look], below: Reference, command: str) -> Figure | None:
+    """Three panels: distance below the reference against iterations, evaluations and seconds, log-log."""
+    panels: list[Panel] = []
+    key: dict[str, Look] = {}
+    for column, words in COSTS.items():
+        found = [_curve(name, looks[name], fit, column, _gap(below)) for name, fit in fits.items()]
+        found = [curve for curve in found if curve.x]
+        if not found:
+            return None
+        drawn, unlabelled = curves.panel(
+            identifier("fit", column, *fits),
+            found,
+            "",
+            words,
+            "below the maximum",
+            log_x=True,
+            named=column == "seconds",
+            left=WIDE,
+            write_x=seconds if column == "seconds" else significant,
+        )
+        panels.append(Panel(drawn, f"Distance of the objective below its maximum against {words}, log-log"))
+        key |= {curve.label: curve.look for curve in unlabelled}
+    errors = any(r["objective_error"] for fit in fits.values() for r in fit.rows)
+    caption = (
+        f"How far the objective is below {below.words}; both axes are logarithmic, so the start is left out."
+        + (" Bars are 95 % intervals of objectives that are estimates." if errors else "")
+        + " Seconds are those of the steps alone: compiling, logging and measuring are left out."
+    )
+    return Figure("What the fit costs", caption, panels, command, list(key.items()))
+
+
+def _gap(below: Reference) -> Callable[[Row], tuple[float, float | None, float | None] | None]:
+    def gap(r: Row) -> tuple[float, float | None, float | None] | None:
+        if r["objective"] is None or r["objective"] >= below.value:
+            return None
+        distance, error = below.value - r["objective"], 1.96 * (r["objective_error"] or 0.0)
+        return (distance, distance - error, distance + error) if error else (distance, None, None)
+
+    return gap
+
+
+def variances(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure | None:
+    """Variance of one estimate along the path: of all parameters and of each block; None where none was measured."""
+    measured = [r for fit in fits.values() for r in fit.rows if r["variances"]]
+    if not measured:
+        return None
+    blocks = list(measured[0]["variances"])
+    panels: list[Panel] = []
+    key: dict[str, Look] = {}
+    shown = ("all", *(blocks if 1 < len(blocks) <= MOST_BLOCKS else ()))
+    for block in shown:
+        found = [_curve(name, looks[name], fit, "iteration", _spread(block), marked=1) for name, fit in fits.items()]
+        found = [curve for curve in found if curve.x]
+        if not found:
+            continue
+        drawn, unlabelled = curves.panel(
+            identifier("fit-variance", block, *fits),
+            found,
+            "all parameters" if block == "all" else block,
+            "iterations",
+            "variance",
+            log_x=True,
+            named=block == shown[-1],
+            left=WIDE,
+        )
+        panels.append(Panel(drawn, f"Variance of one estimate of {block} against iterations, log-log"))
+        key |= {curve.label: curve.look for curve in unlabelled}
+    if not panels:
+        return None
+    caption = (
+        f"Measured where the fit was at that iteration, over {measured[0]['replicates']:,} replicates of their own, "
+        "each an estimate as one step takes it; bars are 95 % intervals. It is the variance of each method's own path."
+    )
+    return Figure("The gradient's variance along the path", caption, panels, command, list(key.items()))
+
+
+def _spread(block: str) -> Callable[[Row], tuple[float, float | None, float | None] | None]:
+    def spread(r: Row) -> tuple[float, float | None, float | None] | None:
+        if not r["variances"]:
+            return None
+        if block == "all":
+            return r["variance"], r["variance_low"], r["variance_high"]
+        return r["variances"][block], None, None
+
+    return spread
+
+
+def _curve(
+    name: str,
+    look: Look,
+    fit: Fit,
+    column: str,
+    read: Callable[[Row], tuple[float, float | None, float | None] | None],
+    marked: int = 0,
+) -> Curve:
+    """What `read` makes of the rows (value and interval, or nothing), where the column is above 0."""
+    curve = Curve(name, look)
+    for r in fit.rows:
+        found = read(r) if r["status"] == "ok" and r[column] else None
+        if found is not None:
+            curve.add(float(r[column]), *found)
+    curve.marked = marked or max(1, len(curve.x) // MARKED)
+    return curve

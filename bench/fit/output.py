@@ -1,0 +1,83 @@
+"""The folder of a fit: rows as they come, then the table, the parameters, the page and its pictures."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from bench.fit import page
+from bench.fit.rows import COLUMNS
+from bench.fit.run import Fit
+from bench.rows import Row, to_frame, to_json
+from estimators import UsageError
+
+ROWS = "rows.jsonl"
+
+
+class Output:
+    """Where a fit is written. Rows are on disk when they are logged, so that no end of the process loses one."""
+
+    def __init__(self, folder: Path, rows: IO[str]) -> None:
+        self.folder, self._rows = folder, rows
+
+    def add(self, found: Row) -> None:
+        """One more row."""
+        self._rows.write(to_json(found) + "\n")
+        self._rows.flush()
+
+    def finish(self, fits: dict[str, Fit], command: str) -> Path:
+        """Everything but the rows, put in place once all of it is written; the page's path.
+
+        Parameters are .npz files of one array a parameter block, to be read without pickle.
+        """
+        files = _files(fits)
+        rows = [r for fit in fits.values() for r in fit.rows]
+        composed = page.compose(fits, command, files)
+        texts = {
+            "rows.csv": to_frame(rows, COLUMNS).to_csv(index=False, lineterminator="\n"),
+            "index.html": page.render(composed),
+            **{f"{name}.svg": svg for name, svg in page.pictures(composed).items()},
+        }
+        with tempfile.TemporaryDirectory(prefix=".fit-", dir=self.folder) as scratch:
+            for name, text in texts.items():
+                Path(scratch, name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
+            for name, file in files.items():
+                with Path(scratch, file).open("wb") as stream:
+                    np.savez(stream, **{block: np.asarray(a) for block, a in fits[name].parameters.items()})  # type: ignore[arg-type]
+            for file in (*texts, *files.values()):
+                Path(scratch, file).replace(self.folder / file)
+        return self.folder / "index.html"
+
+
+def _files(fits: dict[str, Fit]) -> dict[str, str]:
+    """A file name for the parameters of each fit that has any."""
+    found: dict[str, str] = {}
+    for name, fit in fits.items():
+        if fit.parameters:
+            stem = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+            found[name] = f"{stem}.npz" if f"{stem}.npz" not in found.values() else f"{stem}-{len(found)}.npz"
+    return found
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Output]:
+    """The folder, made if it is not there.
+
+    Raises
+    ------
+    UsageError
+        It cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = (folder / ROWS).open("w", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror or error}; give another --output") from None
+    with rows:
+        yield Output(folder, rows)

@@ -1,0 +1,63 @@
+"""What a user names of stochastic gradient ascent: an estimator, an optimiser, and where it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from bench.fit.method import Method, Recipe
+from bench.fit.optimisers import Optimiser
+from bench.problems import Problem
+from bench.sweep.cells import Cell
+from estimators import Estimator, NotApplicable
+from estimators.options import effective, spell
+
+
+@dataclass(frozen=True)
+class Gradient(Recipe):
+    """An estimator, an optimiser, and where and with how many samples."""
+
+    name: ClassVar[str] = "gradient"
+    summary: ClassVar[str] = "an estimator of the gradient inside an optimiser"
+
+    estimator: Estimator
+    optimiser: Optimiser
+    num_samples: int
+    backend: str = "numpy"
+    device: str = "cpu"
+    dtype: str = "float64"
+    noise: str = "native"
+    refit: int = 100
+
+    def cell(self, problem: Problem, seed: int) -> Cell:
+        where = (self.backend, self.device, self.dtype)
+        return Cell(problem, self.estimator, *where, self.num_samples, seed, self.noise)
+
+    def columns(self) -> dict[str, Any]:
+        return {
+            "method": self.name,
+            "estimator": self.estimator.name,
+            "estimator_options": effective(self.estimator),
+            "optimiser": self.optimiser.name,
+            "optimiser_options": effective(self.optimiser),
+            **{name: getattr(self, name) for name in ("backend", "device", "dtype", "noise", "num_samples")},
+        }
+
+    def parts(self) -> dict[str, str]:
+        return {
+            "method": spell(self.estimator.name, effective(self.estimator), type(self.estimator)),
+            "optimiser": spell(self.optimiser.name, effective(self.optimiser), type(self.optimiser)),
+            **{name: getattr(self, name) for name in ("backend", "device", "dtype")},
+            "samples": f"S={self.num_samples}",
+        }
+
+    def check(self, problem: Problem) -> None:
+        reason = self.cell(problem, 0).impossible()
+        if reason is not None:
+            raise NotApplicable(reason)
+        self.optimiser.check(problem)
+
+    def prepare(self, problem: Problem, seed: int) -> Method:
+        from bench.fit.gradient import GradientMethod
+
+        return GradientMethod(self.cell(problem, seed), self.optimiser, self.refit)

@@ -1,0 +1,1 @@
+from tests.cli.running import gradvar as gradvar

@@ -1,0 +1,94 @@
+"""Updates against the frameworks' own, and the natural gradient where one step is the optimum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.fit.optimisers import LEAST_PRECISION, Natural, make_optimiser
+from bench.sweep.cells import make_problem
+from estimators import NotApplicable, UsageError
+from tests.support import needs
+
+UNBOUND = Natural(rate=1.0, forgetting=0.0, clip=1e9)
+
+
+def gradients(count: int) -> list[dict[str, np.ndarray]]:
+    generator = np.random.default_rng(3)
+    return [{"a": generator.normal(size=(2, 3)), "b": 100.0 * generator.normal(size=4)} for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_steps_are_those_of_pytorch(name: str) -> None:
+    needs("torch")
+    import torch
+
+    optimiser = make_optimiser(f"{name}[forgetting=0]", "0.03")
+    parameters = {"a": np.full((2, 3), 0.4), "b": np.linspace(-1.0, 1.0, 4)}
+    theirs = {key: torch.tensor(values, requires_grad=True) for key, values in parameters.items()}
+    peer: Any = (torch.optim.Adam if name == "adam" else torch.optim.SGD)(theirs.values(), lr=0.03, maximize=True)
+    memory = optimiser.initial(parameters)
+    for t, gradient in enumerate(gradients(50), start=1):
+        parameters, memory = optimiser.step(parameters, gradient, memory, t)
+        for key, tensor in theirs.items():
+            tensor.grad = torch.tensor(gradient[key])
+        peer.step()
+        for key, tensor in theirs.items():
+            np.testing.assert_allclose(parameters[key], tensor.detach().numpy(), rtol=1e-12)
+
+
+def test_step_sizes_are_those_of_robbins_and_monro() -> None:
+    optimiser = make_optimiser("sgd[rate=0.5,delay=4,forgetting=0.75]")
+    assert [optimiser.step_size(t) for t in (1, 5, 61)] == [0.5, 0.5 * 2.0**-0.75, 0.5 * 16.0**-0.75]
+    assert make_optimiser("adam[rate=0.5]").step_size(10**6) == 0.5
+
+
+@pytest.mark.parametrize("start", [(0.0, 1.0), (-3.0, 0.9), (40.0, 7.0)])
+def test_one_natural_step_is_the_optimum_of_a_normal_target(start: tuple[float, float]) -> None:
+    """ELBO against N(m, s²), coordinates independent; its exact gradient (GROUND_TRUTH: q = p is the maximum)."""
+    m, s = np.array([0.7, -1.3, 5.0]), np.array([0.3, 1.1, 0.02])
+    here = {"loc": np.full(3, start[0]), "log_scale": np.log(np.full(3, start[1]))}
+    variance = np.exp(2.0 * here["log_scale"])
+    gradient = {"loc": (m - here["loc"]) / s**2, "log_scale": 1.0 - variance / s**2}
+    found, _ = UNBOUND.step(here, gradient, {}, 1)
+    np.testing.assert_allclose(found["loc"], m, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(np.exp(found["log_scale"]), s, rtol=1e-12)
+
+
+def test_one_natural_step_of_a_regression_is_a_step_of_jacobi() -> None:
+    """Its precision XᵀX + I is not diagonal: the scales are there at once, the means as Jacobi's iteration has them."""
+    problem: Any = make_problem("linear-regression[loc=0.3,scale=0.2]")
+    best, here = problem.optimum(), problem.parameters()
+    data = problem.expectation().data
+    precision = data["design"].T @ data["design"] + np.eye(problem.dimension)
+    found, _ = UNBOUND.step(here, problem.exact().gradient, {}, 1)
+    np.testing.assert_allclose(np.exp(-2.0 * found["log_scale"]), np.diag(precision), rtol=1e-12)
+    residual = data["design"].T @ data["response"] - precision @ here["loc"]
+    np.testing.assert_allclose(found["loc"], here["loc"] + residual / np.diag(precision), rtol=1e-12, atol=1e-14)
+    for _ in range(400):  # half a step at a time converges, whatever Jacobi's own would do
+        found, _ = Natural(rate=0.4, forgetting=0.0, clip=1e9).step(found, problem.exact_at(found).gradient, {}, 1)
+    assert problem.exact_at(best).objective - problem.exact_at(found).objective < 0.02
+
+
+def test_a_natural_step_is_held_back() -> None:
+    """By the Fisher metric, and at half the precision."""
+    here = {"loc": np.zeros(2), "log_scale": np.log(np.array([2.0, 0.5]))}
+    gradient = {"loc": np.array([1e3, -2e3]), "log_scale": np.array([-1e4, 3e4])}
+    found, _ = Natural(rate=1.0, clip=1e-4).step(here, gradient, {}, 1)
+    length = np.sum((found["loc"] / np.array([2.0, 0.5])) ** 2) + 2.0 * np.sum(
+        (found["log_scale"] - here["log_scale"]) ** 2
+    )
+    assert np.sqrt(length) == pytest.approx(1e-4, rel=1e-3)
+    found, _ = UNBOUND.step(here, gradient, {}, 1)
+    assert found["log_scale"][1] == pytest.approx(np.log(0.5) - 0.5 * np.log(LEAST_PRECISION), rel=1e-14)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(NotApplicable, match="mean-field Normal, not for family exponential"):
+        make_optimiser("natural").check(make_problem("polynomial[family=exponential]"))
+    with pytest.raises(UsageError, match="did you mean 'adam'"):
+        make_optimiser("adm")
+    with pytest.raises(UsageError, match="leave one out"):
+        make_optimiser("adam[rate=0.1]", "0.2")
