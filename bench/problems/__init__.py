@@ -1,12 +1,22 @@
 """Problems: integrands on a family at a point, with exact gradients."""
 
+from bench.problems.mixtures.bayesian import BayesianGaussianMixture
 from bench.problems.polynomial import Polynomial
 from bench.problems.problem import Exact, Problem
 from bench.problems.regression import LinearRegression, LogisticRegression
 from bench.problems.test_functions import Cosine, Exponential, Square
 
 PROBLEMS: dict[str, type[Problem]] = {
-    cls.name: cls for cls in (Square, Exponential, Cosine, Polynomial, LinearRegression, LogisticRegression)
+    cls.name: cls
+    for cls in (
+        Square,
+        Exponential,
+        Cosine,
+        Polynomial,
+        LinearRegression,
+        LogisticRegression,
+        BayesianGaussianMixture,
+    )
 }
 
 __all__ = ["PROBLEMS", "Exact", "Problem"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -55,6 +56,16 @@ def exact_normal(scale: np.ndarray, hermite: dict[int, np.ndarray | float], sour
         objective=float(m0),
         optimal_baseline={"loc": m0 + m2, "log_scale": m0 + 2.0 * m2 + 0.5 * m4},
     )
+
+
+def exact_elbo(entropy: str, scale: np.ndarray, hermite: dict[int, np.ndarray | float], source: str) -> Exact:
+    """The same for an ELBO, from the moments of f = log p − log q: with an `analytic` entropy f is log p alone, and
+    the entropy's gradient is added to every estimate."""
+    if entropy == "sampled":
+        return exact_normal(scale, hermite, source)
+    exact_entropy = float(np.log(scale).sum() + 0.5 * len(scale) * (1.0 + math.log(2.0 * math.pi)))
+    exact = exact_normal(scale, {**hermite, 0: hermite[0] - exact_entropy, 2: hermite[2] - 1.0}, source)
+    return replace(exact, gradient={**exact.gradient, "log_scale": exact.gradient["log_scale"] + 1.0})
 
 
 def exact_polynomial(family: Family, parameters: Vectors, coefficients: dict[int, float]) -> Exact | None:
@@ -123,6 +134,10 @@ class Problem(ABC):
     def check(self) -> None:
         """Raise UsageError where options do not go together."""
         self.q.check(self.dimension)
+
+    def content(self) -> str | None:
+        """What identifies data that is read from elsewhere; None where the options say it all."""
+        return None
 
     @abstractmethod
     def expectation(self) -> Expectation:

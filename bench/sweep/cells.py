@@ -112,6 +112,8 @@ class Cell:
     def key(self) -> str:
         """SHA-256 of the description, the goals and the sources that measure."""
         sources = [source_hash(), _own_source(type(self.problem)), _own_source(type(self.estimator))]
+        content = self.problem.content()
+        sources += [content] if content is not None else []
         described = {**self.description(), "goals": effective(self.goals), "sources": sources}
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 

@@ -107,8 +107,7 @@ def test_spelling_keeps_the_number(k: float) -> None:
         ("square[kk=1]", "unknown option of problem square 'kk'; did you mean 'k'?"),
         (
             "zzz",
-            "unknown problem 'zzz'; choose from: square, exponential, cosine, polynomial, linear-regression, "
-            "logistic-regression",
+            f"unknown problem 'zzz'; choose from: {', '.join(PROBLEMS)}",
         ),
         ("square[dim=0]", "problem square option 'dim' is '0'; it must be a whole number, at least 1, at most 1000000"),
         (

@@ -119,24 +119,29 @@ class Case:
         (|f| times the weight too for `measure-valued`, where that may be random), |∇f| |∂z/∂λ| + |score| for one built
         from its gradient; both for a planted bug.
         """
-        estimator, family, parameters = self.cell.estimator, self.expectation.family, self.parameters
+        estimator, family = self.cell.estimator, self.expectation.family
+        expectation, parameters = self.expectation.at(self.parameters)
         drawn = drawing.from_uniforms(backend, family, self.noise)
         # Without base noise D = 1: ± 2 σ. Without a component, it is summed over: any will do.
         noise = {"base": np.asarray([[-2.0], [2.0]]), "component": np.asarray([[0.3]]), **drawn}
         z = family.sample(backend, parameters, noise)
         score = family.score(backend, parameters, z)
         built = estimator.requirements(self.cell.problem.entropy).integrand
-        sizes = {name: np.abs(g).max() for name, g in found.items()}
+        sizes = {name: np.abs(found[name]).max() for name in score}
         if not built or estimator.planted:
-            value = np.abs(self.expectation.value(backend, parameters, z, self.noise)).max()
+            value = np.abs(expectation.value(backend, parameters, z, self.noise)).max()
             sizes = {name: size + value * np.abs(score[name]).max() for name, size in sizes.items()}
             if estimator.name == "measure-valued":
                 weak = family.weak_derivatives(backend, parameters, self.noise, estimator.coupling)
                 sizes = {name: size + value * np.abs(weak[name][0]).max() for name, size in sizes.items()}
         if built:
-            slope = np.abs(self.expectation.gradient(backend, parameters, z, self.noise)).max()
+            slope = np.abs(expectation.gradient(backend, parameters, z, self.noise)).max()
             path = family.pathwise(backend, parameters, noise, z, np.full_like(z, slope))
             sizes = {name: size + np.abs(path[name]).max() + np.abs(score[name]).max() for name, size in sizes.items()}
+        model = [name for name in found if name not in score]
+        if model:  # derivatives of f in its own parameters, summed over the data as f is
+            value = np.abs(expectation.value(backend, parameters, z, self.noise)).max()
+            sizes |= {name: np.abs(found[name]).max() + value for name in model}
         return {name: float(size) for name, size in sizes.items()}
 
 

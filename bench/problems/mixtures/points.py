@@ -6,6 +6,8 @@ All are centred and share one unit, the root mean square of a coordinate, so tha
 from __future__ import annotations
 
 import functools
+import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,18 @@ def load(dataset: str, dimension: int, components: int, size: int = 500) -> np.n
     return (points - centre) / unit
 
 
+def rows(dataset: str, dimension: int, size: int) -> int:
+    """N, without loading what is bundled."""
+    if dataset == "synthetic":
+        return size
+    return BUNDLED[dataset][0] if dataset in BUNDLED else len(load(dataset, dimension, 1))
+
+
+def fingerprint(dataset: str) -> str | None:
+    """A hash of a user's file; None for data that has a name."""
+    return None if dataset in DATASETS else hashlib.sha256(_content(Path(dataset))).hexdigest()
+
+
 def _bundled(dataset: str) -> np.ndarray:
     from sklearn import datasets  # slow to import
 
@@ -113,16 +127,23 @@ def _bundled(dataset: str) -> np.ndarray:
 def read(path: Path) -> np.ndarray:
     """Numbers of an `.npy` or a comma-separated `.csv` file, whose first line may be a header."""
     try:
+        content = _content(path)
         if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
-        with path.open(encoding="utf-8") as file:
-            lines = [line for line in file.read().splitlines() if line.strip()]
+            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+        lines = [line for line in content.decode().splitlines() if line.strip()]
         header = bool(lines) and not all(_is_number(word) for word in lines[0].split(","))
         return np.asarray([[float(word) for word in line.split(",")] for line in lines[header:]])
-    except FileNotFoundError:
-        raise UsageError(f"there is no data '{path}'; give {', '.join(DATASETS)}, or an .npy or .csv file") from None
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"cannot read points from '{path}': {' '.join(str(error).split())}") from None
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix not in (".npy", ".csv"):
+        raise UsageError(f"unknown dataset '{path}'; give {', '.join(DATASETS)}, or an .npy or .csv file")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read '{path}': {error.strerror}") from None
 
 
 def _is_number(word: str) -> bool:

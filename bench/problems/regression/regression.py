@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.problem import Exact, Problem, Vectors, exact_normal, family_option
+from bench.problems.problem import Exact, Problem, Vectors, exact_elbo, family_option
 from bench.problems.regression.datasets import load
-from bench.problems.regression.generalised_linear import LOG_2PI, GeneralisedLinear
+from bench.problems.regression.generalised_linear import GeneralisedLinear
 from estimators import Expectation, Normal, Point, UsageError
 from estimators.options import option
 
@@ -84,14 +84,7 @@ class Regression(Problem):
             2: scale**2 * ((design**2).T @ fit[2] - 1.0) + 1.0,
             4: scale**4 * ((design**4).T @ fit[4]),
         }
-        if self.entropy == "sampled":
-            return exact_normal(scale, hermite, self.source)
-        # f is then log p alone; the entropy's gradient is added to every estimate.
-        entropy = float(np.log(scale).sum() + 0.5 * dimension * (1.0 + LOG_2PI))
-        alone = {**hermite, 0: float(hermite[0]) - entropy, 2: hermite[2] - 1.0}
-        exact = exact_normal(scale, alone, self.source)
-        gradient = {**exact.gradient, "log_scale": exact.gradient["log_scale"] + 1.0}
-        return Exact(gradient, exact.source, exact.objective, exact.optimal_baseline)
+        return exact_elbo(self.entropy, scale, hermite, self.source)
 
     @abstractmethod
     def likelihood_moments(

@@ -1,0 +1,222 @@
+"""The Bayesian mixture's joint density as an integrand: of the means alone, z summed out or averaged over q(z).
+
+z is the means, [..., K P]. Both forms of f = log p(μ) + Σ_i (…) share everything that is linear in responsibilities:
+
+`Collapsed`   Σ_i log Σ_k π_k N(x_i | μ_k, σ² I), whose responsibilities are those at μ;
+`MeanField`   Σ_i Σ_k r_ik log [π_k N(x_i | μ_k, σ² I)/r_ik], at the r_ik that are best for q(μ): quadratic in μ.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from estimators import Integrand, Noise
+
+Array = Any
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Responsibilities summed over the points, each standing for N/B: Σ r_ik, Σ r_ik x_i, Σ_ik r_ik |x_i|².
+
+    Shapes [..., K], [..., K, P] and [...]; what does not depend on z may lack its batch axes, or have them as 1.
+    """
+
+    count: Array
+    total: Array
+    square: Array
+
+
+@dataclass(frozen=True)
+class MixtureOfMeans(Integrand):
+    """`data`: points [N, P]; `log_tau`, `log_sigma` [1], `logits` [K]; `batch` [B] where minibatches are drawn.
+
+    With `learned`, τ, σ and π (softmax of the logits) are the model's parameters.
+    """
+
+    components: int
+    learned: bool = False
+
+    def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
+        if "batch" not in data:
+            return {}
+        return {"rows": Noise("rows", (data["batch"].shape[0],), population=data["points"].shape[0])}
+
+    def width(self, data: dict[str, Array], dimension: int) -> int:
+        rows = data["batch" if "batch" in data else "points"].shape[0]
+        return max(dimension, rows * max(self.components, data["points"].shape[1] if "batch" in data else 1))
+
+    def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+        return {"log_tau": (1,), "log_sigma": (1,), "logits": (self.components,)} if self.learned else {}
+
+    def rows(self, xp: Any, data: dict[str, Array], noise: dict[str, Array], z: Array) -> tuple[Array, float]:
+        """Points [rows, P] or, of minibatches, [R, rows, P] with an axis of 1 for S where z has one; and N/B."""
+        points = data["points"]
+        if "rows" not in noise:
+            return points, 1.0
+        replicates, batch = noise["rows"].shape
+        chosen = xp.take(points, xp.reshape(noise["rows"], (-1,)), axis=0)
+        shape = (replicates, batch) if z.ndim == 2 else (replicates, 1, batch)
+        return xp.reshape(chosen, (*shape, points.shape[1])), points.shape[0] / batch
+
+    def means(self, xp: Any, z: Array) -> Array:
+        """[..., K P] to [..., K, P]."""
+        return xp.reshape(z, (*z.shape[:-1], self.components, -1))
+
+    def log_joint(self, xp: Any, data: dict[str, Array], points: Array, means: Array, more: Any = 0.0) -> Array:
+        """log π_k N(x | μ_k, σ² I) [..., K, rows]; `more` [K, 1] is added to |x − μ_k|²."""
+        across = xp.matrix_transpose(points)
+        if points.ndim == 2:  # one large product, whatever the batch axes
+            product = xp.matmul(xp.reshape(means, (-1, means.shape[-1])), across)
+            product = xp.reshape(product, (*means.shape[:-1], across.shape[-1]))
+        else:
+            product = xp.matmul(means, across)
+        squares = xp.sum(points * points, axis=-1)[..., None, :]
+        distance = squares - 2.0 * product + xp.sum(means * means, axis=-1)[..., None] + more
+        constant = log_softmax(xp, data["logits"]) - points.shape[-1] * (data["log_sigma"] + 0.5 * LOG_2PI)
+        return constant[:, None] - 0.5 * xp.exp(-2.0 * data["log_sigma"]) * distance
+
+    def statistics(self, xp: Any, points: Array, scale: float, share: Array) -> Statistics:
+        """Of responsibilities [..., K, rows]."""
+        if points.ndim == 2 and share.ndim > 2:
+            total = xp.matmul(xp.reshape(share, (-1, share.shape[-1])), points)
+            total = xp.reshape(total, (*share.shape[:-1], points.shape[-1]))
+        else:
+            total = xp.matmul(share, points)
+        squares = xp.sum(points * points, axis=-1)
+        return Statistics(
+            scale * xp.sum(share, axis=-1), scale * total, scale * xp.sum(xp.sum(share, axis=-2) * squares, axis=-1)
+        )
+
+    @abstractmethod
+    def likelihood(
+        self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]
+    ) -> tuple[Array, Statistics]:
+        """f less log p(μ) [...], and the statistics in which its derivatives are linear."""
+
+    def log_prior(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        """log p of every coordinate [..., D]."""
+        return -0.5 * z * z * xp.exp(-2.0 * data["log_tau"]) - data["log_tau"] - 0.5 * LOG_2PI
+
+    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        return self.likelihood(xp, data, z, noise)[0] + xp.sum(self.log_prior(xp, data, z), axis=-1)
+
+    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        """Σ_i r_ik (x_i − μ_k)/σ² − μ_k/τ²."""
+        found = self.likelihood(xp, data, z, noise)[1]
+        slope = found.total - found.count[..., None] * self.means(xp, z)
+        likelihood = xp.exp(-2.0 * data["log_sigma"]) * xp.reshape(slope, z.shape)
+        return likelihood - z * xp.exp(-2.0 * data["log_tau"])
+
+    def model_pullback(
+        self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
+    ) -> dict[str, Array]:
+        """Per sample |μ|²/τ² − K P; Σ r_ik |x_i − μ_k|²/σ² − N P; Σ_i r_ik − N π_k."""
+        found, means, points = self.likelihood(xp, data, z, noise)[1], self.means(xp, z), data["points"]
+        size, dimension = points.shape
+        distance = found.square - xp.sum((2.0 * found.total - found.count[..., None] * means) * means, axis=(-2, -1))
+        tau = xp.sum(z * z, axis=-1) * xp.exp(-2.0 * data["log_tau"]) - z.shape[-1]
+        sigma = distance * xp.exp(-2.0 * data["log_sigma"]) - size * dimension
+        logits = found.count - size * xp.exp(log_softmax(xp, data["logits"]))
+        over = tuple(range(1, z.ndim - 1))
+        return {
+            "log_tau": xp.sum(cotangent * tau, axis=over)[:, None],
+            "log_sigma": xp.sum(cotangent * sigma, axis=over)[:, None],
+            "logits": xp.sum(cotangent[..., None] * logits, axis=over),
+        }
+
+
+@dataclass(frozen=True)
+class Collapsed(MixtureOfMeans):
+    """z_i summed out."""
+
+    def _joint(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> tuple[Array, float, Array]:
+        points, scale = self.rows(xp, data, noise, z)
+        return points, scale, self.log_joint(xp, data, points, self.means(xp, z))
+
+    def likelihood(
+        self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]
+    ) -> tuple[Array, Statistics]:
+        points, scale, joint = self._joint(xp, data, z, noise)
+        log_likelihood, share = log_sum_exp(xp, joint)
+        return scale * xp.sum(log_likelihood, axis=-1), self.statistics(xp, points, scale, share)
+
+    def hessian_product(
+        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
+    ) -> Array:
+        """Along v the log joints move by (x_i − μ_k)·v_k/σ², and the responsibilities with them."""
+        points, scale, joint = self._joint(xp, data, z, noise)
+        share = log_sum_exp(xp, joint)[1]
+        precision = xp.exp(-2.0 * data["log_sigma"])
+        means, along = self.means(xp, z), self.means(xp, vector)
+        moved = precision * (xp.matmul(along, xp.matrix_transpose(points)) - xp.sum(along * means, axis=-1)[..., None])
+        bent = share * (moved - xp.sum(share * moved, axis=-2, keepdims=True))
+        change, fixed = self.statistics(xp, points, scale, bent), self.statistics(xp, points, scale, share)
+        slope = change.total - change.count[..., None] * means - fixed.count[..., None] * along
+        return precision * xp.reshape(slope, z.shape) - vector * xp.exp(-2.0 * data["log_tau"])
+
+
+@dataclass(frozen=True)
+class MeanField(MixtureOfMeans):
+    """q(z) at its best for the mean-field Normal q(μ) that λ is; E ∂f/∂r = 0 there, so r counts as constant."""
+
+    reads = ("loc", "log_scale")
+
+    def likelihood(
+        self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]
+    ) -> tuple[Array, Statistics]:
+        points, scale = self.rows(xp, data, noise, z)
+        variance = xp.sum(self.means(xp, xp.exp(2.0 * data["log_scale"])), axis=-1)
+        best = self.log_joint(xp, data, points, self.means(xp, data["loc"]), variance[:, None])
+        log_likelihood, share = log_sum_exp(xp, best)
+        found, means = self.statistics(xp, points, scale, share), self.means(xp, z)
+        # At loc, log joints less log r are `log_likelihood` whatever k; from there on f is quadratic.
+        there = found.square - xp.sum(self._cross(xp, found, self.means(xp, data["loc"])), axis=(-2, -1))
+        here = found.square - xp.sum(self._cross(xp, found, means), axis=(-2, -1))
+        moved = here - there - xp.sum(found.count * variance, axis=-1)
+        value = scale * xp.sum(log_likelihood, axis=-1) - 0.5 * xp.exp(-2.0 * data["log_sigma"]) * moved
+        return value, found
+
+    def _cross(self, xp: Any, found: Statistics, means: Array) -> Array:
+        """What makes Σ r |x − μ|² of Σ r |x|², for each coordinate [..., K, P]."""
+        return (2.0 * found.total - found.count[..., None] * means) * means
+
+    def hessian_product(
+        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
+    ) -> Array:
+        count = self.likelihood(xp, data, z, noise)[1].count
+        bent = xp.reshape(count[..., None] * self.means(xp, vector), vector.shape)
+        return -xp.exp(-2.0 * data["log_sigma"]) * bent - vector * xp.exp(-2.0 * data["log_tau"])
+
+    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        """f is a sum over the coordinates, and what contains none of them."""
+        return self._terms(xp, data, z, self.likelihood(xp, data, z, noise)[1])
+
+    def _terms(self, xp: Any, data: dict[str, Array], z: Array, found: Statistics) -> Array:
+        cross = xp.reshape(self._cross(xp, found, self.means(xp, z)), z.shape)
+        return 0.5 * xp.exp(-2.0 * data["log_sigma"]) * cross + self.log_prior(xp, data, z)
+
+    def replaced(
+        self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
+    ) -> Array:
+        xp = backend.xp
+        value, found = self.likelihood(xp, data, z, noise)
+        whole = value + xp.sum(self.log_prior(xp, data, z), axis=-1)
+        return whole[..., None] - self._terms(xp, data, z, found) + self._terms(xp, data, replacement, found)
+
+
+def log_sum_exp(xp: Any, joint: Array) -> tuple[Array, Array]:
+    """Over the components, the second axis from the end: [..., rows]; and the responsibilities [..., K, rows]."""
+    largest = xp.max(joint, axis=-2, keepdims=True)
+    share = xp.exp(joint - largest)
+    total = xp.sum(share, axis=-2, keepdims=True)
+    return (largest + xp.log(total))[..., 0, :], share / total
+
+
+def log_softmax(xp: Any, logits: Array) -> Array:
+    shifted = logits - xp.max(logits, axis=-1, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
