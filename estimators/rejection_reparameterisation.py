@@ -3,6 +3,7 @@
 Approximates   ∇_λ E_{q_λ}[f_λ(z)]
 with           (1/S) Σ_s ∇_z f_λ(z_s) · ∂h/∂λ + f_λ(z_s) ∇_λ log π_λ(ε_s),     z = h(ε, λ),  ε ~ π_λ
 requires       f differentiable in z; a family sampled by rejection, whose accepted proposals ε have density π_λ.
+               Costs f and ∇f at every sample.
 
 π_λ(ε) = q_λ(h(ε, λ)) |∂h/∂ε|. The nearer every proposal is to being accepted, the nearer π_λ is to what is proposed,
 which knows nothing of λ, and the smaller the second term. For an ELBO f = log p − log q_λ; the path through λ in
@@ -25,6 +26,9 @@ class RejectionReparameterisation(Estimator):
     name: ClassVar[str] = "rejection-reparameterisation"
     summary: ClassVar[str] = "∇f · ∂h/∂λ + f ∇ log π at the accepted proposal: pathwise through a rejection sampler"
     requires: ClassVar[Requires] = Requires(("accepted", "score_identity"), ("gradient",))
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        return 2 * num_samples
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks

@@ -2,12 +2,12 @@
 
 Approximates   ∇_λ E_{q_λ}[f_λ(z)],     q_λ = Σ_k π_k N(loc_k, σ_k²)
 with           (1/S) Σ_s Σ_k π_k d/dλ f_λ(loc_k + σ_k ε_s),  and for logit k  π_k (f(z_sk) − Σ_m π_m f(z_sm))
-requires       f differentiable in z; a mixture. Costs K evaluations a sample; all components share ε.
+requires       f differentiable in z; a mixture. Costs f and ∇f at K points a sample; all components share ε.
 
 For an ELBO f = log p − log q_λ, with the whole mixture's density; the path through λ in log q_λ at fixed z has
 expectation zero and is left out.
 
-Sources: Roeder et al. 2017, section 5 (mixtures); Morningstar et al. 2021.
+Sources: Roeder et al. 2017 (the path alone, for mixtures too); Morningstar et al. 2021 (stratified by component).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StratifiedPathwise(Estimator):
         return {name: spec for name, spec in specs.items() if name != "component"}
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
-        return num_samples * expectation.family.shapes(dimension)["logits"][0]
+        return 2 * num_samples * expectation.family.shapes(dimension)["logits"][0]
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.goals import kernels, program, scaling
+from bench.goals import cost, kernels, program, scaling
 from bench.goals.goal import show, write
 
 PARTS = {
@@ -14,6 +14,7 @@ PARTS = {
     "profile": kernels.profile,
     "autodiff": kernels.autodiff,
     "latency": kernels.latency,
+    "cost": cost.predicted,
     "overhead": program.overhead,
     "quick": program.quick_suite,
     "linear": scaling.linear,

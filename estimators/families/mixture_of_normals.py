@@ -23,7 +23,7 @@ class MixtureOfNormals(Family):
     """Parameters: `loc` [K, D], `log_scale` [K, D] and `logits` [K], all unconstrained; σ = exp(log_scale).
 
     K = `components` is structure. The sample jumps from one component to another, so the pathwise derivative is
-    implicit, through the conditional CDFs of one coordinate after another (Figurnov et al. 2018, section 4).
+    implicit, through the conditional CDFs of one coordinate after another (Figurnov et al. 2018).
     """
 
     name: ClassVar[str] = "mixture-of-normals"

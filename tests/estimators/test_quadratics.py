@@ -143,16 +143,6 @@ def test_what_is_refused() -> None:
     assert make_cell("square[dim=500]", "taylor[hessian=product]").impossible() is None
 
 
-@pytest.mark.parametrize("samples", [1, 3])
-def test_evaluations(samples: int) -> None:
-    """A product counts as two gradients; ∇f(loc) as one."""
-    expectation = make_cell("square[dim=3]", "taylor").problem.expectation()
-    counts = {e: make_estimator(e).evaluations(expectation, samples, 3) for e in QUADRATIC}
-    assert counts == dict(
-        zip(QUADRATIC, (samples + 7, samples + 7, 3 * samples + 1, samples + 1, 7 * samples), strict=True)
-    )
-
-
 def test_minibatches_have_a_hessian_each(backend: Any) -> None:
     """The linear regression is quadratic whatever its rows: replicates differ by their batch alone."""
     cell = make_cell("linear-regression[loc=-0.23,scale=0.61,batch=7]", "taylor")

@@ -337,14 +337,6 @@ def test_dependent_coordinates_are_refused(estimator: str) -> None:
         make_estimator(estimator).check(MultivariateNormal(), "none", 2, 2)
 
 
-@pytest.mark.parametrize(
-    ("estimator", "cost"), [("overdispersed", 12), ("spsa", 8), ("evolution-strategies", 8), ("rao-blackwell", 4)]
-)
-def test_evaluations(estimator: str, cost: int) -> None:
-    cell = make_cell(IN_THREE_DIMENSIONS[0], estimator, 4)
-    assert cell.estimator.evaluations(cell.problem.expectation(), 4, 3) == cost
-
-
 def test_overdispersed_disperses_one_coordinate(backend: Any) -> None:
     """D = 2: ∂ of the first coordinate sees its own proposal and the second coordinate as q draws it."""
     cell = make_cell(f"{SQUARE[:-1]},dim=2]", "overdispersed")

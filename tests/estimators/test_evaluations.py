@@ -1,0 +1,76 @@
+"""What an estimator says that it costs is what it asks of f: counted, at one replicate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.goals import cost
+from bench.sweep.cells import NAMED_ALONE, VARIANTS, make_estimator
+from estimators import FAMILIES, Expectation, Integrand, Noise
+from estimators.estimator import Estimator
+from tests.support import draws, make_cell, state_of
+
+DIMENSION = 3
+FAMILY = {"rejection-reparameterisation": "gamma", "stratified-pathwise": "mixture-of-normals"}
+
+
+class Counting(Integrand):
+    """Σ z⁴; every sample at which it is evaluated counts once, and a product with its Hessian twice."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def noise_specs(self, data: dict[str, Any]) -> dict[str, Noise]:
+        return {"rows": Noise("rows", (2,), population=4)} if "batch" in data else {}
+
+    def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        self.count += math.prod(z.shape[:-1])
+        return xp.sum(z**4, axis=-1)
+
+    def gradient(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        self.count += math.prod(z.shape[:-1])
+        return 4.0 * z**3
+
+    def hessian_product(self, xp: Any, data: Any, z: Any, vector: Any, noise: Any) -> Any:
+        self.count += 2 * math.prod(z.shape[:-1])
+        return 12.0 * z**2 * vector
+
+
+@pytest.mark.parametrize("larger", [False, True])
+@pytest.mark.parametrize("text", [*VARIANTS, *NAMED_ALONE])
+def test_evaluations_are_counted(numpy_backend: Any, text: str, larger: bool) -> None:
+    estimator: Estimator = make_estimator(text)
+    family = FAMILIES[FAMILY.get(text, "normal")].At().family
+    samples = 4 if larger else estimator.smallest_num_samples()
+    elbo, batch = "sticking" in text, "input-dependent" in text
+    data = {"batch": np.zeros(2)} if batch else {}
+    f = Counting()
+    expectation = Expectation(family, f, data, "sampled" if elbo else "none")
+    estimator.check(family, expectation.entropy, samples, DIMENSION)
+    if batch:
+        state = {"baseline": np.asarray(0.3), "baseline_rows": np.ones(4)}
+    else:
+        state = {} if elbo or text in FAMILY else state_of(f"square[k=2,dim={DIMENSION}]", text, samples)
+    noise = draws(estimator.noise_specs(expectation, samples, DIMENSION), 1)
+    parameters = FAMILIES[family.name].At().parameters(DIMENSION)
+    estimator.estimate(numpy_backend, expectation, parameters, noise, state)
+    assert f.count == estimator.evaluations(expectation, samples, DIMENSION)
+
+
+def test_the_unit_of_cost_is_a_plain_estimator() -> None:
+    """Pathwise for what evaluates ∇f, else the plain score function: of the same problem, backend and S."""
+    for text, expected in (("price", "pathwise"), ("measure-valued", "score-function"), ("vargrad", "score-function")):
+        cell = make_cell(cost.PROBLEMS[0], text, 2, "jax")
+        unit = cost.unit(cell)
+        assert unit.estimator == make_estimator(expected)
+        assert (unit.problem, unit.backend, unit.num_samples) == (cell.problem, "jax", 2)
+
+
+def test_every_estimator_is_compared_somewhere() -> None:
+    for text in (*VARIANTS, *NAMED_ALONE):
+        problems = cost.ELSEWHERE.get(text, cost.PROBLEMS)
+        assert any(make_cell(problem, text).impossible() is None for problem in problems), text
