@@ -7,6 +7,7 @@ evaluations come cheaper together: a Hessian at one point for all replicates, or
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from bench.goals.goal import Goal, Measured, ratio
@@ -14,14 +15,11 @@ from bench.goals.kernels import present
 from bench.measurement.cell import prepare
 from bench.measurement.cost import timed_calls
 from bench.sweep.cells import NAMED_ALONE, VARIANTS, Cell, make_estimator, make_problem
+from estimators import FAMILIES, NotApplicable
 
-#: The problems, and beside them those for estimators that need another family or a minibatch.
+#: The problems, and those for estimators that take neither: with a minibatch, or of another family.
 PROBLEMS = ("cosine[k=2.5,loc=1,dim=10]", "logistic-regression")
-ELSEWHERE = {
-    "rejection-reparameterisation": ("polynomial[family=gamma,concentration=2,dim=10]",),
-    "stratified-pathwise": ("polynomial[family=mixture-of-normals,distance=1,dim=10]",),
-    "score-function[baseline=input-dependent]": ("logistic-regression[batch=32]",),
-}
+ELSEWHERE = ("logistic-regression[batch=32]", *(f"polynomial[family={name},dim=10]" for name in FAMILIES))
 #: What the predictions rest on, by whether an estimator evaluates ∇f.
 UNITS = {True: "pathwise", False: "score-function[baseline=none]"}
 MOST = 2.0
@@ -32,10 +30,24 @@ def predicted() -> Iterator[Goal]:
     """Measured over predicted cost, float64."""
     for backend in present():
         for text in (*VARIANTS, *NAMED_ALONE):
-            for problem in ELSEWHERE.get(text, PROBLEMS):
-                goal = _compare(problem, text, backend)
-                if goal is not None:
-                    yield goal
+            if text not in UNITS.values():
+                for cell in cells(text, backend):
+                    yield compare(cell)
+
+
+def cells(text: str, backend: str) -> list[Cell]:
+    """An estimator on both problems as far as it takes them, else on the first other one that it takes."""
+    found = [cell for problem in PROBLEMS if (cell := _cell(problem, text, backend))]
+    return found or list(itertools.islice(filter(None, (_cell(p, text, backend) for p in ELSEWHERE)), 1))
+
+
+def _cell(problem: str, text: str, backend: str) -> Cell | None:
+    estimator = make_estimator(text)
+    try:
+        cell = Cell(make_problem(problem), estimator, backend, num_samples=estimator.smallest_num_samples())
+    except NotApplicable:  # a family without these moments
+        return None
+    return cell if cell.impossible() is None else None
 
 
 def unit(cell: Cell) -> Cell:
@@ -44,17 +56,14 @@ def unit(cell: Cell) -> Cell:
     return Cell(cell.problem, make_estimator(UNITS[differentiates]), cell.backend, num_samples=cell.num_samples)
 
 
-def _compare(problem: str, text: str, backend: str) -> Goal | None:
-    estimator = make_estimator(text)
-    cell = Cell(make_problem(problem), estimator, backend, num_samples=estimator.smallest_num_samples())
-    if text in UNITS.values() or cell.impossible() is not None:
-        return None
+def compare(cell: Cell) -> Goal:
+    """One cell against its unit."""
     ready, plain = prepare(cell), prepare(unit(cell))
     (one, _), (other, _) = timed_calls(ready), timed_calls(plain)
     found = ratio(one.run, other.run, ROUNDS)
     share = (other.replicates / one.replicates) * (plain.evaluations / ready.evaluations)
     return Goal(
-        f"cost over that of its evaluations: {backend}, {problem}, {text}, S = {cell.num_samples}",
+        f"cost over that of its evaluations: {cell.label()}",
         Measured(found.value * share, found.low * share, found.high * share),
         most=MOST,
         remark=f"{ready.evaluations} evaluations",
