@@ -11,7 +11,8 @@ from typing import Any
 
 from bench.commands import stop_at_interrupt
 from bench.fit import output, page
-from bench.fit.method import METHODS, Recipe
+from bench.fit.method import Recipe
+from bench.fit.methods import METHODS
 from bench.fit.optimisers import make_optimiser
 from bench.fit.recipe import Gradient
 from bench.fit.run import FAILED, Fit, Plan, Watcher, names, run

@@ -106,10 +106,6 @@ class Recipe(ABC):
         """The method on that problem. Only called where `check` has nothing to say."""
 
 
-#: What `--method` takes, by name.
-METHODS: dict[str, type[Recipe]] = {}
-
-
 def unchanged(before: Vectors, after: Vectors, tolerance: float = 1e-12) -> bool:
     """Whether no number moved by more than rounding: a fixed point, as far as float64 can tell."""
     return all(

@@ -1,0 +1,8 @@
+"""The exact methods, by the names that `--method` takes."""
+
+from __future__ import annotations
+
+from bench.fit.method import Recipe
+from bench.fit.mixtures import Cavi, Svi
+
+METHODS: dict[str, type[Recipe]] = {cls.name: cls for cls in (Cavi, Svi)}

@@ -1,0 +1,89 @@
+"""CAVI and SVI as methods of `gradvar fit`: on the problem whose ELBO they maximise, from where it stands."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.fit.cavi import CoordinateAscent, MeanFieldMixture
+from bench.fit.method import Method, Objective, Recipe, Vectors
+from bench.fit.objective import objective
+from bench.fit.svi import StochasticVariational
+from bench.problems import Problem
+from bench.problems.mixtures.bayesian import BayesianGaussianMixture
+from estimators import NotApplicable
+from estimators.options import option
+
+
+class OnProblem(Method):
+    """A method with the objective of a problem: that of the fits beside it, and the gradient's norm with it."""
+
+    def __init__(self, method: Method, problem: Problem, seed: int) -> None:
+        self.method, self.problem, self.seed = method, problem, seed
+        self.evaluations = method.evaluations
+
+    def initial(self) -> Vectors:
+        return self.method.initial()
+
+    def step(self, state: Vectors, t: int) -> Vectors:
+        return self.method.step(state, t)
+
+    def objective(self, state: Vectors) -> Objective:
+        return objective(self.problem, self.parameters(state), self.seed)
+
+    def parameters(self, state: Vectors) -> Vectors:
+        return self.method.parameters(state)
+
+    def converged(self, before: Vectors, after: Vectors) -> bool:
+        return self.method.converged(before, after)
+
+
+class BayesianMixtureRecipe(Recipe):
+    """What CAVI and SVI ask of a problem."""
+
+    def check(self, problem: Problem) -> None:
+        if not isinstance(problem, BayesianGaussianMixture):
+            raise NotApplicable(f"{self.name} is for problem {BayesianGaussianMixture.name}, not for {problem.name}")
+
+    def prepare(self, problem: Problem, seed: int) -> Method:
+        """From λ as it is; where that has all means in one place, from points that the seed chooses."""
+        assert isinstance(problem, BayesianGaussianMixture)
+        means = problem.parameters()["loc"].reshape(problem.components, -1)
+        given: dict[str, Any] = {
+            "tau": problem.tau,
+            "sigma": problem.sigma,
+            "learn": problem.hyperparameters == "learned",
+            "seed": seed,
+            "begin": None if problem.components > 1 and np.all(means == means[0]) else means,
+        }
+        return OnProblem(self.method(problem.points(), problem.components, given), problem, seed)
+
+    @abstractmethod
+    def method(self, points: np.ndarray, components: int, given: dict[str, Any]) -> MeanFieldMixture:
+        """The method with its own options."""
+
+
+@dataclass(frozen=True)
+class Cavi(BayesianMixtureRecipe):
+    name: ClassVar[str] = "cavi"
+    summary: ClassVar[str] = "coordinate ascent on the mean-field ELBO of a Bayesian Gaussian mixture"
+
+    def method(self, points: np.ndarray, components: int, given: dict[str, Any]) -> MeanFieldMixture:
+        return CoordinateAscent(points, components, **given)
+
+
+@dataclass(frozen=True)
+class Svi(BayesianMixtureRecipe):
+    name: ClassVar[str] = "svi"
+    summary: ClassVar[str] = "stochastic VI on the same: natural gradients of minibatches, Robbins-Monro steps"
+
+    batch: int = option(100, "rows of a minibatch; all where there are no more", minimum=1)
+    delay: float = option(1.0, "steps are (t + delay)^-decay", minimum=0.0)
+    decay: float = option(0.7, "above 0.5 and at most 1; 0 is a constant step of 1", minimum=0.0, maximum=1.0)
+
+    def method(self, points: np.ndarray, components: int, given: dict[str, Any]) -> MeanFieldMixture:
+        batch = min(self.batch, len(points))
+        return StochasticVariational(points, components, batch, self.delay, self.decay, **given)
