@@ -110,7 +110,7 @@ def regression(gradient: np.ndarray, controls: np.ndarray) -> np.ndarray:
     # What varies by rounding alone is constant.
     constant = size <= 1e-12 * (np.abs(controls).max(axis=1) + np.sqrt((g * g).mean(axis=0)))
     unit = np.where(constant[:, None], 0.0, c / np.where(constant, 1.0, size)[:, None])
-    gram = np.einsum("cwp,dwp->pcd", unit, unit) / len(g)
-    cross = np.einsum("cwp,wp->pc", unit, g) / len(g)
+    gram = np.einsum("cw...,dw...->...cd", unit, unit) / len(g)
+    cross = np.einsum("cw...,w...->...c", unit, g) / len(g)
     found = np.linalg.pinv(gram, rcond=1e-8, hermitian=True) @ cross[..., None]
     return np.asarray(np.moveaxis(found[..., 0], -1, 0) / np.where(constant, 1.0, size))

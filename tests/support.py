@@ -35,6 +35,14 @@ REGRESSIONS = (
     "logistic-regression[at=fitted,entropy=analytic]",
     "logistic-regression[loc=0.17,scale=0.71,batch=7]",
 )
+#: Models whose likelihood or whose q is another: every estimator meets them in `test_models.py`.
+MODELS = (
+    "poisson-regression[loc=0.2,scale=0.3]",
+    "poisson-regression[loc=0.2,scale=0.3,batch=7,entropy=analytic]",
+    "student-t-regression[loc=-0.23,scale=0.61,df=2.5,batch=7]",
+    "logistic-regression[family=multivariate-normal,loc=0.17,scale=0.71,correlation=0.3,batch=7]",
+    "student-t-regression[family=low-rank-normal,loc=0.17,scale=0.71,rank=2]",
+)
 #: One of every family but the Normal, in three dimensions.
 FAMILY_PROBLEMS = (
     "polynomial[family=multivariate-normal,loc=0.4,scale=0.8,correlation=0.45,degree=3,dim=3]",

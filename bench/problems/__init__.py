@@ -3,20 +3,13 @@
 from bench.problems.mixtures.bayesian import BayesianGaussianMixture
 from bench.problems.polynomial import Polynomial
 from bench.problems.problem import Exact, Problem
-from bench.problems.regression import LinearRegression, LogisticRegression
+from bench.problems.regression import LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression
 from bench.problems.test_functions import Cosine, Exponential, Square
 
+_REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
+
 PROBLEMS: dict[str, type[Problem]] = {
-    cls.name: cls
-    for cls in (
-        Square,
-        Exponential,
-        Cosine,
-        Polynomial,
-        LinearRegression,
-        LogisticRegression,
-        BayesianGaussianMixture,
-    )
+    cls.name: cls for cls in (Square, Exponential, Cosine, Polynomial, *_REGRESSIONS, BayesianGaussianMixture)
 }
 
 __all__ = ["PROBLEMS", "Exact", "Problem"]

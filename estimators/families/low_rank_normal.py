@@ -29,7 +29,6 @@ class LowRankNormal(Family):
     lacks: ClassVar[dict[str, str]] = {
         "weak_derivatives": "its coordinates depend on each other, so none moves alone",
         "log_density_replaced": "its coordinates depend on each other",
-        "bonnet_price": "Price's identity is not written down for its factor",
     }
 
     rank: int = 1
@@ -134,6 +133,16 @@ class LowRankNormal(Family):
             "loc": xp.zeros_like(parameters["loc"]),
             "factor": factor,
             "log_diagonal": 1.0 - xp.sum(factor * parameters["factor"], axis=-1),
+        }
+
+    def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
+        """∂Σ is ½ E ∇²f, so ∂F is E ∇²f F, and ∂log d is d² of its diagonal."""
+        xp, places = backend.xp, backend.asarray(range(slope.shape[-1]), None)
+        diagonal = xp.sum(xp.where(places[:, None] == places, hessian, xp.zeros_like(hessian)), axis=-1)
+        return {
+            "loc": slope,
+            "factor": xp.matmul(hessian, parameters["factor"]),
+            "log_diagonal": diagonal * xp.exp(2.0 * parameters["log_diagonal"]),
         }
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:

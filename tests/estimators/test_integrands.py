@@ -12,6 +12,7 @@ import pytest
 from estimators import Expectation, Integrand, Normal, NotApplicable
 from tests.support import (
     FAMILY_PROBLEMS,
+    MODELS,
     PROBLEMS,
     Blocks,
     applies,
@@ -91,7 +92,7 @@ def test_values_suffice_elsewhere(backend: Any, numpy_backend: Any, entropy: str
         close(found, ask(numpy_backend, expectation_of(CoupledWithGradient(), entropy, a=0.8), estimator, HERE))
 
 
-@pytest.mark.parametrize("problem", [p for p in BUNDLED if applies(p, "pathwise", 3)])
+@pytest.mark.parametrize("problem", [p for p in (*BUNDLED, *MODELS[1:3]) if applies(p, "pathwise", 3)])
 @pytest.mark.parametrize("samples", [1, 3])
 def test_bundled_gradients_are_gradients(differentiating: Any, problem: str, samples: int) -> None:
     """differentiate=autodiff agrees with the closed form."""
@@ -104,7 +105,7 @@ def test_bundled_gradients_are_gradients(differentiating: Any, problem: str, sam
     close(found, expected)
 
 
-@pytest.mark.parametrize("problem", [*BUNDLED, *FAMILY_PROBLEMS])
+@pytest.mark.parametrize("problem", [*BUNDLED, *FAMILY_PROBLEMS, *MODELS[1:3]])
 @pytest.mark.parametrize("samples", [1, 3])
 def test_bundled_hessian_products(differentiating: Any, numpy_backend: Any, problem: str, samples: int) -> None:
     """The closed form on NumPy against automatic differentiation."""
@@ -129,7 +130,7 @@ def test_numpy_says_what_to_add_for_a_hessian(numpy_backend: Any) -> None:
         expectation.hessian_product(numpy_backend, HERE, z, z, {})
 
 
-@pytest.mark.parametrize("problem", [p for p in BUNDLED if "dim=" in p or "regression" in p])
+@pytest.mark.parametrize("problem", [p for p in (*BUNDLED, *MODELS[1:3]) if "dim=" in p or "regression" in p])
 @pytest.mark.parametrize("samples", [1, 3])
 def test_bundled_replacement_is_replacement(backend: Any, problem: str, samples: int) -> None:
     """An offered coordinate replacement agrees with D evaluations."""
@@ -143,10 +144,20 @@ def test_bundled_replacement_is_replacement(backend: Any, problem: str, samples:
     close(ask(backend, whole, "measure-valued", parameters, samples), expected, 1e-10)
 
 
-@pytest.mark.parametrize("name", ["linear", "logistic"])
+BY_ESTIMATOR = [
+    ("pathwise", "analytic"),
+    ("measure-valued", "sampled"),
+    ("pathwise", "sampled"),
+    ("score-function", "sampled"),
+]
+
+
 @pytest.mark.parametrize(
-    ("estimator", "entropy"),
-    [("pathwise", "sampled"), ("pathwise", "analytic"), ("score-function", "sampled"), ("measure-valued", "sampled")],
+    ("name", "estimator", "entropy"),
+    [
+        *((name, *how) for name in ("linear", "logistic") for how in BY_ESTIMATOR),
+        *((name, *how) for name in ("poisson", "student-t") for how in BY_ESTIMATOR[:2]),
+    ],
 )
 def test_minibatches_average_to_the_whole(backend: Any, name: str, estimator: str, entropy: str) -> None:
     """Every batch of one row in turn, at the same noise: their mean is the estimate from all rows."""

@@ -105,10 +105,7 @@ def test_spelling_keeps_the_number(k: float) -> None:
         ("sqare", "unknown problem 'sqare'; did you mean 'square'?"),
         ("logistic-regresion", "unknown problem 'logistic-regresion'; did you mean 'logistic-regression'?"),
         ("square[kk=1]", "unknown option of problem square 'kk'; did you mean 'k'?"),
-        (
-            "zzz",
-            f"unknown problem 'zzz'; choose from: {', '.join(PROBLEMS)}",
-        ),
+        ("zzz", f"unknown problem 'zzz'; choose from: {', '.join(PROBLEMS)}"),
         ("square[dim=0]", "problem square option 'dim' is '0'; it must be a whole number, at least 1, at most 1000000"),
         (
             "square[dim=2.5]",

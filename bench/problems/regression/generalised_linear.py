@@ -13,21 +13,22 @@ LOG_2PI = math.log(2.0 * math.pi)
 
 
 class GeneralisedLinear(Integrand):
-    """log p(x, z); `data`: design [N, D], response [N], `batch` [B] (any values) where minibatches are drawn.
+    """log p(x, z); `data`: design [N, D], response [N], `batch` [B] (any values) where minibatches are drawn, the
+    numbers of the likelihood by name, and `constant`, the sum of the likelihood's terms without z, where it has such.
 
-    A minibatch sums over its B rows, scaled by N/B.
+    A minibatch sums over its B rows, scaled by N/B; the constant is of all rows whatever the batch.
     """
 
     @abstractmethod
-    def log_likelihood(self, xp: Any, predictor: Array, response: Array) -> Array:
-        """h elementwise."""
+    def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+        """h elementwise, less the constant."""
 
     @abstractmethod
-    def residual(self, xp: Any, predictor: Array, response: Array) -> Array:
+    def residual(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
         """∂h/∂predictor elementwise."""
 
     @abstractmethod
-    def curvature(self, xp: Any, predictor: Array) -> Array:
+    def curvature(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
         """∂²h/∂predictor² elementwise."""
 
     def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
@@ -72,7 +73,7 @@ class GeneralisedLinear(Integrand):
     def _likelihood(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
         design, response, scale = self._rows(xp, data, noise, z)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
-        return scale * xp.sum(self.log_likelihood(xp, predictor, response), axis=-1)
+        return scale * xp.sum(self.log_likelihood(xp, data, predictor, response), axis=-1) + data.get("constant", 0.0)
 
     def _log_prior(self, z: Array) -> Array:
         return -0.5 * z * z - 0.5 * LOG_2PI
@@ -80,14 +81,14 @@ class GeneralisedLinear(Integrand):
     def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
         design, response, scale = self._rows(xp, data, noise, z)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
-        return scale * self._times(xp, self.residual(xp, predictor, response), design) - z
+        return scale * self._times(xp, self.residual(xp, data, predictor, response), design) - z
 
     def hessian_product(
         self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
     ) -> Array:
-        design, _, scale = self._rows(xp, data, noise, z)
+        design, response, scale = self._rows(xp, data, noise, z)
         across = xp.matrix_transpose(design)
-        bent = self.curvature(xp, self._times(xp, z, across)) * self._times(xp, vector, across)
+        bent = self.curvature(xp, data, self._times(xp, z, across), response) * self._times(xp, vector, across)
         return scale * self._times(xp, bent, design) - vector
 
     def replaced(
@@ -97,13 +98,19 @@ class GeneralisedLinear(Integrand):
         xp = backend.xp
         design, response, scale = self._rows(xp, data, noise, z)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
-        likelihood = self.replaced_likelihood(backend, design, response, predictor, replacement - z)
+        likelihood = self.replaced_likelihood(backend, data, design, response, predictor, replacement - z)
         prior = self._log_prior(z)
         others = xp.sum(prior, axis=-1, keepdims=True) - prior
-        return scale * likelihood + others + self._log_prior(replacement)
+        return scale * likelihood + data.get("constant", 0.0) + others + self._log_prior(replacement)
 
     def replaced_likelihood(
-        self, backend: Any, design: Array, response: Array, predictor: Array, change: Array
+        self,
+        backend: Any,
+        data: dict[str, Array],
+        design: Array,
+        response: Array,
+        predictor: Array,
+        change: Array,
     ) -> Array:
         """Σ_n h at predictor + x_ni change_i, for every i [..., D]; one coordinate at a time bounds memory."""
         xp = backend.xp
@@ -114,6 +121,6 @@ class GeneralisedLinear(Integrand):
         def evaluate(pair: Array) -> Array:
             column, step = pair
             moved = predictor + step[..., None] * column
-            return xp.sum(self.log_likelihood(xp, moved, response), axis=-1)
+            return xp.sum(self.log_likelihood(xp, data, moved, response), axis=-1)
 
         return xp.moveaxis(backend.map(evaluate, (columns, xp.moveaxis(change, -1, 0))), 0, -1)

@@ -17,23 +17,29 @@ Array = Any
 class LinearIntegrand(GeneralisedLinear):
     """Unit noise: h = log N(y; predictor, 1)."""
 
-    def log_likelihood(self, xp: Any, predictor: Array, response: Array) -> Array:
+    def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
         error = response - predictor
         return -0.5 * error * error - 0.5 * LOG_2PI
 
-    def residual(self, xp: Any, predictor: Array, response: Array) -> Array:
+    def residual(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
         return response - predictor
 
-    def curvature(self, xp: Any, predictor: Array) -> Array:
+    def curvature(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
         return -xp.ones_like(predictor)
 
     def replaced_likelihood(
-        self, backend: Any, design: Array, response: Array, predictor: Array, change: Array
+        self,
+        backend: Any,
+        data: dict[str, Array],
+        design: Array,
+        response: Array,
+        predictor: Array,
+        change: Array,
     ) -> Array:
         """Quadratic in the change, so two products serve every coordinate."""
         xp = backend.xp
-        now = xp.sum(self.log_likelihood(xp, predictor, response), axis=-1)[..., None]
-        slope = self._times(xp, self.residual(xp, predictor, response), design)
+        now = xp.sum(self.log_likelihood(xp, data, predictor, response), axis=-1)[..., None]
+        slope = self._times(xp, self.residual(xp, data, predictor, response), design)
         curvature = xp.sum(design * design, axis=-2)
         if curvature.ndim == 2 and change.ndim == 3:
             curvature = curvature[:, None, :]

@@ -1,39 +1,43 @@
-"""Bayesian regressions: the ELBO of a mean-field Normal, with exact gradients.
+"""Bayesian regressions: the ELBO of a Normal q of any kind, with exact gradients.
 
 log p(x, z) = Σ_n h(x_nᵀ z, y_n) + log N(z; 0, I), for a prior N(0, I) and a log-likelihood h of the linear
-predictor. Under q, x_nᵀz ~ N(m_n, s_n²), so every expectation is a one-dimensional integral per row; for the
-linear regression they are closed.
+predictor. Under q, x_nᵀz ~ N(m_n, s_n²), so every expectation is a one-dimensional integral per row, closed for some h.
+With the slope E ∇log p and the Hessian E ∇²log p, Bonnet's and Price's identities give the gradient.
 """
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from bench.problems.problem import Exact, Problem, Vectors, exact_elbo, family_option
 from bench.problems.regression.datasets import load
-from bench.problems.regression.generalised_linear import GeneralisedLinear
-from estimators import Expectation, Normal, Point, UsageError
+from bench.problems.regression.fitted import FITTED, Expected, fitted
+from bench.problems.regression.generalised_linear import LOG_2PI, GeneralisedLinear
+from bench.problems.regression.quadrature import WIDEST
+from estimators import Expectation, Family, Normal, Point, UsageError
+from estimators.backends import get
 from estimators.options import option
 
 
 @dataclass(frozen=True)
 class Regression(Problem):
-    """Options shared by both; the batch is drawn afresh, without replacement, for every estimate."""
+    """Options shared by all; the batch is drawn afresh, without replacement, for every estimate."""
 
     integrand: ClassVar[GeneralisedLinear]
     source: ClassVar[str]
+    #: Rows and columns of each dataset.
     shapes: ClassVar[dict[str, tuple[int, int]]]
-    fewest: ClassVar[int] = 1
+    #: Whether the response counts something; else it is as `load` has it.
+    counts: ClassVar[bool] = False
 
     dataset: str
-    q: Point = family_option("normal")
+    q: Point = family_option("normal", "multivariate-normal", "low-rank-normal")
     at: str = option(
-        "given", "λ: loc and scale as given, or the maximum of the exact ELBO", choices=("given", "fitted")
+        "given", "λ: the family's options as given, or the maximum of the exact ELBO", choices=("given", "fitted")
     )
     batch: int = option(None, "minibatch size (all rows if absent)", minimum=1, optional=True)
     entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
@@ -47,44 +51,84 @@ class Regression(Problem):
     def draws_inputs(self) -> bool:
         return self.batch is not None
 
+    def pole(self) -> float | None:
+        """Imaginary part of the nearest pole of h in the predictor; None where expectations are closed."""
+        return None
+
     def check(self) -> None:
         super().check()
         rows = self.shapes[self.dataset][0]
         if self.batch is not None and self.batch > rows:
             raise UsageError(f"problem {self.name}: batch is {self.batch}; {self.dataset} has {rows} rows")
-        if self.at == "fitted" and self.q != Normal.At():
-            raise UsageError(f"problem {self.name}: at=fitted chooses loc and scale itself; leave them out")
+        if self.at == "fitted" and self.family.name not in FITTED:
+            raise UsageError(f"problem {self.name}: at=fitted is for family={' or family='.join(FITTED)}")
+        if self.at == "fitted" and self.q != type(self.q)():
+            own = [field.name for field in fields(self.q)]
+            listed = f"{', '.join(own[:-1])} and {own[-1]}"
+            raise UsageError(f"problem {self.name}: at=fitted chooses {listed} itself; leave them out")
+        pole, scale = self.pole(), getattr(self.q, "scale", 0.0)
+        if pole is not None and self.at == "given" and scale > WIDEST * pole:
+            raise UsageError(
+                f"problem {self.name}: scale is {scale:g}; its exact gradient is known up to scale={WIDEST * pole:g}"
+            )
+
+    def data(self) -> Vectors:
+        """What the integrand reads, but for a batch."""
+        design, response = load(self.dataset, self.counts)
+        return {"design": design, "response": response}
 
     def expectation(self) -> Expectation:
-        design, response = load(self.dataset)
-        data = {"design": design, "response": response}
+        data = self.data()
         if self.batch is not None:
             data["batch"] = np.zeros(self.batch)
         return Expectation(self.family, self.integrand, data, self.entropy, self.differentiate)  # type: ignore[arg-type]
 
     def parameters(self) -> Vectors:
-        if self.at == "fitted":
-            return fitted(type(self), self.dataset)
-        return super().parameters()
+        return self._fitted() if self.at == "fitted" else super().parameters()
 
-    def optimum(self) -> Vectors:
-        return fitted(type(self), self.dataset)
+    def optimum(self) -> Vectors | None:
+        return self._fitted() if self.family.name in FITTED else None
+
+    def _fitted(self) -> Vectors:
+        """λ of the maximum, whatever the options that do not move it."""
+        plain: dict[str, Any] = {"batch": None, "entropy": "sampled", "differentiate": "closed-form"}
+        return dict(fitted(replace(self, q=type(self.q)(), at="fitted", **plain)))
+
+    def expected(self, loc: np.ndarray, root: np.ndarray) -> Expected:
+        """log p(x, z) and its derivatives under N(loc, rootᵀ root), root [K, D]."""
+        data = self.data()
+        design = data["design"]
+        deviation = np.sqrt(np.sum((design @ root.T) ** 2, axis=1))
+        fit = self.likelihood_moments(design @ loc, deviation, data["response"])
+        size = float(loc @ loc + np.sum(root * root)) + len(loc) * LOG_2PI  # −2 E log prior
+        return Expected(
+            objective=float(fit[0].sum() + data.get("constant", 0.0)) - 0.5 * size,
+            slope=design.T @ fit[1] - loc,
+            hessian=(design.T * fit[2]) @ design - np.eye(len(loc)),
+            fourth=(design**4).T @ fit[4],
+        )
 
     def exact_at(self, parameters: Vectors) -> Exact:
-        """The exact ELBO, its gradient and optimal baselines at any λ."""
-        design, response = load(self.dataset)
-        loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
-        mean, deviation = design @ loc, np.sqrt(design**2 @ scale**2)
-        fit = self.likelihood_moments(mean, deviation, response)
-        # Prior: −(z² + log 2π)/2. Entropy of q as −log q: (ε² + log 2π)/2 + log σ. In Hermite moments:
-        dimension = len(loc)
-        hermite: dict[int, np.ndarray | float] = {
-            0: float(fit[0].sum() - 0.5 * (loc @ loc + scale @ scale) + 0.5 * dimension + np.log(scale).sum()),
-            1: scale * (design.T @ fit[1] - loc),
-            2: scale**2 * ((design**2).T @ fit[2] - 1.0) + 1.0,
-            4: scale**4 * ((design**4).T @ fit[4]),
-        }
-        return exact_elbo(self.entropy, scale, hermite, self.source)
+        """The exact ELBO, its gradient and, for the mean-field Normal, optimal baselines at any λ."""
+        backend, family, loc = get("numpy"), self.family, parameters["loc"]
+        found = self.expected(loc, square_root(family, parameters))
+        moved = family.bonnet_price(backend, parameters, found.slope, found.hessian)
+        entropy = family.entropy_gradient(backend, parameters)
+        own = 0.5 * len(loc) - float(family.log_density(backend, parameters, loc))
+        if isinstance(family, Normal):
+            scale = np.exp(parameters["log_scale"])
+            hermite: dict[int, np.ndarray | float] = {
+                0: found.objective + own,
+                1: scale * found.slope,
+                2: moved["log_scale"] + 1.0,  # that of the entropy term, −log q
+                4: scale**4 * found.fourth,
+            }
+            return exact_elbo(self.entropy, scale, hermite, self.source)
+        return Exact(
+            gradient={name: moved[name] + entropy[name] for name in family.blocks},
+            source=self.source,
+            objective=found.objective + (own if self.entropy == "sampled" else 0.0),
+        )
 
     @abstractmethod
     def likelihood_moments(
@@ -93,21 +137,10 @@ class Regression(Problem):
         """E of h and of its derivatives of order 1, 2, 4 in the predictor, under N(mean, deviation²), per row."""
 
 
-@functools.cache
-def fitted(problem: type[Regression], dataset: str) -> Vectors:
-    """The λ that maximises the exact ELBO, by L-BFGS, to ‖gradient‖ about 1e-8."""
-    from scipy.optimize import minimize  # slow to import
-
-    at = problem(dataset=dataset)
-    dimension = at.dimension
-
-    def negative(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        exact = at.exact_at({"loc": flat[:dimension], "log_scale": flat[dimension:]})
-        assert exact.objective is not None
-        return -exact.objective, -np.concatenate([exact.gradient["loc"], exact.gradient["log_scale"]])
-
-    flat = np.concatenate([np.zeros(dimension), np.full(dimension, -1.0)])
-    for _ in range(3):  # a restart forgets curvature from far away, which is what stalls it near the maximum
-        options: Any = {"maxiter": 5000, "maxfun": 20000, "ftol": 0.0, "gtol": 1e-10, "maxcor": 30}
-        flat = minimize(negative, flat, jac=True, method="L-BFGS-B", options=options).x
-    return {"loc": flat[:dimension], "log_scale": flat[dimension:]}
+def square_root(family: Family, parameters: Vectors) -> np.ndarray:
+    """A [K, D] with covariance AᵀA, of a family whose samples are loc + Aᵀε: its samples at unit noise."""
+    specs: dict[str, Any] = family.noise((), len(parameters["loc"]))
+    ends = np.cumsum([np.prod(spec.shape) for spec in specs.values()])
+    parts = np.split(np.eye(int(ends[-1])), ends[:-1].astype(int), axis=1)
+    unit = {name: part.reshape(-1, *spec.shape) for (name, spec), part in zip(specs.items(), parts, strict=True)}
+    return family.sample(get("numpy"), parameters, unit) - parameters["loc"]

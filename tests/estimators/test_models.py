@@ -1,0 +1,54 @@
+"""Estimators on models whose likelihood or whose q is another: the same on every backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.sweep.cells import VARIANTS
+from estimators.backends import get
+from tests.estimators.test_parity import PLAIN, Case, check
+from tests.support import MODELS, applies, needs, tolerance
+
+#: One of each kind, and those that ask what others do not: Hessian products, local terms, one coordinate replaced.
+ASKING = (*PLAIN[:3], "taylor[hessian=full]", "rao-blackwell[baseline=leave-one-out]")
+
+
+def cases(estimators: tuple[str, ...], samples: int = 4) -> list[tuple[str, str]]:
+    return [(m, e) for m in MODELS for e in estimators if applies(m, e, samples)]
+
+
+@pytest.mark.parametrize(("model", "estimator"), cases(ASKING))
+def test_float64(numpy_backend: Any, model: str, estimator: str) -> None:
+    needs("torch")
+    case = Case(model, estimator, 4)
+    check(case, numpy_backend, case.on(get("torch")), tolerance(model))
+
+
+@pytest.mark.parametrize("model", MODELS[1:3])
+def test_compiled(numpy_backend: Any, model: str) -> None:
+    needs("jax")
+    case = Case(model, "pathwise", 4)
+    check(case, numpy_backend, case.on(get("jax"), compiled=True), tolerance(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "estimator"), cases(VARIANTS))
+def test_every_estimator(differentiating: Any, numpy_backend: Any, model: str, estimator: str) -> None:
+    case = Case(model, estimator, 4)
+    check(case, numpy_backend, case.on(differentiating), tolerance(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "estimator"), cases(("score-function", "pathwise", "measure-valued"), 1))
+def test_one_sample_compiled(differentiating: Any, numpy_backend: Any, model: str, estimator: str) -> None:
+    case = Case(model, estimator, 1)
+    check(case, numpy_backend, case.on(differentiating, compiled=True), tolerance(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "estimator"), cases(ASKING))
+def test_float32(backend: Any, numpy_backend: Any, model: str, estimator: str) -> None:
+    case = Case(model, estimator, 4, "float32")
+    check(case, numpy_backend, case.on(backend, dtype="float32"), 1e-5)
