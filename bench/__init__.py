@@ -6,13 +6,13 @@ bench.measure("cosine[k=2.5]", ["pathwise", "score-function[baseline=optimal]"],
 
 from typing import Any
 
-__all__ = ["measure"]
+__all__ = ["measure", "minibatch_split"]
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `gradvar --help` stays quick."""
-    if name == "measure":
-        from bench.api import measure
+    if name in __all__:
+        from bench import api
 
-        return measure
+        return getattr(api, name)
     raise AttributeError(f"module 'bench' has no attribute '{name}'")

@@ -1,0 +1,104 @@
+"""The two parts of a minibatch estimate's variance: Var ĝ = E_B[Var_z(ĝ | B)] + Var_B(E_z[ĝ | B]).
+
+Two estimates ĝ, ĝ′ share the minibatch B and nothing else. Then (ĝ − ĝ′)/√2 has the sampling part as its variance, and
+(ĝ + ĝ′)/√2 that and twice the minibatch's part, which is the covariance of the two. Both are measured as any estimate
+is, on the same noise; the sum of the parts can then be held against the variance of ĝ itself, on other noise. More
+samples make the first part smaller, as 1/S, and not the second.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.measurement.cell import Measurement, measure_source, prepare
+from bench.measurement.kernel import Setting, StatisticsKernel
+from bench.measurement.moments import GROUPS
+from estimators import Estimator, Expectation, Noise, NotApplicable, Requires
+from estimators.estimator import Blocks
+
+#: The t quantile of a 95 % interval from 64 groups.
+T_95 = 1.9983405425207412
+AGAIN = "again_"
+
+
+@dataclass(frozen=True)
+class Twice(Estimator):
+    """(ĝ + sign ĝ′)/√2 of an estimator's ĝ and ĝ′ on one minibatch."""
+
+    name: ClassVar[str] = "twice"
+    summary: ClassVar[str] = "two estimates that share a minibatch, added or subtracted"
+    requires: ClassVar[Requires] = Requires()
+
+    inner: Estimator
+    sign: float
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        specs, shared = self.inner.noise_specs(expectation, num_samples, dimension), expectation.noise_specs()
+        return {**specs, **{AGAIN + name: spec for name, spec in specs.items() if name not in shared}}
+
+    def estimate(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: Blocks, state: Blocks
+    ) -> Blocks:
+        first = {name: values for name, values in noise.items() if not name.startswith(AGAIN)}
+        second = {**first, **{name.removeprefix(AGAIN): a for name, a in noise.items() if name.startswith(AGAIN)}}
+        one, other = (self.inner.estimate(backend, expectation, parameters, n, state) for n in (first, second))
+        return {name: math.sqrt(0.5) * (one[name] + self.sign * other[name]) for name in one}
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: Blocks, state: Blocks
+    ) -> Blocks:
+        raise NotImplementedError("two whole estimates are made")
+
+
+def split(cell: Any) -> list[dict[str, Any]]:
+    """The parts of a cell's variance for each parameter block and `all`, over `max_replicates` pairs of estimates.
+
+    Returns
+    -------
+    {block, num_samples, replicates, and `sampling`, `minibatch` and `total`, each with its 95 % interval `_low` and
+    `_high`, with `_flag` where the interval may not be trusted}, one a block.
+
+    Raises
+    ------
+    NotApplicable
+        The estimator has no meaning here, or the problem draws no minibatch.
+    """
+    reason = cell.impossible()
+    if reason is not None:
+        raise NotApplicable(reason)
+    setting = prepare(cell).setting
+    if not setting.expectation.noise_specs():
+        raise NotApplicable(f"problem {cell.problem.name} draws no minibatch here; give it a batch")
+    goals = replace(cell.goals, precision=np.finfo(float).tiny)  # all that are allowed, so that pairs stay paired
+    less, more = (_measured(replace(setting, estimator=Twice(setting.estimator, sign)), goals) for sign in (-1.0, 1.0))
+    whole = _measured(replace(setting, path=(*setting.path, "whole")), goals)
+    return [
+        {
+            "block": block,
+            "num_samples": setting.num_samples,
+            "replicates": less.replicates,
+            **_columns("sampling", less.blocks[block]),
+            **_covariance(more.squared_norms[block] - less.squared_norms[block], less.replicates),
+            **_columns("total", whole.blocks[block]),
+        }
+        for block in less.blocks
+    ]
+
+
+def _measured(setting: Setting, goals: Any) -> Measurement:
+    return measure_source(StatisticsKernel(setting), None, lambda: None, goals, value_based=False)
+
+
+def _columns(part: str, found: dict[str, Any]) -> dict[str, Any]:
+    return {part + end: found["variance" + end] for end in ("", "_low", "_high", "_flag")}
+
+
+def _covariance(doubled: np.ndarray, replicates: int) -> dict[str, Any]:
+    """Half the mean over groups of what the sum's squared norm has more than the difference's, with a t interval."""
+    per_group = 0.5 * doubled * replicates / (replicates - 1)
+    mean, error = float(per_group.mean()), T_95 * float(per_group.std(ddof=1)) / math.sqrt(GROUPS)
+    return {"minibatch": mean, "minibatch_low": mean - error, "minibatch_high": mean + error}
