@@ -48,7 +48,7 @@ benchmark-baseline: $(READY)
 	mkdir -p $(dir $(GATE_BASELINE))
 	$(BIN)/pytest $(BENCHMARK) --benchmark-json=$(GATE_BASELINE)
 
-# make calibrate   how far identical code differs between runs here, and what gradvar compare catches; 15 minutes
+# make calibrate   how far identical code differs between runs here, and what gradvar compare catches; 25 minutes
 calibrate: $(READY)
 	$(BIN)/python -m bench.calibration aa
 	$(BIN)/python -m bench.calibration compare

@@ -92,6 +92,9 @@ def run(
         Optional[str], Option(metavar="native|shared", help="native: each framework's generator; shared: NumPy's draws")
     ] = None,
     no_timing: Annotated[bool, Option("--no-timing", help="leave the timing columns empty")] = False,
+    time_again: Annotated[
+        bool, Option("--time-again", help="time cells that are in the store once more, in this process; both count")
+    ] = False,
     store: Annotated[
         Optional[Path], Option(metavar="PATH", help="where results are kept (default .gradvar/store.sqlite)")
     ] = None,
@@ -117,7 +120,7 @@ def run(
         max_replicates=max_replicates,
         noise=noise,
     )
-    return commands.run(cells, store, timing=not no_timing, json=json)
+    return commands.run(cells, store, timing=not no_timing, time_again=time_again, json=json)
 
 
 @app.command()

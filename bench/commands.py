@@ -111,15 +111,18 @@ def _matching(suite: str, axes: dict[str, list[Any]], noise: str | None) -> list
     return cells if noise is None else [replace(cell, noise=noise) for cell in cells]
 
 
-def run(cells: list[Cell], path: Path | None, *, timing: bool, json: bool) -> int:
+def run(cells: list[Cell], path: Path | None, *, timing: bool, time_again: bool, json: bool) -> int:
     """Run cells into a store, with progress on standard error; the exit status."""
     from bench.progress import progress
+
+    if time_again and not timing:
+        raise UsageError("--time-again and --no-timing exclude each other; leave one out")
 
     path = DEFAULT if path is None else path
     with Store.create(path) as store, stop_at_interrupt() as interrupted:
         streaming = json and not timing  # otherwise something is filled in later
         with progress(cells, _Rows() if streaming else Listener(), streaming) as listener:
-            rows = run_cells(cells, store, timing, listener, interrupted)
+            rows = run_cells(cells, store, timing, listener, interrupted, time_again)
         if json and timing:
             for found in rows:
                 print(to_json(found))

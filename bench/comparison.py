@@ -8,7 +8,9 @@ workload in the same rounds; a cell's time is the median over rounds of its log 
 difference of two such medians. Three things make identical code differ nevertheless:
 
 - the scatter of the rounds, which a bootstrap measures in each comparison;
-- what is a cell's own from process to process, such as where its arrays lie: `SWING`;
+- what is a cell's own from process to process, such as where its arrays lie: `SWING`. Now and then it is much more,
+  so a store may be timed by several processes (`gradvar run --time-again`). Then those count that agree with the
+  fastest: what slows one of them alone is not the code's;
 - what all cells share, because no reference follows a machine exactly: `REFERENCE_SWING`. So the shift within `SHARED`
   that most cells agree on is divided out, and said. A larger one is a change like any other; a smaller slowdown of
   everything at once cannot be told from the machine.
@@ -17,12 +19,9 @@ Intervals hold all three, at 95 %. With many cells some of those miss 1 by chanc
 is `CALLED` standard errors from none. A slowdown of everything on a backend is told as such: the median over its cells
 is a line of its own.
 
-Calibrated by `make calibrate` on two shared cores, 12 cells on three backends (results/calibration holds the figures;
-the constants below were chosen on those same runs, and have seen no others). Of 19 comparisons of consecutive runs of
-identical code, one tripped `--fail time:1.1`: in one process of 20, one cell was 14 % slower in all its rounds, which
-no interval from within a process can know. So a change that matters is to be seen in a second run too. Of 26 cells
-slowed by 15 %, 24 were called, both others in runs whose rounds were disturbed; of 18 variances raised by 5 %, all.
-JAX's latencies differ by up to 2.7 times from process to process, so latencies are not compared.
+Calibrated by `make calibrate`, whose runs are timed by two processes each (results/calibration holds the figures; SWING
+and CALLED were chosen on earlier runs, of one process each). JAX's latencies differ by up to 2.7 times from process to
+process, so latencies are not compared.
 """
 
 from __future__ import annotations
@@ -49,6 +48,8 @@ from estimators.options import number
 SWING = 0.015
 #: The same of what all cells of a run share, and the most of it that is divided out (as a logarithm).
 REFERENCE_SWING, SHARED = 0.025, 0.045
+#: Processes that time the same cell agree within this, as a logarithm.
+AGREEING = 3.0 * SWING
 #: Standard errors from no change at which one is called.
 CALLED = 4.0
 #: A backend with fewer timed cells has no line of its own.
@@ -187,22 +188,38 @@ def _change(before: Result, after: Result, timed: bool) -> Change:
 
 def time_ratio(before: Result, after: Result, series: str = "seconds") -> Ratio | None:
     """Seconds over those of the reference workload in the same rounds, after over before."""
-    parts = [_relative_log_seconds(r, series) for r in (after, before)]
-    if parts[0] is None or parts[1] is None:
+    new, old = (_relative_log_seconds(r, series) for r in (after, before))
+    if new is None or old is None:
         return None
-    (x, xl, xh), (y, yl, yh) = (median_interval(p) for p in parts)
-    middle, swing = x - y, _95 * SWING
-    below, above = math.hypot(x - xl, yh - y, swing), math.hypot(xh - x, y - yl, swing)
-    return Ratio(math.exp(middle), math.exp(middle - below), math.exp(middle + above))
+    (x, x_below, x_above), (y, y_below, y_above) = _over_processes(new), _over_processes(old)
+    below, above = math.hypot(x_below, y_above), math.hypot(x_above, y_below)
+    return Ratio(math.exp(x - y), math.exp(x - y - below), math.exp(x - y + above))
 
 
-def _relative_log_seconds(result: Result, series: str) -> np.ndarray | None:
+def _over_processes(processes: list[np.ndarray]) -> tuple[float, float, float]:
+    """The mean of the medians of those processes that agree with the fastest, and how far its 95 % interval reaches
+    below and above."""
+    found = [median_interval(rounds) for rounds in processes]
+    fastest = min(middle for middle, *_ in found)
+    agreeing = [each for each in found if each[0] - fastest <= AGREEING]
+    size = len(agreeing)
+    middle = sum(m for m, *_ in agreeing) / size
+    swing = _95 * SWING * math.sqrt(size / 2.0)  # SWING is of a ratio, so of two processes
+    below, above = (math.hypot(swing, *(abs(each[i] - each[0]) for each in agreeing)) / size for i in (1, 2))
+    return middle, below, above
+
+
+def _relative_log_seconds(result: Result, series: str) -> list[np.ndarray] | None:
+    """The rounds of each process that timed the cell."""
     seconds, reference = result.series.get(series), result.series.get("reference")
     if seconds is None or reference is None or len(seconds) != len(reference) or not len(seconds):
         return None
     if not (np.all(seconds > 0.0) and np.all(reference > 0.0)):
         return None
-    return np.log(seconds / reference)
+    process = result.series.get("process")
+    if process is None or len(process) != len(seconds):
+        process = np.zeros(len(seconds))
+    return [np.log(seconds / reference)[process == number] for number in np.unique(process)]
 
 
 def _without_shared(cells: list[Change]) -> tuple[list[Change], float]:

@@ -22,6 +22,7 @@ def main() -> None:
     one = commands.add_parser("run", parents=[common], help="one run of the suite, in this process")
     one.add_argument("kind", choices=("identical", "planted"))
     one.add_argument("number", type=int)
+    one.add_argument("process", type=int)
     pairs = commands.add_parser("pairs", parents=[common], help="A/A pairs of one process, this one")
     pairs.add_argument("process", type=int)
     pairs.add_argument("--timings", type=int, default=TIMINGS)
@@ -39,7 +40,7 @@ def main() -> None:
             for number in range(count):
                 runs.measure_apart(given.folder, kind, number)
     elif given.command == "run":
-        runs.measure(given.folder, given.kind, given.number)
+        runs.measure(given.folder, given.kind, given.number, given.process)
     else:
         from bench.calibration import report as reporting
 

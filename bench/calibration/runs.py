@@ -1,4 +1,4 @@
-"""Runs of the small suite, each in a process of its own: identical ones, and ones with something planted."""
+"""Runs of the small suite, each timed by processes of its own: identical ones, and ones with something planted."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from bench.rows import ALL
 from bench.sweep.run import run
 from bench.sweep.store import Store
 
+#: How many processes time a run, as `gradvar run` and then `gradvar run --time-again` do.
+PROCESSES = 2
+
 
 def path(folder: Path, kind: str, number: int) -> Path:
     """Where a run is kept."""
@@ -22,8 +25,8 @@ def plan_of(kind: str, number: int) -> Plan:
     return plan(number, len(PAIRS), len(cells()) // len(PAIRS)) if kind == "planted" else Plan()
 
 
-def measure(folder: Path, kind: str, number: int) -> None:
-    """One run of the suite, here; the file appears when all of it is there.
+def measure(folder: Path, kind: str, number: int, process: int) -> None:
+    """One run of the suite, or the same timed again; the file appears when its last process has ended.
 
     A planted run needs the first identical one, to know the variances to add to.
     """
@@ -35,20 +38,24 @@ def measure(folder: Path, kind: str, number: int) -> None:
                 suite[i] = noisier(suite[i], {r["block"]: r["variance"] for r in rows})
     slow = [(suite[i].problem.name, suite[i].problem.dimension, suite[i].backend) for i in chosen.slower]
     unfinished = path(folder, kind, number).with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
+    if process == 0:
+        unfinished.unlink(missing_ok=True)
     with (
         slowing(lambda ready: (ready.setting.path[0], ready.setting.dimension, ready.setting.backend.name) in slow),
         Store.create(unfinished) as store,
     ):
-        rows = run(suite, store)
+        rows = run(suite, store, time_again=process > 0)
     failures = {str(r["reason"]) for r in rows if r["status"] != "ok" or r["seconds"] is None}
     if failures:
         raise RuntimeError(f"a calibration run failed: {'; '.join(sorted(failures))}")
-    unfinished.rename(path(folder, kind, number))
+    if process == PROCESSES - 1:
+        unfinished.rename(path(folder, kind, number))
 
 
 def measure_apart(folder: Path, kind: str, number: int) -> None:
-    """The same in a new process, unless it has been done."""
-    if not path(folder, kind, number).exists():
-        arguments = ["run", kind, str(number), "--folder", str(folder)]
+    """All of a run, in new processes, unless it has been done."""
+    if path(folder, kind, number).exists():
+        return
+    for process in range(PROCESSES):
+        arguments = ["run", kind, str(number), str(process), "--folder", str(folder)]
         subprocess.run([sys.executable, "-m", "bench.calibration", *arguments], check=True)

@@ -21,10 +21,27 @@ MOST_COPIED = 2**26
 
 @dataclass(frozen=True)
 class Cost:
-    """Timing rounds of one cell, in seconds per estimate."""
+    """Timing rounds of one cell, in seconds per estimate.
+
+    Attributes
+    ----------
+    compile_seconds : of the first process that timed it.
+    series : by name, a number a round: `seconds` in bulk, `latency` alone, `reference` (the reference workload in the
+        same round), and `process` (0, 1, ...: which of the processes that timed this cell).
+    """
 
     compile_seconds: float
     series: dict[str, np.ndarray]
+
+    def after(self, earlier: dict[str, np.ndarray], compile_seconds: float | None) -> Cost:
+        """This with the rounds of earlier processes before it; itself if there are none."""
+        size = len(earlier.get("seconds", ()))
+        if not size:
+            return self
+        before = {"process": np.zeros(size), **earlier}
+        own = {**self.series, "process": self.series["process"] + before["process"].max() + 1.0}
+        rounds = {name: np.concatenate([before[name], own[name]]) for name in own}
+        return Cost(self.compile_seconds if compile_seconds is None else compile_seconds, rounds)
 
     def columns(self, variance: float | None) -> dict[str, float | None]:
         """The timing columns of a row whose variance is given."""
@@ -192,6 +209,7 @@ def time_calls(
             "seconds": np.asarray(rounds[key, "seconds"]) / ready.replicates,
             "latency": np.asarray(rounds[key, "latency"]),
             "reference": reference,
+            "process": np.zeros(len(reference)),
         }
         costs[key] = ready.bulk.failure or ready.alone.failure or Cost(compiling[key], series)
     shared = {"reference": reference, **references}

@@ -127,6 +127,7 @@ def run(
     timing: bool = True,
     listener: Listener | None = None,
     stop: Callable[[], bool] = lambda: False,
+    time_again: bool = False,
 ) -> list[Row]:
     """Measure what the store does not have yet; rows of all cells, in their order.
 
@@ -137,6 +138,7 @@ def run(
     timing : whether to fill in the timing columns, once all statistics are in.
     listener : told what happens.
     stop : asked between cells and between timing rounds; true ends the run there.
+    time_again : whether to time cells that another process has timed before; its rounds are kept.
     """
     cells, listener = list(dict.fromkeys(cells)), listener or Listener()
     rows: dict[str, list[Row]] = {}
@@ -156,7 +158,7 @@ def run(
                 to_time.add(cell, outcome.prepared)
             listener.cell_finished(cell, outcome.rows, new=True)
         if timing and not stop():
-            _time(cells, rows, to_time, store, listener, stop)
+            _time(cells, rows, to_time, store, listener, stop, time_again)
     return [r for cell in cells for r in rows.get(cell.key, [])]
 
 
@@ -206,10 +208,6 @@ def _measure_and_store(cell: Cell, store: Store | None, listener: Listener) -> O
     return outcome
 
 
-def _untimed(first: Row) -> bool:
-    return first["status"] == "ok" and first["seconds"] is None
-
-
 def _time(
     cells: list[Cell],
     rows: dict[str, list[Row]],
@@ -217,9 +215,15 @@ def _time(
     store: Store | None,
     listener: Listener,
     stop: Callable[[], bool],
+    again: bool,
 ) -> None:
-    """Fill in the timing columns of the cells that lack them."""
-    untimed = [cell for cell in cells if _untimed(rows[cell.key][0]) and cell.impossible() is None]
+    """Fill in the timing columns of the cells that lack them, or with `again` of all."""
+
+    def wanted(cell: Cell) -> bool:
+        first = rows[cell.key][0]
+        return first["status"] == "ok" and (again or first["seconds"] is None) and cell.impossible() is None
+
+    untimed = [cell for cell in cells if wanted(cell)]
     if not untimed:
         return
     from bench.measurement.cell import prepare
@@ -245,6 +249,8 @@ def _time(
         if isinstance(cost, str):
             rows[key] = [{**r, "reason": "; ".join(filter(None, (r["reason"], cost)))} for r in rows[key]]
             continue
+        if store:
+            cost = cost.after(store.series(key), rows[key][0]["compile_seconds"])
         rows[key] = [{**r, **cost.columns(r["variance"])} for r in rows[key]]
         timed.append((key, rows[key], cost.series))
     if store:

@@ -27,6 +27,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("run", "--problem"), "'--problem' requires an argument; see gradvar --help"),
     ((*SQUARE, "--json=yes"), "does not take a value"),
     (("run", "quick", "extra"), "unexpected extra argument"),
+    ((*SQUARE, "--time-again", "--no-timing"), "--time-again and --no-timing exclude each other; leave one out"),
     (("list", "problms"), "unknown kind 'problms'; did you mean 'problems'?"),
     (("list", LONG), "choose from: problems"),
     # problems and their options

@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 
 import bench
+from bench.measurement.timing import ROUNDS
 from bench.rows import COLUMNS, to_json
 from bench.sweep.cells import VARIANTS
-from bench.sweep.store import Store
+from bench.sweep.store import DEFAULT, Store
 from estimators.families import FAMILIES
 from tests.cli.running import CELL, CHEAP, Result, Run, measured
 from tests.support import make_cell
@@ -78,6 +79,20 @@ def test_timing_is_filled_in_afterwards_and_nothing_else_changes(gradvar: Run) -
         assert changed == {*TIMING, "work_normalised_variance"}
     assert gradvar("run", *CELL[:-1], "--json").out == timed.out
     assert gradvar("run", *CELL, "--json").out == timed.out
+
+
+def test_timing_again_adds_to_the_rounds_and_nothing_else_changes(gradvar: Run) -> None:
+    timed = gradvar("run", *CELL[:-1], "--json")
+    again = gradvar("run", *CELL[:-1], "--json", "--time-again")
+    for before, after in zip(timed.rows, again.rows, strict=True):
+        changed = {name for name in COLUMNS if before[name] != after[name]}
+        assert {"seconds", "latency"} <= changed <= {*TIMING, "work_normalised_variance"} - {"compile_seconds"}
+    with Store.read(DEFAULT) as store:
+        series = store.series(again.rows[0]["cell_key"])
+    assert series["process"].tolist() == [0.0] * ROUNDS + [1.0] * ROUNDS
+    assert {len(series[name]) for name in ("seconds", "latency", "reference")} == {2 * ROUNDS}
+    assert again.rows[0]["seconds"] == np.median(series["seconds"])
+    assert gradvar("run", *CELL[:-1], "--json").out == again.out
 
 
 def test_measure_gives_the_rows_of_the_command_line(gradvar: Run) -> None:

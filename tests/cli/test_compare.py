@@ -18,7 +18,9 @@ BACKENDS = ("numpy", "torch", "jax")
 FIRST = "square[k=2] · pathwise · numpy"
 
 
-def make(path: Path, run: int, slower=None, noisier=None, leave_out=(), untimed=(), scatter=0.025, **given) -> Path:
+def make(
+    path: Path, run: int, slower=None, noisier=None, leave_out=(), untimed=(), scatter=0.025, again=None, **given
+) -> Path:
     """A store of four cells a backend, as run number `run` would leave it.
 
     Rounds of a cell scatter by 2.5 %, those of the reference by 1.5 %, every cell swings by 1 % from run to run, as
@@ -27,6 +29,7 @@ def make(path: Path, run: int, slower=None, noisier=None, leave_out=(), untimed=
     Parameters
     ----------
     slower, noisier : factors by (problem, backend).
+    again : the same factors in a second process that times all of it; None where there was none.
     leave_out, untimed : cells that are not there, and cells without rounds.
     """
     slower, noisier = slower or {}, noisier or {}
@@ -42,6 +45,11 @@ def make(path: Path, run: int, slower=None, noisier=None, leave_out=(), untimed=
         groups = np.exp(0.1 * drawn.standard_normal(64))
         groups = groups + added * np.exp(0.02 * noise.standard_normal(64)) * groups.mean()
         arrays = {"squared_norm:all": groups, "seconds": seconds, "reference": reference}
+        if again is not None:
+            second = machine * 1e-6 * again.get(cell, 1.0) * np.exp(0.01 * noise.standard_normal())
+            arrays["seconds"] = np.append(seconds, second * np.exp(scatter * noise.standard_normal(ROUNDS)))
+            arrays["reference"] = np.concatenate([reference, reference])
+            arrays["process"] = np.repeat([0.0, 1.0], ROUNDS)
         if cell in untimed:
             arrays = {"squared_norm:all": groups}
         rows = stores.rows(
@@ -100,6 +108,18 @@ def test_a_slowdown_of_15_percent_is_named(tmp_path, before, capsys):
         assert f"time of {FIRST}" in capsys.readouterr().err
         assert status(before, after, "--fail", "time:1.3", "--fail", "variance:1.01") == 0
         assert status(after, before, "--fail", "time:1.01") == 0
+
+
+def test_what_slows_one_of_two_processes_is_no_change(tmp_path):
+    """At 4 standard errors, 12 cells in 20 comparisons with fixed seeds."""
+    slower = {("square", backend): 1.15 for backend in BACKENDS}
+    lone, before = {("square", "torch"): 1.3}, make(tmp_path / "before.sqlite", 0, again={})
+    for run in range(1, 11):
+        after = make(tmp_path / f"{run}.sqlite", run, slower=lone, again={})
+        assert called(compared(before, after)) == set()
+        assert called(compared(after, before)) == set()
+        after = make(tmp_path / f"{run}-slower.sqlite", run, slower=slower, again=slower)
+        assert called(compared(before, after)) == {(f"square[k=2] · pathwise · {b}", "slower") for b in BACKENDS}
 
 
 def test_intervals_hold_the_truth(tmp_path, before):
