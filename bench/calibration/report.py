@@ -191,8 +191,8 @@ def _identical_section(stores: list[Path], consecutive: list[tuple[Path, Path, C
     return [
         "## Identical code, run again",
         "",
-        f"{len(stores)} runs, each a store timed by {runs.PROCESSES} processes; {len(consecutive)} consecutive comparisons and "
-        f"all {len(every)} pairs. Nothing should be called. "
+        f"{len(stores)} runs, each a store timed by {runs.PROCESSES} processes; {len(consecutive)} consecutive "
+        f"comparisons and all {len(every)} pairs. Nothing should be called. "
         f"`gradvar compare {' '.join(f'--fail {g}' for g in GATES)}` exits with 1 in {failing} of {len(consecutive)}.",
         "",
         *_table(["comparisons", "metric", "ratios", "called", "r.m.s. log", "largest", "in standard errors"], lines),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.goals.tried import TRIED
 from bench.measurement.timing import calibrate, interleave, paired_ratio
 from bench.sweep import environment
 
@@ -88,6 +89,9 @@ def write(goals: Sequence[Goal], folder: Path, command: str) -> Path:
         f"| {' | '.join('---' for _ in HEADINGS)} |",
         *(f"| {' | '.join(goal.cells)} |" for goal in goals),
     ]
+    missed = [start for start in TRIED if any(goal.what.startswith(start) and not goal.met for goal in goals)]
+    if missed:
+        lines += ["", "## Where goals are not met", "", *(f"- *{start}.* {TRIED[start]}" for start in missed)]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "goals.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -68,9 +68,9 @@ def _seconds(backend: str, dimension: int, samples: int, replicates: int) -> flo
 
 _PEAK = """
 import sys
-from bench.measurement.cell import measure
 from bench.goals.scaling import peak, prepared
-ready, goals = prepared(sys.argv[1], int(sys.argv[2]))
+from bench.measurement.cell import measure
+ready, goals = prepared(sys.argv[1], sys.argv[2], int(sys.argv[3]))
 print(measure(ready, goals).replicates, peak())
 """
 
@@ -84,22 +84,24 @@ def peak() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def prepared(backend: str, replicates: int) -> Any:
+def prepared(backend: str, problem: str, replicates: int) -> Any:
     """A cell that stops at so many replicates and not before, and its goals."""
     never = Goals(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
-    return prepare(Cell(make_problem("square[k=2]"), make_estimator("pathwise"), backend, goals=never)), never
+    return prepare(Cell(make_problem(problem), make_estimator("pathwise"), backend, goals=never)), never
+
+
+def peak_of(backend: str, problem: str, replicates: int) -> tuple[int, int]:
+    """Replicates (whole blocks, at least 64 of them) and peak memory in kB of a process that measures one cell."""
+    command = [sys.executable, "-c", _PEAK, backend, problem, str(replicates)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    count, kilobytes = (int(word) for word in done.stdout.split())
+    return count, kilobytes
 
 
 def memory() -> Iterator[Goal]:
-    """Peak memory of a whole process that measures one cell, 10^8 replicates over 10^6 (64 blocks, the least)."""
+    """Peak memory at 10^8 replicates over that at 10^6, which 64 blocks are."""
     for backend in present():
-        peaks = {}
-        for replicates in (10**6, 10**8):
-            command = [sys.executable, "-c", _PEAK, backend, str(replicates)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            count, peak = (int(word) for word in done.stdout.split())
-            peaks[count] = peak
-        (few, small), (many, large) = peaks.items()
+        (few, small), (many, large) = (peak_of(backend, "square[k=2]", replicates) for replicates in (10**6, 10**8))
         both = Measured(large / small, large / small, large / small)
         remark = f"{large / 1024:.0f} MiB at {many:,} replicates, {small / 1024:.0f} MiB at {few:,}"
         yield Goal(f"peak memory, 100 times the replicates: {backend}, D = 1", both, most=1.05, remark=remark)
