@@ -14,12 +14,12 @@ TRIED = {
         "of 2^16 and of 2^18 numbers in place of 2^17, noise inside the compiled function (5 times slower)."
     ),
     "kernel over its noise: jax": (
-        "The profile: noise and estimate fuse into 0.97 to 1.2 of the noise alone; the statistics cost 0.2 to 0.35, "
-        "because XLA reduces over replicates in a pass of its own for each output. Tried without gain: products with "
-        "ones in place of sums (5 % faster in a plain [D, R] kernel, 2 to 3 times slower behind the transpose that "
-        "[R, D] needs), layout constraints, optimisation barriers, einsum, stacked or concatenated sums. With S samples "
-        "the mean over S is one more pass; the sample axis in front of the replicates, [S, R, D], would fuse it, and is "
-        "another convention for every estimator."
+        "The profile: noise and estimate fuse into 0.97 to 1.2 of the noise alone; the statistics cost 0.2 to "
+        "0.35, because XLA reduces over replicates in a pass of its own for each output. Tried without gain: "
+        "products with ones in place of sums (5 % faster in a plain [D, R] kernel, 2 to 3 times slower behind the "
+        "transpose that [R, D] needs), layout constraints, optimisation barriers, einsum, stacked or concatenated "
+        "sums. With S samples the mean over S is one more pass; the sample axis in front of the replicates, [S, "
+        "R, D], would fuse it, and is another convention for every estimator."
     ),
     "one estimate over a hand-written step: numpy": (
         "The profile: 30 small functions, each a microsecond or less, none above a tenth of the whole: views of noise, "

@@ -52,12 +52,15 @@ class Moments:
         """Add consecutive blocks: Σd, Σd², Σd³ [blocks, D], and Q [blocks, replicates]."""
         q = squared_norm.astype(np.float64, copy=False)
         norms = np.stack([q.sum(axis=1), np.einsum("br,br->b", q, q)], axis=1)
-        for i in range(len(q)):
-            group = self.blocks // self.blocks_per_group
+        first = 0
+        while first < len(q):
+            group, within = divmod(self.blocks, self.blocks_per_group)
+            some = slice(first, min(len(q), first + self.blocks_per_group - within))
             for order in range(3):
-                self.sums[group, order] += power[order][i]
-            self.norms[group] += norms[i]
-            self.blocks += 1
+                self.sums[group, order] += power[order][some].sum(axis=0, dtype=np.float64)
+            self.norms[group] += norms[some].sum(axis=0)
+            self.blocks += some.stop - first
+            first = some.stop
         self._keep_largest(q.ravel())
 
     def _keep_largest(self, q: np.ndarray) -> None:

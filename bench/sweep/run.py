@@ -84,7 +84,8 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outco
     reason = cell.impossible()
     if reason is not None:
         return Outcome(failed_rows(cell, "n/a", reason, started))
-    from bench.measurement.cell import NonFinite, measure, prepare
+    from bench.measurement.cell import measure, prepare
+    from bench.measurement.stream import NonFinite
 
     try:
         prepared = prepare(cell)

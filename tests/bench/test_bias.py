@@ -26,9 +26,9 @@ from bench.measurement.bias import (
     stage_one,
     stage_two,
 )
-from bench.measurement.cell import Stream
 from bench.measurement.kernel import StatisticsKernel
 from bench.measurement.moments import GROUPS
+from bench.measurement.stream import Stream
 from bench.sweep.cells import VARIANTS
 from tests.support import PROBLEMS, TEST_FUNCTIONS, applies, cases, covered, make_cell, measured, setting_of
 

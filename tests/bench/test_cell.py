@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.cell import NonFinite, measure, prepare
+from bench.measurement.cell import measure, prepare
 from bench.measurement.kernel import LARGEST_BLOCK, Setting
+from bench.measurement.stream import NonFinite
 from bench.problems.test_functions import SquareIntegrand
 from bench.rows import COLUMNS
 from estimators import backends

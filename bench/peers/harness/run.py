@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from bench.measurement import cost
-from bench.measurement.cell import Measurement, NonFinite, measure_source, prepare
+from bench.measurement.cell import Measurement, measure_source, prepare
+from bench.measurement.stream import NonFinite
 from bench.peers.harness import contender
 from bench.peers.harness.peers import PEERS, Peer
 from bench.peers.harness.process import PeerFailure, PeerProcess
