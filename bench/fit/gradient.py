@@ -15,8 +15,9 @@ import numpy as np
 from bench.fit.method import Method, Objective, Vectors
 from bench.fit.objective import objective, share_of_data
 from bench.fit.optimisers import Optimiser
-from bench.measurement.cell import NonFinite, fitted_state, measure_source, unfitted, warm_up_replicates
+from bench.measurement.cell import fitted_state, measure_source, unfitted, warm_up_replicates
 from bench.measurement.kernel import Setting, StatisticsKernel, stepper
+from bench.measurement.stream import NonFinite
 from bench.sweep.cells import Cell, Goals
 
 #: One look at 64 blocks of replicates: as many as were asked for, and no more.
