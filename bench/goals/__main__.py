@@ -1,4 +1,4 @@
-"""`python -m bench.goals [PART ...]`: measure, print, and write goals.md."""
+"""`python -m bench.goals [PART ...]`: measure, print, and write a page a part."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def main() -> int:
         prog="python -m bench.goals", description="what this suite costs, against its goals"
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of: {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--output", type=Path, help="folder to write goals.md to")
+    parser.add_argument("--output", type=Path, help="folder to write PART.md to")
     given = parser.parse_args()
     wrong = [part for part in given.parts if part not in PARTS]
     if wrong:
         parser.error(f"there is no part {wrong[0]!r}; choose from: {', '.join(PARTS)}")
-    parts = given.parts or list(PARTS)
-    found = [goal for part in parts for goal in show(PARTS[part]())]
-    if given.output is not None:
-        print(write(found, given.output, " ".join(["python -m bench.goals", *given.parts])))
+    for part in given.parts or PARTS:
+        found = list(show(PARTS[part]()))
+        if given.output is not None:
+            print(write(found, given.output, part))
     return 0
 
 

@@ -77,12 +77,12 @@ def show(goals: Iterable[Goal]) -> Iterator[Goal]:
         yield goal
 
 
-def write(goals: Sequence[Goal], folder: Path, command: str) -> Path:
-    """goals.md in a folder, naming the commit, the machine and the command; its path."""
+def write(goals: Sequence[Goal], folder: Path, part: str) -> Path:
+    """PART.md in a folder, naming the commit, the machine and the command; its path."""
     lines = [
-        "# Goals of speed and memory",
+        f"# Goals: {part}",
         "",
-        f"`{command}` at commit {environment.code_version()} on {environment.machine()}; one thread a backend. Ratios "
+        f"`python -m bench.goals {part}` at commit {environment.code_version()} on {environment.machine()}; one thread a backend. Ratios "
         "are of randomised interleaved pairs in one run, their median with a 95 % bootstrap interval.",
         "",
         f"| {' | '.join(HEADINGS)} |",
@@ -93,6 +93,6 @@ def write(goals: Sequence[Goal], folder: Path, command: str) -> Path:
     if missed:
         lines += ["", "## Where goals are not met", "", *(f"- *{start}.* {TRIED[start]}" for start in missed)]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "goals.md"
+    path = folder / f"{part}.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -26,10 +26,10 @@ def test_goals_are_printed_as_they_come_and_written_whole(tmp_path: Path, capsys
     passed = list(show(goals))
     assert passed == goals
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["met", "met"]
-    text = write(goals, tmp_path / "new", "the command").read_text(encoding="utf-8")
+    text = write(goals, tmp_path / "new", "floor").read_text(encoding="utf-8")
     assert "| kernel | 1.23 | [1.2, 1.3] | ≤ 1.25 | met |" in text
     assert "| slope | 1 |  | ≥ 0.95, ≤ 1.05 | met |" in text
-    assert "the command" in text
+    assert "python -m bench.goals floor" in text
 
 
 def test_a_ratio_is_of_the_first_to_the_second() -> None:
