@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+import numpy as np
+
 from estimators import draws
 from estimators.errors import NotApplicable
 from estimators.expectation import Expectation
@@ -123,6 +125,17 @@ class Estimator(ABC):
         """Which of the names each parameter block's estimate reads."""
         names = set(self.noise_specs(expectation, num_samples, dimension))
         return dict.fromkeys(expectation.blocks, names)
+
+    def jumps(
+        self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
+        """Where an estimate jumps: by name of uniform noise, values that broadcast to [*shape, J].
+
+        Parameters
+        ----------
+        parameters : float64 NumPy arrays.
+        """
+        return expectation.family.jumps(parameters, dimension)
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         """Evaluations of f (or of its gradient) that one estimate costs."""

@@ -3,6 +3,9 @@
 A pure function of noise can be integrated by tensor quadrature. Two grids are compared, the finer of which also
 reaches farther; where they disagree by more than rounding the result is refused, so a certificate is never better
 than it says, not even for an estimate that grows as fast as the noise's density falls.
+
+Where the noise is uniform and the estimate says where it jumps, every number is integrated piece by piece, however
+many numbers there are, as long as the grid stays small: an estimate that is constant between its jumps is enumerated.
 """
 
 from __future__ import annotations
@@ -20,7 +23,11 @@ MOST_DIMENSIONS = 4
 REACH, FARTHER = 9.5, 11.0
 #: Nodes per dimension of the coarse grid, by number of dimensions; the fine grid has 4/3 times as many.
 NODES = {1: 288, 2: 144, 3: 48, 4: 24}
+MOST_NUMBERS = 64
 CHUNK = 2**14
+#: Nodes in every piece between jumps, coarse and fine, from the cheapest; and as many points as a grid may have.
+PIECES = ((1, 1), (2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (12, 16), (16, 24), (40, 60), (80, 120))
+MOST_POINTS = 2**18
 
 
 @dataclass(frozen=True)
@@ -61,17 +68,19 @@ def rule(kind: str, nodes: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
     return x, weights / weights.sum()
 
 
+Axes = list[tuple[np.ndarray, np.ndarray]]
+
+
 def integrate(setting: Setting) -> dict[str, Integral] | None:
     """Mean and variance of every parameter block, or None where the noise is too high-dimensional or too rough."""
     reads = setting.estimator.noise_by_block(setting.expectation, setting.num_samples, setting.dimension)
     integrals = {}
     for block in setting.blocks:
         specs = {name: setting.specs[name] for name in sorted(reads[block])}
-        size = sum(math.prod(spec.shape) for spec in specs.values())
-        if not 1 <= size <= MOST_DIMENSIONS or any(spec.kind in ("rows", "sobol") for spec in specs.values()):
+        axes = _axes(setting, specs)
+        if axes is None:
             return None
-        coarse = _moments(setting, block, specs, NODES[size], REACH)
-        fine = _moments(setting, block, specs, NODES[size] * 4 // 3, FARTHER)
+        coarse, fine = (_moments(setting, block, specs, each) for each in axes)
         error = np.abs(fine[0] - coarse[0])
         precision = np.finfo(setting.dtype).eps
         if not np.all(np.isfinite(fine)) or np.any(error > 1e4 * precision * np.maximum(1.0, fine[2])):
@@ -80,9 +89,55 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
     return integrals
 
 
-def _moments(setting: Setting, block: str, specs: dict[str, Noise], nodes: int, reach: float) -> np.ndarray:
+def _axes(setting: Setting, specs: dict[str, Noise]) -> tuple[Axes, Axes] | None:
+    """A coarse and a fine rule for every number of noise, or None where there are too many."""
+    size = sum(math.prod(spec.shape) for spec in specs.values())
+    if not 1 <= size <= MOST_NUMBERS or any(spec.kind in ("rows", "sobol") for spec in specs.values()):
+        return None
+    parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
+    jumps = setting.estimator.jumps(setting.expectation, parameters, setting.num_samples, setting.dimension)
+    if jumps and all(spec.kind == "uniform" for spec in specs.values()):
+        return _pieces(specs, jumps)
+    if size > MOST_DIMENSIONS:
+        return None
+    kinds = [spec.kind for spec in specs.values() for _ in range(math.prod(spec.shape))]
+    nodes = NODES[size]
+    return [rule(kind, nodes, REACH) for kind in kinds], [rule(kind, nodes * 4 // 3, FARTHER) for kind in kinds]
+
+
+def _pieces(specs: dict[str, Noise], jumps: dict[str, np.ndarray]) -> tuple[Axes, Axes] | None:
+    """Between jumps, rules with as many nodes as the size of the grid allows."""
+    ends: list[np.ndarray] = []
+    for name, spec in specs.items():
+        inner = jumps.get(name, np.zeros(0))
+        each = np.broadcast_to(inner, (*spec.shape, inner.shape[-1])).reshape(math.prod(spec.shape), -1)
+        ends += [np.unique(np.concatenate([[0.0, 1.0], row[(row > 0.0) & (row < 1.0)]])) for row in each]
+    pieces = math.prod(len(end) - 1 for end in ends)
+    affordable = [pair for pair in PIECES if pieces * pair[1] ** len(ends) <= MOST_POINTS]
+    if not affordable:
+        return None
+    coarse, fine = affordable[-1]
+    return [piecewise(end, coarse, 0.5) for end in ends], [piecewise(end, fine, 0.3) for end in ends]
+
+
+def piecewise(ends: np.ndarray, nodes: int, place: float) -> tuple[np.ndarray, np.ndarray]:
+    """A rule on every piece between the ends of a uniform number. One node is put at `place` in the piece, so that
+    two places tell whether an estimate is constant there; many bear singularities at the ends."""
+    if nodes == 1:
+        x, w = np.asarray([place]), np.ones(1)
+    elif nodes < 40:
+        x, w = rule("uniform", nodes, REACH)
+    else:  # tanh-sinh
+        t = np.linspace(-3.3, 3.3, nodes)
+        x = 1.0 / (1.0 + np.exp(-np.pi * np.sinh(t)))
+        w = x * (1.0 - x) * np.cosh(t)
+        w /= w.sum()
+    width = np.diff(ends)[:, None]
+    return (ends[:-1, None] + width * x).ravel(), (width * w).ravel()
+
+
+def _moments(setting: Setting, block: str, specs: dict[str, Noise], axes: Axes) -> np.ndarray:
     """E ĝ, E ĝ² and E |ĝ| [3, P] on a tensor grid, one axis per number of noise."""
-    axes = [rule(spec.kind, nodes, reach) for spec in specs.values() for _ in range(math.prod(spec.shape))]
     counts = [len(x) for x, _ in axes]
     total, result = math.prod(counts), np.zeros((3, setting.sizes[block]))
     for start in range(0, total, CHUNK):

@@ -1,11 +1,14 @@
 """Families q_λ(z): stateless descriptions; their parameters travel as dicts of arrays."""
 
+from estimators.families.bernoulli import Bernoulli, TiedBernoulli
+from estimators.families.categorical import Categorical
 from estimators.families.cauchy import Cauchy
 from estimators.families.elliptical import Elliptical
 from estimators.families.exponential import Exponential
 from estimators.families.family import Family, Point
 from estimators.families.gamma import ChiSquared, Erlang, Gamma
 from estimators.families.gamma_ratios import Beta, Dirichlet, F
+from estimators.families.geometric import Geometric
 from estimators.families.gompertz import Gompertz
 from estimators.families.gumbel import Gumbel
 from estimators.families.laplace import Laplace
@@ -28,14 +31,17 @@ _NORMALS = (Normal, MultivariateNormal, LowRankNormal, MixtureOfNormals)
 _LOCATION_SCALE = (Laplace, StudentT, Logistic, Uniform, Triangular, Cauchy, Gumbel, Elliptical)
 _INVERSE_CDF = (Exponential, Rayleigh, Pareto, Weibull, Gompertz, Reciprocal)
 _COMPOSED = (LogNormal, Erlang, Gamma, ChiSquared, Beta, F, Dirichlet)
+_DISCRETE = (Bernoulli, TiedBernoulli, Categorical, Geometric, Poisson)
 
 FAMILIES: dict[str, type[Family]] = {
-    cls.name: cls for cls in (*_NORMALS, *_LOCATION_SCALE, *_INVERSE_CDF, *_COMPOSED, Poisson)
+    cls.name: cls for cls in (*_NORMALS, *_LOCATION_SCALE, *_INVERSE_CDF, *_COMPOSED, *_DISCRETE)
 }
 
 __all__ = [
     "FAMILIES",
+    "Bernoulli",
     "Beta",
+    "Categorical",
     "ChiSquared",
     "Dirichlet",
     "Elliptical",
@@ -44,10 +50,12 @@ __all__ = [
     "F",
     "Family",
     "Gamma",
+    "Geometric",
     "LowRankNormal",
     "MixtureOfNormals",
     "MultivariateNormal",
     "Normal",
     "Point",
     "Poisson",
+    "TiedBernoulli",
 ]

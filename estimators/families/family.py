@@ -13,10 +13,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from estimators.errors import NotApplicable
 from estimators.noise import Noise, mirror
+
+if TYPE_CHECKING:
+    from estimators.families.relaxation import Relaxation
+    from estimators.families.states import States
 
 Array = Any
 Blocks = dict[str, Array]
@@ -39,6 +45,10 @@ ABILITIES = {
     "bonnet_price": "Bonnet's and Price's identities",
     "accepted": "the law of accepted proposals",
     "stratified": "components",
+    "states": "finitely many states",
+    "logits": "binary coordinates, each with a logit",
+    "expected": "a mean with derivatives, at which f is relaxed",
+    "relaxation": "a relaxation",
 }
 
 
@@ -49,6 +59,10 @@ _ASSUMED = {
     "bonnet_price": "they hold for Normals",
     "accepted": "its coordinates are not each one gamma number, by rejection",
     "stratified": "it is not a mixture",
+    "states": "its states cannot be listed",
+    "logits": "its coordinates are not 0 or 1",
+    "expected": "it is not made of choices",
+    "relaxation": "it is not made of choices",
 }
 
 
@@ -136,6 +150,35 @@ class Family(ABC):
     def stratified(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
         """Of a mixture of Normals: the components' probabilities [K], and each one's z [..., D], of the same ε."""
         raise self.without("stratified")
+
+    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+        """Where the sample jumps: by name of uniform noise, the values [D, J] or [1, J] at which each number makes z
+        another; float64 NumPy arrays in and out."""
+        return {}
+
+    def states(self, dimension: int) -> States:
+        """Every z of positive probability."""
+        raise self.without("states")
+
+    def logits(self, backend: Any, parameters: Blocks) -> Array:
+        """log q(z_i = 1)/q(z_i = 0), [D] or [1]."""
+        raise self.without("logits")
+
+    def from_logits(self, backend: Any, gradient: Array) -> Blocks:
+        """∇_λ from that in every coordinate's logit [..., D], by block; of what has `logits`."""
+        raise self.without("logits")
+
+    def expected(self, backend: Any, parameters: Blocks) -> Array:
+        """E z, [D] or [1]."""
+        raise self.without("expected")
+
+    def expected_pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
+        """cotangent [..., D] · ∂(E z)/∂λ, by block; of what has `expected`."""
+        raise self.without("expected")
+
+    def relaxation(self) -> Relaxation:
+        """How a sample is made by rounding numbers that depend smoothly on λ."""
+        raise self.without("relaxation")
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """d/dλ of −log q_λ(t(ε, λ)) at fixed noise, the sampler's path included, by block; what broadcasts with

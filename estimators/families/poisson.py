@@ -47,6 +47,12 @@ class Poisson(MeanField):
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         return _count(backend, parameters["log_rate"], noise["base"])
 
+    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+        """F(0), F(1), … as far as counts are told apart."""
+        k, log_rate = np.arange(MOST), parameters["log_rate"][:, None]
+        log_factorial = np.asarray([math.lgamma(each + 1.0) for each in range(MOST)])
+        return {"base": np.cumsum(np.exp(k * log_rate - np.exp(log_rate) - log_factorial), axis=-1)}
+
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         log_rate = parameters["log_rate"]
         return z * log_rate - backend.xp.exp(log_rate) - backend.special.gammaln(z + 1.0)
@@ -69,7 +75,7 @@ class Poisson(MeanField):
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Σ_k S(n, k) rateᵏ with Stirling's numbers of the second kind; ∂log_rate brings down k."""
-        rate, numbers = np.exp(parameters["log_rate"]), _stirling(order)
+        rate, numbers = np.exp(parameters["log_rate"]), stirling(order)
         moment = sum((s * rate**k for k, s in enumerate(numbers)), np.zeros_like(rate))
         return moment, {"log_rate": sum((k * s * rate**k for k, s in enumerate(numbers)), np.zeros_like(rate))}
 
@@ -83,7 +89,7 @@ def _count(backend: Any, log_rate: Array, uniform: Array) -> Array:
     return xp.sum(xp.astype(cumulative <= uniform[..., None], uniform.dtype), axis=-1)
 
 
-def _stirling(order: int) -> list[int]:
+def stirling(order: int) -> list[int]:
     """S(n, 0), …, S(n, n)."""
     numbers = [1]
     for _ in range(order):

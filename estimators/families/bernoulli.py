@@ -1,0 +1,170 @@
+"""The Bernoulli distribution: z = 1 with probability p, else 0, coordinates independent.
+
+`bernoulli` has a logit for each coordinate, `tied-bernoulli` one that all of them share.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.relaxation import Binary, Relaxation, sigmoid
+from estimators.families.states import States
+from estimators.noise import Noise
+from estimators.options import option
+
+DISCRETE = "it is discrete: a sample jumps from 0 to 1"
+UNTOLD = "λ does not tell how many coordinates share it"
+
+
+@dataclass(frozen=True)
+class _At(Point):
+    probability: float = option(0.5, "P(z = 1) of every coordinate", above=0.0, below=1.0)
+
+    @property
+    def logit(self) -> float:
+        return math.log(self.probability) - math.log1p(-self.probability)
+
+
+@dataclass(frozen=True)
+class _Binary(Family):
+    """What both have. z = 1{u > 1 − p}: the mirror image of u is the antithetic sample.
+
+    log q is taken as z logit − softplus(logit) between 0 and 1 too, which is where relaxations put z.
+    """
+
+    blocks: ClassVar[tuple[str, ...]] = ("logits",)
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("uniform", (*sample_shape, dimension))}
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        above = noise["base"] > sigmoid(backend.xp, -parameters["logits"])
+        return backend.xp.astype(above, noise["base"].dtype)
+
+    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+        return {"base": sigmoid(np, -parameters["logits"])[:, None]}
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        return backend.xp.zeros_like(z) + parameters["logits"]
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        return backend.xp.zeros_like(vector)
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """z − p."""
+        return self.from_logits(backend, z - sigmoid(backend.xp, parameters["logits"]))
+
+    def states(self, dimension: int) -> States:
+        return States(((0.0,), (1.0,)), dimension)
+
+    def logits(self, backend: Any, parameters: Blocks) -> Array:
+        return parameters["logits"]
+
+    def expected(self, backend: Any, parameters: Blocks) -> Array:
+        return sigmoid(backend.xp, parameters["logits"])
+
+    def expected_pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
+        return self.from_logits(backend, cotangent * _variance(backend.xp, parameters["logits"]))
+
+    def relaxation(self) -> Relaxation:
+        return Binary(self)
+
+
+def _variance(xp: Any, logits: Array) -> Array:
+    """p (1 − p)."""
+    return sigmoid(xp, logits) * sigmoid(xp, -logits)
+
+
+def _log_densities(backend: Any, parameters: Blocks, z: Array) -> Array:
+    logits = parameters["logits"]
+    return z * logits - backend.xp.logaddexp(backend.xp.zeros_like(logits), logits)
+
+
+@dataclass(frozen=True)
+class Bernoulli(_Binary, MeanField):
+    """Parameter: `logits` [D], log p/(1 − p)."""
+
+    name: ClassVar[str] = "bernoulli"
+    summary: ClassVar[str] = "Bernoulli distribution, z = 0 or 1; parameter logits"
+    lacks: ClassVar[dict[str, str]] = {"pathwise": DISCRETE}
+
+    @dataclass(frozen=True)
+    class At(_At):
+        @property
+        def family(self) -> Family:
+            return Bernoulli()
+
+        def parameters(self, dimension: int) -> Blocks:
+            return {"logits": np.full(dimension, self.logit)}
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        return _log_densities(backend, parameters, z)
+
+    def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
+        return {"logits": parameters["logits"] / dispersion}
+
+    def from_logits(self, backend: Any, gradient: Array) -> Blocks:
+        return {"logits": gradient}
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """−logit p (1 − p)."""
+        return {"logits": -parameters["logits"] * _variance(backend.xp, parameters["logits"])}
+
+    def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
+        """Nothing is random in either part; the one number says how many samples there are."""
+        return {"logits": {"replaced": Noise("uniform", (*sample_shape, 1))}}
+
+    def weak_derivatives(
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+    ) -> dict[str, tuple[Array, Array, Array]]:
+        """c = p (1 − p), 1 against 0."""
+        zero = backend.xp.zeros_like(noise["replaced"])
+        return {"logits": (_variance(backend.xp, parameters["logits"]), zero + 1.0, zero)}
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """p, whatever the order."""
+        logits = parameters["logits"]
+        if order == 0:
+            return np.ones_like(logits), {"logits": np.zeros_like(logits)}
+        return sigmoid(np, logits), {"logits": _variance(np, logits)}
+
+
+@dataclass(frozen=True)
+class TiedBernoulli(_Binary):
+    """Parameter: `logits` [1], shared by all coordinates."""
+
+    name: ClassVar[str] = "tied-bernoulli"
+    summary: ClassVar[str] = "independent Bernoullis that share one logit; parameter logits"
+    lacks: ClassVar[dict[str, str]] = {
+        "pathwise": DISCRETE,
+        "log_densities": "its coordinates share a logit",
+        "weak_derivatives": "its logit moves every coordinate",
+        "entropy_gradient": UNTOLD,
+        "power_moment": UNTOLD,
+    }
+
+    @dataclass(frozen=True)
+    class At(_At):
+        @property
+        def family(self) -> Family:
+            return TiedBernoulli()
+
+        def parameters(self, dimension: int) -> Blocks:
+            return {"logits": np.full(1, self.logit)}
+
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        return {"logits": (1,)}
+
+    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        return backend.xp.sum(_log_densities(backend, parameters, z), axis=-1)
+
+    def log_density_replaced(self, backend: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
+        return self.log_density(backend, parameters, z)[..., None] + (replacement - z) * parameters["logits"]
+
+    def from_logits(self, backend: Any, gradient: Array) -> Blocks:
+        return {"logits": backend.xp.sum(gradient, axis=-1, keepdims=True)}

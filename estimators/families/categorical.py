@@ -1,0 +1,186 @@
+"""Categorical choices, one-hot: z is the choices' indicators side by side, K numbers for each.
+
+So z [..., D] stays what it is for every family, D = choices × K, and f may be given anything between the corners
+of the simplices, which is where relaxations put z.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import UsageError
+from estimators.families.family import Array, Blocks, Family, Point
+from estimators.families.relaxation import Relaxation
+from estimators.families.states import States
+from estimators.noise import Noise
+from estimators.options import option
+
+DISCRETE = "it is discrete: a sample jumps from one category to another"
+
+
+@dataclass(frozen=True)
+class Categorical(Family):
+    """Independent choices of one of K `categories`, with probabilities softmax(logits).
+
+    Parameter: `logits` [D/K, K]; adding a constant to those of one choice changes nothing.
+    """
+
+    name: ClassVar[str] = "categorical"
+    summary: ClassVar[str] = "independent choices of one of K categories, one-hot, D = choices × K; parameter logits"
+    blocks: ClassVar[tuple[str, ...]] = ("logits",)
+    lacks: ClassVar[dict[str, str]] = {
+        "pathwise": DISCRETE,
+        "weak_derivatives": "the K numbers of a choice sum to 1, so none moves alone",
+        "log_density_replaced": "the K numbers of a choice sum to 1, so none is replaced alone",
+    }
+
+    categories: int = 2
+
+    @dataclass(frozen=True)
+    class At(Point):
+        categories: int = option(2, "K, numbers of z that make one choice", minimum=2, maximum=1000)
+        tilt: float = option(0.0, "logits rise evenly from 0 to this over the categories")
+
+        @property
+        def family(self) -> Family:
+            return Categorical(self.categories)
+
+        def parameters(self, dimension: int) -> Blocks:
+            logits = self.tilt * np.linspace(0.0, 1.0, self.categories)
+            return {"logits": np.tile(logits, (dimension // self.categories, 1))}
+
+        def check(self, dimension: int) -> None:
+            if dimension % self.categories:
+                raise UsageError(
+                    f"family categorical with categories={self.categories} needs a multiple of {self.categories} "
+                    f"coordinates, one a category, not {dimension}"
+                )
+
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        return {"logits": (dimension // self.categories, self.categories)}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        """One number a choice, for the inverse CDF."""
+        return {"base": Noise("uniform", (*sample_shape, dimension // self.categories))}
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        xp, u = backend.xp, noise["base"][..., None]
+        below = xp.cumulative_sum(_softmax(xp, parameters["logits"]), axis=-1)[..., :-1]
+        passed = xp.astype(u > below, u.dtype)  # 1 … 1 0 … 0: the category is where it ends
+        ends = xp.zeros_like(passed[..., :1])
+        return self.side_by_side(xp, xp.concat([ends + 1.0, passed], axis=-1) - xp.concat([passed, ends], axis=-1))
+
+    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+        return {"base": np.cumsum(_softmax(np, parameters["logits"]), axis=-1)[..., :-1]}
+
+    def by_choice(self, xp: Any, z: Array) -> Array:
+        """[..., D] to [..., D/K, K]."""
+        return xp.reshape(z, (*z.shape[:-1], -1, self.categories))
+
+    def side_by_side(self, xp: Any, z: Array) -> Array:
+        """[..., D/K, K] to [..., D]."""
+        return xp.reshape(z, (*z.shape[:-2], -1))
+
+    def _log_probabilities(self, backend: Any, parameters: Blocks) -> Array:
+        """[D]."""
+        logits = parameters["logits"]
+        xp = backend.xp
+        largest = xp.max(logits, axis=-1, keepdims=True)
+        total = largest + xp.log(xp.sum(xp.exp(logits - largest), axis=-1, keepdims=True))
+        return self.side_by_side(xp, logits - total)
+
+    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        return backend.xp.sum(z * self._log_probabilities(backend, parameters), axis=-1)
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        return backend.xp.zeros_like(z) + self._log_probabilities(backend, parameters)
+
+    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+        return backend.xp.zeros_like(vector)
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """z − p, times how much of a choice z makes (1, but for automatic differentiation)."""
+        xp = backend.xp
+        z = self.by_choice(xp, z)
+        return {"logits": z - xp.sum(z, axis=-1, keepdims=True) * _softmax(xp, parameters["logits"])}
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """−p (log p + entropy)."""
+        xp = backend.xp
+        p = _softmax(xp, parameters["logits"])
+        log = self.by_choice(xp, self._log_probabilities(backend, parameters))
+        return {"logits": p * (xp.sum(p * log, axis=-1, keepdims=True) - log)}
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """p, whatever the order; their sum is constant."""
+        p = _softmax(np, parameters["logits"]).ravel()
+        return p if order else np.ones_like(p), {"logits": np.zeros_like(parameters["logits"])}
+
+    def states(self, dimension: int) -> States:
+        return States(tuple(map(tuple, np.eye(self.categories))), dimension // self.categories)
+
+    def expected(self, backend: Any, parameters: Blocks) -> Array:
+        return self.side_by_side(backend.xp, _softmax(backend.xp, parameters["logits"]))
+
+    def expected_pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
+        xp = backend.xp
+        p, c = _softmax(xp, parameters["logits"]), self.by_choice(xp, cotangent)
+        return {"logits": p * (c - xp.sum(p * c, axis=-1, keepdims=True))}
+
+    def relaxation(self) -> Relaxation:
+        return _Gumbels(self)
+
+
+def _softmax(xp: Any, logits: Array) -> Array:
+    e = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
+    return e / xp.sum(e, axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class _Gumbels(Relaxation):
+    """ζ_k = log p_k − log e_k with exponential e_k, K of them a choice; H is 1 where ζ_k is the largest.
+
+    exp(−ζ_k) is exponential with rate p_k. Of these the least has rate 1 and is independent of which one it is; the
+    others exceed it by exponentials of their own rates.
+    """
+
+    family: Categorical
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"gumbel": Noise("exponential", (*sample_shape, dimension))}
+
+    def given_noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"given": Noise("exponential", (*sample_shape, dimension))}
+
+    def perturbed(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        return self.family._log_probabilities(backend, parameters) - backend.xp.log(noise["gumbel"])
+
+    def given(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
+        xp, family = backend.xp, self.family
+        e, z = family.by_choice(xp, noise["given"]), family.by_choice(xp, z)
+        least = xp.sum(z * e, axis=-1, keepdims=True)
+        more = (1.0 - z) * e / _softmax(xp, parameters["logits"])
+        return family.side_by_side(xp, -xp.log(least + more)), family.side_by_side(xp, more / (least + more))
+
+    def pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
+        xp = backend.xp
+        c = self.family.by_choice(xp, cotangent)
+        return {"logits": c - _softmax(xp, parameters["logits"]) * xp.sum(c, axis=-1, keepdims=True)}
+
+    def hard(self, backend: Any, perturbed: Array) -> Array:
+        xp, family = backend.xp, self.family
+        each = family.by_choice(xp, perturbed)
+        chosen = xp.argmax(each, axis=-1, keepdims=True) == backend.asarray(range(family.categories), None)
+        return family.side_by_side(xp, xp.astype(chosen, perturbed.dtype))
+
+    def soft(self, backend: Any, perturbed: Array, temperature: Any) -> Array:
+        xp, family = backend.xp, self.family
+        return family.side_by_side(xp, _softmax(xp, family.by_choice(xp, perturbed) / temperature))
+
+    def soft_pullback(self, backend: Any, soft: Array, temperature: Any, cotangent: Array) -> Array:
+        xp, family = backend.xp, self.family
+        p, c = family.by_choice(xp, soft), family.by_choice(xp, cotangent)
+        return family.side_by_side(xp, p * (c - xp.sum(p * c, axis=-1, keepdims=True)) / temperature)

@@ -1,0 +1,92 @@
+"""The geometric distribution: z = 0, 1, 2, … failures before the first success, coordinates independent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.poisson import stirling
+from estimators.families.relaxation import sigmoid
+from estimators.noise import Noise
+from estimators.options import option
+
+DISCRETE = "it is discrete: a sample jumps from one whole number to the next"
+SMALLEST = 0.02
+
+
+@dataclass(frozen=True)
+class Geometric(MeanField):
+    """Parameter: `logits` [D], log p/(1 − p) of success; z has probability p (1 − p)ᶻ. Sampled by the inverse CDF."""
+
+    name: ClassVar[str] = "geometric"
+    summary: ClassVar[str] = "geometric distribution, failures before a success; parameter logits (of success)"
+    blocks: ClassVar[tuple[str, ...]] = ("logits",)
+    lacks: ClassVar[dict[str, str]] = {"pathwise": DISCRETE, "log_density_gradient": DISCRETE}
+
+    @dataclass(frozen=True)
+    class At(Point):
+        probability: float = option(0.5, "of success, for every coordinate", minimum=SMALLEST, below=1.0)
+
+        @property
+        def family(self) -> Family:
+            return Geometric()
+
+        def parameters(self, dimension: int) -> Blocks:
+            return {"logits": np.full(dimension, math.log(self.probability) - math.log1p(-self.probability))}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("uniform", (*sample_shape, dimension))}
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        return _failures(backend.xp, parameters["logits"], noise["base"])
+
+    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+        """F(0), F(1), … until nothing is left."""
+        each = np.logaddexp(0.0, parameters["logits"])[:, None]  # −log(1 − p)
+        most = math.ceil(40.0 / float(each.min()))
+        return {"base": -np.expm1(-each * np.arange(1, most + 1))}
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        xp, logits = backend.xp, parameters["logits"]
+        nothing = xp.zeros_like(logits)
+        return -z * xp.logaddexp(nothing, logits) - xp.logaddexp(nothing, -logits)
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        """1 − p − z p."""
+        p = sigmoid(backend.xp, parameters["logits"])
+        return {"logits": 1.0 - p - z * p}
+
+    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+        """log(1 − p) (1 − p)/p."""
+        xp, logits = backend.xp, parameters["logits"]
+        return {"logits": -xp.logaddexp(xp.zeros_like(logits), logits) * xp.exp(-logits)}
+
+    def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
+        names = ("positive", "more") if coupling else ("positive", "more", "negative")
+        return {"logits": {name: Noise("uniform", (*sample_shape, dimension)) for name in names}}
+
+    def weak_derivatives(
+        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+    ) -> dict[str, tuple[Array, Array, Array]]:
+        """c = 1, z against z + z′, a negative binomial number: p qᶻ (q − z p) = p qᶻ − (z + 1) p² qᶻ, q = 1 − p;
+        coupled, z is the same."""
+        xp, logits = backend.xp, parameters["logits"]
+        positive = _failures(xp, logits, noise["positive"])
+        first = positive if coupling else _failures(xp, logits, noise["negative"])
+        return {"logits": (xp.ones_like(logits), positive, first + _failures(xp, logits, noise["more"]))}
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """Σ_k S(n, k) k! rᵏ with Stirling's numbers of the second kind and r = (1 − p)/p; ∂logits brings down −k."""
+        ratio = np.exp(-parameters["logits"])
+        terms = [s * math.factorial(k) * ratio**k for k, s in enumerate(stirling(order))]
+        nothing = np.zeros_like(ratio)
+        return sum(terms, nothing), {"logits": sum((-k * term for k, term in enumerate(terms)), nothing)}
+
+
+def _failures(xp: Any, logits: Array, uniform: Array) -> Array:
+    """The least k with F(k) > u: ⌊log(1 − u)/log(1 − p)⌋."""
+    return xp.floor(-xp.log1p(-uniform) / xp.logaddexp(xp.zeros_like(logits), logits))
