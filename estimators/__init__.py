@@ -5,23 +5,33 @@ An estimator is a pure function of its noise:
     estimator.estimate(backend, expectation, parameters, noise, state) -> {parameter block: [R, *shape]}
 """
 
+from estimators.arm import Arm
 from estimators.combined_control_variates import CombinedControlVariates
+from estimators.disarm import DisArm
+from estimators.enumeration import Enumeration
 from estimators.errors import NotApplicable, UsageError
 from estimators.estimator import Estimator, Requires
 from estimators.evolution_strategies import EvolutionStrategies
 from estimators.expectation import Expectation, Integrand
 from estimators.families import FAMILIES, Family, Normal, Point
+from estimators.gumbel_softmax import GumbelSoftmax
 from estimators.importance_sampling import ImportanceSampling, SelfNormalised
 from estimators.measure_valued import MeasureValued
+from estimators.muprop import MuProp
 from estimators.noise import Noise, draw
 from estimators.overdispersed import Overdispersed
+from estimators.partial_summation import PartialSummation
 from estimators.pathwise import Pathwise
 from estimators.price import Price
 from estimators.quadratic_surrogate import QuadraticSurrogate
 from estimators.rao_blackwell import RaoBlackwell
+from estimators.rebar import Rebar
 from estimators.rejection_reparameterisation import RejectionReparameterisation
+from estimators.relax import Relax
 from estimators.score_function import ScoreFunction
 from estimators.spsa import Spsa
+from estimators.straight_through import StraightThrough
+from estimators.straight_through_gumbel import StraightThroughGumbel
 from estimators.stratified_pathwise import StratifiedPathwise
 from estimators.taylor import Taylor
 from estimators.vargrad import VarGrad
@@ -45,34 +55,54 @@ ESTIMATORS: dict[str, type[Estimator]] = {
         MeasureValued,
         RejectionReparameterisation,
         StratifiedPathwise,
+        Enumeration,
+        PartialSummation,
+        Arm,
+        DisArm,
+        MuProp,
+        Rebar,
+        Relax,
+        GumbelSoftmax,
+        StraightThrough,
+        StraightThroughGumbel,
     )
 }
 
 __all__ = [
     "ESTIMATORS",
     "FAMILIES",
+    "Arm",
     "CombinedControlVariates",
+    "DisArm",
+    "Enumeration",
     "Estimator",
     "EvolutionStrategies",
     "Expectation",
     "Family",
+    "GumbelSoftmax",
     "ImportanceSampling",
     "Integrand",
     "MeasureValued",
+    "MuProp",
     "Noise",
     "Normal",
     "NotApplicable",
     "Overdispersed",
+    "PartialSummation",
     "Pathwise",
     "Point",
     "Price",
     "QuadraticSurrogate",
     "RaoBlackwell",
+    "Rebar",
     "RejectionReparameterisation",
+    "Relax",
     "Requires",
     "ScoreFunction",
     "SelfNormalised",
     "Spsa",
+    "StraightThrough",
+    "StraightThroughGumbel",
     "StratifiedPathwise",
     "Taylor",
     "UsageError",

@@ -18,6 +18,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from estimators import sobol
 from estimators.errors import NotApplicable
 from estimators.families.family import Family
@@ -61,6 +63,11 @@ def specs(draws: str, family: Family, num_samples: int, dimension: int) -> dict[
     if sum(math.prod(spec.shape) for spec in base.values()) > num_samples:
         found |= {f"{name}_order": Noise("uniform", spec.shape) for name, spec in base.items()}
     return found
+
+
+def mirrored_jumps(jumps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Where a sample jumps, or its mirror image."""
+    return {name: np.concatenate([at, 1.0 - at], axis=-1) for name, at in jumps.items()}
 
 
 def as_noise(backend: Any, family: Family, draws: str, noise: dict[str, Array]) -> dict[str, Array]:

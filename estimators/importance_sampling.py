@@ -20,6 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
+from estimators import backends
 from estimators.errors import NotApplicable, UsageError
 from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
 from estimators.expectation import Array, Expectation
@@ -48,6 +51,12 @@ class ImportanceSampling(Estimator):
 
     def __post_init__(self) -> None:
         refuse_narrow(self.name, "widen", self.widen)
+
+    def jumps(
+        self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
+        proposal = expectation.family.dispersed(backends.get("numpy"), parameters, self.widen**2)
+        return expectation.family.jumps(proposal, dimension)
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks

@@ -16,6 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
+from estimators import backends
 from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
 from estimators.expectation import Array, Expectation
 from estimators.importance_sampling import refuse_narrow
@@ -45,6 +48,14 @@ class Overdispersed(Estimator):
             specs = super().noise_specs(expectation, num_samples, dimension)
         drawn = expectation.family.noise(sample_shape(num_samples), dimension)
         return {**specs, **{f"proposal_{name}": spec for name, spec in drawn.items()}}
+
+    def jumps(
+        self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
+        family = expectation.family
+        found = family.jumps(family.dispersed(backends.get("numpy"), parameters, self.dispersion), dimension)
+        proposal = {f"proposal_{name}": at for name, at in found.items()}
+        return {**super().jumps(expectation, parameters, num_samples, dimension), **proposal}
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         return dimension * num_samples

@@ -77,6 +77,12 @@ class ScoreFunction(Estimator):
             return super().noise_specs(expectation, num_samples, dimension)
         return {**draws.specs(self.draws, expectation.family, num_samples, dimension), **expectation.noise_specs()}
 
+    def jumps(
+        self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
+        found = super().jumps(expectation, parameters, num_samples, dimension)
+        return draws.mirrored_jumps(found) if self.draws == "antithetic" else found
+
     def fit(self, known: Knowledge) -> Blocks:
         if self.baseline == "mean":
             mean = known.warm_up()[0].mean() if known.objective is None else known.objective

@@ -73,9 +73,16 @@ OTHER_FAMILY_PROBLEMS = (
     "polynomial[family=f,numerator=3.3,dim=3]",
     "polynomial[family=dirichlet,concentration=0.8,degree=3,dim=3]",
     "polynomial[family=poisson,rate=1.7,degree=3,dim=3]",
+    "polynomial[family=geometric,probability=0.4,degree=3,dim=3]",
     "polynomial[family=low-rank-normal,loc=0.4,scale=0.8,correlation=0.45,degree=3,dim=3]",
     "polynomial[family=elliptical,loc=0.4,scale=0.8,correlation=0.45,degrees=9,degree=3,dim=3]",
     "polynomial[family=mixture-of-normals,loc=0.4,scale=0.8,distance=1.3,degree=3,dim=3]",
+)
+#: Those that are finitely many states, on what their relaxations are made for.
+DISCRETE_PROBLEMS = (
+    "square[family=bernoulli,probability=0.3,k=0.49,dim=3]",
+    "three-bernoullis[probability=0.3]",
+    "categorical-square[categories=3,tilt=1.2,choices=2]",
 )
 #: Families whose samples, densities or derivatives need special functions.
 SPECIAL = ("gamma", "chi-squared", "beta", "f", "dirichlet", "elliptical", "mixture-of-normals")

@@ -11,6 +11,7 @@ many numbers there are, as long as the grid stays small: an estimate that is con
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +27,8 @@ NODES = {1: 288, 2: 144, 3: 48, 4: 24}
 MOST_NUMBERS = 64
 CHUNK = 2**14
 #: Nodes in every piece between jumps, coarse and fine, from the cheapest; and as many points as a grid may have.
-PIECES = ((1, 1), (2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (12, 16), (16, 24), (40, 60), (80, 120))
-MOST_POINTS = 2**18
+PIECES = ((1, 1), (2, 3), (4, 6), (8, 12), (12, 16), (16, 24), (40, 60), (80, 120))
+MOST_POINTS = 2**20
 
 
 @dataclass(frozen=True)
@@ -74,50 +75,52 @@ Axes = list[tuple[np.ndarray, np.ndarray]]
 def integrate(setting: Setting) -> dict[str, Integral] | None:
     """Mean and variance of every parameter block, or None where the noise is too high-dimensional or too rough."""
     reads = setting.estimator.noise_by_block(setting.expectation, setting.num_samples, setting.dimension)
+    precision = np.finfo(setting.dtype).eps
     integrals = {}
     for block in setting.blocks:
         specs = {name: setting.specs[name] for name in sorted(reads[block])}
-        axes = _axes(setting, specs)
-        if axes is None:
+        found = None
+        for axes in _axes(setting, specs):
+            coarse, fine = (_moments(setting, block, specs, each) for each in axes)
+            error = np.abs(fine[0] - coarse[0])
+            fits = np.all(np.isfinite(fine)) and not np.any(error > 1e4 * precision * np.maximum(1.0, fine[2]))
+            found = Integral(fine[0], fine[1] - fine[0] ** 2, error) if fits else None
+            if found is not None and np.all(np.abs(fine - coarse) <= 1e2 * precision * fine[1:].max(axis=0)):
+                break
+        if found is None:
             return None
-        coarse, fine = (_moments(setting, block, specs, each) for each in axes)
-        error = np.abs(fine[0] - coarse[0])
-        precision = np.finfo(setting.dtype).eps
-        if not np.all(np.isfinite(fine)) or np.any(error > 1e4 * precision * np.maximum(1.0, fine[2])):
-            return None
-        integrals[block] = Integral(fine[0], fine[1] - fine[0] ** 2, error)
+        integrals[block] = found
     return integrals
 
 
-def _axes(setting: Setting, specs: dict[str, Noise]) -> tuple[Axes, Axes] | None:
-    """A coarse and a fine rule for every number of noise, or None where there are too many."""
+def _axes(setting: Setting, specs: dict[str, Noise]) -> Iterator[tuple[Axes, Axes]]:
+    """Pairs of a coarse and a fine rule for every number of noise, the cheapest first; none where there are too many."""
     size = sum(math.prod(spec.shape) for spec in specs.values())
-    if not 1 <= size <= MOST_NUMBERS or any(spec.kind in ("rows", "sobol") for spec in specs.values()):
-        return None
+    if size > MOST_NUMBERS or any(spec.kind in ("rows", "sobol") for spec in specs.values()):
+        return
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
     jumps = setting.estimator.jumps(setting.expectation, parameters, setting.num_samples, setting.dimension)
-    if jumps and all(spec.kind == "uniform" for spec in specs.values()):
-        return _pieces(specs, jumps)
-    if size > MOST_DIMENSIONS:
-        return None
-    kinds = [spec.kind for spec in specs.values() for _ in range(math.prod(spec.shape))]
-    nodes = NODES[size]
-    return [rule(kind, nodes, REACH) for kind in kinds], [rule(kind, nodes * 4 // 3, FARTHER) for kind in kinds]
+    if size == 0 or (jumps and all(spec.kind == "uniform" for spec in specs.values())):
+        yield from _pieces(specs, jumps)
+    elif size <= MOST_DIMENSIONS:
+        kinds = [spec.kind for spec in specs.values() for _ in range(math.prod(spec.shape))]
+        nodes = NODES[size]
+        yield [rule(kind, nodes, REACH) for kind in kinds], [rule(kind, nodes * 4 // 3, FARTHER) for kind in kinds]
 
 
-def _pieces(specs: dict[str, Noise], jumps: dict[str, np.ndarray]) -> tuple[Axes, Axes] | None:
-    """Between jumps, rules with as many nodes as the size of the grid allows."""
+def _pieces(specs: dict[str, Noise], jumps: dict[str, np.ndarray]) -> Iterator[tuple[Axes, Axes]]:
+    """Rules between jumps, with more and more nodes as long as the grid stays small."""
     ends: list[np.ndarray] = []
     for name, spec in specs.items():
         inner = jumps.get(name, np.zeros(0))
-        each = np.broadcast_to(inner, (*spec.shape, inner.shape[-1])).reshape(math.prod(spec.shape), -1)
+        shape = (math.prod(spec.shape), inner.shape[-1])
+        each = np.broadcast_to(inner, (*spec.shape, inner.shape[-1])).reshape(shape)
         ends += [np.unique(np.concatenate([[0.0, 1.0], row[(row > 0.0) & (row < 1.0)]])) for row in each]
     pieces = math.prod(len(end) - 1 for end in ends)
-    affordable = [pair for pair in PIECES if pieces * pair[1] ** len(ends) <= MOST_POINTS]
-    if not affordable:
-        return None
-    coarse, fine = affordable[-1]
-    return [piecewise(end, coarse, 0.5) for end in ends], [piecewise(end, fine, 0.3) for end in ends]
+    for coarse, fine in PIECES:
+        if pieces * fine ** len(ends) > MOST_POINTS:
+            return
+        yield [piecewise(end, coarse, 0.5) for end in ends], [piecewise(end, fine, 0.3) for end in ends]
 
 
 def piecewise(ends: np.ndarray, nodes: int, place: float) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +136,8 @@ def piecewise(ends: np.ndarray, nodes: int, place: float) -> tuple[np.ndarray, n
         w = x * (1.0 - x) * np.cosh(t)
         w /= w.sum()
     width = np.diff(ends)[:, None]
-    return (ends[:-1, None] + width * x).ravel(), (width * w).ravel()
+    inside = np.clip((ends[:-1, None] + width * x).ravel(), 2.0**-53, 1.0 - 2.0**-53)  # as are mirror images
+    return inside, (width * w).ravel()
 
 
 def _moments(setting: Setting, block: str, specs: dict[str, Noise], axes: Axes) -> np.ndarray:
@@ -141,17 +145,19 @@ def _moments(setting: Setting, block: str, specs: dict[str, Noise], axes: Axes) 
     counts = [len(x) for x, _ in axes]
     total, result = math.prod(counts), np.zeros((3, setting.sizes[block]))
     for start in range(0, total, CHUNK):
-        index = np.unravel_index(np.arange(start, min(start + CHUNK, total)), counts)
-        weights = math.prod(axis[1][i] for axis, i in zip(axes, index, strict=True))
-        columns = np.stack([axis[0][i] for axis, i in zip(axes, index, strict=True)], axis=1)
+        places = np.arange(start, min(start + CHUNK, total))
+        index = np.unravel_index(places, counts) if counts else ()
+        weights, columns = np.ones(len(places)), np.zeros((len(places), len(axes)))
+        for axis, ((x, w), i) in enumerate(zip(axes, index, strict=True)):
+            columns[:, axis], weights = x[i], weights * w[i]
         # Names that this block does not read may be anything.
         drawn = {name: np.full((len(columns), *spec.shape), 0.5) for name, spec in setting.specs.items()}
         used = 0
         for name, spec in specs.items():
             size = math.prod(spec.shape)
-            drawn[name] = columns[:, used : used + size].reshape(-1, *spec.shape)
+            drawn[name] = columns[:, used : used + size].reshape(len(columns), *spec.shape)
             used += size
         noise = {name: setting.backend.asarray(values, setting.dtype) for name, values in drawn.items()}
         found = estimates(setting, noise)[block].astype(np.float64)
-        result += np.stack([np.asarray(weights) @ terms for terms in (found, found**2, np.abs(found))])
+        result += np.stack([weights @ terms for terms in (found, found**2, np.abs(found))])
     return result

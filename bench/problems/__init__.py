@@ -1,5 +1,6 @@
 """Problems: integrands on a family at a point, with exact gradients."""
 
+from bench.problems.discrete import CategoricalSquare, ThreeBernoullis
 from bench.problems.mixtures.bayesian import BayesianGaussianMixture
 from bench.problems.polynomial import Polynomial
 from bench.problems.problem import Exact, Problem
@@ -7,9 +8,11 @@ from bench.problems.regression import LinearRegression, LogisticRegression, Pois
 from bench.problems.test_functions import Cosine, Exponential, Square
 
 _REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
+_DISCRETE = (ThreeBernoullis, CategoricalSquare)
 
 PROBLEMS: dict[str, type[Problem]] = {
-    cls.name: cls for cls in (Square, Exponential, Cosine, Polynomial, *_REGRESSIONS, BayesianGaussianMixture)
+    cls.name: cls
+    for cls in (Square, Exponential, Cosine, Polynomial, *_REGRESSIONS, BayesianGaussianMixture, *_DISCRETE)
 }
 
 __all__ = ["PROBLEMS", "Exact", "Problem"]

@@ -86,7 +86,7 @@ def check_moment(what: str, q: Point, order: int) -> None:
         return
     with np.errstate(over="ignore", invalid="ignore"):
         moment, _ = q.family.power_moment(q.parameters(1), order)
-    if not np.isfinite(moment[0]):
+    if not np.all(np.isfinite(moment)):
         raise UsageError(f"{what} overflows; give less extreme options")
 
 
@@ -95,10 +95,11 @@ def family_option(*names: str) -> Any:
 
     Parameters
     ----------
-    names : the families the problem takes; all, if none is given.
+    names : the families the problem takes, the default first; all, if none is given.
     """
     classes = {name: FAMILIES[name].At for name in names or FAMILIES}
-    return alternative(Normal.At, "q; its own options: gradvar list families", name="family", classes=classes)
+    default = classes[names[0]] if names else Normal.At
+    return alternative(default, "q; its own options: gradvar list families", name="family", classes=classes)
 
 
 class Problem(ABC):

@@ -47,9 +47,26 @@ VARIANTS = (
     "overdispersed",
     "rejection-reparameterisation",
     "stratified-pathwise",
+    "enumeration",
+    "partial-summation",
+    "partial-summation[states=2,baseline=summed]",
+    "arm",
+    "disarm",
+    "muprop",
+    "rebar",
+    "relax",
+    "relax[control=surrogate]",
 )
 #: Measured where they are named, and not as one of "all": the same numbers under another name, or biased by nature.
-NAMED_ALONE = ("vargrad", "self-normalised", "evolution-strategies", "spsa")
+NAMED_ALONE = (
+    "vargrad",
+    "self-normalised",
+    "evolution-strategies",
+    "spsa",
+    "gumbel-softmax",
+    "straight-through",
+    "straight-through-gumbel",
+)
 
 
 @dataclass(frozen=True)

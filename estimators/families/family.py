@@ -152,8 +152,8 @@ class Family(ABC):
         raise self.without("stratified")
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        """Where the sample jumps: by name of uniform noise, the values [D, J] or [1, J] at which each number makes z
-        another; float64 NumPy arrays in and out."""
+        """Where a sample jumps: by name of uniform noise (that of weak derivatives too), the values [D, J] or [1, J] at
+        which each number makes another sample; float64 NumPy arrays in and out."""
         return {}
 
     def states(self, dimension: int) -> States:

@@ -48,7 +48,7 @@ class Geometric(MeanField):
         """F(0), F(1), … until nothing is left."""
         each = np.logaddexp(0.0, parameters["logits"])[:, None]  # −log(1 − p)
         most = math.ceil(40.0 / float(each.min()))
-        return {"base": -np.expm1(-each * np.arange(1, most + 1))}
+        return dict.fromkeys(("base", "positive", "more", "negative"), -np.expm1(-each * np.arange(1, most + 1)))
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         xp, logits = backend.xp, parameters["logits"]
@@ -89,4 +89,6 @@ class Geometric(MeanField):
 
 def _failures(xp: Any, logits: Array, uniform: Array) -> Array:
     """The least k with F(k) > u: ⌊log(1 − u)/log(1 − p)⌋."""
+    last = 1.0 - 0.5 * float(xp.finfo(uniform.dtype).eps)  # the mirror image of 0 is 1
+    uniform = xp.where(uniform < last, uniform, xp.full_like(uniform, last))
     return xp.floor(-xp.log1p(-uniform) / xp.logaddexp(xp.zeros_like(logits), logits))

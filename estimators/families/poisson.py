@@ -51,7 +51,8 @@ class Poisson(MeanField):
         """F(0), F(1), … as far as counts are told apart."""
         k, log_rate = np.arange(MOST), parameters["log_rate"][:, None]
         log_factorial = np.asarray([math.lgamma(each + 1.0) for each in range(MOST)])
-        return {"base": np.cumsum(np.exp(k * log_rate - np.exp(log_rate) - log_factorial), axis=-1)}
+        cumulative = np.cumsum(np.exp(k * log_rate - np.exp(log_rate) - log_factorial), axis=-1)
+        return dict.fromkeys(("base", "negative", "positive"), cumulative)
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         log_rate = parameters["log_rate"]

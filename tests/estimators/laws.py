@@ -18,7 +18,12 @@ ONE: dict[str, Callable[[Blocks], Any]] = {
     "beta": lambda p: stats.beta(np.exp(p["log_alpha"]), np.exp(p["log_beta"])),
     "f": lambda p: stats.f(np.exp(p["log_numerator"]), np.exp(p["log_denominator"])),
     "poisson": lambda p: stats.poisson(np.exp(p["log_rate"])),
+    "bernoulli": lambda p: stats.bernoulli(special.expit(p["logits"])),
+    "tied-bernoulli": lambda p: stats.bernoulli(special.expit(p["logits"])),
+    "geometric": lambda p: stats.geom(special.expit(p["logits"]), loc=-1),
 }
+#: How many values of a discrete one hold all but 1e-16 of its probability.
+VALUES = {"poisson": 60, "bernoulli": 2, "tied-bernoulli": 2, "geometric": 400}
 #: Families whose sample path is a rejection, so that its derivative is not that of the path.
 REJECTED = ("gamma", "chi-squared", "beta", "f", "dirichlet", "elliptical")
 #: Families whose sample jumps where λ moves it, for this reason or another: their pathwise derivative is implicit.
@@ -27,7 +32,7 @@ IMPLICIT = (*REJECTED, "mixture-of-normals")
 
 def log_density(name: str, parameters: Blocks, z: np.ndarray) -> np.ndarray:
     law = ONE[name](parameters)
-    return (law.logpmf(z) if name == "poisson" else law.logpdf(z)).sum(axis=-1)
+    return (law.logpmf(z) if name in VALUES else law.logpdf(z)).sum(axis=-1)
 
 
 def half_line(nodes: int = 160) -> tuple[np.ndarray, np.ndarray]:
@@ -62,10 +67,14 @@ def _dirichlet(parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([x, 1.0 - x], axis=-1), w * stats.beta(first, second).pdf(x)
 
 
-def _poisson(parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
-    k = np.arange(60.0)
-    probabilities = ONE["poisson"](parameters).pmf(k[:, None])
-    return pair(k, k), np.prod(pair(probabilities[:, 0], probabilities[:, 1]), axis=-1)
+def _discrete(name: str, parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    k = np.arange(float(VALUES[name]))
+    first, second = (np.broadcast_to(ONE[name](parameters).pmf(k[:, None]), (len(k), 2))).T
+    return pair(k, k), np.prod(pair(first, second), axis=-1)
+
+
+def _categorical(parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    return np.eye(2), special.softmax(parameters["logits"].ravel())
 
 
 def low_rank(p: Blocks) -> np.ndarray:
@@ -106,9 +115,10 @@ def _mixture(p: Blocks) -> tuple[np.ndarray, np.ndarray]:
 
 #: λ of two coordinates to z [N, 2] and probabilities.
 GRIDS: dict[str, Callable[[Blocks], tuple[np.ndarray, np.ndarray]]] = {
-    **{name: lambda p, name=name: _independent(name, p) for name in ONE if name != "poisson"},  # type: ignore[misc]
+    **{name: lambda p, name=name: _independent(name, p) for name in ONE if name not in VALUES},  # type: ignore[misc]
+    **{name: lambda p, name=name: _discrete(name, p) for name in VALUES},  # type: ignore[misc]
+    "categorical": _categorical,
     "dirichlet": _dirichlet,
-    "poisson": _poisson,
     "low-rank-normal": _low_rank,
     "elliptical": _elliptical,
     "mixture-of-normals": _mixture,

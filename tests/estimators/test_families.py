@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from bench.measurement.integrate import integrate
 from bench.sweep.cells import VARIANTS
@@ -17,6 +17,7 @@ from estimators.backends import get
 from estimators.families.family import ABILITIES
 from tests.estimators import laws
 from tests.support import (
+    DISCRETE_PROBLEMS,
     FAMILY_PROBLEMS,
     MORE_FAMILY_PROBLEMS,
     OTHER_FAMILY_PROBLEMS,
@@ -33,7 +34,7 @@ DIMENSION, COUNT = 3, 11
 
 
 #: Structure, where the default is the simplest.
-STRUCTURE: dict[str, dict[str, int]] = {"low-rank-normal": {"rank": 2}, "mixture-of-normals": {"components": 3}}
+STRUCTURE: dict[str, dict[str, int]] = {"low-rank-normal": {"rank": 2}, "mixture-of-normals": {"components": 3}, "categorical": {"categories": 3}}
 
 
 def made(name: str) -> Family:
@@ -73,6 +74,10 @@ PARAMETERS: dict[str, Callable[[], Blocks]] = {
     "mixture-of-normals": lambda: _anywhere(DIMENSION, "mixture-of-normals"),
     "elliptical": lambda: _anywhere(DIMENSION, "elliptical") | {"log_degrees": np.log([5.3])},
     "poisson": lambda: {"log_rate": np.log([0.6, 2.3, 8.2])},
+    "bernoulli": lambda: {"logits": np.asarray([0.4, -1.1, 2.3])},
+    "tied-bernoulli": lambda: {"logits": np.asarray([0.4])},
+    "categorical": lambda: {"logits": np.asarray([[0.4, -1.1, 1.3]])},
+    "geometric": lambda: {"logits": np.asarray([0.4, -1.1, 2.3])},
 }
 
 
@@ -110,6 +115,7 @@ SCIPY: dict[str, Callable[[Blocks, np.ndarray], np.ndarray]] = {
     "low-rank-normal": lambda p, z: stats.multivariate_normal(p["loc"], laws.low_rank(p)).logpdf(z),
     "mixture-of-normals": laws.mixture,
     **{name: functools.partial(laws.log_density, name) for name in laws.ONE},
+    "categorical": lambda p, z: stats.multinomial(1, special.softmax(p["logits"].ravel())).logpmf(z),
     "dirichlet": lambda p, z: stats.dirichlet(np.exp(p["log_concentration"])).logpdf(z.T),
 }
 
@@ -151,7 +157,7 @@ def all_but(ability: str) -> list[str]:
 
 def test_every_family_is_tested() -> None:
     assert set(PARAMETERS) == set(FAMILIES)
-    problems = (*FAMILY_PROBLEMS, *MORE_FAMILY_PROBLEMS, *OTHER_FAMILY_PROBLEMS)
+    problems = (*FAMILY_PROBLEMS, *MORE_FAMILY_PROBLEMS, *OTHER_FAMILY_PROBLEMS, *DISCRETE_PROBLEMS)
     tested = {make_cell(text, "pathwise").problem.family.name for text in problems}
     assert tested | {"normal"} == set(FAMILIES)
 
@@ -277,7 +283,7 @@ def test_integrals(name: str) -> None:
             np.testing.assert_allclose(weights @ s, 0.0, atol=1e-12)
         if known:
             np.testing.assert_allclose(entropy[block].ravel(), -(weights * log_density) @ s, atol=1e-11)
-    for order in range(6):
+    for order in range(6 if "power_moment" not in family.lacks else 0):
         moment, gradient = family.power_moment(parameters, order)
         np.testing.assert_allclose(moment, weights @ z**order, rtol=1e-11, atol=1e-11)
         for block in score:

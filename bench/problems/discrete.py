@@ -1,0 +1,116 @@
+"""Toys for discrete families, exact by enumeration or in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.problem import Exact, Problem, Vectors, family_option
+from bench.problems.test_functions import SquareIntegrand
+from estimators import Expectation, Integrand, NotApplicable, Point
+from estimators.backends import get
+from estimators.options import option
+
+Array = Any
+#: States that are evaluated at once.
+CHUNK = 2**12
+
+
+def exact_enumerated(expectation: Expectation, parameters: Vectors, dimension: int) -> Exact | None:
+    """Everything exact as sums over the states; None where there are too many, or f has noise of its own."""
+    backend, family = get("numpy"), expectation.family
+    try:
+        states = family.states(dimension)
+        states.check("enumeration")
+    except NotApplicable:
+        return None
+    if expectation.noise_specs():
+        return None
+    objective = 0.0
+    gradient, moments, squares = ({name: np.zeros_like(a) for name, a in parameters.items()} for _ in range(3))
+    for z in np.array_split(states.array(), -(-states.number // CHUNK)):
+        q = np.exp(family.log_density(backend, parameters, z))
+        f = expectation.value(backend, parameters, z, {})
+        objective += float(q @ f)
+        for name, s in family.score(backend, parameters, z).items():
+            gradient[name] += np.tensordot(q * f, s, 1)
+            moments[name] += np.tensordot(q * f, s * s, 1)
+            squares[name] += np.tensordot(q, s * s, 1)
+    if expectation.entropy == "analytic":
+        entropy = family.entropy_gradient(backend, parameters)
+        gradient = {name: gradient[name] + entropy[name] for name in gradient}
+    optimal = {name: moments[name] / np.where(squares[name] > 0.0, squares[name], 1.0) for name in moments}
+    return Exact(gradient, "enumeration", objective, optimal)
+
+
+@dataclass(frozen=True)
+class ThreeBernoullis(Problem):
+    """f = Σ (z_i − t_i)² with t = (0.6, 0.51, 0.48): Liu et al. 2019, Kool et al. 2020."""
+
+    name: ClassVar[str] = "three-bernoullis"
+    summary: ClassVar[str] = "Σ (z − t)² over three Bernoullis that share one logit, t = 0.6, 0.51, 0.48"
+    targets: ClassVar[tuple[float, ...]] = (0.6, 0.51, 0.48)
+
+    q: Point = family_option("tied-bernoulli", "bernoulli")
+    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+
+    @property
+    def dimension(self) -> int:
+        return len(self.targets)
+
+    def expectation(self) -> Expectation:
+        targets = {"k": np.asarray(self.targets)}
+        return Expectation(self.family, SquareIntegrand(), targets, differentiate=self.differentiate)  # type: ignore[arg-type]
+
+    def exact_at(self, parameters: Vectors) -> Exact | None:
+        return exact_enumerated(self.expectation(), parameters, self.dimension)
+
+
+class ChosenSquare(Integrand):
+    """Σ_i (v · z_i − t)² over one-hot choices z_i side by side."""
+
+    def _away(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        each = xp.reshape(z, (*z.shape[:-1], -1, data["values"].shape[0]))
+        return xp.sum(each * data["values"], axis=-1) - data["target"]
+
+    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        away = self._away(xp, data, z)
+        return xp.sum(away * away, axis=-1)
+
+    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        slope = 2.0 * self._away(xp, data, z)[..., None] * data["values"]
+        return xp.reshape(slope, z.shape)
+
+
+@dataclass(frozen=True)
+class CategoricalSquare(Problem):
+    """The square of the Bernoulli toys with K values evenly from 0 to 1; K = 2 is that of Bernoullis."""
+
+    name: ClassVar[str] = "categorical-square"
+    summary: ClassVar[str] = "Σ (v − k)² over choices of one of K values v evenly from 0 to 1"
+
+    k: float = option(0.45, "what the values are compared with")
+    q: Point = family_option("categorical")
+    choices: int = option(1, "number of choices", minimum=1, maximum=100_000)
+    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+
+    @property
+    def categories(self) -> int:
+        return int(getattr(self.q, "categories"))  # noqa: B009
+
+    @property
+    def dimension(self) -> int:
+        return self.choices * self.categories
+
+    def expectation(self) -> Expectation:
+        data = {"values": np.linspace(0.0, 1.0, self.categories), "target": np.asarray(self.k)}
+        return Expectation(self.family, ChosenSquare(), data, differentiate=self.differentiate)  # type: ignore[arg-type]
+
+    def exact_at(self, parameters: Vectors) -> Exact | None:
+        """E f = Σ_i Σ_k p_ik f_k, so ∂logits_ik = p_ik (f_k − Σ_j p_ij f_j)."""
+        p = self.family.expected(get("numpy"), parameters).reshape(parameters["logits"].shape)
+        f = (np.linspace(0.0, 1.0, self.categories) - self.k) ** 2
+        mean = p @ f
+        return Exact({"logits": p * (f - mean[:, None])}, "closed-form", float(mean.sum()))

@@ -1,0 +1,28 @@
+"""DisARM, also called U2G: ARM with the uniform numbers integrated out.
+
+Approximates   ∇_λ E_{q_λ}[f(z)],  z_i ~ Bernoulli(σ(l_i)) independent
+with           mean over pairs of ½ (f(z) − f(z′)) (z − z′) σ(|l|) ∂l/∂λ,     z of u and z′ of 1 − u
+requires       binary coordinates, each with a logit; nothing of f. Each pair is S = 2.
+
+The conditional expectation of ARM given z and z′, so of no greater variance.
+
+Sources: Dong, Mnih & Tucker 2020; Yin, Ho, Yan, Qian & Zhou 2020 (U2G).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.arm import AntitheticPairs
+from estimators.expectation import Array
+from estimators.families.relaxation import sigmoid
+
+
+@dataclass(frozen=True)
+class DisArm(AntitheticPairs):
+    name: ClassVar[str] = "disarm"
+    summary: ClassVar[str] = "ARM with its uniform numbers integrated out; also known as U2G"
+
+    def weight(self, backend: Any, logits: Array, uniform: Array, difference: Array) -> Array:
+        return 0.5 * difference * sigmoid(backend.xp, backend.xp.abs(logits))

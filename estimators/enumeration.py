@@ -1,0 +1,86 @@
+"""Enumeration: the gradient as a sum over every state, without noise.
+
+Approximates   ∇_λ E_{q_λ}[f(z)]
+with           Σ_z q_λ(z) f(z) ∇_λ log q_λ(z),     exactly
+requires       finitely many states, at most `MOST`; nothing of f. Costs one evaluation a state.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.estimator import Blocks, Estimator, Requires
+from estimators.expectation import Array, Expectation
+from estimators.families import Family
+from estimators.noise import Noise
+
+#: States listed for every estimate.
+MOST = 2**12
+#: Numbers of z that are evaluated at once.
+AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class Enumeration(Estimator):
+    """S plays no part."""
+
+    name: ClassVar[str] = "enumeration"
+    summary: ClassVar[str] = "sum over every state: exact, one evaluation a state"
+    requires: ClassVar[Requires] = Requires(("score", "states"))
+
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+        family.states(dimension).check(self.name, MOST)
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        """An array of no numbers, which says how many replicates there are, and coordinates."""
+        return {"nothing": Noise("uniform", (0, dimension)), **expectation.noise_specs()}
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        return expectation.family.states(dimension).number
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        xp, family, nothing = backend.xp, expectation.family, noise["nothing"]
+        states = family.states(nothing.shape[-1])
+        replicate = xp.sum(nothing, axis=1, keepdims=True)  # [R, 1, D] of zeros
+        # Every replicate evaluates every state, as one estimate would; in parts where that is a lot.
+        size = replicate.shape[0] * states.number * replicate.shape[-1]
+        parts, base = 1, len(states.alternatives)
+        while parts < states.number and size > parts * AT_ONCE:
+            parts *= base
+        z = backend.asarray(states.array().reshape(parts, states.number // parts, -1), dtype_of(replicate))
+
+        def part(z: Array) -> Array:
+            value = expectation.value(backend, parameters, z + replicate, noise)
+            return xp.matmul(value, weighted_scores(backend, family, parameters, z))
+
+        total = part(z[0]) if parts == 1 else xp.sum(backend.map(part, z), axis=0)
+        return by_block(xp, family, parameters, total)
+
+
+def weighted_scores(backend: Any, family: Family, parameters: Blocks, z: Array) -> Array:
+    """q(z) ∇_λ log q(z) of states z [N, D], every parameter block side by side [N, P]."""
+    xp = backend.xp
+    weight = xp.exp(family.log_density(backend, parameters, z))
+    score = family.score(backend, parameters, z)
+    flat = [xp.reshape(score[name], (weight.shape[0], -1)) for name in family.blocks]
+    return weight[:, None] * xp.concat(flat, axis=-1)
+
+
+def by_block(xp: Any, family: Family, parameters: Blocks, flat: Array) -> Blocks:
+    """[R, P] to {parameter block: [R, *shape]}."""
+    gradients, start = {}, 0
+    for name in family.blocks:
+        shape = tuple(parameters[name].shape)
+        stop = start + math.prod(shape)
+        gradients[name] = xp.reshape(flat[:, start:stop], (-1, *shape))
+        start = stop
+    return gradients
+
+
+def dtype_of(array: Array) -> str:
+    """Its name, as `asarray` takes it."""
+    return str(array.dtype).removeprefix("torch.")

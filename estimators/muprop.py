@@ -1,0 +1,42 @@
+"""MuProp: a score function whose baseline is a first-order Taylor expansion of f about the mean.
+
+Approximates   ∇_λ E_{q_λ}[f(z)]
+with           (1/S) Σ_s (f(z_s) − h(z_s)) ∇_λ log q_λ(z_s) + ∇f(μ) · ∂μ/∂λ,     h(z) = f(μ) + ∇f(μ) · (z − μ), μ = E z
+requires       ∇f at the mean of z, between its states; μ differentiable in λ. Costs S + 2 evaluations.
+
+E h(z) is f(μ) at every λ near the present one if ∇f(μ) is held fixed, so what h takes away is known exactly.
+
+Source: Gu, Levine, Sutskever & Mnih 2016.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
+from estimators.expectation import Array, Expectation
+
+
+@dataclass(frozen=True)
+class MuProp(Estimator):
+    name: ClassVar[str] = "muprop"
+    summary: ClassVar[str] = "score function less a linear model of f about E z, whose part is exact"
+    requires: ClassVar[Requires] = Requires(("score", "score_identity", "expected"), ("gradient",))
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        return num_samples + 2
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        xp, family = backend.xp, expectation.family
+        z = family.sample(backend, parameters, noise)
+        one = z if z.ndim == 2 else z[:, :1]
+        mean = xp.zeros_like(one) + family.expected(backend, parameters)  # the same for all samples of an estimate
+        slope = expectation.gradient(backend, parameters, mean, noise)
+        model = expectation.value(backend, parameters, mean, noise) + xp.sum(slope * (z - mean), axis=-1)
+        value = expectation.value(backend, parameters, z, noise) - model
+        score = family.score(backend, parameters, z)
+        exact = family.expected_pathwise(backend, parameters, slope)
+        return {name: mean_over_samples(xp, z, spread(value, s) * s + exact[name]) for name, s in score.items()}

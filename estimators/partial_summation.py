@@ -1,0 +1,102 @@
+"""Partial summation: the likeliest states are summed, the rest is sampled.
+
+Approximates   ∇_λ E_{q_λ}[f(z)]
+with           Σ_{z ∈ C} q(z) (f(z) − b) s(z) + (1 − q(C)) (1/S) Σ_i (f(z_i) − b) s(z_i),     s = ∇_λ log q_λ,
+               C the `states` likeliest states, z_i ~ q conditioned on being outside C
+requires       finitely many states; nothing of f. Costs |C| + S evaluations.
+
+The score function conditioned on whether z is in C (Rao-Blackwell), where the chance of C is used instead of drawn.
+
+Source: Liu, Regier, Tripuraneni, Jordan & McAuliffe 2019, section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators import backends
+from estimators.enumeration import by_block, dtype_of, weighted_scores
+from estimators.errors import NotApplicable
+from estimators.estimator import Blocks, Estimator, Requires, sample_shape
+from estimators.expectation import Array, Expectation
+from estimators.families import Family
+from estimators.noise import Noise
+from estimators.options import option
+
+#: States that are ranked.
+MOST = 2**12
+
+
+@dataclass(frozen=True)
+class PartialSummation(Estimator):
+    """`baseline` = summed takes for b the mean of f over C, weighted with q: it is not random, and E s = 0."""
+
+    name: ClassVar[str] = "partial-summation"
+    summary: ClassVar[str] = "score function with the likeliest states summed and the rest sampled"
+    requires: ClassVar[Requires] = Requires(("score", "states"))
+
+    states: int = option(1, "how many of the likeliest states are summed", minimum=1, maximum=MOST)
+    baseline: str = option("none", "what is subtracted from f", choices=("none", "summed"))
+
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+        states = family.states(dimension)
+        states.check(self.name, MOST)
+        if self.states >= states.number:
+            raise NotApplicable(
+                f"{self.name}[states={self.states}] leaves nothing to sample of {states.number} states; use enumeration"
+            )
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        nothing = {"nothing": Noise("uniform", (0, dimension))}  # tells the number of coordinates
+        rest = {"rest": Noise("uniform", sample_shape(num_samples))}
+        return {**nothing, **rest, **expectation.noise_specs()}
+
+    def jumps(
+        self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
+        _, log_density = self._ranked(backends.get("numpy"), expectation.family, parameters, dimension, "float64")
+        passed = np.cumsum(np.exp(log_density[self.states :]))
+        return {"rest": passed[:-1] / passed[-1]}
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        return self.states + num_samples
+
+    def _ranked(
+        self, backend: Any, family: Family, parameters: Blocks, dimension: int, dtype: str
+    ) -> tuple[Array, Array]:
+        """States [N, D] and their log q [N], the likeliest first."""
+        xp = backend.xp
+        z = backend.asarray(family.states(dimension).array(), dtype)
+        log_density = family.log_density(backend, parameters, z)
+        # Rounded, so that states which are as likely as each other keep their order on every backend.
+        order = xp.argsort(xp.round(log_density * 2.0**10), descending=True, stable=True)
+        return xp.take(z, order, axis=0), xp.take(log_density, order, axis=0)
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        xp, family, nothing = backend.xp, expectation.family, noise["nothing"]
+        z, log_density = self._ranked(backend, family, parameters, nothing.shape[-1], dtype_of(nothing))
+        replicate = xp.sum(nothing, axis=1, keepdims=True)  # [R, 1, D] of zeros
+        summed, rest = z[: self.states], z[self.states :]
+        passed = xp.cumulative_sum(xp.exp(log_density[self.states :]))
+        u = noise["rest"] if noise["rest"].ndim == 2 else noise["rest"][:, None]
+        place = xp.sum(xp.astype(u[..., None] * passed[-1] >= passed[:-1], passed.dtype), axis=-1)
+        place = xp.astype(place, xp.int64)  # [R, S]
+        drawn = xp.reshape(xp.take(rest, xp.reshape(place, (-1,)), axis=0), (*place.shape, -1))
+        f = expectation.value(backend, parameters, summed + replicate, noise)  # [R, |C|]
+        g = expectation.value(backend, parameters, drawn, noise)  # [R, S]
+        if self.baseline == "summed":
+            weight = xp.exp(log_density[: self.states])
+            b = xp.sum(f * weight, axis=-1, keepdims=True) / xp.sum(weight)
+            f, g = f - b, g - b
+        total = xp.matmul(f, weighted_scores(backend, family, parameters, summed))
+        gradients = by_block(xp, family, parameters, total)
+        score = family.score(backend, parameters, drawn)
+        for name, s in score.items():
+            sampled = xp.mean(g[(..., *(None,) * (s.ndim - 2))] * s, axis=1)
+            gradients[name] = gradients[name] + passed[-1] * sampled
+        return gradients

@@ -1,0 +1,150 @@
+"""REBAR: a score function whose control variate is f at a relaxed sample.
+
+Approximates   ∇_λ E_{q_λ}[f(z)],  z = H(ζ) with ζ smooth in λ and in noise
+with           (1/S) Σ_s (f(z) − c(ζ̃)) ∇_λ log q_λ(z) + ∇_λ c(ζ) − ∇_λ c(ζ̃),     ζ̃ drawn given z, c(ζ) = η f(H_T(ζ))
+requires       a relaxation H_T of H and ∇f between the states of z. Costs four evaluations a sample.
+
+Unbiased whatever c is: E[c(ζ̃) ∇ log q(z)] + E[∇_λ c(ζ̃)] = ∇_λ E c(ζ), the gradients of ζ and ζ̃ being those of
+their smooth paths. η and the temperature T are fitted on other samples, then frozen: η by least squares, T the best of
+`TEMPERATURES`.
+
+Source: Tucker, Mnih, Maddison, Lawson & Sohl-Dickstein 2017.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples, sample_shape, spread
+from estimators.expectation import Array, Expectation
+from estimators.noise import Noise
+
+TEMPERATURES = (0.125, 0.25, 0.5, 1.0, 2.0)
+
+
+class Drawn:
+    """What one batch of noise makes: z, ζ and ζ̃, and the score-function term without a control variate."""
+
+    def __init__(self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> None:
+        self.backend, self.expectation, self.parameters, self.noise = backend, expectation, parameters, noise
+        self.relaxation = expectation.family.relaxation()
+        self.perturbed = self.relaxation.perturbed(backend, parameters, noise)
+        self.z = self.relaxation.hard(backend, self.perturbed)
+        self.given, self.factor = self.relaxation.given(backend, parameters, noise, self.z)
+        self.score = expectation.family.score(backend, parameters, self.z)
+        self.value = expectation.value(backend, parameters, self.z, noise)
+
+    def relaxed_value(self, soft: Array) -> Array:
+        """f between the states [...]."""
+        return self.expectation.value(self.backend, self.parameters, soft, self.noise)
+
+    def relaxed_gradient(self, soft: Array) -> Array:
+        """∇f between the states [..., D]."""
+        return self.expectation.gradient(self.backend, self.parameters, soft, self.noise)
+
+    def path(self, soft: Array, temperature: Any, slope: Array, factor: Any = 1.0) -> Blocks:
+        """∇_λ c along the path of ζ (or of ζ̃, with its factor), from c's gradient in the soft sample."""
+        along = self.relaxation.soft_pullback(self.backend, soft, temperature, slope)
+        return self.relaxation.pathwise(self.backend, self.parameters, along * factor)
+
+    def mean(self, per_sample: Blocks) -> Blocks:
+        return {name: mean_over_samples(self.backend.xp, self.z, g) for name, g in per_sample.items()}
+
+
+@dataclass(frozen=True)
+class Controlled(Estimator):
+    """What REBAR and RELAX share: c of the soft sample at a temperature, whose coefficients are `state`."""
+
+    requires: ClassVar[Requires] = Requires(("score", "score_identity", "relaxation"))
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        relaxation, shape = expectation.family.relaxation(), sample_shape(num_samples)
+        made = {**relaxation.noise(shape, dimension), **relaxation.given_noise(shape, dimension)}
+        return {**made, **expectation.noise_specs()}
+
+    @abstractmethod
+    def control_value(self, drawn: Drawn, soft: Array, state: Blocks) -> Array:
+        """c [...]."""
+
+    @abstractmethod
+    def control_gradient(self, drawn: Drawn, soft: Array, state: Blocks) -> Array:
+        """Its gradient in the soft sample [..., D]."""
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        drawn = Drawn(backend, expectation, parameters, noise)
+        taken = self.taken(drawn, state)
+        return drawn.mean({name: spread(drawn.value, s) * s - taken[name] for name, s in drawn.score.items()})
+
+    def taken(self, drawn: Drawn, state: Blocks) -> Blocks:
+        """c(ζ̃) ∇ log q(z) − ∇_λ c(ζ) + ∇_λ c(ζ̃), of mean 0, by block, per sample."""
+        temperature = state["temperature"]
+        soft, given = (drawn.relaxation.soft(drawn.backend, at, temperature) for at in (drawn.perturbed, drawn.given))
+        value = self.control_value(drawn, given, state)
+        path = drawn.path(soft, temperature, self.control_gradient(drawn, soft, state))
+        given_path = drawn.path(given, temperature, self.control_gradient(drawn, given, state), drawn.factor)
+        return {name: spread(value, s) * s - path[name] + given_path[name] for name, s in drawn.score.items()}
+
+    def fit(self, known: Knowledge) -> Blocks:
+        """The temperature and coefficients of the least variance, summed over all parameters, on a warm-up."""
+        assert known.pilot is not None
+        backend, expectation, parameters, noise = known.pilot()
+        drawn = Drawn(backend, expectation, parameters, noise)
+        plain = _flat(backend, drawn, {k: spread(drawn.value, s) * s for k, s in drawn.score.items()})
+        best: tuple[float, Blocks] | None = None
+        for temperature in TEMPERATURES:
+            states = [
+                {k: backend.asarray(a, str(plain.dtype)) for k, a in each.items()}
+                for each in self.candidates(temperature, drawn.z.shape[-1])
+            ]
+            parts = np.stack([_flat(backend, drawn, self.taken(drawn, each)) for each in states])
+            centred, response = parts - parts.mean(axis=1, keepdims=True), plain - plain.mean(axis=0)
+            gram = np.einsum("mwp,nwp->mn", centred, centred)
+            weights = np.linalg.lstsq(gram, np.einsum("mwp,wp->m", centred, response), rcond=1e-10)[0]
+            left = float(((response - np.tensordot(weights, centred, 1)) ** 2).sum())
+            if best is None or left < best[0]:
+                best = left, self.combined(temperature, weights)
+        assert best is not None
+        return best[1]
+
+    @abstractmethod
+    def candidates(self, temperature: float, dimension: int) -> list[Blocks]:
+        """States of which c is a linear combination, NumPy arrays."""
+
+    @abstractmethod
+    def combined(self, temperature: float, weights: np.ndarray) -> Blocks:
+        """The state whose c is Σ weight × that of a candidate."""
+
+
+def _flat(backend: Any, drawn: Drawn, per_sample: Blocks) -> np.ndarray:
+    """Estimates [W, P], all blocks side by side."""
+    found = [backend.to_numpy(a) for a in drawn.mean(per_sample).values()]
+    return np.concatenate([a.reshape(len(a), -1) for a in found], axis=1)
+
+
+@dataclass(frozen=True)
+class Rebar(Controlled):
+    name: ClassVar[str] = "rebar"
+    summary: ClassVar[str] = "score function less f at a relaxed sample, whose part comes from its path"
+    requires: ClassVar[Requires] = Controlled.requires | Requires((), ("gradient",))
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        """f at z and at ζ̃, its gradient at ζ and ζ̃."""
+        return 4 * num_samples
+
+    def control_value(self, drawn: Drawn, soft: Array, state: Blocks) -> Array:
+        return state["scale"] * drawn.relaxed_value(soft)
+
+    def control_gradient(self, drawn: Drawn, soft: Array, state: Blocks) -> Array:
+        return state["scale"] * drawn.relaxed_gradient(soft)
+
+    def candidates(self, temperature: float, dimension: int) -> list[Blocks]:
+        return [self.combined(temperature, np.ones(1))]
+
+    def combined(self, temperature: float, weights: np.ndarray) -> Blocks:
+        return {"temperature": np.asarray(temperature), "scale": weights[0]}

@@ -1,0 +1,36 @@
+"""Straight-through: the sample's derivative is taken to be that of its mean.
+
+Approximates   ∇_λ E_{q_λ}[f(z)]
+with           (1/S) Σ_s ∇f(z_s) · ∂μ/∂λ,     z_s ~ q_λ, μ = E z
+requires       ∇f at the states of z; μ differentiable in λ. Biased: for z = 0 or 1 it is f′(z) p (1 − p), where
+               f(1) − f(0) would be right; for f = (z − t)² the bias is (2p − 1) p (1 − p).
+
+Source: Bengio, Léonard & Courville 2013.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
+from estimators.expectation import Array, Expectation
+from estimators.gumbel_softmax import less_score
+
+
+@dataclass(frozen=True)
+class StraightThrough(Estimator):
+    name: ClassVar[str] = "straight-through"
+    summary: ClassVar[str] = "∇f at a sample times the derivative of the mean; biased"
+    requires: ClassVar[Requires] = Requires(("expected", "score"), ("gradient",))
+    biased: ClassVar[str | None] = "f(1) − f(0) is replaced with a slope of f: biased unless f is linear"
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        family = expectation.family
+        z = family.sample(backend, parameters, noise)
+        slope = expectation.gradient(backend, parameters, z, noise)
+        gradients = family.expected_pathwise(backend, parameters, slope)
+        gradients = less_score(backend, expectation, parameters, z, gradients)
+        return {name: mean_over_samples(backend.xp, z, gradient) for name, gradient in gradients.items()}

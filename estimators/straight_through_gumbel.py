@@ -1,0 +1,27 @@
+"""Straight-through Gumbel-softmax: hard samples forward, soft ones backward.
+
+Approximates   ∇_λ E_{q_λ}[f(z)],  z = H(ζ) with ζ smooth in λ and in noise
+with           (1/S) Σ_s ∇f(z_s) · ∂H_T(ζ_s)/∂λ
+requires       a relaxation H_T of H and ∇f at the states of z. Biased.
+
+Source: Jang, Gu & Poole 2017, section 2.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.expectation import Array
+from estimators.families.relaxation import Relaxation
+from estimators.gumbel_softmax import SoftPath
+
+
+@dataclass(frozen=True)
+class StraightThroughGumbel(SoftPath):
+    name: ClassVar[str] = "straight-through-gumbel"
+    summary: ClassVar[str] = "∇f at a hard sample, along the path of a soft one; biased"
+    biased: ClassVar[str | None] = "a jump is replaced with a slope: biased, at any temperature"
+
+    def where(self, backend: Any, relaxation: Relaxation, perturbed: Array, soft: Array) -> Array:
+        return relaxation.hard(backend, perturbed)
