@@ -45,6 +45,11 @@ class AntitheticPairs(Estimator):
     ) -> dict[str, np.ndarray]:
         return draws.mirrored_jumps(super().jumps(expectation, parameters, num_samples, dimension))
 
+    def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+        xp, mirrored = backend.xp, family.mirrored(backend, noise)
+        join = xp.stack if noise["base"].ndim == 2 else xp.concat  # one pair has no axis of pairs
+        return {**noise, **{name: join([noise[name], other], axis=1) for name, other in mirrored.items()}}
+
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:

@@ -51,7 +51,7 @@ class Enumeration(Estimator):
         parts, base = 1, len(states.alternatives)
         while parts < states.number and size > parts * AT_ONCE:
             parts *= base
-        z = backend.asarray(states.array().reshape(parts, states.number // parts, -1), dtype_of(replicate))
+        z = xp.reshape(states.listed(backend, dtype_of(replicate)), (parts, states.number // parts, -1))
 
         def part(z: Array) -> Array:
             value = expectation.value(backend, parameters, z + replicate, noise)

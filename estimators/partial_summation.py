@@ -69,7 +69,7 @@ class PartialSummation(Estimator):
     ) -> tuple[Array, Array]:
         """States [N, D] and their log q [N], the likeliest first."""
         xp = backend.xp
-        z = backend.asarray(family.states(dimension).array(), dtype)
+        z = family.states(dimension).listed(backend, dtype)
         log_density = family.log_density(backend, parameters, z)
         # Rounded, so that states which are as likely as each other keep their order on every backend.
         order = xp.argsort(xp.round(log_density * 2.0**10), descending=True, stable=True)

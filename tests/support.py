@@ -86,6 +86,8 @@ DISCRETE_PROBLEMS = (
 )
 #: Families whose samples, densities or derivatives need special functions.
 SPECIAL = ("gamma", "chi-squared", "beta", "f", "dirichlet", "elliptical", "mixture-of-normals")
+#: Estimators that the Normal takes.
+ON_NORMAL = tuple(v for v in VARIANTS if make_estimator(v).lacking(Normal(), "none") is None)
 PROBLEMS = (*TEST_FUNCTIONS, *IN_THREE_DIMENSIONS, *REGRESSIONS)
 #: Kin of the score function, which differ from it in one place each: tested on a covering subset of the problems.
 KIN = (
@@ -103,6 +105,7 @@ PLANTED = (
     "planted-naive-exchange",
     "planted-redrawn-failures",
     "planted-opposite-biases",
+    "planted-missing-path",
 )
 
 

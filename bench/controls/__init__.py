@@ -7,6 +7,7 @@ from bench.controls.planted import (
     DifferentiatedBaseline,
     DifferentiatedSampler,
     InSampleCoefficient,
+    MissingPath,
     NaiveExchange,
     OppositeBiases,
     RedrawnFailures,
@@ -24,5 +25,6 @@ CONTROLS: dict[str, type[Estimator]] = {
         NaiveExchange,
         RedrawnFailures,
         OppositeBiases,
+        MissingPath,
     )
 }

@@ -12,6 +12,7 @@ from estimators.families import Family
 from estimators.noise import Noise
 from estimators.options import option
 from estimators.pathwise import Pathwise
+from estimators.rebar import Drawn, Rebar
 
 
 @dataclass(frozen=True)
@@ -198,3 +199,25 @@ class OppositeBiases(Planted):
         ones = xp.ones_like(gradients["loc"][:, :1])
         inner = xp.zeros_like(gradients["loc"][:, 2:])
         return {**gradients, "loc": gradients["loc"] + self.offset * xp.concat([ones, inner, -ones], axis=1)}
+
+
+@dataclass(frozen=True)
+class MissingPath(Planted):
+    """RELAX (or REBAR) without its path term: E[c(ζ̃) ∇ log q(z)] is taken off and never put back.
+
+    c(ζ) = f(H_T(ζ)) at T = 1. The bias is −∇_λ E c(ζ) + E[∇_λ c(ζ̃)].
+    """
+
+    name: ClassVar[str] = "planted-missing-path"
+    summary: ClassVar[str] = "RELAX without ∇c(ζ) − ∇c(ζ̃): its control variate has no mean to put back"
+    requires: ClassVar[Requires] = Requires(("score", "relaxation"))
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        return Rebar().noise_specs(expectation, num_samples, dimension)
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        drawn = Drawn(backend, expectation, parameters, noise)
+        control = drawn.relaxed_value(drawn.relaxation.soft(backend, drawn.given, 1.0))
+        return drawn.mean({name: spread(drawn.value - control, s) * s for name, s in drawn.score.items()})

@@ -26,6 +26,8 @@ REACH, FARTHER = 9.5, 11.0
 NODES = {1: 288, 2: 144, 3: 48, 4: 24}
 MOST_NUMBERS = 64
 CHUNK = 2**14
+#: Points are made up to one of few numbers: JAX compiles for every number anew.
+SIZES = (2**6, 2**10, CHUNK)
 #: Nodes in every piece between jumps, coarse and fine, from the cheapest; and as many points as a grid may have.
 PIECES = ((1, 1), (2, 3), (4, 6), (8, 12), (12, 16), (16, 24), (40, 60), (80, 120))
 MOST_POINTS = 2**20
@@ -94,7 +96,7 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
 
 
 def _axes(setting: Setting, specs: dict[str, Noise]) -> Iterator[tuple[Axes, Axes]]:
-    """Pairs of a coarse and a fine rule for every number of noise, the cheapest first; none where there are too many."""
+    """Pairs of a coarse and a fine rule for every number of noise, cheapest first; none where there are too many."""
     size = sum(math.prod(spec.shape) for spec in specs.values())
     if size > MOST_NUMBERS or any(spec.kind in ("rows", "sobol") for spec in specs.values()):
         return
@@ -147,9 +149,12 @@ def _moments(setting: Setting, block: str, specs: dict[str, Noise], axes: Axes) 
     for start in range(0, total, CHUNK):
         places = np.arange(start, min(start + CHUNK, total))
         index = np.unravel_index(places, counts) if counts else ()
-        weights, columns = np.ones(len(places)), np.zeros((len(places), len(axes)))
+        size = next(size for size in SIZES if size >= len(places))
+        weights, columns = np.zeros(size), np.full((size, len(axes)), 0.5)
+        weights[: len(places)] = 1.0
         for axis, ((x, w), i) in enumerate(zip(axes, index, strict=True)):
-            columns[:, axis], weights = x[i], weights * w[i]
+            columns[: len(places), axis] = x[i]
+            weights[: len(places)] *= w[i]
         # Names that this block does not read may be anything.
         drawn = {name: np.full((len(columns), *spec.shape), 0.5) for name, spec in setting.specs.items()}
         used = 0

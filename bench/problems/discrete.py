@@ -30,7 +30,7 @@ def exact_enumerated(expectation: Expectation, parameters: Vectors, dimension: i
         return None
     objective = 0.0
     gradient, moments, squares = ({name: np.zeros_like(a) for name, a in parameters.items()} for _ in range(3))
-    for z in np.array_split(states.array(), -(-states.number // CHUNK)):
+    for z in np.array_split(states.listed(backend, "float64"), -(-states.number // CHUNK)):
         q = np.exp(family.log_density(backend, parameters, z))
         f = expectation.value(backend, parameters, z, {})
         objective += float(q @ f)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 from estimators.errors import NotApplicable
 
@@ -36,15 +34,11 @@ class States:
             size = f"{len(self.alternatives)}^{self.count}"
             raise NotApplicable(f"{what} lists every state, at most {most} of them; here are {size}")
 
-    def array(self) -> np.ndarray:
-        """All of them [N, D], the last choice moving fastest; not to be written to."""
-        return _product(self)
-
-
-@functools.lru_cache(maxsize=16)
-def _product(states: States) -> np.ndarray:
-    alternatives = np.asarray(states.alternatives, dtype=np.float64)
-    index = np.indices((len(alternatives),) * states.count).reshape(states.count, -1).T
-    z = alternatives[index].reshape(len(index), -1)
-    z.setflags(write=False)
-    return z
+    def listed(self, backend: Any, dtype: str) -> Any:
+        """All of them [N, D], the last choice moving fastest."""
+        xp, base = backend.xp, len(self.alternatives)
+        number = backend.asarray(range(self.number), None)[:, None]
+        place = backend.asarray([base**i for i in reversed(range(self.count))], None)
+        chosen = xp.reshape((number // place) % base, (-1,))
+        z = xp.take(backend.asarray(self.alternatives, dtype), chosen, axis=0)
+        return xp.reshape(z, (self.number, -1))

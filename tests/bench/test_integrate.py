@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bench.measurement.integrate import integrate, rule
-from bench.sweep.cells import VARIANTS
 from tests.support import (
     IN_THREE_DIMENSIONS,
+    ON_NORMAL,
     TEST_FUNCTIONS,
     gauss,
     integrated_problem,
@@ -22,11 +22,7 @@ from tests.support import (
 #: Strata have singular ends, the points of a net depend on each other, and a fitted state is each backend's own; these
 #: problems have no entropy and no minibatch.
 REFUSED = ("sticking", "moving", "input-dependent", "=fitted", "combined", "surrogate", "stratified", "sobol")
-IN_ONE = tuple(
-    v
-    for v in VARIANTS
-    if not v.startswith(("rejection", "stratified-pathwise")) and not any(part in v for part in REFUSED)
-)
+IN_ONE = tuple(v for v in ON_NORMAL if not any(part in v for part in REFUSED))
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher"])

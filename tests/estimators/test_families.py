@@ -34,7 +34,11 @@ DIMENSION, COUNT = 3, 11
 
 
 #: Structure, where the default is the simplest.
-STRUCTURE: dict[str, dict[str, int]] = {"low-rank-normal": {"rank": 2}, "mixture-of-normals": {"components": 3}, "categorical": {"categories": 3}}
+STRUCTURE: dict[str, dict[str, int]] = {
+    "low-rank-normal": {"rank": 2},
+    "mixture-of-normals": {"components": 3},
+    "categorical": {"categories": 3},
+}
 
 
 def made(name: str) -> Family:

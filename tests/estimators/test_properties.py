@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.sweep.cells import VARIANTS
 from estimators import Expectation, Integrand, Normal
 from estimators.estimator import Estimator
-from tests.support import Blocks, draws, estimate, make_estimator
+from tests.support import ON_NORMAL, Blocks, draws, estimate, make_estimator
 
 REPLICATES = 7
 numbers = st.floats(-3.0, 3.0)
@@ -32,11 +31,7 @@ ALIKE = (
     "rao-blackwell[baseline=leave-one-out]",
 )
 #: Those that a Normal takes, and an f without entropy and minibatch.
-TAKEN = tuple(
-    v
-    for v in VARIANTS
-    if not v.startswith(("rejection", "stratified-pathwise")) and "sticking" not in v and "input-dep" not in v
-)
+TAKEN = tuple(v for v in ON_NORMAL if "sticking" not in v and "input-dep" not in v)
 ANY_F = tuple(pytest.param(v, marks=[pytest.mark.slow] * (v in ALIKE)) for v in TAKEN)
 WEAK = ("measure-valued", "measure-valued[coupling=false]")
 LEAVE_ONE_OUT = "score-function[baseline=leave-one-out]"

@@ -1,0 +1,462 @@
+"""Discrete estimators: exact moments over their noise, against formulas and sums over states written apart."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special
+
+from bench.measurement.integrate import integrate
+from bench.problems.test_functions import SquareIntegrand
+from bench.sweep.cells import NAMED_ALONE, VARIANTS
+from estimators import Expectation
+from tests.support import (
+    DISCRETE_PROBLEMS,
+    Blocks,
+    applies,
+    draws,
+    estimate,
+    make_cell,
+    make_estimator,
+    measured,
+    setting_of,
+    state_of,
+    tensor,
+)
+
+T = 0.49
+TOYS = (
+    f"square[family=bernoulli,probability=0.3,k={T}]",
+    f"square[family=bernoulli,probability=0.62,k={T},dim=2]",
+    "three-bernoullis[probability=0.3]",
+    "three-bernoullis[family=bernoulli,probability=0.62]",
+    "categorical-square[categories=3,tilt=1.2]",
+)
+#: Of relaxed samples only the first two toys are integrated here: two numbers of noise a coordinate.
+RELAXED = ("rebar", "relax", "relax[control=surrogate]")
+REFUSED = ("stratified", "sobol", "input-dep")
+BIASED = ("gumbel-softmax", "straight-through", "straight-through-gumbel")
+UNBIASED = [
+    (problem, estimator)
+    for problem in TOYS
+    for estimator in VARIANTS
+    if applies(problem, estimator, make_estimator(estimator).smallest_num_samples())
+    and not any(part in estimator for part in REFUSED)
+    and not (estimator in RELAXED and problem not in TOYS[:2])
+]
+
+
+def assert_unbiased(backend: Any, problem: str, estimator: str) -> None:
+    found = integrate(setting_of(problem, estimator, backend.name))
+    assert found is not None
+    exact = make_cell(problem, estimator).problem.exact()
+    assert exact is not None
+    for name, gradient in exact.flat().gradient.items():
+        size = max(float(np.abs(gradient).max()), math.sqrt(max(0.0, found[name].variance.max())))
+        np.testing.assert_allclose(found[name].mean, gradient, rtol=0.0, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize(("problem", "estimator"), UNBIASED)
+def test_unbiased(numpy_backend: Any, problem: str, estimator: str) -> None:
+    """Over all of its noise."""
+    assert_unbiased(numpy_backend, problem, estimator)
+
+
+#: On the other backends, which agree with NumPy noise by noise (below): each estimator made for such families once.
+ONCE = [(TOYS[0], e) for e in RELAXED] + [(p, e) for p, e in UNBIASED if p == TOYS[2]]
+
+
+@pytest.mark.parametrize(("problem", "estimator"), ONCE)
+def test_unbiased_elsewhere(differentiating: Any, problem: str, estimator: str) -> None:
+    assert_unbiased(differentiating, problem, estimator)
+
+
+class Toy:
+    """A toy of independent Bernoullis as sums: q [N] and f [N] of its states z [N, D], and the score's map to λ."""
+
+    def __init__(self, problem: str) -> None:
+        made = make_cell(problem, "arm").problem
+        (logits,) = made.parameters().values()
+        self.dimension = made.dimension
+        self.p = np.broadcast_to(special.expit(logits), (self.dimension,))
+        self.tied = len(logits) < self.dimension
+        self.z = np.asarray(list(itertools.product([0.0, 1.0], repeat=self.dimension)))
+        self.targets = np.broadcast_to(np.asarray(made.expectation().data["k"]), (self.dimension,))
+        self.q = np.prod(np.where(self.z == 1.0, self.p, 1.0 - self.p), axis=1)
+        self.f = self.value(self.z)
+
+    def value(self, z: np.ndarray) -> np.ndarray:
+        return ((z - self.targets) ** 2).sum(axis=1)
+
+    def to_parameters(self, by_logit: np.ndarray) -> np.ndarray:
+        return by_logit.sum(axis=-1, keepdims=True) if self.tied else by_logit
+
+    @property
+    def gradient(self) -> np.ndarray:
+        return (self.q * self.f) @ self.to_parameters(self.z - self.p)
+
+    def score_function(self, baseline: float) -> np.ndarray:
+        s = self.to_parameters(self.z - self.p)
+        return self.q @ ((self.f - baseline)[:, None] * s) ** 2 - self.gradient**2
+
+    def leave_one_out(self) -> np.ndarray:
+        """Of two samples, ½ (f − f′)(s − s′)."""
+        s = self.to_parameters(self.z - self.p)
+        product = 0.5 * (self.f[:, None] - self.f)[..., None] * (s[:, None] - s)
+        return np.einsum("a,b,abp->p", self.q, self.q, product**2) - self.gradient**2
+
+    def antithetic(self, arm: bool) -> np.ndarray:
+        """Of one pair: over the three pieces of every number u on which neither sample jumps, with E w and E w² there
+        of its weight w: u − ½, or for DisARM its mean."""
+        moment = np.zeros_like(self.gradient)
+        low, high = np.minimum(self.p, 1.0 - self.p), np.maximum(self.p, 1.0 - self.p)
+        for piece in itertools.product(range(3), repeat=self.dimension):
+            ends = [((0.0, low[i]), (low[i], high[i]), (high[i], 1.0))[k] for i, k in enumerate(piece)]
+            a, b = np.asarray(ends).T - 0.5
+            middle = 0.5 * (a + b)
+            z = (middle + 0.5 > 1.0 - self.p).astype(float)[None]
+            mirrored = (0.5 - middle > 1.0 - self.p).astype(float)[None]
+            difference = float((self.value(z) - self.value(mirrored))[0])
+            w = middle if arm else np.where(z[0] == mirrored[0], 0.0, middle)
+            second = (b**3 - a**3) / (3.0 * np.where(b > a, b - a, 1.0)) if arm else w * w
+            squares = self.to_parameters(w) ** 2 + self.to_parameters(second - w * w)
+            moment += np.prod(b - a) * difference**2 * squares
+        return moment - self.gradient**2
+
+
+BERNOULLIS = TOYS[:4]
+
+
+@pytest.mark.parametrize("problem", BERNOULLIS)
+def test_variances(numpy_backend: Any, problem: str) -> None:
+    check_variances(numpy_backend, problem)
+
+
+def test_variances_elsewhere(differentiating: Any) -> None:
+    check_variances(differentiating, TOYS[2])
+
+
+def check_variances(backend: Any, problem: str) -> None:
+    toy = Toy(problem)
+    expected = {
+        "score-function": toy.score_function(0.0),
+        "score-function[baseline=mean]": toy.score_function(float(toy.q @ toy.f)),
+        "score-function[baseline=leave-one-out]": toy.leave_one_out(),
+        "arm": toy.antithetic(arm=True),
+        "disarm": toy.antithetic(arm=False),
+    }
+    for estimator, variance in expected.items():
+        found = integrate(setting_of(problem, estimator, backend.name))
+        assert found is not None
+        np.testing.assert_allclose(found["logits"].variance, variance, rtol=1e-10, err_msg=estimator)
+
+
+@pytest.mark.parametrize("probability", [0.03, 0.3, 0.5, 0.77])
+def test_variances_in_closed_form(backend: Any, probability: float) -> None:
+    """One Bernoulli, Δ = f₁ − f₀, q = 1 − p, m and M the smaller and the larger of them."""
+    p, q, f0, f1 = probability, 1.0 - probability, T**2, (1.0 - T) ** 2
+    square, m, larger = (f1 - f0) ** 2, min(p, q), max(p, q)
+    expected = {
+        "score-function": p * q * (q * f1**2 + p * f0**2) - p**2 * q**2 * square,
+        "score-function[baseline=leave-one-out]": p * q * square * (0.5 - p * q),
+        "disarm": p * q * square * (0.5 * larger - p * q),
+        "arm": square * (2.0 / 3.0 * (0.125 - (0.5 - m) ** 3) - p**2 * q**2),
+        "measure-valued": 0.0,
+        "enumeration": 0.0,
+    }
+    problem = f"square[family=bernoulli,probability={p},k={T}]"
+    for estimator, variance in expected.items():
+        found = integrate(setting_of(problem, estimator, backend.name))
+        assert found is not None
+        np.testing.assert_allclose(found["logits"].variance, variance, rtol=1e-10, atol=1e-20, err_msg=estimator)
+
+
+def test_disarm_is_never_worse_than_arm(numpy_backend: Any) -> None:
+    """By the law of total variance; at p = ½ in one dimension it has none at all."""
+    for probability in (0.02, 0.25, 0.5, 0.6, 0.98):
+        for more in (",k=0.49", ",k=-3", ",k=0.2,dim=2"):
+            problem = f"square[family=bernoulli,probability={probability}{more}]"
+            arm, disarm = (integrate(setting_of(problem, name, "numpy")) for name in ("arm", "disarm"))
+            assert arm is not None
+            assert disarm is not None
+            assert np.all(disarm["logits"].variance <= arm["logits"].variance)
+    found = integrate(setting_of(f"square[family=bernoulli,k={T}]", "disarm", "numpy"))
+    assert found is not None
+    assert abs(found["logits"].variance[0]) < 1e-20
+
+
+def relaxed_state(estimator: str, dimension: int) -> Blocks:
+    """A control variate nobody fitted, at T = 1, where a relaxed sample is rational in its noise."""
+    state = {"temperature": np.ones(()), "scale": np.asarray(0.7), "offset": np.asarray(0.2)}
+    return {**state, "slope": 0.3 - 0.1 * np.arange(dimension)} if estimator == "relax" else state
+
+
+class OneTerm(SquareIntegrand):
+    """Σ w (z − k)² with w 0 but for one coordinate."""
+
+    def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        return xp.sum(data["w"] * self.term(xp, data, z), axis=-1)
+
+    def gradient(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        return data["w"] * self.derivative(xp, data, z)
+
+
+@pytest.mark.parametrize("problem", [TOYS[2], TOYS[3]])
+@pytest.mark.parametrize("estimator", ["rebar", "relax"])
+def test_any_control_variate_is_unbiased(backend: Any, problem: str, estimator: str) -> None:
+    """Three Bernoullis, six numbers of noise. f and c are sums over coordinates and the estimate is linear in both, so
+    one term is integrated at a time: finely over its own two numbers, and the others matter by where z jumps alone."""
+    cell, toy, nodes = make_cell(problem, estimator), Toy(problem), 16
+    state, jumps, mean = relaxed_state(estimator, 3), 1.0 - toy.p, np.zeros(1 if toy.tied else 3)
+    points, weights = tensor(["uniform"] * 2, nodes)
+    for i, unit in enumerate(np.eye(3)):
+        expectation = Expectation(cell.problem.family, OneTerm(), {"k": toy.targets, "w": unit})
+        of_term = {
+            name: a * unit if name == "slope" else a * (i == 0) if name == "offset" else a for name, a in state.items()
+        }
+        for sides in itertools.product([False, True], repeat=3):
+            up = np.asarray(sides)
+            start, width = np.where(up, jumps, 0.0), np.where(up, 1.0 - jumps, jumps)
+            within = np.full((len(points), 3), 0.37)
+            within[:, i] = points[:, 0]
+            given = np.full((len(points), 3), 0.61)
+            given[:, i] = points[:, 1]
+            noise = {"base": start + width * within, "given": given}
+            at = (expectation, cell.problem.parameters(), noise, of_term)
+            mean += np.prod(width) * weights @ estimate(backend, cell.estimator, *at)["logits"]
+    np.testing.assert_allclose(mean, toy.gradient, rtol=0.0, atol=1e-12 * np.abs(toy.gradient).max())
+
+
+# Those biased by nature
+
+
+def soft_gradient(p: float, temperature: float) -> float:
+    """d/dlogit of E f(σ(ζ/T)): trapezoid in the logistic number."""
+    x = np.linspace(-40.0, 40.0, 8001)
+    density = special.expit(x) * special.expit(-x) * (x[1] - x[0])
+    soft = special.expit((x + special.logit(p)) / temperature)
+    return float(density @ (2.0 * (soft - T) * soft * (1.0 - soft) / temperature))
+
+
+@pytest.mark.parametrize("p", [0.3, 0.8])
+def test_exact_bias(backend: Any, p: float) -> None:
+    """Straight-through: (2p − 1) p (1 − p). Gumbel-softmax: the gradient of the relaxed expectation less the exact."""
+    problem = f"square[family=bernoulli,probability={p},k={T}]"
+    right = (1.0 - 2.0 * T) * p * (1.0 - p)
+    expected = {
+        "straight-through": right + (2.0 * p - 1.0) * p * (1.0 - p),
+        "gumbel-softmax[temperature=1]": soft_gradient(p, 1.0),
+        "gumbel-softmax[temperature=0.5]": soft_gradient(p, 0.5),
+    }
+    for estimator, gradient in expected.items():
+        found = integrate(setting_of(problem, estimator, backend.name))
+        assert found is not None
+        np.testing.assert_allclose(found["logits"].mean, [gradient], rtol=1e-10, err_msg=estimator)
+
+
+def test_straight_through_is_right_at_one_half(numpy_backend: Any) -> None:
+    found = integrate(setting_of(f"square[family=bernoulli,k={T}]", "straight-through", "numpy"))
+    assert found is not None
+    np.testing.assert_allclose(found["logits"].mean, [(1.0 - 2.0 * T) / 4.0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("problem", [TOYS[0], TOYS[2], TOYS[4]])
+@pytest.mark.parametrize("estimator", BIASED)
+def test_bias_is_caught(problem: str, estimator: str) -> None:
+    rows = measured(make_cell(problem, estimator, max_replicates=2**15))
+    assert rows["all"]["verdict"] == "biased"
+    assert make_estimator(estimator).biased
+
+
+@pytest.mark.parametrize("estimator", BIASED)
+def test_a_linear_f_leaves_straight_through_unbiased(numpy_backend: Any, estimator: str) -> None:
+    """f = Σ z: then straight-through is exact, and softer samples are not."""
+    found = integrate(setting_of("polynomial[family=bernoulli,probability=0.3,degree=1]", estimator, "numpy"))
+    assert found is not None
+    off = abs(found["logits"].mean[0] / 0.21 - 1.0)
+    assert (off < 1e-12) == (estimator == "straight-through")
+
+
+# Relaxations
+
+
+@pytest.mark.parametrize("problem", DISCRETE_PROBLEMS)
+def test_relaxed_samples_round_to_z(backend: Any, problem: str) -> None:
+    """H(ζ) is 0 or 1, one a choice; ζ drawn given z rounds to z; a cold soft sample is nearly hard."""
+    made = make_cell(problem, "rebar").problem
+    family, relaxation = made.family, made.family.relaxation()
+    specs = {**relaxation.noise((), made.dimension), **relaxation.given_noise((), made.dimension)}
+    noise = {k: backend.asarray(a, "float64") for k, a in draws(specs, 500).items()}
+    parameters = {k: backend.asarray(a, "float64") for k, a in made.parameters().items()}
+    perturbed = relaxation.perturbed(backend, parameters, noise)
+    z = relaxation.hard(backend, perturbed)
+    given, _ = relaxation.given(backend, parameters, noise, z)
+    values = backend.to_numpy(z)
+    assert set(np.unique(values)) == {0.0, 1.0}
+    np.testing.assert_array_equal(values, backend.to_numpy(relaxation.hard(backend, given)))
+    if family.name == "categorical":
+        np.testing.assert_array_equal(values.reshape(500, -1, 3).sum(axis=-1), 1.0)
+    else:  # the same uniform numbers make the same sample
+        np.testing.assert_array_equal(values, backend.to_numpy(family.sample(backend, parameters, noise)))
+    soft = backend.to_numpy(relaxation.soft(backend, perturbed, 1e-4))
+    assert np.mean(np.abs(soft - values) < 1e-6) > 0.99
+
+
+@pytest.mark.parametrize("problem", DISCRETE_PROBLEMS)
+def test_paths_of_relaxed_samples(differentiating: Any, problem: str) -> None:
+    """Against automatic differentiation in λ, of ζ and of ζ given z."""
+    backend, made = differentiating, make_cell(problem, "rebar").problem
+    relaxation, xp = made.family.relaxation(), differentiating.xp
+    specs = {**relaxation.noise((), made.dimension), **relaxation.given_noise((), made.dimension)}
+    noise = {k: backend.asarray(a, "float64") for k, a in draws(specs, 40).items()}
+    ((block, values),) = made.parameters().items()
+    at = backend.asarray(values, "float64")
+    z = relaxation.hard(backend, relaxation.perturbed(backend, {block: at}, noise))
+    vector = backend.asarray(np.random.default_rng(3).standard_normal((40, made.dimension)), "float64")
+
+    def soft(given: bool) -> Any:
+        def total(logits: Any) -> Any:
+            parameters = {block: logits}
+            made = (
+                relaxation.given(backend, parameters, noise, z)[0]
+                if given
+                else relaxation.perturbed(backend, parameters, noise)
+            )
+            return xp.sum(vector * relaxation.soft(backend, made, 0.7))
+
+        return total
+
+    for given in (False, True):
+        if given:
+            perturbed, factor = relaxation.given(backend, {block: at}, noise, z)
+        else:
+            perturbed, factor = relaxation.perturbed(backend, {block: at}, noise), 1.0
+        along = relaxation.soft_pullback(backend, relaxation.soft(backend, perturbed, 0.7), 0.7, vector)
+        found = xp.sum(relaxation.pathwise(backend, {block: at}, along * factor)[block], axis=0)
+        expected = backend.gradient(soft(given))(at)
+        np.testing.assert_allclose(backend.to_numpy(found), backend.to_numpy(expected), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", RELAXED)
+def test_unbiased_on_choices(estimator: str) -> None:
+    """Gumbels are too many to integrate over: by sampling, at a fixed seed, with the verdict's false-alarm rate."""
+    rows = measured(make_cell("categorical-square[categories=3,tilt=1.2,k=0.2]", estimator, bias_bound=0.02))
+    assert rows["all"]["verdict"] == "unbiased"
+
+
+# The same noise on every backend
+
+MADE_FOR_DISCRETE = (
+    "enumeration",
+    "partial-summation",
+    "partial-summation[states=2,baseline=summed]",
+    "arm",
+    "disarm",
+    "muprop",
+    "score-function[baseline=leave-one-out]",
+    "measure-valued",
+    *RELAXED,
+    *BIASED,
+    "planted-missing-path",
+)
+#: Many samples, one, and one pair are shapes of their own.
+ALIKE = [
+    (problem, estimator, samples or make_estimator(estimator).smallest_num_samples())
+    for problem, samples in zip(DISCRETE_PROBLEMS, (None, 4, None), strict=True)
+    for estimator in MADE_FOR_DISCRETE
+    if applies(problem, estimator, samples or make_estimator(estimator).smallest_num_samples())
+]
+
+
+@pytest.mark.parametrize(("problem", "estimator", "samples"), ALIKE)
+def test_parity(differentiating: Any, numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
+    check_parity(differentiating, numpy_backend, problem, estimator, samples, "float64", 1e-12)
+
+
+@pytest.mark.parametrize(("problem", "estimator", "samples"), ALIKE)
+def test_float32(numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
+    check_parity(numpy_backend, numpy_backend, problem, estimator, samples, "float32", 2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("problem", "estimator", "samples"), ALIKE)
+def test_float32_elsewhere(
+    differentiating: Any, numpy_backend: Any, problem: str, estimator: str, samples: int
+) -> None:
+    check_parity(differentiating, numpy_backend, problem, estimator, samples, "float32", 2e-5)
+
+
+def check_parity(
+    backend: Any, numpy_backend: Any, problem: str, estimator: str, samples: int, dtype: str, relative: float
+) -> None:
+    found = _estimates(backend, problem, estimator, samples, dtype)
+    expected = _estimates(numpy_backend, problem, estimator, samples, "float64")
+    assert found.dtype == np.dtype(dtype)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= relative * max(1.0, np.abs(expected).max())
+
+
+def _estimates(backend: Any, problem: str, estimator: str, samples: int, dtype: str) -> np.ndarray:
+    cell = make_cell(problem, estimator, samples)
+    expectation = cell.problem.expectation()
+    noise = draws(cell.estimator.noise_specs(expectation, samples, cell.problem.dimension), 6)
+    noise = {name: values.astype("float32").astype("float64") for name, values in noise.items()}
+    at = (expectation, cell.problem.parameters(), noise, state_of(problem, estimator, samples))
+    compiled = backend.name == "jax"  # eager, it compiles piece by piece
+    return estimate(backend, cell.estimator, *at, dtype=dtype, compiled=compiled)["logits"]
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    ["relax", *(pytest.param(e, marks=pytest.mark.slow) for e in ("enumeration", "partial-summation", "disarm"))],
+)
+def test_compiled(differentiating: Any, estimator: str) -> None:
+    problem, cell = DISCRETE_PROBLEMS[1], make_cell(DISCRETE_PROBLEMS[1], estimator, 4)
+    expectation = cell.problem.expectation()
+    noise = draws(cell.estimator.noise_specs(expectation, 4, 3), 6)
+    at = (expectation, cell.problem.parameters(), noise, state_of(problem, estimator, 4))
+    compiled, eager = (estimate(differentiating, cell.estimator, *at, compiled=c)["logits"] for c in (True, False))
+    np.testing.assert_allclose(compiled, eager, rtol=0.0, atol=1e-12)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("problem", "estimator", "samples", "message"),
+    [
+        ("square", "arm", 2, "arm needs binary coordinates, each with a logit; family normal: its coordinates are"),
+        (TOYS[0], "pathwise", 1, "pathwise needs a differentiable sample path; family bernoulli: it is discrete"),
+        (TOYS[4], "disarm", 2, "disarm needs binary coordinates, each with a logit; family categorical"),
+        ("square[family=geometric]", "rebar", 1, "rebar needs a relaxation; family geometric"),
+        ("square[family=poisson]", "enumeration", 1, "enumeration needs finitely many states; family poisson"),
+        (TOYS[0], "disarm", 3, "disarm draws pairs, so samples must be even, not 3"),
+        (
+            "square[family=bernoulli,dim=200]",
+            "enumeration",
+            1,
+            "enumeration lists every state, at most 4096 of them; here are 2^200",
+        ),
+        (TOYS[0], "partial-summation[states=2]", 1, "leaves nothing to sample of 2 states; use enumeration"),
+        ("square[family=bernoulli,dim=257]", "relax", 1, "relax fits a coefficient a coordinate, of at most 256"),
+    ],
+)
+def test_not_applicable(problem: str, estimator: str, samples: int, message: str) -> None:
+    reason = make_cell(problem, estimator, samples).impossible()
+    assert reason is not None
+    assert message in reason
+
+
+def test_every_pair_of_a_discrete_family_has_an_answer() -> None:
+    """An estimator that needs a path is n/a, with the reason; what is biased is never one of all."""
+    for problem in DISCRETE_PROBLEMS:
+        for estimator in (*VARIANTS, *NAMED_ALONE):
+            reason = make_cell(problem, estimator, 2).impossible()
+            assert reason is None or any(why in reason for why in ("family", "ELBO", "varies", "leaves nothing")), (
+                reason
+            )
+    assert not set(BIASED) & {make_estimator(v).name for v in VARIANTS}
