@@ -82,8 +82,8 @@ def write(goals: Sequence[Goal], folder: Path, part: str) -> Path:
     lines = [
         f"# Goals: {part}",
         "",
-        f"`python -m bench.goals {part}` at commit {environment.code_version()} on {environment.machine()}; one thread a backend. Ratios "
-        "are of randomised interleaved pairs in one run, their median with a 95 % bootstrap interval.",
+        f"`python -m bench.goals {part}` at commit {environment.code_version()} on {environment.machine()}; one thread "
+        "a backend. Ratios are of randomly interleaved pairs in one run, their median with a 95 % bootstrap interval.",
         "",
         f"| {' | '.join(HEADINGS)} |",
         f"| {' | '.join('---' for _ in HEADINGS)} |",
