@@ -1,4 +1,4 @@
-"""What there is: problems, estimators, families, backends, suites, and which combinations exist."""
+"""What there is: problems, estimators, families, backends, suites, optimisers, methods, and which combinations exist."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bench.controls import CONTROLS
+from bench.fit.methods import METHODS
+from bench.fit.optimisers import OPTIMISERS
 from bench.problems import PROBLEMS
 from bench.sweep import suites
 from bench.sweep.cells import NAMED_ALONE, VARIANTS, make_estimator
@@ -54,6 +56,16 @@ def _suites() -> Iterator[Entry]:
         }
 
 
+def _optimisers() -> Iterator[Entry]:
+    for cls in OPTIMISERS.values():
+        yield {"kind": "optimiser", "name": cls.name, "summary": cls.summary, "options": describe(cls)}
+
+
+def _methods() -> Iterator[Entry]:
+    for cls in METHODS.values():
+        yield {"kind": "method", "name": cls.name, "summary": cls.summary, "options": describe(cls)}
+
+
 def _combinations() -> Iterator[Entry]:
     """Estimator × family × backend; a no carries its reason."""
     for text in (*VARIANTS, *NAMED_ALONE):
@@ -84,6 +96,8 @@ KINDS = {
     "families": _families,
     "backends": _backends,
     "suites": _suites,
+    "optimisers": _optimisers,
+    "methods": _methods,
     "combinations": _combinations,
 }
 

@@ -49,7 +49,7 @@ def gradvar(
 @app.command("list")
 def list_(
     kind: Annotated[
-        Optional[str], Argument(metavar="KIND", help="problems, estimators, families, backends, suites or combinations")
+        Optional[str], Argument(metavar="KIND", help="problems, estimators, families, backends, suites, optimisers, methods or combinations")
     ] = None,
     json: Annotated[bool, Option("--json", help="one JSON object a line: kind, name, summary, options")] = False,
 ) -> None:

@@ -180,7 +180,9 @@ def test_the_table_names_what_was_measured(gradvar: Run) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["problems", "estimators", "families", "backends", "suites", "combinations"])
+@pytest.mark.parametrize(
+    "kind", ["problems", "estimators", "families", "backends", "suites", "optimisers", "methods", "combinations"]
+)
 def test_list_is_one_object_a_line(gradvar: Run, kind: str) -> None:
     result = gradvar("list", kind, "--json")
     assert result.status == 0
