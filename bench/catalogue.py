@@ -1,4 +1,4 @@
-"""What there is: problems, estimators, families, backends, suites, optimisers, methods, and which combinations exist."""
+"""What there is: problems, estimators, families, backends, suites, what fits, and which combinations exist."""
 
 from __future__ import annotations
 

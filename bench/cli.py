@@ -49,7 +49,10 @@ def gradvar(
 @app.command("list")
 def list_(
     kind: Annotated[
-        Optional[str], Argument(metavar="KIND", help="problems, estimators, families, backends, suites, optimisers, methods or combinations")
+        Optional[str],
+        Argument(
+            metavar="KIND", help="problems, estimators, families, backends, suites, optimisers, methods or combinations"
+        ),
     ] = None,
     json: Annotated[bool, Option("--json", help="one JSON object a line: kind, name, summary, options")] = False,
 ) -> None:
@@ -175,6 +178,7 @@ def compare(
 
 @app.command()
 def fit(
+    context: typer.Context,
     problem: Annotated[
         str, Argument(metavar="PROBLEM", help="a problem, `name[option=value,...]`", show_default=False)
     ],
@@ -236,7 +240,7 @@ def fit(
         replicates=replicates,
         refit=refit,
     )
-    return command.fit(found, output, json)
+    return command.fit(found, output, json, context.obj)
 
 
 def fail(message: str, status: int) -> int:
@@ -254,7 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(app)
     # Not command.main(), which exits the process at a broken pipe and has an exit status of its own for it.
     try:
-        with command.make_context("gradvar", list(sys.argv[1:] if arguments is None else arguments)) as context:
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        with command.make_context("gradvar", list(given), obj=given) as context:
             status = command.invoke(context) or 0
         sys.stdout.flush()
         return int(status)

@@ -136,8 +136,8 @@ class _Shown(Watcher):
         return found["estimator"] or found["method"]
 
 
-def fit(found: Sequence[Plan], folder: Path, json: bool) -> int:
-    """Run plans one after another and write what came of them; the exit status."""
+def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str]) -> int:
+    """Run plans one after another and write what came of them; the exit status. `given` are the command's words."""
     titles = names(found)
     fits = {title: Fit(plan) for title, plan in zip(titles, found, strict=True)}
     by_plan = {id(plan): title for title, plan in zip(titles, found, strict=True)}
@@ -153,7 +153,7 @@ def fit(found: Sequence[Plan], folder: Path, json: bool) -> int:
             except KeyboardInterrupt:
                 broken = True
         done = {title: each for title, each in fits.items() if each.rows}
-        where = kept.finish(done, command()) if done else None
+        where = kept.finish(done, shlex.join(["gradvar", *given])) if done else None
     if not json:
         print_table(("method", *page.HEADINGS), [(n, *page.cells(f)) for n, f in done.items()], right=page.HEADINGS)
     for title, each in done.items():
@@ -164,8 +164,3 @@ def fit(found: Sequence[Plan], folder: Path, json: bool) -> int:
         print("gradvar: stopped; what was fitted is kept", file=sys.stderr)
         return 130
     return 1 if any(r["status"] in FAILED for each in done.values() for r in each.rows) else 0
-
-
-def command() -> str:
-    """The command that is running, for whoever wants it again."""
-    return shlex.join(["gradvar", *sys.argv[1:]])

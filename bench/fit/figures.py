@@ -15,6 +15,8 @@ from bench.report.numbers import seconds, significant
 from bench.report.style import Look
 from bench.rows import Row
 
+#: A value and the ends of its interval, where it has one.
+Interval = tuple[float, float | None, float | None]
 #: Markers on a curve, at about this many of its points.
 MARKED = 8
 MOST_BLOCKS = 3
@@ -74,21 +76,21 @@ def objectives(fits: dict[str, Fit], looks: dict[str, Look], below: Reference, c
         )
         panels.append(Panel(drawn, f"Distance of the objective below its maximum against {words}, log-log"))
         key |= {curve.label: curve.look for curve in unlabelled}
-    errors = any(r["objective_error"] for fit in fits.values() for r in fit.rows)
-    caption = (
-        f"How far the objective is below {below.words}; both axes are logarithmic, so the start is left out."
-        + (" Bars are 95 % intervals of objectives that are estimates." if errors else "")
-        + " Seconds are those of the steps alone: compiling, logging and measuring are left out."
-    )
+    errors = [r["objective_error"] for fit in fits.values() for r in fit.rows if r["objective_error"]]
+    caption = f"How far the objective is below {below.words}; both axes are logarithmic, so the start is left out."
+    if errors:
+        caption += (
+            f" Objectives are estimates on the same noise at every λ, the last with a standard error of "
+            f"{significant(errors[-1], 2)}: differences between them are closer than that."
+        )
+    caption += " Seconds are those of the steps alone: compiling, logging and measuring are left out."
     return Figure("What the fit costs", caption, panels, command, list(key.items()))
 
 
-def _gap(below: Reference) -> Callable[[Row], tuple[float, float | None, float | None] | None]:
-    def gap(r: Row) -> tuple[float, float | None, float | None] | None:
-        if r["objective"] is None or r["objective"] >= below.value:
-            return None
-        distance, error = below.value - r["objective"], 1.96 * (r["objective_error"] or 0.0)
-        return (distance, distance - error, distance + error) if error else (distance, None, None)
+def _gap(below: Reference) -> Callable[[Row], Interval | None]:
+    def gap(r: Row) -> Interval | None:
+        higher = r["objective"] is None or r["objective"] >= below.value
+        return None if higher else (below.value - r["objective"], None, None)
 
     return gap
 
@@ -128,8 +130,8 @@ def variances(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Fig
     return Figure("The gradient's variance along the path", caption, panels, command, list(key.items()))
 
 
-def _spread(block: str) -> Callable[[Row], tuple[float, float | None, float | None] | None]:
-    def spread(r: Row) -> tuple[float, float | None, float | None] | None:
+def _spread(block: str) -> Callable[[Row], Interval | None]:
+    def spread(r: Row) -> Interval | None:
         if not r["variances"]:
             return None
         if block == "all":
@@ -144,7 +146,7 @@ def _curve(
     look: Look,
     fit: Fit,
     column: str,
-    read: Callable[[Row], tuple[float, float | None, float | None] | None],
+    read: Callable[[Row], Interval | None],
     marked: int = 0,
 ) -> Curve:
     """What `read` makes of the rows (value and interval, or nothing), where the column is above 0."""

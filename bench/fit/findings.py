@@ -12,8 +12,19 @@ MOST = 5
 
 
 def evaluations_to(fit: Fit, objective: float) -> float | None:
-    """Evaluations after which a logged objective was first that high; None if none ever was."""
-    return next((r["evaluations"] for r in _known(fit) if r["objective"] >= objective), None)
+    """Evaluations after which all logged objectives were at least that high; None where the last is not."""
+    found = None
+    for r in reversed(_known(fit)):
+        if r["objective"] < objective:
+            break
+        found = r["evaluations"]
+    return found
+
+
+def settled(fit: Fit) -> float:
+    """The lowest of the last logged objectives: noise alone takes it lower no more."""
+    rows = _known(fit)
+    return min(r["objective"] for r in rows[-max(3, len(rows) // 10) :])
 
 
 def _known(fit: Fit) -> list[Row]:
@@ -21,20 +32,23 @@ def _known(fit: Fit) -> list[Row]:
 
 
 def sentences(fits: dict[str, Fit], below: Reference | None) -> list[str]:
-    """One about evaluations, where two fits or more got anywhere: to what all of them reached, against the fewest."""
+    """What it took gradient methods to come as far as all fits did, where there are two or more; and exact ones."""
     working = {name: fit for name, fit in fits.items() if _known(fit) and fit.failed is None}
-    if below is None or not 2 <= len(working) <= MOST:
+    followed = [name for name, fit in working.items() if fit.rows[0]["estimator"] is not None]
+    if below is None or not 2 <= len(followed) <= MOST:
         return []
-    level = min(max(r["objective"] for r in _known(fit)) for fit in working.values())
-    counts = {name: evaluations_to(fit, level) or 0.0 for name, fit in working.items()}
-    first, *others = sorted(counts, key=lambda name: counts[name])
-    if not counts[first]:  # one of them began there
+    level = min(map(settled, working.values()))
+    counts = {name: evaluations_to(fit, level) for name, fit in working.items()}
+    first, *others = sorted(followed, key=lambda name: counts[name] or 0.0)
+    fewest = counts[first]
+    if not fewest:  # one of them began there
         return []
-    parts = [f"{first} took {_count(counts[first])} evaluations of f"]
-    parts += [f"{name} {_count(counts[name])} ({significant(counts[name] / counts[first])}×)" for name in others]
+    parts = [f"{first} took {_count(fewest)} evaluations of f"]
+    parts += [f"{name} {_count(counts[name])} ({significant((counts[name] or 0.0) / fewest)}×)" for name in others]
+    parts += [f"{name} {_count(counts[name])}" for name in working if name not in followed]
     what = below.words.partition(",")[0]
-    return [f"To come within {significant(below.value - level)} of {what}, {', '.join(parts)}."]
+    return [f"To come, and stay, within {significant(below.value - level)} of {what}, {', '.join(parts)}."]
 
 
-def _count(evaluations: float) -> str:
-    return f"{evaluations:,.0f}" if evaluations >= 10 else significant(evaluations)
+def _count(evaluations: float | None) -> str:
+    return f"{evaluations:,.0f}" if evaluations is not None and evaluations >= 10 else significant(evaluations)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.fit import figures
+from bench.fit import components, figures
 from bench.fit.findings import sentences
 from bench.fit.run import Fit
 from bench.report import glyphs, page, standalone
@@ -16,7 +16,7 @@ from bench.report.style import Look, looks
 from bench.rows import Row
 from bench.sweep import environment
 
-HEADINGS = ("iterations", "evaluations of f", "seconds", "objective", "‖gradient‖", "variance of one estimate")
+HEADINGS = ("iterations", "evaluations of f", "seconds", "objective", "‖gradient‖", "variance")
 
 
 @dataclass
@@ -60,6 +60,7 @@ def compose(fits: dict[str, Fit], command: str, files: dict[str, str]) -> Page:
     with styled():
         if below is not None:
             pictures["objective"] = figures.objectives(fits, look, below, command)
+        pictures["mixture"] = components.figure(fits, look, command)
         pictures["variance"] = figures.variances(fits, look, command)
     first = next(iter(fits.values())).rows[0]
     return Page(

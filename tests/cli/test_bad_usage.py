@@ -114,7 +114,12 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*FIT, "--problem", "square"), "unknown option '--problem'"),
     (("fit", "sqare"), "unknown problem 'sqare'; did you mean 'square'?"),
     ((*FIT, "--estimator", "pathwis"), "unknown estimator 'pathwis'; did you mean 'pathwise'?"),
-    ((*FIT, "--method", "newton"), "unknown method 'newton'"),
+    ((*FIT, "--method", "newton"), "unknown method 'newton'; choose from: "),
+    ((*FIT, "--method", "cavi"), "cavi is for problem bayesian-gaussian-mixture, not for square"),
+    (
+        ("fit", "bayesian-gaussian-mixture", "--method", "svi[batch=0]"),
+        "'batch' is '0'; it must be a whole number, at l",
+    ),
     ((*FIT, "--optimiser", "adm"), "unknown optimiser 'adm'; did you mean 'adam'?"),
     ((*FIT, "--optimiser", "adam[beta1=1]"), "it must be a finite number, at least 0, below 1"),
     ((*FIT, "--optimiser", "sgd[rate=1]", "--learning-rate", "1"), "leave one out"),

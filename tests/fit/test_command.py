@@ -106,7 +106,7 @@ def test_a_table_where_rows_are_not_asked_for(gradvar: Run) -> None:
     assert result.status == 0
     lines = result.out.splitlines()
     headings = ["method", "iterations", "evaluations of f", "seconds", "objective", "‖gradient‖"]
-    assert re.split(r"\s\s+", lines[0].strip()) == [*headings, "variance of one estimate"]
+    assert re.split(r"\s\s+", lines[0].strip()) == [*headings, "variance"]
     assert [line.split("  ")[0] for line in lines[1:]] == ["pathwise · seed 3", "pathwise · seed 4"]
 
 

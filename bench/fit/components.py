@@ -1,0 +1,124 @@
+"""The picture of a fitted mixture: its components over the data, two coordinates at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.fit.method import Vectors
+from bench.fit.run import Fit
+from bench.problems import Problem
+from bench.report import drawing
+from bench.report.figures.figure import Figure, Panel, identifier
+from bench.report.style import FAINT, INK, Look
+
+#: Panels at most, and points in each: a picture of more shows nothing else.
+MOST_PANELS, MOST_POINTS = 6, 2000
+SIDE = 300.0
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What there is to draw.
+
+    Attributes
+    ----------
+    points [N, P] : the data.
+    means, scales [K, P], weights [K] : of the components.
+    uncertain [K, P] : standard deviations of the means under q; None where they are numbers.
+    """
+
+    points: np.ndarray
+    means: np.ndarray
+    scales: np.ndarray
+    weights: np.ndarray
+    uncertain: np.ndarray | None
+
+
+def mixture(problem: Problem, parameters: Vectors) -> Mixture | None:
+    """The mixture that fitted parameters are; None where the problem has no points or its λ is none."""
+    made: Any = problem
+    if not hasattr(problem, "points") or not parameters:
+        return None
+    if {"means", "log_scales", "logits"} <= set(parameters):
+        scales = np.exp(parameters["log_scales"])
+        return Mixture(made.points(), parameters["means"], scales, _softmax(parameters["logits"]), None)
+    if {"loc", "log_scale"} <= set(parameters) and hasattr(problem, "sigma"):
+        shape = (made.components, -1)
+        means, spread = (parameters[name].reshape(shape) for name in ("loc", "log_scale"))
+        sigma = np.exp(parameters["log_sigma"][0]) if "log_sigma" in parameters else made.sigma
+        weights = _softmax(parameters.get("logits", np.zeros(made.components)))
+        return Mixture(made.points(), means, np.full_like(means, sigma), weights, np.exp(spread))
+    return None
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    share = np.exp(logits - logits.max())
+    return np.asarray(share / share.sum())
+
+
+def figure(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure | None:
+    """A panel for each fit and pair of coordinates; None where no fit is a mixture in two dimensions or more."""
+    found = {name: mixture(fit.plan.problem, fit.parameters) for name, fit in fits.items()}
+    drawn = {name: m for name, m in found.items() if m is not None and m.points.shape[1] > 1}
+    if not drawn:
+        return None
+    dimension = next(iter(drawn.values())).points.shape[1]
+    pairs = [(0, 1), *(((0, 2),) if dimension > 2 and 2 * len(drawn) <= MOST_PANELS else ())]
+    shown = list(drawn)[: MOST_PANELS // len(pairs)]
+    panels = [_panel(name, drawn[name], pair, looks[name]) for pair in pairs for name in shown]
+    left_out = len(drawn) - len(shown)
+    uncertain = any(m.uncertain is not None for m in drawn.values())
+    caption = (
+        "The data, and two standard deviations around the mean of every component; a dashed line for one of weight "
+        "below half of an equal share."
+        + (" A cross is two standard deviations of the mean under q." if uncertain else "")
+        + (f" The first two of {dimension} coordinates." if dimension > 2 and len(pairs) == 1 else "")
+        + (f" {left_out} more fits are not drawn." if left_out > 0 else "")
+    )
+    return Figure("The fitted mixture over the data", caption, panels, command)
+
+
+def _panel(name: str, m: Mixture, pair: tuple[int, int], look: Look) -> Panel:
+    from matplotlib.patches import Ellipse
+
+    a, b = pair
+    canvas, axes = drawing.panel(SIDE + 60.0, SIDE + 68.0, 48.0, 12.0)
+    some = m.points[:: max(1, len(m.points) // MOST_POINTS)]
+    axes.scatter(some[:, a], some[:, b], s=5.0, color=INK, alpha=0.35, linewidths=0.0)
+    for k, mean in enumerate(m.means):
+        dash = "--" if m.weights[k] < 0.5 / len(m.means) else "-"
+        size = 4.0 * m.scales[k]
+        axes.add_patch(
+            Ellipse(mean[[a, b]], size[a], size[b], fill=False, edgecolor=look.colour, linewidth=1.6, linestyle=dash)
+        )
+        if m.uncertain is None:
+            axes.plot(*mean[[a, b]], marker="+", color=look.colour, markersize=8.0, markeredgewidth=1.6)
+            continue
+        for across, x, y in ((m.uncertain[k][a], 1.0, 0.0), (m.uncertain[k][b], 0.0, 1.0)):
+            reach = 2.0 * across
+            ends = [[mean[i] - reach * on, mean[i] + reach * on] for i, on in ((a, x), (b, y))]
+            axes.plot(*ends, color=look.colour, linewidth=2.4, solid_capstyle="butt")
+    _limits(axes, m, pair)
+    axes.set_title(drawing.wrapped(name).replace("\n", ""), loc="left")
+    axes.set_xlabel(f"coordinate {a + 1}")
+    axes.set_ylabel(f"coordinate {b + 1}")
+    axes.grid(color=FAINT)
+    alt = f"Components of {name} over the data in coordinates {a + 1} and {b + 1}"
+    return Panel(drawing.svg(canvas, identifier("mixture", name, *pair)), alt)
+
+
+def _limits(axes: Any, m: Mixture, pair: tuple[int, int]) -> None:
+    """All of the data, and of the components what is not far away from it; one unit as long on both axes."""
+    centres, halves = [], []
+    for i in pair:
+        low, high = m.points[:, i].min(), m.points[:, i].max()
+        room = 0.25 * (high - low)
+        low = max(low - room, min(low - 0.2 * room, (m.means - 2.0 * m.scales)[:, i].min()))
+        high = min(high + room, max(high + 0.2 * room, (m.means + 2.0 * m.scales)[:, i].max()))
+        centres.append(0.5 * (low + high))
+        halves.append(0.5 * (high - low))
+    for centre, set_limits in zip(centres, (axes.set_xlim, axes.set_ylim), strict=True):
+        set_limits(centre - max(halves), centre + max(halves))
