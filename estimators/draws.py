@@ -27,6 +27,8 @@ from estimators.noise import Noise
 
 Array = Any
 
+#: What is added to the names of noise that is made from strata: where in one, and which.
+WITHIN, ORDER = "_within", "_order"
 DRAWS = ("independent", "antithetic", "stratified", "sobol")
 #: Kinds of noise with an inverse CDF here.
 STRATIFIED_KINDS = ("normal", "uniform", "exponential")
@@ -59,9 +61,9 @@ def specs(draws: str, family: Family, num_samples: int, dimension: int) -> dict[
     base = family.noise((num_samples,), dimension)
     if draws == "independent":
         return base
-    found = {f"{name}_within": Noise("uniform", spec.shape) for name, spec in base.items()}
+    found = {name + WITHIN: Noise("uniform", spec.shape) for name, spec in base.items()}
     if sum(math.prod(spec.shape) for spec in base.values()) > num_samples:
-        found |= {f"{name}_order": Noise("uniform", spec.shape) for name, spec in base.items()}
+        found |= {name + ORDER: Noise("uniform", spec.shape) for name, spec in base.items()}
     return found
 
 
@@ -78,6 +80,11 @@ def as_noise(backend: Any, family: Family, draws: str, noise: dict[str, Array]) 
     return from_uniforms(backend, family, noise)
 
 
+def stratified_jumps(jumps: dict[str, np.ndarray], num_samples: int) -> dict[str, np.ndarray]:
+    """Where what jumps at u does so within its stratum: at the fraction of S u, whichever stratum that is."""
+    return {name + WITHIN: np.mod(num_samples * at, 1.0) for name, at in jumps.items()}
+
+
 def from_uniforms(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
     """The family's noise made from the points of a net or from strata; unchanged where there are neither."""
     return _stratified(backend, family, sobol.as_noise(backend, family, noise))
@@ -86,12 +93,12 @@ def from_uniforms(backend: Any, family: Family, noise: dict[str, Array]) -> dict
 def _stratified(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
     xp, made = backend.xp, dict(noise)
     for name, spec in family.noise((), 1).items():
-        if f"{name}_within" not in noise:
+        if name + WITHIN not in noise:
             continue
-        within = noise[f"{name}_within"]
+        within = noise[name + WITHIN]
         count = within.shape[1]
-        if f"{name}_order" in noise:
-            stratum = _permutation(backend, noise[f"{name}_order"])
+        if name + ORDER in noise:
+            stratum = _permutation(backend, noise[name + ORDER])
         else:
             places = xp.astype(backend.asarray(range(count), None), within.dtype)
             stratum = xp.reshape(places, (count, *(1,) * (within.ndim - 2)))

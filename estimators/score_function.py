@@ -81,6 +81,8 @@ class ScoreFunction(Estimator):
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
         found = super().jumps(expectation, parameters, num_samples, dimension)
+        if self.draws == "stratified":
+            return draws.stratified_jumps(found, num_samples)
         return draws.mirrored_jumps(found) if self.draws == "antithetic" else found
 
     def fit(self, known: Knowledge) -> Blocks:

@@ -14,6 +14,7 @@ Sources: Owen 1997; Matoušek 1998; Owen 2003 (variance of the alternatives); Bu
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from typing import Any
@@ -87,9 +88,15 @@ def as_noise(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str,
 
 
 def _dimension(family: Family, width: int) -> int:
-    """D, for which the family draws this many numbers a sample: as many more with every coordinate."""
-    one, two = (sum(math.prod(spec.shape) for spec in family.noise((), d).values()) for d in (1, 2))
-    return 1 + (width - one) // (two - one)
+    """The least D for which the family draws this many numbers a sample; it never draws fewer for more coordinates."""
+
+    def drawn(dimension: int) -> int:
+        return sum(math.prod(spec.shape) for spec in family.noise((), dimension).values())
+
+    high = 1
+    while drawn(high) < width:
+        high *= 2
+    return bisect.bisect_left(range(high + 1), width, lo=1, key=drawn)
 
 
 @functools.lru_cache(maxsize=32)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.measurement.kernel import Setting, estimates
+from estimators import draws
 from estimators.noise import Noise
 
 MOST_DIMENSIONS = 4
@@ -98,7 +99,9 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
 def _axes(setting: Setting, specs: dict[str, Noise]) -> Iterator[tuple[Axes, Axes]]:
     """Pairs of a coarse and a fine rule for every number of noise, cheapest first; none where there are too many."""
     size = sum(math.prod(spec.shape) for spec in specs.values())
-    if size > MOST_NUMBERS or any(spec.kind in ("rows", "sobol") for spec in specs.values()):
+    # Rows, nets and the order of strata jump where no axis does.
+    rough = any(spec.kind in ("rows", "sobol") or name.endswith(draws.ORDER) for name, spec in specs.items())
+    if size > MOST_NUMBERS or rough:
         return
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
     jumps = setting.estimator.jumps(setting.expectation, parameters, setting.num_samples, setting.dimension)

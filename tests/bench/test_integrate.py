@@ -99,3 +99,17 @@ def test_planted_bias_is_exact(backend: Any, samples: int) -> None:
     assert found is not None
     for name, gradient in make_cell(problem, "pathwise").problem.exact().gradient.items():  # type: ignore[union-attr]
         np.testing.assert_allclose(found[name].mean, (1 - 1 / samples) * gradient, rtol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("problem", "estimator", "certificate"),
+    [
+        ("categorical-square[tilt=0.6,categories=3]", "score-function[draws=stratified]", "integration"),
+        ("three-bernoullis", "score-function[draws=stratified]", "sampling"),
+        ("polynomial[family=categorical,dim=6,tilt=0.7,degree=2]", "score-function[draws=sobol]", "sampling"),
+    ],
+)
+def test_strata_of_what_jumps(problem: str, estimator: str, certificate: str) -> None:
+    """One choice jumps at the fraction of S p, which the grid is split at; of more, the order of strata has no axis."""
+    row = measured(make_cell(problem, estimator, precision=1.0, max_replicates=2**12))["all"]
+    assert (row["certificate"], row["verdict"] == "biased") == (certificate, False)
