@@ -175,15 +175,20 @@ class Estimator(ABC):
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
     ) -> Blocks:
         """The mean of ∇_θ f over the samples of q that the noise makes: unbiased, for q knows nothing of θ."""
-        family = expectation.family
-        made = self.family_noise(backend, family, noise)
-        if not all(name in made for name in family.noise((), 1)):
-            raise NotApplicable(
-                f"{self.name} draws no samples of q, over which ∇f in the model's parameters is averaged"
-            )
-        z = family.sample(backend, parameters, made)
+        z = self._samples(backend, expectation.family, parameters, noise)
         share = 1.0 if z.ndim == 2 else 1.0 / z.shape[1]
         return expectation.model_pullback(backend, z, backend.xp.zeros_like(z[..., 0]) + share, noise)
+
+    def _samples(self, backend: Any, family: Family, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        """The samples of q that the noise makes: from the family's own, or by rounding relaxed ones."""
+        made = self.family_noise(backend, family, noise)
+        if all(name in made for name in family.noise((), 1)):
+            return family.sample(backend, parameters, made)
+        if "relaxation" not in family.lacks:
+            relaxation = family.relaxation()
+            if all(name in made for name in relaxation.noise((), 1)):
+                return relaxation.hard(backend, relaxation.perturbed(backend, parameters, made))
+        raise NotApplicable(f"{self.name} draws no samples of q, over which ∇f in the model's parameters is averaged")
 
     @abstractmethod
     def estimate_integrand(

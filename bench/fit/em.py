@@ -93,11 +93,11 @@ class ExpectationMaximisation(Method):
         return Objective(self._expect(state).log_likelihood, "closed-form")
 
     def parameters(self, state: Vectors) -> Vectors:
-        """Blocks `means`, `log_scales` [K, P] and `logits` [K]."""
+        """Blocks `means`, `log_scales` [K, P] and `weight_logits` [K]."""
         return {
             "means": state["means"],
             "log_scales": 0.5 * np.log(state["variances"]),
-            "logits": np.log(state["weights"]),
+            "weight_logits": np.log(state["weights"]),
         }
 
     def converged(self, before: Vectors, after: Vectors) -> bool:

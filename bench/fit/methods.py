@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from bench.fit.method import Recipe
-from bench.fit.mixtures import Cavi, Svi
+from bench.fit.mixtures import Cavi, Em, Svi
 
-METHODS: dict[str, type[Recipe]] = {cls.name: cls for cls in (Cavi, Svi)}
+METHODS: dict[str, type[Recipe]] = {cls.name: cls for cls in (Em, Cavi, Svi)}

@@ -1,4 +1,4 @@
-"""CAVI and SVI as methods of `gradvar fit`: on the problem whose ELBO they maximise, from where it stands."""
+"""EM, CAVI and SVI as methods of `gradvar fit`: on the problem whose ELBO they maximise, from where it stands."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench.fit.cavi import CoordinateAscent, MeanFieldMixture
+from bench.fit.em import ExpectationMaximisation
 from bench.fit.method import Method, Objective, Recipe, Vectors
 from bench.fit.objective import objective
 from bench.fit.svi import StochasticVariational
 from bench.problems import Problem
 from bench.problems.mixtures.bayesian import BayesianGaussianMixture
+from bench.problems.mixtures.marginal import GaussianMixture
 from estimators import NotApplicable
 from estimators.options import option
 
@@ -87,3 +89,35 @@ class Svi(BayesianMixtureRecipe):
     def method(self, points: np.ndarray, components: int, given: dict[str, Any]) -> MeanFieldMixture:
         batch = min(self.batch, len(points))
         return StochasticVariational(points, components, batch, self.delay, self.decay, **given)
+
+
+class EmOnProblem(OnProblem):
+    """EM's q(z) is the posterior, whose λ is fitted with θ."""
+
+    problem: GaussianMixture
+
+    def parameters(self, state: Vectors) -> Vectors:
+        return self.problem.with_posterior(self.method.parameters(state))
+
+
+@dataclass(frozen=True)
+class Em(Recipe):
+    name: ClassVar[str] = "em"
+    summary: ClassVar[str] = "expectation maximisation of a Gaussian mixture's likelihood"
+
+    floor: float = option(
+        0.0, "the least variance, in units of the data's; 0 refuses a collapsed component", minimum=0.0
+    )
+
+    def check(self, problem: Problem) -> None:
+        if not isinstance(problem, GaussianMixture):
+            raise NotApplicable(f"em is for problem {GaussianMixture.name}, not for {problem.name}")
+
+    def prepare(self, problem: Problem, seed: int) -> Method:
+        """From the problem's θ."""
+        assert isinstance(problem, GaussianMixture)
+        at = problem.parameters()
+        weights = np.exp(at["weight_logits"] - at["weight_logits"].max())
+        begin = {"weights": weights / weights.sum(), "means": at["means"], "variances": np.exp(2.0 * at["log_scales"])}
+        method = ExpectationMaximisation(problem.points(), problem.components, floor=self.floor, begin=begin)
+        return EmOnProblem(method, problem, seed)

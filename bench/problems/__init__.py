@@ -2,17 +2,18 @@
 
 from bench.problems.discrete import CategoricalSquare, ThreeBernoullis
 from bench.problems.mixtures.bayesian import BayesianGaussianMixture
+from bench.problems.mixtures.marginal import GaussianMixture
 from bench.problems.polynomial import Polynomial
 from bench.problems.problem import Exact, Problem
 from bench.problems.regression import LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression
 from bench.problems.test_functions import Cosine, Exponential, Square
 
 _REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
+_MIXTURES = (GaussianMixture, BayesianGaussianMixture)
 _DISCRETE = (ThreeBernoullis, CategoricalSquare)
 
 PROBLEMS: dict[str, type[Problem]] = {
-    cls.name: cls
-    for cls in (Square, Exponential, Cosine, Polynomial, *_REGRESSIONS, BayesianGaussianMixture, *_DISCRETE)
+    cls.name: cls for cls in (Square, Exponential, Cosine, Polynomial, *_REGRESSIONS, *_MIXTURES, *_DISCRETE)
 }
 
 __all__ = ["PROBLEMS", "Exact", "Problem"]

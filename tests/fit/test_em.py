@@ -39,7 +39,7 @@ def test_the_likelihood_never_falls_and_ends_where_its_gradient_is_zero(
     assert min(np.diff(values)) >= -1e-12 * len(points)
     assert values[-1] > values[0] + 0.1 * len(points)
     parameters = method.parameters(state)
-    _, gradient = gaussian.marginal_gradient(points, *(parameters[n] for n in ("means", "log_scales", "logits")))
+    _, gradient = gaussian.marginal_gradient(points, *(parameters[n] for n in ("means", "log_scales", "weight_logits")))
     assert max(np.abs(g).max() for g in gradient.values()) < 1e-6 * len(points)
 
 

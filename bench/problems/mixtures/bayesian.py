@@ -45,6 +45,7 @@ class BayesianGaussianMixture(Problem):
     at: str = option(
         "given", "λ: loc and scale as given, where CAVI starts, or where it ends", choices=("given", "start", "cavi")
     )
+    start: int = option(0, "a seed that chooses where CAVI starts", minimum=0)
     batch: int = option(None, "minibatch size (all points if absent)", minimum=1, optional=True)
     entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
@@ -98,7 +99,8 @@ class BayesianGaussianMixture(Problem):
         learned = self.hyperparameters == "learned"
         if self.at == "given":
             return {**super().parameters(), **(self._hyperparameters() if learned else {})}
-        return by_cavi(self.points().tobytes(), self.dim, self.components, self.tau, self.sigma, learned, self.at)
+        settings = {"tau": self.tau, "sigma": self.sigma, "learn": learned, "seed": self.start}
+        return by_cavi(self.points().tobytes(), self.dim, self.components, self.at, **settings)
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         bound, own = self.expectation().at(parameters)
@@ -173,15 +175,11 @@ class BayesianGaussianMixture(Problem):
 
 
 @functools.lru_cache(maxsize=64)
-def by_cavi(
-    points: bytes, dimension: int, components: int, tau: float, sigma: float, learn: bool, where: str
-) -> Vectors:
+def by_cavi(points: bytes, dimension: int, components: int, where: str, **settings: Any) -> Vectors:
     """λ (and hyperparameters, if learned) where CAVI starts, or at its fixed point."""
     from bench.fit.cavi import CoordinateAscent  # which is made of this package
 
-    method = CoordinateAscent(
-        np.frombuffer(points).reshape(-1, dimension), components, tau=tau, sigma=sigma, learn=learn
-    )
+    method = CoordinateAscent(np.frombuffer(points).reshape(-1, dimension), components, **settings)
     state = method.initial()
     if where == "start":
         return method.parameters(state)

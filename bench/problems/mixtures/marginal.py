@@ -1,0 +1,199 @@
+"""The Gaussian mixture's likelihood: its parameters are a model's, and q is over the components of the points.
+
+    ELBO(λ, θ) = E_{q_λ(z)}[Σ_i log π_{z_i} N(x_i | μ_{z_i}, diag σ_{z_i}²) − log q_λ(z)] ≤ log p(x; θ)
+
+With q at the posterior the two are equal, and so are their gradients in θ (Fisher's identity): the E-step of EM is the
+exact gradient of the likelihood. z is one-hot and f linear in it, so everything about any q is in closed form.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.mixtures import points as data
+from bench.problems.mixtures.joint import LOG_2PI, log_softmax
+from bench.problems.problem import Exact, Problem, Vectors
+from estimators import Expectation, Integrand, Noise, Point, UsageError
+from estimators.families.categorical import Categorical
+from estimators.options import option
+
+Array = Any
+MOST_STEPS = 20_000
+
+
+@dataclass(frozen=True)
+class CompleteData(Integrand):
+    """log p(x, z; θ), z [..., N K] one-hot a point; `data`: points [N, P], `batch` [B] where minibatches are drawn.
+
+    θ: `means`, `log_scales` [K, P], `weight_logits` [K].
+    """
+
+    components: int
+
+    def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
+        if "batch" not in data:
+            return {}
+        return {"rows": Noise("rows", (data["batch"].shape[0],), population=data["points"].shape[0])}
+
+    def width(self, data: dict[str, Array], dimension: int) -> int:
+        size = data["points"].shape[0]
+        return max(dimension, size * data["batch"].shape[0] if "batch" in data else 1)
+
+    def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+        each = (self.components, data["points"].shape[1])
+        return {"means": each, "log_scales": each, "weight_logits": (self.components,)}
+
+    def _log_joint(self, xp: Any, data: dict[str, Array]) -> Array:
+        """log π_k N(x_i | μ_k, σ_k²) [N, K]."""
+        away = (data["points"][:, None, :] - data["means"]) * xp.exp(-data["log_scales"])
+        log_densities = -0.5 * away * away - data["log_scales"] - 0.5 * LOG_2PI
+        return xp.sum(log_densities, axis=-1) + log_softmax(xp, data["weight_logits"])
+
+    def _weighted(self, xp: Any, z: Array, noise: dict[str, Array], per_point: Array) -> Array:
+        """[N, K], or of minibatches N/B times that for the rows in them, and 0 for others [R, (1,) N, K]."""
+        if "rows" not in noise:
+            return per_point
+        size = per_point.shape[0]
+        everyone = xp.cumulative_sum(xp.ones_like(per_point[:, 0])) - 1.0  # 0 … N − 1, where per_point is
+        found = xp.astype(noise["rows"][:, :, None] == everyone, per_point.dtype)
+        weight = xp.sum(found, axis=1)[..., None] * (size / noise["rows"].shape[1])
+        return (weight if z.ndim == 2 else weight[:, None, :, :]) * per_point
+
+    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        return xp.sum(z * self.gradient(xp, data, z, noise), axis=-1)
+
+    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        """The log joints, whatever z."""
+        each = self._weighted(xp, z, noise, self._log_joint(xp, data))
+        return xp.zeros_like(z) + xp.reshape(each, (*each.shape[:-2], -1))
+
+    def hessian_product(
+        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
+    ) -> Array:
+        return xp.zeros_like(vector)
+
+    def model_pullback(
+        self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
+    ) -> dict[str, Array]:
+        """Σ z_ik (x_i − μ_k)/σ_k², Σ z_ik ((x_i − μ_k)²/σ_k² − 1), Σ z_ik − π_k Σ_k Σ z_ik."""
+        points, means = data["points"], data["means"]
+        chosen = xp.reshape(cotangent[..., None] * z, (*z.shape[:-1], points.shape[0], self.components))
+        chosen = chosen if z.ndim == 2 else xp.sum(chosen, axis=1)
+        chosen = self._weighted(xp, z[:, 0] if z.ndim == 3 else z, noise, xp.ones_like(chosen[0, ...])) * chosen
+        across = xp.matrix_transpose(chosen)  # [R, K, N]
+        count = xp.sum(across, axis=-1)
+        total, square = xp.matmul(across, points), xp.matmul(across, points * points)
+        precision = xp.exp(-2.0 * data["log_scales"])
+        first = total - count[..., None] * means
+        second = square - 2.0 * means * total + count[..., None] * means * means
+        weights = xp.exp(log_softmax(xp, data["weight_logits"]))
+        return {
+            "means": precision * first,
+            "log_scales": precision * second - count[..., None],
+            "weight_logits": count - weights * xp.sum(count, axis=-1, keepdims=True),
+        }
+
+
+@dataclass(frozen=True)
+class GaussianMixture(Problem):
+    name: ClassVar[str] = "gaussian-mixture"
+    summary: ClassVar[str] = "likelihood of a Gaussian mixture's parameters, and the ELBO of a free categorical q(z)"
+
+    dataset: str = option("iris", "synthetic, iris, wine or digits, or an .npy or .csv file of points")
+    dim: int = option(2, "P, principal components kept (coordinates drawn, if synthetic)", minimum=1, maximum=1000)
+    components: int = option(3, "K", minimum=2, maximum=1000)
+    size: int = option(500, "points, if synthetic", minimum=1, maximum=10_000_000)
+    at: str = option("start", "means, scales and weights: where EM starts, or ends", choices=("start", "em"))
+    responsibilities: str = option(
+        "posterior",
+        "q(z): the posterior, so that the ELBO is the likelihood, or uniform",
+        choices=("posterior", "uniform"),
+    )
+    start: int = option(0, "a seed that chooses where EM starts", minimum=0)
+    batch: int = option(None, "minibatch size (all points if absent)", minimum=1, optional=True)
+    entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
+    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+
+    @property
+    def q(self) -> Point:  # type: ignore[override]
+        return Categorical.At(categories=self.components)
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return data.rows(self.dataset, self.dim, self.size)
+
+    @property
+    def dimension(self) -> int:
+        return self.rows * self.components
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return ("logits", "means", "log_scales", "weight_logits")
+
+    def check(self) -> None:
+        super().check()
+        if self.components > self.rows:
+            raise UsageError(
+                f"problem {self.name}: {self.components} components need at least as many points; there are {self.rows}"
+            )
+        if self.batch is not None and self.batch > self.rows:
+            raise UsageError(f"problem {self.name}: batch is {self.batch}; {self.dataset} has {self.rows} points")
+
+    def content(self) -> str | None:
+        return data.fingerprint(self.dataset)
+
+    def points(self) -> np.ndarray:
+        """[N, P]."""
+        return data.load(self.dataset, self.dim, self.components, self.size)
+
+    def expectation(self) -> Expectation:
+        arrays = {"points": self.points()}
+        if self.batch is not None:
+            arrays["batch"] = np.zeros(self.batch)
+        integrand = CompleteData(self.components)
+        return Expectation(self.family, integrand, arrays, self.entropy, self.differentiate)  # type: ignore[arg-type]
+
+    def parameters(self) -> Vectors:
+        model = by_em(self.points().tobytes(), self.dim, self.components, self.start, self.at)
+        return self.with_posterior(model) if self.responsibilities == "posterior" else {**super().parameters(), **model}
+
+    def with_posterior(self, model: Vectors) -> Vectors:
+        """θ, and the λ that makes q(z) the posterior."""
+        logits = CompleteData(self.components)._log_joint(np, {"points": self.points(), **model})
+        return {"logits": logits - logits.max(axis=1, keepdims=True), **model}
+
+    def exact_at(self, parameters: Vectors) -> Exact:
+        """f is linear in z, whose mean is softmax(logits)."""
+        bound, own = self.expectation().at(parameters)
+        log_q = log_softmax(np, own["logits"])
+        q, joint = np.exp(log_q), bound.integrand._log_joint(np, bound.data)  # type: ignore[attr-defined]
+        away = joint - log_q
+        inner = (q * away).sum(axis=1, keepdims=True)
+        one = np.ones(1)
+        model = bound.integrand.model_pullback(np, bound.data, q.reshape(1, -1), one, {})
+        return Exact(
+            {"logits": q * (away - inner), **{name: found[0] for name, found in model.items()}},
+            "closed-form",
+            float(inner.sum() if self.entropy == "sampled" else (q * joint).sum()),
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def by_em(points: bytes, dimension: int, components: int, seed: int, where: str) -> Vectors:
+    """θ where EM starts, or where it ends."""
+    from bench.fit.em import ExpectationMaximisation  # which is made of this package
+
+    method = ExpectationMaximisation(np.frombuffer(points).reshape(-1, dimension), components, seed)
+    state = method.initial()
+    if where == "start":
+        return method.parameters(state)
+    for t in range(1, MOST_STEPS + 1):
+        before, state = state, method.step(state, t)
+        if method.converged(before, state):
+            return method.parameters(state)
+    raise UsageError(f"at=em: EM has not converged after {MOST_STEPS} steps here; use at=start or other components")
