@@ -59,6 +59,9 @@ class Integrand(ABC):
     #: ∇²_z f times a vector [..., D]; optional, like `gradient`. Takes (xp, data, z, vector, noise).
     hessian_product: Any = None
 
+    #: ∇²_z f written out [..., D, D]; optional: without it, D products. Takes (backend, data, z, noise).
+    hessian: Any = None
+
     #: f at z with coordinate i replaced by replacement_i, for every i [..., D]; optional: without it, f is
     #: evaluated D times. Takes (backend, data, z, replacement, noise).
     replaced: Any = None

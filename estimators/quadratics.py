@@ -33,7 +33,10 @@ def centre(backend: Any, expectation: Expectation, parameters: Blocks, z: Array)
 
 
 def hessian(backend: Any, expectation: Expectation, z: Array, noise: dict[str, Array]) -> Array:
-    """∇² of the integrand written out [..., D, D]: D products, all in one call as so many more samples."""
+    """∇² of the integrand written out [..., D, D]: as it knows itself, or by D products, all in one call as so many
+    more samples."""
+    if expectation.differentiate == "closed-form" and expectation.integrand.hessian is not None:
+        return expectation.integrand.hessian(backend, expectation.data, z, noise)
     xp, dimension = backend.xp, z.shape[-1]
     places = backend.asarray(range(dimension), None)
     one = xp.ones_like(xp.reshape(z, (-1, dimension))[0])

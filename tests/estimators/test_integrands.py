@@ -57,6 +57,21 @@ class Stripped(Integrand):
         return self.whole.value(xp, data, z, noise)
 
 
+class ByProducts(Stripped):
+    """With its gradient and its products with the Hessian, which it does not write out."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByProducts) and self.whole == other.whole
+
+    __hash__ = Stripped.__hash__
+
+    def gradient(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        return self.whole.gradient(xp, data, z, noise)
+
+    def hessian_product(self, xp: Any, data: Any, z: Any, vector: Any, noise: Any) -> Any:
+        return self.whole.hessian_product(xp, data, z, vector, noise)
+
+
 def ask(backend: Any, expectation: Expectation, estimator: str, parameters: Blocks, samples: int = 3) -> Blocks:
     made = make_estimator(estimator)
     noise = draws(made.noise_specs(expectation, samples, len(parameters["loc"])), 5)
@@ -142,6 +157,19 @@ def test_bundled_replacement_is_replacement(backend: Any, problem: str, samples:
     expected = ask(backend, plain, "measure-valued", parameters, samples)
     # Values of f, up to 1e4 for the regressions, are subtracted.
     close(ask(backend, whole, "measure-valued", parameters, samples), expected, 1e-10)
+
+
+@pytest.mark.parametrize(
+    "problem", ["logistic-regression[loc=0.17,batch=7]", "linear-regression", "student-t-regression"]
+)
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_hessian_written_out_is_that_of_its_products(backend: Any, problem: str, samples: int) -> None:
+    cell = make_cell(problem, "price")
+    whole, parameters = cell.problem.expectation(), cell.problem.parameters()
+    plain = Expectation(Normal(), ByProducts(whole.integrand), whole.data, whole.entropy)
+    assert whole.integrand.hessian is not None
+    assert plain.integrand.hessian is None
+    close(ask(backend, whole, "price", parameters, samples), ask(backend, plain, "price", parameters, samples), 1e-11)
 
 
 BY_ESTIMATOR = [

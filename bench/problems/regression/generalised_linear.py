@@ -91,6 +91,21 @@ class GeneralisedLinear(Integrand):
         bent = self.curvature(xp, data, self._times(xp, z, across), response) * self._times(xp, vector, across)
         return scale * self._times(xp, bent, design) - vector
 
+    def hessian(self, backend: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        """Σ_n c_n x_n x_nᵀ: of all rows one product with the x_n x_nᵀ, which every sample shares."""
+        xp, dimension = backend.xp, z.shape[-1]
+        design, response, scale = self._rows(xp, data, noise, z)
+        predictor = self._times(xp, z, xp.matrix_transpose(design))
+        bent = scale * self.curvature(xp, data, predictor, response)
+        if design.ndim == 2:
+            outer = xp.reshape(design[:, :, None] * design[:, None, :], (-1, dimension * dimension))
+            found = xp.reshape(self._times(xp, bent, outer), (*z.shape, dimension))
+        else:
+            rows = design if z.ndim == 2 else design[:, None, :, :]
+            found = xp.matmul(xp.matrix_transpose(rows) * bent[..., None, :], rows)
+        places = backend.asarray(range(dimension), None)
+        return found - xp.astype(places[:, None] == places, z.dtype)
+
     def replaced(
         self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
