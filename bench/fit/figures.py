@@ -14,6 +14,7 @@ from bench.report.figures.figure import Figure, Panel, identifier
 from bench.report.numbers import seconds, significant
 from bench.report.style import Look
 from bench.rows import Row
+from estimators import UsageError
 
 #: A value and the ends of its interval, where it has one.
 Interval = tuple[float, float | None, float | None]
@@ -39,7 +40,10 @@ def reference(fits: list[Fit]) -> Reference | None:
     if not reached:
         return None
     problem = fits[0].plan.problem
-    optimum = problem.optimum()
+    try:
+        optimum = problem.optimum()
+    except UsageError:  # it is looked for by iteration, which may not arrive
+        optimum = None
     if optimum is not None:
         found: Objective = objective(problem, optimum)
         if found.standard_error is None and found.value >= max(reached) - 1e-9 * max(1.0, abs(found.value)):

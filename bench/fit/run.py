@@ -146,6 +146,8 @@ def run(plan: Plan, fit: Fit, watcher: Watcher, stop: Callable[[], bool] = lambd
             log.end(log.t, "n/a", str(error))
         except (UsageError, ArithmeticError) as error:  # what a method itself finds wrong on the way
             log.end(log.t, "exception", str(error))
+        except OSError:  # rows cannot be written, or nobody reads them
+            raise
         except Exception as error:  # one that raises must not take the others with it
             log.end(log.t, "exception", f"{type(error).__name__}: {' '.join(str(error).split())[:500] or 'no message'}")
 

@@ -37,6 +37,7 @@ def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (("run", *CELL, "--json"), "| true"),
         (("run", *CELL), ">&-"),
         (("run", *CELL, "--json"), ">&- 2>&-"),
+        (("fit", "square", "--estimator", "pathwise", "--steps", "50", "--json"), "| head -1"),
         (("--help",), "| true"),
     ],
 )
@@ -55,7 +56,9 @@ def test_messages_never_mix_with_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
-@pytest.mark.parametrize("arguments", [("list",), ("run", *CELL), ("run", *CELL, "--json")])
+@pytest.mark.parametrize(
+    "arguments", [("list",), ("run", *CELL), ("run", *CELL, "--json"), ("fit", "square", "--steps", "9", "--json")]
+)
 def test_a_full_disk_behind_standard_output_is_status_three(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = shell(f"{shlex.join(command(*arguments))} > /dev/full", tmp_path)
     assert done.returncode == 3
@@ -80,6 +83,17 @@ def test_progress_on_a_terminal_leaves_rows_on_standard_output(tmp_path: Path, c
     if columns == "100":
         assert "measuring" in shown
         assert "square[k=2]" in shown
+
+
+@posix
+def test_progress_of_a_fit(tmp_path: Path) -> None:
+    few = ("--estimator", "pathwise", "--steps", "300", "--replicates", "0", "--json")
+    status, rows, shown = _on_a_terminal(tmp_path, "100", "fit", "cosine", *few)
+    assert status == 0
+    assert {row[:1] for row in rows} == {"{"}
+    assert "fitting" in shown
+    assert "pathwise" in shown
+    assert shown.rstrip().endswith("fit: fit/index.html")
 
 
 @posix
