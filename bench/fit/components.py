@@ -42,12 +42,11 @@ def mixture(problem: Problem, parameters: Vectors) -> Mixture | None:
     made: Any = problem
     if not hasattr(problem, "points") or not parameters:
         return None
-    if {"means", "log_scales", "logits"} <= set(parameters):
-        scales = np.exp(parameters["log_scales"])
-        return Mixture(made.points(), parameters["means"], scales, _softmax(parameters["logits"]), None)
+    if {"means", "log_scales", "weight_logits"} <= set(parameters):
+        scales, weights = np.exp(parameters["log_scales"]), _softmax(parameters["weight_logits"])
+        return Mixture(made.points(), parameters["means"], scales, weights, None)
     if {"loc", "log_scale"} <= set(parameters) and hasattr(problem, "sigma"):
-        shape = (made.components, -1)
-        means, spread = (parameters[name].reshape(shape) for name in ("loc", "log_scale"))
+        means, spread = (parameters[name].reshape(made.components, -1) for name in ("loc", "log_scale"))
         sigma = np.exp(parameters["log_sigma"][0]) if "log_sigma" in parameters else made.sigma
         weights = _softmax(parameters.get("logits", np.zeros(made.components)))
         return Mixture(made.points(), means, np.full_like(means, sigma), weights, np.exp(spread))
@@ -60,25 +59,47 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def figure(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure | None:
-    """A panel for each fit and pair of coordinates; None where no fit is a mixture in two dimensions or more."""
+    """A panel for each fit and pair of coordinates; None where no fit is a mixture."""
     found = {name: mixture(fit.plan.problem, fit.parameters) for name, fit in fits.items()}
-    drawn = {name: m for name, m in found.items() if m is not None and m.points.shape[1] > 1}
+    drawn = {name: m for name, m in found.items() if m is not None}
     if not drawn:
         return None
     dimension = next(iter(drawn.values())).points.shape[1]
     pairs = [(0, 1), *(((0, 2),) if dimension > 2 and 2 * len(drawn) <= MOST_PANELS else ())]
     shown = list(drawn)[: MOST_PANELS // len(pairs)]
-    panels = [_panel(name, drawn[name], pair, looks[name]) for pair in pairs for name in shown]
-    left_out = len(drawn) - len(shown)
-    uncertain = any(m.uncertain is not None for m in drawn.values())
-    caption = (
-        "The data, and two standard deviations around the mean of every component; a dashed line for one of weight "
-        "below half of an equal share."
-        + (" A cross is two standard deviations of the mean under q." if uncertain else "")
-        + (f" The first two of {dimension} coordinates." if dimension > 2 and len(pairs) == 1 else "")
-        + (f" {left_out} more fits are not drawn." if left_out > 0 else "")
-    )
+    if dimension == 1:
+        panels = [_on_a_line(name, drawn[name], looks[name]) for name in shown]
+        caption = "A histogram of the data, and the density of the mixture at the means of q."
+    else:
+        panels = [_panel(name, drawn[name], pair, looks[name]) for pair in pairs for name in shown]
+        caption = (
+            "The data, and two standard deviations around the mean of every component; a dashed line for one of "
+            "weight below half of an equal share."
+        )
+    if any(m.uncertain is not None for m in drawn.values()) and dimension > 1:
+        caption += " A cross is two standard deviations of the mean under q."
+    if dimension > 2 and len(pairs) == 1:
+        caption += f" The first two of {dimension} coordinates."
+    if len(drawn) > len(shown):
+        caption += f" {len(drawn) - len(shown)} more fits are not drawn."
     return Figure("The fitted mixture over the data", caption, panels, command)
+
+
+def density(m: Mixture, at: np.ndarray) -> np.ndarray:
+    """The mixture's density in one dimension, at points [...]."""
+    standard = (at[..., None] - m.means[:, 0]) / m.scales[:, 0]
+    each = np.exp(-0.5 * standard**2) / (m.scales[:, 0] * np.sqrt(2.0 * np.pi))
+    return np.asarray(each @ m.weights)
+
+
+def _on_a_line(name: str, m: Mixture, look: Look) -> Panel:
+    canvas, axes = drawing.panel(SIDE + 60.0, 0.7 * SIDE + 68.0, 48.0, 12.0)
+    points = m.points[:, 0]
+    axes.hist(points, bins=min(60, max(10, int(np.sqrt(len(points))))), density=True, color=FAINT)
+    at = np.linspace(points.min(), points.max(), 400)
+    axes.plot(at, density(m, at), color=look.colour, linewidth=1.6)
+    _written(axes, name, "coordinate 1", "density")
+    return Panel(drawing.svg(canvas, identifier("mixture", name)), f"Density of {name} over a histogram of the data")
 
 
 def _panel(name: str, m: Mixture, pair: tuple[int, int], look: Look) -> Panel:
@@ -102,12 +123,15 @@ def _panel(name: str, m: Mixture, pair: tuple[int, int], look: Look) -> Panel:
             ends = [[mean[i] - reach * on, mean[i] + reach * on] for i, on in ((a, x), (b, y))]
             axes.plot(*ends, color=look.colour, linewidth=2.4, solid_capstyle="butt")
     _limits(axes, m, pair)
-    axes.set_title(drawing.wrapped(name).replace("\n", ""), loc="left")
-    axes.set_xlabel(f"coordinate {a + 1}")
-    axes.set_ylabel(f"coordinate {b + 1}")
-    axes.grid(color=FAINT)
+    _written(axes, name, f"coordinate {a + 1}", f"coordinate {b + 1}")
     alt = f"Components of {name} over the data in coordinates {a + 1} and {b + 1}"
     return Panel(drawing.svg(canvas, identifier("mixture", name, *pair)), alt)
+
+
+def _written(axes: Any, title: str, x_label: str, y_label: str) -> None:
+    axes.set_title(title, loc="left")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
 
 
 def _limits(axes: Any, m: Mixture, pair: tuple[int, int]) -> None:

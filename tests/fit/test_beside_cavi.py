@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from bench.fit.components import mixture
+from bench.fit.components import density, mixture
 from bench.fit.findings import evaluations_to, settled
 from bench.fit.mixtures import Cavi
 from bench.fit.rows import row
@@ -76,3 +77,14 @@ def test_the_picture_shows_what_was_fitted(learned: str, sigma: float) -> None:
     np.testing.assert_allclose(found.weights, [0.25, 0.75] if learned == "learned" else [0.5, 0.5], rtol=1e-14)
     np.testing.assert_allclose(found.uncertain, [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], rtol=1e-14)
     assert mixture(make_problem("square"), {"loc": np.zeros(1), "log_scale": np.zeros(1)}) is None
+
+
+def test_a_density_on_a_line_is_one() -> None:
+    problem: Any = make_problem("bayesian-gaussian-mixture[dim=1,components=2]")
+    parameters = {"loc": np.array([-1.0, 2.0]), "log_scale": np.zeros(2)}
+    found = mixture(problem, parameters)
+    assert found is not None
+    at = np.linspace(-12.0, 12.0, 4001)
+    assert np.trapezoid(density(found, at), at) == pytest.approx(1.0, abs=1e-10)
+    expected = 0.5 * (norm.pdf(0.3, -1.0, 0.5) + norm.pdf(0.3, 2.0, 0.5))
+    assert density(found, np.array(0.3)) == pytest.approx(expected, rel=1e-13)
