@@ -14,7 +14,6 @@ Sources: Owen 1997; Matoušek 1998; Owen 2003 (variance of the alternatives); Bu
 
 from __future__ import annotations
 
-import bisect
 import functools
 import math
 from typing import Any
@@ -93,10 +92,13 @@ def _dimension(family: Family, width: int) -> int:
     def drawn(dimension: int) -> int:
         return sum(math.prod(spec.shape) for spec in family.noise((), dimension).values())
 
-    high = 1
+    low = high = 1
     while drawn(high) < width:
         high *= 2
-    return bisect.bisect_left(range(high + 1), width, lo=1, key=drawn)
+    while low < high:  # no `bisect`, which PyTorch does not compile
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if drawn(middle) < width else (low, middle)
+    return low
 
 
 @functools.lru_cache(maxsize=32)

@@ -61,10 +61,11 @@ def compare(cell: Cell) -> Goal:
     ready, plain = prepare(cell), prepare(unit(cell))
     (one, _), (other, _) = timed_calls(ready), timed_calls(plain)
     found = ratio(one.run, other.run, ROUNDS)
+    made = "; noise by inverse CDFs" if getattr(cell.estimator, "draws", "") in ("stratified", "sobol") else ""
     share = (other.replicates / one.replicates) * (plain.evaluations / ready.evaluations)
     return Goal(
         f"cost over that of its evaluations: {cell.label()}",
         Measured(found.value * share, found.low * share, found.high * share),
         most=MOST,
-        remark=f"{ready.evaluations} evaluations",
+        remark=f"{ready.evaluations} evaluations{made}",
     )
