@@ -42,6 +42,8 @@ MODELS = (
     "student-t-regression[loc=-0.23,scale=0.61,df=2.5,batch=7]",
     "logistic-regression[family=multivariate-normal,loc=0.17,scale=0.71,correlation=0.3,batch=7]",
     "student-t-regression[family=low-rank-normal,loc=0.17,scale=0.71,rank=2]",
+    "gamma-poisson[family=gamma,concentration=2.3,rate=1.7,dim=3]",
+    "beta-bernoulli[family=beta,alpha=1.7,beta=2.3,dim=3,entropy=analytic]",
 )
 #: One of every family but the Normal, in three dimensions.
 FAMILY_PROBLEMS = (

@@ -1,5 +1,6 @@
 """Problems: integrands on a family at a point, with exact gradients."""
 
+from bench.problems.conjugate import BetaBernoulli, GammaPoisson
 from bench.problems.discrete import CategoricalSquare, ThreeBernoullis
 from bench.problems.mixtures.bayesian import BayesianGaussianMixture
 from bench.problems.mixtures.marginal import GaussianMixture
@@ -8,12 +9,14 @@ from bench.problems.problem import Exact, Problem
 from bench.problems.regression import LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression
 from bench.problems.test_functions import Cosine, Exponential, Square
 
+_FUNCTIONS = (Square, Exponential, Cosine, Polynomial)
 _REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
+_CONJUGATE = (GammaPoisson, BetaBernoulli)
 _MIXTURES = (GaussianMixture, BayesianGaussianMixture)
 _DISCRETE = (ThreeBernoullis, CategoricalSquare)
 
 PROBLEMS: dict[str, type[Problem]] = {
-    cls.name: cls for cls in (Square, Exponential, Cosine, Polynomial, *_REGRESSIONS, *_MIXTURES, *_DISCRETE)
+    cls.name: cls for cls in (*_FUNCTIONS, *_REGRESSIONS, *_CONJUGATE, *_MIXTURES, *_DISCRETE)
 }
 
 __all__ = ["PROBLEMS", "Exact", "Problem"]

@@ -1,0 +1,89 @@
+"""Successes in trials with a beta prior on their probability: the posterior is beta.
+
+The trials are the first 45 times at bat of 18 players in the season of 1970, a success is a hit (Efron & Morris 1975),
+so z_i is player i's batting average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.conjugate.conjugate import Conjugate
+from bench.problems.problem import Vectors, family_option
+from bench.problems.test_functions import Separable
+from estimators import Point
+from estimators.options import option
+
+Array = Any
+
+HITS = (18, 17, 16, 15, 14, 14, 13, 12, 11, 11, 10, 10, 10, 10, 10, 9, 8, 7)
+TRIALS = 45
+
+
+class BetaBernoulliIntegrand(Separable):
+    """log p(y_i, z_i) = (A − 1) log z + (B − 1) log(1 − z) + constant, with A and B the posterior's α and β."""
+
+    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return data["power"] * xp.log(z) + data["other_power"] * xp.log1p(-z) + data["constant"]
+
+    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return data["power"] / z - data["other_power"] / (1.0 - z)
+
+    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        rest = 1.0 - z
+        return -data["power"] / (z * z) - data["other_power"] / (rest * rest)
+
+
+@dataclass(frozen=True)
+class BetaBernoulli(Conjugate):
+    name: ClassVar[str] = "beta-bernoulli"
+    summary: ClassVar[str] = "ELBO of successes in trials with a beta prior (conjugate; exact in closed form)"
+    integrand: ClassVar[Separable] = BetaBernoulliIntegrand()
+    conjugate: ClassVar[str] = "beta"
+
+    q: Point = family_option("beta")
+    dim: int = option(18, "number of probabilities D: the first of the 18 players", minimum=1, maximum=len(HITS))
+    prior_alpha: float = option(1.0, "α of the prior of every probability", above=0.0, maximum=1e6)
+    prior_beta: float = option(1.0, "β of the prior of every probability", above=0.0, maximum=1e6)
+
+    def _posterior(self) -> tuple[np.ndarray, np.ndarray]:
+        """A and B [D]."""
+        hits = np.asarray(HITS[: self.dim], dtype=float)
+        return self.prior_alpha + hits, self.prior_beta + TRIALS - hits
+
+    def data(self) -> dict[str, np.ndarray]:
+        from scipy.special import betaln  # slow to import
+
+        a, b = self._posterior()
+        constant = np.full(self.dim, -betaln(self.prior_alpha, self.prior_beta))
+        return {"power": a - 1.0, "other_power": b - 1.0, "constant": constant}
+
+    def posterior(self) -> Vectors:
+        a, b = self._posterior()
+        return {"log_alpha": np.log(a), "log_beta": np.log(b)}
+
+    def log_evidence(self) -> np.ndarray:
+        """log B(A, B)/B(α, β): of the trials in their order."""
+        from scipy.special import betaln  # slow to import
+
+        return np.asarray(betaln(*self._posterior()) - betaln(self.prior_alpha, self.prior_beta))
+
+    def divergence(self, parameters: Vectors) -> tuple[np.ndarray, Vectors, np.ndarray]:
+        """log B(A, B)/B(α, β) + (α − A) ψ(α) + (β − B) ψ(β) + (A + B − α − β) ψ(α + β)."""
+        from scipy.special import betaln, digamma, polygamma  # slow to import
+
+        a, b = self._posterior()
+        alpha, beta = np.exp(parameters["log_alpha"]), np.exp(parameters["log_beta"])
+        left, right, both = alpha - a, beta - b, alpha + beta
+        apart = betaln(a, b) - betaln(alpha, beta)
+        apart = apart + left * digamma(alpha) + right * digamma(beta) - (left + right) * digamma(both)
+        shared = (left + right) * polygamma(1, both)
+        gradient = {
+            "log_alpha": alpha * (left * polygamma(1, alpha) - shared),
+            "log_beta": beta * (right * polygamma(1, beta) - shared),
+        }
+        entropy = betaln(alpha, beta) - (alpha - 1.0) * digamma(alpha) - (beta - 1.0) * digamma(beta)
+        return apart, gradient, entropy + (both - 2.0) * digamma(both)

@@ -1,0 +1,80 @@
+"""What the conjugate models share: independent coordinates, each with a prior, some counts and a posterior.
+
+ELBO = log evidence − KL(q ‖ posterior), a sum over coordinates: at q = posterior the gradient is 0 and the ELBO the
+evidence.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.problem import Exact, Problem, Vectors
+from bench.problems.test_functions import Separable
+from estimators import Expectation, UsageError
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class Conjugate(Problem):
+    integrand: ClassVar[Separable]
+    #: The name of the family that the posterior belongs to.
+    conjugate: ClassVar[str]
+
+    dim: int
+    at: str = option(
+        "given", "λ: the family's options as given, or the posterior's own", choices=("given", "posterior")
+    )
+    entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
+    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+
+    @property
+    def dimension(self) -> int:
+        return self.dim
+
+    def check(self) -> None:
+        super().check()
+        if self.at == "given":
+            return
+        if self.family.name != self.conjugate:
+            raise UsageError(f"problem {self.name}: at=posterior is for family={self.conjugate}, which it belongs to")
+        if self.q != type(self.q)():
+            listed = " and ".join(self.q.__dataclass_fields__)
+            raise UsageError(f"problem {self.name}: at=posterior chooses {listed} itself; leave them out")
+
+    def expectation(self) -> Expectation:
+        return Expectation(self.family, self.integrand, self.data(), self.entropy, self.differentiate)  # type: ignore[arg-type]
+
+    def parameters(self) -> Vectors:
+        return self.posterior() if self.at == "posterior" else super().parameters()
+
+    def optimum(self) -> Vectors | None:
+        return self.posterior() if self.family.name == self.conjugate else None
+
+    @abstractmethod
+    def data(self) -> dict[str, np.ndarray]:
+        """What the integrand reads, one number a coordinate [D]."""
+
+    @abstractmethod
+    def posterior(self) -> Vectors:
+        """λ of the posterior, in its own family."""
+
+    @abstractmethod
+    def log_evidence(self) -> np.ndarray:
+        """Of every coordinate [D]."""
+
+    @abstractmethod
+    def divergence(self, parameters: Vectors) -> tuple[np.ndarray, Vectors, np.ndarray]:
+        """KL(q ‖ posterior) of every coordinate [D], its ∇_λ by block, and the entropy of q [D]."""
+
+    def exact_at(self, parameters: Vectors) -> Exact:
+        """The exact ELBO and its gradient at any λ; with an analytic entropy the objective is E log p alone."""
+        divergence, gradient, entropy = self.divergence(parameters)
+        objective = self.log_evidence() - divergence
+        if self.entropy == "analytic":
+            objective = objective - entropy
+        slopes: dict[str, Any] = {name: -gradient[name] for name in self.family.blocks}
+        return Exact(slopes, "closed-form", float(objective.sum()))

@@ -1,0 +1,99 @@
+"""Counts with a gamma prior on their rate: y_i ~ Poisson(20 z_i), z_i ~ Gamma(a, b); the posterior is gamma.
+
+The counts are deaths by horse kick in the 14 corps of the Prussian army over the 20 years 1875 to 1894 (von
+Bortkiewicz 1898), so z_i is corps i's rate a year. q may be gamma or one of its members, for which the ELBO is as
+exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.conjugate.conjugate import Conjugate
+from bench.problems.problem import Vectors, family_option
+from bench.problems.test_functions import Separable
+from estimators import Point
+from estimators.families.gamma import Erlang
+from estimators.options import option
+
+Array = Any
+
+#: Deaths of the corps G, I to XI, XIV and XV, in that order.
+DEATHS = (16, 16, 12, 12, 8, 11, 17, 12, 7, 13, 15, 25, 24, 8)
+YEARS = 20
+
+
+class GammaPoissonIntegrand(Separable):
+    """log p(y_i, z_i) = (A − 1) log z − B z + constant, with A and B the posterior's concentration and rate."""
+
+    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return data["power"] * xp.log(z) - data["rate"] * z + data["constant"]
+
+    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return data["power"] / z - data["rate"]
+
+    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return -data["power"] / (z * z)
+
+
+@dataclass(frozen=True)
+class GammaPoisson(Conjugate):
+    name: ClassVar[str] = "gamma-poisson"
+    summary: ClassVar[str] = "ELBO of Poisson counts with a gamma prior on each rate (conjugate; exact in closed form)"
+    integrand: ClassVar[Separable] = GammaPoissonIntegrand()
+    conjugate: ClassVar[str] = "gamma"
+
+    q: Point = family_option("gamma", "erlang", "exponential", "chi-squared")
+    dim: int = option(14, "number of rates D: the first of the 14 corps", minimum=1, maximum=len(DEATHS))
+    prior_concentration: float = option(1.0, "shape a of the prior of every rate", above=0.0, maximum=1e6)
+    prior_rate: float = option(1.0, "rate b of the prior of every rate", above=0.0, maximum=1e6)
+
+    def _posterior(self) -> tuple[np.ndarray, float]:
+        """A [D] and B."""
+        return self.prior_concentration + np.asarray(DEATHS[: self.dim], dtype=float), self.prior_rate + YEARS
+
+    def data(self) -> dict[str, np.ndarray]:
+        from scipy.special import gammaln  # slow to import
+
+        a, b = self._posterior()
+        constant = self.log_evidence() + a * np.log(b) - gammaln(a)
+        return {"power": a - 1.0, "rate": np.full(self.dim, b), "constant": constant}
+
+    def posterior(self) -> Vectors:
+        a, b = self._posterior()
+        return {"log_concentration": np.log(a), "log_rate": np.full(self.dim, np.log(b))}
+
+    def log_evidence(self) -> np.ndarray:
+        """Of a negative binomial law: log Γ(A)/(Γ(a) y!) + a log(b/B) + y log(20/B)."""
+        from scipy.special import gammaln  # slow to import
+
+        a, b = self._posterior()
+        counts = a - self.prior_concentration
+        ways = gammaln(a) - gammaln(self.prior_concentration) - gammaln(counts + 1.0)
+        return ways + self.prior_concentration * np.log(self.prior_rate / b) + counts * np.log(YEARS / b)
+
+    def divergence(self, parameters: Vectors) -> tuple[np.ndarray, Vectors, np.ndarray]:
+        """Of Gamma(α, β) from Gamma(A, B): (α − A) ψ(α) − log Γ(α) + log Γ(A) + A log(β/B) + α (B − β)/β."""
+        from scipy.special import digamma, gammaln, polygamma  # slow to import
+
+        a, b = self._posterior()
+        alpha, beta = self._as_gamma(parameters)
+        apart = (alpha - a) * digamma(alpha) - gammaln(alpha) + gammaln(a) + a * np.log(beta / b)
+        by_alpha = alpha * ((alpha - a) * polygamma(1, alpha) + b / beta - 1.0)  # by its logarithm, as all that follow
+        by_beta = a - alpha * b / beta
+        gradient = {"log_concentration": by_alpha, "log_degrees": by_alpha, "log_rate": by_beta}
+        entropy = alpha - np.log(beta) + gammaln(alpha) + (1.0 - alpha) * digamma(alpha)
+        return apart + alpha * (b / beta - 1.0), gradient, entropy
+
+    def _as_gamma(self, parameters: Vectors) -> tuple[np.ndarray, np.ndarray]:
+        """The concentration α and the rate β of q, [D] each."""
+        ones = np.ones(self.dim)
+        if "log_degrees" in parameters:
+            return 0.5 * np.exp(parameters["log_degrees"]), 0.5 * ones
+        if "log_concentration" in parameters:
+            return np.exp(parameters["log_concentration"]), np.exp(parameters["log_rate"])
+        events = self.family.events if isinstance(self.family, Erlang) else 1
+        return events * ones, np.exp(parameters["log_rate"])
