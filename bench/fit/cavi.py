@@ -131,8 +131,6 @@ def log_weights(state: Vectors) -> np.ndarray:
 class CoordinateAscent(MeanFieldMixture):
     """CAVI: `step` is one sweep, all local updates first."""
 
-    monotone = True
-
     def initial(self) -> Vectors:
         state = super().initial()
         return {**state, "elbo": np.asarray(self.objective(state).value)}

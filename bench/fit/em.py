@@ -36,8 +36,6 @@ class ExpectationMaximisation(Method):
         one whose variance is 0.
     """
 
-    monotone = True
-
     def __init__(
         self, points: np.ndarray, components: int, seed: int = 0, floor: float = 0.0, begin: Vectors | None = None
     ) -> None:

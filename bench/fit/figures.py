@@ -21,6 +21,8 @@ Interval = tuple[float, float | None, float | None]
 #: Markers on a curve, at about this many of its points.
 MARKED = 8
 MOST_BLOCKS = 3
+#: Relative distances from the reference below which there is nothing left to see.
+ROUNDING = 1e-10
 #: Room left of the axes for numbers of seven digits.
 WIDE = 76.0
 COSTS = {"iteration": "iterations", "evaluations": "evaluations of f", "seconds": "seconds in steps"}
@@ -93,8 +95,8 @@ def objectives(fits: dict[str, Fit], looks: dict[str, Look], below: Reference, c
 
 def _gap(below: Reference) -> Callable[[Row], Interval | None]:
     def gap(r: Row) -> Interval | None:
-        higher = r["objective"] is None or r["objective"] >= below.value
-        return None if higher else (below.value - r["objective"], None, None)
+        distance = 0.0 if r["objective"] is None else below.value - r["objective"]
+        return (distance, None, None) if distance > ROUNDING * max(1.0, abs(below.value)) else None
 
     return gap
 

@@ -44,11 +44,9 @@ class Method(ABC):
     ----------
     evaluations : evaluations of the integrand that one step costs, a pass over all data counting as one and a
         minibatch of B rows in N as B/N.
-    monotone : whether the exact objective never falls from one step to the next; then a fall is an error.
     """
 
     evaluations: float = 1.0
-    monotone: bool = False
 
     @abstractmethod
     def initial(self) -> Vectors:

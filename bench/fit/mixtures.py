@@ -12,7 +12,7 @@ from bench.fit.cavi import CoordinateAscent, MeanFieldMixture
 from bench.fit.em import ExpectationMaximisation
 from bench.fit.method import Method, Objective, Recipe, Vectors
 from bench.fit.objective import objective
-from bench.fit.svi import StochasticVariational
+from bench.fit.svi import StochasticVariational, check_steps
 from bench.problems import Problem
 from bench.problems.mixtures.bayesian import BayesianGaussianMixture
 from bench.problems.mixtures.marginal import GaussianMixture
@@ -85,6 +85,10 @@ class Svi(BayesianMixtureRecipe):
     batch: int = option(100, "rows of a minibatch; all where there are no more", minimum=1)
     delay: float = option(1.0, "steps are (t + delay)^-decay", minimum=0.0)
     decay: float = option(0.7, "above 0.5 and at most 1; 0 is a constant step of 1", minimum=0.0, maximum=1.0)
+
+    def check(self, problem: Problem) -> None:
+        super().check(problem)
+        check_steps(self.delay, self.decay)
 
     def method(self, points: np.ndarray, components: int, given: dict[str, Any]) -> MeanFieldMixture:
         batch = min(self.batch, len(points))

@@ -41,11 +41,7 @@ class StochasticVariational(MeanFieldMixture):
         super().__init__(points, components, **more)
         if not 1 <= batch <= len(self.points):
             raise UsageError(f"SVI: batch is {batch}; it must be from 1 to {len(self.points)}, the number of points")
-        if delay < 0.0 or not (decay == 0.0 or 0.5 < decay <= 1.0):
-            raise UsageError(
-                f"SVI: delay is {delay:g} and decay {decay:g}; delay must be at least 0, and decay above 0.5 and at "
-                "most 1, or the steps do not converge (0 is a constant step of 1)"
-            )
+        check_steps(delay, decay)
         self.batch, self.delay, self.decay = batch, delay, decay
         self.evaluations = batch / len(self.points)
         self._root = stream_root("svi", self.seed)
@@ -69,3 +65,12 @@ class StochasticVariational(MeanFieldMixture):
             return None
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(self._root, spawn_key=(t,))))
         return generator.choice(len(self.points), size=self.batch, replace=False, shuffle=False)
+
+
+def check_steps(delay: float, decay: float) -> None:
+    """Raise UsageError where the steps are none that converge."""
+    if delay < 0.0 or not (decay == 0.0 or 0.5 < decay <= 1.0):
+        raise UsageError(
+            f"SVI: delay is {delay:g} and decay {decay:g}; delay must be at least 0, and decay above 0.5 and at "
+            "most 1, or the steps do not converge (0 is a constant step of 1)"
+        )

@@ -115,11 +115,9 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("fit", "sqare"), "unknown problem 'sqare'; did you mean 'square'?"),
     ((*FIT, "--estimator", "pathwis"), "unknown estimator 'pathwis'; did you mean 'pathwise'?"),
     ((*FIT, "--method", "newton"), "unknown method 'newton'; choose from: "),
+    ((*FIT, "--method", "svi[batch=0]"), "'batch' is '0'; it must be a whole number, at least 1"),
+    (("fit", "bayesian-gaussian-mixture", "--method", "svi[decay=0.3]"), "and decay above 0.5 and at most 1, or"),
     ((*FIT, "--method", "cavi"), "cavi is for problem bayesian-gaussian-mixture, not for square"),
-    (
-        ("fit", "bayesian-gaussian-mixture", "--method", "svi[batch=0]"),
-        "'batch' is '0'; it must be a whole number, at l",
-    ),
     ((*FIT, "--optimiser", "adm"), "unknown optimiser 'adm'; did you mean 'adam'?"),
     ((*FIT, "--optimiser", "adam[beta1=1]"), "it must be a finite number, at least 0, below 1"),
     ((*FIT, "--optimiser", "sgd[rate=1]", "--learning-rate", "1"), "leave one out"),
