@@ -95,17 +95,10 @@ def family_option(*names: str) -> Any:
 
     Parameters
     ----------
-<<<<<<< HEAD
     names : the families the problem takes, the default first; all, if none is given.
     """
     classes = {name: FAMILIES[name].At for name in names or FAMILIES}
     default = classes[names[0]] if names else Normal.At
-=======
-    names : the families the problem takes, the default first; all, the Normal by default, if none is given.
-    """
-    classes = {name: FAMILIES[name].At for name in names or FAMILIES}
-    default = FAMILIES[names[0]].At if names else Normal.At
->>>>>>> 60dc255 (Conjugate models on real counts: gamma-Poisson and beta-Bernoulli, whose ELBO at the posterior is the evidence)
     return alternative(default, "q; its own options: gradvar list families", name="family", classes=classes)
 
 
