@@ -14,11 +14,11 @@ from bench.sweep import suites
 from bench.sweep.cells import NAMED_ALONE, VARIANTS, make_estimator
 from estimators import ESTIMATORS, backends
 from estimators.errors import unknown
+from estimators.expectation import INTEGRAND
 from estimators.families import FAMILIES
 from estimators.options import describe
 
 Entry = dict[str, Any]
-_INTEGRAND = {"gradient": "∇f", "hessian_product": "∇²f times a vector"}
 
 
 def _problems() -> Iterator[Entry]:
@@ -70,7 +70,7 @@ def _combinations() -> Iterator[Entry]:
     """Estimator × family × backend; a no carries its reason."""
     for text in (*VARIANTS, *NAMED_ALONE):
         estimator = make_estimator(text)
-        asked = [_INTEGRAND[name] for name in estimator.requirements("none").integrand]
+        asked = [INTEGRAND[name] for name in estimator.requirements("none").integrand]
         for family in FAMILIES.values():
             refused = estimator.lacking(family.At().family, "none")
             for backend in backends.NAMES:

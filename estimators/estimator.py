@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 import numpy as np
 
 from estimators import draws
 from estimators.errors import NotApplicable
-from estimators.expectation import Expectation
+from estimators.expectation import INTEGRAND, Expectation
 from estimators.families.family import ABILITIES, Family
 from estimators.noise import Noise
 
 Array = Any
 Blocks = dict[str, Array]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Requires:
     Attributes
     ----------
     family : names in `ABILITIES`.
-    integrand : `gradient` (∇_z f) or `hessian_product`; values of f alone where empty.
+    integrand : names in `INTEGRAND`; values of f alone where empty.
     inputs : whether f must draw which inputs it sees, such as the rows of a minibatch.
     """
 
@@ -94,17 +96,28 @@ class Estimator(ABC):
         return own
 
     @final
-    def lacking(self, family: Family, entropy: str) -> str | None:
-        """What this estimator requires and the family has not got, with the reason; None if it has all."""
+    def lacking(self, family: Family, entropy: str, integrand: Mapping[str, str] = NOTHING) -> str | None:
+        """What this estimator requires and the family has not got, or f, whose `lacks` is the last argument, with the
+        reason; None if they have all."""
         for ability in self.requirements(entropy).family:
             if ability in family.lacks:
                 return f"{self.name} needs {ABILITIES[ability]}; family {family.name}: {family.lacks[ability]}"
+        for ability in self.requirements(entropy).integrand:
+            if ability in integrand:
+                return f"{self.name} needs {INTEGRAND[ability]}; {integrand[ability]}"
         return None
 
     @final
-    def check(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+    def check(
+        self,
+        family: Family,
+        entropy: str,
+        num_samples: int,
+        dimension: int,
+        integrand: Mapping[str, str] = NOTHING,
+    ) -> None:
         """Raise NotApplicable, with the reason, where this estimator has no meaning."""
-        reason = self.lacking(family, entropy)
+        reason = self.lacking(family, entropy, integrand)
         if reason is not None:
             raise NotApplicable(reason)
         self.check_settings(family, entropy, num_samples, dimension)

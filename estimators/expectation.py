@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from estimators.families.family import Family
@@ -19,6 +20,13 @@ Array = Any
 Blocks = dict[str, Array]
 Entropy = Literal["none", "sampled", "analytic"]
 Differentiate = Literal["closed-form", "autodiff"]
+
+#: What an estimator may require of f.
+INTEGRAND = {
+    "gradient": "∇f",
+    "hessian_product": "∇²f times a vector",
+    "curvature": "E ∇²f as the curvature of E f",
+}
 
 
 class Integrand(ABC):
@@ -69,6 +77,10 @@ class Integrand(ABC):
     #: The sum of the terms of f that contain z_i, for every i [..., D]; optional: without it, f counts as one term
     #: that contains them all. Takes (xp, data, z, noise).
     local_terms: Any = None
+
+    #: What f has not got, {name in `INTEGRAND`: why}: a corner or a jump costs it the identities that rest on ∇²f, and
+    #: quadrature over the noise its accuracy.
+    lacks: Mapping[str, str] = MappingProxyType({})
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)

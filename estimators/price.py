@@ -2,7 +2,8 @@
 
 Approximates   ∇_λ E_{q_λ}[f(z)],     q_λ a Normal
 with           ∂loc: (1/S) Σ_s ∇f(z_s);     ∂Σ: (1/2S) Σ_s ∇²f(z_s), chained to λ (mean field: ∂log σ = σ² ∂²f/∂z²)
-requires       f twice differentiable. Costs D Hessian-vector products a sample, each counted as two gradients.
+requires       f twice differentiable, its gradient without jumps: no sample sees their part in ∇²f. Costs D
+               Hessian-vector products a sample, each counted as two gradients.
 
 The noise multiplies nothing, so a quadratic f has no variance in ∂Σ.
 
@@ -26,7 +27,7 @@ class Price(Estimator):
 
     name: ClassVar[str] = "price"
     summary: ClassVar[str] = "∇f for loc, ∇²f for the scale: Bonnet's and Price's identities"
-    requires: ClassVar[Requires] = Requires(("bonnet_price",), ("gradient", "hessian_product"))
+    requires: ClassVar[Requires] = Requires(("bonnet_price",), ("gradient", "hessian_product", "curvature"))
 
     def also_requires(self, entropy: str) -> Requires:
         return Requires(("score",) if entropy == "sampled" else ())

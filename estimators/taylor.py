@@ -2,7 +2,7 @@
 
 Approximates   ∇_λ E_{q_λ}[f(z)],     q_λ a Normal
 with           pathwise(∇f(z)) − pathwise(g̃(z)) + E pathwise(g̃(z)),     g̃(z) = ∇f(loc) + H (z − loc)
-requires       f twice differentiable (for hessian=none: once); z = loc + L ε with Gaussian noise.
+requires       f differentiable, and twice at loc (for hessian=none: once); z = loc + L ε with Gaussian noise.
 
 The Hessian H is that at loc, so g̃ is ∇f itself where f is quadratic: the estimate of every parameter block is then
 exact. Costs a gradient at loc beside the samples, and Hessian-vector products, each of which counts as two gradients.

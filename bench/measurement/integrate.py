@@ -6,6 +6,9 @@ than it says, not even for an estimate that grows as fast as the noise's density
 
 Where the noise is uniform and the estimate says where it jumps, every number is integrated piece by piece, however
 many numbers there are, as long as the grid stays small: an estimate that is constant between its jumps is enumerated.
+
+What else jumps or has a corner is refused without looking: no grid converges on it, and where the jump lies far out,
+where the noise has hardly any weight left, two of them may agree by chance to more than either is worth.
 """
 
 from __future__ import annotations
@@ -107,10 +110,15 @@ def _axes(setting: Setting, specs: dict[str, Noise]) -> Iterator[tuple[Axes, Axe
     jumps = setting.estimator.jumps(setting.expectation, parameters, setting.num_samples, setting.dimension)
     if size == 0 or (jumps and all(spec.kind == "uniform" for spec in specs.values())):
         yield from _pieces(specs, jumps)
-    elif size <= MOST_DIMENSIONS:
+    elif size <= MOST_DIMENSIONS and not _rough(setting):
         kinds = [spec.kind for spec in specs.values() for _ in range(math.prod(spec.shape))]
         nodes = NODES[size]
         yield [rule(kind, nodes, REACH) for kind in kinds], [rule(kind, nodes * 4 // 3, FARTHER) for kind in kinds]
+
+
+def _rough(setting: Setting) -> bool:
+    """Whether f jumps or has a corner in z, or z in the noise."""
+    return "curvature" in setting.expectation.integrand.lacks or "pathwise" in setting.expectation.family.lacks
 
 
 def _pieces(specs: dict[str, Noise], jumps: dict[str, np.ndarray]) -> Iterator[tuple[Axes, Axes]]:

@@ -2,14 +2,16 @@
 
 from bench.problems.conjugate import BetaBernoulli, GammaPoisson
 from bench.problems.discrete import CategoricalSquare, ThreeBernoullis
+from bench.problems.exponential_moment import ExponentialMoment
 from bench.problems.mixtures.bayesian import BayesianGaussianMixture
 from bench.problems.mixtures.marginal import GaussianMixture
 from bench.problems.polynomial import Polynomial
 from bench.problems.problem import Exact, Problem
 from bench.problems.regression import LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression
+from bench.problems.rough import AbsoluteValue, Step
 from bench.problems.test_functions import Cosine, Exponential, Square
 
-_FUNCTIONS = (Square, Exponential, Cosine, Polynomial)
+_FUNCTIONS = (Square, Exponential, Cosine, Polynomial, ExponentialMoment, Step, AbsoluteValue)
 _REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
 _CONJUGATE = (GammaPoisson, BetaBernoulli)
 _MIXTURES = (GaussianMixture, BayesianGaussianMixture)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bench.problems.problem import Exact, Problem, Vectors, check_moment, exact_polynomial, family_option
-from bench.problems.test_functions import Separable
+from bench.problems.separable import Separable
 from estimators import Expectation, Point
 from estimators.options import option
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -121,6 +122,11 @@ class Problem(ABC):
     @property
     def family(self) -> Family:
         return self.q.family
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """What the integrand lacks, as `Integrand.lacks` says."""
+        return {}
 
     @property
     def blocks(self) -> tuple[str, ...]:

@@ -6,56 +6,19 @@ moment E[φ(loc + scale ε) He_n(ε)] = scaleⁿ dⁿ/dlocⁿ E φ (Stein) is cl
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.problem import Exact, Problem, Vectors, check_moment, exact_normal, exact_polynomial, family_option
-from estimators import Expectation, Integrand, Normal, Point, UsageError
+from bench.problems.one_dimensional import check_growth
+from bench.problems.problem import Exact, Vectors, check_moment, exact_polynomial, family_option
+from bench.problems.separable import OverCoordinates, Separable
+from estimators import Normal, Point, UsageError
+from estimators.families.cauchy import Cauchy
 from estimators.options import option
 
 Array = Any
-
-
-class Separable(Integrand):
-    """Σ_i φ(z_i)."""
-
-    @abstractmethod
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
-        """φ(z) elementwise."""
-
-    @abstractmethod
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
-        """φ'(z) elementwise."""
-
-    @abstractmethod
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
-        """φ''(z) elementwise."""
-
-    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        return xp.sum(self.term(xp, data, z), axis=-1)
-
-    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        return self.derivative(xp, data, z)
-
-    def hessian_product(
-        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
-    ) -> Array:
-        return self.curvature(xp, data, z) * vector
-
-    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        return self.term(xp, data, z)
-
-    def replaced(
-        self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
-    ) -> Array:
-        new = self.term(backend.xp, data, replacement)
-        if z.shape[-1] == 1:
-            return new
-        old = self.term(backend.xp, data, z)
-        return backend.xp.sum(old, axis=-1, keepdims=True) - old + new
 
 
 class SquareIntegrand(Separable):
@@ -94,47 +57,25 @@ class CosineIntegrand(Separable):
 
 
 @dataclass(frozen=True)
-class TestFunction(Problem):
-    """Options shared by the three; every coordinate of λ is the same."""
+class TestFunction(OverCoordinates):
+    """Options shared by the three, and by others with one number k; every coordinate of λ is the same."""
 
     __test__: ClassVar[bool] = False  # not for pytest to collect
-    integrand: ClassVar[Integrand]
 
     k: float = option(1.0, "the function's parameter")
     q: Point = family_option()
     dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
-    @property
-    def dimension(self) -> int:
-        return self.dim
-
-    def expectation(self) -> Expectation:
-        return Expectation(
-            self.family,
-            self.integrand,
-            {"k": np.asarray(self.k)},
-            differentiate=self.differentiate,  # type: ignore[arg-type]
-        )
-
-    @abstractmethod
-    def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """E[φ(loc + scale ε) He_order(ε)] of every coordinate [D]."""
-
-    def exact_at(self, parameters: Vectors) -> Exact | None:
-        """Known for the Normal."""
-        if not isinstance(self.q, Normal.At):
-            return None
-        loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
-        hermite: dict[int, np.ndarray | float] = {n: self.hermite_moment(n, loc, scale) for n in (1, 2, 4)}
-        return exact_normal(scale, {0: float(self.hermite_moment(0, loc, scale).sum()), **hermite}, "closed-form")
+    def data(self) -> dict[str, Array]:
+        return {"k": np.asarray(self.k)}
 
 
 @dataclass(frozen=True)
 class Square(TestFunction):
     name: ClassVar[str] = "square"
     summary: ClassVar[str] = "Σ (z − k)²"
-    integrand: ClassVar[Integrand] = SquareIntegrand()
+    integrand: ClassVar[Separable] = SquareIntegrand()
 
     def check(self) -> None:
         super().check()
@@ -147,15 +88,16 @@ class Square(TestFunction):
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """Known for every family with moments."""
-        coefficients = {0: self.k**2, 1: -2.0 * self.k, 2: 1.0}
-        return super().exact_at(parameters) or exact_polynomial(self.family, parameters, coefficients)
+        if isinstance(self.q, Normal.At):
+            return super().exact_at(parameters)
+        return exact_polynomial(self.family, parameters, {0: self.k**2, 1: -2.0 * self.k, 2: 1.0})
 
 
 @dataclass(frozen=True)
 class Exponential(TestFunction):
     name: ClassVar[str] = "exponential"
     summary: ClassVar[str] = "Σ exp(−k z²)"
-    integrand: ClassVar[Integrand] = ExponentialIntegrand()
+    integrand: ClassVar[Separable] = ExponentialIntegrand()
 
     def check(self) -> None:
         super().check()
@@ -165,6 +107,11 @@ class Exponential(TestFunction):
                 f"problem exponential with k={self.k:g}, scale={self.q.scale:g} has no expectation; "
                 f"k must be above −1/(2 scale²) = {limit:g}"
             )
+        check_growth(f"problem exponential with k={self.k:g}", self.q, -self.k, 2, "k", sign=-1.0)
+        self.check_size()
+
+    def weighted(self, z: np.ndarray, log_density: np.ndarray) -> np.ndarray:
+        return np.exp(log_density - self.k * z * z)
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
         # E φ = c^(-1/2) exp(−a loc²); its derivatives are polynomials times itself.
@@ -183,9 +130,19 @@ class Exponential(TestFunction):
 class Cosine(TestFunction):
     name: ClassVar[str] = "cosine"
     summary: ClassVar[str] = "Σ cos(k z)"
-    integrand: ClassVar[Integrand] = CosineIntegrand()
+    integrand: ClassVar[Separable] = CosineIntegrand()
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
         # The real part of (ikσ)ⁿ exp(ik loc − k²σ²/2).
         wave = (1j * self.k * scale) ** order * np.exp(1j * self.k * loc - 0.5 * (self.k * scale) ** 2)
         return np.real(wave)
+
+    def exact_at(self, parameters: Vectors) -> Exact | None:
+        """Of Cauchy's law, whose tails are too heavy for quadrature of a wave, E φ = cos(k loc) exp(−|k| σ)."""
+        if not isinstance(self.q, Cauchy.At):
+            return super().exact_at(parameters)
+        loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
+        decay = np.exp(-abs(self.k) * scale)
+        value, slope = np.cos(self.k * loc) * decay, -self.k * np.sin(self.k * loc) * decay
+        gradient = {"loc": slope, "log_scale": -abs(self.k) * scale * value}
+        return Exact(gradient, "closed-form", float(value.sum()))

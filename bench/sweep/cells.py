@@ -158,7 +158,8 @@ class Cell:
         if requires.integrand and self.backend == "numpy" and self.problem.differentiate == "autodiff":
             return "differentiate=autodiff needs the torch or jax backend; NumPy cannot differentiate"
         try:
-            self.estimator.check(self.problem.family, self.problem.entropy, self.num_samples, self.problem.dimension)
+            problem = self.problem
+            self.estimator.check(problem.family, problem.entropy, self.num_samples, problem.dimension, problem.lacks)
         except NotApplicable as error:
             return str(error)
         if requires.inputs and not self.problem.draws_inputs:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from estimators.errors import NotApplicable
 from estimators.families.family import Array, Family
 from estimators.families.location_scale import LocationScale, LocationScalePoint
+from estimators.families.outline import HEAVY, Tail
 from estimators.noise import Noise
 
 
@@ -46,6 +47,9 @@ class Cauchy(LocationScale):
         # (x² − 1)/(1 + x²)², whose numerator alone would overflow in float32.
         part = 1.0 / (1.0 + x * x)
         return 2.0 * part - 4.0 * part * part
+
+    def tails(self, inverse: Array) -> tuple[Tail, Tail]:
+        return HEAVY, HEAVY
 
     def standard_moment(self, order: int) -> float:
         if order > 0:

@@ -17,6 +17,8 @@ from estimators.families.family import Array, Blocks, Family
 from estimators.families.gamma import SMALLEST
 from estimators.families.gamma_path import gamma_noise, gamma_slope, standard_gamma, trigamma
 from estimators.families.multivariate_normal import MultivariateNormal
+from estimators.families.outline import Marginals
+from estimators.families.student_t import StudentT
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -132,6 +134,18 @@ class Elliptical(Family):
         more = half + 0.5 * size
         slope = half * more * (trigamma(backend, more) - trigamma(backend, half)) + 0.5 * size
         return {**NORMAL.entropy_gradient(backend, parameters), "log_degrees": slope}
+
+    def marginals(self, parameters: Blocks) -> Marginals:
+        """Student's t with ν degrees of freedom, the Normal's loc and scale."""
+        degrees = float(parameters["log_degrees"][0])
+        normal = NORMAL.marginals({name: parameters[name] for name in NORMAL.blocks})
+
+        def collect(values: Array, gradient: Blocks) -> tuple[float, Blocks]:
+            total, moved = normal.collect(values, {name: gradient[name] for name in normal.parameters})
+            return total, {**moved, "log_degrees": np.sum(gradient["log_df"], keepdims=True)}
+
+        freedom = {"log_df": np.full(len(parameters["loc"]), degrees)}
+        return Marginals(StudentT(), {**normal.parameters, **freedom}, collect)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Given the radius each coordinate is Normal: E zⁿ = Σ_k c_k s²ᵏ locⁿ⁻²ᵏ E (ν/(2 g))ᵏ, where the last is

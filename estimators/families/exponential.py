@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -81,6 +82,11 @@ class Exponential(MeanField):
         positive = noise["first"] if coupling else noise["positive"]
         negative = noise["first"] + noise["second"]
         return {"log_rate": (backend.xp.ones_like(mean), mean * positive, mean * negative)}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        rate = np.exp(parameters["log_rate"])
+        middle = 1.0 / rate
+        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """n!/rateⁿ, whose ∂log_rate is −n times itself."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from estimators.errors import NotApplicable
+from estimators.families.outline import Marginals, Outline
 from estimators.noise import Noise, mirror
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ ABILITIES = {
     "dispersed": "an overdispersed form of itself",
     "entropy_gradient": "the entropy's gradient",
     "power_moment": "exact moments",
+    "outline": "an outline of the law of one coordinate",
+    "marginals": "laws of single coordinates that are families themselves",
     "bonnet_price": "Bonnet's and Price's identities",
     "accepted": "the law of accepted proposals",
     "stratified": "components",
@@ -56,6 +59,8 @@ ABILITIES = {
 _ASSUMED = {
     "log_densities": "its coordinates depend on each other",
     "dispersed": "none is written for it",
+    "outline": "none is written for it",
+    "marginals": "none are written for it",
     "bonnet_price": "they hold for Normals",
     "accepted": "its coordinates are not each one gamma number, by rejection",
     "stratified": "it is not a mixture",
@@ -85,6 +90,7 @@ class Family(ABC):
         super().__init_subclass__(**more)
         said = cls.__dict__.get("lacks", {})
         assumed = {name: why for name, why in _ASSUMED.items() if getattr(cls, name) is getattr(Family, name)}
+        said = {name: why for name, why in said.items() if name in assumed or name not in _ASSUMED}
         inherited = {name: why for name, why in cls.lacks.items() if name in said or name not in _ASSUMED}
         cls.lacks = {**assumed, **inherited}
 
@@ -222,6 +228,14 @@ class Family(ABC):
         """
         raise self.without("power_moment")
 
+    def outline(self, parameters: Blocks) -> Outline:
+        """What is known of each coordinate's law beside its density; float64 NumPy arrays in and out."""
+        raise self.without("outline")
+
+    def marginals(self, parameters: Blocks) -> Marginals:
+        """The laws of single coordinates, likewise."""
+        raise self.without("marginals")
+
 
 @dataclass(frozen=True)
 class MeanField(Family):
@@ -241,6 +255,9 @@ class MeanField(Family):
         terms = self.log_densities(backend, parameters, z)
         others = backend.xp.sum(terms, axis=-1, keepdims=True) - terms
         return others + self.log_densities(backend, parameters, replacement)
+
+    def marginals(self, parameters: Blocks) -> Marginals:
+        return Marginals(self, parameters, lambda values, gradient: (float(values.sum()), gradient))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.gamma_path import accepted_slope, gamma_noise, gamma_slope, standard_gamma, trigamma
 from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
+from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -118,6 +119,11 @@ class Gamma(MeanField):
             "log_rate": (concentration, mean * g, mean * (g + noise["one_more"])),
         }
 
+    def outline(self, parameters: Blocks) -> Outline:
+        concentration, rate = np.exp(parameters["log_concentration"]), np.exp(parameters["log_rate"])
+        middle = concentration / rate
+        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
+
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Γ(α + n)/Γ(α)/rateⁿ, whose ∂log α is α Σ_k 1/(α + k) times itself."""
         concentration = np.exp(parameters["log_concentration"])
@@ -206,6 +212,11 @@ class Erlang(MeanField):
         constant = self.events * xp.ones_like(mean)
         return {"log_rate": (constant, mean * positive, mean * (events + noise["one_more"]))}
 
+    def outline(self, parameters: Blocks) -> Outline:
+        rate = np.exp(parameters["log_rate"])
+        middle = self.events / rate
+        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
+
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """(k + n − 1)!/(k − 1)!/rateⁿ."""
         rising = math.prod(range(self.events, self.events + order))
@@ -291,6 +302,10 @@ class ChiSquared(MeanField):
         z = 2.0 * standard_gamma(backend, half, noise, WEAK)
         weight, s = shrinkage(backend, half, noise)
         return {"log_degrees": (weight, z, s * z)}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        middle = np.exp(parameters["log_degrees"])
+        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, 0.5 + 0.0 * middle))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """ν (ν + 2) … (ν + 2n − 2)."""

@@ -13,6 +13,7 @@ from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
 from estimators.families.gamma_path import gamma_noise, gamma_slope, standard_gamma, trigamma
 from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
+from estimators.families.outline import HEAVY, Marginals, Outline
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -129,6 +130,12 @@ class Beta(_OfTwo):
         weight_b, t = shrinkage(backend, beta, noise, "beta_")
         z = a / (a + b)
         return {"log_alpha": (weight_a, z, s * a / (s * a + b)), "log_beta": (weight_b, z, a / (a + t * b))}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        alpha, beta = np.exp(parameters["log_alpha"]), np.exp(parameters["log_beta"])
+        zero = np.zeros_like(alpha)
+        mirror = {"log_alpha": "log_beta", "log_beta": "log_alpha"}
+        return Outline(zero, alpha / (alpha + beta), zero + 1.0, zero + 1.0, mirror=mirror)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """α (α + 1) …/((α + β)(α + β + 1) …), n factors each."""
@@ -265,6 +272,10 @@ class F(_OfTwo):
             "log_denominator": (weight_b, z, ratio * a / moved_b),
         }
 
+    def outline(self, parameters: Blocks) -> Outline:
+        middle = np.ones_like(parameters["log_numerator"])
+        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=HEAVY)
+
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """(n/m)ᵏ (m/2) (m/2 + 1) …/((n/2 − 1)(n/2 − 2) …), k factors each."""
         m, n = np.exp(parameters["log_numerator"]), np.exp(parameters["log_denominator"])
@@ -359,6 +370,18 @@ class Dirichlet(Family):
         total = backend.xp.sum(concentration)
         both = (total - concentration.shape[0]) * trigamma(backend, total)
         return {"log_concentration": concentration * (both - (concentration - 1.0) * trigamma(backend, concentration))}
+
+    def marginals(self, parameters: Blocks) -> Marginals:
+        """Beta(α_i, Σα − α_i)."""
+        concentration = np.exp(parameters["log_concentration"])
+        rest = np.sum(concentration) - concentration
+
+        def collect(values: Array, gradient: Blocks) -> tuple[float, Blocks]:
+            by_rest = gradient["log_beta"] / rest
+            moved = gradient["log_alpha"] + concentration * (np.sum(by_rest) - by_rest)
+            return float(values.sum()), {"log_concentration": moved}
+
+        return Marginals(Beta(), {"log_alpha": parameters["log_concentration"], "log_beta": np.log(rest)}, collect)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """α_i (α_i + 1) …/(Σα (Σα + 1) …), n factors each; every α_j moves every moment through Σα."""

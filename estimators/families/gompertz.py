@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.outline import BOUNDED, Outline
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -85,6 +86,11 @@ class Gompertz(MeanField):
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """−log q(t(e, λ)) = e − log b − log(η + e): −η/(η + e) = −exp(−bz), and −1."""
         return {"log_shape": -backend.xp.exp(-backend.xp.exp(parameters["log_rate"]) * z), "log_rate": -1.0}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        rate = np.exp(parameters["log_rate"])
+        middle = np.log1p(np.exp(-parameters["log_shape"])) / rate
+        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=BOUNDED)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """n! eᵑ/bⁿ times a generalised exponential integral (Lenart 2014), here E log(1 + e/η)ⁿ/bⁿ by a doubly

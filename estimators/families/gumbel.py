@@ -10,6 +10,7 @@ import numpy as np
 
 from estimators.families.family import Array, Family
 from estimators.families.location_scale import LocationScale, LocationScalePoint, moments_from_cumulants
+from estimators.families.outline import BOUNDED, Tail
 from estimators.noise import Noise
 
 
@@ -41,6 +42,9 @@ class Gumbel(LocationScale):
 
     def standard_curvature(self, backend: Any, x: Array) -> Array:
         return -backend.xp.exp(-x)
+
+    def tails(self, inverse: Array) -> tuple[Tail, Tail]:
+        return BOUNDED, Tail(1.0, inverse)
 
     def standard_moment(self, order: int) -> float:
         """From the cumulants γ and (n − 1)! ζ(n)."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators.families.family import Array, Blocks, MeanField, Point
+from estimators.families.outline import Outline, Tail
 from estimators.options import option
 
 
@@ -43,6 +44,10 @@ class LocationScale(MeanField):
     @abstractmethod
     def standard_moment(self, order: int) -> float:
         """E εⁿ; raises NotApplicable where there is none."""
+
+    def tails(self, inverse: Array) -> tuple[Tail, Tail]:
+        """The lower and the upper tail at 1/σ [D]; of a law on the whole line, as most are."""
+        return Tail(1.0, inverse), Tail(1.0, inverse)
 
     def _x(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
         """x and 1/σ."""
@@ -83,6 +88,10 @@ class LocationScale(MeanField):
         """Of Σ log σ + const: 0 and 1."""
         xp = backend.xp
         return {"loc": xp.zeros_like(parameters["loc"]), "log_scale": xp.ones_like(parameters["log_scale"])}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
+        return Outline(loc - np.inf, loc, loc + np.inf, scale, *self.tails(1.0 / scale))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Σ_k C(n, k) locⁿ⁻ᵏ σᵏ E εᵏ, whose ∂log σ multiplies every term by k."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.log_location_scale import LogLocationScale
+from estimators.families.outline import HEAVY, Outline
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -49,6 +50,10 @@ class LogNormal(LogLocationScale):
 
     def standard_curvature(self, backend: Any, x: Array) -> Array:
         return -backend.xp.ones_like(x)
+
+    def outline(self, parameters: Blocks) -> Outline:
+        middle = np.exp(parameters["loc"])
+        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=HEAVY)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         value = np.exp(0.5 * t * t)

@@ -10,7 +10,8 @@ import numpy as np
 
 from estimators.errors import UsageError
 from estimators.families.family import Array, Blocks, Family, Point
-from estimators.families.normal import normal_power_moment
+from estimators.families.normal import Normal, normal_power_moment
+from estimators.families.outline import Marginals
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -144,6 +145,18 @@ class LowRankNormal(Family):
             "factor": xp.matmul(hessian, parameters["factor"]),
             "log_diagonal": diagonal * xp.exp(2.0 * parameters["log_diagonal"]),
         }
+
+    def marginals(self, parameters: Blocks) -> Marginals:
+        """N(loc_i, s_i²) with s_i² = Σ_j F_ij² + d_i²."""
+        factor, square = parameters["factor"], np.exp(2.0 * parameters["log_diagonal"])
+        variance = np.sum(factor**2, axis=-1) + square
+
+        def collect(values: Array, gradient: Blocks) -> tuple[float, Blocks]:
+            each = gradient["log_scale"] / variance
+            moved = {"factor": each[:, None] * factor, "log_diagonal": each * square}
+            return float(values.sum()), {"loc": gradient["loc"], **moved}
+
+        return Marginals(Normal(), {"loc": parameters["loc"], "log_scale": 0.5 * np.log(variance)}, collect)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Each coordinate alone is N(loc_i, s_i²) with s_i² = Σ_j F_ij² + d_i², and ∂E zⁿ/∂s² = ½ ∂²E zⁿ/∂loc²."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from estimators.errors import UsageError
 from estimators.families.family import Array, Blocks, Family, Point
-from estimators.families.normal import normal_power_moment
+from estimators.families.normal import Normal, normal_power_moment
+from estimators.families.outline import Marginals
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -161,6 +162,20 @@ class MixtureOfNormals(Family):
             "log_scale": own * standard * xp.exp(parameters["log_scale"]) - later * (standard * standard - 1.0),
             "logits": -behind,
         }
+
+    def marginals(self, parameters: Blocks) -> Marginals:
+        """Every component's every coordinate, K D in all."""
+        shape, logits = parameters["loc"].shape, parameters["logits"]
+        weights = np.exp(logits - logits.max())
+        weights /= weights.sum()
+
+        def collect(values: Array, gradient: Blocks) -> tuple[float, Blocks]:
+            totals = values.reshape(shape).sum(axis=-1)
+            mean = float(weights @ totals)
+            moved = {name: weights[:, None] * g.reshape(shape) for name, g in gradient.items()}
+            return mean, {**moved, "logits": weights * (totals - mean)}
+
+        return Marginals(Normal(), {name: parameters[name].ravel() for name in Normal.blocks}, collect)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """The components' own, weighted."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from estimators.errors import UsageError
 from estimators.families.family import Array, Blocks, Family, Point
-from estimators.families.normal import normal_power_moment
+from estimators.families.normal import Normal, normal_power_moment
+from estimators.families.outline import Marginals
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -135,15 +136,31 @@ class MultivariateNormal(Family):
         diagonal = _Packed(backend, parameters["loc"].shape[0]).diagonal
         return xp.where(diagonal, xp.ones_like(cholesky), xp.zeros_like(cholesky))
 
+    def marginals(self, parameters: Blocks) -> Marginals:
+        """N(loc_i, s_i²) with s_i² = Σ_j L_ij²."""
+        rows, lower, moved = _rows(parameters)
+        scale = np.sqrt(np.bincount(rows, lower**2))
+
+        def collect(values: Array, gradient: Blocks) -> tuple[float, Blocks]:
+            by_factor = (gradient["log_scale"] / scale**2)[rows] * lower * moved
+            return float(values.sum()), {"loc": gradient["loc"], "cholesky": by_factor}
+
+        return Marginals(Normal(), {"loc": parameters["loc"], "log_scale": np.log(scale)}, collect)
+
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Each coordinate alone is N(loc_i, s_i²) with s_i² = Σ_j L_ij², and ∂E zⁿ/∂s² = ½ ∂²E zⁿ/∂loc²."""
-        loc = parameters["loc"]
-        rows, columns = np.tril_indices(len(loc))
-        on_diagonal, logarithms = rows == columns, parameters["cholesky"]
-        lower = np.where(on_diagonal, np.exp(np.where(on_diagonal, logarithms, 0.0)), logarithms)
+        rows, lower, moved = _rows(parameters)
         scale = np.sqrt(np.bincount(rows, lower**2))
-        value, slope, curvature = normal_power_moment(loc, scale, order)
-        return value, {"loc": slope, "cholesky": curvature[rows] * lower * np.where(on_diagonal, lower, 1.0)}
+        value, slope, curvature = normal_power_moment(parameters["loc"], scale, order)
+        return value, {"loc": slope, "cholesky": curvature[rows] * lower * moved}
+
+
+def _rows(parameters: Blocks) -> tuple[Array, Array, Array]:
+    """Of the packed numbers: their rows, the L_ij, and what the block moves those by."""
+    rows, columns = np.tril_indices(len(parameters["loc"]))
+    on_diagonal, logarithms = rows == columns, parameters["cholesky"]
+    lower = np.where(on_diagonal, np.exp(np.where(on_diagonal, logarithms, 0.0)), logarithms)
+    return rows, lower, np.where(on_diagonal, lower, 1.0)
 
 
 class _Packed:

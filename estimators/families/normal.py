@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -112,6 +113,11 @@ class Normal(MeanField):
             "loc": (constant, loc + scale * noise["rayleigh"], loc - scale * down),
             "log_scale": (xp.ones_like(loc), loc + scale * wide, loc + scale * narrow),
         }
+
+    def outline(self, parameters: Blocks) -> Outline:
+        loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
+        tail = Tail(2.0, 0.5 / scale**2)
+        return Outline(loc - np.inf, loc, loc + np.inf, scale, tail, tail)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """∂loc is n E zⁿ⁻¹, ∂log σ is σ² n (n − 1) E zⁿ⁻² (Bonnet, Price)."""

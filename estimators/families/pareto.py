@@ -14,6 +14,7 @@ import numpy as np
 from estimators.errors import NotApplicable
 from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.log_location_scale import LogLocationScale
+from estimators.families.outline import HEAVY, Outline
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -61,6 +62,12 @@ class Pareto(LogLocationScale):
 
     def standard_curvature(self, backend: Any, x: Array) -> Array:
         return backend.xp.zeros_like(x)
+
+    def outline(self, parameters: Blocks) -> Outline:
+        low, shape = np.exp(parameters["log_scale"]), np.exp(parameters["log_shape"])
+        middle = low * 2.0 ** (1.0 / shape)
+        moving = {"log_scale": (low, 0.0 * low)}
+        return Outline(low, middle, low + np.inf, middle - low, above=HEAVY, moving=moving)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         """E exp(te) = 1/(1 − t) for t = n/shape below 1."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -73,6 +74,10 @@ class Poisson(MeanField):
         negative = _count(backend, parameters["log_rate"], noise["negative"])
         positive = negative if coupling else _count(backend, parameters["log_rate"], noise["positive"])
         return {"log_rate": (backend.xp.exp(parameters["log_rate"]), positive + 1.0, negative)}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        rate = np.exp(parameters["log_rate"])
+        return Outline(0.0 * rate, rate, 0.0 * rate + 10 * MOST, np.sqrt(rate), above=Tail(1.0), discrete=True)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Σ_k S(n, k) rateᵏ with Stirling's numbers of the second kind; ∂log_rate brings down k."""

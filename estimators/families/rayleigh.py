@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -66,6 +67,10 @@ class Rayleigh(MeanField):
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
         """Of Σ log σ + const: 1."""
         return {"log_scale": backend.xp.ones_like(parameters["log_scale"])}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        middle = np.exp(parameters["log_scale"])
+        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(2.0, 0.5 / middle**2))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """(√2 σ)ⁿ Γ(1 + n/2), whose ∂log_scale is n times itself."""

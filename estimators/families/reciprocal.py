@@ -14,6 +14,7 @@ import numpy as np
 from estimators.errors import UsageError
 from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.log_location_scale import LogLocationScale
+from estimators.families.outline import Outline
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -63,6 +64,12 @@ class Reciprocal(LogLocationScale):
 
     def standard_curvature(self, backend: Any, x: Array) -> Array:
         return backend.xp.zeros_like(x)
+
+    def outline(self, parameters: Blocks) -> Outline:
+        low, span = np.exp(parameters["log_low"]), np.exp(parameters["log_span"])
+        high = low * np.exp(span)
+        moving = {"log_low": (low, high), "log_span": (0.0 * low, high * span)}
+        return Outline(low, low * np.exp(0.5 * span), high, high - low, moving=moving)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         """(eᵗ − 1)/t; its derivative by its series where the closed form would cancel."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from estimators.errors import NotApplicable
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.outline import HEAVY, Outline
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -111,6 +112,10 @@ class StudentT(MeanField):
         difference = polygamma(1, 0.5 * (df + 1.0)) - polygamma(1, 0.5 * df)
         zero = xp.zeros_like(parameters["loc"])
         return {"loc": zero, "log_scale": xp.ones_like(zero), "log_df": 0.5 + 0.25 * df * (df + 1.0) * difference}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
+        return Outline(loc - np.inf, loc, loc + np.inf, scale, HEAVY, HEAVY)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """From E T²ᵏ = νᵏ Π_{i ≤ k} (2i − 1)/(ν − 2i), binomially."""

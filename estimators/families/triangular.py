@@ -14,6 +14,7 @@ import numpy as np
 
 from estimators.errors import UsageError
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.outline import Outline
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -118,6 +119,10 @@ class Triangular(MeanField):
         xp = backend.xp
         zero = xp.zeros_like(parameters["loc"])
         return {"loc": zero, "log_scale": xp.ones_like(zero), "logit_mode": zero}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        low, width = parameters["loc"], np.exp(parameters["log_scale"])
+        return Outline(low, low + width * _mode(np, parameters), low + width, width)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """2hₙ/((n + 1)(n + 2)), hₙ the sum of all products of n of the three knots low, mode, high, repeats allowed:

@@ -14,6 +14,7 @@ import numpy as np
 from estimators.errors import UsageError
 from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.location_scale import LocationScale
+from estimators.families.outline import Outline
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -60,6 +61,12 @@ class Uniform(LocationScale):
 
     def standard_curvature(self, backend: Any, x: Array) -> Array:
         return backend.xp.zeros_like(x)
+
+    def outline(self, parameters: Blocks) -> Outline:
+        low, width = parameters["loc"], np.exp(parameters["log_scale"])
+        one = np.ones_like(low)
+        moving = {"loc": (one, one), "log_scale": (0.0 * one, width)}
+        return Outline(low, low + 0.5 * width, low + width, width, moving=moving)
 
     def standard_moment(self, order: int) -> float:
         return 1.0 / (order + 1)

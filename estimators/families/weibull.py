@@ -10,6 +10,7 @@ import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.log_location_scale import LogLocationScale
+from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -52,6 +53,12 @@ class Weibull(LogLocationScale):
 
     def standard_curvature(self, backend: Any, x: Array) -> Array:
         return -backend.xp.exp(x)
+
+    def outline(self, parameters: Blocks) -> Outline:
+        middle, shapes = np.exp(parameters["log_scale"]), np.exp(parameters["log_shape"])
+        shape = float(shapes.min())  # the heaviest tail, which decides what exists
+        tail = Tail(shape, np.where(shapes == shape, middle**-shape, np.inf))
+        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=tail)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         """E eᵗ = Γ(1 + t)."""

@@ -123,7 +123,7 @@ def synthetic(mean: np.ndarray, deviation: np.ndarray, seed: int = 0, count: int
     """Normal replicates, by their sufficient figures."""
     x = np.random.default_rng(seed).standard_normal((GROUPS, len(mean))) * math.sqrt(GROUPS / count)
     groups = mean + deviation * x
-    return Difference(groups.mean(axis=0), deviation, np.zeros(len(mean)), groups, count)
+    return Difference(groups.mean(axis=0), deviation, np.zeros(len(mean)), groups, count, np.zeros(len(mean)))
 
 
 def verdict(mean: np.ndarray, deviation: np.ndarray) -> bool:

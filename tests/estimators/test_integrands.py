@@ -12,6 +12,7 @@ import pytest
 from estimators import Expectation, Integrand, Normal, NotApplicable
 from tests.support import (
     FAMILY_PROBLEMS,
+    INTEGRAND_PROBLEMS,
     MODELS,
     PROBLEMS,
     Blocks,
@@ -24,7 +25,7 @@ from tests.support import (
     single,
 )
 
-BUNDLED = tuple(p for p in PROBLEMS if "at=fitted" not in p)
+BUNDLED = (*(p for p in PROBLEMS if "at=fitted" not in p), *INTEGRAND_PROBLEMS)
 BATCHED = "{}-regression[loc=0.17,scale=0.71,batch=1{}]"
 
 

@@ -267,8 +267,8 @@ def test_mirrored(name: str, numpy_backend: Any) -> None:
     np.testing.assert_allclose(here + there, 1.0, atol=1e-12)
 
 
-#: Where the sample path has a corner, which the certificate's own rule does not resolve.
-ROUGH = {"laplace", "triangular"}
+#: Where the sample path has a corner, or takes a wave too far out, which the certificate's own rule does not resolve.
+ROUGH = {"laplace", "triangular", "cauchy"}
 
 
 @pytest.mark.parametrize("problem", [p.replace("dim=3", "dim=1") for p in MORE_FAMILY_PROBLEMS])
@@ -281,9 +281,7 @@ def test_certificates(numpy_backend: Any, problem: str, estimator: str) -> None:
         assert (cell.problem.family.name in NO_IDENTITY, estimator) == (True, "score-function"), reason
         return
     found, exact = integrate(setting_of(problem, estimator, "numpy")), cell.problem.exact()
-    if exact is None:
-        assert cell.problem.family.name == "cauchy"
-        return
+    assert exact is not None
     if found is None:
         assert cell.problem.family.name in ROUGH, problem
         return

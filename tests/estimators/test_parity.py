@@ -12,6 +12,7 @@ from estimators import draws as drawing
 from tests.support import (
     FAMILY_PROBLEMS,
     IN_THREE_DIMENSIONS,
+    INTEGRAND_PROBLEMS,
     MORE_FAMILY_PROBLEMS,
     OTHER_FAMILY_PROBLEMS,
     PLANTED,
@@ -63,7 +64,13 @@ FAMILY_CASES = [
     for problem in MORE_FAMILY_PROBLEMS
     for estimator in ("score-function", "pathwise", "pathwise[antithetic=true]")
     if applies(problem, estimator, 4)
-] + [(p, e, 4) for p in OTHER_FAMILY_PROBLEMS for e in PLAIN if applies(p, e, 4)]
+] + [
+    (p, e, 4)
+    for problems, estimators in ((OTHER_FAMILY_PROBLEMS, PLAIN), (INTEGRAND_PROBLEMS, (*PLAIN, "taylor", "price")))
+    for p in problems
+    for e in estimators
+    if applies(p, e, 4)
+]
 FLOAT32 = [*(c for c in CASES if c.values[1] not in PLANTED and c.values[2] == 4), *FAMILY_CASES]
 #: One of each kind of estimator, and every kind of problem; compiled, that is what costs.
 COMPILED = [

@@ -1,0 +1,56 @@
+"""Exponentials, whose expectations are the moment generating function of q."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.one_dimensional import check_growth
+from bench.problems.problem import family_option
+from bench.problems.separable import OverCoordinates, Separable
+from estimators import Point
+from estimators.options import option
+
+Array = Any
+
+
+class ExponentialMomentIntegrand(Separable):
+    """φ(z) = exp(t z)."""
+
+    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return xp.exp(data["t"] * z)
+
+    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return data["t"] * self.term(xp, data, z)
+
+    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return data["t"] * data["t"] * self.term(xp, data, z)
+
+
+@dataclass(frozen=True)
+class ExponentialMoment(OverCoordinates):
+    name: ClassVar[str] = "exponential-moment"
+    summary: ClassVar[str] = "Σ exp(t z), whose expectation is the moment generating function of q"
+    integrand: ClassVar[Separable] = ExponentialMomentIntegrand()
+
+    t: float = option(0.5, "the factor of z")
+    q: Point = family_option()
+    dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
+    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+
+    def check(self) -> None:
+        super().check()
+        check_growth(f"problem exponential-moment with t={self.t:g}", self.q, self.t, 1, "t")
+        self.check_size()
+
+    def data(self) -> dict[str, Array]:
+        return {"t": np.asarray(self.t)}
+
+    def weighted(self, z: np.ndarray, log_density: np.ndarray) -> np.ndarray:
+        return np.exp(log_density + self.t * z)
+
+    def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        # (tσ)ⁿ E φ, as ε moves to ε + tσ.
+        return (self.t * scale) ** order * np.exp(self.t * loc + 0.5 * (self.t * scale) ** 2)

@@ -1,0 +1,226 @@
+"""Exact expectations of Σ_i φ(z_i), and their gradients, by quadrature over one coordinate.
+
+E φ is ∫ φ q dz. Its gradient is ∫ φ q ∇_λ log q dz, plus φ q at an end of the support times what λ moves that end by:
+nothing is asked of φ, which may jump, and of q only the law of one coordinate. The integrals are in pieces that meet
+where φ or q has a corner, each by a doubly exponential rule (Takahasi & Mori 1974), which ends of any kind cost no
+accuracy.
+
+Steps are halved until two rules agree to rounding; that q integrates to 1 and its score to 0 is checked with the same
+nodes. Where any of this fails, as under tails too heavy for a wave, there is no answer rather than a rough one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.problems.problem import Exact, Vectors
+from estimators import Family, NotApplicable, Point
+from estimators.backends import get
+
+#: (z, log q(z)) -> φ(z) q(z), elementwise.
+Weighted = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+#: Nodes of the first rule in each piece, and of the last.
+FEWEST, MOST = 256, 2**19
+#: Relative to the absolute values that are added up: how two rules may differ, and how far off identities may be.
+AGREEMENT, SELF_CHECK = 1e-13, 1e-10
+#: Rules end in t here, where the distance from an end is 1e-150 of a piece.
+REACH = 6.1
+
+
+def exact_sum(family: Family, parameters: Vectors, weighted: Weighted, breaks: Sequence[float] = ()) -> Exact | None:
+    """E Σ_i φ(z_i) and its ∇_λ, or None where they cannot be had to rounding.
+
+    Parameters
+    ----------
+    weighted : φ q from z and log q, of which it may make a product that is finite where φ overflows and q vanishes;
+        where q is 0 and the product is not finite, it is taken for 0.
+    breaks : where φ jumps or has a corner.
+    """
+    if "marginals" in family.lacks:
+        return None
+    one, at, collect = family.marginals(parameters)
+    if "outline" in one.lacks:
+        return None
+    # Coordinates with the same λ, which most problems have, are integrated once.
+    columns, place = np.unique(np.stack([at[name] for name in one.blocks]), axis=1, return_inverse=True)
+    found = [
+        _moments(one, dict(zip(one.blocks, column[:, None], strict=True)), weighted, breaks) for column in columns.T
+    ]
+    if any(each is None for each in found):
+        return None
+    values, gradients = np.array([each[0] for each in found if each]), [each[1] for each in found if each]
+    place = np.ravel(place)
+    gradient = {name: np.array([g[name] for g in gradients])[place] for name in one.blocks}
+    objective, moved = collect(values[place], gradient)
+    return Exact(moved, "enumeration" if one.outline(at).discrete else "quadrature", objective)
+
+
+def check_growth(what: str, q: Point, growth: float, power: int, option: str, sign: float = 1.0) -> None:
+    """Raise NotApplicable where E exp(growth z_i^power) does not exist.
+
+    Parameters
+    ----------
+    what : the problem with its options, for the message.
+    option, sign : the name of the option behind `growth`, and whether they have the same sign.
+    """
+    family = q.family
+    if "marginals" in family.lacks:
+        return
+    one, at, _ = family.marginals(q.parameters(2))
+    if "outline" in one.lacks:
+        return
+    outline = one.outline(at)
+    for tail, pull in ((outline.below, (-1.0) ** power), (outline.above, 1.0)):
+        if np.all(tail.bears(np.asarray(pull * growth), power)):
+            continue
+        limit = sign * pull * (float(np.min(tail.rate)) if tail.power == power else 0.0)
+        least = "above" if sign * pull < 0.0 else "below"
+        wanted = f"{least} {limit:g}" if tail.power == power else f"at {'least' if least == 'above' else 'most'} 0"
+        heavy = f"under family {family.name}, whose tails are too heavy"
+        raise NotApplicable(f"{what} has no expectation {heavy}; {option} must be {wanted}")
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """Nodes, what they weigh, and their distances from the upper end where only those are precise."""
+
+    z: np.ndarray
+    weights: np.ndarray
+    from_high: np.ndarray | None = None
+
+
+def _between(low: float, high: float, count: int, exact_high: bool) -> _Nodes:
+    """tanh-sinh; distances from the nearer end are exact."""
+    t = np.linspace(-REACH, REACH, count)
+    with np.errstate(over="ignore"):
+        s = np.pi * np.sinh(t)
+        left, right = 1.0 / (1.0 + np.exp(-s)), 1.0 / (1.0 + np.exp(s))
+    width = high - low
+    z = np.where(t < 0.0, low + width * left, high - width * right)
+    return _Nodes(
+        z,
+        width * left * right * np.pi * np.cosh(t) * (2.0 * REACH / (count - 1)),
+        width * right if exact_high else None,
+    )
+
+
+def _beyond(end: float, width: float, direction: float, count: int) -> _Nodes:
+    """exp-sinh from an end to infinity."""
+    t = np.linspace(-REACH, REACH, count)
+    away = width * np.exp(0.5 * np.pi * np.sinh(t))
+    return _Nodes(end + direction * away, away * 0.5 * np.pi * np.cosh(t) * (2.0 * REACH / (count - 1)))
+
+
+def _pieces(points: list[float], width: float, count: int, mirrored: bool) -> list[_Nodes]:
+    """One rule between every two neighbours, the outermost of which may be infinite."""
+    inner = [p for p in points if np.isfinite(p)]
+    rules = [_between(a, b, count, mirrored and b == points[-1]) for a, b in itertools.pairwise(inner)]
+    if points[0] == -np.inf:
+        rules.append(_beyond(inner[0], width, -1.0, count))
+    if points[-1] == np.inf:
+        rules.append(_beyond(inner[-1], width, 1.0, count))
+    return rules
+
+
+def _moments(
+    family: Any, parameters: Vectors, weighted: Weighted, breaks: Sequence[float]
+) -> tuple[float, dict[str, float]] | None:
+    """E φ and ∇ E φ of one coordinate; parameters [1]."""
+    outline = family.outline(parameters)
+    low, middle, high, width = (float(a[0]) for a in (outline.low, outline.middle, outline.high, outline.width))
+    if outline.discrete:
+        counted = _Nodes(np.arange(high + 1.0), np.ones(int(high) + 1))
+        return _settle(family, parameters, weighted, _sums(family, parameters, weighted, [counted]), None)
+    points = sorted({low, middle, high} | {float(b) for b in breaks if low < b < high})
+    count, before = FEWEST, None
+    while count <= MOST:
+        rules = _pieces(points, width, count, bool(outline.mirror))
+        sums = _sums(family, parameters, weighted, rules)
+        if before is not None and np.all(np.abs(sums.terms - before.terms) <= AGREEMENT * sums.sizes):
+            return _settle(family, parameters, weighted, sums, (low, high))
+        count, before = 2 * count, sums
+    return None
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """∫ of q, φ q, and of q s and φ q s for the score s of every block; of their absolute values; and what of the
+    latter is at the ends of the rules, where it should have vanished."""
+
+    terms: np.ndarray
+    sizes: np.ndarray
+    ends: np.ndarray
+
+
+def _sums(family: Any, parameters: Vectors, weighted: Weighted, rules: list[_Nodes]) -> _Sums:
+    terms, sizes, ends = 0.0, 0.0, 0.0
+    for rule in rules:
+        with np.errstate(all="ignore"):
+            log_density, score = _law(family, parameters, rule)
+            density, product = np.exp(log_density), weighted(rule.z, log_density)
+            # An end of the support or beyond, within rounding; and a φ that overflows where q has vanished.
+            gone = ~np.isfinite(log_density) | ((density == 0.0) & ~np.isfinite(product))
+            rows = np.where(gone, 0.0, np.stack([density, product]))
+            # Where q has vanished its score may be infinite.
+            rows = np.concatenate([rows, *(np.where(rows == 0.0, 0.0, rows * s) for s in score)])
+            rows = np.where(rule.weights == 0.0, 0.0, rows * rule.weights)
+        absolute = np.abs(rows)
+        terms, sizes = terms + rows.sum(axis=1), sizes + absolute.sum(axis=1)
+        ends = np.maximum(ends, np.maximum(absolute[:, 0], absolute[:, -1]))
+    return _Sums(np.asarray(terms), np.asarray(sizes), np.asarray(ends))
+
+
+def _law(family: Any, parameters: Vectors, rule: _Nodes) -> tuple[np.ndarray, list[np.ndarray]]:
+    """log q and the scores, by block, at the nodes."""
+    backend, swaps = get("numpy"), family.outline(parameters).mirror
+    z = rule.z[:, None]
+    log_density = family.log_densities(backend, parameters, z)[:, 0]
+    score = family.score(backend, parameters, z)
+    if rule.from_high is not None:
+        away, there = rule.from_high[:, None], {name: parameters[other] for name, other in swaps.items()}
+        near = rule.from_high < 0.5 * rule.from_high.max()
+        swapped = family.score(backend, there, away)
+        log_density = np.where(near, family.log_densities(backend, there, away)[:, 0], log_density)
+        score = {name: np.where(near[:, None], swapped[swaps[name]], score[name]) for name in family.blocks}
+    return log_density, [np.broadcast_to(score[name], z.shape)[:, 0] for name in family.blocks]
+
+
+def _settle(
+    family: Any, parameters: Vectors, weighted: Weighted, sums: _Sums, ends: tuple[float, float] | None
+) -> tuple[float, dict[str, float]] | None:
+    """What the sums come to, or None if they do not hold together."""
+    if not np.all(np.isfinite(sums.terms)) or np.any((sums.ends > 1e-15 * sums.sizes) & (ends is not None)):
+        return None
+    (mass, first), scores = sums.terms[:2], sums.terms[2:].reshape(-1, 2)
+    value = first / mass
+    gradient = {}
+    for i, name in enumerate(family.blocks):
+        identity, moved = scores[i]
+        boundary = np.zeros(2)  # what ends add to ∇ ∫ q and to ∇ ∫ φ q
+        for end, sign, speed in _ends(family, parameters, name, ends):
+            at = np.asarray([[end]])
+            log_density = family.log_densities(get("numpy"), parameters, at)[0]
+            boundary += sign * speed * np.stack([np.exp(log_density), weighted(at[0], log_density)])[:, 0]
+        off = identity + boundary[0]
+        if abs(off) > SELF_CHECK * max(1.0, sums.sizes[2 + 2 * i]):
+            return None
+        # That 1 has no gradient holds exactly; what is missing of it by rounding is missing of φ times its mean.
+        gradient[name] = float((moved + boundary[1] - value * off) / mass)
+    return (float(value), gradient) if abs(mass - 1.0) <= SELF_CHECK else None
+
+
+def _ends(
+    family: Any, parameters: Vectors, name: str, ends: tuple[float, float] | None
+) -> list[tuple[float, float, float]]:
+    """Ends at which the density is not 0: where, their sign in ∇ ∫, and what the block moves them by."""
+    moving = family.outline(parameters).moving
+    if ends is None or name not in moving:
+        return []
+    pairs = zip(ends, (-1.0, 1.0), moving[name], strict=True)
+    return [(end, sign, float(speed[0])) for end, sign, speed in pairs if np.isfinite(end)]

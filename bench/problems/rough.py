@@ -1,0 +1,107 @@
+"""Integrands that are not smooth: a step, and an absolute value.
+
+The gradient of E f sees what no sample of ∇f does: that a step jumps, that the slope of an absolute value jumps. So the
+pathwise estimator is right for the absolute value and wrong for the step, of which it says 0; and identities that rest
+on ∇²f are wrong for both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.problem import check_moment, family_option
+from bench.problems.separable import OverCoordinates, Separable
+from estimators import Point
+from estimators.options import option
+
+Array = Any
+
+
+class StepIntegrand(Separable):
+    """φ(z) = 1 where z > k, else 0; its derivative is 0 almost everywhere."""
+
+    lacks: Mapping[str, str] = {"curvature": "problem step has ∇f = 0 wherever it has a gradient at all"}
+
+    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return xp.where(z > data["k"], xp.ones_like(z), xp.zeros_like(z))
+
+    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return xp.zeros_like(z)
+
+    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return xp.zeros_like(z)
+
+
+class AbsoluteIntegrand(Separable):
+    """φ(z) = |z − k|, with the derivative 0 at k."""
+
+    lacks: Mapping[str, str] = {"curvature": "problem absolute-value has ∇²f = 0 wherever it has one at all"}
+
+    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return xp.abs(z - data["k"])
+
+    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return xp.sign(z - data["k"])
+
+    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return xp.zeros_like(z)
+
+
+@dataclass(frozen=True)
+class Rough(OverCoordinates):
+    """Both have one option, where they are not smooth."""
+
+    k: float = option(0.0, "where it jumps, or turns")
+    q: Point = family_option()
+    dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
+    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+
+    def data(self) -> dict[str, Array]:
+        return {"k": np.asarray(self.k)}
+
+    def breaks(self) -> tuple[float, ...]:
+        return (self.k,)
+
+
+def _normal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Density and CDF of the standard Normal."""
+    from scipy.special import ndtr  # slow to import
+
+    return np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi), ndtr(x)
+
+
+@dataclass(frozen=True)
+class Step(Rough):
+    name: ClassVar[str] = "step"
+    summary: ClassVar[str] = "Σ 1[z > k], whose pathwise gradient is 0 and wrong"
+    integrand: ClassVar[Separable] = StepIntegrand()
+
+    def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        # With a = (k − loc)/σ, ∫ from a of He_n times the density is He_{n − 1}(a) times it at a.
+        a = (self.k - loc) / scale
+        density, below = _normal(-a)
+        return {0: below, 1: density, 2: a * density, 4: (a**3 - 3.0 * a) * density}[order]
+
+
+@dataclass(frozen=True)
+class AbsoluteValue(Rough):
+    name: ClassVar[str] = "absolute-value"
+    summary: ClassVar[str] = "Σ |z − k|, whose slope jumps"
+    integrand: ClassVar[Separable] = AbsoluteIntegrand()
+
+    def check(self) -> None:
+        super().check()
+        check_moment("problem absolute-value", self.q, 1)
+
+    def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        # σⁿ dⁿ/dlocⁿ of E |z − k|, whose second derivative is 2/σ times the standard density at (loc − k)/σ.
+        a = (loc - self.k) / scale
+        density, below = _normal(a)
+        sign = 2.0 * below - 1.0
+        moments = {0: 2.0 * density + a * sign, 1: sign, 2: 2.0 * density, 4: 2.0 * (a * a - 1.0) * density}
+        return scale * moments[order]
