@@ -29,6 +29,8 @@ REACH, FARTHER = 9.5, 11.0
 #: Nodes per dimension of the coarse grid, by number of dimensions; the fine grid has 4/3 times as many.
 NODES = {1: 288, 2: 144, 3: 48, 4: 24}
 MOST_NUMBERS = 64
+#: Of pieces that are enumerated, relative to E |ĝ|: what they may lose before sampling is better.
+MOST_ROUNDING = 1e-6
 CHUNK = 2**14
 #: Points are made up to one of few numbers: JAX compiles for every number anew.
 SIZES = (2**6, 2**10, CHUNK)
@@ -87,9 +89,13 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
         specs = {name: setting.specs[name] for name in sorted(reads[block])}
         found = None
         for axes in _axes(setting, specs):
-            coarse, fine = (_moments(setting, block, specs, each) for each in axes)
+            (coarse, _), (fine, unweighted) = (_moments(setting, block, specs, each) for each in axes)
             error = np.abs(fine[0] - coarse[0])
-            fits = np.all(np.isfinite(fine)) and not np.any(error > 1e4 * precision * np.maximum(1.0, fine[2]))
+            rounding = precision * unweighted if _enumerated(setting, specs) else np.zeros_like(error)
+            size = np.maximum(1.0, fine[2])
+            agrees = not np.any(error > 1e4 * precision * size) and not np.any(rounding > MOST_ROUNDING * size)
+            fits = np.all(np.isfinite(fine)) and agrees
+            error = error + rounding
             found = Integral(fine[0], fine[1] - fine[0] ** 2, error) if fits else None
             if found is not None and np.all(np.abs(fine - coarse) <= 1e2 * precision * fine[1:].max(axis=0)):
                 break
@@ -108,17 +114,19 @@ def _axes(setting: Setting, specs: dict[str, Noise]) -> Iterator[tuple[Axes, Axe
         return
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
     jumps = setting.estimator.jumps(setting.expectation, parameters, setting.num_samples, setting.dimension)
-    if size == 0 or (jumps and all(spec.kind == "uniform" for spec in specs.values())):
+    discrete = "pathwise" in setting.expectation.family.lacks
+    rough = "curvature" in setting.expectation.integrand.lacks
+    if (discrete or not rough) and (size == 0 or (jumps and all(spec.kind == "uniform" for spec in specs.values()))):
         yield from _pieces(specs, jumps)
-    elif size <= MOST_DIMENSIONS and not _rough(setting):
+    elif size <= MOST_DIMENSIONS and not discrete and not rough:
         kinds = [spec.kind for spec in specs.values() for _ in range(math.prod(spec.shape))]
         nodes = NODES[size]
         yield [rule(kind, nodes, REACH) for kind in kinds], [rule(kind, nodes * 4 // 3, FARTHER) for kind in kinds]
 
 
-def _rough(setting: Setting) -> bool:
-    """Whether f jumps or has a corner in z, or z in the noise."""
-    return "curvature" in setting.expectation.integrand.lacks or "pathwise" in setting.expectation.family.lacks
+def _enumerated(setting: Setting, specs: dict[str, Noise]) -> bool:
+    """Whether pieces between jumps are what a sampler of counts makes of them: each is right to ε, however small."""
+    return "pathwise" in setting.expectation.family.lacks and all(spec.kind == "uniform" for spec in specs.values())
 
 
 def _pieces(specs: dict[str, Noise], jumps: dict[str, np.ndarray]) -> Iterator[tuple[Axes, Axes]]:
@@ -153,18 +161,21 @@ def piecewise(ends: np.ndarray, nodes: int, place: float) -> tuple[np.ndarray, n
     return inside, (width * w).ravel()
 
 
-def _moments(setting: Setting, block: str, specs: dict[str, Noise], axes: Axes) -> np.ndarray:
-    """E ĝ, E ĝ² and E |ĝ| [3, P] on a tensor grid, one axis per number of noise."""
+def _moments(setting: Setting, block: str, specs: dict[str, Noise], axes: Axes) -> tuple[np.ndarray, np.ndarray]:
+    """E ĝ, E ĝ² and E |ĝ| [3, P] on a tensor grid, one axis per number of noise; and Σ |ĝ| with one axis after another
+    left out of the weights [P]: what errors of 1 in all of that axis's weights would add."""
     counts = [len(x) for x, _ in axes]
     total, result = math.prod(counts), np.zeros((3, setting.sizes[block]))
+    unweighted = np.zeros(setting.sizes[block])
     for start in range(0, total, CHUNK):
         places = np.arange(start, min(start + CHUNK, total))
         index = np.unravel_index(places, counts) if counts else ()
         size = next(size for size in SIZES if size >= len(places))
-        weights, columns = np.zeros(size), np.full((size, len(axes)), 0.5)
+        weights, others, columns = np.zeros(size), np.zeros(size), np.full((size, len(axes)), 0.5)
         weights[: len(places)] = 1.0
         for axis, ((x, w), i) in enumerate(zip(axes, index, strict=True)):
             columns[: len(places), axis] = x[i]
+            others[: len(places)] = others[: len(places)] * w[i] + weights[: len(places)]
             weights[: len(places)] *= w[i]
         # Names that this block does not read may be anything.
         drawn = {name: np.full((len(columns), *spec.shape), 0.5) for name, spec in setting.specs.items()}
@@ -176,4 +187,5 @@ def _moments(setting: Setting, block: str, specs: dict[str, Noise], axes: Axes) 
         noise = {name: setting.backend.asarray(values, setting.dtype) for name, values in drawn.items()}
         found = estimates(setting, noise)[block].astype(np.float64)
         result += np.stack([weights @ terms for terms in (found, found**2, np.abs(found))])
-    return result
+        unweighted += others @ np.abs(found)
+    return result, unweighted

@@ -27,8 +27,9 @@ Weighted = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 #: Nodes of the first rule in each piece, and of the last.
 FEWEST, MOST = 256, 2**19
-#: Relative to the absolute values that are added up: how two rules may differ, and how far off identities may be.
-AGREEMENT, SELF_CHECK = 1e-13, 1e-10
+#: Relative to the absolute values that are added up: how two rules may differ, how far off identities may
+#: be, and what the last term of a rule may be.
+AGREEMENT, SELF_CHECK, NEGLIGIBLE = 1e-13, 1e-10, 1e-15
 #: Rules end in t here, where the distance from an end is 1e-150 of a piece.
 REACH = 6.1
 
@@ -136,30 +137,35 @@ def _moments(
     low, middle, high, width = (float(a[0]) for a in (outline.low, outline.middle, outline.high, outline.width))
     if outline.discrete:
         counted = _Nodes(np.arange(high + 1.0), np.ones(int(high) + 1))
-        return _settle(family, parameters, weighted, _sums(family, parameters, weighted, [counted]), None)
+        sums = _sums(family, parameters, weighted, [counted])
+        left = sums.last > NEGLIGIBLE * sums.sizes  # what lies beyond, where z is not bounded
+        unfinished = np.isfinite(outline.above.power) and np.any(left)
+        return None if unfinished else _settle(family, parameters, weighted, sums, ())
     points = sorted({low, middle, high} | {float(b) for b in breaks if low < b < high})
     count, before = FEWEST, None
     while count <= MOST:
         rules = _pieces(points, width, count, bool(outline.mirror))
         sums = _sums(family, parameters, weighted, rules)
         if before is not None and np.all(np.abs(sums.terms - before.terms) <= AGREEMENT * sums.sizes):
-            return _settle(family, parameters, weighted, sums, (low, high))
+            ended = np.maximum(sums.first, sums.last) <= NEGLIGIBLE * sums.sizes
+            return _settle(family, parameters, weighted, sums, (low, high)) if np.all(ended) else None
         count, before = 2 * count, sums
     return None
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """∫ of q, φ q, and of q s and φ q s for the score s of every block; of their absolute values; and what of the
-    latter is at the ends of the rules, where it should have vanished."""
+    """∫ of q, φ q, and of q s and φ q s for the score s of every block; of their absolute values; and the largest first
+    and last terms of a rule."""
 
     terms: np.ndarray
     sizes: np.ndarray
-    ends: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
 
 
 def _sums(family: Any, parameters: Vectors, weighted: Weighted, rules: list[_Nodes]) -> _Sums:
-    terms, sizes, ends = 0.0, 0.0, 0.0
+    each = []
     for rule in rules:
         with np.errstate(all="ignore"):
             log_density, score = _law(family, parameters, rule)
@@ -171,9 +177,9 @@ def _sums(family: Any, parameters: Vectors, weighted: Weighted, rules: list[_Nod
             rows = np.concatenate([rows, *(np.where(rows == 0.0, 0.0, rows * s) for s in score)])
             rows = np.where(rule.weights == 0.0, 0.0, rows * rule.weights)
         absolute = np.abs(rows)
-        terms, sizes = terms + rows.sum(axis=1), sizes + absolute.sum(axis=1)
-        ends = np.maximum(ends, np.maximum(absolute[:, 0], absolute[:, -1]))
-    return _Sums(np.asarray(terms), np.asarray(sizes), np.asarray(ends))
+        each.append([rows.sum(axis=1), absolute.sum(axis=1), absolute[:, 0], absolute[:, -1]])
+    terms, sizes, first, last = np.moveaxis(np.array(each), 0, 1)
+    return _Sums(terms.sum(axis=0), sizes.sum(axis=0), first.max(axis=0), last.max(axis=0))
 
 
 def _law(family: Any, parameters: Vectors, rule: _Nodes) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -192,10 +198,10 @@ def _law(family: Any, parameters: Vectors, rule: _Nodes) -> tuple[np.ndarray, li
 
 
 def _settle(
-    family: Any, parameters: Vectors, weighted: Weighted, sums: _Sums, ends: tuple[float, float] | None
+    family: Any, parameters: Vectors, weighted: Weighted, sums: _Sums, ends: tuple[float, ...]
 ) -> tuple[float, dict[str, float]] | None:
-    """What the sums come to, or None if they do not hold together."""
-    if not np.all(np.isfinite(sums.terms)) or np.any((sums.ends > 1e-15 * sums.sizes) & (ends is not None)):
+    """What the sums come to, with what ends of the support add, or None if they do not hold together."""
+    if not np.all(np.isfinite(sums.terms)):
         return None
     (mass, first), scores = sums.terms[:2], sums.terms[2:].reshape(-1, 2)
     value = first / mass
@@ -215,12 +221,10 @@ def _settle(
     return (float(value), gradient) if abs(mass - 1.0) <= SELF_CHECK else None
 
 
-def _ends(
-    family: Any, parameters: Vectors, name: str, ends: tuple[float, float] | None
-) -> list[tuple[float, float, float]]:
+def _ends(family: Any, parameters: Vectors, name: str, ends: tuple[float, ...]) -> list[tuple[float, float, float]]:
     """Ends at which the density is not 0: where, their sign in ∇ ∫, and what the block moves them by."""
     moving = family.outline(parameters).moving
-    if ends is None or name not in moving:
+    if not ends or name not in moving:
         return []
     pairs = zip(ends, (-1.0, 1.0), moving[name], strict=True)
     return [(end, sign, float(speed[0])) for end, sign, speed in pairs if np.isfinite(end)]

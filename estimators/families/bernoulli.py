@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.outline import Outline
 from estimators.families.relaxation import Binary, Relaxation, sigmoid
 from estimators.families.states import States
 from estimators.noise import Noise
@@ -125,6 +126,10 @@ class Bernoulli(_Binary, MeanField):
         """c = p (1 − p), 1 against 0."""
         zero = backend.xp.zeros_like(noise["replaced"])
         return {"logits": (_variance(backend.xp, parameters["logits"]), zero + 1.0, zero)}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        p = sigmoid(np, parameters["logits"])
+        return Outline(0.0 * p, p, 0.0 * p + 1.0, 0.0 * p + 1.0, discrete=True)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """p, whatever the order."""

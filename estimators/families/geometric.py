@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.outline import Outline, Tail
 from estimators.families.poisson import stirling
 from estimators.families.relaxation import sigmoid
 from estimators.noise import Noise
@@ -78,6 +79,13 @@ class Geometric(MeanField):
         positive = _failures(xp, logits, noise["positive"])
         first = positive if coupling else _failures(xp, logits, noise["negative"])
         return {"logits": (xp.ones_like(logits), positive, first + _failures(xp, logits, noise["more"]))}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        logits = parameters["logits"]
+        each = np.logaddexp(0.0, logits)
+        most = math.ceil(800.0 / float(each.min()))
+        middle = np.exp(-logits)
+        return Outline(0.0 * middle, middle, 0.0 * middle + most, 1.0 + middle, above=Tail(1.0, each), discrete=True)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Σ_k S(n, k) k! rᵏ with Stirling's numbers of the second kind and r = (1 − p)/p; ∂logits brings down −k."""

@@ -53,7 +53,7 @@ class Poisson(MeanField):
         k, log_rate = np.arange(MOST), parameters["log_rate"][:, None]
         log_factorial = np.asarray([math.lgamma(each + 1.0) for each in range(MOST)])
         cumulative = np.cumsum(np.exp(k * log_rate - np.exp(log_rate) - log_factorial), axis=-1)
-        return dict.fromkeys(("base", "negative", "positive"), cumulative)
+        return dict.fromkeys(("base", "negative", "positive"), cumulative / cumulative[:, -1:])
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         log_rate = parameters["log_rate"]
@@ -92,6 +92,7 @@ def _count(backend: Any, log_rate: Array, uniform: Array) -> Array:
     k = xp.astype(backend.asarray(range(MOST), None), log_rate.dtype)
     rate = log_rate[:, None]
     cumulative = xp.cumulative_sum(xp.exp(k * rate - xp.exp(rate) - backend.special.gammaln(k + 1.0)), axis=-1)
+    cumulative = cumulative / cumulative[..., -1:]  # by rounding it may end below 1, and u lie above all of them
     return xp.sum(xp.astype(cumulative <= uniform[..., None], uniform.dtype), axis=-1)
 
 

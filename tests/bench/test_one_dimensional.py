@@ -49,7 +49,10 @@ def found(name: str, function: str, parameters: Blocks | None = None) -> Any:
 
 
 def integral(law: Any, phi: Callable[[float], float], breaks: tuple[float, ...]) -> float:
-    """E φ by SciPy's adaptive rule, in pieces between quantiles and where φ breaks."""
+    """E φ by SciPy's adaptive rule, in pieces between quantiles and where φ breaks; of counts, by adding up."""
+    if hasattr(law, "pmf"):
+        k = np.arange(2000)
+        return float(np.sum(phi(k) * law.pmf(k)))
     places = [float(law.ppf(u)) for u in (*(10.0**-n for n in range(13, 0, -1)), 0.5, 0.9)]
     places += [float(law.isf(10.0**-n)) for n in (2, 3, 4, 6, 9, 13)]
     places = sorted({*places, *(b for b in breaks if places[0] < b < places[-1])})
@@ -57,7 +60,7 @@ def integral(law: Any, phi: Callable[[float], float], breaks: tuple[float, ...])
     return sum(quad(lambda z: phi(z) * law.pdf(z), a, b, **options)[0] for a, b in itertools.pairwise(places))
 
 
-@pytest.mark.parametrize(("name", "function"), [p for p in PAIRS if p[0] in ONE and p[0] != "poisson"])
+@pytest.mark.parametrize(("name", "function"), [p for p in PAIRS if p[0] in ONE])
 def test_expectations_are_those_of_scipy(name: str, function: str) -> None:
     """What lies beyond the quantiles of 1e-13 is at most about 1e-11 of these integrands, but of heavy tails' |z|."""
     if (name, function) in REFUSED:
@@ -96,7 +99,7 @@ def test_gradients_are_those_of_the_expectations(name: str, function: str) -> No
     assert along == pytest.approx(expected, rel=1e-9, abs=2e-10 * max(1.0, abs(exact.objective)))
 
 
-@pytest.mark.parametrize("name", [n for n in FAMILIES if "power_moment" not in FAMILIES[n].lacks])
+@pytest.mark.parametrize("name", [n for n, _ in PAIRS[:: len(FUNCTIONS)] if "power_moment" not in FAMILIES[n].lacks])
 def test_moments_to_rounding(name: str) -> None:
     """E z and E z², of which every family that has them knows the gradient in closed form."""
     family, parameters = at(name)
