@@ -82,7 +82,6 @@ COMPILED = [
     ("logistic-regression[loc=0.17,scale=0.71,batch=7]", "taylor", 4),
     (FAMILY_PROBLEMS[0], "combined-control-variates", 4),
     ("square[k=1.37,loc=-0.6,scale=0.83,dim=3]", "pathwise[draws=sobol]", 4),
-    ("square[k=1.37,loc=-0.6,scale=0.83,dim=3]", "score-function[draws=stratified]", 4),
 ]
 COMPILED_SLOWLY = [
     *(
