@@ -253,7 +253,8 @@ class F(_OfTwo):
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """m moves a ~ Gamma(m/2, 1) in its concentration and, as z = (a/m)/(b/n), in its scale; n does the same to b.
-        A fair coin takes one of the two, twice: a against s a (`gamma_weak.py`), or m/2 times a against a + e."""
+        A fair coin takes one of the two, twice: a against s a (`gamma_weak.py`), or m/2 times a against a + e. The two
+        nearly cancel on average, so the variance is that of either, many times pathwise's."""
         xp = backend.xp
         m, n = self._exponentials(backend, parameters)
         a, b = self.gammas(backend, parameters, noise, WEAK)
