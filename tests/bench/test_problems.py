@@ -271,9 +271,9 @@ def test_standardised_data() -> None:
 def test_dimension_is_known_without_data(name: str) -> None:
     problem = make_problem(name)
     parameters = problem.parameters()
-    family = problem.expectation().family
-    assert {block: a.shape for block, a in parameters.items()} == family.shapes(problem.dimension)
-    assert tuple(parameters) == family.blocks
+    expectation = problem.expectation()
+    assert {block: a.shape for block, a in parameters.items()} == expectation.shapes(problem.dimension)
+    assert tuple(parameters) == expectation.blocks == problem.blocks
 
 
 #: Mean variance of the loc block's coordinates, full batch, one sample, breast-cancer data, from a simulation apart
