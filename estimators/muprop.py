@@ -2,6 +2,7 @@
 
 Approximates   ∇_λ E_{q_λ}[f(z)]
 with           (1/S) Σ_s (f(z_s) − h(z_s)) ∇_λ log q_λ(z_s) + ∇f(μ) · ∂μ/∂λ,     h(z) = f(μ) + ∇f(μ) · (z − μ), μ = E z
+               or, with `baseline=leave-one-out`, f − h less its mean over the other samples
 requires       ∇f at the mean of z, between its states; μ differentiable in λ. Costs S + 2 evaluations.
 
 E h(z) is f(μ) at every λ near the present one if ∇f(μ) is held fixed, so what h takes away is known exactly.
@@ -14,8 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
+from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from estimators.expectation import Array, Expectation
+from estimators.families import Family
+from estimators.options import option
+from estimators.score_function import FROM_OTHERS, check_baseline, combine
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,14 @@ class MuProp(Estimator):
     name: ClassVar[str] = "muprop"
     summary: ClassVar[str] = "score function less a linear model of f about E z, whose part is exact"
     requires: ClassVar[Requires] = Requires(("score", "score_identity", "expected"), ("gradient",))
+
+    baseline: str = option("none", "what is subtracted besides", choices=("none", "leave-one-out"))
+
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+        check_baseline(self.baseline, num_samples)
+
+    def smallest_num_samples(self) -> int:
+        return FROM_OTHERS.get(self.baseline, 1)
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         return num_samples + 2
@@ -38,5 +50,6 @@ class MuProp(Estimator):
         model = expectation.value(backend, parameters, mean, noise) + xp.sum(slope * (z - mean), axis=-1)
         value = expectation.value(backend, parameters, z, noise) - model
         score = family.score(backend, parameters, z)
+        sampled = combine(backend, self.baseline, z, value, score, state)
         exact = family.expected_pathwise(backend, parameters, slope)
-        return {name: mean_over_samples(xp, z, spread(value, s) * s + exact[name]) for name, s in score.items()}
+        return {name: gradient + mean_over_samples(xp, z, exact[name]) for name, gradient in sampled.items()}

@@ -102,11 +102,11 @@ class Controlled(Estimator):
                 {k: backend.asarray(a, str(plain.dtype)) for k, a in each.items()}
                 for each in self.candidates(temperature, drawn.z.shape[-1])
             ]
-            parts = np.stack([_flat(backend, drawn, self.taken(drawn, each)) for each in states])
-            centred, response = parts - parts.mean(axis=1, keepdims=True), plain - plain.mean(axis=0)
-            gram = np.einsum("mwp,nwp->mn", centred, centred)
-            weights = np.linalg.lstsq(gram, np.einsum("mwp,wp->m", centred, response), rcond=1e-10)[0]
-            left = float(((response - np.tensordot(weights, centred, 1)) ** 2).sum())
+            parts = [_flat(backend, drawn, self.taken(drawn, each)) for each in states]
+            centred = np.stack([np.ravel(part - part.mean(axis=0)) for part in parts])
+            response = np.ravel(plain - plain.mean(axis=0))
+            weights = np.linalg.lstsq(centred @ centred.T, centred @ response, rcond=1e-10)[0]
+            left = float(((response - weights @ centred) ** 2).sum())
             if best is None or left < best[0]:
                 best = left, self.combined(temperature, weights)
         assert best is not None

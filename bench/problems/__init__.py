@@ -9,13 +9,14 @@ from bench.problems.polynomial import Polynomial
 from bench.problems.problem import Exact, Problem
 from bench.problems.regression import LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression
 from bench.problems.rough import AbsoluteValue, Step
+from bench.problems.sigmoid_belief import SigmoidBeliefNetwork
 from bench.problems.test_functions import Cosine, Exponential, Square
 
 _FUNCTIONS = (Square, Exponential, Cosine, Polynomial, ExponentialMoment, Step, AbsoluteValue)
 _REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
 _CONJUGATE = (GammaPoisson, BetaBernoulli)
 _MIXTURES = (GaussianMixture, BayesianGaussianMixture)
-_DISCRETE = (ThreeBernoullis, CategoricalSquare)
+_DISCRETE = (ThreeBernoullis, CategoricalSquare, SigmoidBeliefNetwork)
 
 PROBLEMS: dict[str, type[Problem]] = {
     cls.name: cls for cls in (*_FUNCTIONS, *_REGRESSIONS, *_CONJUGATE, *_MIXTURES, *_DISCRETE)

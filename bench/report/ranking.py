@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from bench.report.ratios import Ratio, time_ratio, work_ratio
 from bench.report.results import Result
@@ -102,8 +103,14 @@ def _rank(problem: str, machine: str | None, results: list[Result]) -> Ranking:
         else:
             ranking.unranked.append(result)
     for part in (ranking.ranked, ranking.unranked, ranking.controls):
-        part.sort(key=lambda r: (ranking.work(r) is None, ranking.work(r) or 0.0, r.estimator, r["num_samples"] or 0))
+        part.sort(key=lambda r: _place(ranking, r))
     return ranking
+
+
+def _place(ranking: Ranking, result: Result) -> tuple[Any, ...]:
+    """What results are sorted by: without any variance, the cheaper one comes first."""
+    work, cost = ranking.work(result), result["seconds" if ranking.timed else "evaluations"]
+    return work is None, work or 0.0, cost or 0.0, result.estimator, result["num_samples"] or 0
 
 
 def _recommendable(result: Result) -> bool:

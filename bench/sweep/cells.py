@@ -53,6 +53,7 @@ VARIANTS = (
     "arm",
     "disarm",
     "muprop",
+    "muprop[baseline=leave-one-out]",
     "rebar",
     "relax",
     "relax[control=surrogate]",

@@ -40,6 +40,16 @@ def test_work_normalised_variance_decides(tmp_path: Path) -> None:
     assert advice.comparisons[0].words == "less variance × seconds than"
 
 
+def test_without_any_variance_the_cheaper_one_is_first(tmp_path: Path) -> None:
+    ranking = ranking_of(
+        tmp_path / "s.sqlite",
+        stores.rows("a", estimator="disarm", variance=0.0, seconds=3e-6),
+        stores.rows("b", estimator="measure-valued", variance=0.0, seconds=1e-6),
+        stores.rows("c", estimator="arm", variance=1.0, seconds=1e-7),
+    )
+    assert [r.estimator for r in ranking.ranked] == ["measure-valued", "disarm", "arm"]
+
+
 def test_biased_planted_and_inestimable_are_not_recommended(tmp_path: Path) -> None:
     ranking = ranking_of(
         tmp_path / "s.sqlite",

@@ -1,0 +1,184 @@
+"""A sigmoid belief network with one layer of hidden units on binarised digits: an ELBO over Bernoullis.
+
+For image n: z_n ∈ {0, 1}^H with probability 2^−H, x_np ~ Bernoulli(σ(c_p + W_p · z_n)), q(z_n) mean-field. The images
+are independent of each other, so everything exact is a sum over 2^H states an image.
+
+W and c are fixed. The columns of W are the H directions of largest variance of scikit-learn's digits (8 × 8 pixels, on
+above 7), each of length `LENGTH` and with its largest entry positive; c makes the mean image the one of z = ½.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.problem import Exact, Problem, Vectors
+from estimators import Expectation, Integrand
+from estimators.backends import get
+from estimators.families import Bernoulli
+from estimators.families.relaxation import sigmoid
+from estimators.families.states import States
+from estimators.options import option
+
+Array = Any
+PIXELS, LENGTH = 64, 5.0
+#: Beyond this change of a logit, a sweep of coordinate ascent changes nothing.
+CONVERGED, MOST_SWEEPS = 1e-13, 10_000
+
+
+@functools.cache
+def binarised() -> np.ndarray:
+    """Pixels [1797, 64], 0 or 1."""
+    from sklearn.datasets import load_digits
+
+    return (load_digits().data > 7.0).astype(np.float64)
+
+
+@functools.cache
+def network(hidden: int) -> tuple[np.ndarray, np.ndarray]:
+    """W [H, 64] and c [64]."""
+    pixels = binarised()
+    mean = pixels.mean(axis=0)
+    _, _, directions = np.linalg.svd(pixels - mean, full_matrices=False)
+    chosen = directions[:hidden]
+    largest = np.take_along_axis(chosen, np.abs(chosen).argmax(axis=1)[:, None], axis=1)
+    weights = LENGTH * chosen * np.sign(largest)
+    smoothed = (pixels.sum(axis=0) + 0.5) / (len(pixels) + 1.0)
+    return weights, np.log(smoothed) - np.log1p(-smoothed) - 0.5 * weights.sum(axis=0)
+
+
+class SigmoidBelief(Integrand):
+    """log p(x, z), summed over images; z [..., images × H]."""
+
+    def width(self, data: dict[str, Array], dimension: int) -> int:
+        return int(data["pixels"].shape[0]) * PIXELS
+
+    def _by_image(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return xp.reshape(z, (*z.shape[:-1], -1, data["weights"].shape[0]))
+
+    def _predictors(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        """[..., images, 64]."""
+        hidden = data["weights"].shape[0]
+        flat = xp.matmul(xp.reshape(z, (-1, hidden)), data["weights"])
+        return xp.reshape(flat, (*z.shape[:-1], z.shape[-1] // hidden, PIXELS)) + data["bias"]
+
+    def _log_likelihood(self, xp: Any, predictors: Array, pixels: Array) -> Array:
+        softplus = xp.logaddexp(xp.zeros_like(predictors), predictors)
+        return xp.sum(pixels * predictors - softplus, axis=-1)
+
+    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        each = self._log_likelihood(xp, self._predictors(xp, data, z), data["pixels"])
+        return xp.sum(each, axis=-1) + z.shape[-1] * data["log_prior"]
+
+    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        left = data["pixels"] - sigmoid(xp, self._predictors(xp, data, z))
+        flat = xp.matmul(xp.reshape(left, (-1, PIXELS)), xp.matrix_transpose(data["weights"]))
+        return xp.reshape(flat, z.shape)
+
+    def hessian_product(
+        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
+    ) -> Array:
+        predictors = self._predictors(xp, data, z)
+        along = self._predictors(xp, {**data, "bias": xp.zeros_like(data["bias"])}, vector)
+        bent = -sigmoid(xp, predictors) * sigmoid(xp, -predictors) * along
+        flat = xp.matmul(xp.reshape(bent, (-1, PIXELS)), xp.matrix_transpose(data["weights"]))
+        return xp.reshape(flat, z.shape)
+
+    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        """An image's likelihood holds its own hidden units alone."""
+        each = self._log_likelihood(xp, self._predictors(xp, data, z), data["pixels"])[..., None]
+        terms = each + xp.zeros_like(self._by_image(xp, data, z)) + data["log_prior"]
+        return xp.reshape(terms, z.shape)
+
+    def replaced(
+        self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
+    ) -> Array:
+        """One hidden unit moves the predictors of one image along one row of W."""
+        xp = backend.xp
+        predictors = self._predictors(xp, data, z)
+        old = self._log_likelihood(xp, predictors, data["pixels"])
+        step = self._by_image(xp, data, replacement - z)[..., None] * data["weights"]  # [..., images, H, 64]
+        new = self._log_likelihood(xp, predictors[..., None, :] + step, data["pixels"][:, None, :])
+        total = xp.sum(old, axis=-1)[..., None, None] + new - old[..., None] + z.shape[-1] * data["log_prior"]
+        return xp.reshape(total, z.shape)
+
+
+@dataclass(frozen=True)
+class SigmoidBeliefNetwork(Problem):
+    name: ClassVar[str] = "sigmoid-belief-network"
+    summary: ClassVar[str] = "ELBO of a one-layer sigmoid belief network on binarised digits, exact by enumeration"
+
+    images: int = option(10, "how many, the first of the data", minimum=1, maximum=1797)
+    hidden: int = option(6, "H, hidden units an image", minimum=1, maximum=12)
+    at: str = option(
+        "halfway", "q: the prior, the best mean-field q, or half its logits", choices=("prior", "halfway", "fitted")
+    )
+    entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
+    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+
+    q = Bernoulli.At()
+
+    @property
+    def dimension(self) -> int:
+        return self.images * self.hidden
+
+    def expectation(self) -> Expectation:
+        weights, bias = network(self.hidden)
+        data = {
+            "pixels": binarised()[: self.images],
+            "weights": weights,
+            "bias": bias,
+            "log_prior": np.asarray(-np.log(2.0)),
+        }
+        return Expectation(Bernoulli(), SigmoidBelief(), data, self.entropy, self.differentiate)  # type: ignore[arg-type]
+
+    def parameters(self) -> Vectors:
+        share = {"prior": 0.0, "halfway": 0.5, "fitted": 1.0}[self.at]
+        return {"logits": share * fitted(self.images, self.hidden).ravel() if share else np.zeros(self.dimension)}
+
+    def exact_at(self, parameters: Vectors) -> Exact:
+        states, joint = enumerated(self.images, self.hidden)
+        logits = parameters["logits"].reshape(self.images, self.hidden)
+        p = sigmoid(np, logits)
+        log_q = states @ logits.T - np.logaddexp(0.0, logits).sum(axis=1)  # [N, images]
+        q, f = np.exp(log_q), joint - (log_q if self.entropy == "sampled" else 0.0)
+        score = states[:, None, :] - p  # [N, images, H]
+        gradient = np.einsum("ni,nih->ih", q * f, score)
+        each = (q * f).sum(axis=0)
+        square = np.einsum("ni,nih->ih", q * f, score**2) / np.where(p * (1.0 - p) > 0.0, p * (1.0 - p), 1.0)
+        optimal = square + (each.sum() - each)[:, None]  # the other images are independent of this score
+        if self.entropy == "analytic":
+            (entropy,) = Bernoulli().entropy_gradient(get("numpy"), {"logits": logits}).values()
+            gradient = gradient + entropy
+        return Exact({"logits": gradient.ravel()}, "enumeration", float(each.sum()), {"logits": optimal.ravel()})
+
+
+@functools.lru_cache(maxsize=8)
+def enumerated(images: int, hidden: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hidden states [2^H, H] and log p(x_n, z) of each with every image [2^H, images]."""
+    weights, bias = network(hidden)
+    states = States(((0.0,), (1.0,)), hidden).listed(get("numpy"), "float64")
+    predictors = states @ weights + bias
+    joint = predictors @ binarised()[:images].T - np.logaddexp(0.0, predictors).sum(axis=1, keepdims=True)
+    return states, joint - hidden * np.log(2.0)
+
+
+@functools.lru_cache(maxsize=8)
+def fitted(images: int, hidden: int) -> np.ndarray:
+    """Logits [images, H] of the mean-field q that coordinate ascent from the prior ends at."""
+    states, joint = enumerated(images, hidden)
+    logits = np.zeros((images, hidden))
+    for _ in range(MOST_SWEEPS):
+        before = logits.copy()
+        for h in range(hidden):
+            others = logits.copy()
+            others[:, h] = 0.0
+            weight = np.exp(states @ others.T - np.logaddexp(0.0, others).sum(axis=1)) * 2.0
+            side = np.where(states[:, h] == 1.0, 1.0, -1.0)
+            logits[:, h] = (weight * joint * side[:, None]).sum(axis=0)
+        if np.abs(logits - before).max() < CONVERGED * max(1.0, float(np.abs(logits).max())):
+            break
+    return logits
