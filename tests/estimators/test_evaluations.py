@@ -54,7 +54,8 @@ def test_evaluations_are_counted(numpy_backend: Any, text: str, larger: bool) ->
     if batch:
         state = {"baseline": np.asarray(0.3), "baseline_rows": np.ones(4)}
     else:
-        state = {} if elbo or family != Normal() else state_of(f"square[k=2,dim={DIMENSION}]", text, samples)
+        problem = "square[k=2" if family == Normal() else f"polynomial[family={family.name}"
+        state = {} if elbo else state_of(f"{problem},dim={DIMENSION}]", text, samples)
     noise = draws(estimator.noise_specs(expectation, samples, DIMENSION), 1)
     parameters = FAMILIES[family.name].At().parameters(DIMENSION)
     estimator.estimate(numpy_backend, expectation, parameters, noise, state)
@@ -62,7 +63,10 @@ def test_evaluations_are_counted(numpy_backend: Any, text: str, larger: bool) ->
 
 
 def test_the_unit_of_cost_is_a_plain_estimator() -> None:
-    """Pathwise for what evaluates ∇f, else the plain score function: of the same problem, backend and S."""
+    """Pathwise for what evaluates ∇f, else the plain score function: of the same problem, backend and S. Where z is
+    discrete there is no pathwise."""
+    discrete = make_cell("polynomial[family=bernoulli,dim=3]", "rebar")
+    assert cost.unit(discrete).estimator == make_estimator("score-function")
     for text, expected in (("price", "pathwise"), ("measure-valued", "score-function"), ("vargrad", "score-function")):
         cell = make_cell(cost.PROBLEMS[0], text, 2, "jax")
         unit = cost.unit(cell)
