@@ -70,9 +70,10 @@ def _combinations() -> Iterator[Entry]:
     """Estimator × family × backend; a no carries its reason."""
     for text in (*VARIANTS, *NAMED_ALONE):
         estimator = make_estimator(text)
-        asked = [INTEGRAND[name] for name in estimator.requirements("none").integrand]
+        entropy = estimator.least_entropy()
+        asked = [INTEGRAND[name] for name in estimator.requirements(entropy).integrand]
         for family in FAMILIES.values():
-            refused = estimator.lacking(family.At().family, "none")
+            refused = estimator.lacking(family.At().family, entropy)
             for backend in backends.NAMES:
                 reason = backends.missing(backend) or refused
                 closed = "in closed form" if backend == "numpy" else "or autodiff"

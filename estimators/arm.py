@@ -43,7 +43,8 @@ class AntitheticPairs(Estimator):
     def jumps(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
-        return draws.mirrored_jumps(super().jumps(expectation, parameters, num_samples, dimension))
+        found = super().jumps(expectation, parameters, num_samples, dimension)
+        return draws.mirrored_jumps(expectation.family, found)
 
     def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
         xp, mirrored = backend.xp, family.mirrored(backend, noise)

@@ -23,33 +23,37 @@ import numpy as np
 from estimators import sobol
 from estimators.errors import NotApplicable
 from estimators.families.family import Family
-from estimators.noise import Noise
+from estimators.noise import Noise, mirror
 
 Array = Any
 
 #: What is added to the names of noise that is made from strata: where in one, and which.
 WITHIN, ORDER = "_within", "_order"
 DRAWS = ("independent", "antithetic", "stratified", "sobol")
-#: Kinds of noise with an inverse CDF here.
-STRATIFIED_KINDS = ("normal", "uniform", "exponential")
+#: Kinds of noise with an inverse CDF, where one is needed.
+INVERTED = {"stratified": ("normal", "uniform", "exponential"), "sobol": tuple(sobol.INVERSES)}
 #: The largest S whose order comes from comparing every pair.
 COMPARED = 16
 
 
+def lacking(draws: str, family: Family) -> str | None:
+    """Why the family's noise cannot be drawn so, or None."""
+    if draws not in INVERTED:
+        return None
+    for spec in family.noise((), 1).values():
+        if spec.kind not in INVERTED[draws]:
+            return f"draws={draws} needs an inverse CDF of the noise; family {family.name} draws {spec.kind}"
+    return None
+
+
 def check(draws: str, family: Family, num_samples: int, dimension: int) -> None:
-    """Raise NotApplicable where S does not suit, or the family's noise has no inverse CDF."""
+    """Raise NotApplicable where S or the dimension does not suit."""
     if draws == "sobol":
         sobol.check(family, num_samples, dimension)
     if draws == "antithetic" and num_samples % 2:
         raise NotApplicable(f"draws=antithetic draws pairs, so samples must be even, not {num_samples}")
-    if draws == "stratified":
-        if num_samples < 2:
-            raise NotApplicable(f"draws=stratified needs at least 2 samples, not {num_samples}; use --samples 2")
-        for spec in family.noise((), 1).values():
-            if spec.kind not in STRATIFIED_KINDS:
-                raise NotApplicable(
-                    f"draws=stratified needs an inverse CDF of the noise; {family.name} draws {spec.kind}"
-                )
+    if draws == "stratified" and num_samples < 2:
+        raise NotApplicable(f"draws=stratified needs at least 2 samples, not {num_samples}; use --samples 2")
 
 
 def specs(draws: str, family: Family, num_samples: int, dimension: int) -> dict[str, Noise]:
@@ -61,15 +65,16 @@ def specs(draws: str, family: Family, num_samples: int, dimension: int) -> dict[
     base = family.noise((num_samples,), dimension)
     if draws == "independent":
         return base
-    found = {name + WITHIN: Noise("uniform", spec.shape) for name, spec in base.items()}
+    found = {name + WITHIN: Noise("stratum", spec.shape) for name, spec in base.items()}
     if sum(math.prod(spec.shape) for spec in base.values()) > num_samples:
         found |= {name + ORDER: Noise("uniform", spec.shape) for name, spec in base.items()}
     return found
 
 
-def mirrored_jumps(jumps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Where a sample jumps, or its mirror image."""
-    return {name: np.concatenate([at, 1.0 - at], axis=-1) for name, at in jumps.items()}
+def mirrored_jumps(family: Family, jumps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Where a sample jumps, or its mirror image; by names of the family's noise."""
+    kinds = {name: spec.kind for name, spec in family.noise((), 1).items()}
+    return {n: np.concatenate([at, mirror(np, kinds[n], at)], axis=-1) for n, at in jumps.items() if n in kinds}
 
 
 def as_noise(backend: Any, family: Family, draws: str, noise: dict[str, Array]) -> dict[str, Array]:
@@ -80,9 +85,11 @@ def as_noise(backend: Any, family: Family, draws: str, noise: dict[str, Array]) 
     return from_uniforms(backend, family, noise)
 
 
-def stratified_jumps(jumps: dict[str, np.ndarray], num_samples: int) -> dict[str, np.ndarray]:
-    """Where what jumps at u does so within its stratum: at the fraction of S u, whichever stratum that is."""
-    return {name + WITHIN: np.mod(num_samples * at, 1.0) for name, at in jumps.items()}
+def stratified_jumps(family: Family, jumps: dict[str, np.ndarray], num_samples: int) -> dict[str, np.ndarray]:
+    """Where what jumps at the quantile of u does so within its stratum: at the fraction of S u, whichever that is."""
+    exponential = [name for name, spec in family.noise((), 1).items() if spec.kind == "exponential"]
+    u = {name: -np.expm1(-at) if name in exponential else at for name, at in jumps.items()}
+    return {name + WITHIN: np.mod(num_samples * at, 1.0) for name, at in u.items()}
 
 
 def from_uniforms(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
@@ -132,6 +139,7 @@ def _quantile(backend: Any, kind: str, below: Array, above: Array) -> Array:
     xp = backend.xp
     if kind == "uniform":
         return below
+    near = xp.where(below < above, below, above)
     if kind == "exponential":
-        return -xp.log(above)
-    return xp.sign(above - below) * backend.special.ndtri(xp.where(below < above, below, above))
+        return -xp.where(below < above, xp.log1p(-near), xp.log(above))
+    return xp.sign(above - below) * backend.special.ndtri(near)

@@ -105,7 +105,15 @@ class Estimator(ABC):
         for ability in self.requirements(entropy).integrand:
             if ability in integrand:
                 return f"{self.name} needs {INTEGRAND[ability]}; {integrand[ability]}"
+        return self.also_lacking(family)
+
+    def also_lacking(self, family: Family) -> str | None:
+        """The same for what is not an ability, whatever S and the dimension: a kind of noise."""
         return None
+
+    def least_entropy(self) -> str:
+        """The `entropy` of the simplest problem it applies to: `sampled` for what is for ELBOs alone."""
+        return "none"
 
     @final
     def check(

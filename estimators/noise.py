@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 Array = Any
-Kind = Literal["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher", "rows", "sobol"]
+Kind = Literal["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher", "stratum", "rows", "sobol"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Noise:
     kind
         `normal` N(0, 1); `uniform` on [0, 1); `exponential` density exp(-e) on e > 0; `rayleigh` density
         w exp(-w²/2) on w ≥ 0; `maxwell` the double-sided Maxwell density m² exp(-m²/2)/√(2π); `rademacher` −1 or 1;
+        `stratum` uniform on [0, 1), a place within a stratum: what is made of it may be singular at either end;
         `rows` distinct row numbers below `population`; `sobol` [S, width] a scrambled net of points in
         the unit cube.
     shape
@@ -122,7 +123,7 @@ def _draw_in_order(backend: Any, kind: Kind, stream: Any, shape: tuple[int, ...]
     xp = backend.xp
     if kind == "normal":
         return backend.normal(stream, shape, dtype)
-    if kind == "uniform":
+    if kind in ("uniform", "stratum"):
         return backend.uniform(stream, shape, dtype)
     if kind == "exponential":  # inverse CDF, of a number inside (0, 1): neither 0 nor its mirror image is drawn
         half = 2.0**-53 if dtype == "float64" else 2.0**-24

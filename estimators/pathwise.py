@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from estimators import draws, sobol
 from estimators.errors import NotApplicable
 from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
@@ -45,6 +47,12 @@ class Pathwise(Estimator):
             more.append("score_identity" if self.sticking_the_landing else "score")
         return Requires(tuple(more))
 
+    def also_lacking(self, family: Family) -> str | None:
+        return draws.lacking(self.draws, family)
+
+    def least_entropy(self) -> str:
+        return "sampled" if self.sticking_the_landing else "none"
+
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         if self.antithetic and num_samples % 2:
             raise NotApplicable(f"antithetic=true draws pairs, so samples must be even, not {num_samples}")
@@ -69,6 +77,12 @@ class Pathwise(Estimator):
 
     def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
         return draws.as_noise(backend, family, "antithetic" if self.antithetic else self.draws, noise)
+
+    def jumps(
+        self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
+        found = super().jumps(expectation, parameters, num_samples, dimension)
+        return draws.mirrored_jumps(expectation.family, found) if self.antithetic else found
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks

@@ -58,8 +58,11 @@ class ScoreFunction(Estimator):
     draws: str = option("independent", "how the samples of an estimate are drawn", choices=draws.DRAWS)
 
     def also_requires(self, entropy: str) -> Requires:
-        mirrored = self.draws in ("antithetic", "stratified")  # noise made of uniforms
-        return Requires(("mirrored",) if mirrored else (), inputs=self.baseline == "input-dependent")
+        mirrored = ("mirrored",) if self.draws == "antithetic" else ()
+        return Requires(mirrored, inputs=self.baseline == "input-dependent")
+
+    def also_lacking(self, family: Family) -> str | None:
+        return draws.lacking(self.draws, family)
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         if self.baseline in FROM_OTHERS and self.draws != "independent":
@@ -82,8 +85,8 @@ class ScoreFunction(Estimator):
     ) -> dict[str, np.ndarray]:
         found = super().jumps(expectation, parameters, num_samples, dimension)
         if self.draws == "stratified":
-            return draws.stratified_jumps(found, num_samples)
-        return draws.mirrored_jumps(found) if self.draws == "antithetic" else found
+            return draws.stratified_jumps(expectation.family, found, num_samples)
+        return draws.mirrored_jumps(expectation.family, found) if self.draws == "antithetic" else found
 
     def fit(self, known: Knowledge) -> Blocks:
         if self.baseline == "mean":

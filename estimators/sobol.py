@@ -42,11 +42,7 @@ def check(family: Family, num_samples: int, dimension: int) -> None:
     """Raise NotApplicable where there is no net."""
     if num_samples < 2 or num_samples & (num_samples - 1):
         raise NotApplicable(f"draws=sobol needs samples a power of two, at least 2, not {num_samples}")
-    declared = family.noise((), dimension)
-    for spec in declared.values():
-        if spec.kind not in INVERSES:
-            raise NotApplicable(f"draws=sobol needs an inverse CDF of the noise; {family.name} draws {spec.kind}")
-    width = sum(math.prod(spec.shape) for spec in declared.values())
+    width = sum(math.prod(spec.shape) for spec in family.noise((), dimension).values())
     if width > MOST_COORDINATES:
         raise NotApplicable(f"draws=sobol has direction numbers for {MOST_COORDINATES} coordinates, not {width}")
 

@@ -13,6 +13,7 @@ from scipy.special import roots_hermitenorm, roots_laguerre, roots_legendre
 
 from bench.measurement.cell import prepare
 from bench.measurement.kernel import Setting
+from bench.problems import Problem
 from bench.sweep.cells import NAMED_ALONE, VARIANTS, Cell, Goals, make_estimator, make_problem
 from bench.sweep.run import measure_cell
 from estimators import Estimator, Expectation, Noise, Normal, draw
@@ -45,49 +46,43 @@ MODELS = (
     "gamma-poisson[family=gamma,concentration=2.3,rate=1.7,dim=3]",
     "beta-bernoulli[family=beta,alpha=1.7,beta=2.3,dim=3,entropy=analytic]",
 )
-#: One of every family but the Normal, in three dimensions.
-FAMILY_PROBLEMS = (
-    "polynomial[family=multivariate-normal,loc=0.4,scale=0.8,correlation=0.45,degree=3,dim=3]",
-    "polynomial[family=exponential,rate=1.7,degree=3,dim=3]",
-)
-#: The families whose noise makes integrands that Gauss rules and the certificate's rules do not always resolve.
-MORE_FAMILY_PROBLEMS = (
-    "polynomial[family=laplace,loc=0.4,scale=0.8,degree=3,dim=3]",
-    "polynomial[family=student-t,loc=0.4,scale=0.8,df=9.5,degree=3,dim=3]",
-    "polynomial[family=logistic,loc=0.4,scale=0.8,degree=3,dim=3]",
-    "polynomial[family=uniform,low=-0.7,high=1.9,degree=3,dim=3]",
-    "polynomial[family=triangular,low=-0.7,mode=0.2,high=1.9,degree=3,dim=3]",
-    "cosine[family=cauchy,loc=0.4,scale=0.8,k=1.3,dim=3]",
-    "polynomial[family=gumbel,loc=0.4,scale=0.8,degree=3,dim=3]",
-    "polynomial[family=rayleigh,scale=0.8,degree=3,dim=3]",
-    "polynomial[family=pareto,scale=0.8,shape=9.5,degree=3,dim=3]",
-    "polynomial[family=weibull,scale=0.8,shape=1.7,degree=3,dim=3]",
-    "polynomial[family=gompertz,shape=0.6,rate=1.3,degree=3,dim=3]",
-    "polynomial[family=reciprocal,low=0.6,high=2.5,degree=3,dim=3]",
-    "polynomial[family=log-normal,loc=0.4,scale=0.3,degree=3,dim=3]",
-)
-#: Those that are made from several numbers of noise, or jump: no tensor grid integrates over them.
-OTHER_FAMILY_PROBLEMS = (
-    "polynomial[family=gamma,concentration=2.3,rate=1.7,degree=3,dim=3]",
-    "polynomial[family=erlang,events=3,rate=1.7,dim=3]",
-    "polynomial[family=chi-squared,degrees=1.3,dim=3]",
-    "polynomial[family=beta,alpha=0.7,beta=2.3,degree=3,dim=3]",
-    "polynomial[family=f,numerator=3.3,dim=3]",
-    "polynomial[family=dirichlet,concentration=0.8,degree=3,dim=3]",
-    "polynomial[family=poisson,rate=1.7,degree=3,dim=3]",
-    "polynomial[family=geometric,probability=0.4,degree=3,dim=3]",
-    "polynomial[family=low-rank-normal,loc=0.4,scale=0.8,correlation=0.45,degree=3,dim=3]",
-    "polynomial[family=elliptical,loc=0.4,scale=0.8,correlation=0.45,degrees=9,degree=3,dim=3]",
-    "polynomial[family=mixture-of-normals,loc=0.4,scale=0.8,distance=1.3,degree=3,dim=3]",
-)
-#: Those that are finitely many states, on what their relaxations are made for.
-DISCRETE_PROBLEMS = (
-    "square[family=bernoulli,probability=0.3,k=0.49,dim=3]",
-    "three-bernoullis[probability=0.3]",
-    "categorical-square[categories=3,tilt=1.2,choices=2]",
-)
-#: Families whose samples, densities or derivatives need special functions.
-SPECIAL = ("gamma", "chi-squared", "beta", "f", "dirichlet", "elliptical", "mixture-of-normals")
+#: A point of every family that nobody tuned for, as a problem in three dimensions.
+FAMILY_PROBLEMS = {
+    "normal": "polynomial[loc=0.4,scale=0.8,degree=3,dim=3]",
+    "multivariate-normal": "polynomial[family=multivariate-normal,loc=0.4,scale=0.8,correlation=0.45,degree=3,dim=3]",
+    "low-rank-normal": "polynomial[family=low-rank-normal,loc=0.4,scale=0.8,correlation=0.45,degree=3,dim=3]",
+    "mixture-of-normals": "polynomial[family=mixture-of-normals,loc=0.4,scale=0.8,distance=1.3,degree=3,dim=3]",
+    "laplace": "polynomial[family=laplace,loc=0.4,scale=0.8,degree=3,dim=3]",
+    "student-t": "polynomial[family=student-t,loc=0.4,scale=0.8,df=9.5,degree=3,dim=3]",
+    "logistic": "polynomial[family=logistic,loc=0.4,scale=0.8,degree=3,dim=3]",
+    "uniform": "polynomial[family=uniform,low=-0.7,high=1.9,degree=3,dim=3]",
+    "triangular": "polynomial[family=triangular,low=-0.7,mode=0.2,high=1.9,degree=3,dim=3]",
+    "cauchy": "cosine[family=cauchy,loc=0.4,scale=0.8,k=1.3,dim=3]",
+    "gumbel": "polynomial[family=gumbel,loc=0.4,scale=0.8,degree=3,dim=3]",
+    "elliptical": "polynomial[family=elliptical,loc=0.4,scale=0.8,correlation=0.45,degrees=9,degree=3,dim=3]",
+    "exponential": "polynomial[family=exponential,rate=1.7,degree=3,dim=3]",
+    "rayleigh": "polynomial[family=rayleigh,scale=0.8,degree=3,dim=3]",
+    "pareto": "polynomial[family=pareto,scale=0.8,shape=9.5,degree=3,dim=3]",
+    "weibull": "polynomial[family=weibull,scale=0.8,shape=1.7,degree=3,dim=3]",
+    "gompertz": "polynomial[family=gompertz,shape=0.6,rate=1.3,degree=3,dim=3]",
+    "reciprocal": "polynomial[family=reciprocal,low=0.6,high=2.5,degree=3,dim=3]",
+    "log-normal": "polynomial[family=log-normal,loc=0.4,scale=0.3,degree=3,dim=3]",
+    "erlang": "polynomial[family=erlang,events=3,rate=1.7,dim=3]",
+    "gamma": "polynomial[family=gamma,concentration=2.3,rate=1.7,degree=3,dim=3]",
+    "chi-squared": "polynomial[family=chi-squared,degrees=1.3,dim=3]",
+    "beta": "polynomial[family=beta,alpha=0.7,beta=2.3,degree=3,dim=3]",
+    "f": "polynomial[family=f,numerator=3.3,dim=3]",
+    "dirichlet": "polynomial[family=dirichlet,concentration=0.8,degree=3,dim=3]",
+    "poisson": "polynomial[family=poisson,rate=1.7,degree=3,dim=3]",
+    "geometric": "polynomial[family=geometric,probability=0.4,degree=3,dim=3]",
+    "bernoulli": "square[family=bernoulli,probability=0.3,k=0.49,dim=3]",
+    "tied-bernoulli": "three-bernoullis[probability=0.3]",
+    "categorical": "categorical-square[categories=3,tilt=1.2,choices=2]",
+}
+#: Families of finitely many states, on what their relaxations are made for.
+DISCRETE_PROBLEMS = tuple(FAMILY_PROBLEMS[name] for name in ("bernoulli", "tied-bernoulli", "categorical"))
+#: Smooth rules integrate over both, and between them they have every kind of derivative.
+TWO_FAMILIES = (FAMILY_PROBLEMS["multivariate-normal"], FAMILY_PROBLEMS["exponential"])
 #: Estimators that the Normal takes.
 ON_NORMAL = tuple(v for v in VARIANTS if make_estimator(v).lacking(Normal(), "none") is None)
 PROBLEMS = (*TEST_FUNCTIONS, *IN_THREE_DIMENSIONS, *REGRESSIONS)
@@ -103,7 +98,7 @@ KIN = (
     *("score-function[draws=antithetic]", "score-function[draws=stratified]"),
     *NAMED_ALONE,
 )
-COVERING = (TEST_FUNCTIONS[2], IN_THREE_DIMENSIONS[0], REGRESSIONS[5], *FAMILY_PROBLEMS)
+COVERING = (TEST_FUNCTIONS[2], IN_THREE_DIMENSIONS[0], REGRESSIONS[5], *TWO_FAMILIES)
 PLANTED = (
     "planted-self-included-baseline",
     "planted-in-sample-coefficient",
@@ -124,17 +119,15 @@ def needs(name: str) -> None:
         pytest.skip(reason)
 
 
-def make_cell(problem: str, estimator: str, samples: int | None = None, backend: str = "numpy", **more: Any) -> Cell:
-    """A cell from text; without `samples`, the least S the estimator takes."""
+def make_cell(
+    problem: str | Problem, estimator: str, samples: int | None = None, backend: str = "numpy", **more: Any
+) -> Cell:
+    """A cell from text, or of a problem as it is; without `samples`, the least S the estimator takes."""
     goals = Goals(**{name: more.pop(name) for name in tuple(vars(Goals())) if name in more})
     made = make_estimator(estimator)
     size = made.smallest_num_samples() if samples is None else samples
-    return Cell(make_problem(problem), made, backend, num_samples=size, goals=goals, **more)
-
-
-def tolerance(problem: str) -> float:
-    """How far backends may differ in float64, relative to what is added up."""
-    return 1e-10 if any(f"family={name}," in problem for name in SPECIAL) else 1e-12
+    at = problem if isinstance(problem, Problem) else make_problem(problem)
+    return Cell(at, made, backend, num_samples=size, goals=goals, **more)
 
 
 def measured(cell: Cell) -> dict[str, dict[str, Any]]:
@@ -149,7 +142,7 @@ def covered(problem: str, estimator: str) -> bool:
     return estimator not in KIN or problem in COVERING
 
 
-def applies(problem: str, estimator: str, samples: int) -> bool:
+def applies(problem: str | Problem, estimator: str, samples: int) -> bool:
     return make_cell(problem, estimator, samples).impossible() is None
 
 
@@ -158,7 +151,7 @@ def cases(problems: tuple[str, ...], estimators: tuple[str, ...] = VARIANTS, sam
     return [(p, e) for p in problems for e in estimators if applies(p, e, samples)]
 
 
-def state_of(problem: str, estimator: str, samples: int) -> Blocks:
+def state_of(problem: str | Problem, estimator: str, samples: int) -> Blocks:
     """The estimator's frozen state, in float64 from NumPy's noise."""
     return dict(prepare(make_cell(problem, estimator, samples)).setting.state)
 
@@ -290,7 +283,7 @@ def integrated(
 
 
 def integrated_problem(
-    backend: Any, problem: str, estimator: str, samples: int | None = None, **more: Any
+    backend: Any, problem: str | Problem, estimator: str, samples: int | None = None, **more: Any
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The same for names as on the command line."""
     cell = make_cell(problem, estimator, samples)
@@ -306,5 +299,7 @@ def integrated_problem(
     )
 
 
-def setting_of(problem: str, estimator: str, backend: str, samples: int | None = None, **more: Any) -> Setting:
+def setting_of(
+    problem: str | Problem, estimator: str, backend: str, samples: int | None = None, **more: Any
+) -> Setting:
     return prepare(make_cell(problem, estimator, samples, backend, **more)).setting

@@ -6,6 +6,7 @@ than it says, not even for an estimate that grows as fast as the noise's density
 
 Where the noise is uniform and the estimate says where it jumps, every number is integrated piece by piece, however
 many numbers there are, as long as the grid stays small: an estimate that is constant between its jumps is enumerated.
+Exponential noise is integrated in pieces too where the estimate says that it has a corner or jumps.
 
 What else jumps or has a corner is refused without looking: no grid converges on it, and where the jump lies far out,
 where the noise has hardly any weight left, two of them may agree by chance to more than either is worth.
@@ -29,6 +30,7 @@ REACH, FARTHER = 9.5, 11.0
 #: Nodes per dimension of the coarse grid, by number of dimensions; the fine grid has 4/3 times as many.
 NODES = {1: 288, 2: 144, 3: 48, 4: 24}
 MOST_NUMBERS = 64
+UNIFORM = ("uniform", "stratum")
 #: Of pieces that are enumerated, relative to E |ĝ|: what they may lose before sampling is better.
 MOST_ROUNDING = 1e-6
 CHUNK = 2**14
@@ -41,7 +43,10 @@ MOST_POINTS = 2**20
 
 @dataclass(frozen=True)
 class Integral:
-    """Exact moments of one parameter block's estimate [P], with the difference of two grids as error."""
+    """Exact moments of one parameter block's estimate [P], with the difference of the means of two grids as error.
+
+    The variance is not checked: where the estimate has none, it is a number of no meaning.
+    """
 
     mean: np.ndarray
     variance: np.ndarray
@@ -55,6 +60,8 @@ def rule(kind: str, nodes: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
     if kind == "uniform":
         x, w = np.polynomial.legendre.leggauss(nodes)
         return 0.5 * (x + 1.0), 0.5 * w
+    if kind == "stratum":  # uniform, of which a quantile is taken: singular at either end
+        return piecewise(np.asarray([0.0, 1.0]), nodes, 0.5)
     if kind == "exponential":  # trapezoid in t with e = exp(t − exp(−t)): doubly exponential, so 0 may be singular
         end = math.log(0.5 * reach * reach)  # as far out in probability as a normal `reach`
         t = np.linspace(-end, end, nodes)
@@ -116,26 +123,40 @@ def _axes(setting: Setting, specs: dict[str, Noise]) -> Iterator[tuple[Axes, Axe
     jumps = setting.estimator.jumps(setting.expectation, parameters, setting.num_samples, setting.dimension)
     discrete = "pathwise" in setting.expectation.family.lacks
     rough = "curvature" in setting.expectation.integrand.lacks
-    if (discrete or not rough) and (size == 0 or (jumps and all(spec.kind == "uniform" for spec in specs.values()))):
+    pieced = size == 0 or (jumps and all(spec.kind in UNIFORM for spec in specs.values()))
+    if (discrete or not rough) and pieced:
         yield from _pieces(specs, jumps)
     elif size <= MOST_DIMENSIONS and not discrete and not rough:
-        kinds = [spec.kind for spec in specs.values() for _ in range(math.prod(spec.shape))]
         nodes = NODES[size]
-        yield [rule(kind, nodes, REACH) for kind in kinds], [rule(kind, nodes * 4 // 3, FARTHER) for kind in kinds]
+        yield _tensor(specs, jumps, nodes, REACH), _tensor(specs, jumps, nodes * 4 // 3, FARTHER)
+
+
+def _tensor(specs: dict[str, Noise], jumps: dict[str, np.ndarray], nodes: int, reach: float) -> Axes:
+    """A rule for every number of noise; in pieces for those that are exponential and jump."""
+    axes: Axes = []
+    for name, spec in specs.items():
+        if spec.kind == "exponential" and name in jumps:
+            axes += [exponential_pieces(corners, nodes, reach) for corners in _spread(jumps[name], spec)]
+        else:
+            axes += [rule(spec.kind, nodes, reach)] * math.prod(spec.shape)
+    return axes
+
+
+def _spread(jumps: np.ndarray, spec: Noise) -> np.ndarray:
+    """Where every number of one name jumps [numbers, J]."""
+    return np.broadcast_to(jumps, (*spec.shape, jumps.shape[-1])).reshape(math.prod(spec.shape), jumps.shape[-1])
 
 
 def _enumerated(setting: Setting, specs: dict[str, Noise]) -> bool:
     """Whether pieces between jumps are what a sampler of counts makes of them: each is right to ε, however small."""
-    return "pathwise" in setting.expectation.family.lacks and all(spec.kind == "uniform" for spec in specs.values())
+    return "pathwise" in setting.expectation.family.lacks and all(spec.kind in UNIFORM for spec in specs.values())
 
 
 def _pieces(specs: dict[str, Noise], jumps: dict[str, np.ndarray]) -> Iterator[tuple[Axes, Axes]]:
     """Rules between jumps, with more and more nodes as long as the grid stays small."""
     ends: list[np.ndarray] = []
     for name, spec in specs.items():
-        inner = jumps.get(name, np.zeros(0))
-        shape = (math.prod(spec.shape), inner.shape[-1])
-        each = np.broadcast_to(inner, (*spec.shape, inner.shape[-1])).reshape(shape)
+        each = _spread(jumps.get(name, np.zeros(0)), spec)
         ends += [np.unique(np.concatenate([[0.0, 1.0], row[(row > 0.0) & (row < 1.0)]])) for row in each]
     pieces = math.prod(len(end) - 1 for end in ends)
     for coarse, fine in PIECES:
@@ -149,16 +170,29 @@ def piecewise(ends: np.ndarray, nodes: int, place: float) -> tuple[np.ndarray, n
     two places tell whether an estimate is constant there; many bear singularities at the ends."""
     if nodes == 1:
         x, w = np.asarray([place]), np.ones(1)
-    elif nodes < 40:
-        x, w = rule("uniform", nodes, REACH)
-    else:  # tanh-sinh
-        t = np.linspace(-3.3, 3.3, nodes)
-        x = 1.0 / (1.0 + np.exp(-np.pi * np.sinh(t)))
-        w = x * (1.0 - x) * np.cosh(t)
-        w /= w.sum()
+    else:
+        x, w = rule("uniform", nodes, REACH) if nodes < 40 else _tanh_sinh(nodes)
     width = np.diff(ends)[:, None]
     inside = np.clip((ends[:-1, None] + width * x).ravel(), 2.0**-53, 1.0 - 2.0**-53)  # as are mirror images
     return inside, (width * w).ravel()
+
+
+def _tanh_sinh(nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The trapezoid rule in t with x = 1/(1 + exp(−π sinh t)): doubly exponential, so either end may be singular."""
+    t = np.linspace(-3.3, 3.3, nodes)
+    x = 1.0 / (1.0 + np.exp(-np.pi * np.sinh(t)))
+    w = x / (1.0 + np.exp(np.pi * np.sinh(t))) * np.cosh(t)
+    return x, w / w.sum()
+
+
+def exponential_pieces(corners: np.ndarray, nodes: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """A rule on every piece between corners of an exponential number, and one from the last on."""
+    ends, each = np.concatenate([[0.0], np.unique(corners)]), 40 + nodes // 2
+    (unit, w), (tail, v) = _tanh_sinh(each), rule("exponential", each, reach)
+    width = np.diff(ends)[:, None]
+    inside = ends[:-1, None] + width * unit
+    weights = width * w * np.exp(-inside)
+    return np.concatenate([inside.ravel(), ends[-1] + tail]), np.concatenate([weights.ravel(), v * np.exp(-ends[-1])])
 
 
 def _moments(setting: Setting, block: str, specs: dict[str, Noise], axes: Axes) -> tuple[np.ndarray, np.ndarray]:

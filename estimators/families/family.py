@@ -61,7 +61,7 @@ _ASSUMED = {
     "dispersed": "none is written for it",
     "outline": "none is written for it",
     "marginals": "none are written for it",
-    "bonnet_price": "they hold for Normals",
+    "bonnet_price": "they hold for Normals alone",
     "accepted": "its coordinates are not each one gamma number, by rejection",
     "stratified": "it is not a mixture",
     "states": "its states cannot be listed",
@@ -158,8 +158,8 @@ class Family(ABC):
         raise self.without("stratified")
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        """Where a sample jumps: by name of uniform noise (that of weak derivatives too), the values [D, J] or [1, J] at
-        which each number makes another sample; float64 NumPy arrays in and out."""
+        """Where a sample jumps, or its path or score has a corner: by name of uniform or exponential noise (that of
+        weak derivatives too), values [D, J] or [1, J] of each number; float64 NumPy arrays in and out."""
         return {}
 
     def states(self, dimension: int) -> States:

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.families.family import Array, Family
+import numpy as np
+
+from estimators.families.family import Array, Blocks, Family
 from estimators.families.location_scale import LocationScale, LocationScalePoint
 from estimators.noise import Noise
 
@@ -27,6 +29,10 @@ class Laplace(LocationScale):
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}
+
+    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+        """A corner at the median."""
+        return {"base": np.full((1, 1), math.log(2.0))}
 
     def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
         """With 1 − u = exp(−e): −log 2(1 − u) above the median, log 2u below."""

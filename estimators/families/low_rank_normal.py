@@ -10,7 +10,7 @@ import numpy as np
 
 from estimators.errors import UsageError
 from estimators.families.family import Array, Blocks, Family, Point
-from estimators.families.normal import Normal, normal_power_moment
+from estimators.families.normal import Normal, diagonal, normal_power_moment
 from estimators.families.outline import Marginals
 from estimators.noise import Noise
 from estimators.options import option
@@ -138,12 +138,11 @@ class LowRankNormal(Family):
 
     def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
         """∂Σ is ½ E ∇²f, so ∂F is E ∇²f F, and ∂log d is d² of its diagonal."""
-        xp, places = backend.xp, backend.asarray(range(slope.shape[-1]), None)
-        diagonal = xp.sum(xp.where(places[:, None] == places, hessian, xp.zeros_like(hessian)), axis=-1)
+        xp = backend.xp
         return {
             "loc": slope,
             "factor": xp.matmul(hessian, parameters["factor"]),
-            "log_diagonal": diagonal * xp.exp(2.0 * parameters["log_diagonal"]),
+            "log_diagonal": diagonal(backend, hessian) * xp.exp(2.0 * parameters["log_diagonal"]),
         }
 
     def marginals(self, parameters: Blocks) -> Marginals:

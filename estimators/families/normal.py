@@ -67,10 +67,7 @@ class Normal(MeanField):
 
     def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
         """∂log σ_i = σ_i² E ∂²f/∂z_i²."""
-        xp, dimension = backend.xp, slope.shape[-1]
-        flat = xp.reshape(hessian, (*slope.shape[:-1], -1))
-        diagonal = xp.take(flat, backend.asarray(range(0, dimension * dimension, dimension + 1), None), axis=-1)
-        return {"loc": slope, "log_scale": diagonal * xp.exp(2.0 * parameters["log_scale"])}
+        return {"loc": slope, "log_scale": diagonal(backend, hessian) * backend.xp.exp(2.0 * parameters["log_scale"])}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """log |∂t/∂ε| = Σ log σ whatever the noise."""
@@ -137,3 +134,10 @@ def normal_power_moment(loc: Array, scale: Array, order: int) -> tuple[Array, Ar
     first = order * moment(order - 1) if order > 0 else zero
     second = order * (order - 1) * moment(order - 2) if order > 1 else zero
     return moment(order) + zero, first + zero, second + zero
+
+
+def diagonal(backend: Any, matrix: Array) -> Array:
+    """That of matrices [..., D, D]."""
+    xp, dimension = backend.xp, matrix.shape[-1]
+    flat = xp.reshape(matrix, (*matrix.shape[:-2], dimension * dimension))
+    return xp.take(flat, backend.asarray(range(0, dimension * dimension, dimension + 1), None), axis=-1)

@@ -90,7 +90,7 @@ def _count(backend: Any, log_rate: Array, uniform: Array) -> Array:
     """How many of F(0), F(1), … are at most u."""
     xp = backend.xp
     k = xp.astype(backend.asarray(range(MOST), None), log_rate.dtype)
-    rate = log_rate[:, None]
+    rate = log_rate[..., None]
     cumulative = xp.cumulative_sum(xp.exp(k * rate - xp.exp(rate) - backend.special.gammaln(k + 1.0)), axis=-1)
     cumulative = cumulative / cumulative[..., -1:]  # by rounding it may end below 1, and u lie above all of them
     return xp.sum(xp.astype(cumulative <= uniform[..., None], uniform.dtype), axis=-1)

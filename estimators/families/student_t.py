@@ -14,6 +14,7 @@ import numpy as np
 
 from estimators.errors import NotApplicable
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.gamma_path import trigamma
 from estimators.families.outline import HEAVY, Outline
 from estimators.noise import Noise
 from estimators.options import option
@@ -107,9 +108,9 @@ class StudentT(MeanField):
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
         """0, 1 and, with ψ' the trigamma function, ½ + ν(ν + 1)/4 (ψ'((ν + 1)/2) − ψ'(ν/2))."""
-        xp, polygamma = backend.xp, backend.special.polygamma
+        xp = backend.xp
         df = xp.exp(parameters["log_df"])
-        difference = polygamma(1, 0.5 * (df + 1.0)) - polygamma(1, 0.5 * df)
+        difference = trigamma(backend, 0.5 * (df + 1.0)) - trigamma(backend, 0.5 * df)
         zero = xp.zeros_like(parameters["loc"])
         return {"loc": zero, "log_scale": xp.ones_like(zero), "log_df": 0.5 + 0.25 * df * (df + 1.0) * difference}
 

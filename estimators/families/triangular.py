@@ -55,6 +55,10 @@ class Triangular(MeanField):
         # Not uniform, since u = 0 would be drawn: an end of the support, where the score is infinite.
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
+    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+        """A corner at the mode, where u = c."""
+        return {"base": np.log1p(np.exp(parameters["logit_mode"]))[:, None]}
+
     def _parts(self, backend: Any, noise: dict[str, Array], mode: Array) -> tuple[Array, Array, Array]:
         """Whether u = 1 − exp(−e) is below c, and √(u/c) or √((1 − u)/(1 − c)) accordingly, and c."""
         xp, e = backend.xp, noise["base"]

@@ -14,7 +14,7 @@ from bench.problems.mixtures import gaussian
 from bench.sweep.cells import make_estimator, make_problem
 from estimators import Expectation, NotApplicable, UsageError
 from estimators.backends import get
-from tests.estimators.test_parity import Case, check
+from tests.parity import Case
 from tests.support import draws, estimate, make_cell, measured, needs
 
 NAME = "gaussian-mixture"
@@ -88,9 +88,9 @@ def test_no_samples_no_theta() -> None:
 
 
 @pytest.mark.parametrize("problem", LARGER)
-def test_backends_agree(differentiating: Any, numpy_backend: Any, problem: str) -> None:
+def test_backends_agree(differentiating: Any, problem: str) -> None:
     case = Case(problem, "score-function[baseline=leave-one-out]", 3)
-    check(case, numpy_backend, case.on(differentiating), 1e-12)
+    case.check(case.on(differentiating), 1e-12)
 
 
 @pytest.mark.parametrize("problem", LARGER)

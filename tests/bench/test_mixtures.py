@@ -14,7 +14,7 @@ from bench.problems.mixtures.points import fingerprint, load, principal_componen
 from bench.sweep.cells import make_estimator, make_problem
 from estimators import Expectation, UsageError
 from estimators.backends import get
-from tests.estimators.test_parity import Case, check
+from tests.parity import Case
 from tests.support import draws, estimate, make_cell, measured, needs
 
 NAME = "bayesian-gaussian-mixture"
@@ -133,16 +133,16 @@ def test_summing_z_out_raises_the_bound() -> None:
         pytest.param(MIXTURES[3], "rao-blackwell", marks=pytest.mark.slow),
     ],
 )
-def test_backends_agree(differentiating: Any, numpy_backend: Any, problem: str, estimator: str) -> None:
+def test_backends_agree(differentiating: Any, problem: str, estimator: str) -> None:
     case = Case(problem, estimator, 4)
-    check(case, numpy_backend, case.on(differentiating), 1e-12)
+    case.check(case.on(differentiating), 1e-12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", MIXTURES)
-def test_compiled(differentiating: Any, numpy_backend: Any, problem: str) -> None:
+def test_compiled(differentiating: Any, problem: str) -> None:
     case = Case(problem, "pathwise", 4)
-    check(case, numpy_backend, case.on(differentiating, compiled=True), 1e-12)
+    case.check(case.on(differentiating, compiled=True), 1e-12)
 
 
 @pytest.mark.parametrize("bound", ["collapsed", "mean-field"])

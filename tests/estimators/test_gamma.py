@@ -11,7 +11,15 @@ from scipy import special, stats
 from bench.measurement.integrate import rule
 from estimators import FAMILIES
 from estimators.backends import get
-from estimators.families.gamma_path import PROPOSALS, constants, gamma_noise, gamma_slope, proposal, standard_gamma
+from estimators.families.gamma_path import (
+    PROPOSALS,
+    constants,
+    gamma_noise,
+    gamma_slope,
+    proposal,
+    standard_gamma,
+    trigamma,
+)
 from tests.estimators import laws
 from tests.support import draws, estimate, make_cell
 
@@ -194,3 +202,13 @@ def test_elliptical_path(numpy_backend: Any) -> None:
         path = family.pathwise_at(numpy_backend, parameters, both[:, :1], both[:, 1:], z, slope)  # type: ignore[attr-defined]
         for block, gradient in family.power_moment(parameters, order)[1].items():
             np.testing.assert_allclose(weights @ path[block], gradient, rtol=1e-10, atol=1e-12, err_msg=block)
+
+
+def test_trigamma(backend: Any) -> None:
+    """To rounding; PyTorch's own is off by 4e-10."""
+    x = np.concatenate([np.geomspace(1e-3, 1e4, 200), np.arange(1.0, 12.0)])
+    found = trigamma(backend, backend.asarray(x, "float64"))
+    np.testing.assert_allclose(backend.to_numpy(found), special.polygamma(1, x), rtol=1e-14)
+    single = backend.to_numpy(trigamma(backend, backend.asarray(x, "float32")))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, special.polygamma(1, x), rtol=2e-6)

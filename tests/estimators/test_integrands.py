@@ -11,10 +11,10 @@ import pytest
 
 from estimators import Expectation, Integrand, Normal, NotApplicable
 from tests.support import (
-    FAMILY_PROBLEMS,
     INTEGRAND_PROBLEMS,
     MODELS,
     PROBLEMS,
+    TWO_FAMILIES,
     Blocks,
     applies,
     draws,
@@ -121,7 +121,7 @@ def test_bundled_gradients_are_gradients(differentiating: Any, problem: str, sam
     close(found, expected)
 
 
-@pytest.mark.parametrize("problem", [*BUNDLED, *FAMILY_PROBLEMS, *MODELS[1:3]])
+@pytest.mark.parametrize("problem", [*BUNDLED, *TWO_FAMILIES, *MODELS[1:3]])
 @pytest.mark.parametrize("samples", [1, 3])
 def test_bundled_hessian_products(differentiating: Any, numpy_backend: Any, problem: str, samples: int) -> None:
     """The closed form on NumPy against automatic differentiation."""

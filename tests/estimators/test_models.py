@@ -8,11 +8,17 @@ import pytest
 
 from bench.sweep.cells import VARIANTS
 from estimators.backends import get
-from tests.estimators.test_parity import PLAIN, Case, check
-from tests.support import MODELS, applies, needs, tolerance
+from tests.parity import Case
+from tests.support import MODELS, applies, needs
 
 #: One of each kind, and those that ask what others do not: Hessian products, local terms, one coordinate replaced.
-ASKING = (*PLAIN[:3], "taylor[hessian=full]", "rao-blackwell[baseline=leave-one-out]")
+ASKING = (
+    "score-function[baseline=leave-one-out]",
+    "pathwise",
+    "measure-valued",
+    "taylor[hessian=full]",
+    "rao-blackwell[baseline=leave-one-out]",
+)
 
 
 def cases(estimators: tuple[str, ...], samples: int = 4) -> list[tuple[str, str]]:
@@ -20,36 +26,37 @@ def cases(estimators: tuple[str, ...], samples: int = 4) -> list[tuple[str, str]
 
 
 @pytest.mark.parametrize(("model", "estimator"), cases(ASKING))
-def test_float64(numpy_backend: Any, model: str, estimator: str) -> None:
+def test_float64(model: str, estimator: str) -> None:
     needs("torch")
     case = Case(model, estimator, 4)
-    check(case, numpy_backend, case.on(get("torch")), tolerance(model))
+    case.check(case.on(get("torch")), 1e-12)
 
 
 @pytest.mark.parametrize("model", MODELS[1:3])
-def test_compiled(numpy_backend: Any, model: str) -> None:
+def test_compiled(model: str) -> None:
     needs("jax")
     case = Case(model, "pathwise", 4)
-    check(case, numpy_backend, case.on(get("jax"), compiled=True), tolerance(model))
+    case.check(case.on(get("jax"), compiled=True), 1e-12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "estimator"), cases(VARIANTS))
-def test_every_estimator(differentiating: Any, numpy_backend: Any, model: str, estimator: str) -> None:
+def test_every_estimator(differentiating: Any, model: str, estimator: str) -> None:
     case = Case(model, estimator, 4)
-    compiled = differentiating.name == "jax"  # eager, it compiles piece by piece
-    check(case, numpy_backend, case.on(differentiating, compiled=compiled), tolerance(model))
+    case.check(
+        case.on(differentiating, compiled=differentiating.name == "jax"), 1e-12
+    )  # eager, it compiles piece by piece
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "estimator"), cases(("score-function", "pathwise", "measure-valued"), 1))
-def test_one_sample_compiled(differentiating: Any, numpy_backend: Any, model: str, estimator: str) -> None:
+def test_one_sample_compiled(differentiating: Any, model: str, estimator: str) -> None:
     case = Case(model, estimator, 1)
-    check(case, numpy_backend, case.on(differentiating, compiled=True), tolerance(model))
+    case.check(case.on(differentiating, compiled=True), 1e-12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "estimator"), cases(ASKING))
-def test_float32(backend: Any, numpy_backend: Any, model: str, estimator: str) -> None:
+def test_float32(backend: Any, model: str, estimator: str) -> None:
     case = Case(model, estimator, 4, "float32")
-    check(case, numpy_backend, case.on(backend, dtype="float32", compiled=backend.name == "jax"), 1e-5)
+    case.check(case.on(backend, dtype="float32", compiled=backend.name == "jax"), 1e-5)

@@ -16,12 +16,11 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import erf, exp1, gamma
 
-from bench.measurement.integrate import integrate
 from estimators import FAMILIES, NotApplicable
 from estimators.backends import get
 from estimators.families.family import MeanField
 from tests.estimators.test_families import FROZEN, PARAMETERS
-from tests.support import MORE_FAMILY_PROBLEMS, Blocks, draws, make_cell, setting_of
+from tests.support import Blocks, draws
 
 NAMES = [name for name, cls in FAMILIES.items() if issubclass(cls, MeanField) and name in FROZEN]
 COORDINATES = range(3)
@@ -265,25 +264,3 @@ def test_mirrored(name: str, numpy_backend: Any) -> None:
         law.cdf(family.sample(numpy_backend, parameters, n)) for n in (noise, family.mirrored(numpy_backend, noise))
     )
     np.testing.assert_allclose(here + there, 1.0, atol=1e-12)
-
-
-#: Where the sample path has a corner, or takes a wave too far out, which the certificate's own rule does not resolve.
-ROUGH = {"laplace", "triangular", "cauchy"}
-
-
-@pytest.mark.parametrize("problem", [p.replace("dim=3", "dim=1") for p in MORE_FAMILY_PROBLEMS])
-@pytest.mark.parametrize("estimator", ["pathwise", "pathwise[antithetic=true]", "score-function"])
-def test_certificates(numpy_backend: Any, problem: str, estimator: str) -> None:
-    """Where there is a certificate by integration it is right; with a smooth path there is one."""
-    cell = make_cell(problem, estimator)
-    reason = cell.impossible()
-    if reason:
-        assert (cell.problem.family.name in NO_IDENTITY, estimator) == (True, "score-function"), reason
-        return
-    found, exact = integrate(setting_of(problem, estimator, "numpy")), cell.problem.exact()
-    assert exact is not None
-    if found is None:
-        assert cell.problem.family.name in ROUGH, problem
-        return
-    for block, gradient in exact.gradient.items():
-        np.testing.assert_allclose(found[block].mean, gradient, rtol=1e-10, atol=1e-10)

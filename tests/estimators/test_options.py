@@ -15,7 +15,7 @@ from bench.sweep.cells import VARIANTS, make_estimator, make_problem
 from estimators import ESTIMATORS, Normal, NotApplicable, UsageError, backends
 from estimators.families import FAMILIES, Exponential
 from estimators.options import construct, describe, effective, number, parse, spell
-from tests.support import FAMILY_PROBLEMS, OTHER_FAMILY_PROBLEMS
+from tests.support import FAMILY_PROBLEMS
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -46,8 +46,7 @@ def test_given_twice() -> None:
         *PROBLEMS,
         *CONTROLS,
         "logistic-regression[loc=0.5,batch=32]",
-        *FAMILY_PROBLEMS,
-        *OTHER_FAMILY_PROBLEMS,
+        *FAMILY_PROBLEMS.values(),
     ],
 )
 def test_round_trip(text: str) -> None:

@@ -12,13 +12,13 @@ from bench.measurement.kernel import estimates
 from estimators import Expectation, Normal
 from estimators.combined_control_variates import regression
 from estimators.errors import NotApplicable
-from estimators.families import MultivariateNormal
+from estimators.families import LowRankNormal, MultivariateNormal
 from estimators.families.multivariate_normal import pack
 from tests.estimators.test_properties import Polynomial, point, polynomial
 from tests.estimators.test_quadrature import assert_unbiased, assert_variance
 from tests.support import (
-    FAMILY_PROBLEMS,
     TEST_FUNCTIONS,
+    TWO_FAMILIES,
     draws,
     estimate,
     integrated,
@@ -44,7 +44,7 @@ def test_unbiased(backend: Any, problem: str, estimator: str) -> None:
 
 
 @pytest.mark.parametrize("estimator", [*QUADRATIC, *FITTED])
-@pytest.mark.parametrize("problem", [FAMILY_PROBLEMS[0].replace("dim=3", "dim=2"), "cosine[k=1.9,loc=0.45,dim=2]"])
+@pytest.mark.parametrize("problem", [TWO_FAMILIES[0].replace("dim=3", "dim=2"), "cosine[k=1.9,loc=0.45,dim=2]"])
 def test_unbiased_in_two_dimensions(numpy_backend: Any, problem: str, estimator: str) -> None:
     found = integrated_problem(numpy_backend, problem, estimator, nodes=48)
     assert_unbiased(found, make_cell(problem, estimator).problem.exact().gradient)
@@ -52,13 +52,19 @@ def test_unbiased_in_two_dimensions(numpy_backend: Any, problem: str, estimator:
 
 @pytest.mark.parametrize("estimator", QUADRATIC)
 def test_unbiased_where_coordinates_are_coupled(numpy_backend: Any, estimator: str) -> None:
-    """Against pathwise itself, integrated: cubes, waves and a full Hessian, for both Normals."""
+    """Against pathwise itself, integrated: cubes, waves and a full Hessian, for every Normal."""
     coefficients = polynomial(2, cube=0.3, wave=0.8, slope=np.asarray([1.0, -2.0]), bend=BEND[:2, :2], turn=TURN)
-    both = {Normal(): {"loc": LOC, "log_scale": np.log(SCALE)}, MultivariateNormal(): {"loc": LOC, "cholesky": PACKED}}
-    for family, parameters in both.items():
-        expectation = Expectation(family, Polynomial(), coefficients)
-        plain = integrated(numpy_backend, make_estimator("pathwise"), expectation, parameters, 1, dimension=2, nodes=40)
-        found = integrated(numpy_backend, make_estimator(estimator), expectation, parameters, 1, dimension=2, nodes=40)
+    low_rank = {"loc": LOC, "factor": np.asarray([[0.4], [-0.7]]), "log_diagonal": np.log(SCALE)}
+    every = {
+        Normal(): {"loc": LOC, "log_scale": np.log(SCALE)},
+        MultivariateNormal(): {"loc": LOC, "cholesky": PACKED},
+        LowRankNormal(): low_rank,
+    }
+    for family, parameters in every.items():
+        nodes = 24 if isinstance(family, LowRankNormal) else 40  # of three numbers
+        expectation, given = Expectation(family, Polynomial(), coefficients), {"dimension": 2, "nodes": nodes}
+        plain = integrated(numpy_backend, make_estimator("pathwise"), expectation, parameters, 1, **given)
+        found = integrated(numpy_backend, make_estimator(estimator), expectation, parameters, 1, **given)
         assert_unbiased(found, {name: mean for name, (mean, _, _) in plain.items()})
 
 
@@ -159,7 +165,7 @@ def test_minibatches_have_a_hessian_each(backend: Any) -> None:
 @pytest.mark.parametrize("estimator", FITTED)
 def test_a_zero_control_variate_is_pathwise(numpy_backend: Any, estimator: str) -> None:
     """Exact property 10, for an ELBO's sampled entropy too; and any other state changes the estimate."""
-    for problem in ("logistic-regression[loc=0.17,scale=0.71]", FAMILY_PROBLEMS[0]):
+    for problem in ("logistic-regression[loc=0.17,scale=0.71]", TWO_FAMILIES[0]):
         cell = make_cell(problem, estimator, 2)
         expectation, parameters = cell.problem.expectation(), cell.problem.parameters()
         noise = draws(cell.estimator.noise_specs(expectation, 2, cell.problem.dimension), 5)

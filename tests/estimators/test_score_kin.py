@@ -13,10 +13,10 @@ from estimators.draws import from_uniforms
 from estimators.families import FAMILIES, MultivariateNormal, Normal
 from tests import exact
 from tests.support import (
-    FAMILY_PROBLEMS,
     IN_THREE_DIMENSIONS,
     REGRESSIONS,
     TEST_FUNCTIONS,
+    TWO_FAMILIES,
     Blocks,
     draws,
     estimate,
@@ -105,7 +105,7 @@ def test_rao_blackwell_and_leave_one_out(numpy_backend: Any) -> None:
         np.testing.assert_allclose(two[name][1], np.repeat(variance, 2), rtol=1e-10)
 
 
-@pytest.mark.parametrize("problem", [*IN_THREE_DIMENSIONS, *REGRESSIONS, FAMILY_PROBLEMS[1]])
+@pytest.mark.parametrize("problem", [*IN_THREE_DIMENSIONS, *REGRESSIONS, TWO_FAMILIES[1]])
 def test_local_terms(backend: Any, problem: str) -> None:
     """Replacing z_i changes f by what it changes in the terms of i, entropy included."""
     cell = make_cell(problem, "rao-blackwell", 4)
@@ -127,7 +127,7 @@ def test_local_terms(backend: Any, problem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "samples"), [(IN_THREE_DIMENSIONS[1], 5), (REGRESSIONS[5], 2), (FAMILY_PROBLEMS[0], 3)]
+    ("problem", "samples"), [(IN_THREE_DIMENSIONS[1], 5), (REGRESSIONS[5], 2), (TWO_FAMILIES[0], 3)]
 )
 def test_vargrad_is_leave_one_out(backend: Any, problem: str, samples: int) -> None:
     same(at(backend, problem, "vargrad", samples), at(backend, problem, LEAVE_ONE_OUT, samples))

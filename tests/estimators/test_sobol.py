@@ -14,7 +14,7 @@ from bench.measurement.kernel import estimates
 from estimators.errors import NotApplicable
 from estimators.noise import Noise, draw, stream_root
 from tests.estimators.test_noise import FALSE_ALARM
-from tests.support import FAMILY_PROBLEMS, make_cell, measured
+from tests.support import TWO_FAMILIES, make_cell, measured
 
 Blocks = dict[str, np.ndarray]
 
@@ -64,7 +64,7 @@ def test_variance_of_a_mean_is_that_of_a_nested_scramble(backend: Any, samples: 
     "problem",
     [
         "exponential[k=0.9,loc=0.7,scale=0.8,dim=3]",
-        FAMILY_PROBLEMS[0],
+        TWO_FAMILIES[0],
         "polynomial[family=exponential,rate=1.7,degree=1,dim=3]",
     ],
 )
