@@ -86,11 +86,12 @@ TWO_FAMILIES = (FAMILY_PROBLEMS["multivariate-normal"], FAMILY_PROBLEMS["exponen
 #: Estimators that the Normal takes.
 ON_NORMAL = tuple(v for v in VARIANTS if make_estimator(v).lacking(Normal(), "none") is None)
 PROBLEMS = (*TEST_FUNCTIONS, *IN_THREE_DIMENSIONS, *REGRESSIONS)
-#: Further integrands of one coordinate: their own arithmetic, with one of each kind of estimator.
+#: Further integrands, of one coordinate or of two: their own arithmetic, with one of each kind of estimator.
 INTEGRAND_PROBLEMS = (
     "exponential-moment[t=0.7,loc=0.7,scale=0.8,dim=3]",
     "step[k=0.4,loc=-0.6,scale=0.83,dim=3]",
     "absolute-value[k=0.4,loc=-0.6,scale=0.83,dim=3]",
+    "banana[bend=0.4,width=1.7,loc=0.3,scale=0.7,dim=4]",
 )
 #: Kin of the score function, which differ from it in one place each: tested on a covering subset of the problems.
 KIN = (

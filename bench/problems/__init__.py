@@ -1,5 +1,6 @@
 """Problems: integrands on a family at a point, with exact gradients."""
 
+from bench.problems.banana import Banana
 from bench.problems.conjugate import BetaBernoulli, GammaPoisson
 from bench.problems.discrete import CategoricalSquare, ThreeBernoullis
 from bench.problems.exponential_moment import ExponentialMoment
@@ -19,7 +20,7 @@ _MIXTURES = (GaussianMixture, BayesianGaussianMixture)
 _DISCRETE = (ThreeBernoullis, CategoricalSquare, SigmoidBeliefNetwork)
 
 PROBLEMS: dict[str, type[Problem]] = {
-    cls.name: cls for cls in (*_FUNCTIONS, *_REGRESSIONS, *_CONJUGATE, *_MIXTURES, *_DISCRETE)
+    cls.name: cls for cls in (*_FUNCTIONS, Banana, *_REGRESSIONS, *_CONJUGATE, *_MIXTURES, *_DISCRETE)
 }
 
 __all__ = ["PROBLEMS", "Exact", "Problem"]

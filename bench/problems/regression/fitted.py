@@ -7,10 +7,11 @@ Newton's in loc and towards that in the precision, halved while the ELBO falls.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from bench.problems.gaussian_elbo import Expected
 from estimators import UsageError
 from estimators.families.multivariate_normal import pack
 
@@ -19,15 +20,6 @@ FITTED = ("normal", "multivariate-normal")
 STEPS = 500
 #: Of every derivative of the ELBO, relative to the size of the precision.
 ENOUGH = 1e-12
-
-
-class Expected(NamedTuple):
-    """E log p(x, z), E ∇log p [D], E ∇²log p [D, D], and Σ over the rows of x_i⁴ E h'''' [D]."""
-
-    objective: float
-    slope: np.ndarray
-    hessian: np.ndarray
-    fourth: np.ndarray
 
 
 @functools.cache

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.problem import Exact, Problem, Vectors, exact_elbo, family_option
+from bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
+from bench.problems.problem import Exact, Problem, Vectors, family_option
 from bench.problems.regression.datasets import load
-from bench.problems.regression.fitted import FITTED, Expected, fitted
+from bench.problems.regression.fitted import FITTED, fitted
 from bench.problems.regression.generalised_linear import LOG_2PI, GeneralisedLinear
 from bench.problems.regression.quadrature import WIDEST
-from estimators import Expectation, Family, Normal, Point, UsageError
-from estimators.backends import get
+from estimators import Expectation, Point, UsageError
 from estimators.options import option
 
 
@@ -110,37 +110,11 @@ class Regression(Problem):
 
     def exact_at(self, parameters: Vectors) -> Exact:
         """The exact ELBO, its gradient and, for the mean-field Normal, optimal baselines at any λ."""
-        backend, family, loc = get("numpy"), self.family, parameters["loc"]
-        found = self.expected(loc, square_root(family, parameters))
-        moved = family.bonnet_price(backend, parameters, found.slope, found.hessian)
-        entropy = family.entropy_gradient(backend, parameters)
-        own = 0.5 * len(loc) - float(family.log_density(backend, parameters, loc))
-        if isinstance(family, Normal):
-            scale = np.exp(parameters["log_scale"])
-            hermite: dict[int, np.ndarray | float] = {
-                0: found.objective + own,
-                1: scale * found.slope,
-                2: moved["log_scale"] + 1.0,  # that of the entropy term, −log q
-                4: scale**4 * found.fourth,
-            }
-            return exact_elbo(self.entropy, scale, hermite, self.source)
-        return Exact(
-            gradient={name: moved[name] + entropy[name] for name in family.blocks},
-            source=self.source,
-            objective=found.objective + (own if self.entropy == "sampled" else 0.0),
-        )
+        found = self.expected(parameters["loc"], square_root(self.family, parameters))
+        return exact_gaussian_elbo(self.family, parameters, self.entropy, found, self.source)
 
     @abstractmethod
     def likelihood_moments(
         self, mean: np.ndarray, deviation: np.ndarray, response: np.ndarray
     ) -> dict[int, np.ndarray]:
         """E of h and of its derivatives of order 1, 2, 4 in the predictor, under N(mean, deviation²), per row."""
-
-
-def square_root(family: Family, parameters: Vectors) -> np.ndarray:
-    """A [K, D] with covariance AᵀA, of a family whose samples are loc + Aᵀε: its samples at unit noise."""
-    specs: dict[str, Any] = family.noise((), len(parameters["loc"]))
-    ends = np.cumsum([np.prod(spec.shape) for spec in specs.values()])
-    parts = np.split(np.eye(int(ends[-1])), ends[:-1].astype(int), axis=1)
-    unit = {name: part.reshape(-1, *spec.shape) for (name, spec), part in zip(specs.items(), parts, strict=True)}
-    return family.sample(get("numpy"), parameters, unit) - parameters["loc"]

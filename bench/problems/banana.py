@@ -1,0 +1,129 @@
+"""A banana: Gaussian in one direction and bent along it, in pairs of coordinates.
+
+log p = Σ over pairs (a, c) of −a²/(2 s²) − ½ (c − b (a² − s²))², not normalised: a is N(0, s²), and c given a
+N(b (a² − s²), 1), so log ∫ p is log 2πs a pair. It is a polynomial of degree 4, whose expectation under a Gaussian is
+closed.
+
+Source: the twisted Gaussian of Haario et al. 1999.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
+from bench.problems.problem import Exact, Problem, Vectors, family_option
+from estimators import Expectation, Integrand, Point, UsageError
+from estimators.options import option
+
+Array = Any
+
+
+class BananaIntegrand(Integrand):
+    """`data`: `bend` (b) and `width` (s), numbers."""
+
+    def pairs(self, data: dict[str, Array], z: Array) -> tuple[Array, Array, Array]:
+        """a and c − b (a² − s²), both [..., D/2], and each pair's log p."""
+        a, width = z[..., 0::2], data["width"]
+        rest = z[..., 1::2] - data["bend"] * (a * a - width * width)
+        return a, rest, -0.5 * (a * a / (width * width) + rest * rest)
+
+    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        return xp.sum(self.pairs(data, z)[2], axis=-1)
+
+    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        a, rest, _ = self.pairs(data, z)
+        bend, width = data["bend"], data["width"]
+        return _interleave(xp, 2.0 * bend * a * rest - a / (width * width), -rest)
+
+    def hessian_product(
+        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
+    ) -> Array:
+        a, rest, _ = self.pairs(data, z)
+        bend, width = data["bend"], data["width"]
+        first, second = vector[..., 0::2], vector[..., 1::2]
+        curved = 2.0 * bend * rest - 4.0 * bend * bend * a * a - 1.0 / (width * width)
+        mixed = 2.0 * bend * a
+        return _interleave(xp, curved * first + mixed * second, mixed * first - second)
+
+    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        """A coordinate is in the term of its pair."""
+        term = self.pairs(data, z)[2]
+        return _interleave(xp, term, term)
+
+    def replaced(
+        self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
+    ) -> Array:
+        """By the pair's term, at two more points a pair."""
+        xp = backend.xp
+        term = self.pairs(data, z)[2]
+        first = self.pairs(data, _interleave(xp, replacement[..., 0::2], z[..., 1::2]))[2]
+        second = self.pairs(data, _interleave(xp, z[..., 0::2], replacement[..., 1::2]))[2]
+        others = xp.sum(term, axis=-1, keepdims=True) - term
+        return _interleave(xp, others + first, others + second)
+
+
+def _interleave(xp: Any, first: Array, second: Array) -> Array:
+    """Two [..., D/2] to [..., D]."""
+    both = xp.stack([first, second], axis=-1)
+    return xp.reshape(both, (*first.shape[:-1], 2 * first.shape[-1]))
+
+
+@dataclass(frozen=True)
+class Banana(Problem):
+    name: ClassVar[str] = "banana"
+    summary: ClassVar[str] = "ELBO of a banana-shaped density, in pairs of coordinates (closed form)"
+    integrand: ClassVar[Integrand] = BananaIntegrand()
+
+    bend: float = option(0.5, "b: how strongly the second of a pair follows the square of the first")
+    width: float = option(2.0, "s: standard deviation of the first of a pair", above=0.0)
+    q: Point = family_option("normal", "multivariate-normal", "low-rank-normal")
+    dim: int = option(2, "number of coordinates D, even", minimum=2, maximum=1000)
+    entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
+    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+
+    @property
+    def dimension(self) -> int:
+        return self.dim
+
+    def check(self) -> None:
+        super().check()
+        if self.dim % 2:
+            raise UsageError(f"problem banana with dim={self.dim}: dim must be even, since coordinates come in pairs")
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = getattr(self.q, "scale", 1.0)
+            found = self.expected(np.full(2, getattr(self.q, "loc", 0.0)), scale * np.eye(2))
+        if not all(np.all(np.isfinite(part)) for part in found):
+            raise UsageError("problem banana overflows; give less extreme options")
+
+    def expectation(self) -> Expectation:
+        data = {"bend": np.asarray(self.bend), "width": np.asarray(self.width)}
+        return Expectation(self.family, self.integrand, data, self.entropy, self.differentiate)  # type: ignore[arg-type]
+
+    def expected(self, loc: np.ndarray, root: np.ndarray) -> Expected:
+        """log p and its derivatives under N(loc, rootᵀ root), root [K, D]."""
+        b, s2 = self.bend, self.width**2
+        (m, n), (first, second) = (loc[0::2], loc[1::2]), (root[:, 0::2], root[:, 1::2])
+        v, w, cross = (np.sum(x * y, axis=0) for x, y in ((first, first), (second, second), (first, second)))
+        square, cube, fourth = m**2 + v, m**3 + 3.0 * m * v, m**4 + 6.0 * m**2 * v + 3.0 * v**2  # E a², E a³, E a⁴
+        rest = n - b * (square - s2)
+        along = m * n + cross - b * cube + b * s2 * m  # E a rest
+        squared_along = n * square + 2.0 * m * cross  # E a² c
+        size = n**2 + w - 2.0 * b * (squared_along - s2 * n) + b**2 * (fourth - 2.0 * s2 * square + s2**2)
+        places = np.arange(0, len(loc), 2)
+        hessian = -np.eye(len(loc))
+        hessian[places, places] = 2.0 * b * rest - 4.0 * b**2 * square - 1.0 / s2
+        hessian[places, places + 1] = hessian[places + 1, places] = 2.0 * b * m
+        return Expected(
+            objective=float(-0.5 * np.sum(square / s2 + size)),
+            slope=_interleave(np, 2.0 * b * along - m / s2, -rest),
+            hessian=hessian,
+            fourth=_interleave(np, np.full_like(m, -12.0 * b**2), np.zeros_like(m)),
+        )
+
+    def exact_at(self, parameters: Vectors) -> Exact:
+        found = self.expected(parameters["loc"], square_root(self.family, parameters))
+        return exact_gaussian_elbo(self.family, parameters, self.entropy, found, "closed-form")
