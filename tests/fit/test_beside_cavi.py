@@ -88,3 +88,14 @@ def test_a_density_on_a_line_is_one() -> None:
     assert np.trapezoid(density(found, at), at) == pytest.approx(1.0, abs=1e-10)
     expected = 0.5 * (norm.pdf(0.3, -1.0, 0.5) + norm.pdf(0.3, 2.0, 0.5))
     assert density(found, np.array(0.3)) == pytest.approx(expected, rel=1e-13)
+
+
+def test_the_picture_of_a_likelihood_is_that_of_its_parameters() -> None:
+    problem: Any = make_problem("gaussian-mixture[components=2]")
+    model = {"means": np.array([[0.0, 1.0], [2.0, 3.0]]), "log_scales": np.log([[0.1, 0.2], [0.3, 0.4]])}
+    found = mixture(problem, problem.with_posterior({**model, "weight_logits": np.log([1.0, 3.0])}))
+    assert found is not None
+    np.testing.assert_array_equal(found.means, model["means"])
+    np.testing.assert_allclose(found.scales, [[0.1, 0.2], [0.3, 0.4]], rtol=1e-14)
+    np.testing.assert_allclose(found.weights, [0.25, 0.75], rtol=1e-14)
+    assert found.uncertain is None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.fit.optimisers import make_optimiser
+from bench.fit.optimisers import Adam, make_optimiser
 from bench.fit.recipe import Gradient
 from bench.fit.rows import COLUMNS
 from bench.fit.run import Plan
@@ -192,3 +192,20 @@ def test_ctrl_c_keeps_what_was_fitted(tmp_path: Path) -> None:
     assert "interrupted" in (tmp_path / "fit" / "index.html").read_text(encoding="utf-8")
     assert {p.suffix for p in (tmp_path / "fit").iterdir()} == {".html", ".svg", ".csv", ".jsonl", ".npz"}
     assert json.loads(out.splitlines()[-1]) == last
+
+
+def test_a_second_ctrl_c_keeps_the_rows_too(gradvar: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a KeyboardInterrupt wherever the program is; here in the middle of the eleventh step."""
+    step = Adam.step
+
+    def interrupted(self: Adam, parameters: Any, gradient: Any, memory: Any, t: int) -> Any:
+        if t == 11:
+            raise KeyboardInterrupt
+        return step(self, parameters, gradient, memory, t)
+
+    monkeypatch.setattr(Adam, "step", interrupted)
+    result = gradvar("fit", "cosine", "--estimator", "pathwise", "--steps", "50", "--every", "5", "--json")
+    assert result.status == 130
+    assert [row["iteration"] for row in result.rows] == [0, 5, 10]
+    assert result.err.splitlines()[-1] == "gradvar: stopped; what was fitted is kept"
+    assert make_problem("cosine").exact_at(saved(Path("fit/pathwise.npz"))).objective == result.rows[-1]["objective"]
