@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.commands import stop_at_interrupt
 from bench.fit import output, page
+from bench.fit.figures import level
 from bench.fit.method import Recipe
 from bench.fit.methods import METHODS
 from bench.fit.optimisers import make_optimiser
@@ -115,10 +116,12 @@ class _Shown(Watcher):
     def __init__(self, kept: output.Output, shown: Any, printing: bool, titles: dict[int, str]) -> None:
         self._kept, self._shown, self._printing, self._titles = kept, shown, printing, titles
         self._task: Any = None
+        self._title = ""
 
     def started(self, plan: Plan) -> None:
         if self._shown is not None:
-            self._task = self._shown.add_task("fitting", total=plan.steps, detail=self._titles[id(plan)])
+            self._title = self._titles[id(plan)]
+            self._task = self._shown.add_task("fitting", total=plan.steps, detail=self._title)
 
     def stepped(self, t: int) -> None:
         if self._shown is not None and (t < 100 or t % 100 == 0):
@@ -128,12 +131,9 @@ class _Shown(Watcher):
         self._kept.add(found)
         if self._printing:
             print(to_json(found), flush=True)
-        if self._shown is not None and self._task is not None and found["iteration"] is not None:
-            detail = f"{self._title(found)}"
-            self._shown.update(self._task, completed=found["iteration"], detail=detail)
-
-    def _title(self, found: Row) -> str:
-        return found["estimator"] or found["method"]
+        if self._task is not None and found["objective"] is not None:
+            reached = f"{self._title} · {level(found['objective'])}"
+            self._shown.update(self._task, completed=found["iteration"], detail=reached)
 
 
 def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str]) -> int:
