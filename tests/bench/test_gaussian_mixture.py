@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bench.fit.command import make_method
+from bench.fit.components import mixture
 from bench.fit.run import Fit, Plan, Watcher, run
 from bench.problems.mixtures import gaussian
 from bench.sweep.cells import make_estimator, make_problem
@@ -138,6 +139,10 @@ def test_em_as_a_method() -> None:
     assert fit.rows[-1]["iteration"] < 3000
     assert fit.rows[-1]["gradient_norm"] < 1e-7
     assert set(fit.parameters) == {"logits", *THETA}
+    drawn = mixture(plan.problem, fit.parameters)
+    assert drawn is not None
+    np.testing.assert_allclose(drawn.weights.sum(), 1.0)
+    np.testing.assert_array_equal(drawn.means, fit.parameters["means"])
     with pytest.raises(NotApplicable, match="em is for problem gaussian-mixture, not for square"):
         make_method("em").check(make_problem("square"))
 

@@ -174,7 +174,7 @@ class BayesianGaussianMixture(Problem):
         return Exact({**exact.gradient, **model}, exact.source, exact.objective, exact.optimal_baseline)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)
 def by_cavi(points: bytes, dimension: int, components: int, where: str, **settings: Any) -> Vectors:
     """λ (and hyperparameters, if learned) where CAVI starts, or at its fixed point."""
     from bench.fit.cavi import CoordinateAscent  # which is made of this package

@@ -183,7 +183,7 @@ class GaussianMixture(Problem):
         )
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)
 def by_em(points: bytes, dimension: int, components: int, seed: int, where: str) -> Vectors:
     """θ where EM starts, or where it ends."""
     from bench.fit.em import ExpectationMaximisation  # which is made of this package
