@@ -111,7 +111,7 @@ class MeanFieldMixture(Method):
         if not self.learn:
             return fitted
         hyper = {"log_tau": np.log(state["tau"])[None], "log_sigma": np.log(state["sigma"])[None]}
-        return {**fitted, **hyper, "logits": log_weights(state)}
+        return {**fitted, **hyper, "weight_logits": log_weights(state)}
 
 
 def components(state: Vectors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -48,7 +48,7 @@ def mixture(problem: Problem, parameters: Vectors) -> Mixture | None:
     if {"loc", "log_scale"} <= set(parameters) and hasattr(problem, "sigma"):
         means, spread = (parameters[name].reshape(made.components, -1) for name in ("loc", "log_scale"))
         sigma = np.exp(parameters["log_sigma"][0]) if "log_sigma" in parameters else made.sigma
-        weights = _softmax(parameters.get("logits", np.zeros(made.components)))
+        weights = _softmax(parameters.get("weight_logits", np.zeros(made.components)))
         return Mixture(made.points(), means, np.full_like(means, sigma), weights, np.exp(spread))
     return None
 

@@ -37,7 +37,8 @@ class OnProblem(Method):
         return objective(self.problem, self.parameters(state), self.seed)
 
     def parameters(self, state: Vectors) -> Vectors:
-        return self.method.parameters(state)
+        found = self.method.parameters(state)
+        return self.problem.complete(found) if isinstance(self.problem, BayesianGaussianMixture) else found
 
     def converged(self, before: Vectors, after: Vectors) -> bool:
         return self.method.converged(before, after)

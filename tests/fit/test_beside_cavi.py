@@ -67,7 +67,7 @@ def test_the_picture_shows_what_was_fitted(learned: str, sigma: float) -> None:
     problem: Any = make_problem(f"bayesian-gaussian-mixture[dim=3,components=2,hyperparameters={learned}]")
     parameters = problem.parameters()
     if learned == "learned":
-        parameters = {**parameters, "log_sigma": np.log([0.7]), "logits": np.log([0.25, 0.75])}
+        parameters = {**parameters, "log_sigma": np.log([0.7]), "weight_logits": np.log([0.25, 0.75])}
     parameters = {**parameters, "loc": np.arange(6.0), "log_scale": np.log(np.arange(1.0, 7.0))}
     found = mixture(problem, parameters)
     assert found is not None

@@ -1,9 +1,10 @@
-"""The Bayesian mixture's joint density as an integrand: of the means alone, z summed out or averaged over q(z).
+"""The Bayesian mixture's joint density as an integrand: z summed out, averaged over q(z), or sampled.
 
-z is the means, [..., K P]. Both forms of f = log p(μ) + Σ_i (…) share everything that is linear in responsibilities:
+The means come first, [..., K P]. All forms of f = log p(μ) + Σ_i (…) share what is linear in responsibilities:
 
 `Collapsed`   Σ_i log Σ_k π_k N(x_i | μ_k, σ² I), whose responsibilities are those at μ;
-`MeanField`   Σ_i Σ_k r_ik log [π_k N(x_i | μ_k, σ² I)/r_ik], at the r_ik that are best for q(μ): quadratic in μ.
+`MeanField`   Σ_i Σ_k r_ik log [π_k N(x_i | μ_k, σ² I)/r_ik], at the r_ik that are best for q(μ): quadratic in μ;
+`Joint`       Σ_i log π_{z_i} N(x_i | μ_{z_i}, σ² I), with one-hot z_i, [..., N K], after the means.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class MixtureOfMeans(Integrand):
-    """`data`: points [N, P]; `log_tau`, `log_sigma` [1], `logits` [K]; `batch` [B] where minibatches are drawn.
+    """`data`: points [N, P]; `log_tau`, `log_sigma` [1], `weight_logits` [K]; `batch` [B] where minibatches are drawn.
 
     With `learned`, τ, σ and π (softmax of the logits) are the model's parameters.
     """
@@ -51,7 +52,7 @@ class MixtureOfMeans(Integrand):
         return max(dimension, rows * max(self.components, data["points"].shape[1] if "batch" in data else 1))
 
     def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
-        return {"log_tau": (1,), "log_sigma": (1,), "logits": (self.components,)} if self.learned else {}
+        return {"log_tau": (1,), "log_sigma": (1,), "weight_logits": (self.components,)} if self.learned else {}
 
     def rows(self, xp: Any, data: dict[str, Array], noise: dict[str, Array], z: Array) -> tuple[Array, float]:
         """Points [rows, P] or, of minibatches, [R, rows, P] with an axis of 1 for S where z has one; and N/B."""
@@ -77,7 +78,7 @@ class MixtureOfMeans(Integrand):
             product = xp.matmul(means, across)
         squares = xp.sum(points * points, axis=-1)[..., None, :]
         distance = squares - 2.0 * product + xp.sum(means * means, axis=-1)[..., None] + more
-        constant = log_softmax(xp, data["logits"]) - points.shape[-1] * (data["log_sigma"] + 0.5 * LOG_2PI)
+        constant = log_softmax(xp, data["weight_logits"]) - points.shape[-1] * (data["log_sigma"] + 0.5 * LOG_2PI)
         return constant[:, None] - 0.5 * xp.exp(-2.0 * data["log_sigma"]) * distance
 
     def statistics(self, xp: Any, points: Array, scale: float, share: Array) -> Statistics:
@@ -115,18 +116,24 @@ class MixtureOfMeans(Integrand):
     def model_pullback(
         self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
     ) -> dict[str, Array]:
+        return self.pullback_of(xp, data, z, self.likelihood(xp, data, z, noise)[1], cotangent)
+
+    def pullback_of(
+        self, xp: Any, data: dict[str, Array], z: Array, found: Statistics, cotangent: Array
+    ) -> dict[str, Array]:
         """Per sample |μ|²/τ² − K P; Σ r_ik |x_i − μ_k|²/σ² − N P; Σ_i r_ik − N π_k."""
-        found, means, points = self.likelihood(xp, data, z, noise)[1], self.means(xp, z), data["points"]
+        means, points = self.means(xp, z), data["points"]
         size, dimension = points.shape
         distance = found.square - xp.sum((2.0 * found.total - found.count[..., None] * means) * means, axis=(-2, -1))
-        tau = xp.sum(z * z, axis=-1) * xp.exp(-2.0 * data["log_tau"]) - z.shape[-1]
+        squares = xp.sum(means * means, axis=(-2, -1)) * xp.exp(-2.0 * data["log_tau"])
+        tau = squares - means.shape[-2] * means.shape[-1]
         sigma = distance * xp.exp(-2.0 * data["log_sigma"]) - size * dimension
-        logits = found.count - size * xp.exp(log_softmax(xp, data["logits"]))
+        logits = found.count - size * xp.exp(log_softmax(xp, data["weight_logits"]))
         over = tuple(range(1, z.ndim - 1))
         return {
             "log_tau": xp.sum(cotangent * tau, axis=over)[:, None],
             "log_sigma": xp.sum(cotangent * sigma, axis=over)[:, None],
-            "logits": xp.sum(cotangent[..., None] * logits, axis=over),
+            "weight_logits": xp.sum(cotangent[..., None] * logits, axis=over),
         }
 
 
@@ -207,6 +214,52 @@ class MeanField(MixtureOfMeans):
         value, found = self.likelihood(xp, data, z, noise)
         whole = value + xp.sum(self.log_prior(xp, data, z), axis=-1)
         return whole[..., None] - self._terms(xp, data, z, found) + self._terms(xp, data, replacement, found)
+
+
+@dataclass(frozen=True)
+class Joint(MixtureOfMeans):
+    """z_i sampled beside the means: responsibilities are 0 or 1. Only values of f are offered; of a minibatch, the
+    log joints of all points are computed, and those of its rows weighted by N/B."""
+
+    gradient = None  # type: ignore[assignment]
+
+    def split(self, data: dict[str, Array], z: Array) -> tuple[Array, Array]:
+        """The means [..., K P] and the choices [..., N K]."""
+        numbers = self.components * data["points"].shape[1]
+        return z[..., :numbers], z[..., numbers:]
+
+    def width(self, data: dict[str, Array], dimension: int) -> int:
+        size = data["points"].shape[0]
+        return max(dimension, size * data["batch"].shape[0] if "batch" in data else 1)
+
+    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        means = self.split(data, z)[0]
+        return self.likelihood(xp, data, z, noise)[0] + xp.sum(self.log_prior(xp, data, means), axis=-1)
+
+    def likelihood(
+        self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]
+    ) -> tuple[Array, Statistics]:
+        points = data["points"]
+        means, choices = self.split(data, z)
+        share = xp.matrix_transpose(xp.reshape(choices, (*choices.shape[:-1], points.shape[0], self.components)))
+        if "rows" in noise:
+            weight = row_weights(xp, noise["rows"], points[:, 0])
+            share = share * (weight[:, None, :] if z.ndim == 2 else weight[:, None, None, :])
+        joint = self.log_joint(xp, data, points, self.means(xp, means))
+        return xp.sum(share * joint, axis=(-2, -1)), self.statistics(xp, points, 1.0, share)
+
+    def model_pullback(
+        self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
+    ) -> dict[str, Array]:
+        found, means = self.likelihood(xp, data, z, noise)[1], self.split(data, z)[0]
+        return self.pullback_of(xp, data, means, found, cotangent)
+
+
+def row_weights(xp: Any, rows: Array, like: Array) -> Array:
+    """N/B for the rows [R, B] of a minibatch and 0 for others [R, N]; `like` [N] says how many, where and of what."""
+    everyone = xp.cumulative_sum(xp.ones_like(like)) - 1.0
+    found = xp.sum(xp.astype(rows[:, :, None] == everyone, like.dtype), axis=1)
+    return found * (like.shape[0] / rows.shape[1])
 
 
 def log_sum_exp(xp: Any, joint: Array) -> tuple[Array, Array]:

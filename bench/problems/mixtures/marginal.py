@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench.problems.mixtures import points as data
-from bench.problems.mixtures.joint import LOG_2PI, log_softmax
+from bench.problems.mixtures.joint import LOG_2PI, log_softmax, row_weights
 from bench.problems.problem import Exact, Problem, Vectors
 from estimators import Expectation, Integrand, Noise, Point, UsageError
 from estimators.families.categorical import Categorical
@@ -57,10 +57,7 @@ class CompleteData(Integrand):
         """[N, K], or of minibatches N/B times that for the rows in them, and 0 for others [R, (1,) N, K]."""
         if "rows" not in noise:
             return per_point
-        size = per_point.shape[0]
-        everyone = xp.cumulative_sum(xp.ones_like(per_point[:, 0])) - 1.0  # 0 … N − 1, where per_point is
-        found = xp.astype(noise["rows"][:, :, None] == everyone, per_point.dtype)
-        weight = xp.sum(found, axis=1)[..., None] * (size / noise["rows"].shape[1])
+        weight = row_weights(xp, noise["rows"], per_point[:, 0])[..., None]
         return (weight if z.ndim == 2 else weight[:, None, :, :]) * per_point
 
     def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
