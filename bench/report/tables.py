@@ -96,8 +96,13 @@ def _cost(r: Result, ranking: Ranking) -> str:
     ratio, plain = found
     if plain is r:
         return "1"
-    other = f" of S = {numbers.count(plain['num_samples'])}" if plain["num_samples"] != r["num_samples"] else ""
-    return numbers.times(ratio.value, ratio.low, ratio.high) + other
+    other = (
+        f"of\u00a0S\u00a0=\u00a0{numbers.count(plain['num_samples'])}"
+        if plain["num_samples"] != r["num_samples"]
+        else ""
+    )
+    interval = numbers.interval(ratio.low, ratio.high).replace(", ", ",\u00a0")  # breaks before it, not inside
+    return f"{numbers.times(ratio.value)} {interval} {other}".rstrip()
 
 
 def _work_interval(r: Result, work: float, timed: bool) -> tuple[float, float]:
