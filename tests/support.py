@@ -75,6 +75,8 @@ FAMILY_PROBLEMS = {
     "dirichlet": "polynomial[family=dirichlet,concentration=0.8,degree=3,dim=3]",
     "poisson": "polynomial[family=poisson,rate=1.7,degree=3,dim=3]",
     "geometric": "polynomial[family=geometric,probability=0.4,degree=3,dim=3]",
+    "relaxed-bernoulli": "polynomial[family=relaxed-bernoulli,probability=0.3,temperature=0.7,degree=3,dim=3]",
+    "concrete": "polynomial[family=concrete,categories=3,tilt=1.2,temperature=0.7,degree=3,dim=3]",
     "bernoulli": "square[family=bernoulli,probability=0.3,k=0.49,dim=3]",
     "tied-bernoulli": "three-bernoullis[probability=0.3]",
     "categorical": "categorical-square[categories=3,tilt=1.2,choices=2]",

@@ -3,6 +3,7 @@
 from estimators.families.bernoulli import Bernoulli, TiedBernoulli
 from estimators.families.categorical import Categorical
 from estimators.families.cauchy import Cauchy
+from estimators.families.concrete import Concrete, RelaxedBernoulli
 from estimators.families.elliptical import Elliptical
 from estimators.families.exponential import Exponential
 from estimators.families.family import Family, Point
@@ -31,10 +32,11 @@ _NORMALS = (Normal, MultivariateNormal, LowRankNormal, MixtureOfNormals)
 _LOCATION_SCALE = (Laplace, StudentT, Logistic, Uniform, Triangular, Cauchy, Gumbel, Elliptical)
 _INVERSE_CDF = (Exponential, Rayleigh, Pareto, Weibull, Gompertz, Reciprocal)
 _COMPOSED = (LogNormal, Erlang, Gamma, ChiSquared, Beta, F, Dirichlet)
+_RELAXED = (RelaxedBernoulli, Concrete)
 _DISCRETE = (Bernoulli, TiedBernoulli, Categorical, Geometric, Poisson)
 
 FAMILIES: dict[str, type[Family]] = {
-    cls.name: cls for cls in (*_NORMALS, *_LOCATION_SCALE, *_INVERSE_CDF, *_COMPOSED, *_DISCRETE)
+    cls.name: cls for cls in (*_NORMALS, *_LOCATION_SCALE, *_INVERSE_CDF, *_COMPOSED, *_RELAXED, *_DISCRETE)
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Beta",
     "Categorical",
     "ChiSquared",
+    "Concrete",
     "Dirichlet",
     "Elliptical",
     "Erlang",
@@ -57,5 +60,6 @@ __all__ = [
     "Normal",
     "Point",
     "Poisson",
+    "RelaxedBernoulli",
     "TiedBernoulli",
 ]

@@ -88,6 +88,36 @@ def mixture(p: Blocks, z: np.ndarray) -> np.ndarray:
     return special.logsumexp(each + special.log_softmax(p["logits"]), axis=-1)
 
 
+def relaxed_bernoulli(p: Blocks, z: np.ndarray) -> np.ndarray:
+    """log q of each coordinate: that of a logistic number of scale 1/T, taken to (0, 1)."""
+    law = stats.logistic(p["logits"] * np.exp(-p["log_temperature"]), np.exp(-p["log_temperature"]))
+    return law.logpdf(special.logit(z)) - np.log(z) - np.log1p(-z)
+
+
+def concrete(p: Blocks, z: np.ndarray) -> np.ndarray:
+    """log q of one choice, from its Gumbel numbers of scale 1/T: their common shift is integrated over, which leaves
+    Γ(K) Tᴷ⁻¹ Π e^(l_k) z_k^(−T−1)/(Σ e^(l_k) z_k^(−T))ᴷ; here by trapezoid in that shift."""
+    temperature = np.exp(p["log_temperature"][0])
+    law = stats.gumbel_r(p["logits"][0] / temperature, 1.0 / temperature)
+    shift = np.linspace(-80.0, 80.0, 4001)
+    each = law.logpdf(np.log(z)[:, None, :] + shift[:, None]).sum(axis=-1)
+    return special.logsumexp(each, axis=-1) + np.log(shift[1] - shift[0]) - np.log(z).sum(axis=-1)
+
+
+def _relaxed_bernoulli(parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    x, w = unit_interval(400)
+    densities = np.exp(relaxed_bernoulli(parameters, x[:, None])) * w[:, None]
+    return pair(x, x), np.prod(pair(densities[:, 0], densities[:, 1]), axis=-1)
+
+
+def _concrete(parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    """Of two categories, the second is a relaxed Bernoulli."""
+    x, w = unit_interval(600)
+    logit = parameters["logits"][:, 1] - parameters["logits"][:, 0]
+    density = relaxed_bernoulli({"logits": logit, "log_temperature": parameters["log_temperature"]}, x[:, None])
+    return np.stack([1.0 - x, x], axis=-1), w * np.exp(density[:, 0])
+
+
 def _low_rank(p: Blocks) -> tuple[np.ndarray, np.ndarray]:
     x = np.linspace(-9.0, 9.0, 120)
     w = stats.norm.pdf(x) * (x[1] - x[0])
@@ -118,6 +148,8 @@ GRIDS: dict[str, Callable[[Blocks], tuple[np.ndarray, np.ndarray]]] = {
     **{name: lambda p, name=name: _independent(name, p) for name in ONE if name not in VALUES},  # type: ignore[misc]
     **{name: lambda p, name=name: _discrete(name, p) for name in VALUES},  # type: ignore[misc]
     "categorical": _categorical,
+    "relaxed-bernoulli": _relaxed_bernoulli,
+    "concrete": _concrete,
     "dirichlet": _dirichlet,
     "low-rank-normal": _low_rank,
     "elliptical": _elliptical,

@@ -32,6 +32,7 @@ STRUCTURE: dict[str, dict[str, int]] = {
     "low-rank-normal": {"rank": 2},
     "mixture-of-normals": {"components": 3},
     "categorical": {"categories": 3},
+    "concrete": {"categories": 3},
 }
 
 
@@ -75,6 +76,11 @@ PARAMETERS: dict[str, Callable[[], Blocks]] = {
     "bernoulli": lambda: {"logits": np.asarray([0.4, -1.1, 2.3])},
     "tied-bernoulli": lambda: {"logits": np.asarray([0.4])},
     "categorical": lambda: {"logits": np.asarray([[0.4, -1.1, 1.3]])},
+    "relaxed-bernoulli": lambda: {
+        "logits": np.asarray([0.4, -1.1, 2.3]),
+        "log_temperature": np.log([0.7, 1.3, 0.4]),
+    },
+    "concrete": lambda: {"logits": np.asarray([[0.4, -1.1, 1.3]]), "log_temperature": np.log([0.7])},
     "geometric": lambda: {"logits": np.asarray([0.4, -1.1, 2.3])},
 }
 
@@ -113,6 +119,8 @@ SCIPY: dict[str, Callable[[Blocks, np.ndarray], np.ndarray]] = {
     "low-rank-normal": lambda p, z: stats.multivariate_normal(p["loc"], laws.low_rank(p)).logpdf(z),
     "mixture-of-normals": laws.mixture,
     **{name: functools.partial(laws.log_density, name) for name in laws.ONE},
+    "relaxed-bernoulli": lambda p, z: laws.relaxed_bernoulli(p, z).sum(axis=-1),
+    "concrete": laws.concrete,
     "categorical": lambda p, z: stats.multinomial(1, special.softmax(p["logits"].ravel())).logpmf(z),
     "dirichlet": lambda p, z: stats.dirichlet(np.exp(p["log_concentration"])).logpdf(z.T),
 }

@@ -48,3 +48,9 @@ def test_outside(options: str, message: str) -> None:
 def test_no_such_moment(options: str, message: str) -> None:
     with pytest.raises(NotApplicable, match=message):
         make_problem(f"polynomial[{options}]")
+
+
+@pytest.mark.parametrize("family", ["categorical", "concrete"])
+def test_choices_are_whole(family: str) -> None:
+    with pytest.raises(UsageError, match=f"family {family} with categories=3 needs a multiple of 3 coordinates"):
+        make_problem(f"polynomial[family={family},categories=3,dim=4]")

@@ -1,0 +1,218 @@
+"""Relaxed choices as families of their own: Concrete (Gumbel-softmax), and relaxed Bernoullis.
+
+z = softmax((logits + g)/T) with standard Gumbel g, on the inside of a simplex; of two categories z = σ((logit + l)/T)
+with a logistic l. As T falls they tend to `categorical` and `bernoulli`. The temperature is a parameter like others.
+
+Sources: Maddison, Mnih & Teh 2017 (densities: equation 10 and appendix B); Jang, Gu & Poole 2017.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import UsageError
+from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.relaxation import TINY, sigmoid
+from estimators.noise import Noise
+from estimators.options import option
+
+#: The logistic number of the moments' quadrature: its density is 1e-17 at the ends, and its step resolves T = 0.05.
+REACH, NODES = 40.0, 8001
+
+
+@dataclass(frozen=True)
+class RelaxedBernoulli(MeanField):
+    """Parameters: `logits` [D] and `log_temperature` [D].
+
+    Samples keep a distance of half a rounding error ε from 1, where the density has no value: what E score then lacks
+    of 0 is of order ε^T, so a low temperature is better served by estimators that relax a `bernoulli` themselves.
+    """
+
+    name: ClassVar[str] = "relaxed-bernoulli"
+    summary: ClassVar[str] = "relaxed (binary Concrete) Bernoullis on (0, 1); parameters logits, log_temperature"
+    blocks: ClassVar[tuple[str, ...]] = ("logits", "log_temperature")
+    lacks: ClassVar[dict[str, str]] = {
+        "weak_derivatives": "none is written for it",
+        "entropy_gradient": "its entropy has no closed form",
+    }
+    moment_source: ClassVar[str] = "quadrature"
+
+    @dataclass(frozen=True)
+    class At(Point):
+        probability: float = option(0.5, "P(z > 1/2) of every coordinate", above=0.0, below=1.0)
+        temperature: float = option(1.0, "T", minimum=0.05)
+
+        @property
+        def family(self) -> Family:
+            return RelaxedBernoulli()
+
+        def parameters(self, dimension: int) -> Blocks:
+            logit = math.log(self.probability) - math.log1p(-self.probability)
+            return {
+                "logits": np.full(dimension, logit),
+                "log_temperature": np.full(dimension, math.log(self.temperature)),
+            }
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("uniform", (*sample_shape, dimension))}
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        xp, u = backend.xp, noise["base"]
+        last = 1.0 - 0.5 * float(xp.finfo(u.dtype).eps)
+        low, high = (xp.where(side > TINY, side, xp.full_like(u, TINY)) for side in (u, 1.0 - u))
+        z = sigmoid(xp, (parameters["logits"] + xp.log(low) - xp.log(high)) / xp.exp(parameters["log_temperature"]))
+        z = xp.where(z > TINY, z, xp.full_like(z, TINY))
+        return xp.where(z < last, z, xp.full_like(z, last))
+
+    def _scaled(self, xp: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
+        """T, T logit z, and tanh of half what that is above the logit: −d/dx log of the logistic density."""
+        temperature = xp.exp(parameters["log_temperature"])
+        scaled = temperature * (xp.log(z) - xp.log1p(-z))
+        return temperature, scaled, xp.tanh(0.5 * (scaled - parameters["logits"]))
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        xp = backend.xp
+        _, scaled, _ = self._scaled(xp, parameters, z)
+        away = xp.abs(scaled - parameters["logits"])
+        logistic = -away - 2.0 * xp.log1p(xp.exp(-away))
+        return logistic + parameters["log_temperature"] - xp.log(z) - xp.log1p(-z)
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        temperature, _, slope = self._scaled(backend.xp, parameters, z)
+        return (2.0 * z - 1.0 - temperature * slope) / (z * (1.0 - z))
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        _, scaled, slope = self._scaled(backend.xp, parameters, z)
+        return {"logits": slope, "log_temperature": 1.0 - slope * scaled}
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        """∂z = z (1 − z) ∂(logit z), and logit z = (logit + l)/T."""
+        temperature, scaled, _ = self._scaled(backend.xp, parameters, z)
+        along = cotangent * z * (1.0 - z) / temperature
+        return {"logits": along, "log_temperature": -along * scaled}
+
+    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+        """−log q is log z (1 − z) − log T less the density of l."""
+        temperature, scaled, _ = self._scaled(backend.xp, parameters, z)
+        along = (1.0 - 2.0 * z) / temperature
+        return {"logits": along, "log_temperature": -1.0 - along * scaled}
+
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """By the trapezoid rule in l, for every λ_i that is another."""
+        pairs, place = np.unique(
+            np.stack([parameters[name] for name in self.blocks], axis=1), axis=0, return_inverse=True
+        )
+        x = np.linspace(-REACH, REACH, NODES)
+        weights = sigmoid(np, x) * sigmoid(np, -x) * (x[1] - x[0])
+        found = np.zeros((len(pairs), 3))
+        for row, (logit, log_temperature) in zip(found, pairs, strict=True):
+            along = (logit + x) / math.exp(log_temperature)
+            z = sigmoid(np, along)
+            slope = order * z ** max(order - 1, 0) * z * (1.0 - z)
+            row[:] = (z**order, slope / math.exp(log_temperature), -slope * along) @ weights
+        moment, logits, log_temperature = found[place.reshape(-1)].T
+        return moment, {"logits": logits, "log_temperature": log_temperature}
+
+
+@dataclass(frozen=True)
+class Concrete(Family):
+    """Independent relaxed choices of one of K `categories`, side by side as those of `categorical` are.
+
+    Parameters: `logits` [D/K, K] and `log_temperature` [D/K]. The density is that of a choice's first K − 1 numbers.
+    """
+
+    name: ClassVar[str] = "concrete"
+    summary: ClassVar[str] = "Concrete (Gumbel-softmax) choices on simplices; parameters logits, log_temperature"
+    blocks: ClassVar[tuple[str, ...]] = ("logits", "log_temperature")
+    lacks: ClassVar[dict[str, str]] = {
+        "weak_derivatives": "the K numbers of a choice sum to 1, so none moves alone",
+        "log_density_replaced": "the K numbers of a choice sum to 1, so none is replaced alone",
+        "entropy_gradient": "its entropy has no closed form",
+        "power_moment": "its moments have no closed form",
+    }
+
+    categories: int = 2
+
+    @dataclass(frozen=True)
+    class At(Point):
+        categories: int = option(2, "K, numbers of z that make one choice", minimum=2, maximum=1000)
+        tilt: float = option(0.0, "logits rise evenly from 0 to this over the categories")
+        temperature: float = option(1.0, "T", minimum=0.05)
+
+        @property
+        def family(self) -> Family:
+            return Concrete(self.categories)
+
+        def parameters(self, dimension: int) -> Blocks:
+            choices = dimension // self.categories
+            logits = np.tile(self.tilt * np.linspace(0.0, 1.0, self.categories), (choices, 1))
+            return {"logits": logits, "log_temperature": np.full(choices, math.log(self.temperature))}
+
+        def check(self, dimension: int) -> None:
+            if dimension % self.categories:
+                raise UsageError(
+                    f"family concrete with categories={self.categories} needs a multiple of {self.categories} "
+                    f"coordinates, one a category, not {dimension}"
+                )
+
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        choices = dimension // self.categories
+        return {"logits": (choices, self.categories), "log_temperature": (choices,)}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return {"base": Noise("exponential", (*sample_shape, dimension))}
+
+    def _by_choice(self, xp: Any, z: Array) -> Array:
+        return xp.reshape(z, (*z.shape[:-1], -1, self.categories))
+
+    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        xp = backend.xp
+        perturbed = parameters["logits"] - xp.log(self._by_choice(xp, noise["base"]))
+        z = _softmax(xp, perturbed / xp.exp(parameters["log_temperature"])[:, None])
+        z = xp.where(z > TINY, z, xp.full_like(z, TINY))
+        return xp.reshape(z, (*z.shape[:-2], -1))
+
+    def _parts(self, xp: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
+        """T [D/K, 1], log z and logits − T log z [..., D/K, K]."""
+        temperature = xp.exp(parameters["log_temperature"])[:, None]
+        log = xp.log(self._by_choice(xp, z))
+        return temperature, log, parameters["logits"] - temperature * log
+
+    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        xp, k = backend.xp, self.categories
+        _, log, exponents = self._parts(xp, parameters, z)
+        largest = xp.max(exponents, axis=-1, keepdims=True)
+        total = largest[..., 0] + xp.log(xp.sum(xp.exp(exponents - largest), axis=-1))
+        each = xp.sum(exponents - log, axis=-1) - k * total + (k - 1) * parameters["log_temperature"] + math.lgamma(k)
+        return xp.sum(each, axis=-1)
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+        xp = backend.xp
+        temperature, log, exponents = self._parts(xp, parameters, z)
+        slope = self.categories * temperature * _softmax(xp, exponents) - temperature - 1.0
+        return xp.reshape(slope * xp.exp(-log), z.shape)
+
+    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+        xp, k = backend.xp, self.categories
+        temperature, log, exponents = self._parts(xp, parameters, z)
+        p = _softmax(xp, exponents)
+        of_temperature = k - 1.0 + temperature[:, 0] * xp.sum((k * p - 1.0) * log, axis=-1)
+        return {"logits": 1.0 - k * p, "log_temperature": of_temperature}
+
+    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+        """z = softmax(ζ), ζ = (logits + g)/T, so ∂ζ/∂log T = −ζ."""
+        xp = backend.xp
+        temperature = xp.exp(parameters["log_temperature"])[:, None]
+        perturbed = (parameters["logits"] - xp.log(self._by_choice(xp, noise["base"]))) / temperature
+        z, c = self._by_choice(xp, z), self._by_choice(xp, cotangent)
+        along = z * (c - xp.sum(z * c, axis=-1, keepdims=True))
+        return {"logits": along / temperature, "log_temperature": -xp.sum(along * perturbed, axis=-1)}
+
+
+def _softmax(xp: Any, x: Array) -> Array:
+    e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return e / xp.sum(e, axis=-1, keepdims=True)
