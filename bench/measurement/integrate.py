@@ -125,7 +125,7 @@ def _axes(setting: Setting, specs: dict[str, Noise]) -> Iterator[tuple[Axes, Axe
     rough = "curvature" in setting.expectation.integrand.lacks
     pieced = size == 0 or (jumps and all(spec.kind in UNIFORM for spec in specs.values()))
     if (discrete or not rough) and pieced:
-        yield from _pieces(specs, jumps)
+        yield from _pieces(specs, jumps, constant=discrete)
     elif size <= MOST_DIMENSIONS and not discrete and not rough:
         nodes = NODES[size]
         yield _tensor(specs, jumps, nodes, REACH), _tensor(specs, jumps, nodes * 4 // 3, FARTHER)
@@ -152,17 +152,23 @@ def _enumerated(setting: Setting, specs: dict[str, Noise]) -> bool:
     return "pathwise" in setting.expectation.family.lacks and all(spec.kind in UNIFORM for spec in specs.values())
 
 
-def _pieces(specs: dict[str, Noise], jumps: dict[str, np.ndarray]) -> Iterator[tuple[Axes, Axes]]:
-    """Rules between jumps, with more and more nodes as long as the grid stays small."""
+def _pieces(specs: dict[str, Noise], jumps: dict[str, np.ndarray], constant: bool) -> Iterator[tuple[Axes, Axes]]:
+    """Rules between jumps, with more and more nodes as long as the grid stays small; from one node in a piece where an
+    estimate may be constant there."""
     ends: list[np.ndarray] = []
     for name, spec in specs.items():
         each = _spread(jumps.get(name, np.zeros(0)), spec)
         ends += [np.unique(np.concatenate([[0.0, 1.0], row[(row > 0.0) & (row < 1.0)]])) for row in each]
     pieces = math.prod(len(end) - 1 for end in ends)
-    for coarse, fine in PIECES:
+    # Different in every number: two samples at the same place in a piece are one sample.
+    places = [0.2 + 0.6 * ((0.618 * i) % 1.0) for i in range(len(ends))]
+    for coarse, fine in PIECES if constant else PIECES[1:]:
         if pieces * fine ** len(ends) > MOST_POINTS:
             return
-        yield [piecewise(end, coarse, 0.5) for end in ends], [piecewise(end, fine, 0.3) for end in ends]
+        yield (
+            [piecewise(end, coarse, place) for end, place in zip(ends, places, strict=True)],
+            [piecewise(end, fine, place + 0.13) for end, place in zip(ends, places, strict=True)],
+        )
 
 
 def piecewise(ends: np.ndarray, nodes: int, place: float) -> tuple[np.ndarray, np.ndarray]:

@@ -68,6 +68,10 @@ class RelaxedBernoulli(MeanField):
         z = xp.where(z > TINY, z, xp.full_like(z, TINY))
         return xp.where(z < last, z, xp.full_like(z, last))
 
+    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+        """Nowhere; but as z is of order u^(1/T) near 0, and likewise near 1, it is integrated as what has ends is."""
+        return {"base": np.zeros((1, 0))}
+
     def _scaled(self, xp: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
         """T, T logit z, and tanh of half what that is above the logit: −d/dx log of the logistic density."""
         temperature = xp.exp(parameters["log_temperature"])

@@ -127,3 +127,15 @@ def test_strata_of_what_jumps(problem: str, estimator: str, certificate: str) ->
     """One choice jumps at the fraction of S p, which the grid is split at; of more, the order of strata has no axis."""
     row = measured(make_cell(problem, estimator, precision=1.0, max_replicates=2**12))["all"]
     assert (row["certificate"], row["verdict"] == "biased") == (certificate, False)
+
+
+@pytest.mark.parametrize("estimator", ["vargrad", "score-function[baseline=leave-one-out]"])
+def test_samples_that_coincide_are_not_taken_for_a_constant(estimator: str) -> None:
+    """At one node in every piece two samples would be the same, their difference 0 and so any mean of it: the grid that
+    is believed has them apart."""
+    problem = "polynomial[family=relaxed-bernoulli,probability=0.3,temperature=1.5,degree=3]"
+    found, exact = integrate(setting_of(problem, estimator, "numpy", 2)), make_cell(problem, estimator).problem.exact()
+    assert found is not None
+    assert exact is not None
+    for name, gradient in exact.gradient.items():
+        np.testing.assert_allclose(found[name].mean, gradient, rtol=0.0, atol=1e-11)

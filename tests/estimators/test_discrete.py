@@ -66,7 +66,7 @@ def test_unbiased(numpy_backend: Any, problem: str, estimator: str) -> None:
     assert_unbiased(numpy_backend, problem, estimator)
 
 
-#: On the other backends, which agree with NumPy noise by noise (below): each estimator made for such families once.
+#: On the other backends, which agree with NumPy noise by noise (test_matrix): each estimator made for such families once.
 ONCE = [(TOYS[0], e) for e in RELAXED] + [(p, e) for p, e in UNBIASED if p == TOYS[2]]
 
 
@@ -348,66 +348,7 @@ def test_unbiased_on_choices(estimator: str) -> None:
     assert rows["all"]["verdict"] == "unbiased"
 
 
-# The same noise on every backend
-
-MADE_FOR_DISCRETE = (
-    "enumeration",
-    "partial-summation",
-    "partial-summation[states=2,baseline=summed]",
-    "arm",
-    "disarm",
-    "muprop",
-    "score-function[baseline=leave-one-out]",
-    "measure-valued",
-    *RELAXED,
-    *BIASED,
-    "planted-missing-path",
-)
-#: Many samples, one, and one pair are shapes of their own.
-ALIKE = [
-    (problem, estimator, samples or make_estimator(estimator).smallest_num_samples())
-    for problem, samples in zip(DISCRETE_PROBLEMS, (None, 4, None), strict=True)
-    for estimator in MADE_FOR_DISCRETE
-    if applies(problem, estimator, samples or make_estimator(estimator).smallest_num_samples())
-]
-
-
-@pytest.mark.parametrize(("problem", "estimator", "samples"), ALIKE)
-def test_parity(differentiating: Any, numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
-    check_parity(differentiating, numpy_backend, problem, estimator, samples, "float64", 1e-12)
-
-
-@pytest.mark.parametrize(("problem", "estimator", "samples"), ALIKE)
-def test_float32(numpy_backend: Any, problem: str, estimator: str, samples: int) -> None:
-    check_parity(numpy_backend, numpy_backend, problem, estimator, samples, "float32", 2e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("problem", "estimator", "samples"), ALIKE)
-def test_float32_elsewhere(
-    differentiating: Any, numpy_backend: Any, problem: str, estimator: str, samples: int
-) -> None:
-    check_parity(differentiating, numpy_backend, problem, estimator, samples, "float32", 2e-5)
-
-
-def check_parity(
-    backend: Any, numpy_backend: Any, problem: str, estimator: str, samples: int, dtype: str, relative: float
-) -> None:
-    found = _estimates(backend, problem, estimator, samples, dtype)
-    expected = _estimates(numpy_backend, problem, estimator, samples, "float64")
-    assert found.dtype == np.dtype(dtype)
-    assert found.shape == expected.shape
-    assert np.abs(found - expected).max() <= relative * max(1.0, np.abs(expected).max())
-
-
-def _estimates(backend: Any, problem: str, estimator: str, samples: int, dtype: str) -> np.ndarray:
-    cell = make_cell(problem, estimator, samples)
-    expectation = cell.problem.expectation()
-    noise = draws(cell.estimator.noise_specs(expectation, samples, cell.problem.dimension), 6)
-    noise = {name: values.astype("float32").astype("float64") for name, values in noise.items()}
-    at = (expectation, cell.problem.parameters(), noise, state_of(problem, estimator, samples))
-    compiled = backend.name == "jax"  # eager, it compiles piece by piece
-    return estimate(backend, cell.estimator, *at, dtype=dtype, compiled=compiled)["logits"]
+# Compiled; that the same noise gives the same gradient on every backend is in test_matrix
 
 
 @pytest.mark.parametrize(
