@@ -66,7 +66,7 @@ def test_unbiased(numpy_backend: Any, problem: str, estimator: str) -> None:
     assert_unbiased(numpy_backend, problem, estimator)
 
 
-#: On the other backends, which agree with NumPy noise by noise (test_matrix): each estimator made for such families once.
+#: On the other backends, which agree with NumPy noise by noise (test_matrix): each of these once.
 ONCE = [(TOYS[0], e) for e in RELAXED] + [(p, e) for p, e in UNBIASED if p == TOYS[2]]
 
 
