@@ -16,9 +16,9 @@ from estimators.expectation import Array, Expectation
 from estimators.families import Family
 from estimators.noise import Noise
 
-#: States listed for every estimate.
-MOST = 2**12
-#: Numbers of z that are evaluated at once.
+#: States evaluated for every estimate: what is exact is known after one, but is measured over thousands.
+MOST = 2**8
+#: Numbers that f makes of the states evaluated at once.
 AT_ONCE = 2**22
 
 
@@ -47,7 +47,7 @@ class Enumeration(Estimator):
         states = family.states(nothing.shape[-1])
         replicate = xp.sum(nothing, axis=1, keepdims=True)  # [R, 1, D] of zeros
         # Every replicate evaluates every state, as one estimate would; in parts where that is a lot.
-        size = replicate.shape[0] * states.number * replicate.shape[-1]
+        size = replicate.shape[0] * states.number * expectation.width(replicate.shape[-1])
         parts, base = 1, len(states.alternatives)
         while parts < states.number and size > parts * AT_ONCE:
             parts *= base

@@ -364,6 +364,14 @@ def test_compiled(differentiating: Any, estimator: str) -> None:
     np.testing.assert_allclose(compiled, eager, rtol=0.0, atol=1e-12)
 
 
+def test_rows_carry_the_certificate() -> None:
+    for estimator in ("disarm", "enumeration", "straight-through"):
+        rows = measured(make_cell("three-bernoullis[probability=0.3]", estimator, max_replicates=2**14))
+        assert rows["all"]["certificate"] == "integration"
+        assert rows["all"]["verdict"] == ("biased" if estimator == "straight-through" else "unbiased")
+        assert estimator == "straight-through" or rows["all"]["bias_bound"] < 1e-11
+
+
 # What is refused
 
 
@@ -380,7 +388,7 @@ def test_compiled(differentiating: Any, estimator: str) -> None:
             "square[family=bernoulli,dim=200]",
             "enumeration",
             1,
-            "enumeration lists every state, at most 4096 of them; here are 2^200",
+            "enumeration lists every state, at most 256 of them; here are 2^200",
         ),
         (TOYS[0], "partial-summation[states=2]", 1, "leaves nothing to sample of 2 states; use enumeration"),
         ("square[family=bernoulli,dim=257]", "relax", 1, "relax fits a coefficient a coordinate, of at most 256"),
