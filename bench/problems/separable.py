@@ -1,7 +1,8 @@
 """Sums over coordinates, Σ_i φ(z_i): the integrands, and what their problems share.
 
 One coordinate is replaced in O(1). Expectations rest on the laws of single coordinates alone, so they are exact for
-every family whose law of one coordinate is known: from Hermite moments for the mean-field Normal, by quadrature else.
+every family whose law of one coordinate is known: from Hermite moments for the mean-field Normal, by quadrature, or as
+sums over the states of a discrete family.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bench.problems.enumerated import exact_enumerated
 from bench.problems.one_dimensional import exact_sum
 from bench.problems.problem import Exact, Problem, Vectors, exact_normal
 from estimators import Expectation, Integrand, Normal, UsageError
@@ -104,7 +106,8 @@ class OverCoordinates(Problem):
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """None where q is such that the integrals are not to be had to rounding."""
         if not isinstance(self.q, Normal.At):
-            return exact_sum(self.family, parameters, self.weighted, self.breaks())
+            found = exact_sum(self.family, parameters, self.weighted, self.breaks())
+            return found or exact_enumerated(self.expectation(), parameters, self.dimension)
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
         hermite: dict[int, np.ndarray | float] = {n: self.hermite_moment(n, loc, scale) for n in (1, 2, 4)}
         return exact_normal(scale, {0: float(self.hermite_moment(0, loc, scale).sum()), **hermite}, "closed-form")

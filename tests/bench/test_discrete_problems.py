@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.measurement.integrate import integrate
-from bench.problems.discrete import exact_enumerated
+from bench.problems.enumerated import exact_enumerated
 from bench.sweep import suites
 from estimators import Expectation
 from tests.support import draws, estimate, make_cell, setting_of
@@ -45,6 +45,16 @@ def test_exact_is_the_sum_over_states(text: str) -> None:
         if exact.optimal_baseline is not None:
             assert summed.optimal_baseline is not None
             np.testing.assert_allclose(exact.optimal_baseline["logits"], summed.optimal_baseline["logits"], rtol=1e-11)
+
+
+def test_sums_over_coordinates_are_exact_for_states() -> None:
+    """A wave over two tied Bernoullis: E f = 2 (q cos 0 + p cos k)."""
+    problem = make_cell("cosine[family=tied-bernoulli,probability=0.3,k=1.3,dim=2]", "disarm").problem
+    exact = problem.exact()
+    assert exact is not None
+    assert exact.source == "enumeration"
+    np.testing.assert_allclose(exact.objective, 2.0 * (0.7 + 0.3 * np.cos(1.3)), rtol=1e-14)
+    np.testing.assert_allclose(exact.gradient["logits"], [2.0 * 0.21 * (np.cos(1.3) - 1.0)], rtol=1e-13)
 
 
 @pytest.mark.parametrize("text", SMALL)
