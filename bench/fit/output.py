@@ -34,7 +34,7 @@ class Output:
     def finish(self, fits: dict[str, Fit], command: str) -> Path:
         """Everything but the rows, put in place once all of it is written; the page's path.
 
-        Parameters are .npz files of one array a parameter block, to be read without pickle.
+        Parameters are .npz files of numbers: one array a parameter block.
         """
         files = _files(fits)
         rows = [r for fit in fits.values() for r in fit.rows]

@@ -184,16 +184,17 @@ def _sums(family: Any, parameters: Vectors, weighted: Weighted, rules: list[_Nod
 
 def _law(family: Any, parameters: Vectors, rule: _Nodes) -> tuple[np.ndarray, list[np.ndarray]]:
     """log q and the scores, by block, at the nodes."""
-    backend, swaps = get("numpy"), family.outline(parameters).mirror
+    backend, mirror = get("numpy"), family.outline(parameters).mirror
     z = rule.z[:, None]
     log_density = family.log_densities(backend, parameters, z)[:, 0]
     score = family.score(backend, parameters, z)
     if rule.from_high is not None:
-        away, there = rule.from_high[:, None], {name: parameters[other] for name, other in swaps.items()}
+        away, there = rule.from_high[:, None], {n: sign * parameters[other] for n, (other, sign) in mirror.items()}
         near = rule.from_high < 0.5 * rule.from_high.max()
         swapped = family.score(backend, there, away)
         log_density = np.where(near, family.log_densities(backend, there, away)[:, 0], log_density)
-        score = {name: np.where(near[:, None], swapped[swaps[name]], score[name]) for name in family.blocks}
+        swapped = {other: sign * swapped[name] for name, (other, sign) in mirror.items()}
+        score = {name: np.where(near[:, None], swapped[name], score[name]) for name in family.blocks}
     return log_density, [np.broadcast_to(score[name], z.shape)[:, 0] for name in family.blocks]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from estimators.errors import UsageError
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.outline import Outline
 from estimators.families.relaxation import TINY, sigmoid
 from estimators.noise import Noise
 from estimators.options import option
@@ -71,6 +72,11 @@ class RelaxedBernoulli(MeanField):
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         """Nowhere; but as z is of order u^(1/T) near 0, and likewise near 1, it is integrated as what has ends is."""
         return {"base": np.zeros((1, 0))}
+
+    def outline(self, parameters: Blocks) -> Outline:
+        zero = np.zeros_like(parameters["logits"])
+        mirror = {"logits": ("logits", -1.0), "log_temperature": ("log_temperature", 1.0)}
+        return Outline(zero, sigmoid(np, parameters["logits"]), zero + 1.0, zero + 1.0, mirror=mirror)
 
     def _scaled(self, xp: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
         """T, T logit z, and tanh of half what that is above the logit: −d/dx log of the logistic density."""

@@ -134,7 +134,7 @@ class Beta(_OfTwo):
     def outline(self, parameters: Blocks) -> Outline:
         alpha, beta = np.exp(parameters["log_alpha"]), np.exp(parameters["log_beta"])
         zero = np.zeros_like(alpha)
-        mirror = {"log_alpha": "log_beta", "log_beta": "log_alpha"}
+        mirror = {"log_alpha": ("log_beta", 1.0), "log_beta": ("log_alpha", 1.0)}
         return Outline(zero, alpha / (alpha + beta), zero + 1.0, zero + 1.0, mirror=mirror)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:

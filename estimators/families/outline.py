@@ -49,8 +49,8 @@ class Outline:
     below, above : the tails.
     moving : by parameter block, what ∂λ_i moves low_i and high_i by; of the blocks that move an end at which the
         density is not 0, and of no others.
-    mirror : the blocks that change places, {name: name}, where z becomes low + high − z; of densities that are
-        singular at `high`, near which only distances from it are precise.
+    mirror : which blocks and which sign of them the blocks are, {name: (name, sign)}, where z becomes low + high − z;
+        of densities that are singular at `high`, near which only distances from it are precise.
     discrete : z is 0, 1, 2, …; `high` is where counting may stop.
     """
 
@@ -61,7 +61,7 @@ class Outline:
     below: Tail = BOUNDED
     above: Tail = BOUNDED
     moving: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
-    mirror: Mapping[str, str] = field(default_factory=dict)
+    mirror: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     discrete: bool = False
 
 

@@ -163,7 +163,7 @@ def test_unknown_columns_of_a_row_are_left_out_and_a_pickle_is_bytes(tmp_path: P
 def test_nothing_unpickles() -> None:
     for package in ("bench", "estimators"):
         for path in (Path(bench.__file__).parents[1] / package).rglob("*.py"):
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8").replace("allow_pickle=False", "")
             assert not any(word in text for word in ("pickle", "joblib", "marshal", "shelve")), path
 
 
