@@ -14,6 +14,7 @@ from typing import Any
 from bench.rows import Row, to_frame, to_json
 from bench.sweep import suites
 from bench.sweep.cells import (
+    BOUNDS,
     DTYPES,
     NOISES,
     VARIANTS,
@@ -85,16 +86,19 @@ def plan(
 
 def _grid(axes: dict[str, list[Any]], noise: str | None) -> list[Cell]:
     """Every combination; without estimators all that apply, for the rest would be noise."""
-    cells = grid(
-        axes["problem"],
-        axes["estimator"] or [make_estimator(text) for text in VARIANTS],
-        axes["backend"] or ["numpy"],
-        axes["device"] or ["cpu"],
-        axes["dtype"] or ["float64"],
-        axes["num_samples"],
-        axes["seed"] or [0],
-        noise or "native",
-    )
+    cells = []
+    for problem in axes["problem"]:
+        default = BOUNDS if problem.importance_samples > 1 else VARIANTS
+        cells += grid(
+            [problem],
+            axes["estimator"] or [make_estimator(text) for text in default],
+            axes["backend"] or ["numpy"],
+            axes["device"] or ["cpu"],
+            axes["dtype"] or ["float64"],
+            axes["num_samples"],
+            axes["seed"] or [0],
+            noise or "native",
+        )
     return cells if axes["estimator"] else [cell for cell in cells if cell.impossible() is None] or cells
 
 

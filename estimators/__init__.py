@@ -8,6 +8,7 @@ An estimator is a pure function of its noise:
 from estimators.arm import Arm
 from estimators.combined_control_variates import CombinedControlVariates
 from estimators.disarm import DisArm
+from estimators.dreg import Dreg
 from estimators.enumeration import Enumeration
 from estimators.errors import NotApplicable, UsageError
 from estimators.estimator import Estimator, Requires
@@ -16,6 +17,7 @@ from estimators.expectation import Expectation, Integrand
 from estimators.families import FAMILIES, Family, Normal, Point
 from estimators.gumbel_softmax import GumbelSoftmax
 from estimators.importance_sampling import ImportanceSampling, SelfNormalised
+from estimators.iwae import Iwae, IwaeStickingTheLanding
 from estimators.measure_valued import MeasureValued
 from estimators.muprop import MuProp
 from estimators.noise import Noise, draw
@@ -35,6 +37,7 @@ from estimators.straight_through_gumbel import StraightThroughGumbel
 from estimators.stratified_pathwise import StratifiedPathwise
 from estimators.taylor import Taylor
 from estimators.vargrad import VarGrad
+from estimators.vimco import Vimco
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     cls.name: cls
@@ -65,6 +68,10 @@ ESTIMATORS: dict[str, type[Estimator]] = {
         GumbelSoftmax,
         StraightThrough,
         StraightThroughGumbel,
+        Iwae,
+        IwaeStickingTheLanding,
+        Dreg,
+        Vimco,
     )
 }
 
@@ -74,6 +81,7 @@ __all__ = [
     "Arm",
     "CombinedControlVariates",
     "DisArm",
+    "Dreg",
     "Enumeration",
     "Estimator",
     "EvolutionStrategies",
@@ -82,6 +90,8 @@ __all__ = [
     "GumbelSoftmax",
     "ImportanceSampling",
     "Integrand",
+    "Iwae",
+    "IwaeStickingTheLanding",
     "MeasureValued",
     "MuProp",
     "Noise",
@@ -107,5 +117,6 @@ __all__ = [
     "Taylor",
     "UsageError",
     "VarGrad",
+    "Vimco",
     "draw",
 ]

@@ -80,6 +80,8 @@ class Estimator(ABC):
     planted: ClassVar[bool] = False
     #: Why it is biased by nature, and of what order; None where it is unbiased.
     biased: ClassVar[str | None] = None
+    #: Whether it estimates gradients of bounds with several importance samples.
+    bounds: ClassVar[bool] = False
 
     def also_requires(self, entropy: str) -> Requires:
         """What it requires with the options it has, in its own use of an ELBO's entropy."""
@@ -123,11 +125,17 @@ class Estimator(ABC):
         num_samples: int,
         dimension: int,
         integrand: Mapping[str, str] = NOTHING,
+        importance_samples: int = 1,
     ) -> None:
         """Raise NotApplicable, with the reason, where this estimator has no meaning."""
         reason = self.lacking(family, entropy, integrand)
         if reason is not None:
             raise NotApplicable(reason)
+        if importance_samples > 1 and not self.bounds:
+            raise NotApplicable(
+                f"{self.name} estimates the gradient of an expectation; the bound of {importance_samples} importance "
+                "samples is the expectation of a logarithm of a mean: use iwae, dreg or vimco, or importance-samples=1"
+            )
         self.check_settings(family, entropy, num_samples, dimension)
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:  # noqa: B027

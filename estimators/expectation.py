@@ -3,6 +3,9 @@
 `Integrand` is what a user writes. `Expectation` joins it to a family, and knows the ways in which f may depend on
 parameters: not at all; for an ELBO, through the entropy term −log q_λ(z); on parameters θ of a model, which q does
 not have, so ∇_θ L = E ∇_θ f; and on λ in a way that has no gradient in expectation.
+
+With K > 1 importance samples L is the bound of Burda et al. 2016 in place of the ELBO, which it is for K = 1:
+L_K(λ, θ) = E[log (1/K) Σ_k w_k] with w_k = p(x, z_k)/q_λ(z_k) and z_1, …, z_K ~ q_λ independent.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Hashable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
+from estimators.errors import UsageError
 from estimators.families.family import Family
 from estimators.noise import Noise
 
@@ -103,6 +107,8 @@ class Expectation:
         gradient is added to every estimate of the integrand's.
     differentiate
         `closed-form` uses the integrand's own gradient, `autodiff` the backend's.
+    importance_samples
+        K, the importance samples of a bound; above 1 with `sampled` entropy only. S counts averages of K.
     """
 
     def __init__(
@@ -112,21 +118,28 @@ class Expectation:
         data: dict[str, Array],
         entropy: Entropy = "none",
         differentiate: Differentiate = "closed-form",
+        importance_samples: int = 1,
     ) -> None:
+        if importance_samples < 1 or (importance_samples > 1 and entropy != "sampled"):
+            raise UsageError(
+                f"importance samples: {importance_samples} with entropy={entropy}; they must be at least 1, and above "
+                "1 the bound needs entropy=sampled"
+            )
         self.family = family
         self.integrand = integrand
         self.data = data
         self.entropy = entropy
         self.differentiate = differentiate
+        self.importance_samples = importance_samples
 
     @property
     def structure(self) -> Hashable:
         """All that is static: equal structures can share one compiled function."""
-        return (self.family, self.integrand, self.entropy, self.differentiate)
+        return (self.family, self.integrand, self.entropy, self.differentiate, self.importance_samples)
 
     def bind(self, data: dict[str, Array]) -> Expectation:
         """The same structure on other arrays."""
-        return Expectation(self.family, self.integrand, data, self.entropy, self.differentiate)
+        return Expectation(self.family, self.integrand, data, self.entropy, self.differentiate, self.importance_samples)
 
     def at(self, parameters: Blocks) -> tuple[Expectation, Blocks]:
         """The same with what f reads of the parameters among its data, and λ alone."""
@@ -154,9 +167,10 @@ class Expectation:
         return self.integrand.noise_specs(self.data)
 
     def width(self, dimension: int) -> int:
-        """Elements of the largest array, per sample, that f or the family's derivatives make."""
+        """Elements of the largest array, per sample (of a bound, per K samples), that f or the family's derivatives
+        make."""
         sizes = [math.prod(shape) for shape in self.shapes(dimension).values()]
-        return max(self.integrand.width(self.data, dimension), *sizes)
+        return self.importance_samples * max(self.integrand.width(self.data, dimension), *sizes)
 
     def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
         """f_λ(z) [...]."""

@@ -112,6 +112,7 @@ PLANTED = (
     "planted-redrawn-failures",
     "planted-opposite-biases",
     "planted-missing-path",
+    "planted-squared-model-weights",
 )
 
 

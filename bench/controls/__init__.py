@@ -12,6 +12,7 @@ from bench.controls.planted import (
     OppositeBiases,
     RedrawnFailures,
     SelfIncludedBaseline,
+    SquaredModelWeights,
 )
 from estimators import Estimator
 
@@ -26,5 +27,6 @@ CONTROLS: dict[str, type[Estimator]] = {
         RedrawnFailures,
         OppositeBiases,
         MissingPath,
+        SquaredModelWeights,
     )
 }

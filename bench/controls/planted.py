@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from estimators.dreg import Dreg
 from estimators.errors import NotApplicable
 from estimators.estimator import Array, Blocks, Estimator, Requires, mean_over_samples, spread
 from estimators.expectation import Expectation
 from estimators.families import Family
+from estimators.importance_weighted import Groups
 from estimators.noise import Noise
 from estimators.options import option
 from estimators.pathwise import Pathwise
@@ -221,3 +223,18 @@ class MissingPath(Planted):
         drawn = Drawn(backend, expectation, parameters, noise)
         control = drawn.relaxed_value(drawn.relaxation.soft(backend, drawn.given, 1.0))
         return drawn.mean({name: spread(drawn.value - control, s) * s for name, s in drawn.score.items()})
+
+
+@dataclass(frozen=True)
+class SquaredModelWeights(Dreg):
+    """Doubly reparameterised weights w̃² for the model's parameters too: Σ_k w̃_k² ∇_θ log p for Σ_k w̃_k ∇_θ log p.
+
+    Far too small for large K, where Σ w̃² goes as 1/K; right for K = 1.
+    """
+
+    name: ClassVar[str] = "planted-squared-model-weights"
+    summary: ClassVar[str] = "DReG with its squared weights on the model's gradient too, which shrinks as 1/K"
+    planted: ClassVar[bool] = True
+
+    def model_gradient(self, groups: Groups) -> Blocks:
+        return groups.model_gradient(groups.normalised * groups.normalised)

@@ -14,6 +14,8 @@ from bench.measurement.kernel import block_size
 from bench.problems import Problem
 from estimators import Expectation, draw
 from estimators.backends import get
+from estimators.estimator import sample_shape
+from estimators.importance_weighted import Groups
 from estimators.noise import stream_root
 from estimators.options import effective
 
@@ -44,15 +46,15 @@ def whole(problem: Problem) -> Problem:
 def _sampled(problem: Problem, parameters: Vectors, seed: int) -> Objective:
     backend = get("numpy")
     expectation, own = whole(problem).expectation().at(parameters)
-    specs = {**expectation.family.noise((), problem.dimension), **expectation.noise_specs()}
+    group = expectation.importance_samples
+    specs = {**expectation.family.noise(sample_shape(group), problem.dimension), **expectation.noise_specs()}
     path = (problem.name, json.dumps(effective(problem), sort_keys=True), seed, "objective")
     roots = {name: backend.root(stream_root(*path, name)) for name in specs}
     size = min(SAMPLES, block_size(expectation.width(problem.dimension), 1))
     values = []
     for block in range(math.ceil(SAMPLES / size)):
         noise = draw(backend, specs, roots, block, size, "float64")
-        z = expectation.family.sample(backend, own, noise)
-        values.append(expectation.value(backend, own, z, noise))
+        values.append(Groups(backend, expectation, own, noise).bound()[:, 0])
     found = np.concatenate(values)
     return Objective(float(found.mean()), "sampling", float(found.std(ddof=1) / math.sqrt(len(found))))
 

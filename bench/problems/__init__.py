@@ -4,6 +4,7 @@ from bench.problems.banana import Banana
 from bench.problems.conjugate import BetaBernoulli, GammaPoisson
 from bench.problems.discrete import CategoricalSquare, ThreeBernoullis
 from bench.problems.exponential_moment import ExponentialMoment
+from bench.problems.linear_gaussian import LinearGaussian
 from bench.problems.mixtures.bayesian import BayesianGaussianMixture
 from bench.problems.mixtures.marginal import GaussianMixture
 from bench.problems.polynomial import Polynomial
@@ -20,7 +21,7 @@ _MIXTURES = (GaussianMixture, BayesianGaussianMixture)
 _DISCRETE = (ThreeBernoullis, CategoricalSquare, SigmoidBeliefNetwork)
 
 PROBLEMS: dict[str, type[Problem]] = {
-    cls.name: cls for cls in (*_FUNCTIONS, Banana, *_REGRESSIONS, *_CONJUGATE, *_MIXTURES, *_DISCRETE)
+    cls.name: cls for cls in (*_FUNCTIONS, Banana, LinearGaussian, *_REGRESSIONS, *_CONJUGATE, *_MIXTURES, *_DISCRETE)
 }
 
 __all__ = ["PROBLEMS", "Exact", "Problem"]

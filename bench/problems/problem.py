@@ -113,6 +113,8 @@ class Problem(ABC):
     #: An ELBO's entropy option, `none` for other integrands.
     entropy: str = "none"
     differentiate: str
+    #: K, the importance samples of a bound; 1 for an expectation or an ELBO.
+    importance_samples: int = 1
 
     @property
     @abstractmethod

@@ -58,6 +58,8 @@ VARIANTS = (
     "relax",
     "relax[control=surrogate]",
 )
+#: What "all estimators" means for a bound of several importance samples.
+BOUNDS = ("iwae", "dreg", "vimco", "vimco[baseline=arithmetic]", "vimco[baseline=none]")
 #: Measured where they are named, and not as one of "all": the same numbers under another name, or biased by nature.
 NAMED_ALONE = (
     "vargrad",
@@ -67,6 +69,10 @@ NAMED_ALONE = (
     "gumbel-softmax",
     "straight-through",
     "straight-through-gumbel",
+    "iwae",
+    "iwae-stl",
+    "dreg",
+    "vimco",
 )
 
 
@@ -160,7 +166,14 @@ class Cell:
             return "differentiate=autodiff needs the torch or jax backend; NumPy cannot differentiate"
         try:
             problem = self.problem
-            self.estimator.check(problem.family, problem.entropy, self.num_samples, problem.dimension, problem.lacks)
+            self.estimator.check(
+                problem.family,
+                problem.entropy,
+                self.num_samples,
+                problem.dimension,
+                problem.lacks,
+                problem.importance_samples,
+            )
         except NotApplicable as error:
             return str(error)
         if requires.inputs and not self.problem.draws_inputs:

@@ -44,8 +44,8 @@ class Counting(Integrand):
 def test_evaluations_are_counted(numpy_backend: Any, text: str, larger: bool) -> None:
     estimator: Estimator = make_estimator(text)
     samples = 4 if larger else estimator.smallest_num_samples()
-    elbo, batch = "sticking" in text, "input-dependent" in text
-    entropy = "sampled" if elbo else "none"
+    entropy, batch = estimator.least_entropy(), "input-dependent" in text
+    elbo = entropy == "sampled"
     family = next(f for f in (c.At().family for c in FAMILIES.values()) if estimator.lacking(f, entropy) is None)
     data = {"batch": np.zeros(2)} if batch else {}
     f = Counting()

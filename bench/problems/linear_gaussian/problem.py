@@ -1,0 +1,134 @@
+"""z ~ N(μ, I), x ~ N(z, I), q(z | x) = N(A x + b, ⅔ I): the bound of K importance samples, for one x.
+
+The posterior is N((x + μ)/2, I/2). For one x, q's mean A x + b is one vector, `loc`; ∇_b is ∇_loc and ∇_A is ∇_loc xᵀ,
+with the same signal-to-noise ratio. μ is the model's parameter θ, `prior_mean`. L_K is at most log p(x), and reaches
+it, for every K, where q is the posterior; it lies nearer the larger K is.
+
+Source: Rainforth, Kosiorek, Le, Maddison, Igl, Wood & Teh 2018, section 4.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.linear_gaussian.exact import exact_bound
+from bench.problems.problem import Exact, Problem, Vectors, exact_normal
+from estimators import Expectation, Integrand, Normal
+from estimators.options import option
+
+Array = Any
+LOG_2PI = math.log(2.0 * math.pi)
+#: The variance of q.
+VARIANCE = 2.0 / 3.0
+
+
+class JointDensity(Integrand):
+    """log N(z; μ, I) + log N(x; z, I), with x `observed` [D] and θ `prior_mean` [D], which is μ."""
+
+    def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+        return {"prior_mean": tuple(data["observed"].shape)}
+
+    def _terms(self, data: dict[str, Array], z: Array) -> Array:
+        """Of every coordinate [..., D]."""
+        away, left = z - data["prior_mean"], data["observed"] - z
+        return -0.5 * (away * away + left * left) - LOG_2PI
+
+    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        return xp.sum(self._terms(data, z), axis=-1)
+
+    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        return data["prior_mean"] + data["observed"] - 2.0 * z
+
+    def hessian_product(
+        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
+    ) -> Array:
+        return -2.0 * vector
+
+    def replaced(
+        self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
+    ) -> Array:
+        terms = self._terms(data, z)
+        return backend.xp.sum(terms, axis=-1, keepdims=True) - terms + self._terms(data, replacement)
+
+    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        return self._terms(data, z)
+
+    def model_pullback(
+        self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
+    ) -> dict[str, Array]:
+        moved = cotangent[..., None] * (z - data["prior_mean"])
+        return {"prior_mean": moved if z.ndim == 2 else xp.sum(moved, axis=1)}
+
+
+@dataclass(frozen=True)
+class LinearGaussian(Problem):
+    name: ClassVar[str] = "linear-gaussian"
+    summary: ClassVar[str] = "importance-weighted bound of z ~ N(μ, I), x ~ N(z, I): Rainforth et al. 2018"
+    entropy: ClassVar[str] = "sampled"  # type: ignore[misc]
+
+    importance_samples: int = option(
+        1, "K, the importance samples of the bound; 1 is the ELBO", minimum=1, maximum=2**20
+    )
+    dim: int = option(20, "D, coordinates of x and of z", minimum=1, maximum=1_000_000)
+    perturbation: float = option(0.01, "standard deviation of loc about the posterior's mean", minimum=0.0)
+    start: int = option(0, "a seed that chooses μ, x and loc", minimum=0)
+    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+
+    @property
+    def dimension(self) -> int:
+        return self.dim
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return ("loc", "log_scale", "prior_mean")
+
+    def drawn(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """μ, x and loc [D]."""
+        stream = np.random.Generator(np.random.PCG64(self.start))
+        prior, moved, left = stream.standard_normal((3, self.dim))
+        observed = prior + math.sqrt(2.0) * moved
+        return prior, observed, 0.5 * (prior + observed) + self.perturbation * left
+
+    def expectation(self) -> Expectation:
+        _, observed, _ = self.drawn()
+        return Expectation(
+            Normal(),
+            JointDensity(),
+            {"observed": observed},
+            "sampled",
+            self.differentiate,  # type: ignore[arg-type]
+            self.importance_samples,
+        )
+
+    def parameters(self) -> Vectors:
+        prior, _, loc = self.drawn()
+        return {"loc": loc, "log_scale": np.full(self.dim, 0.5 * math.log(VARIANCE)), "prior_mean": prior}
+
+    def exact_at(self, parameters: Vectors) -> Exact | None:
+        """In closed form for K = 1; by quadrature for other K where σ is the same for all coordinates, else None."""
+        loc, scale, prior = parameters["loc"], np.exp(parameters["log_scale"]), parameters["prior_mean"]
+        _, observed, _ = self.drawn()
+        if self.importance_samples > 1:
+            if np.ptp(scale) > 1e-15 * scale.max():
+                return None
+            return exact_bound(self.importance_samples, loc, float(scale[0]), prior, observed)
+        # log p − log q is a quadratic in each ε: Hermite moments E f = m_0, E f ε = m_1, E f (ε² − 1) = m_2.
+        away, left = loc - prior, observed - loc
+        constant = -0.5 * (away**2 + left**2) - LOG_2PI - scale**2 + parameters["log_scale"] + 0.5 * LOG_2PI + 0.5
+        zero = np.zeros_like(loc)
+        hermite = {0: float(constant.sum()), 1: scale * (left - away), 2: 1.0 - 2.0 * scale**2, 4: zero}
+        exact = exact_normal(scale, hermite, "closed-form")
+        return Exact({**exact.gradient, "prior_mean": away}, exact.source, exact.objective, exact.optimal_baseline)
+
+    def optimum(self) -> Vectors:
+        """Where q is the posterior and log p(x) is largest in μ."""
+        _, observed, _ = self.drawn()
+        return {
+            "loc": observed,
+            "log_scale": np.full(self.dim, 0.5 * math.log(0.5)),
+            "prior_mean": observed.copy(),
+        }

@@ -1,0 +1,138 @@
+"""Gradients of the importance-weighted bound: what its estimators share.
+
+Approximate    ∇ L_K,  L_K = E[log (1/K) Σ_k w_k],  w_k = p(x, z_k)/q_λ(z_k),  z_1, …, z_K ~ q_λ independent
+
+A model's parameters θ have one estimator, whatever is done for λ: Σ_k w̃_k ∇_θ log p(x, z_k), w̃_k = w_k / Σ_j w_j.
+What is averaged over S is a whole group of K samples; the groups are independent. With K = 1 all weights are 1.
+
+Sources: Burda, Grosse & Salakhutdinov 2016; Mnih & Rezende 2016.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from estimators.errors import NotApplicable
+from estimators.estimator import Blocks, Estimator, sample_shape, spread
+from estimators.expectation import Array, Expectation
+from estimators.families import Family
+from estimators.noise import Noise
+
+
+class Groups:
+    """The samples of an estimate, S groups of K, with what is asked of their weights.
+
+    Attributes
+    ----------
+    z : [R, S·K, D], of which every K in a row are a group; [R, D] where S = K = 1.
+    size : K.
+    """
+
+    def __init__(self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> None:
+        self.backend, self.expectation, self.parameters, self.noise = backend, expectation, parameters, noise
+        self.z = expectation.family.sample(backend, parameters, noise)
+        self.size = expectation.importance_samples
+        self._log_weights: Array = None
+        self._normalised: Array = None
+
+    @property
+    def log_weights(self) -> Array:
+        """log w [R, S, K]."""
+        if self._log_weights is None:
+            value = self.expectation.value(self.backend, self.parameters, self.z, self.noise)
+            self._log_weights = self.backend.xp.reshape(value, (value.shape[0], -1, self.size))
+        return self._log_weights
+
+    def relative(self) -> tuple[Array, Array]:
+        """w over the largest of its group [R, S, K], and the logarithm of that one [R, S, 1]."""
+        xp = self.backend.xp
+        top = xp.max(self.log_weights, axis=-1, keepdims=True)
+        return xp.exp(self.log_weights - top), top
+
+    def bound(self) -> Array:
+        """log (1/K) Σ_k w_k [R, S]; f itself for K = 1."""
+        if self.size == 1:
+            return self.log_weights[..., 0]
+        weights, top = self.relative()
+        return self.backend.xp.log(self.backend.xp.mean(weights, axis=-1)) + top[..., 0]
+
+    @property
+    def normalised(self) -> Array:
+        """w̃ [R, S·K], of the axes of z; for K = 1 f is not evaluated."""
+        xp = self.backend.xp
+        if self._normalised is None and self.size == 1:
+            self._normalised = xp.zeros_like(self.z[..., 0]) + 1.0
+        elif self._normalised is None:
+            weights, _ = self.relative()
+            self._normalised = self.flat(weights / xp.sum(weights, axis=-1, keepdims=True))
+        return self._normalised
+
+    def flat(self, values: Array) -> Array:
+        """[R, S, K] with the axes of z."""
+        return self.backend.xp.reshape(values, self.z.shape[:-1])
+
+    def mean(self, per_sample: Blocks) -> Blocks:
+        """The sum over each group's samples, averaged over the groups."""
+        if self.z.ndim == 2:
+            return per_sample
+        share = self.size / self.z.shape[1]
+        return {name: share * self.backend.xp.sum(values, axis=1) for name, values in per_sample.items()}
+
+    def model_gradient(self, weights: Array) -> Blocks:
+        """Σ_k weight_k ∇_θ log p(x, z_k), averaged over the groups."""
+        share = 1.0 if self.z.ndim == 2 else self.size / self.z.shape[1]
+        return self.expectation.model_pullback(self.backend, self.z, share * weights, self.noise)
+
+
+@dataclass(frozen=True)
+class ImportanceWeighted(Estimator):
+    """Shared by all: how the samples are drawn, and θ's part."""
+
+    bounds: ClassVar[bool] = True
+
+    def least_entropy(self) -> str:
+        return "sampled"
+
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+        if entropy != "sampled":
+            wrong = "has no entropy term" if entropy == "none" else "takes the entropy analytically"
+            raise NotApplicable(f"{self.name} needs an ELBO with entropy=sampled, or a bound; this problem {wrong}")
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        shape = sample_shape(num_samples * expectation.importance_samples)
+        return {**expectation.family.noise(shape, dimension), **expectation.noise_specs()}
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        """Of log p at every sample, and of its gradient; weights that are all 1 need no values."""
+        each = 1 + bool(self.requires.integrand) if expectation.importance_samples > 1 else 1
+        return each * num_samples * expectation.importance_samples
+
+    def estimate(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        groups = Groups(backend, *expectation.at(parameters), noise)
+        found = self.family_gradient(groups)
+        return {**found, **self.model_gradient(groups)} if expectation.model_blocks else found
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        return self.family_gradient(Groups(backend, expectation, parameters, noise))
+
+    @abstractmethod
+    def family_gradient(self, groups: Groups) -> Blocks:
+        """The estimate of ∇_λ, {parameter block: [R, *shape]}."""
+
+    def model_gradient(self, groups: Groups) -> Blocks:
+        """The estimate of ∇_θ."""
+        return groups.model_gradient(groups.normalised)
+
+
+def along_paths(groups: Groups, weights: Array) -> Blocks:
+    """Σ_k weight_k · ∂ log w/∂z (z_k) · ∂z_k/∂λ at fixed λ in log w, averaged over the groups."""
+    backend, expectation, z = groups.backend, groups.expectation, groups.z
+    slope = expectation.gradient(backend, groups.parameters, z, groups.noise)
+    moved = expectation.family.pathwise(backend, groups.parameters, groups.noise, z, spread(weights, slope) * slope)
+    return groups.mean(moved)
