@@ -25,7 +25,9 @@ class Triangular(MeanField):
     low)/(high − low) is the logistic function of it."""
 
     name: ClassVar[str] = "triangular"
-    summary: ClassVar[str] = "triangular distribution; parameters loc (the lower end), log_scale (width), logit_mode"
+    summary: ClassVar[str] = (
+        "triangular distribution, whose score has no variance; parameters loc (lower end), log_scale (width), logit_mode"
+    )
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale", "logit_mode")
     lacks: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
