@@ -9,6 +9,8 @@ from bench.rows import Row
 
 #: Beyond so many fits a sentence is no longer one; the table and the pictures say it.
 MOST = 5
+#: How near an exact method's objective counts as there, in nats.
+NEAR = 1.0
 
 
 def evaluations_to(fit: Fit, objective: float) -> float | None:
@@ -32,22 +34,29 @@ def _known(fit: Fit) -> list[Row]:
 
 
 def sentences(fits: dict[str, Fit], below: Reference | None) -> list[str]:
-    """What it took gradient methods to come as far as all fits did, where there are two or more; and exact ones."""
+    """What it took gradient methods to come within a nat of the best exact one or, without one, as far as all did."""
     working = {name: fit for name, fit in fits.items() if _known(fit) and fit.failed is None}
     followed = [name for name, fit in working.items() if fit.rows[0]["estimator"] is not None]
+    exact = [name for name in working if name not in followed]
     if below is None or not 2 <= len(followed) <= MOST:
         return []
-    level = min(map(settled, working.values()))
+    if exact:
+        best = max(exact, key=lambda name: settled(working[name]))
+        level, within = settled(working[best]) - NEAR, f"{significant(NEAR)} of what {best} reached"
+    else:
+        level = min(map(settled, working.values()))
+        within = f"{significant(below.value - level)} of {below.words.partition(',')[0]}"
     counts = {name: evaluations_to(fit, level) for name, fit in working.items()}
-    first, *others = sorted(followed, key=lambda name: counts[name] or 0.0)
-    fewest = counts[first]
-    if not fewest:  # one of them began there
+    arrived = sorted((name for name in followed if counts[name] is not None), key=lambda name: counts[name] or 0.0)
+    fewest = counts[arrived[0]] if arrived else None
+    if not fewest:  # none arrived, or one began there
         return []
-    parts = [f"{first} took {_count(fewest)} evaluations of f"]
-    parts += [f"{name} {_count(counts[name])} ({significant((counts[name] or 0.0) / fewest)}×)" for name in others]
-    parts += [f"{name} {_count(counts[name])}" for name in working if name not in followed]
-    what = below.words.partition(",")[0]
-    return [f"To come, and stay, within {significant(below.value - level)} of {what}, {', '.join(parts)}."]
+    parts = [f"{arrived[0]} took {_count(fewest)} evaluations of f"]
+    parts += [f"{name} {_count(counts[name])} ({significant((counts[name] or 0.0) / fewest)}×)" for name in arrived[1:]]
+    parts += [f"{name} {_count(counts[name])}" for name in exact if counts[name] is not None]
+    missed = [name for name in working if counts[name] is None]
+    rest = f" {', '.join(missed)} never did." if missed else ""
+    return [f"To come, and stay, within {within}, {', '.join(parts)}.{rest}"]
 
 
 def _count(evaluations: float | None) -> str:

@@ -11,11 +11,14 @@ import pytest
 from scipy.stats import norm
 
 from bench.fit.components import density, mixture
-from bench.fit.findings import evaluations_to, settled
+from bench.fit.figures import Reference
+from bench.fit.findings import evaluations_to, sentences, settled
 from bench.fit.mixtures import Cavi
+from bench.fit.optimisers import make_optimiser
+from bench.fit.recipe import Gradient
 from bench.fit.rows import row
 from bench.fit.run import Fit, Plan
-from bench.sweep.cells import make_problem
+from bench.sweep.cells import make_estimator, make_problem
 from tests.cli.running import Run
 
 MIXTURE = "bayesian-gaussian-mixture[at=start,bound=mean-field]"
@@ -60,6 +63,34 @@ def test_evaluations_are_counted_to_where_a_fit_stays() -> None:
     found = [evaluations_to(fit, level) for level in (0.0, 2.0, 3.0, 4.0, 5.0, 6.0)]
     assert found == [0.0, 10.0, 30.0, 50.0, 70.0, None]
     assert settled(fit) == 4.0
+
+
+def test_what_the_page_says_of_evaluations() -> None:
+    """Within a nat of the exact method, or as far as all came; those that never did are named."""
+    problem, gradient = make_problem(COLLAPSED), Gradient(make_estimator("pathwise"), make_optimiser("adam"), 10)
+
+    def fit(recipe: Any, cost: float, *objectives: float) -> Fit:
+        found = Fit(Plan(problem, recipe))
+        name = "pathwise" if recipe is gradient else None
+        pairs = enumerate(objectives)
+        found.rows = [row(estimator=name, status="ok", objective=o, evaluations=cost * t) for t, o in pairs]
+        return found
+
+    fits = {
+        "a": fit(gradient, 20.0, -9.0, -3.0, -0.8, -0.6, -0.5),
+        "b": fit(gradient, 30.0, -9.0, -9.0, -0.8, -0.9, -0.7),
+        "c": fit(gradient, 10.0, -9.0, -8.0, -7.0, -6.0, -5.0),
+    }
+    below = Reference(0.0, "the exact maximum, 0.000")
+    assert sentences(fits, below) == [
+        "To come, and stay, within 7.00 of the exact maximum, a took 20 evaluations of f, c 20 (1.00×), b 60 (3.00×)."
+    ]
+    with_exact = {**fits, "cavi": fit(Cavi(), 1.0, -9.0, -0.2, -0.1, -0.1, -0.1)}
+    assert sentences(with_exact, below) == [
+        "To come, and stay, within 1.00 of what cavi reached, a took 40 evaluations of f, b 60 (1.50×), cavi 1.00. "
+        "c never did."
+    ]
+    assert sentences({"a": fits["a"]}, below) == []
 
 
 @pytest.mark.parametrize(("learned", "sigma"), [("fixed", 0.5), ("learned", 0.7)])
