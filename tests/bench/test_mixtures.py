@@ -128,9 +128,9 @@ def test_summing_z_out_raises_the_bound() -> None:
 @pytest.mark.parametrize(
     ("problem", "estimator"),
     [
-        (MIXTURES[1], "taylor"),
         (f"{JOINT[:-1]},batch=5]", "score-function"),
-        (MIXTURES[2], "measure-valued"),
+        pytest.param(MIXTURES[1], "taylor", marks=pytest.mark.slow),
+        pytest.param(MIXTURES[2], "measure-valued", marks=pytest.mark.slow),
         pytest.param(MIXTURES[1], "score-function", marks=pytest.mark.slow),
         pytest.param(MIXTURES[3], "rao-blackwell", marks=pytest.mark.slow),
     ],
