@@ -26,7 +26,7 @@ class Triangular(MeanField):
 
     name: ClassVar[str] = "triangular"
     summary: ClassVar[str] = (
-        "triangular distribution, whose score has no variance; parameters loc (lower end), log_scale (width), logit_mode"
+        "triangular distribution; its score has infinite variance; parameters loc (low), log_scale (width), logit_mode"
     )
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale", "logit_mode")
     lacks: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}

@@ -209,6 +209,15 @@ def test_list_shows_the_names_that_others_rely_on(gradvar: Run) -> None:
     assert set(entries["family", "exponential"]) == {"rate"}
 
 
+def test_list_says_where_the_score_identity_fails(gradvar: Run) -> None:
+    text = gradvar("list", "families").out
+    told = re.findall(r"(?m)^  (\S+) .*\n      not for score functions: (.*)$", text)
+    assert dict(told) == {
+        name: cls.lacks["score_identity"] for name, cls in FAMILIES.items() if "score_identity" in cls.lacks
+    }
+    assert {"uniform", "pareto", "reciprocal"} <= set(dict(told))
+
+
 def test_combinations_are_what_estimators_require(gradvar: Run) -> None:
     """A no has its reason, and running that cell shows the same."""
     refused = {}
