@@ -51,4 +51,6 @@ def shrinkage(backend: Any, concentration: Array, noise: dict[str, Array], prefi
     # log(1 − u²), to full precision at either end
     log_power = xp.where(e < 1.0, xp.log1p(-xp.where(e < 1.0, u * u, xp.zeros_like(u))), xp.log1p(u) - e)
     log_s = log_power / concentration
-    return -2.0 * u / xp.expm1(log_s), xp.exp(log_s)
+    fallen = xp.expm1(log_s)
+    moved = fallen < 0.0  # else g and s g are the same number, and so is f of either
+    return xp.where(moved, -2.0 * u / xp.where(moved, fallen, fallen - 1.0), xp.zeros_like(u)), xp.exp(log_s)
