@@ -72,6 +72,25 @@ def test_shrinkage(backend: Any, concentration: float) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-12, err_msg=str(order))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_shrinkage_has_its_limits(backend: Any, dtype: str) -> None:
+    """Compiled, for noise as small and as large as is drawn: with u → 0 the weight is 2α/u and s is 1, where any
+    difference loses everything; with u → 1 it is 2/(1 − s), and s is (2 exp(−e))^(1/α)."""
+    eps = np.finfo(dtype).eps
+    compute = backend.compile(lambda e, a: shrinkage(backend, a, {"shrink": e}))
+    for concentration in (0.2, 0.7, 2.3, 40.0):
+        small = np.geomspace(0.25 * eps, 0.1 * np.sqrt(eps), 64).astype(dtype)
+        large = np.linspace(20.0, 36.0, 64).astype(dtype)
+        at = backend.asarray(np.concatenate([small, large]), dtype), backend.asarray(concentration, dtype)
+        weight, s = (np.split(backend.to_numpy(a).astype(np.float64), 2) for a in compute(*at))
+        small, large = small.astype(np.float64), large.astype(np.float64)
+        np.testing.assert_allclose(weight[0] * small, 2.0 * concentration, rtol=np.sqrt(eps))
+        np.testing.assert_allclose(s[0], 1.0, rtol=eps / concentration)
+        log_s = (np.log(2.0 - np.exp(-large)) - large) / concentration
+        np.testing.assert_allclose(s[1], np.exp(log_s), rtol=400.0 * eps, atol=np.finfo(dtype).tiny)
+        np.testing.assert_allclose(weight[1], 2.0 * -np.expm1(-large) / -np.expm1(log_s), rtol=20.0 * eps)
+
+
 @pytest.mark.parametrize("concentration", [0.2, 1.0, 7.0])
 def test_a_step_has_a_variance(numpy_backend: Any, concentration: float) -> None:
     """Of f = [g > a], E[c² (f(g) − f(s g))²] given u tends to 4 α a q(a) as u falls: it can be integrated."""
