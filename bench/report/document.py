@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bench.report import drawing, peers, sweeps, tables
 from bench.report.advice import UNTIMED, Advice, advise
-from bench.report.figures import against_parameter, against_samples, backends, cost, overview
+from bench.report.figures import against_parameter, against_samples, backends, cost, overview, signal_to_noise
 from bench.report.figures.figure import Figure, identifier
 from bench.report.peers import Peers
 from bench.report.provenance import Provenance, provenance
@@ -50,7 +50,7 @@ class Chapter:
     Attributes
     ----------
     answers : for a sweep, (values, advice) where neighbours with the same answer are one.
-    figure : variance against the parameter.
+    figure : variance against the parameter, or signal-to-noise ratio against K.
     """
 
     id: str
@@ -153,7 +153,8 @@ def _draw(document: Document, several_machines: bool) -> None:
     drawn = 0
     for chapter in document.chapters:
         if chapter.sweep is not None:
-            chapter.figure = against_parameter.figure(chapter.sweep, document.looks)
+            ratio = signal_to_noise.figure(chapter.sweep, document.looks)
+            chapter.figure = ratio or against_parameter.figure(chapter.sweep, document.looks)
             drawn += 1
     for make in (against_samples.figure, backends.figure, cost.figure):
         for chapter in document.chapters:

@@ -1,0 +1,88 @@
+"""Signal-to-noise ratio ‖∇L‖/√variance against K, the importance samples of a bound, with slopes at large K.
+
+As Rainforth et al. 2018 and Tucker et al. 2019 plot it, in place of the variance: with K the gradient itself changes,
+so a variance says little.
+"""
+
+from __future__ import annotations
+
+import math
+
+from bench.report import numbers, reproduce, slopes
+from bench.report.figures import curves
+from bench.report.figures.curves import Curve
+from bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
+from bench.report.results import CONTEXT, Result, varying
+from bench.report.style import Look
+from bench.report.sweeps import Sweep
+from bench.rows import ALL
+
+OPTION = "importance-samples"
+
+
+def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
+    """One panel a parameter block; None where K does not vary, or no ratio is known at two values of it."""
+    if sweep.option != OPTION:
+        return None
+    points = [(k, r) for k, ranking in sweep.points for r in (*ranking.ranked, *ranking.unranked)]
+    points = sorted(((k, r) for k, r in points if r["verdict"] != "biased"), key=lambda p: p[0])
+    context = varying([r for _, r in points], (*CONTEXT, "num_samples"))
+    panels, key, drawn_results = [], {}, []
+    for block in sorted({b for _, r in points for b in r.blocks if b != ALL}):
+        found = _curves(points, block, context, looks, _first(sweep))
+        if not found:
+            continue
+        drawn_results += [r for _, r in points]
+        name = identifier("signal-to-noise", sweep.title, sweep.machine, block)
+        drawn, unlabelled = curves.panel(
+            name,
+            found,
+            f"∂{block}",
+            "K, importance samples",
+            "signal-to-noise ratio",
+            log_x=True,
+            write_x=lambda k: numbers.count(round(k)),
+        )
+        key.update({c.label.partition("\n")[0]: c.look for c in unlabelled})
+        panels.append(Panel(drawn, f"Signal-to-noise ratio of the estimates of {block} against K, log-log"))
+    if not panels:
+        return None
+    caption = (
+        "The exact gradient's norm over the standard deviation of one estimate, for the whole parameter block. Beside "
+        f"each name the slope for K ≥ {_first(sweep):g}, fitted on log-log axes, with its 95 % interval; biased "
+        "estimators are left out." + fill_words(drawn_results)
+    )
+    title = f"Signal-to-noise ratio against K: {sweep.problem}" + (f"[{sweep.fixed}]" if sweep.fixed else "")
+    commands = reproduce.commands({id(r): r for r in drawn_results}.values())
+    return Figure(title, caption, panels, commands, list(key.items()))
+
+
+def _first(sweep: Sweep) -> float:
+    """The least K of the slopes, which are those of large K: in the upper half on a log axis, or the third from top."""
+    counts = [k for k, _ in sweep.points]
+    upper = [k for k in counts if k * k >= counts[0] * counts[-1]]
+    return min(upper[0], counts[-min(3, len(counts))])
+
+
+def _curves(
+    points: list[tuple[float, Result]], block: str, context: tuple[str, ...], looks: dict[str, Look], first: float
+) -> list[Curve]:
+    found: dict[str, Curve] = {}
+    for count, result in points:
+        row = result.blocks.get(block)
+        if row is None or not row["snr"] or not row["variance"]:
+            continue
+        label = result.estimator + (f" · {result.context(context)}" if context else "")
+        curve = found.setdefault(label, Curve(label, looks[result.estimator], fill(result)))
+        low, high = (
+            row["snr"] * math.sqrt(row["variance"] / row[end]) if row[end] else None
+            for end in ("variance_high", "variance_low")
+        )
+        curve.add(count, row["snr"], low, high)
+    kept = [curve for curve in found.values() if len(curve.x) >= 2]
+    for curve in kept:
+        start = sum(k < first for k in curve.x)
+        line = slopes.fit(curve.x[start:], curve.y[start:], curve.low[start:], curve.high[start:])
+        if line is not None:
+            curve.label += f"\n{numbers.slope_text(line)}"
+    return kept
