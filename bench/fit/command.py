@@ -36,6 +36,7 @@ Texts = Sequence[str] | None
 
 #: What is fitted where nothing is named: of these, all that apply.
 USUAL = ("pathwise", "score-function[baseline=leave-one-out]")
+USUAL_OF_BOUNDS = ("iwae", "dreg")
 MOST_STEPS = 10**9
 
 
@@ -81,7 +82,8 @@ def plans(
     names_of_backends = [check_choice("backend", b, backends.NAMES) for b in backend or ("numpy",)]
     for reason in filter(None, map(backends.missing, names_of_backends)):
         raise UsageError(reason)
-    chosen = [make_estimator(text) for text in estimator or (() if method else USUAL)]
+    usual = USUAL_OF_BOUNDS if fitted.importance_samples > 1 else USUAL
+    chosen = [make_estimator(text) for text in estimator or (() if method else usual)]
     rates = learning_rate or (None,)
     followers = [make_optimiser(text, rate) for text in optimiser or ("adam",) for rate in rates]
     sizes = [check_samples("--samples", s) for s in samples or (10,)]

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.fit.command import plans
 from bench.fit.objective import objective
 from bench.problems.linear_gaussian.exact import exact_bound, law
-from bench.sweep.cells import make_problem
-from tests.support import gauss, integrated_problem, make_cell, measured
+from bench.sweep.cells import make_estimator, make_problem
+from estimators.backends import get
+from tests.support import draws, estimate, gauss, integrated_problem, make_cell, measured
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -107,6 +109,37 @@ def test_at_the_posterior_the_bound_is_tight_for_every_count() -> None:
         best = made.exact_at(made.optimum())
         assert best.objective == pytest.approx(-1.5 * math.log(4.0 * math.pi), abs=1e-11)
         assert all(np.abs(g).max() < 1e-11 for g in best.gradient.values())
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_at_the_posterior_some_estimates_are_exactly_zero(count: int) -> None:
+    """All weights are alike there and log w has no slope: dreg and iwae-stl, but not iwae, and nobody in θ."""
+    made = problem(count, 3)
+    for estimator in ("dreg", "iwae-stl", "iwae"):
+        at, kind = made.optimum(), make_estimator(estimator)
+        noise = draws(kind.noise_specs(made.expectation(), 2, 3), 5)
+        found = estimate(get("numpy"), kind, made.expectation(), at, noise)
+        for block in ("loc", "log_scale"):
+            assert (np.abs(found[block]).max() < 1e-13) == (estimator != "iwae"), (estimator, block)
+        assert np.all(np.abs(found["prior_mean"]).max(axis=1) > 1e-3)
+
+
+def test_a_fit_reaches_the_posterior() -> None:
+    """Both estimators that are fitted where none is named, from K = 8: the bound is log p(x) at its largest, less what
+    noise in θ leaves."""
+    made = "linear-gaussian[importance-samples=8,dim=2,perturbation=0.5]"
+    found = plans(made, steps="600", replicates="0", every="600", learning_rate=["0.03"])
+    assert [p.recipe.estimator.name for p in found] == ["iwae", "dreg"]  # type: ignore[attr-defined]
+    best = -math.log(4.0 * math.pi)
+    problem = make_problem(made)
+    for p in found:
+        method = p.recipe.prepare(problem, 0)
+        state = method.initial()
+        for t in range(1, 601):
+            state = method.step(state, t)
+        at = method.parameters(state)
+        assert objective(problem, problem.parameters()).value < best - 0.2
+        assert best - 0.05 < objective(problem, at).value < best + 1e-3
 
 
 def test_no_number_where_none_is_known() -> None:
