@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.report import numbers
 from bench.report.ranking import Ranking
-from bench.report.ratios import work_ratio
+from bench.report.ratios import Ratio, time_ratio, work_ratio
 from bench.report.results import CONTEXT, Result, varying
 
 MOST_COMPARISONS = 3
@@ -95,21 +95,35 @@ def _apart(a: Result, b: Result) -> int:
 
 
 def _compare(ranking: Ranking, best: Result, other: Result, context: tuple[str, ...]) -> Comparison | None:
-    ratio = work_ratio(other, best, ranking.timed)
+    nothing = best["variance"] == 0.0  # then they differ in cost alone
+    if nothing and other["variance"] != 0.0:
+        return None
+    ratio = _cost_ratio(other, best, ranking.timed) if nothing else work_ratio(other, best, ranking.timed)
     details = [_samples(other)] if other["num_samples"] != best["num_samples"] else []
     details += [other.context([c for c in context if other[c] != best[c]])]
     details = [d for d in details if d]
     if other["verdict"] != "unbiased" or best["verdict"] != "unbiased":
         details.append(str(other["verdict"]))
-    name, setting = other.estimator, ", ".join(details)
     if ratio is None:
         return None
-    measure = "variance × seconds" if ranking.timed else "variance at equal evaluations"
+    if nothing:
+        details.append("of variance 0 too")
+        measure = "seconds" if ranking.timed else "evaluations"
+    else:
+        measure = "variance × seconds" if ranking.timed else "variance at equal evaluations"
+    name, setting = other.estimator, ", ".join(details)
     text = numbers.times(ratio.value, ratio.low, ratio.high)
     note = "" if ratio.sure else "not paired, or from a flagged variance"
     if round(ratio.low, 2) > 1.0:  # as it is printed
         return Comparison(text, f"less {measure} than", name, setting, True, note)
     return Comparison(text, f"the {measure}: not told apart from", name, setting, False, note)
+
+
+def _cost_ratio(a: Result, b: Result, timed: bool) -> Ratio | None:
+    if timed:
+        return time_ratio(a, b)
+    ratio = a["evaluations"] / b["evaluations"] if a["evaluations"] and b["evaluations"] else None
+    return None if ratio is None else Ratio(ratio, ratio, ratio)
 
 
 def _caveats(ranking: Ranking, best: Result) -> list[str]:
@@ -124,7 +138,10 @@ def _caveats(ranking: Ranking, best: Result) -> list[str]:
     if best["variance_flag"] != "ok":
         found.append(f"its variance is {best['variance_flag'] or 'not flagged'}")
     if best["variance"] == 0.0:
-        found.append("its variance is 0, so no ratio can be given")
+        other = next((r for r in ranking.ranked if r["variance"]), None)
+        found.append(
+            "its variance is 0" + (f"; of those that have one {other.estimator} is the first" if other else "")
+        )
     if best["reason"]:
         found.append(best["reason"])
     if not ranking.timed:

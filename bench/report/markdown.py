@@ -94,7 +94,7 @@ def _section(section: Section) -> list[str]:
         "bias",
         "variance",
         "seconds",
-        "cost (pathwise = 1)",
+        f"cost ({code(table.reference)} = 1)",
         table.work_name,
         "against the best",
     )

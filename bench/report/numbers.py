@@ -80,6 +80,14 @@ def bias(row: dict[str, Any]) -> str:
     return bound(row)
 
 
+def exact_bias(row: dict[str, Any]) -> str:
+    """Of a biased estimator whose noise was integrated: what is known of its bias without sampling error."""
+    if row["verdict"] != "biased" or row["certificate"] != "integration" or row["bias_bound"] is None:
+        return ""
+    of = " of s.d." if _deviation(row) else ""
+    return f"exactly {significant(100.0 * row['bias_bound'])} %{of} in the worst coordinate"
+
+
 def _deviation(row: dict[str, Any]) -> bool:
     return row["bias_scale"] == "deviation"
 

@@ -11,8 +11,8 @@ from bench.report.results import Result
 
 #: What a verdict must be for an estimator to be recommended.
 ACCEPTABLE = ("unbiased", "inconclusive", "no-reference")
-#: What costs are set against, and what it must share with a cell whose cost is.
-REFERENCE = "pathwise"
+#: What costs are set against: the first of these that was timed; and what it must share with a cell whose cost is.
+REFERENCES = ("pathwise", "score-function", "score-function[baseline=leave-one-out]")
 _SAME = ("backend", "device", "dtype", "noise")
 
 
@@ -57,14 +57,19 @@ class Ranking:
             return None
         return work_ratio(result, self.best, self.timed)
 
-    def against_pathwise(self, result: Result) -> tuple[Ratio, Result] | None:
-        """Its seconds over those of plain pathwise on the same backend, and which cell that is; None without one.
+    @property
+    def reference(self) -> str:
+        """The estimator whose seconds are 1: pathwise; where it was not timed (discrete z), a score function."""
+        timed = {r.estimator for r in self.results if r.timed}
+        return next((name for name in REFERENCES if name in timed), REFERENCES[0])
+
+    def against_reference(self, result: Result) -> tuple[Ratio, Result] | None:
+        """Its seconds over those of the reference on the same backend, and which cell that is; None without one.
 
         That of the same S where it was measured, else of the smallest S.
         """
-        plain = [
-            r for r in self.results if r.estimator == REFERENCE and r.timed and all(r[c] == result[c] for c in _SAME)
-        ]
+        name = self.reference
+        plain = [r for r in self.results if r.estimator == name and r.timed and all(r[c] == result[c] for c in _SAME)]
         if not result.timed or not plain:
             return None
         size = result["num_samples"]

@@ -39,7 +39,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A ranking's lines; `context` names the columns in which its cells differ beside estimator and S."""
+    """A ranking's lines; `context` names the columns in which its cells differ beside estimator and S.
+
+    `reference` is the estimator whose cost is 1.
+    """
 
     context: tuple[str, ...]
     ranked: list[Entry]
@@ -47,6 +50,7 @@ class Table:
     controls: list[Entry]
     scale: Scale | None
     work_name: str
+    reference: str
 
 
 def table(ranking: Ranking, looks: dict[str, Look]) -> Table:
@@ -57,7 +61,7 @@ def table(ranking: Ranking, looks: dict[str, Look]) -> Table:
     unranked = [_entry("", r, ranking, context, axis, looks) for r in ranking.unranked]
     controls = [_entry("", r, ranking, context, axis, looks) for r in ranking.controls]
     name = "variance × seconds" if ranking.timed else "variance × evaluations"
-    return Table(context, ranked, unranked, controls, axis, name)
+    return Table(context, ranked, unranked, controls, axis, name, ranking.reference)
 
 
 def _entry(
@@ -82,15 +86,20 @@ def _entry(
         work=numbers.significant(work),
         ratio="best" if rank == "1" else numbers.times(ratio.value, ratio.low, ratio.high) if ratio else "",
         strip=axis.strip(work, *_work_interval(r, work, ranking.timed), looks[r.estimator]) if axis and work else None,
-        note="; ".join(filter(None, (r.biased_by_nature and f"by nature: {r.biased_by_nature}", r["reason"]))),
+        note="; ".join(
+            filter(
+                None,
+                (numbers.exact_bias(r.row), r.biased_by_nature and f"by nature: {r.biased_by_nature}", r["reason"]),
+            )
+        ),
         biased=r.biased_by_nature is not None,
         look=looks[r.estimator],
     )
 
 
 def _cost(r: Result, ranking: Ranking) -> str:
-    """Seconds over those of plain pathwise; which S that has, where it is another."""
-    found = ranking.against_pathwise(r)
+    """Seconds over those of the reference; which S that has, where it is another."""
+    found = ranking.against_reference(r)
     if found is None:
         return "–"
     ratio, plain = found
@@ -120,7 +129,7 @@ def _work_interval(r: Result, work: float, timed: bool) -> tuple[float, float]:
 _DETAILS = (
     ("S", lambda r: numbers.count(r["num_samples"])),
     ("block", lambda r: str(r["block"])),
-    ("bias", lambda r: f"{numbers.verdict(r['verdict'])} {numbers.bias(r)}".rstrip()),
+    ("bias", lambda r: f"{numbers.verdict(r['verdict'])} {numbers.bias(r)} {numbers.exact_bias(r)}".rstrip()),
     ("certificate", lambda r: r["certificate"] or "–"),
     ("z", lambda r: numbers.significant(r["bias_z"])),
     ("‖g‖", lambda r: numbers.significant(r["exact_norm"])),

@@ -56,6 +56,10 @@ def test_bias_of_a_biased_cell_is_its_size_and_else_a_bound() -> None:
     assert numbers.bias({**row, "verdict": "inconclusive"}) == "≤ 20 %"
     assert numbers.bias({**row, "bias_scale": "deviation"}) == "≤ 20 % of s.d."
     assert numbers.bias({**row, "verdict": None, "bias_bound": None}) == ""
+    assert numbers.exact_bias(row) == ""
+    row = {**row, "certificate": "integration"}
+    assert numbers.exact_bias(row) == "exactly 20.0 % in the worst coordinate"
+    assert numbers.exact_bias({**row, "verdict": "unbiased"}) == ""
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,12 @@ def test_without_any_variance_the_cheaper_one_is_first(tmp_path: Path) -> None:
         stores.rows("c", estimator="arm", variance=1.0, seconds=1e-7),
     )
     assert [r.estimator for r in ranking.ranked] == ["measure-valued", "disarm", "arm"]
+    advice = advise(ranking)
+    assert [(c.words, c.other, c.setting) for c in advice.comparisons] == [
+        ("less seconds than", "disarm", "of variance 0 too")
+    ]
+    assert advice.comparisons[0].ratio.startswith(("3.0", "2.9"))
+    assert advice.caveats[0] == "its variance is 0; of those that have one arm is the first"
 
 
 def test_biased_planted_and_inestimable_are_not_recommended(tmp_path: Path) -> None:
@@ -154,10 +160,28 @@ def test_cost_is_a_multiple_of_plain_pathwise(tmp_path: Path) -> None:
     assert cost["measure-valued", "4", "numpy"].startswith(("2.00× [1.9", "1.99× [1.9"))
     assert cost["score-function", "2", "numpy"].endswith("] of\u00a0S\u00a0=\u00a01")
     assert cost["score-function", "1", "jax"] == cost["taylor", "1", "numpy"] == "–"
-    ratio, plain = ranking.against_pathwise(next(r for r in ranking.results if r.estimator == "measure-valued"))
+    ratio, plain = ranking.against_reference(next(r for r in ranking.results if r.estimator == "measure-valued"))
     assert plain["num_samples"] == 4
     assert ratio.sure
     assert ratio.low < 2.0 < ratio.high
+
+
+def test_without_pathwise_cost_is_a_multiple_of_a_score_function(tmp_path: Path) -> None:
+    """Where z is discrete; the plain one, or else leave-one-out, and the table says which."""
+    loo = {"estimator_options": {"baseline": "leave-one-out"}}
+    cells = [
+        stores.rows("a", estimator="arm", variance=4.0, seconds=2e-6, num_samples=2),
+        stores.rows("b", estimator="score-function", variance=1.0, seconds=4e-6, num_samples=2, **loo),
+        stores.failed("c", estimator="pathwise"),
+        stores.rows("d", estimator="score-function", variance=9.0, seconds=1e-6, num_samples=2),
+    ]
+    for name, given, cost in (("plain", cells, 2.0), ("other", cells[:3], 0.5)):
+        ranking = ranking_of(tmp_path / f"{name}.sqlite", *given)
+        found = table(ranking, looks(r.estimator for r in ranking.results))
+        assert found.reference == "score-function" + ("" if name == "plain" else "[baseline=leave-one-out]")
+        costs = {e.estimator: e.cost for e in found.ranked}
+        assert costs[found.reference] == "1"
+        assert float(costs["arm"].partition("×")[0]) == pytest.approx(cost, rel=0.02)
 
 
 def test_commands_hold_exactly_the_cells(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def figure(rankings: list[Ranking], looks: dict[str, Look], several_machines: bo
     what = "variance × seconds" if timed else "work-normalised variance"
     drawn = rows.panel(identifier("overview"), lines, f"{what}, relative to the best")
     caption = f"{what.capitalize()} of each estimator at its best S and backend; further right is worse."
+    if any(r.best is not None and r.best["variance"] == 0.0 for r in rankings[:MOST_ROWS]):
+        caption += " Problems whose best estimator has no variance have no place here."
     present = dict.fromkeys(r.estimator for r in members)
     panel = Panel(drawn, f"{what.capitalize()} of each estimator relative to the best, by problem, log scale")
     key = [(e, look) for e, look in looks.items() if e in present]
