@@ -129,7 +129,8 @@ def _work_interval(r: Result, work: float, timed: bool) -> tuple[float, float]:
 _DETAILS = (
     ("S", lambda r: numbers.count(r["num_samples"])),
     ("block", lambda r: str(r["block"])),
-    ("bias", lambda r: f"{numbers.verdict(r['verdict'])} {numbers.bias(r)} {numbers.exact_bias(r)}".rstrip()),
+    ("bias", lambda r: f"{numbers.verdict(r['verdict'])} {numbers.bias(r)}".rstrip()),
+    ("exact bias", lambda r: numbers.exact_bias(r) or "–"),
     ("certificate", lambda r: r["certificate"] or "–"),
     ("z", lambda r: numbers.significant(r["bias_z"])),
     ("‖g‖", lambda r: numbers.significant(r["exact_norm"])),
