@@ -65,6 +65,7 @@ FAMILY_PROBLEMS = {
     "pareto": "polynomial[family=pareto,scale=0.8,shape=9.5,degree=3,dim=3]",
     "weibull": "polynomial[family=weibull,scale=0.8,shape=1.7,degree=3,dim=3]",
     "gompertz": "polynomial[family=gompertz,shape=0.6,rate=1.3,degree=3,dim=3]",
+    "log-logistic": "polynomial[family=log-logistic,scale=0.8,shape=17.5,degree=3,dim=3]",
     "reciprocal": "polynomial[family=reciprocal,low=0.6,high=2.5,degree=3,dim=3]",
     "log-normal": "polynomial[family=log-normal,loc=0.4,scale=0.3,degree=3,dim=3]",
     "erlang": "polynomial[family=erlang,events=3,rate=1.7,dim=3]",

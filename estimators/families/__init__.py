@@ -13,6 +13,7 @@ from estimators.families.geometric import Geometric
 from estimators.families.gompertz import Gompertz
 from estimators.families.gumbel import Gumbel
 from estimators.families.laplace import Laplace
+from estimators.families.log_logistic import LogLogistic
 from estimators.families.log_normal import LogNormal
 from estimators.families.logistic import Logistic
 from estimators.families.low_rank_normal import LowRankNormal
@@ -30,7 +31,7 @@ from estimators.families.weibull import Weibull
 
 _NORMALS = (Normal, MultivariateNormal, LowRankNormal, MixtureOfNormals)
 _LOCATION_SCALE = (Laplace, StudentT, Logistic, Uniform, Triangular, Cauchy, Gumbel, Elliptical)
-_INVERSE_CDF = (Exponential, Rayleigh, Pareto, Weibull, Gompertz, Reciprocal)
+_INVERSE_CDF = (Exponential, Rayleigh, Pareto, Weibull, Gompertz, LogLogistic, Reciprocal)
 _COMPOSED = (LogNormal, Erlang, Gamma, ChiSquared, Beta, F, Dirichlet)
 _RELAXED = (RelaxedBernoulli, Concrete)
 _DISCRETE = (Bernoulli, TiedBernoulli, Categorical, Geometric, Poisson)

@@ -62,6 +62,7 @@ PARAMETERS: dict[str, Callable[[], Blocks]] = {
     "pareto": lambda: {"log_scale": np.log([0.83, 1.4, 0.27]), "log_shape": np.log([9.5, 4.9, 12.0])},
     "weibull": lambda: {"log_scale": np.log([0.83, 1.4, 0.27]), "log_shape": np.log([1.5, 2.6, 0.9])},
     "gompertz": lambda: {"log_shape": np.log([0.3, 1.0, 2.4]), "log_rate": np.log([1.4, 0.6, 2.0])},
+    "log-logistic": lambda: {"log_scale": np.log([0.83, 1.4, 0.27]), "log_shape": np.log([9.5, 6.3, 12.0])},
     "reciprocal": lambda: {"log_low": np.log([0.4, 1.0, 2.3]), "log_span": np.log([0.7, 1.9, 3.0])},
     "gamma": lambda: {"log_concentration": np.log([0.4, 1.3, 9.7]), "log_rate": np.log([0.6, 1.3, 4.2])},
     "erlang": lambda: {"log_rate": np.log([0.6, 1.3, 4.2])},
@@ -107,6 +108,7 @@ FROZEN: dict[str, Callable[[Blocks], Any]] = {
     "pareto": lambda p: stats.pareto(np.exp(p["log_shape"]), scale=np.exp(p["log_scale"])),
     "weibull": lambda p: stats.weibull_min(np.exp(p["log_shape"]), scale=np.exp(p["log_scale"])),
     "gompertz": lambda p: stats.gompertz(np.exp(p["log_shape"]), scale=np.exp(-p["log_rate"])),
+    "log-logistic": lambda p: stats.fisk(np.exp(p["log_shape"]), scale=np.exp(p["log_scale"])),
     "reciprocal": lambda p: stats.loguniform(np.exp(p["log_low"]), np.exp(p["log_low"] + np.exp(p["log_span"]))),
     "log-normal": lambda p: stats.lognorm(np.exp(p["log_scale"]), scale=np.exp(p["loc"])),
 }

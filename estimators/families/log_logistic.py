@@ -1,0 +1,76 @@
+"""The log-logistic distribution: CDF 1/(1 + (z/scale)^(−shape)) on z ≥ 0, coordinates independent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.errors import NotApplicable
+from estimators.families.family import Array, Blocks, Family, Point
+from estimators.families.log_location_scale import LogLocationScale
+from estimators.families.logistic import Logistic
+from estimators.families.outline import HEAVY, Outline
+from estimators.noise import Noise
+from estimators.options import option
+
+#: The law of ε.
+STANDARD = Logistic()
+
+
+@dataclass(frozen=True)
+class LogLogistic(LogLocationScale):
+    """Parameters: `log_scale` [D], the logarithm of the median, and `log_shape` [D], both unconstrained."""
+
+    name: ClassVar[str] = "log-logistic"
+    summary: ClassVar[str] = "exponential of a logistic number, by its inverse CDF; parameters log_scale, log_shape"
+    blocks: ClassVar[tuple[str, ...]] = ("log_scale", "log_shape")
+    inverted: ClassVar[bool] = True
+    mean: ClassVar[float] = 0.0
+
+    @dataclass(frozen=True)
+    class At(Point):
+        scale: float = option(1.0, "median of every coordinate", above=0.0)
+        shape: float = option(5.0, "tail exponent of every coordinate", above=0.0)
+
+        @property
+        def family(self) -> Family:
+            return LogLogistic()
+
+        def parameters(self, dimension: int) -> Blocks:
+            values = {"log_scale": math.log(self.scale), "log_shape": math.log(self.shape)}
+            return {name: np.full(dimension, value) for name, value in values.items()}
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
+        return STANDARD.noise(sample_shape, dimension)
+
+    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+        """log u/(1 − u): z = scale (u/(1 − u))^(1/shape)."""
+        return STANDARD.standard(backend, noise)
+
+    def standard_log_density(self, backend: Any, x: Array) -> Array:
+        return STANDARD.standard_log_density(backend, x)
+
+    def standard_slope(self, backend: Any, x: Array) -> Array:
+        return STANDARD.standard_slope(backend, x)
+
+    def standard_curvature(self, backend: Any, x: Array) -> Array:
+        return STANDARD.standard_curvature(backend, x)
+
+    def outline(self, parameters: Blocks) -> Outline:
+        middle = np.exp(parameters["log_scale"])
+        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=HEAVY)
+
+    def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+        """E exp(tε) = πt/sin πt for t = n/shape below 1."""
+        if order == 0:
+            return np.ones_like(t), np.zeros_like(t)
+        if np.any(t >= 1.0 - 1e-12):  # the shape went through a logarithm
+            shape = float(np.min(order / t))
+            raise NotApplicable(
+                f"family log-logistic with shape={shape:g} has E z^n for n below {shape:g} only, not {order}"
+            )
+        x, sine = np.pi * t, np.sin(np.pi * t)
+        return x / sine, np.pi * (sine - x * np.cos(x)) / sine**2
