@@ -19,6 +19,7 @@ from bench.sweep.run import measure_cell
 from estimators import Estimator, Expectation, Noise, Normal, draw
 from estimators.backends import get, missing
 from estimators.noise import stream_root
+from tests.families import FAMILY_PROBLEMS
 
 Blocks = dict[str, np.ndarray]
 
@@ -46,42 +47,6 @@ MODELS = (
     "gamma-poisson[family=gamma,concentration=2.3,rate=1.7,dim=3]",
     "beta-bernoulli[family=beta,alpha=1.7,beta=2.3,dim=3,entropy=analytic]",
 )
-#: A point of every family that nobody tuned for, as a problem in three dimensions.
-FAMILY_PROBLEMS = {
-    "normal": "polynomial[loc=0.4,scale=0.8,degree=3,dim=3]",
-    "multivariate-normal": "polynomial[family=multivariate-normal,loc=0.4,scale=0.8,correlation=0.45,degree=3,dim=3]",
-    "low-rank-normal": "polynomial[family=low-rank-normal,loc=0.4,scale=0.8,correlation=0.45,degree=3,dim=3]",
-    "mixture-of-normals": "polynomial[family=mixture-of-normals,loc=0.4,scale=0.8,distance=1.3,degree=3,dim=3]",
-    "laplace": "polynomial[family=laplace,loc=0.4,scale=0.8,degree=3,dim=3]",
-    "student-t": "polynomial[family=student-t,loc=0.4,scale=0.8,df=9.5,degree=3,dim=3]",
-    "logistic": "polynomial[family=logistic,loc=0.4,scale=0.8,degree=3,dim=3]",
-    "uniform": "polynomial[family=uniform,low=-0.7,high=1.9,degree=3,dim=3]",
-    "triangular": "polynomial[family=triangular,low=-0.7,mode=0.2,high=1.9,degree=3,dim=3]",
-    "cauchy": "cosine[family=cauchy,loc=0.4,scale=0.8,k=1.3,dim=3]",
-    "gumbel": "polynomial[family=gumbel,loc=0.4,scale=0.8,degree=3,dim=3]",
-    "elliptical": "polynomial[family=elliptical,loc=0.4,scale=0.8,correlation=0.45,degrees=9,degree=3,dim=3]",
-    "exponential": "polynomial[family=exponential,rate=1.7,degree=3,dim=3]",
-    "rayleigh": "polynomial[family=rayleigh,scale=0.8,degree=3,dim=3]",
-    "pareto": "polynomial[family=pareto,scale=0.8,shape=9.5,degree=3,dim=3]",
-    "weibull": "polynomial[family=weibull,scale=0.8,shape=1.7,degree=3,dim=3]",
-    "gompertz": "polynomial[family=gompertz,shape=0.6,rate=1.3,degree=3,dim=3]",
-    "log-logistic": "polynomial[family=log-logistic,scale=0.8,shape=17.5,degree=3,dim=3]",
-    "reciprocal": "polynomial[family=reciprocal,low=0.6,high=2.5,degree=3,dim=3]",
-    "log-normal": "polynomial[family=log-normal,loc=0.4,scale=0.3,degree=3,dim=3]",
-    "erlang": "polynomial[family=erlang,events=3,rate=1.7,dim=3]",
-    "gamma": "polynomial[family=gamma,concentration=2.3,rate=1.7,degree=3,dim=3]",
-    "chi-squared": "polynomial[family=chi-squared,degrees=1.3,dim=3]",
-    "beta": "polynomial[family=beta,alpha=0.7,beta=2.3,degree=3,dim=3]",
-    "f": "polynomial[family=f,numerator=3.3,dim=3]",
-    "dirichlet": "polynomial[family=dirichlet,concentration=0.8,degree=3,dim=3]",
-    "poisson": "polynomial[family=poisson,rate=1.7,degree=3,dim=3]",
-    "geometric": "polynomial[family=geometric,probability=0.4,degree=3,dim=3]",
-    "relaxed-bernoulli": "polynomial[family=relaxed-bernoulli,probability=0.3,temperature=0.7,degree=3,dim=3]",
-    "concrete": "polynomial[family=concrete,categories=3,tilt=1.2,temperature=0.7,degree=3,dim=3]",
-    "bernoulli": "square[family=bernoulli,probability=0.3,k=0.49,dim=3]",
-    "tied-bernoulli": "three-bernoullis[probability=0.3]",
-    "categorical": "categorical-square[categories=3,tilt=1.2,choices=2]",
-}
 #: Families of finitely many states, on what their relaxations are made for.
 DISCRETE_PROBLEMS = tuple(FAMILY_PROBLEMS[name] for name in ("bernoulli", "tied-bernoulli", "categorical"))
 #: Smooth rules integrate over both, and between them they have every kind of derivative.

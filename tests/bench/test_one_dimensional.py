@@ -19,8 +19,8 @@ from estimators import FAMILIES, NotApplicable, UsageError
 from estimators.backends import get
 from estimators.families.family import Family, MeanField
 from tests.estimators import laws
-from tests.estimators.test_families import FROZEN, PARAMETERS
 from tests.estimators.test_one_coordinate import LAPLACE
+from tests.families import FROZEN, PARAMETERS
 from tests.support import Blocks
 
 K = 0.7
@@ -39,7 +39,7 @@ ONE = {**FROZEN, **laws.ONE}
 
 @functools.cache
 def at(name: str) -> tuple[Family, Blocks]:
-    return FAMILIES[name].At().family, PARAMETERS[name]()
+    return FAMILIES[name].At().family, PARAMETERS[name]
 
 
 def found(name: str, function: str, parameters: Blocks | None = None) -> Any:

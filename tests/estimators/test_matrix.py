@@ -26,15 +26,14 @@ from bench.sweep.cells import make_estimator, make_problem
 from estimators import FAMILIES, Expectation, Integrand, Noise, UsageError
 from estimators.backends import NAMES, get
 from estimators.backends import missing as missing_backend
+from tests.families import FAMILY_PROBLEMS, KNOWN
 from tests.parity import Case
-from tests.support import FAMILY_PROBLEMS, make_cell, measured, setting_of
+from tests.support import make_cell, measured, setting_of
 
 ROWS = [row for row in catalogue.entries("combinations") if row["backend"] == "numpy"]
 YES = [(row["estimator"], row["family"]) for row in ROWS if row["available"]]
 #: The same without those for bounds, which for K = 1 are others under other names: `test_linear_gaussian.py` has K > 1.
 OWN = [(e, f) for e, f in YES if not make_estimator(e).bounds]
-#: Families whose samples, densities or derivatives need special functions.
-SPECIAL = ("gamma", "chi-squared", "beta", "f", "dirichlet", "elliptical", "mixture-of-normals", "poisson")
 
 
 @dataclass(frozen=True)
@@ -137,10 +136,6 @@ def every_case() -> Iterator[Any]:
                 yield pytest.param(backend, estimator, family, samples, marks=[pytest.mark.slow] * slow)
 
 
-def tolerance(family: str) -> float:
-    return 1e-10 if family in SPECIAL else 1e-12
-
-
 def test_it_is_a_matrix() -> None:
     assert {row["family"] for row in ROWS} == set(FAMILIES)
     assert len(ROWS) == len({(row["estimator"], row["family"]) for row in ROWS})
@@ -166,7 +161,7 @@ def test_parity(backend: str, estimator: str, family: str, samples: int) -> None
     if missing_backend(backend):
         pytest.skip(str(missing_backend(backend)))
     case = Case(problem_for(estimator, family), estimator, samples)
-    case.check(case.on(get(backend)), tolerance(family))
+    case.check(case.on(get(backend)), KNOWN[family].tolerance)
 
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
@@ -181,7 +176,7 @@ def test_parity_of_an_elbo(backend: str, estimator: str, family: str, entropy: s
         assert reason == make_estimator(estimator).lacking(problem.family, entropy) or "this problem takes" in reason
         return
     case = Case(problem, estimator, 4)
-    case.check(case.on(get(backend)), tolerance(family))
+    case.check(case.on(get(backend)), KNOWN[family].tolerance)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch", pytest.param("jax", marks=pytest.mark.slow)])
@@ -202,7 +197,7 @@ def test_parity_compiled(backend: str, estimator: str, family: str) -> None:
     if missing_backend(backend):
         pytest.skip(str(missing_backend(backend)))
     case = Case(problem_for(estimator, family), estimator, 4)
-    case.check(case.on(get(backend), compiled=True), tolerance(family))
+    case.check(case.on(get(backend), compiled=True), KNOWN[family].tolerance)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from scipy.special import erf, exp1, gamma
 from estimators import FAMILIES, NotApplicable
 from estimators.backends import get
 from estimators.families.family import MeanField
-from tests.estimators.test_families import FROZEN, PARAMETERS
+from tests.families import FROZEN, PARAMETERS
 from tests.support import Blocks, draws
 
 NAMES = [name for name, cls in FAMILIES.items() if issubclass(cls, MeanField) and name in FROZEN]
@@ -31,7 +31,7 @@ HIGHEST = {"student-t": 4, "pareto": 4, "cauchy": 0}
 
 def point(name: str, i: int) -> Blocks:
     """λ of one coordinate."""
-    return {block: values[i : i + 1] for block, values in PARAMETERS[name]().items()}
+    return {block: values[i : i + 1] for block, values in PARAMETERS[name].items()}
 
 
 def _tanh_sinh(nodes: int = 201) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -148,7 +148,7 @@ def test_moments(at: tuple[str, Integrated], order: int) -> None:
     name, case = at
     if order > HIGHEST.get(name, 5):
         with pytest.raises(NotApplicable, match=f"family {name} .*{order}"):
-            case.family.power_moment(PARAMETERS[name](), order)
+            case.family.power_moment(PARAMETERS[name], order)
         return
     moment, gradient = case.family.power_moment(case.parameters, order)
     slope = order * case.z ** (order - 1) if order else np.zeros_like(case.z)
@@ -242,10 +242,10 @@ def test_samples_have_the_density(at: tuple[str, Integrated]) -> None:
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("normal", "student-t", "log-normal")])
 def test_inverse_cdf(name: str, backend: Any) -> None:
     """The sample at given noise is SciPy's quantile of u; u = 1 − exp(−e), for the Gumbel exp(−e)."""
-    family, law = FAMILIES[name].At().family, FROZEN[name](PARAMETERS[name]())
+    family, law = FAMILIES[name].At().family, FROZEN[name](PARAMETERS[name])
     (spec,) = family.noise((17,), 3).values()
     (noise,) = draws({"base": spec}, 1).values()
-    parameters = {k: backend.asarray(a, "float64") for k, a in PARAMETERS[name]().items()}
+    parameters = {k: backend.asarray(a, "float64") for k, a in PARAMETERS[name].items()}
     found = backend.to_numpy(family.sample(backend, parameters, {"base": backend.asarray(noise, "float64")}))
     if spec.kind == "uniform":
         expected = law.ppf(noise)
@@ -257,7 +257,7 @@ def test_inverse_cdf(name: str, backend: Any) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_mirrored(name: str, numpy_backend: Any) -> None:
     """The mirror image of a sample at the quantile u is the one at 1 − u; Student's t, −T of T."""
-    family, parameters = FAMILIES[name].At().family, PARAMETERS[name]()
+    family, parameters = FAMILIES[name].At().family, PARAMETERS[name]
     noise = draws(family.noise((50,), 3), 1)
     law = FROZEN[name](parameters)
     here, there = (

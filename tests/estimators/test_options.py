@@ -15,7 +15,7 @@ from bench.sweep.cells import VARIANTS, make_estimator, make_problem
 from estimators import ESTIMATORS, Normal, NotApplicable, UsageError, backends
 from estimators.families import FAMILIES, Exponential
 from estimators.options import construct, describe, effective, number, parse, spell
-from tests.support import FAMILY_PROBLEMS
+from tests.families import FAMILY_PROBLEMS
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
