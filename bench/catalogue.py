@@ -11,8 +11,8 @@ from bench.fit.methods import METHODS
 from bench.fit.optimisers import OPTIMISERS
 from bench.problems import PROBLEMS
 from bench.sweep import suites
-from bench.sweep.cells import NAMED_ALONE, VARIANTS, make_estimator
-from estimators import ESTIMATORS, backends
+from bench.sweep.cells import make_estimator
+from estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, backends
 from estimators.errors import unknown
 from estimators.expectation import INTEGRAND
 from estimators.families import FAMILIES

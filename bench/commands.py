@@ -14,10 +14,8 @@ from typing import Any
 from bench.rows import Row, to_frame, to_json
 from bench.sweep import suites
 from bench.sweep.cells import (
-    BOUNDS,
     DTYPES,
     NOISES,
-    VARIANTS,
     Cell,
     check_choice,
     check_samples,
@@ -29,7 +27,7 @@ from bench.sweep.cells import (
 from bench.sweep.run import FAILED, Listener
 from bench.sweep.run import run as run_cells
 from bench.sweep.store import DEFAULT, Store
-from estimators import UsageError, backends
+from estimators import BOUNDS, VARIANTS, UsageError, backends
 
 Texts = Sequence[str] | None
 

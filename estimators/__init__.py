@@ -75,9 +75,63 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     )
 }
 
+#: What "all estimators" means: every distinct estimator with the options that make it one.
+VARIANTS = (
+    *(f"score-function[baseline={b}]" for b in ("none", "mean", "optimal", "moving-average", "leave-one-out")),
+    "pathwise",
+    "pathwise[antithetic=true]",
+    "pathwise[sticking-the-landing=true]",
+    "pathwise[draws=sobol]",
+    "score-function[baseline=mean,draws=sobol]",
+    *(f"taylor[hessian={h}]" for h in ("full", "diagonal", "product", "none")),
+    "price",
+    "combined-control-variates",
+    "combined-control-variates[controls=score]",
+    "quadratic-surrogate",
+    "quadratic-surrogate[curvature=diagonal]",
+    "measure-valued",
+    "measure-valued[coupling=false]",
+    *(f"score-function[baseline={b}]" for b in ("fitted", "cross-fitted", "input-dependent")),
+    *(f"score-function[draws={d}]" for d in ("antithetic", "stratified")),
+    *(f"rao-blackwell[baseline={b}]" for b in ("none", "leave-one-out")),
+    "importance-sampling",
+    "overdispersed",
+    "rejection-reparameterisation",
+    "stratified-pathwise",
+    "enumeration",
+    "partial-summation",
+    "partial-summation[states=2,baseline=summed]",
+    "arm",
+    "disarm",
+    "muprop",
+    "muprop[baseline=leave-one-out]",
+    "rebar",
+    "relax",
+    "relax[control=surrogate]",
+)
+#: What "all estimators" means for a bound of several importance samples.
+BOUNDS = ("iwae", "dreg", "vimco", "vimco[baseline=arithmetic]", "vimco[baseline=none]")
+#: Measured where they are named, and not as one of "all": the same numbers under another name, or biased by nature.
+NAMED_ALONE = (
+    "vargrad",
+    "self-normalised",
+    "evolution-strategies",
+    "spsa",
+    "gumbel-softmax",
+    "straight-through",
+    "straight-through-gumbel",
+    "iwae",
+    "iwae-stl",
+    "dreg",
+    "vimco",
+)
+
 __all__ = [
+    "BOUNDS",
     "ESTIMATORS",
     "FAMILIES",
+    "NAMED_ALONE",
+    "VARIANTS",
     "Arm",
     "CombinedControlVariates",
     "DisArm",

@@ -14,9 +14,9 @@ from scipy.special import roots_hermitenorm, roots_laguerre, roots_legendre
 from bench.measurement.cell import prepare
 from bench.measurement.kernel import Setting
 from bench.problems import Problem
-from bench.sweep.cells import NAMED_ALONE, VARIANTS, Cell, Goals, make_estimator, make_problem
+from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from bench.sweep.run import measure_cell
-from estimators import Estimator, Expectation, Noise, Normal, draw
+from estimators import NAMED_ALONE, VARIANTS, Estimator, Expectation, Noise, Normal, draw
 from estimators.backends import get, missing
 from estimators.noise import stream_root
 from tests.families import FAMILY_PROBLEMS

@@ -17,8 +17,8 @@ from bench.goals.goal import Goal, Measured, ratio
 from bench.goals.kernels import present
 from bench.measurement.cell import prepare
 from bench.measurement.cost import timed_calls
-from bench.sweep.cells import NAMED_ALONE, VARIANTS, Cell, make_estimator, make_problem
-from estimators import FAMILIES, NotApplicable
+from bench.sweep.cells import Cell, make_estimator, make_problem
+from estimators import FAMILIES, NAMED_ALONE, VARIANTS, NotApplicable
 
 #: The problems, and those for estimators that take neither: with a minibatch, or of another family.
 PROBLEMS = ("cosine[k=2.5,loc=1,dim=10]", "logistic-regression")

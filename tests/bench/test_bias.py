@@ -29,7 +29,7 @@ from bench.measurement.bias import (
 from bench.measurement.kernel import StatisticsKernel
 from bench.measurement.moments import GROUPS
 from bench.measurement.stream import Stream
-from bench.sweep.cells import VARIANTS
+from estimators import VARIANTS
 from tests.support import PROBLEMS, TEST_FUNCTIONS, applies, cases, covered, make_cell, measured, setting_of
 
 #: Chance that one calibration below fails for right code and fresh seeds; the seeds are fixed. Six of them.

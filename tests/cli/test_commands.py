@@ -17,8 +17,9 @@ import pytest
 import bench
 from bench.measurement.timing import ROUNDS
 from bench.rows import COLUMNS, to_json
-from bench.sweep.cells import VARIANTS, make_estimator
+from bench.sweep.cells import make_estimator
 from bench.sweep.store import DEFAULT, Store
+from estimators import VARIANTS
 from estimators.families import FAMILIES
 from tests.cli.running import CELL, CHEAP, Result, Run, measured
 from tests.support import make_cell

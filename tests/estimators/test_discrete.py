@@ -12,8 +12,7 @@ from scipy import special
 
 from bench.measurement.integrate import integrate
 from bench.problems.test_functions import SquareIntegrand
-from bench.sweep.cells import NAMED_ALONE, VARIANTS
-from estimators import Expectation
+from estimators import NAMED_ALONE, VARIANTS, Expectation
 from tests.support import (
     DISCRETE_PROBLEMS,
     Blocks,

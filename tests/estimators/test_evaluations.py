@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bench.goals import cost
-from bench.sweep.cells import NAMED_ALONE, VARIANTS, make_estimator
-from estimators import FAMILIES, Expectation, Integrand, Noise, Normal
+from bench.sweep.cells import make_estimator
+from estimators import FAMILIES, NAMED_ALONE, VARIANTS, Expectation, Integrand, Noise, Normal
 from estimators.estimator import Estimator
 from tests.support import draws, make_cell, state_of
 

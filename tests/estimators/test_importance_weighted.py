@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.sweep.cells import BOUNDS, make_estimator, make_problem
-from estimators import Expectation, Normal, UsageError
+from bench.sweep.cells import make_estimator, make_problem
+from estimators import BOUNDS, Expectation, Normal, UsageError
 from estimators.backends import get
 from estimators.vimco import others_sum
 from tests.parity import Case

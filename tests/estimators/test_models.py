@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.sweep.cells import VARIANTS
+from estimators import VARIANTS
 from estimators.backends import get
 from tests.parity import Case
 from tests.support import MODELS, applies, needs

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from bench.controls import CONTROLS
 from bench.problems import PROBLEMS
-from bench.sweep.cells import VARIANTS, make_estimator, make_problem
-from estimators import ESTIMATORS, Normal, NotApplicable, UsageError, backends
+from bench.sweep.cells import make_estimator, make_problem
+from estimators import ESTIMATORS, VARIANTS, Normal, NotApplicable, UsageError, backends
 from estimators.families import FAMILIES, Exponential
 from estimators.options import construct, describe, effective, number, parse, spell
 from tests.families import FAMILY_PROBLEMS

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.sweep.cells import NAMED_ALONE, VARIANTS, make_estimator
-from estimators import ESTIMATORS, NotApplicable, UsageError
+from bench.sweep.cells import make_estimator
+from estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, NotApplicable, UsageError
 from estimators.draws import from_uniforms
 from estimators.families import FAMILIES, MultivariateNormal, Normal
 from tests import exact
