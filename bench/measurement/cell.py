@@ -67,6 +67,11 @@ def unfitted(cell: Any) -> Setting:
     expectation, parameters = problem.expectation(), problem.parameters()
     if expectation.family != problem.family:
         raise UsageError(f"problem {problem.name} has q of {problem.family} and an expectation of {expectation.family}")
+    if expectation.importance_samples != problem.importance_samples:
+        raise UsageError(
+            f"problem {problem.name} has importance_samples = {problem.importance_samples} and an expectation of "
+            f"{expectation.importance_samples}; make them the same"
+        )
     path = (problem.name, json.dumps(_options(problem), sort_keys=True), cell.seed, cell.num_samples)
     on_device = expectation.bind({name: backend.asarray(a, cell.dtype) for name, a in expectation.data.items()})
     width = expectation.width(problem.dimension)

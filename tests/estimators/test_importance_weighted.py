@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.measurement.cell import prepare
+from bench.problems.linear_gaussian import LinearGaussian
 from bench.sweep.cells import make_estimator, make_problem
 from estimators import BOUNDS, Expectation, Normal, UsageError
 from estimators.backends import get
@@ -134,7 +136,7 @@ def test_parity(differentiating: Any, estimator: str, samples: int) -> None:
     case.check(case.on(differentiating), 1e-12)
 
 
-@pytest.mark.parametrize("estimator", ["dreg", "vimco"])
+@pytest.mark.parametrize("estimator", ["dreg", pytest.param("vimco", marks=pytest.mark.slow)])
 def test_parity_compiled(differentiating: Any, estimator: str) -> None:
     case = Case(BOUND, estimator, 2)
     case.check(case.on(differentiating, compiled=True), 1e-12)
@@ -208,3 +210,14 @@ def test_bad_counts(count: str) -> None:
 def test_a_bound_is_of_a_sampled_entropy(entropy: Any, count: int) -> None:
     with pytest.raises(UsageError, match="importance samples"):
         Expectation(Normal(), make_problem(BOUND).expectation().integrand, {}, entropy, importance_samples=count)
+
+
+def test_a_problem_and_its_expectation_agree() -> None:
+    @dataclass(frozen=True)
+    class Forgetful(LinearGaussian):
+        def expectation(self) -> Expectation:
+            whole = super().expectation()
+            return Expectation(whole.family, whole.integrand, whole.data, "sampled", importance_samples=2)
+
+    with pytest.raises(UsageError, match="importance_samples = 1 and an expectation of 2; make them the same"):
+        prepare(make_cell(Forgetful(), "iwae"))

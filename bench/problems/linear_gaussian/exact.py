@@ -1,4 +1,4 @@
-"""The bound of K importance samples and its gradients, exact for every K and D.
+"""The bound of K importance samples and its gradients, exact for every K.
 
 The weights w_k are independent and alike, so powers of their sum come apart under Laplace's transform:
 
@@ -12,7 +12,8 @@ its distance. Then with ε_u = ε·u and ρ² = |ε|² − ε_u²
 
 so that everything is an integral over one Normal number, a χ² of D − 1 degrees and t; what else ψ holds of ε averages
 out by symmetry about u. Each is a trapezoid rule of a variable in which the integrand is analytic and falls off doubly
-exponentially or faster, or (in log t) exponentially: geometric convergence, to about 1e-12.
+exponentially or faster, or (in log t) exponentially: geometric convergence, to about 1e-12 for D up to 200 and
+σ from 0.6 to 1. What is known of the same integrals tells where it fails.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ import numpy as np
 from bench.problems.problem import Exact
 
 LOG_2PI = math.log(2.0 * math.pi)
-#: Nodes of the rules for ε_u, ρ² and log t.
-NORMAL_NODES, CHI_NODES, LAPLACE_NODES = 160, 160, 400
-REACH = 11.0
+#: Steps of the rules for ε_u and log t, and nodes of that for ρ².
+NORMAL_STEP, LAPLACE_STEP, CHI_NODES = 0.14, 0.2, 160
+#: How far ε_u goes beyond where weights are largest; the probability of (ε_u, ρ²) below which nothing counts.
+REACH, NEGLIGIBLE = 11.0, 1e-18
 #: What three integrals may differ by from what they are known to be.
 MOST_ERROR = 1e-9
 
@@ -60,15 +62,24 @@ class Weights:
     @functools.cached_property
     def t(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Nodes of t and their weights times t [T], and e^{−t w} [T, N]."""
-        low = -40.0 - math.log(self.count)
-        exponents, step = np.linspace(low, 45.0, LAPLACE_NODES, retstep=True)
-        t = np.exp(exponents)
-        return t, t * step, np.exp(-t[:, None] * self.weight)
+        least = float(self.weight[self.probability > NEGLIGIBLE].min())
+        high = 5.0 - math.log(max(least, 1e-60))  # where e^{−t w} is 0 for every w that counts
+        t = np.exp(np.arange(-40.0 - math.log(self.count), high, LAPLACE_STEP))
+        return t, t * LAPLACE_STEP, np.exp(-t[:, None] * self.weight)
 
     @functools.cached_property
     def transform(self) -> np.ndarray:
         """M(t) [T]."""
         return self.t[2] @ self.probability
+
+    @functools.cached_property
+    def log_transform(self) -> np.ndarray:
+        """log M(t) [T]; near 0 where t is small, which a power K would magnify the rounding of."""
+        t, near = self.t[0], self.transform > 0.5
+        with np.errstate(divide="ignore"):
+            found = np.log(self.transform)
+        found[near] = np.log1p(np.expm1(-t[near, None] * self.weight) @ self.probability)
+        return found
 
     def tilted(self, power: float, values: np.ndarray) -> np.ndarray:
         """E[w^p ψ e^{−t w}] [T]."""
@@ -89,7 +100,7 @@ class Weights:
     def mean_logarithm(self, count: int) -> float:
         """E log (1/K) Σ w/E w, for any K up to that of the rule."""
         t, steps, _ = self.t
-        inside = np.exp(-count * t) - self.transform**count  # at t K in place of t
+        inside = np.exp(-count * t) - np.exp(count * self.log_transform)  # at t K in place of t
         return float(steps @ (inside / t))
 
     def bound(self) -> float:
@@ -98,6 +109,8 @@ class Weights:
 
     def error(self) -> float:
         """By how much the rules miss E w = p(x), Σ_k E w̃_k = 1 or E log w, which needs no Laplace transform."""
+        if not self.missed <= MOST_ERROR:
+            return self.missed
         weights = abs(self.normalised(1, np.ones_like(self.along)) - 1.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             logarithm = abs(self.mean_logarithm(1) - float(self.probability @ np.log(self.weight)))
@@ -106,8 +119,7 @@ class Weights:
 
 def law(count: int, dimension: int, distance: float, scale: float, log_mean: float = 0.0) -> Weights:
     """The law of w where q = N(loc, σ² I) and loc is Δ away from the posterior's mean."""
-    along, probability = _normal(NORMAL_NODES)
-    across = np.zeros(1)
+    along, probability = _normal(REACH + distance / scale)
     if dimension > 1:
         across, of_across = _chi_squared(dimension - 1, CHI_NODES)
         along, across = (a.ravel() for a in np.meshgrid(along, across, indexing="ij"))
@@ -122,8 +134,8 @@ def law(count: int, dimension: int, distance: float, scale: float, log_mean: flo
     return Weights(count, dimension, distance, scale, along, across, probability, weight / mean, log_mean, missed)
 
 
-def _normal(nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    x = np.linspace(-REACH, REACH, nodes)
+def _normal(reach: float) -> tuple[np.ndarray, np.ndarray]:
+    x = NORMAL_STEP * np.arange(-math.ceil(reach / NORMAL_STEP), math.ceil(reach / NORMAL_STEP) + 1)
     density = np.exp(-0.5 * x * x)
     return x, density / density.sum()
 

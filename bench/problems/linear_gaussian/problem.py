@@ -71,7 +71,7 @@ class LinearGaussian(Problem):
     entropy: ClassVar[str] = "sampled"  # type: ignore[misc]
 
     importance_samples: int = option(
-        1, "K, the importance samples of the bound; 1 is the ELBO", minimum=1, maximum=2**20
+        1, "K, the importance samples of the bound; 1 is the ELBO", minimum=1, maximum=100_000
     )
     dim: int = option(20, "D, coordinates of x and of z", minimum=1, maximum=1_000_000)
     perturbation: float = option(0.01, "standard deviation of loc about the posterior's mean", minimum=0.0)
