@@ -66,6 +66,7 @@ KIN = (
     *(v for v in VARIANTS if v.startswith(("rao", "importance", "overdispersed")) or "-fitted" in v or "=fitted" in v),
     *("score-function[draws=antithetic]", "score-function[draws=stratified]"),
     *NAMED_ALONE,
+    "planted-squared-model-weights",
 )
 COVERING = (TEST_FUNCTIONS[2], IN_THREE_DIMENSIONS[0], REGRESSIONS[5], *TWO_FAMILIES)
 PLANTED = (

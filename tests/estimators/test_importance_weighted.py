@@ -129,8 +129,7 @@ def test_weights_do_not_overflow() -> None:
         assert all(np.all(np.isfinite(g)) for g in found.values())
 
 
-@pytest.mark.parametrize("samples", [1, 2])
-@pytest.mark.parametrize("estimator", ALL)
+@pytest.mark.parametrize(("estimator", "samples"), [*((e, 2) for e in ALL), ("iwae", 1), ("vimco", 1)])
 def test_parity(differentiating: Any, estimator: str, samples: int) -> None:
     case = Case(BOUND, estimator, samples)
     case.check(case.on(differentiating), 1e-12)
@@ -148,10 +147,9 @@ def test_single_precision(estimator: str) -> None:
     case.check(case.on(get("numpy"), dtype="float32"), 1e-5)
 
 
-@pytest.mark.parametrize("estimator", ["iwae", "dreg"])
-def test_gradients_by_autodiff(differentiating: Any, numpy_backend: Any, estimator: str) -> None:
+def test_gradients_by_autodiff(differentiating: Any, numpy_backend: Any) -> None:
     """Of log p in z and in θ: differentiate=autodiff."""
-    closed, automatic = (make_cell(f"{BOUND[:-1]},differentiate={d}]", estimator) for d in ("closed-form", "autodiff"))
+    closed, automatic = (make_cell(f"{BOUND[:-1]},differentiate={d}]", "dreg") for d in ("closed-form", "autodiff"))
     noise = draws(closed.estimator.noise_specs(closed.problem.expectation(), 2, 4), 7)
     found, expected = (
         estimate(backend, cell.estimator, cell.problem.expectation(), cell.problem.parameters(), noise)
