@@ -98,6 +98,9 @@ def run(
     time_again: Annotated[
         bool, Option("--time-again", help="time cells that are in the store once more, in this process; both count")
     ] = False,
+    minibatch_parts: Annotated[
+        bool, Option("--minibatch-parts", help="split the variance where a batch is drawn; also in the report")
+    ] = False,
     store: Annotated[
         Optional[Path], Option(metavar="PATH", help="where results are kept (default .gradvar/store.sqlite)")
     ] = None,
@@ -123,7 +126,9 @@ def run(
         max_replicates=max_replicates,
         noise=noise,
     )
-    return commands.run(cells, store, timing=not no_timing, time_again=time_again, json=json)
+    return commands.run(
+        cells, store, timing=not no_timing, time_again=time_again, minibatch_parts=minibatch_parts, json=json
+    )
 
 
 @app.command()

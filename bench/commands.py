@@ -24,6 +24,7 @@ from bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
+from bench.sweep.parts import draws_minibatch
 from bench.sweep.run import FAILED, Listener
 from bench.sweep.run import run as run_cells
 from bench.sweep.store import DEFAULT, Store
@@ -113,25 +114,34 @@ def _matching(suite: str, axes: dict[str, list[Any]], noise: str | None) -> list
     return cells if noise is None else [replace(cell, noise=noise) for cell in cells]
 
 
-def run(cells: list[Cell], path: Path | None, *, timing: bool, time_again: bool, json: bool) -> int:
+def run(
+    cells: list[Cell], path: Path | None, *, timing: bool, time_again: bool, minibatch_parts: bool, json: bool
+) -> int:
     """Run cells into a store, with progress on standard error; the exit status."""
     from bench.progress import progress
 
     if time_again and not timing:
         raise UsageError("--time-again and --no-timing exclude each other; leave one out")
+    if minibatch_parts and not any(draws_minibatch(cell) for cell in cells):
+        raise UsageError(
+            "--minibatch-parts needs a problem that draws a minibatch; for example: "
+            "--problem 'logistic-regression[batch=32]'"
+        )
 
     path = DEFAULT if path is None else path
     with Store.create(path) as store, stop_at_interrupt() as interrupted:
         streaming = json and not timing  # otherwise something is filled in later
         with progress(cells, _Rows() if streaming else Listener(), streaming) as listener:
-            rows = run_cells(cells, store, timing, listener, interrupted, time_again)
+            rows = run_cells(cells, store, timing, listener, interrupted, time_again, minibatch_parts)
         if json and timing:
             for found in rows:
                 print(to_json(found))
         elif not json:
-            from bench.progress import show_table
+            from bench.progress import show_parts, show_table
 
             show_table(rows)
+            if minibatch_parts:
+                show_parts(rows, store)
     print(f"store: {path}", file=sys.stderr)
     if interrupted():
         print("gradvar: stopped; finished rows are kept, the same command goes on from there", file=sys.stderr)

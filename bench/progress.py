@@ -13,6 +13,7 @@ from bench.sweep.run import Listener
 
 if TYPE_CHECKING:
     from bench.comparison import Change, Comparison
+    from bench.sweep.store import Store
 
 
 #: Headings of columns of numbers.
@@ -91,6 +92,23 @@ def show_table(rows: list[Row]) -> None:
         cell = (problem_text(row), estimator_text(row), row["backend"], str(row["num_samples"]))
         table.append((*cell, known, variance, seconds(row["seconds"])))
     print_table(("problem", "estimator", "backend", "S", "bias", "variance", "seconds"), table)
+
+
+def show_parts(rows: list[Row], store: Store) -> None:
+    """What of the variance is that of the samples of z, and what the minibatch's, as a table on standard output."""
+    from bench.measurement.parts import from_series
+    from bench.report.names import estimator_text, problem_text
+    from bench.report.parts import HEADINGS, cells
+
+    table = []
+    for row in rows:
+        parts = from_series(store.series(row["cell_key"])) if row["block"] == ALL else None
+        if parts is not None:
+            cell = (problem_text(row), estimator_text(row), row["backend"], str(row["num_samples"]))
+            table.append((*cell, *cells(parts)))
+    if table:
+        print("\nvariance in parts")
+        print_table(("problem", "estimator", "backend", *HEADINGS[1:]), table)
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -6,9 +6,17 @@ import itertools
 import re
 from dataclasses import dataclass, field
 
-from bench.report import drawing, peers, sweeps, tables
+from bench.report import drawing, parts, peers, sweeps, tables
 from bench.report.advice import UNTIMED, Advice, advise
-from bench.report.figures import against_parameter, against_samples, backends, cost, overview, signal_to_noise
+from bench.report.figures import (
+    against_parameter,
+    against_samples,
+    backends,
+    cost,
+    minibatch,
+    overview,
+    signal_to_noise,
+)
 from bench.report.figures.figure import Figure, identifier
 from bench.report.peers import Peers
 from bench.report.provenance import Provenance, provenance
@@ -37,6 +45,10 @@ class Section:
     @property
     def details(self) -> tuple[list[str], list[list[str]]]:
         return tables.details(self.ranking)
+
+    @property
+    def parts(self) -> tuple[list[str], list[list[str]]]:
+        return parts.table(self.ranking)
 
     @property
     def failures(self) -> list[tuple[str, str, str]]:
@@ -156,7 +168,7 @@ def _draw(document: Document, several_machines: bool) -> None:
             ratio = signal_to_noise.figure(chapter.sweep, document.looks)
             chapter.figure = ratio or against_parameter.figure(chapter.sweep, document.looks)
             drawn += 1
-    for make in (against_samples.figure, backends.figure, cost.figure):
+    for make in (against_samples.figure, minibatch.figure, backends.figure, cost.figure):
         for chapter in document.chapters:
             if make is cost.figure and chapter.sweep is not None:
                 continue

@@ -100,7 +100,12 @@ def _section(section: Section) -> list[str]:
     )
     lines = ["", f"### {plain(section.title)}", ""]
     planted = {id(e) for e in table.controls}
-    return lines + _table(headings, (_cells(e, id(e) in planted) for e in entries))
+    lines += _table(headings, (_cells(e, id(e) in planted) for e in entries))
+    found, parts = section.parts
+    if parts:
+        lines += ["", "Sampling and minibatch parts of the variance:", ""]
+        lines += _table(found, ([code(line[0]), *map(plain, line[1:])] for line in parts))
+    return lines
 
 
 def _peers(document: Document) -> list[str]:

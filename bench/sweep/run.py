@@ -17,6 +17,7 @@ import numpy as np
 from bench.rows import ALL, Row, row
 from bench.sweep import environment
 from bench.sweep.cells import Cell
+from bench.sweep.parts import add_parts
 from bench.sweep.store import Store
 from estimators import NotApplicable
 
@@ -129,6 +130,7 @@ def run(
     listener: Listener | None = None,
     stop: Callable[[], bool] = lambda: False,
     time_again: bool = False,
+    minibatch_parts: bool = False,
 ) -> list[Row]:
     """Measure what the store does not have yet; rows of all cells, in their order.
 
@@ -140,6 +142,8 @@ def run(
     listener : told what happens.
     stop : asked between cells and between timing rounds; true ends the run there.
     time_again : whether to time cells that another process has timed before; its rounds are kept.
+    minibatch_parts : whether to split the variance of cells that draw a minibatch; kept in the store, without which
+        there is nowhere to keep it.
     """
     cells, listener = list(dict.fromkeys(cells)), listener or Listener()
     rows: dict[str, list[Row]] = {}
@@ -158,6 +162,8 @@ def run(
             if timing and outcome.prepared is not None:
                 to_time.add(cell, outcome.prepared)
             listener.cell_finished(cell, outcome.rows, new=True)
+        if minibatch_parts and store:
+            add_parts(cells, rows, store, listener, stop)
         if timing and not stop():
             _time(cells, rows, to_time, store, listener, stop, time_again)
     return [r for cell in cells for r in rows.get(cell.key, [])]

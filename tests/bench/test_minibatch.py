@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import bench
+from bench.measurement.parts import Part, as_series, from_series
 from bench.sweep.cells import make_problem
 from estimators import NotApplicable
 
@@ -94,3 +96,20 @@ def test_refused() -> None:
         bench.minibatch_split("square", "pathwise")
     with pytest.raises(NotApplicable, match="at least 2 samples"):
         bench.minibatch_split(LINEAR.format(8), "vargrad", samples=1)
+
+
+def test_parts_are_kept_as_arrays_and_do_not_add_up_by_chance_alone() -> None:
+    split = bench.minibatch_split(LINEAR.format(8), "pathwise", replicates=2**12).to_dict("records")
+    series = as_series(split)
+    assert sorted(series) == ["parts:all", "parts:loc", "parts:log_scale"]
+    for row in split:
+        parts = from_series(series, row["block"])
+        assert parts is not None
+        assert (parts.replicates, parts.sure) == (row["replicates"], True)
+        for part in ("sampling", "minibatch", "total"):
+            found = getattr(parts, part)
+            assert (found.value, found.low, found.high) == tuple(row[part + end] for end in ("", "_low", "_high"))
+        assert parts.add_up
+        assert not replace(parts, total=Part(*(1.5 * number for number in astuple(parts.total)))).add_up
+    assert from_series({"parts:all": np.ones(3)}) is None
+    assert from_series({}) is None

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 import bench
+from bench.measurement.parts import from_series
 from bench.measurement.timing import ROUNDS
 from bench.rows import COLUMNS, to_json
 from bench.sweep.cells import make_estimator
@@ -288,3 +289,38 @@ def test_rows_are_data_that_json_takes() -> None:
     assert from_json(to_json(values)) == values
     with pytest.raises(KeyError, match="not columns"):
         row(problem="p", invented=1)
+
+
+BATCH = "linear-regression[scale=0.2,batch=8]"
+
+
+def test_a_minibatch_is_split_once_and_shown_where_it_was(gradvar: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ("run", "--problem", BATCH, "--estimator", "pathwise", "--samples", "1", "--samples", "4")
+    run += ("--max-replicates", "4096", "--no-timing")
+    plain = gradvar(*run)
+    assert "variance in parts" not in plain.out
+    first = gradvar(*run, "--minibatch-parts")
+    assert first.status == 0
+    assert first.out.startswith(plain.out.rstrip("\n"))
+    assert first.out.count("pathwise") == 4
+    with Store.read(DEFAULT) as store:
+        rows = [row for row in store.rows() if row["block"] == "all"]
+        found = [from_series(store.series(row["cell_key"])) for row in rows]
+    expected = bench.minibatch_split(BATCH, "pathwise", samples=(1, 4), replicates=4096)
+    expected = expected[expected["block"] == "all"]
+    assert [p.minibatch.value for p in found if p] == list(expected["minibatch"])
+    assert all(p.add_up for p in found if p)
+    monkeypatch.setattr("bench.measurement.minibatch.split", lambda cell: pytest.fail("split again"))
+    assert gradvar(*run, "--minibatch-parts").out == first.out
+    assert gradvar("report").status == 0
+    page, text = (Path("report", f"report.{end}").read_text(encoding="utf-8") for end in ("html", "md"))
+    assert "Sampling and minibatch parts" in text
+    assert page.count("Sampling and minibatch parts") == 2  # the table, and the figure against S
+    assert "gradvar run --minibatch-parts --problem" in page
+
+
+def test_nothing_to_split_is_bad_usage(gradvar: Run) -> None:
+    result = gradvar("run", *CELL, "--minibatch-parts")
+    assert result.status == 2
+    assert result.err.startswith("gradvar: error: --minibatch-parts needs a problem that draws a minibatch")
+    assert not DEFAULT.exists()

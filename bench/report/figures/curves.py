@@ -65,7 +65,7 @@ def panel(
     log_x: bool,
     *,
     named: bool = True,
-    left: float = 62.0,
+    left: float = 74.0,
     write_x: Callable[[float], str] = numbers.significant,
 ) -> tuple[str, list[Curve]]:
     """The panel as SVG, and the curves that there was no room to label.

@@ -1,0 +1,51 @@
+"""The two parts of a minibatch's variance against S: that of the samples falls, that of the minibatch does not."""
+
+from __future__ import annotations
+
+from bench.measurement.parts import Part, Parts
+from bench.report import parts, reproduce
+from bench.report.figures import curves
+from bench.report.figures.curves import Curve
+from bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
+from bench.report.ranking import Ranking
+from bench.report.results import CONTEXT, Result, varying
+from bench.report.style import Look
+
+FEWEST = 2
+
+
+def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
+    """One panel a part; None where no estimator has parts at two values of S."""
+    found = parts.measured(ranking)
+    context = varying([r for r, _ in found], CONTEXT)
+    groups: dict[str, list[tuple[Result, Parts]]] = {}
+    for result, known in found:
+        label = result.estimator + (f" · {result.context(context)}" if context else "")
+        groups.setdefault(label, []).append((result, known))
+    groups = {k: v for k, v in groups.items() if len({r["num_samples"] for r, _ in v}) >= FEWEST}
+    if not groups:
+        return None
+    panels, key = [], {}
+    for part, title in (("sampling", "of the samples of z"), ("minibatch", "of the minibatch")):
+        drawn = [_curve(label, members, part, looks) for label, members in groups.items()]
+        name = identifier("parts", ranking.problem, ranking.machine, part)
+        svg, unlabelled = curves.panel(name, drawn, title, "S, samples in an estimate", "variance", log_x=True)
+        key.update({c.label: c.look for c in unlabelled})
+        panels.append(Panel(svg, f"Part of the variance {title} against S, log-log"))
+    members = [r for group in groups.values() for r, _ in group]
+    caption = (
+        "Var ĝ = E[Var(ĝ | minibatch)] + Var(E[ĝ | minibatch]), each measured. More samples of z make the first "
+        "smaller, as 1/S where they are independent; only a larger batch makes the second smaller."
+        + fill_words(members)
+    )
+    commands = reproduce.commands(members).replace("gradvar run", "gradvar run --minibatch-parts")
+    return Figure("Sampling and minibatch parts", caption, panels, commands, list(key.items()))
+
+
+def _curve(label: str, members: list[tuple[Result, Parts]], part: str, looks: dict[str, Look]) -> Curve:
+    first = members[0][0]
+    curve = Curve(label, looks[first.estimator], fill(first))
+    for result, known in members:
+        found: Part = getattr(known, part)
+        curve.add(float(result["num_samples"]), max(0.0, found.value), found.low, found.high)
+    return curve

@@ -1,0 +1,48 @@
+"""Splitting the variance of cells that are measured: what of it is the minibatch's. Kept beside their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bench.rows import Row
+from bench.sweep.cells import Cell
+from bench.sweep.store import Store
+from estimators import NotApplicable
+
+if TYPE_CHECKING:
+    from bench.sweep.run import Listener
+
+
+def draws_minibatch(cell: Cell) -> bool:
+    """Whether the cell's problem draws data anew for every estimate."""
+    return cell.impossible() is None and bool(cell.problem.expectation().noise_specs())
+
+
+def add_parts(
+    cells: Iterable[Cell],
+    rows: dict[str, list[Row]],
+    store: Store,
+    listener: Listener,
+    stop: Callable[[], bool],
+) -> None:
+    """Split every cell that was measured, draws a minibatch and has not been split; as many replicates as it had."""
+    from bench.measurement.minibatch import split
+    from bench.measurement.parts import as_series, from_series
+    from bench.measurement.stream import NonFinite
+
+    for cell in cells:
+        found = rows.get(cell.key)
+        if not found or found[0]["status"] != "ok" or not draws_minibatch(cell):
+            continue
+        if from_series(store.series(cell.key)) is not None:
+            continue
+        if stop():
+            return
+        listener.cell_started(cell)
+        same = replace(cell, goals=replace(cell.goals, max_replicates=found[0]["replicates"]))
+        try:
+            store.put_series(cell.key, as_series(split(same)))
+        except (NotApplicable, NonFinite):  # the cell's own row says what of it is wrong
+            continue
