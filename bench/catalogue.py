@@ -20,6 +20,9 @@ from estimators.options import describe
 
 Entry = dict[str, Any]
 
+#: Choices that the text shows of one option; the rest is in `--json`, and families in a list of their own.
+MOST_SHOWN = 10
+
 
 def _problems() -> Iterator[Entry]:
     for cls in PROBLEMS.values():
@@ -117,6 +120,12 @@ def as_json(found: Iterable[Entry]) -> Iterator[str]:
         yield json.dumps(entry, ensure_ascii=False)
 
 
+def _among(choices: list[str]) -> str:
+    """Choices in a line: the first of them, where there are too many to read."""
+    shown = choices if len(choices) <= MOST_SHOWN else [*choices[:3], f"… {len(choices) - 3} more"]
+    return " | ".join(shown)
+
+
 def as_text(found: Iterable[Entry]) -> Iterator[str]:
     last = None
     for entry in found:
@@ -129,6 +138,6 @@ def as_text(found: Iterable[Entry]) -> Iterator[str]:
         if "score_identity" in entry.get("lacks", ()):
             yield f"      not for score functions: {entry['lacks']['score_identity']}"
         for name, about in entry["options"].items():
-            choices = f" ({' | '.join(about['choices'])})" if "choices" in about else ""
+            choices = f" ({_among(about['choices'])})" if "choices" in about else ""
             default = "absent" if about["default"] is None else str(about["default"]).lower()
             yield f"      {name}={default}{choices}: {about['summary']}"

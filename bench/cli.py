@@ -20,6 +20,9 @@ LONGEST_MESSAGE = 1000
 app = typer.Typer(
     name="gradvar",
     help="Measure stochastic gradient estimators: is it unbiased, how large is its variance, what does it cost?",
+    epilog="First: `gradvar run`, then `gradvar report`. An argument such as `cosine[k=2.5]` is a name with options; "
+    "`gradvar list` shows both. Exit status: 0; 1 where a cell failed or a gate tripped; 2 for bad usage; 3 where the "
+    "disk is full; 130 after Ctrl-C.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -51,12 +54,14 @@ def list_(
     kind: Annotated[
         Optional[str],
         Argument(
-            metavar="KIND", help="problems, estimators, families, backends, suites, optimisers, methods or combinations"
+            metavar="KIND",
+            help="problems, estimators, families, backends, suites, optimisers, methods, or combinations (estimator × "
+            "family × backend, with the reason where there is none); without it, all but combinations",
         ),
     ] = None,
     json: Annotated[bool, Option("--json", help="one JSON object a line: kind, name, summary, options")] = False,
 ) -> None:
-    """Show what there is."""
+    """Show what there is, with its options."""
     from bench import catalogue
 
     entries = catalogue.entries(kind)
@@ -70,10 +75,14 @@ def run(
         Optional[str], Argument(metavar="SUITE", help="a suite's name, or a TOML file; `quick` if nothing is given")
     ] = None,
     problem: Annotated[
-        Optional[list[str]], Option(metavar="P[k=v,...]", help="a problem, `name[option=value,...]`; repeat for a grid")
+        Optional[list[str]],
+        Option(metavar="P[k=v,...]", help="a problem, `name[option=value,...]`; repeat for a grid"),
     ] = None,
     estimator: Annotated[
-        Optional[list[str]], Option(metavar="E[k=v,...]", help="an estimator, likewise; all that apply if absent")
+        Optional[list[str]],
+        Option(
+            metavar="E[k=v,...]", help="an estimator, likewise; if absent, all that apply and are not biased by nature"
+        ),
     ] = None,
     backend: Annotated[Optional[list[str]], Option(metavar="numpy|torch|jax", help="repeat for several")] = None,
     device: Annotated[Optional[list[str]], Option(metavar="cpu|cuda", help="where it computes (default cpu)")] = None,
@@ -108,7 +117,9 @@ def run(
 ) -> int:
     """Measure estimators. Cells already in the store are shown, not measured again.
 
-    Options that repeat make a grid; beside a SUITE they choose among its cells.
+    Options that repeat make a grid; beside a SUITE they choose among its cells. For example:
+
+    gradvar run --problem 'cosine[k=2.5]' --estimator pathwise --backend jax
     """
     from bench import commands
 
@@ -171,10 +182,11 @@ def compare(
     ] = None,
     json: Annotated[bool, Option("--json", help="one JSON object a cell, and one a backend")] = False,
 ) -> int:
-    """Say with intervals what became faster, slower, more or less variable.
+    """Compare two stores: what became slower or more variable.
 
-    Times are ratios to the reference workload timed in the same rounds of each store. A change is called where it is
-    four standard errors from none; a gate trips where one is called and its interval reaches the limit.
+    Or faster, or less variable: cell by cell, with intervals. Times are ratios to the reference workload timed in the
+    same rounds of each store. A change is called where it is four standard errors from none; a gate trips where one is
+    called and its interval reaches the limit.
     """
     from bench import commands
 
@@ -189,10 +201,14 @@ def fit(
     ],
     estimator: Annotated[
         Optional[list[str]],
-        Option(metavar="E[k=v,...]", help="an estimator of the gradient; repeat for several side by side"),
+        Option(
+            metavar="E[k=v,...]",
+            help="an estimator of the gradient; may repeat (by default pathwise and "
+            "score-function[baseline=leave-one-out], for a bound iwae and dreg; none beside a method)",
+        ),
     ] = None,
     method: Annotated[
-        Optional[list[str]], Option(metavar="M[k=v,...]", help="an exact method, such as em, cavi or svi; may repeat")
+        Optional[list[str]], Option(metavar="M[k=v,...]", help="an exact method: em, cavi or svi; may repeat")
     ] = None,
     optimiser: Annotated[
         Optional[list[str]], Option(metavar="sgd|adam|natural", help="what follows the gradient (default adam)")
@@ -225,7 +241,13 @@ def fit(
     ),
     json: Annotated[bool, Option("--json", help="rows on standard output, one JSON object a line")] = False,
 ) -> int:
-    """Maximise a problem's objective by gradient estimators and by exact methods, side by side."""
+    """Maximise an objective by estimators and exact methods.
+
+    They run side by side from the problem's λ; rows, parameters and a page with the curves are written to --output.
+    Ctrl-C keeps what was fitted. For example:
+
+    gradvar fit 'bayesian-gaussian-mixture[at=start]' --method cavi --method svi
+    """
     from bench.fit import command
 
     found = command.plans(
