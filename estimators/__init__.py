@@ -8,6 +8,7 @@ An estimator is a pure function of its noise:
 from estimators.arm import Arm
 from estimators.combined_control_variates import CombinedControlVariates
 from estimators.disarm import DisArm
+from estimators.double_control_variates import DoubleControlVariates
 from estimators.dreg import Dreg
 from estimators.enumeration import Enumeration
 from estimators.errors import NotApplicable, UsageError
@@ -63,6 +64,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
         Arm,
         DisArm,
         MuProp,
+        DoubleControlVariates,
         Rebar,
         Relax,
         GumbelSoftmax,
@@ -105,6 +107,7 @@ VARIANTS = (
     "disarm",
     "muprop",
     "muprop[baseline=leave-one-out]",
+    "double-control-variates",
     "rebar",
     "relax",
     "relax[control=surrogate]",
@@ -135,6 +138,7 @@ __all__ = [
     "Arm",
     "CombinedControlVariates",
     "DisArm",
+    "DoubleControlVariates",
     "Dreg",
     "Enumeration",
     "Estimator",

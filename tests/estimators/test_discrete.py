@@ -108,6 +108,18 @@ class Toy:
         product = 0.5 * (self.f[:, None] - self.f)[..., None] * (s[:, None] - s)
         return np.einsum("a,b,abp->p", self.q, self.q, product**2) - self.gradient**2
 
+    def double(self, coefficient: float) -> np.ndarray:
+        """Of two samples, ½ (v − v′)(s − s′) with v = f(z) − α ∇f(z′) · (z − p), and α ½ (∇f(z) + ∇f(z′)) p (1 − p)."""
+        s = self.to_parameters(self.z - self.p)
+        slope = 2.0 * (self.z - self.targets)
+        v = self.f[:, None] - coefficient * (self.z - self.p) @ slope.T
+        product = 0.5 * (v - v.T)[..., None] * (s[:, None] - s)
+        put_back = self.to_parameters(slope * self.p * (1.0 - self.p))
+        estimate = product + coefficient * 0.5 * (put_back[:, None] + put_back)
+        mean, square = (np.einsum("a,b,abp->p", self.q, self.q, moment) for moment in (estimate, estimate**2))
+        np.testing.assert_allclose(mean, self.gradient, rtol=1e-12)
+        return square - mean**2
+
     def antithetic(self, arm: bool) -> np.ndarray:
         """Of one pair: over the three pieces of every number u on which neither sample jumps, with E w and E w² there
         of its weight w: u − ½, or for DisARM its mean."""
@@ -172,6 +184,33 @@ def test_variances_in_closed_form(backend: Any, probability: float) -> None:
         found = integrate(setting_of(problem, estimator, backend.name))
         assert found is not None
         np.testing.assert_allclose(found["logits"].variance, variance, rtol=1e-10, atol=1e-20, err_msg=estimator)
+
+
+@pytest.mark.parametrize("problem", BERNOULLIS)
+def test_double_control_variates(backend: Any, problem: str) -> None:
+    """Its variance is the sum over states at the coefficient it has fitted, near the best there is, and below that of
+    leave-one-out, which has none."""
+    toy, name = Toy(problem), "double-control-variates"
+    setting = setting_of(problem, name, backend.name)
+    found, coefficient = integrate(setting), float(backend.to_numpy(setting.state["coefficient"]))
+    assert found is not None
+    np.testing.assert_allclose(found["logits"].variance, toy.double(coefficient), rtol=1e-10)
+    at = np.asarray([toy.double(c).sum() for c in (-1.0, 0.0, 1.0)])
+    best = 0.5 * (at[0] - at[2]) / (at[0] + at[2] - 2.0 * at[1])  # of a parabola
+    assert at[1] == pytest.approx(toy.leave_one_out().sum(), rel=1e-10)
+    assert toy.double(best).sum() <= found["logits"].variance.sum() < at[1]
+    assert coefficient == pytest.approx(best, abs=0.25)
+
+
+def test_double_control_variates_of_more_samples(numpy_backend: Any) -> None:
+    """The slope for one sample is the mean over all the others, whatever f: here of degree three."""
+    problem = "polynomial[family=bernoulli,probability=0.3,degree=3]"
+    exact = make_cell(problem, "arm").problem.exact()
+    assert exact is not None
+    for samples in (2, 3, 5):
+        found = integrate(setting_of(problem, "double-control-variates", "numpy", samples))
+        assert found is not None
+        np.testing.assert_allclose(found["logits"].mean, exact.gradient["logits"], rtol=1e-12)
 
 
 def test_disarm_is_never_worse_than_arm(numpy_backend: Any) -> None:

@@ -1,0 +1,73 @@
+"""Double control variates: REINFORCE leave-one-out of f less a linear model of it, built from the other samples.
+
+Approximates   ∇_λ E_{q_λ}[f(z)]
+with           (1/S) Σ_s (v_s − mean of the other v) ∇_λ log q_λ(z_s) + α (1/S) Σ_s ∇f(z_s) · ∂μ/∂λ,
+               v_s = f(z_s) − α h_s,     h_s = (mean of ∇f over the other samples) · (z_s − μ),     μ = E z
+requires       ∇f at the states of z; μ differentiable in λ; independent samples, at least two. Costs 2 S evaluations.
+
+The slope of h_s knows nothing of z_s, so E[h_s ∇ log q(z_s)] = E ∇f · ∂μ/∂λ, which is put back; and an h of another
+sample has mean 0 given z_s. So any fixed α is right. The estimate is linear in it: α is that of the least variance,
+summed over all parameters, by least squares on other samples, then frozen.
+
+Source: Titsias & Shi 2022, who learn α by gradient descent on the variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.estimator import Blocks, Estimator, Knowledge, Requires
+from estimators.expectation import Array, Expectation
+from estimators.families import Family
+from estimators.score_function import check_baseline, combine
+
+
+@dataclass(frozen=True)
+class DoubleControlVariates(Estimator):
+    name: ClassVar[str] = "double-control-variates"
+    summary: ClassVar[str] = "leave-one-out of f less a linear model, whose slope is ∇f at the other samples"
+    requires: ClassVar[Requires] = Requires(("score", "score_identity", "expected"), ("gradient",))
+
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+        check_baseline("leave-one-out", num_samples)
+
+    def smallest_num_samples(self) -> int:
+        return 2
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        return 2 * num_samples
+
+    def fit(self, known: Knowledge) -> Blocks:
+        assert known.pilot is not None
+        backend, expectation, parameters, noise = known.pilot()
+        plain, taken = (
+            np.concatenate([a.reshape(len(a), -1) for a in map(backend.to_numpy, blocks.values())], axis=1)
+            for blocks in self._parts(backend, expectation, parameters, noise)
+        )
+        plain, taken = plain - plain.mean(axis=0), taken - taken.mean(axis=0)
+        size = float((taken * taken).sum())
+        return {"coefficient": np.asarray(float((plain * taken).sum()) / size if size > 0.0 else 0.0)}
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        plain, taken = self._parts(backend, expectation, parameters, noise)
+        return {name: plain[name] - state["coefficient"] * taken[name] for name in plain}
+
+    def _parts(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
+    ) -> tuple[Blocks, Blocks]:
+        """Leave-one-out, and what the linear model of coefficient 1 takes from it, of mean 0; by block [R, *shape]."""
+        xp, family = backend.xp, expectation.family
+        z = family.sample(backend, parameters, noise)
+        score = family.score(backend, parameters, z)
+        slope = expectation.gradient(backend, parameters, z, noise)
+        others = (xp.sum(slope, axis=1, keepdims=True) - slope) / (z.shape[1] - 1)
+        model = xp.sum(others * (z - family.expected(backend, parameters)), axis=-1)
+        value = expectation.value(backend, parameters, z, noise)
+        plain, sampled = (combine(backend, "leave-one-out", z, v, score, {}) for v in (value, model))
+        exact = family.expected_pathwise(backend, parameters, slope)
+        return plain, {name: sampled[name] - xp.mean(exact[name], axis=1) for name in plain}
