@@ -166,6 +166,21 @@ class Expectation:
     def noise_specs(self) -> dict[str, Noise]:
         return self.integrand.noise_specs(self.data)
 
+    def estimated_by(self, estimator: Any) -> Any:
+        """What makes the estimates of ∇L that an estimator of ∇_λ E f is asked for: itself, where λ is free."""
+        return estimator
+
+    def sample_specs(self, dimension: int) -> dict[str, Noise]:
+        """The noise of f, and of one sample; of a bound, of K."""
+        shape = () if self.importance_samples == 1 else (self.importance_samples,)
+        return {**self.family.noise(shape, dimension), **self.noise_specs()}
+
+    def sampled_objective(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        """f_λ at the sample that such noise makes [R]; of a bound, log (1/K) Σ_k w_k."""
+        from estimators.importance_weighted import Groups  # which is built on this
+
+        return Groups(backend, *self.at(parameters), noise).bound()[:, 0]
+
     def width(self, dimension: int) -> int:
         """Elements of the largest array, per sample (of a bound, per K samples), that f or the family's derivatives
         make."""

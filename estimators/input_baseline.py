@@ -45,12 +45,16 @@ def learn(backend: Any, expectation: Expectation, parameters: Blocks, noise: dic
     xp, (name, population) = backend.xp, rows_of(expectation)
     noise = draws.from_uniforms(backend, expectation.family, noise)
     z = expectation.family.sample(backend, parameters, noise)
+    shapes = expectation.family.shapes(z.shape[-1])
+    inferred = {k for k, values in parameters.items() if values.ndim > len(shapes[k])}  # each row's own: they move too
     rows = backend.to_numpy(noise[name])
     shifts = range(min(SHARED_BY, len(rows)))
     values = []
     for shift in shifts:
         moved = xp.roll(noise[name], -shift, axis=0)
-        value = backend.to_numpy(expectation.value(backend, parameters, z, {**noise, name: moved}))
+        own = {k: xp.roll(v, -shift, axis=0) if k in inferred else v for k, v in parameters.items()}
+        there = expectation.family.sample(backend, own, noise) if inferred else z
+        value = backend.to_numpy(expectation.value(backend, own, there, {**noise, name: moved}))
         values.append(value.reshape(len(rows), -1).mean(axis=1).astype(np.float64))
     seen = np.stack([np.roll(rows, -shift, axis=0) for shift in shifts])  # [K, W, B]
     level, weights = fitted(np.stack(values), seen, population)

@@ -30,8 +30,8 @@ class Noise:
         `normal` N(0, 1); `uniform` on [0, 1); `exponential` density exp(-e) on e > 0; `rayleigh` density
         w exp(-w²/2) on w ≥ 0; `maxwell` the double-sided Maxwell density m² exp(-m²/2)/√(2π); `rademacher` −1 or 1;
         `stratum` uniform on [0, 1), a place within a stratum: what is made of it may be singular at either end;
-        `rows` distinct row numbers below `population`; `sobol` [S, width] a scrambled net of points in
-        the unit cube.
+        `rows` distinct row numbers below `population`; `sobol` [..., S, width] scrambled nets of points
+        in the unit cube.
     shape
         Shape for one estimate; the array drawn is [R, *shape].
     """
@@ -112,7 +112,8 @@ def _draw(backend: Any, spec: Noise, stream: Any, shape: tuple[int, ...], dtype:
     if spec.kind == "sobol":
         from estimators import sobol  # built on the families, which are built on this
 
-        return sobol.draw(backend, stream, shape, dtype)
+        nets = (math.prod(shape[:-2]), *shape[-2:])
+        return backend.xp.reshape(sobol.draw(backend, stream, nets, dtype), shape)
     if not replicates_last(backend, shape):
         return _draw_in_order(backend, spec.kind, stream, shape, dtype)
     reversed_axes = tuple(range(len(shape)))[::-1]

@@ -45,7 +45,8 @@ class GradientMethod(Method):
         self._estimate = stepper(self.setting, "fit")
         self._learns = False
         self._share = share_of_data(self.setting.expectation)
-        estimates = cell.estimator.evaluations(self.setting.expectation, cell.num_samples, cell.problem.dimension)
+        s, dimension = self.setting, cell.problem.dimension
+        estimates = s.estimator.evaluations(s.expectation, cell.num_samples, dimension)
         self.evaluations = self._share * estimates
 
     def initial(self) -> Vectors:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,6 @@ from bench.measurement.kernel import block_size
 from bench.problems import Problem
 from estimators import Expectation, draw
 from estimators.backends import get
-from estimators.estimator import sample_shape
-from estimators.importance_weighted import Groups
 from estimators.noise import stream_root
 from estimators.options import effective
 
@@ -37,24 +34,20 @@ def objective(problem: Problem, parameters: Vectors, seed: int = 0) -> Objective
 
 def whole(problem: Problem) -> Problem:
     """The problem with all of an ELBO inside f: where the entropy enters analytically, f leaves it out."""
-    if problem.entropy != "analytic":
-        return problem
-    options: Any = problem  # concrete problems are dataclasses
-    return dataclasses.replace(options, entropy="sampled")
+    return problem.whole() if problem.entropy == "analytic" else problem
 
 
 def _sampled(problem: Problem, parameters: Vectors, seed: int) -> Objective:
     backend = get("numpy")
-    expectation, own = whole(problem).expectation().at(parameters)
-    group = expectation.importance_samples
-    specs = {**expectation.family.noise(sample_shape(group), problem.dimension), **expectation.noise_specs()}
+    expectation = whole(problem).expectation()
+    specs = expectation.sample_specs(problem.dimension)
     path = (problem.name, json.dumps(effective(problem), sort_keys=True), seed, "objective")
     roots = {name: backend.root(stream_root(*path, name)) for name in specs}
     size = min(SAMPLES, block_size(expectation.width(problem.dimension), 1))
     values = []
     for block in range(math.ceil(SAMPLES / size)):
         noise = draw(backend, specs, roots, block, size, "float64")
-        values.append(Groups(backend, expectation, own, noise).bound()[:, 0])
+        values.append(expectation.sampled_objective(backend, parameters, noise))
     found = np.concatenate(values)
     return Objective(float(found.mean()), "sampling", float(found.std(ddof=1) / math.sqrt(len(found))))
 

@@ -57,7 +57,7 @@ def prepare(cell: Any) -> Prepared:
     learnt, drew = fitted_state(setting, exact)
     remarks = ["conditional on a state fitted once, on noise of its own, then frozen"] if drew else []
     remarks += [] if setting.backend.compiles else ["no C++ compiler: PyTorch ran eagerly"]
-    evaluations = cell.estimator.evaluations(setting.expectation, cell.num_samples, cell.problem.dimension)
+    evaluations = setting.estimator.evaluations(setting.expectation, cell.num_samples, cell.problem.dimension)
     return Prepared(replace(setting, state=setting.to_device(learnt)), exact and exact.flat(), evaluations, remarks)
 
 
@@ -78,7 +78,7 @@ def unfitted(cell: Any) -> Setting:
     return Setting(
         backend=backend,
         dtype=cell.dtype,
-        estimator=cell.estimator,
+        estimator=expectation.estimated_by(cell.estimator),
         expectation=on_device,
         parameters={name: backend.asarray(a, cell.dtype) for name, a in parameters.items()},
         state={},

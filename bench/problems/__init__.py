@@ -13,15 +13,22 @@ from bench.problems.regression import LinearRegression, LogisticRegression, Pois
 from bench.problems.rough import AbsoluteValue, Step
 from bench.problems.sigmoid_belief import SigmoidBeliefNetwork
 from bench.problems.test_functions import Cosine, Exponential, Square
+from bench.problems.vae.digits import Vae
+from bench.problems.vae.linear import LinearVae
 
 _FUNCTIONS = (Square, Exponential, Cosine, Polynomial, ExponentialMoment, Step, AbsoluteValue)
 _REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
 _CONJUGATE = (GammaPoisson, BetaBernoulli)
 _MIXTURES = (GaussianMixture, BayesianGaussianMixture)
 _DISCRETE = (ThreeBernoullis, CategoricalSquare, SigmoidBeliefNetwork)
+_AUTOENCODERS = (LinearVae, Vae)
 
 PROBLEMS: dict[str, type[Problem]] = {
-    cls.name: cls for cls in (*_FUNCTIONS, Banana, LinearGaussian, *_REGRESSIONS, *_CONJUGATE, *_MIXTURES, *_DISCRETE)
+    cls.name: cls
+    for cls in (
+        *(*_FUNCTIONS, Banana, LinearGaussian, *_REGRESSIONS, *_CONJUGATE, *_MIXTURES, *_DISCRETE),
+        *_AUTOENCODERS,
+    )
 }
 
 __all__ = ["PROBLEMS", "Exact", "Problem"]

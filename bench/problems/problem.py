@@ -164,6 +164,11 @@ class Problem(ABC):
         """The same at any λ of the family, of the shapes that `parameters` has."""
         return None
 
+    def whole(self) -> Problem:
+        """The same with all of an ELBO inside f, of one whose entropy enters analytically."""
+        options: Any = self  # concrete problems are dataclasses
+        return replace(options, entropy="sampled")
+
     def optimum(self) -> Vectors | None:
         """The λ at which L is largest, where it is known."""
         return None

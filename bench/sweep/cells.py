@@ -127,7 +127,7 @@ class Cell:
             return str(error)
         if requires.inputs and not self.problem.draws_inputs:
             return (
-                "an input-dependent baseline needs an input that varies, and none does here; give a regression a batch"
+                "an input-dependent baseline needs an input that varies, and none does here; give the problem a batch"
             )
         return None
 

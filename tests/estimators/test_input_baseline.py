@@ -91,7 +91,7 @@ def test_below_a_moving_average() -> None:
 
 @pytest.mark.parametrize("problem", ["square", "logistic-regression"])
 def test_an_input_must_vary(problem: str) -> None:
-    assert "give a regression a batch" in str(make_cell(problem, INPUT).impossible())
+    assert "give the problem a batch" in str(make_cell(problem, INPUT).impossible())
     assert make_cell("logistic-regression[batch=4]", INPUT).impossible() is None
     with pytest.raises(NotApplicable, match="input that varies"):
         prepare(make_cell(problem, INPUT))

@@ -1,0 +1,1 @@
+"""Variational autoencoders: networks, likelihoods, and the problems made of them."""

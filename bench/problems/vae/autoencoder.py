@@ -1,0 +1,112 @@
+"""What the linear and the nonlinear autoencoder share: data, minibatches, a point (φ, θ), the expectation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.problems.mixtures.points import fingerprint
+from bench.problems.problem import Problem, Vectors
+from bench.problems.vae import inputs
+from bench.problems.vae.coding import Decoder, NormalEncoder
+from bench.problems.vae.network import Network
+from estimators import Family, UsageError
+from estimators.amortised import AmortisedExpectation, AmortisedNormal
+
+
+class Autoencoder(Problem):
+    """L = Σ_n E_{q(z_n | x_n; φ)}[log p(x_n, z_n; θ) − log q]; blocks are the layers of both networks.
+
+    `dimension` is that of one datum's z.
+    """
+
+    dataset: str
+    size: int | None
+    latent: int
+    batch: int | None
+    kl: str
+    #: As `Decoder` has it.
+    likelihood: str
+
+    @property
+    def q(self) -> Any:  # type: ignore[override]
+        return AmortisedNormal.At()
+
+    @property
+    def family(self) -> Family:
+        return AmortisedNormal()
+
+    @property
+    def dimension(self) -> int:
+        return self.latent
+
+    @property
+    def entropy(self) -> str:  # type: ignore[override]
+        return self.kl
+
+    def whole(self) -> Problem:
+        return replace(self, kl="sampled")  # type: ignore[type-var]
+
+    @property
+    def draws_inputs(self) -> bool:
+        return self.batch is not None
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return inputs.rows(self.dataset)[0] if self.size is None else self.size
+
+    @property
+    def columns(self) -> int:
+        """P."""
+        return inputs.rows(self.dataset)[1]
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        decoder = self.decoder
+        return (*self.encoder.network.shapes(), *decoder.model_shapes({}))
+
+    def check(self) -> None:
+        super().check()
+        what, there = f"problem {self.name}", inputs.rows(self.dataset)[0]
+        if self.size is not None and self.size > there:
+            raise UsageError(f"{what}: size is {self.size}; {self.dataset} has {there} rows")
+        if self.batch is not None and self.batch > self.rows:
+            raise UsageError(f"{what}: batch is {self.batch}; there are {self.rows} rows")
+
+    def content(self) -> str | None:
+        return fingerprint(self.dataset) if self.dataset not in inputs.BUNDLED else None
+
+    @abstractmethod
+    def inputs(self) -> np.ndarray:
+        """[N, P]."""
+
+    @property
+    @abstractmethod
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Widths between the encoder's inputs and its outputs; the decoder has them the other way round."""
+
+    @property
+    def encoder(self) -> NormalEncoder:
+        return NormalEncoder(Network("encoder", (self.columns, *self.hidden_sizes, 2 * self.latent)))
+
+    @property
+    def decoder(self) -> Decoder:
+        sizes = (self.latent, *self.hidden_sizes[::-1], self.columns)
+        return Decoder(Network("decoder", sizes), self.likelihood, prior=self.kl == "sampled")
+
+    def expectation(self) -> AmortisedExpectation:
+        data = {"inputs": self.inputs()}
+        if self.batch is not None:
+            data["batch"] = np.zeros(self.batch)
+        differentiate: Any = self.differentiate
+        return AmortisedExpectation(self.family, self.decoder, self.encoder, data, self.kl, differentiate)  # type: ignore[arg-type]
+
+    def initial(self) -> Vectors:
+        """Random weights, the same everywhere; log-scales 0."""
+        decoder = self.decoder
+        networks = {**self.encoder.network.initial(), **decoder.network.initial()}
+        return {**networks, **{n: np.zeros(s) for n, s in decoder.model_shapes({}).items() if n not in networks}}

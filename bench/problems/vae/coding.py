@@ -1,0 +1,128 @@
+"""Encoder and decoder made of networks: q(z | x) a mean-field Normal, p(x | z) Bernoulli or Normal, p(z) = N(0, I)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from bench.problems.vae.network import Network
+from estimators import Integrand, Noise
+from estimators.amortised import Encoder
+from estimators.families.relaxation import sigmoid
+
+Array = Any
+Blocks = dict[str, Array]
+LOG_2PI = math.log(2.0 * math.pi)
+LIKELIHOODS = ("bernoulli", "gaussian")
+
+
+@dataclass(frozen=True)
+class NormalEncoder(Encoder):
+    """The network's outputs are loc and log_scale, one after the other. `data`: inputs [N, P]."""
+
+    network: Network
+
+    def shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+        return self.network.shapes()
+
+    def population(self, data: dict[str, Array]) -> int:
+        return int(data["inputs"].shape[0])
+
+    def _layers(self, xp: Any, data: dict[str, Array], rows: Array | None) -> tuple[Array, ...]:
+        x = data["inputs"][None, :, :] if rows is None else gathered(xp, data["inputs"], rows)
+        return self.network.forward(xp, data, x)
+
+    def apply(self, xp: Any, data: dict[str, Array], rows: Array | None) -> Blocks:
+        output = self._layers(xp, data, rows)[-1]
+        half = output.shape[-1] // 2
+        return {"loc": output[..., :half], "log_scale": output[..., half:]}
+
+    def pullback(self, xp: Any, data: dict[str, Array], rows: Array | None, cotangent: Blocks) -> Blocks:
+        whole = xp.concat([cotangent["loc"], cotangent["log_scale"]], axis=-1)
+        return self.network.pullback(xp, data, self._layers(xp, data, rows), whole)
+
+    def exact_gradient(self, xp: Any, local: Blocks) -> Blocks:
+        """Of −KL(q ‖ N(0, I)) = ½ Σ (1 + 2 log σ − loc² − σ²)."""
+        return {"loc": -local["loc"], "log_scale": 1.0 - xp.exp(2.0 * local["log_scale"])}
+
+
+@dataclass(frozen=True)
+class Decoder(Integrand):
+    """log p(x | z), and log p(z) with `prior`; x and z of one datum.
+
+    `bernoulli`: the network's outputs are the logits of pixels 0 or 1. `gaussian`: they are means, and
+    `decoder.log_scale` [1] is the log of one deviation for all. `data`: inputs [N, P].
+    """
+
+    network: Network
+    likelihood: str
+    prior: bool
+
+    def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
+        return {"rows": Noise("rows", (1,), population=data["inputs"].shape[0])}
+
+    def width(self, data: dict[str, Array], dimension: int) -> int:
+        return self.network.width
+
+    def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+        scale = {"decoder.log_scale": (1,)} if self.likelihood == "gaussian" else {}
+        return {**self.network.shapes(), **scale}
+
+    def _inputs(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        """x [R, P] where z is [R, L], else [R, 1, P] or one a sample [R, S, P]."""
+        found = gathered(xp, data["inputs"], noise["rows"])
+        return found[:, 0, :] if z.ndim == 2 else found
+
+    def _log_likelihood(self, xp: Any, data: dict[str, Array], output: Array, x: Array) -> Array:
+        if self.likelihood == "bernoulli":
+            return xp.sum(x * output - xp.logaddexp(xp.zeros_like(output), output), axis=-1)
+        log_scale = data["decoder.log_scale"]
+        away = (x - output) * xp.exp(-log_scale)
+        return xp.sum(-0.5 * away * away - log_scale - 0.5 * LOG_2PI, axis=-1)
+
+    def slope(self, xp: Any, data: dict[str, Array], output: Array, x: Array) -> Array:
+        """∂log p(x | z) in the network's outputs [..., P]."""
+        if self.likelihood == "bernoulli":
+            return x - sigmoid(xp, output)
+        return (x - output) * xp.exp(-2.0 * data["decoder.log_scale"])
+
+    def _terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> tuple[Array, Any]:
+        """log p(x | z) [...], and log p of every coordinate of z [..., L], or 0."""
+        output = self.network.forward(xp, data, z)[-1]
+        likelihood = self._log_likelihood(xp, data, output, self._inputs(xp, data, z, noise))
+        return likelihood, -0.5 * z * z - 0.5 * LOG_2PI if self.prior else xp.zeros_like(z)
+
+    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        likelihood, prior = self._terms(xp, data, z, noise)
+        return likelihood + xp.sum(prior, axis=-1)
+
+    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        """The likelihood holds every coordinate; of the prior each has its own term."""
+        likelihood, prior = self._terms(xp, data, z, noise)
+        return likelihood[..., None] + prior
+
+    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        layers = self.network.forward(xp, data, z)
+        slope = self.slope(xp, data, layers[-1], self._inputs(xp, data, z, noise))
+        found = self.network.input_gradient(xp, data, layers, slope)
+        return found - z if self.prior else found
+
+    def model_pullback(
+        self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
+    ) -> Blocks:
+        x = self._inputs(xp, data, z, noise)
+        if z.ndim == 2:
+            x, z, cotangent = x[:, None, :], z[:, None, :], cotangent[:, None]
+        layers = self.network.forward(xp, data, z)
+        slope = self.slope(xp, data, layers[-1], x)
+        found = self.network.pullback(xp, data, layers, cotangent[..., None] * slope)
+        if self.likelihood == "gaussian":
+            size = xp.sum((x - layers[-1]) * slope - 1.0, axis=-1)
+            found = {**found, "decoder.log_scale": xp.sum(cotangent * size, axis=-1)[:, None]}
+        return found
+
+
+def gathered(xp: Any, inputs: Array, rows: Array) -> Array:
+    """inputs [N, P] of row numbers [R, B]: [R, B, P]."""
+    return xp.reshape(xp.take(inputs, xp.reshape(rows, (-1,)), axis=0), (*rows.shape, inputs.shape[1]))

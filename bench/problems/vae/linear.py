@@ -1,0 +1,127 @@
+"""The linear VAE: probabilistic principal components with a linear encoder; everything about it is in closed form.
+
+    z_n ~ N(0, I),  x_n ~ N(z_n W + b, σ² I);     q(z_n | x_n) = N(loc_n, diag scale_n²), loc_n and log scale_n affine
+    in x_n
+
+At the maximum of the likelihood, W holds the principal axes of largest variance, each of length √(variance − σ²), and
+σ² is the mean of the other variances (Tipping & Bishop 1999). Its columns are orthogonal there, so the posterior is
+mean-field and linear in x_n: the encoder can equal it, and then the ELBO is the marginal likelihood.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from bench.problems.problem import Exact, Vectors
+from bench.problems.vae import inputs
+from bench.problems.vae.autoencoder import Autoencoder
+from bench.problems.vae.coding import LOG_2PI
+from estimators import UsageError
+from estimators.options import option
+
+
+@dataclass(frozen=True)
+class LinearVae(Autoencoder):
+    name: ClassVar[str] = "linear-vae"
+    summary: ClassVar[str] = "ELBO of a linear autoencoder (probabilistic PCA), both networks' gradients in closed form"
+
+    dataset: str = option("iris", "iris, wine or digits, standardised, or an .npy or .csv file of points")
+    size: int = option(None, "rows used, the first (all if absent)", minimum=1, optional=True)
+    latent: int = option(2, "coordinates of z", minimum=1, maximum=1000)
+    at: str = option(
+        "halfway",
+        "both networks: random weights, the maximum of the likelihood with its posterior, or half way",
+        choices=("initial", "halfway", "optimum"),
+    )
+    batch: int = option(None, "minibatch size (all rows if absent)", minimum=1, optional=True)
+    kl: str = option("sampled", "how KL(q(z | x) ‖ p(z)) enters", choices=("sampled", "analytic"))
+    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+
+    hidden_sizes = ()
+    likelihood = "gaussian"
+
+    def check(self) -> None:
+        super().check()
+        if self.latent >= self.columns:
+            raise UsageError(
+                f"problem {self.name}: latent is {self.latent}; it must be less than the {self.columns} columns of "
+                f"{self.dataset}"
+            )
+        if self.at != "initial" and self.rows <= self.latent + 1:
+            raise UsageError(
+                f"problem {self.name}: size is {self.rows}; {self.latent} principal axes and what is left need at "
+                f"least {self.latent + 2} rows (or at=initial)"
+            )
+
+    def inputs(self) -> np.ndarray:
+        return inputs.standardised(self.dataset)[: self.rows]
+
+    def parameters(self) -> Vectors:
+        share = {"initial": 0.0, "halfway": 0.5, "optimum": 1.0}[self.at]
+        start = self.initial()
+        if not share:
+            return start
+        end = self.optimum()
+        return {name: (1.0 - share) * start[name] + share * end[name] for name in start}
+
+    def optimum(self) -> Vectors:
+        """The largest likelihood, and its posterior as the encoder."""
+        x = self.inputs()
+        mean = x.mean(axis=0)
+        variances, axes = np.linalg.eigh(np.cov(x.T, bias=True))
+        variances, axes = variances[::-1], axes[:, ::-1]
+        noise = float(variances[self.latent :].mean())
+        if noise <= 0.0:
+            raise UsageError(
+                f"problem {self.name}: {self.latent} principal axes hold all of the variance; use fewer, or at=initial"
+            )
+        kept, axes = variances[: self.latent], axes[:, : self.latent]
+        largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None, :], axis=0)
+        weight = (axes * np.sign(largest) * np.sqrt(kept - noise)).T  # [L, P]
+        inference = weight.T / kept  # (WᵀW + σ² I)⁻¹ is diagonal
+        nothing = np.zeros_like(inference)
+        return {
+            "encoder.0.weight": np.concatenate([inference, nothing], axis=1),
+            "encoder.0.bias": np.concatenate([-mean @ inference, 0.5 * np.log(noise / kept)]),
+            "decoder.0.weight": weight,
+            "decoder.0.bias": mean,
+            "decoder.log_scale": np.asarray([0.5 * math.log(noise)]),
+        }
+
+    def evidence(self, parameters: Vectors) -> float:
+        """Σ_n log N(x_n | b, Wᵀ W + σ² I), at any θ."""
+        away = self.inputs() - parameters["decoder.0.bias"]
+        weight, variance = parameters["decoder.0.weight"], np.exp(2.0 * parameters["decoder.log_scale"])
+        covariance = weight.T @ weight + variance * np.eye(self.columns)
+        _, log_determinant = np.linalg.slogdet(covariance)
+        fit = float(np.sum(away * np.linalg.solve(covariance, away.T).T))
+        return -0.5 * (fit + len(away) * (log_determinant + self.columns * LOG_2PI))
+
+    def exact_at(self, parameters: Vectors) -> Exact:
+        """log p(x | z) is quadratic in z, so loc_n and scale_n² are all it needs of q."""
+        x, encoder = self.inputs(), self.encoder
+        data = {"inputs": x, **parameters}
+        loc, log_scale = (a[0] for a in encoder.apply(np, data, None).values())
+        variance, weight = np.exp(2.0 * log_scale), parameters["decoder.0.weight"]
+        precision = float(np.exp(-2.0 * parameters["decoder.log_scale"])[0])
+        away = x - loc @ weight - parameters["decoder.0.bias"]
+        square = np.sum(away * away) + np.sum(variance @ (weight * weight))
+        prior = encoder.exact_gradient(np, {"loc": loc, "log_scale": log_scale})
+        slopes = {
+            "loc": precision * away @ weight.T + prior["loc"],
+            "log_scale": -precision * variance * np.sum(weight * weight, axis=1) + prior["log_scale"],
+        }
+        phi = encoder.pullback(np, data, None, {name: slope[None] for name, slope in slopes.items()})
+        theta = {
+            "decoder.0.weight": precision * (loc.T @ away - variance.sum(axis=0)[:, None] * weight),
+            "decoder.0.bias": precision * away.sum(axis=0),
+            "decoder.log_scale": np.asarray([precision * square - x.size]),
+        }
+        objective = -0.5 * precision * square - x.size * (float(parameters["decoder.log_scale"][0]) + 0.5 * LOG_2PI)
+        if self.kl == "sampled":
+            objective -= float(np.sum(0.5 * (loc**2 + variance - 1.0) - log_scale))
+        return Exact({**{name: g[0] for name, g in phi.items()}, **theta}, "closed-form", float(objective))

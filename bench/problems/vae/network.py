@@ -1,0 +1,90 @@
+"""Multilayer perceptrons whose parameters are plain arrays in a dict, with a backward pass written out.
+
+Layer i is `NAME.i.weight` [in, out] and `NAME.i.bias` [out]; between layers stands tanh, which has derivatives of
+every order. The same source serves NumPy, which has no automatic differentiation, and the other two.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from estimators.noise import stream_root
+
+Array = Any
+Blocks = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Network:
+    """`sizes`: (inputs, hidden, …, outputs); two of them make a linear map."""
+
+    name: str
+    sizes: tuple[int, ...]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The parameter blocks, from the input on."""
+        found: dict[str, tuple[int, ...]] = {}
+        for i, (before, after) in enumerate(pairwise(self.sizes)):
+            found |= {f"{self.name}.{i}.weight": (before, after), f"{self.name}.{i}.bias": (after,)}
+        return found
+
+    @property
+    def width(self) -> int:
+        return max(self.sizes)
+
+    def initial(self) -> dict[str, np.ndarray]:
+        """Weights and biases from N(0, 1/in); the same for the same name and sizes, whatever the machine."""
+        generator = np.random.Generator(np.random.PCG64(stream_root("network", self.name, *self.sizes)))
+        found = {}
+        for name, shape in self.shapes().items():
+            inputs = self.sizes[int(name.split(".")[1])]
+            found[name] = generator.standard_normal(shape) / math.sqrt(inputs)
+        return found
+
+    def forward(self, xp: Any, parameters: Blocks, x: Array) -> tuple[Array, ...]:
+        """The inputs of every layer, x [..., in] first, and the output [..., out] last."""
+        layers = [x]
+        for i in range(len(self.sizes) - 1):
+            moved = times(xp, layers[-1], parameters[f"{self.name}.{i}.weight"]) + parameters[f"{self.name}.{i}.bias"]
+            layers.append(xp.tanh(moved) if i < len(self.sizes) - 2 else moved)
+        return tuple(layers)
+
+    def input_gradient(self, xp: Any, parameters: Blocks, layers: tuple[Array, ...], cotangent: Array) -> Array:
+        """cotangent [..., out] · ∂output/∂x [..., in], at the layers that `forward` gave."""
+        return times(xp, self._backward(xp, parameters, layers, cotangent)[0], self._transposed(xp, parameters, 0))
+
+    def pullback(self, xp: Any, parameters: Blocks, layers: tuple[Array, ...], cotangent: Array) -> Blocks:
+        """Σ_m cotangent_m · ∂output_m/∂parameters for every replicate, {block: [R, *shape]}.
+
+        Parameters
+        ----------
+        layers : as `forward` gave them for x [R, M, in], or [1, M, in] where all replicates share it.
+        cotangent : [R, M, out].
+        """
+        found: Blocks = {}
+        for i, moved in enumerate(self._backward(xp, parameters, layers, cotangent)):
+            found[f"{self.name}.{i}.weight"] = xp.matmul(xp.matrix_transpose(layers[i]), moved)
+            found[f"{self.name}.{i}.bias"] = xp.sum(moved, axis=-2)
+        return found
+
+    def _backward(self, xp: Any, parameters: Blocks, layers: tuple[Array, ...], cotangent: Array) -> list[Array]:
+        """The cotangents of every layer before its tanh, the first layer's first."""
+        found = [cotangent]
+        for i in range(len(self.sizes) - 2, 0, -1):
+            moved = times(xp, found[0], self._transposed(xp, parameters, i))
+            found.insert(0, moved * (1.0 - layers[i] * layers[i]))
+        return found
+
+    def _transposed(self, xp: Any, parameters: Blocks, i: int) -> Array:
+        return xp.matrix_transpose(parameters[f"{self.name}.{i}.weight"])
+
+
+def times(xp: Any, left: Array, matrix: Array) -> Array:
+    """left [..., K] times a matrix [K, M]: one large product, whatever the batch axes."""
+    flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), matrix)
+    return xp.reshape(flat, (*left.shape[:-1], matrix.shape[-1]))

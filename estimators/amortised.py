@@ -1,0 +1,263 @@
+"""Amortised inference: q's parameters are not free, an encoder gives them for every datum.
+
+    L(φ, θ) = Σ_n E_{q(z_n; λ_n)}[f_θ(x_n, z_n)],     λ_n = encoder(x_n; φ)
+
+Approximates   ∇_φ L
+with           (N/B) Σ_{n ∈ B} ĝ_n · ∂λ_n/∂φ,     ĝ_n any estimate of ∇_λ E_{q_λ}[f_θ(x_n, z)] at λ_n
+requires       what that estimate requires; the encoder differentiable in φ.
+
+The data are independent of each other given φ and θ, so each is a replicate to the estimator within: it sees one
+datum's z, its own f, baselines made from that alone. Nothing that one datum does is noise in another's estimate.
+
+Sources: Kingma & Welling 2014; Rezende et al. 2014; Mnih & Gregor 2014 (score function).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from estimators.estimator import Blocks, Estimator, Knowledge, Requires, values_and_scores
+from estimators.expectation import Array, Differentiate, Entropy, Expectation, Integrand
+from estimators.families import Family, Normal
+from estimators.noise import Noise
+
+ROWS = "rows"
+#: Samples of single data that an estimator with memory learns from at most.
+MOST_LEARNT_FROM = 2**15
+
+
+@dataclass(frozen=True)
+class AmortisedNormal(Normal):
+    """A mean-field Normal whose loc and log_scale may have the batch axes of z."""
+
+    name: ClassVar[str] = "amortised-normal"
+    summary: ClassVar[str] = "mean-field Normal, its loc and log_scale an encoder's"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "bonnet_price": "its parameters differ from datum to datum, which what rests on them does not expect"
+    }
+    bonnet_price = Family.bonnet_price
+
+
+class Encoder(ABC):
+    """x_n to λ_n. Instances are stateless and hashable; φ and the inputs [N, ...] are in `data`."""
+
+    @abstractmethod
+    def shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+        """The shapes of φ's blocks, which are read in `data` under their names."""
+
+    @abstractmethod
+    def population(self, data: dict[str, Array]) -> int:
+        """N."""
+
+    @abstractmethod
+    def apply(self, xp: Any, data: dict[str, Array], rows: Array | None) -> Blocks:
+        """λ of the data in `rows` [R, B]: {block: [R, B, D]}; of all N, once, where it is None: [1, N, D]."""
+
+    #: Σ over data of cotangent [R, B, D] · ∂λ/∂φ, {block: [R, *shape]}; optional, like an integrand's gradient. Takes
+    #: (xp, data, rows, {block of λ: cotangent}).
+    pullback: Any = None
+
+    #: ∇_λ of what enters exactly where entropy=analytic, of λ [..., D]: the entropy's, and a prior's. Takes (xp, λ).
+    exact_gradient: Any = None
+
+
+class AmortisedExpectation(Expectation):
+    """L(φ, θ), over all N data or minibatches of them.
+
+    Parameters
+    ----------
+    family : q of one datum.
+    integrand : f of one datum; it reads which in `noise["rows"]`, row numbers [R, 1] or one a sample [R, S].
+    encoder : gives q's parameters.
+    data : arrays that both read, with `batch` [B] (any values) where minibatches are drawn.
+    entropy : as of `Expectation`; `analytic` leaves out of f whatever the encoder's `exact_gradient` adds.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        integrand: Integrand,
+        encoder: Encoder,
+        data: dict[str, Array],
+        entropy: Entropy = "sampled",
+        differentiate: Differentiate = "closed-form",
+    ) -> None:
+        super().__init__(family, integrand, data, entropy, differentiate)
+        self.encoder = encoder
+
+    @property
+    def structure(self) -> Hashable:
+        return (super().structure, self.encoder)
+
+    def bind(self, data: dict[str, Array]) -> AmortisedExpectation:
+        return AmortisedExpectation(self.family, self.integrand, self.encoder, data, self.entropy, self.differentiate)
+
+    def at(self, parameters: Blocks) -> tuple[AmortisedExpectation, Blocks]:
+        own = {name: parameters[name] for name in self.encoder.shapes(self.data)}
+        return self.bind({**self.data, **parameters}), own
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return (*self.encoder.shapes(self.data), *self.model_blocks)
+
+    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
+        return {**self.encoder.shapes(self.data), **self.integrand.model_shapes(self.data)}
+
+    @property
+    def population(self) -> int:
+        """N."""
+        return self.encoder.population(self.data)
+
+    @property
+    def batch(self) -> int:
+        """B; N without minibatches."""
+        return int(self.data["batch"].shape[0]) if "batch" in self.data else self.population
+
+    def noise_specs(self) -> dict[str, Noise]:
+        return {ROWS: Noise("rows", (self.batch,), self.population)} if "batch" in self.data else {}
+
+    def width(self, dimension: int) -> int:
+        return max(self.batch * self.integrand.width(self.data, dimension), super().width(dimension))
+
+    def estimated_by(self, estimator: Estimator) -> Estimator:
+        return Amortised(estimator)
+
+    def sample_specs(self, dimension: int) -> dict[str, Noise]:
+        return {**self.many(self.family.noise((), dimension)), **self.noise_specs()}
+
+    def sampled_objective(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        bound, _ = self.at(parameters)
+        datum, local, each = bound.each_datum(backend, noise)
+        value = datum.value(backend, local, self.family.sample(backend, local, each), each)
+        return backend.xp.sum(backend.xp.reshape(value, (-1, self.batch)), axis=1) * (self.population / self.batch)
+
+    def datum(self) -> Expectation:
+        """E f of one datum; which, is noise."""
+        entropy: Entropy = "sampled" if self.entropy == "sampled" else "none"
+        return Expectation(self.family, self.integrand, self.data, entropy, self.differentiate)
+
+    def many(self, specs: dict[str, Noise]) -> dict[str, Noise]:
+        """Noise of one datum's estimate, for every datum."""
+        return {n: replace(spec, shape=(self.batch, *spec.shape)) for n, spec in specs.items() if n != ROWS}
+
+    def infer(self, xp: Any, rows: Array | None) -> Blocks:
+        """λ of the data, {block: [R or 1, B, D]}; of what `at` made."""
+        return self.encoder.apply(xp, self.data, rows)
+
+    def each_datum(self, backend: Any, noise: dict[str, Array]) -> tuple[Expectation, Blocks, dict[str, Array]]:
+        """The problem of one datum, and λ and noise of R · B such, the data of one replicate side by side."""
+        xp = backend.xp
+        replicates = next(iter(noise.values())).shape[0]
+        rows = noise.get(ROWS)
+        flat = {
+            name: xp.reshape(a, (replicates * self.batch, *a.shape[2:])) for name, a in noise.items() if name != ROWS
+        }
+        several = any(a.ndim > 2 for a in flat.values())
+        shape = (replicates, self.batch)
+        local = {}
+        for name, values in self.infer(xp, rows).items():
+            full = xp.broadcast_to(values, (*shape, *values.shape[2:]))
+            full = xp.reshape(full, (replicates * self.batch, *values.shape[2:]))
+            local[name] = full[:, None, ...] if several else full
+        if rows is None:
+            rows = xp.broadcast_to(backend.asarray(range(self.batch), None)[None, :], shape)
+        return self.datum(), local, {**flat, ROWS: xp.reshape(rows, (replicates * self.batch, 1))}
+
+    def encoder_pullback(self, backend: Any, own: Blocks, rows: Array | None, cotangent: Blocks) -> Blocks:
+        """Σ over data of cotangent [R, B, D] · ∂λ/∂φ, {block of φ: [R, *shape]}; of what `at` made."""
+        xp, encoder, data = backend.xp, self.encoder, self.data
+        if self.differentiate == "closed-form" and encoder.pullback is not None:
+            return encoder.pullback(xp, data, rows, cotangent)
+
+        names = tuple(cotangent)
+
+        def total(phi: Blocks, *arrays: Array) -> Array:
+            drawn = arrays[len(names)][None, ...] if rows is not None else None
+            found = encoder.apply(xp, {**data, **phi}, drawn)
+            return sum(xp.sum(arrays[i] * found[name][0, ...]) for i, name in enumerate(names))
+
+        drawn = () if rows is None else (rows,)
+        return backend.pullback(total)(own, *cotangent.values(), *drawn)
+
+
+@dataclass(frozen=True)
+class Amortised(Estimator):
+    """Any estimator for free parameters, of one datum's λ, pulled back through the encoder; what an
+    `AmortisedExpectation` is estimated by."""
+
+    name: ClassVar[str] = "amortised"
+    summary: ClassVar[str] = "an estimate for every datum's parameters, pulled back through an encoder"
+    requires: ClassVar[Requires] = Requires()
+
+    inner: Estimator
+
+    def also_requires(self, entropy: str) -> Requires:
+        return self.inner.requires | self.inner.also_requires(entropy)
+
+    def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
+        self.inner.check_settings(family, entropy, num_samples, dimension)
+
+    def smallest_num_samples(self) -> int:
+        return self.inner.smallest_num_samples()
+
+    def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
+        assert isinstance(expectation, AmortisedExpectation)
+        specs = self.inner.noise_specs(expectation.datum(), num_samples, dimension)
+        return {**expectation.many(specs), **expectation.noise_specs()}
+
+    def jumps(
+        self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
+        assert isinstance(expectation, AmortisedExpectation)
+        return self.inner.jumps(expectation.datum(), parameters, num_samples, dimension)
+
+    def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
+        """Of the sum over the minibatch's data."""
+        assert isinstance(expectation, AmortisedExpectation)
+        return self.inner.evaluations(expectation.datum(), num_samples, dimension)
+
+    def fit(self, known: Knowledge) -> Blocks:
+        def pilot() -> Any:
+            assert known.pilot is not None
+            backend, bound, _, noise = known.pilot()
+            assert isinstance(bound, AmortisedExpectation)
+            size = max(a.size / a.shape[0] for a in map(backend.to_numpy, noise.values()))
+            kept = max(1, int(MOST_LEARNT_FROM / size))
+            return backend, *bound.each_datum(backend, {name: a[:kept] for name, a in noise.items()})
+
+        return self.inner.fit(Knowledge(None, None, lambda: values_and_scores(*pilot()), pilot))
+
+    def estimate(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        assert isinstance(expectation, AmortisedExpectation)
+        xp, (bound, own) = backend.xp, expectation.at(parameters)
+        replicates = next(iter(noise.values())).shape[0]
+        shape, weight = (replicates, bound.batch), bound.population / bound.batch
+        datum, local, each = bound.each_datum(backend, noise)
+        found = self.inner.estimate_integrand(backend, datum, local, each, state)
+        slopes = {name: xp.reshape(g, (*shape, *g.shape[1:])) for name, g in found.items()}
+        rows = noise.get(ROWS)
+        if bound.entropy == "analytic":
+            exact = bound.encoder.exact_gradient(xp, bound.infer(xp, rows))
+            slopes = {name: slope + exact[name] for name, slope in slopes.items()}
+        gradients = bound.encoder_pullback(backend, own, rows, {n: weight * slope for n, slope in slopes.items()})
+        if bound.model_blocks:
+            z = self.inner._samples(backend, datum.family, local, each)
+            samples = 1 if z.ndim == 2 else z.shape[1]
+            z = xp.reshape(z, (replicates, bound.batch * samples, z.shape[-1]))
+            which = xp.broadcast_to(each[ROWS], (replicates * bound.batch, samples))
+            one_each = {ROWS: xp.reshape(which, (replicates, bound.batch * samples))}
+            cotangent = xp.zeros_like(z[..., 0]) + weight / samples
+            gradients = {**gradients, **datum.model_pullback(backend, z, cotangent, one_each)}
+        return gradients
+
+    def estimate_integrand(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> Blocks:
+        raise NotImplementedError("the estimate of every datum is pulled back as a whole")
