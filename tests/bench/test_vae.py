@@ -79,7 +79,7 @@ def test_where_nothing_is_exact_two_estimators_agree() -> None:
 
 
 def test_score_function_against_pathwise() -> None:
-    """More than ten times the variance in every layer of the encoder; the same in the decoder's, which share noise."""
+    """More than ten times the variance in every layer of the encoder."""
     score, path = (
         measured(make_cell("vae[size=20,latent=3,hidden=8]", e, max_replicates=2**12))
         for e in ("score-function", "pathwise")
@@ -87,8 +87,6 @@ def test_score_function_against_pathwise() -> None:
     for name, row in path.items():
         if name.startswith("encoder"):
             assert score[name]["variance_low"] > 10.0 * row["variance_high"], name
-        elif name != "all" and score[name]["replicates"] == row["replicates"]:
-            assert score[name]["variance"] == row["variance"]
 
 
 def test_variance_in_two_parts_by_layer() -> None:

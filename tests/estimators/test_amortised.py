@@ -10,9 +10,10 @@ import pytest
 
 from bench.measurement.cell import prepare
 from bench.problems.vae.coding import LOG_2PI
-from bench.sweep.cells import VARIANTS, make_estimator, make_problem
+from bench.sweep.cells import make_estimator, make_problem
+from estimators import VARIANTS
 from estimators.backends import get
-from tests.support import applies, draws, estimate, make_cell, state_of
+from tests.support import applies, draws, estimate, make_cell, needs, state_of
 
 PROBLEMS = (
     "linear-vae[size=7,batch=3]",
@@ -55,15 +56,13 @@ def check(backend: Any, problem: str, name: str, samples: int, compiled: bool = 
 
 @pytest.mark.parametrize(("problem", "estimator"), cases(ASKING, 4))
 def test_parity(problem: str, estimator: str) -> None:
-    if missing := _missing("torch"):
-        pytest.skip(missing)
+    needs("torch")
     check(get("torch"), problem, estimator, 4)
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", [*(pytest.param(p, marks=pytest.mark.slow) for p in PROBLEMS[:2]), PROBLEMS[2]])
 def test_parity_of_compiled_jax(problem: str) -> None:
-    if missing := _missing("jax"):
-        pytest.skip(missing)
+    needs("jax")
     check(get("jax"), problem, "pathwise", 1, compiled=True)
 
 
@@ -74,12 +73,6 @@ def test_every_estimator(differentiating: Any, problem: str, samples: int) -> No
     for _, name in cases(VARIANTS, samples):
         if applies(problem, name, samples):
             check(differentiating, problem, name, samples, compiled=differentiating.name == "jax")
-
-
-def _missing(name: str) -> str | None:
-    from estimators.backends import missing
-
-    return missing(name)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
