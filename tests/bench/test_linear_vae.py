@@ -181,7 +181,7 @@ def test_the_minibatch_part_is_that_of_the_data() -> None:
     expected = {name: 64.0 / 4.0 * 0.5 * np.var(g, axis=0, ddof=1).sum() for name, g in gradients.items()}
     for estimator, samples in (("pathwise", 1), (LEAVE_ONE_OUT, 4)):
         found = bench.minibatch_split(
-            "linear-vae[size=8,latent=1,batch=4]", estimator, samples=samples, replicates=2**13
+            "linear-vae[size=8,latent=1,batch=4]", estimator, samples=samples, replicates=2**12
         )
         assert list(found["block"]) == [*problem.blocks, "all"]
         for row in found.to_dict("records")[:-1]:
