@@ -17,7 +17,7 @@ from bench.measurement.moments import GROUPS
 from bench.measurement.stream import Source, Stream, pilot_mean
 from bench.problems import Exact
 from bench.rows import ALL
-from estimators import Normal, UsageError
+from estimators import Normal, NotApplicable, UsageError
 from estimators.backends import get
 from estimators.estimator import Knowledge, values_and_scores
 from estimators.options import effective
@@ -53,12 +53,21 @@ class Measurement:
 
 def prepare(cell: Any) -> Prepared:
     """Build the problem on the cell's backend and freeze the estimator's state."""
-    setting, exact = unfitted(cell), cell.problem.exact()
+    setting, exact = unfitted(cell), finite_exact(cell.problem)
     learnt, drew = fitted_state(setting, exact)
     remarks = ["conditional on a state fitted once, on noise of its own, then frozen"] if drew else []
     remarks += [] if setting.backend.compiles else ["no C++ compiler: PyTorch ran eagerly"]
     evaluations = setting.estimator.evaluations(setting.expectation, cell.num_samples, cell.problem.dimension)
     return Prepared(replace(setting, state=setting.to_device(learnt)), exact and exact.flat(), evaluations, remarks)
+
+
+def finite_exact(problem: Any) -> Exact | None:
+    """The problem's exact answer; NotApplicable where it overflows, which at extreme options it may."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        exact: Exact | None = problem.exact()
+    if exact is None or all(np.all(np.isfinite(gradient)) for gradient in exact.gradient.values()):
+        return exact
+    raise NotApplicable(f"the exact gradient of problem {problem.name} overflows; give less extreme options")
 
 
 def unfitted(cell: Any) -> Setting:

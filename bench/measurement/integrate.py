@@ -87,6 +87,7 @@ def rule(kind: str, nodes: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
 Axes = list[tuple[np.ndarray, np.ndarray]]
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # what is not finite is no certificate
 def integrate(setting: Setting) -> dict[str, Integral] | None:
     """Mean and variance of every parameter block, or None where the noise is too high-dimensional or too rough."""
     reads = setting.estimator.noise_by_block(setting.expectation, setting.num_samples, setting.dimension)

@@ -224,6 +224,7 @@ class StatisticsKernel:
         key = ("statistics", setting.structure, replicates, self.chunk)
         self._run = _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
 
+    @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # whoever adds the sums up looks
     def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
         """Blocks `first` to `first + chunk`."""
         s = self.setting

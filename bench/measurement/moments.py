@@ -103,13 +103,13 @@ class Moments:
         m1, m2, m3 = (self._raw(order) for order in range(3))
         variance = m2 - m1**2
         third = m3 - 3.0 * m1 * m2 + 2.0 * m1**3
-        fine = variance > 0.0
-        return np.where(fine, third / np.where(fine, variance, 1.0) ** 1.5, 0.0)
+        scale = np.maximum(variance, 0.0) ** 1.5  # 0 where it underflows too
+        return np.where(scale > 0.0, third / np.where(scale > 0.0, scale, 1.0), 0.0)
 
     def kurtosis(self) -> float:
         """κ = E Q²/(E Q)², at least 1; 1 where nothing varies."""
         mean, square = self.norms.sum(axis=0) / self.count
-        return max(1.0, float(square / mean**2)) if mean > 0.0 else 1.0
+        return max(1.0, float(square / mean**2)) if mean**2 > 0.0 else 1.0
 
     def group_means(self) -> np.ndarray:
         """ḡ − c of each group [groups, D]."""

@@ -129,7 +129,9 @@ class Cell:
             return (
                 "an input-dependent baseline needs an input that varies, and none does here; give the problem a batch"
             )
-        return None
+        from bench.sweep.representable import unrepresentable
+
+        return unrepresentable(problem.q, self.estimator, problem.entropy, problem.dimension, self.dtype)
 
 
 @functools.cache

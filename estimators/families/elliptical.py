@@ -15,7 +15,7 @@ import numpy as np
 from estimators.errors import NotApplicable
 from estimators.families.family import Array, Blocks, Family
 from estimators.families.gamma import SMALLEST
-from estimators.families.gamma_path import gamma_noise, gamma_slope, standard_gamma, trigamma
+from estimators.families.gamma_path import digamma_step, gamma_noise, gamma_slope, standard_gamma, trigamma
 from estimators.families.multivariate_normal import MultivariateNormal
 from estimators.families.outline import Marginals
 from estimators.families.student_t import StudentT
@@ -44,7 +44,7 @@ class Elliptical(Family):
 
     @dataclass(frozen=True)
     class At(MultivariateNormal.At):
-        degrees: float = option(30.0, "degrees of freedom ν", minimum=2.0 * SMALLEST)
+        degrees: float = option(30.0, "degrees of freedom ν", minimum=2.0 * SMALLEST, maximum=1e12)
 
         @property
         def family(self) -> Family:
@@ -99,10 +99,10 @@ class Elliptical(Family):
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
         """The weighted Normal's, whose log diagonal's −1 is not weighted; and that of ν."""
-        xp, digamma, size = backend.xp, backend.special.digamma, z.shape[-1]
+        xp, size = backend.xp, z.shape[-1]
         degrees, square, weight = self._pulled(backend, parameters, z)
         normal, diagonal = NORMAL.score(backend, parameters, z), NORMAL._diagonal(backend, parameters)
-        constant = digamma(0.5 * (degrees + size)) - digamma(0.5 * degrees)
+        constant = digamma_step(backend, 0.5 * degrees, 0.5 * size)
         by_degrees = constant - xp.log1p(square / degrees) + (weight * square - size) / degrees
         return {
             "loc": weight * normal["loc"],

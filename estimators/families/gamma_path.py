@@ -149,6 +149,23 @@ _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
 _RULE = (0.5 * (np.polynomial.legendre.leggauss(NODES)[0] + 1.0), 0.5 * np.polynomial.legendre.leggauss(NODES)[1])
 
 
+def digamma_step(backend: Any, x: Array, step: Array) -> Array:
+    """ψ(x + step) − ψ(x), which stays precise where x is large and the difference small: there, of the asymptotic
+    series (Abramowitz and Stegun, 6.3.18) term by term."""
+    xp, digamma = backend.xp, backend.special.digamma
+    far = x > 20.0
+    low = xp.where(far, x, 20.0 * xp.ones_like(x))
+    high = low + step
+    series = xp.log1p(step / low) + 0.5 * step / (low * high) + _tail(low) - _tail(high)
+    return xp.where(far, series, digamma(x + step) - digamma(x))
+
+
+def _tail(x: Array) -> Array:
+    """log x − 1/(2x) − ψ(x), for x of at least 20."""
+    t = 1.0 / (x * x)
+    return t * (1 / 12 - t * (1 / 120 - t * (1 / 252 - t * (1 / 240 - t / 132))))
+
+
 def _end(xp: Any, sign: Array, concentration: Array, g: Array) -> Array:
     """w where the exponent has fallen to −REACH, by Newton from above: the exponent is concave in w."""
     # exp(w) − 1 − w ≥ w²/2, and g > α: w = √(2 REACH/g) is too far. exp(−w) − 1 + w ≥ w²/2/(1 + w/3), and g ≤ α.

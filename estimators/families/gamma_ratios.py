@@ -11,7 +11,7 @@ import numpy as np
 from estimators.errors import NotApplicable, UsageError
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
-from estimators.families.gamma_path import gamma_noise, gamma_slope, standard_gamma, trigamma
+from estimators.families.gamma_path import digamma_step, gamma_noise, gamma_slope, standard_gamma, trigamma
 from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
 from estimators.families.outline import HEAVY, Marginals, Outline
 from estimators.noise import Noise
@@ -160,8 +160,8 @@ class F(_OfTwo):
 
     @dataclass(frozen=True)
     class At(Point):
-        numerator: float = option(5.0, "degrees of freedom of the numerator", minimum=2.0 * SMALLEST)
-        denominator: float = option(30.0, "degrees of freedom of the denominator", minimum=2.0 * SMALLEST)
+        numerator: float = option(5.0, "degrees of freedom of the numerator", minimum=2.0 * SMALLEST, maximum=1e12)
+        denominator: float = option(30.0, "degrees of freedom of the denominator", minimum=2.0 * SMALLEST, maximum=1e12)
 
         @property
         def family(self) -> Family:
@@ -206,12 +206,12 @@ class F(_OfTwo):
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
         """The derivatives of `log_densities`, with p = m z/(n + m z) the beta number behind z."""
-        xp, digamma = backend.xp, backend.special.digamma
+        xp = backend.xp
         m, n = self._exponentials(backend, parameters)
-        both, odds = digamma(0.5 * (m + n)), m * z / n  # p/(1 − p)
-        common = 0.5 * (m - (m + n) * odds / (1.0 + odds))  # through log(m/n)
-        above = 0.5 * m * (both - digamma(0.5 * m) + xp.log(odds) - xp.log1p(odds))
-        below = 0.5 * n * (both - digamma(0.5 * n) - xp.log1p(odds))
+        odds = m * z / n  # p/(1 − p)
+        common = 0.5 * m * (1.0 - z) / (1.0 + odds)  # through log(m/n)
+        above = 0.5 * m * (digamma_step(backend, 0.5 * m, 0.5 * n) - xp.log1p(1.0 / odds))
+        below = 0.5 * n * (digamma_step(backend, 0.5 * n, 0.5 * m) - xp.log1p(odds))
         return {"log_numerator": above + common, "log_denominator": below - common}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:

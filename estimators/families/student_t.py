@@ -14,7 +14,7 @@ import numpy as np
 
 from estimators.errors import NotApplicable
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.gamma_path import trigamma
+from estimators.families.gamma_path import digamma_step, trigamma
 from estimators.families.outline import HEAVY, Outline
 from estimators.noise import Noise
 from estimators.options import option
@@ -34,7 +34,7 @@ class StudentT(MeanField):
     class At(Point):
         loc: float = option(0.0, "location of every coordinate")
         scale: float = option(1.0, "scale of every coordinate", above=0.0)
-        df: float = option(5.0, "degrees of freedom ν of every coordinate", above=0.0)
+        df: float = option(5.0, "degrees of freedom ν of every coordinate", above=0.0, maximum=1e12)
 
         @property
         def family(self) -> Family:
@@ -90,10 +90,10 @@ class StudentT(MeanField):
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
         """With w = (ν + 1)/(ν + x²): wx/σ, wx² − 1 and ½(ν ψ((ν + 1)/2) − ν ψ(ν/2) − 1 − ν log(1 + x²/ν) + wx²)."""
-        xp, digamma = backend.xp, backend.special.digamma
+        xp = backend.xp
         x, inverse, df = self._x(backend, parameters, z)
         pull = (df + 1.0) * x / (df + x * x)
-        constant = df * (digamma(0.5 * (df + 1.0)) - digamma(0.5 * df)) - 1.0
+        constant = df * digamma_step(backend, 0.5 * df, 0.5) - 1.0
         return {
             "loc": pull * inverse,
             "log_scale": pull * x - 1.0,

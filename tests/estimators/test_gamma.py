@@ -14,6 +14,7 @@ from estimators.backends import get
 from estimators.families.gamma_path import (
     PROPOSALS,
     constants,
+    digamma_step,
     gamma_noise,
     gamma_slope,
     proposal,
@@ -42,6 +43,15 @@ def slope_by_integration(concentration: float, g: float) -> float:
             y, w = y / np.sqrt(g + 1), w / np.sqrt(g + 1)
             terms = g * (away + np.log1p(y)) * np.exp((a - 1) * np.log1p(y) - g * y) * w
     return float(np.sum(np.where(np.isfinite(terms), terms, 0.0)))
+
+
+def test_steps_of_digamma(backend: Any) -> None:
+    """ψ(x + n) − ψ(x) = Σ 1/(x + k), to its own precision however small it is beside ψ(x)."""
+    x = np.concatenate([np.linspace(0.2, 40.0, 200), np.geomspace(50.0, 1e15, 40)])
+    for steps in (1, 2, 5):
+        found = backend.to_numpy(digamma_step(backend, backend.asarray(x, "float64"), float(steps)))
+        expected = np.sum(1.0 / (x[:, None] + np.arange(steps)), axis=1)
+        np.testing.assert_allclose(found, expected, rtol=2e-14)
 
 
 @pytest.mark.parametrize("concentration", [0.05, 0.2, 0.7, 1.0, 1.9, 6.0, 40.0, 1e3, 1e5])

@@ -1,0 +1,80 @@
+"""Options that floating-point numbers cannot follow: a reason, before anything is measured or called biased."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bench.sweep.cells import grid, make_estimator, make_problem
+from bench.sweep.representable import unrepresentable
+from bench.sweep.run import measure_cell
+from estimators import FAMILIES, NotApplicable, UsageError
+from estimators.options import describe
+from tests.support import make_cell, measured
+
+EXTREMES = ("1e300", "1e-300", "1e15", "1e-15", "-1e300")
+
+
+def reason(problem: str, estimator: str = "pathwise", dtype: str = "float64") -> str | None:
+    [cell] = grid([make_problem(problem)], [make_estimator(estimator)], dtypes=[dtype])
+    return cell.impossible()
+
+
+@pytest.mark.parametrize(
+    ("problem", "dtype", "said"),
+    [
+        ("cosine[family=cauchy,loc=1e300]", "float64", "lie 0 apart"),
+        ("cosine[family=weibull,shape=1e300]", "float64", "lie 0 apart"),
+        ("cosine[family=log-normal,scale=1e-300]", "float64", "lie 0 apart"),
+        ("cosine[family=log-normal,loc=-1e300]", "float64", "too small for float64"),
+        ("cosine[family=log-normal,loc=1e300]", "float64", "overflow in float64"),
+        ("cosine[family=mixture-of-normals,distance=1e15]", "float64", "5e+14 that lie"),
+        ("cosine[family=cauchy,scale=1e300]", "float64", "between 8.6e-78 and 1.2e+77"),
+        ("step[scale=1e-300]", "float64", "between 8.6e-78 and 1.2e+77"),
+        ("step[loc=1e5]", "float32", "float32 at that size needs"),
+        ("step[loc=1e5]", "float64", None),
+        ("step[loc=1e3]", "float32", None),
+        ("step[scale=1e12]", "float32", "fourth moments"),
+        ("step[scale=1e12]", "float64", None),
+    ],
+)
+def test_reasons(problem: str, dtype: str, said: str | None) -> None:
+    found = reason(problem, dtype=dtype)
+    assert (said is None) == (found is None)
+    assert found is None or (said in found and "\n" not in found)
+
+
+def test_weak_derivatives_of_narrow_laws() -> None:
+    """1 − s is of the order of 1/α, so it takes twice the digits."""
+    narrow = "polynomial[family=gamma,concentration=1e14]"
+    assert "weak derivatives" in str(reason(narrow, "measure-valued"))
+    assert reason(narrow) is None
+    assert "weak derivatives" in str(reason("step[family=gamma,concentration=1e5]", "measure-valued", "float32"))
+    assert reason("step[family=gamma,concentration=100]", "measure-valued", "float32") is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_option_of_every_family(family: str) -> None:
+    """At extreme values each is refused in one line, or its samples can be told apart; with no warning."""
+    for option, about in describe(FAMILIES[family].At).items():
+        for value in EXTREMES if about["type"] == "float" else ():
+            try:
+                problem = make_problem(f"cosine[family={family},dim=4,{option}={value}]")
+            except (UsageError, NotApplicable):
+                continue
+            found = unrepresentable(problem.q, make_estimator("pathwise"), "none", 4, "float64")
+            assert found is None or re.fullmatch(r"family \S+ (has|is|counts) [^\n]+", found), option
+
+
+def test_exact_gradients_that_overflow() -> None:
+    """A reason, not a verdict."""
+    rows = measure_cell(make_cell("cosine[k=1e300]", "score-function", max_replicates=64)).rows
+    assert all(row["status"] == "n/a" and "overflows" in row["reason"] for row in rows)
+
+
+@pytest.mark.parametrize("df", [1e4, 1e12])
+def test_student_t_of_many_degrees(df: float) -> None:
+    """Its score in ν is a difference of large numbers, and was called biased for their rounding."""
+    rows = measured(make_cell(f"polynomial[family=student-t,df={df}]", "score-function", max_replicates=64))
+    assert all((row["verdict"], row["certificate"]) == ("unbiased", "integration") for row in rows.values())
