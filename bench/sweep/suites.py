@@ -19,6 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from bench.problems import PROBLEMS
 from bench.sweep.cells import (
     DTYPES,
     Cell,
@@ -62,6 +63,8 @@ def load(name: str) -> Suite:
         text = files("bench.suites").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     elif name.endswith(".toml") or "/" in name:
         text = _text(name)
+    elif name.partition("[")[0] in PROBLEMS:
+        raise UsageError(f"'{name}' is a problem, not a suite; use --problem '{name}'")
     else:
         raise unknown("suite", name, names())
     try:

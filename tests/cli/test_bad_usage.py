@@ -119,6 +119,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     # suites
     (("run", "quik"), "unknown suite 'quik'; did you mean 'quick'?"),
     (("run", ""), "unknown suite ''; choose from:"),
+    (("run", "cosine[k=2]"), "'cosine[k=2]' is a problem, not a suite; use --problem 'cosine[k=2]'"),
     (("run", "missing.toml"), "suite missing.toml cannot be read: No such file"),
     (("run", "./"), "suite ./ cannot be read: Is a directory"),
     (("run", "quick", "--problem", "square[k=77]"), "no cell of suite quick is left by --problem"),
