@@ -91,9 +91,14 @@ def principal_components(points: np.ndarray, dimension: int) -> np.ndarray:
     return centred @ (axes * np.where(largest < 0.0, -1.0, 1.0)).T
 
 
-@functools.cache
 def load(dataset: str, dimension: int, components: int, size: int = 500) -> np.ndarray:
     """Points [N, P] by name: `synthetic`, bundled data on P principal components, or a file (`.npy`, `.csv`)."""
+    return _loaded(dataset, fingerprint(dataset), dimension, components, size)
+
+
+@functools.lru_cache(maxsize=32)
+def _loaded(dataset: str, content: str | None, dimension: int, components: int, size: int) -> np.ndarray:
+    """A file whose content is another is another file."""
     if dataset == "synthetic":
         return checked(synthetic(size, dimension, components)[0], components, "synthetic data")
     raw = _bundled(dataset) if dataset in BUNDLED else read(Path(dataset))
