@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.report.ratios import Ratio, time_ratio, work_ratio
+from bench.report.ratios import Ratio, time_ratio, variance_ratio, work_ratio
 from bench.report.results import Result
 
 #: What a verdict must be for an estimator to be recommended.
@@ -76,6 +76,13 @@ class Ranking:
         reference = min(plain, key=lambda r: (r is not result, r["num_samples"] != size, r["num_samples"] or 0))
         ratio = time_ratio(result, reference)
         return None if ratio is None else (ratio, reference)
+
+    def variance_against_reference(self, result: Result, block: str) -> Ratio | None:
+        """Its variance in a parameter block over the reference's, of the same S on the same backend; None without one,
+        or for the reference itself."""
+        same = (*_SAME, "num_samples")
+        plain = [r for r in self.results if r.estimator == self.reference and all(r[c] == result[c] for c in same)]
+        return None if not plain or plain[0] is result else variance_ratio(result, plain[0], block)
 
 
 def work(result: Result, timed: bool) -> float | None:

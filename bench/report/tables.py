@@ -125,6 +125,13 @@ def _work_interval(r: Result, work: float, timed: bool) -> tuple[float, float]:
     return work * math.exp(-below), work * math.exp(above)
 
 
+def _variance_ratio(r: Result, ranking: Ranking, block: str) -> str:
+    ratio = ranking.variance_against_reference(r, block)
+    if ratio is None:
+        return "1" if r.estimator == ranking.reference else "–"
+    return f"{numbers.times(ratio.value)} {numbers.interval(ratio.low, ratio.high)}"
+
+
 #: Heading and text of every column in the table of details, one line a parameter block.
 _DETAILS = (
     ("S", lambda r: numbers.count(r["num_samples"])),
@@ -159,9 +166,14 @@ def details(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     """Headings and lines, one line for each parameter block of each measured cell."""
     results = [*ranking.ranked, *ranking.unranked, *ranking.controls]
     context = varying(results, CONTEXT)
-    headings = ["estimator", *context, *(name for name, _ in _DETAILS)]
+    ratio = f"variance ({ranking.reference} = 1)"
+    headings = ["estimator", *context, *(name for name, _ in _DETAILS), ratio]
     return headings, [
-        [r.estimator, *(r.text(c) for c in context), *(write(row) for _, write in _DETAILS)]
+        [
+            *(r.estimator, *(r.text(c) for c in context)),
+            *(write(row) for _, write in _DETAILS),
+            _variance_ratio(r, ranking, row["block"]),
+        ]
         for r in results
         for row in _ordered(r.blocks)
     ]

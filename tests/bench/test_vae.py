@@ -11,6 +11,7 @@ import pytest
 import bench
 from bench.measurement.cell import prepare
 from bench.measurement.kernel import estimates
+from bench.sweep import suites
 from bench.sweep.cells import make_problem
 from estimators import UsageError
 from tests.support import make_cell, measured
@@ -87,6 +88,16 @@ def test_score_function_against_pathwise() -> None:
     for name, row in path.items():
         if name.startswith("encoder"):
             assert score[name]["variance_low"] > 10.0 * row["variance_high"], name
+
+
+def test_the_suite_sets_the_score_function_against_pathwise() -> None:
+    """On digits and on the linear model, at one S; nothing in it is impossible."""
+    cells = suites.load("vae").cells
+    assert all(cell.impossible() is None for cell in cells)
+    both = {"score-function", "pathwise"}
+    for problem in ("linear-vae[batch=30]", "vae[size=1797,batch=20]"):
+        own = {(c.estimator.name, c.num_samples) for c in cells if c.problem == make_problem(problem)}
+        assert {(name, 2) for name in both} <= own
 
 
 def test_variance_in_two_parts_by_layer() -> None:

@@ -9,7 +9,7 @@ from bench.report.advice import UNTIMED, advise
 from bench.report.ranking import rank
 from bench.report.reproduce import commands
 from bench.report.style import looks
-from bench.report.tables import table
+from bench.report.tables import details, table
 from tests.report import stores
 
 BASELINE = {"baseline": "mean", "decay": 0.9}
@@ -195,3 +195,20 @@ def test_commands_hold_exactly_the_cells(tmp_path: Path) -> None:
         "gradvar run --problem 'square[k=2]' --estimator pathwise --samples 1 --samples 4",
         "gradvar run --problem 'square[k=2]' --estimator measure-valued --backend jax --samples 1",
     ]
+
+
+def test_details_have_the_variance_against_pathwise(tmp_path: Path) -> None:
+    """In every parameter block, with an interval; of the same S, else a dash."""
+    ranking = ranking_of(
+        tmp_path / "s.sqlite",
+        stores.rows("a", variance=4.0),
+        stores.rows("b", estimator="score-function", variance=12.0),
+        stores.rows("c", estimator="measure-valued", variance=2.0, num_samples=4),
+    )
+    headings, lines = details(ranking)
+    assert headings[-1] == "variance (pathwise = 1)"
+    found = {(line[0], line[headings.index("block")]): line[-1] for line in lines}
+    assert {text for (name, _), text in found.items() if name == "pathwise"} == {"1"}
+    assert {text for (name, _), text in found.items() if name == "measure-valued"} == {"–"}
+    assert found["score-function", "all"].startswith("3.00× [")
+    assert all(text.endswith("]") for (name, _), text in found.items() if name == "score-function")
