@@ -9,7 +9,7 @@ requires       f differentiable in z; a family sampled by rejection, whose accep
 which knows nothing of λ, and the smaller the second term. For an ELBO f = log p − log q_λ; the path through λ in
 log q_λ at fixed z has expectation zero and is left out.
 
-Source: Naesseth et al. 2017, equations 8 to 10, with their shape augmentation (one step) for concentrations below 1.
+Source: Naesseth et al. 2017, with their shape augmentation (one step) for concentrations below 1.
 """
 
 from __future__ import annotations
