@@ -65,7 +65,9 @@ class Difference:
     skewness : [D].
     groups : group means of ĝ − g [64, D], shrunk alike.
     count : n.
-    unseen : how far off a coordinate that never varied may be for want of replicates [D].
+    unseen : how far off a coordinate may be for an event that no replicate met [D]; asked of one that never varied.
+    rare : whether z is discrete, so that such events are its states: then it is asked of every coordinate. One whose
+        own rare state was not met varies all the same, with the others, by little about a wrong mean.
     """
 
     mean: np.ndarray
@@ -74,6 +76,11 @@ class Difference:
     groups: np.ndarray
     count: int
     unseen: np.ndarray
+    rare: bool = False
+
+    def explained(self, weights: np.ndarray) -> bool:
+        """Whether states that were not met may explain how far off Σ weights_j ḡ_j is."""
+        return self.rare and abs(float(weights @ self.mean)) <= float(np.abs(weights) @ self.unseen)
 
     @property
     def standard_error(self) -> np.ndarray:
@@ -92,7 +99,9 @@ def shrink(values: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     return np.sign(values) * np.maximum(np.abs(values) - tolerance, 0.0)
 
 
-def difference(moments: Moments, centre: np.ndarray, exact: np.ndarray, tolerance: np.ndarray) -> Difference:
+def difference(
+    moments: Moments, centre: np.ndarray, exact: np.ndarray, tolerance: np.ndarray, rare: bool = False
+) -> Difference:
     """ḡ − g from streamed moments about `centre`."""
     offset = centre - exact
     deviation = np.sqrt(moments.variances())
@@ -103,6 +112,7 @@ def difference(moments: Moments, centre: np.ndarray, exact: np.ndarray, toleranc
         groups=shrink(moments.group_means() + offset, tolerance),
         count=moments.count,
         unseen=UNSEEN * np.maximum(1.0, np.abs(exact)) / moments.count,
+        rare=rare,
     )
 
 
@@ -135,11 +145,13 @@ def stage_one(d: Difference, level: float) -> Suspicion | None:
             projected = _projected_t(d.groups[half:] @ (weights / norm))
             found.append((2.0 * float(special.stdtr(half - 1, -projected)), Suspicion(weights / norm, 1.0)))
     chance, suspicion = min(found, key=lambda pair: pair[0])
-    return suspicion if chance < 0.5 * level else None
+    return suspicion if chance < 0.5 * level and not d.explained(suspicion.weights) else None
 
 
 def stage_two(d: Difference, suspicion: Suspicion) -> bool:
     """Confirm on fresh replicates: only that coordinate or direction, the same sign."""
+    if d.explained(suspicion.weights):
+        return False
     if np.count_nonzero(suspicion.weights) == 1:
         j = int(np.argmax(np.abs(suspicion.weights)))
         sign = suspicion.sign * np.sign(suspicion.weights[j])
@@ -154,8 +166,9 @@ def stage_two(d: Difference, suspicion: Suspicion) -> bool:
 def _transformed(d: Difference) -> np.ndarray:
     varies = d.deviation > 0.0
     standardised = np.where(varies, d.mean / np.where(varies, d.deviation, 1.0), 0.0)
-    constant = np.where(np.abs(d.mean) > d.unseen, d.z, 0.0)
-    return np.where(varies, hall(standardised, d.skewness, d.count), constant)
+    beyond = np.abs(d.mean) > d.unseen
+    t = np.where(varies, hall(standardised, d.skewness, d.count), d.z)
+    return np.where(beyond | (varies & (not d.rare)), t, 0.0)
 
 
 def _projected_t(values: np.ndarray) -> float:
@@ -211,4 +224,5 @@ def combine(parts: list[Difference]) -> Difference:
         groups=np.concatenate([p.groups for p in parts], axis=1),
         count=parts[0].count,
         unseen=np.concatenate([p.unseen for p in parts]),
+        rare=parts[0].rare,
     )

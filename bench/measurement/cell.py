@@ -151,6 +151,7 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
         goals,
         value_based=not setting.estimator.requirements(setting.expectation.entropy).integrand,
         each=each,
+        rare="pathwise" in setting.expectation.family.lacks,
     )
 
 
@@ -161,6 +162,7 @@ def measure_source(
     goals: Any,
     value_based: bool,
     each: Any = None,
+    rare: bool = False,
 ) -> Measurement:
     """`measure`, of estimates from anywhere.
 
@@ -168,12 +170,13 @@ def measure_source(
     ----------
     integrals : integrates the estimator over its noise, if that can be done; called once estimates were seen finite.
     value_based : whether estimates are differences of values of f, whose rounding is that of f.
+    rare : whether z is discrete, and may have states that no replicate meets.
     """
     setting = kernel.setting
     centre = pilot_mean(kernel)
     main, confirm = Stream(kernel, "main", centre), None
     looks = 1 + max(0, int(math.log2(max(1, goals.max_replicates // (GROUPS * setting.replicates)))))
-    judge = Judge(setting, exact, integrals(), looks, goals.bias_bound, value_based)
+    judge = Judge(setting, exact, integrals(), looks, goals.bias_bound, value_based, rare)
     result: dict[str, dict[str, Any]] = {}
     for look in range(looks):
         blocks = GROUPS << look

@@ -29,9 +29,10 @@ class Judge:
         looks: int,
         bias_bound: float,
         value_based: bool,
+        rare: bool = False,
     ) -> None:
         self.setting, self.exact, self.integrals = setting, exact, integrals
-        self.looks, self.bias_bound, self.value_based = looks, bias_bound, value_based
+        self.looks, self.bias_bound, self.value_based, self.rare = looks, bias_bound, value_based, rare
         self.confirmed: set[str] = set()
         self._epsilon = float(np.finfo(setting.dtype).eps)
 
@@ -47,7 +48,8 @@ class Judge:
     def _difference(self, name: str, stream: Stream) -> Difference:
         moments, centre = stream.moments[name], stream.centre[name]
         exact = np.zeros_like(centre) if self.exact is None else self.exact.gradient[name]
-        return bias_module.difference(moments, centre, exact, self.tolerance(name, moments.mean_squares(centre)))
+        tolerance = self.tolerance(name, moments.mean_squares(centre))
+        return bias_module.difference(moments, centre, exact, tolerance, self.rare)
 
     def suspects(self, stream: Stream) -> dict[str, Suspicion]:
         """Parameter blocks that stage one wants confirmed."""

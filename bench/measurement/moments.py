@@ -96,7 +96,7 @@ class Moments:
 
     def mean_squares(self, centre: np.ndarray) -> np.ndarray:
         """E ĝ_j² [D], given the centre c."""
-        return self._raw(1) + 2.0 * centre * self._raw(0) + centre**2
+        return np.maximum(0.0, self._raw(1) + 2.0 * centre * self._raw(0) + centre**2)
 
     def skewness(self) -> np.ndarray:
         """Skewness of each coordinate [D]; 0 where it does not vary."""

@@ -218,3 +218,21 @@ def test_no_correct_estimator_is_biased_anywhere(backend_name: str, problem: str
     for seed in range(1, 3):
         rows = measured(make_cell(problem, estimator, 2, backend_name, seed=seed, max_replicates=cap))
         assert all(row["verdict"] != "biased" for row in rows.values())
+
+
+@pytest.mark.parametrize("estimator", ["muprop[baseline=leave-one-out]", "score-function"])
+def test_states_that_no_replicate_meets(estimator: str) -> None:
+    """Of 100 numbers of probability 1e-6 a few are met, and those that are not vary by next to nothing with them, about
+    a mean that misses all that matters: nothing is known, and nothing is called biased (seed 1 was)."""
+    for seed in (0, 1):
+        cell = make_cell(
+            "square[family=bernoulli,probability=1e-6,dim=100,k=0.49]", estimator, seed=seed, max_replicates=2**15
+        )
+        assert all(row["verdict"] != "biased" for row in measured(cell).values())
+
+
+def test_rare_states_hide_no_bias_that_is_seen() -> None:
+    """The straight-through estimator of as many numbers of probability 0.3 is found out by sampling."""
+    problem = "square[family=bernoulli,probability=0.3,dim=100,k=0.49]"
+    row = measured(make_cell(problem, "straight-through", max_replicates=2**15))["all"]
+    assert (row["verdict"], row["certificate"]) == ("biased", "sampling")
