@@ -135,7 +135,10 @@ def test_the_naive_exchange_is_caught() -> None:
 
 LEAVE_ONE_OUT = "score-function[baseline=leave-one-out]"
 CERTIFIED = [("pathwise", 1, 30), ("pathwise", 4, 30), (LEAVE_ONE_OUT, 2, 30)]
-MORE = [(e, s, b) for e in ("pathwise", LEAVE_ONE_OUT) for s in (2, 4, 8) for b in (5, 10, 50, None)]
+MORE = [(e, s, b) for e in ("pathwise", LEAVE_ONE_OUT) for s in (2, 8) for b in (5, 10, 50)]
+MORE += [("pathwise", 4, None), (LEAVE_ONE_OUT, 8, None)]
+#: Replicates at most; the fewer the samples and the data, the more skewed an estimate is.
+MOST = {(LEAVE_ONE_OUT, 2, 5): 2**22, **dict.fromkeys(CERTIFIED, 2**16)}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +148,8 @@ MORE = [(e, s, b) for e in ("pathwise", LEAVE_ONE_OUT) for s in (2, 4, 8) for b 
 def test_certified_within_one_per_cent(estimator: str, samples: int, batch: int | None) -> None:
     """Of ∇φ and of ∇θ: every block's bound, relative to the gradient of its network; at 99.9 % and fixed seeds."""
     problem = f"linear-vae[batch={batch}]" if batch else "linear-vae"
-    rows = measured(make_cell(problem, estimator, samples, max_replicates=2**16 if batch == 30 else 2**19))
+    most = MOST.get((estimator, samples, batch), 2**19)
+    rows = measured(make_cell(problem, estimator, samples, max_replicates=most))
     assert rows["all"]["verdict"] == "unbiased"
     for network in ("encoder", "decoder"):
         own = [row for name, row in rows.items() if name.startswith(network)]
