@@ -36,7 +36,6 @@ class Backend(Protocol):
     name: str
     device: str
     xp: Any
-    special: Any
     compiles: bool
     draws_inside: bool
     strided: bool
@@ -44,6 +43,9 @@ class Backend(Protocol):
 
     @property
     def threads(self) -> int | None: ...
+
+    @property
+    def special(self) -> Any: ...
 
     def asarray(self, values: Any, dtype: str | None) -> Array:
         """An array on this device; `dtype` None keeps integers as they are."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
-import scipy.special
 import threadpoolctl
 from numpy.random.bit_generator import ISeedSequence
 
@@ -42,7 +42,6 @@ def _keep_freed_memory() -> None:
 class NumpyBackend:
     name = "numpy"
     xp = xp
-    special = scipy.special
     threads = 1
     compiles = True
     draws_inside = False
@@ -55,6 +54,13 @@ class NumpyBackend:
         self.device = device
         _keep_freed_memory()
         threadpoolctl.threadpool_limits(1)  # one thread, like the other backends, so that seconds compare
+
+    @functools.cached_property
+    def special(self) -> Any:
+        import scipy.special  # slow to import, and whether q can be sampled is asked before anything is measured
+
+        threadpoolctl.threadpool_limits(1)  # its libraries too
+        return scipy.special
 
     def asarray(self, values: Any, dtype: str | None) -> Array:
         return np.asarray(values, dtype=dtype)
