@@ -133,6 +133,13 @@ def test_the_naive_exchange_is_caught() -> None:
         assert rows[name]["certificate"] == "integration"
 
 
+@pytest.mark.parametrize("estimator", ["importance-sampling", "overdispersed", "iwae", "dreg"])
+def test_certificates_by_integration(estimator: str) -> None:
+    """Of one datum, for those whose samples come from elsewhere and those that are for bounds."""
+    rows = measured(make_cell("linear-vae[size=1,latent=1,at=initial]", estimator, max_replicates=2**12))
+    assert {(row["verdict"], row["certificate"]) for row in rows.values()} == {("unbiased", "integration")}
+
+
 LEAVE_ONE_OUT = "score-function[baseline=leave-one-out]"
 CERTIFIED = [("pathwise", 1, 30), ("pathwise", 4, 30), (LEAVE_ONE_OUT, 2, 30)]
 MORE = [(e, s, b) for e in ("pathwise", LEAVE_ONE_OUT) for s in (2, 8) for b in (5, 10, 50)]
