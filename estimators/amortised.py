@@ -14,6 +14,7 @@ Sources: Kingma & Welling 2014; Rezende et al. 2014; Mnih & Gregor 2014 (score f
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ import numpy as np
 from estimators.estimator import Blocks, Estimator, Knowledge, Requires, values_and_scores
 from estimators.expectation import Array, Differentiate, Entropy, Expectation, Integrand
 from estimators.families import Family, Normal
+from estimators.importance_weighted import Groups
 from estimators.noise import Noise
 
 ROWS = "rows"
@@ -76,6 +78,7 @@ class AmortisedExpectation(Expectation):
     encoder : gives q's parameters.
     data : arrays that both read, with `batch` [B] (any values) where minibatches are drawn.
     entropy : as of `Expectation`; `analytic` leaves out of f whatever the encoder's `exact_gradient` adds.
+    importance_samples : K, of every datum's bound; L is the sum of these.
     """
 
     def __init__(
@@ -86,8 +89,9 @@ class AmortisedExpectation(Expectation):
         data: dict[str, Array],
         entropy: Entropy = "sampled",
         differentiate: Differentiate = "closed-form",
+        importance_samples: int = 1,
     ) -> None:
-        super().__init__(family, integrand, data, entropy, differentiate)
+        super().__init__(family, integrand, data, entropy, differentiate, importance_samples)
         self.encoder = encoder
 
     @property
@@ -95,7 +99,8 @@ class AmortisedExpectation(Expectation):
         return (super().structure, self.encoder)
 
     def bind(self, data: dict[str, Array]) -> AmortisedExpectation:
-        return AmortisedExpectation(self.family, self.integrand, self.encoder, data, self.entropy, self.differentiate)
+        static = (self.entropy, self.differentiate, self.importance_samples)
+        return AmortisedExpectation(self.family, self.integrand, self.encoder, data, *static)
 
     def at(self, parameters: Blocks) -> tuple[AmortisedExpectation, Blocks]:
         own = {name: parameters[name] for name in self.encoder.shapes(self.data)}
@@ -122,24 +127,27 @@ class AmortisedExpectation(Expectation):
         return {ROWS: Noise("rows", (self.batch,), self.population)} if "batch" in self.data else {}
 
     def width(self, dimension: int) -> int:
-        return max(self.batch * self.integrand.width(self.data, dimension), super().width(dimension))
+        of_f = self.importance_samples * self.batch * self.integrand.width(self.data, dimension)
+        return max(of_f, *(math.prod(shape) for shape in self.shapes(dimension).values()))
 
     def estimated_by(self, estimator: Estimator) -> Estimator:
         return Amortised(estimator)
 
     def sample_specs(self, dimension: int) -> dict[str, Noise]:
-        return {**self.many(self.family.noise((), dimension)), **self.noise_specs()}
+        shape = () if self.importance_samples == 1 else (self.importance_samples,)
+        return {**self.many(self.family.noise(shape, dimension)), **self.noise_specs()}
 
     def sampled_objective(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         bound, _ = self.at(parameters)
         datum, local, each = bound.each_datum(backend, noise)
-        value = datum.value(backend, local, self.family.sample(backend, local, each), each)
+        value = Groups(backend, datum, local, each).bound()[:, 0]
         return backend.xp.sum(backend.xp.reshape(value, (-1, self.batch)), axis=1) * (self.population / self.batch)
 
     def datum(self) -> Expectation:
-        """E f of one datum; which, is noise."""
+        """E f of one datum, or its bound; which, is noise."""
         entropy: Entropy = "sampled" if self.entropy == "sampled" else "none"
-        return Expectation(self.family, self.integrand, self.data, entropy, self.differentiate)
+        static = (entropy, self.differentiate, self.importance_samples)
+        return Expectation(self.family, self.integrand, self.data, *static)
 
     def many(self, specs: dict[str, Noise]) -> dict[str, Noise]:
         """Noise of one datum's estimate, for every datum."""
@@ -239,7 +247,10 @@ class Amortised(Estimator):
         replicates = next(iter(noise.values())).shape[0]
         shape, weight = (replicates, bound.batch), bound.population / bound.batch
         datum, local, each = bound.each_datum(backend, noise)
-        found = self.inner.estimate_integrand(backend, datum, local, each, state)
+        if bound.model_blocks:
+            found, z, weights = self.inner.estimate_and_samples(backend, datum, local, each, state)
+        else:
+            found = self.inner.estimate_integrand(backend, datum, local, each, state)
         slopes = {name: xp.reshape(g, (*shape, *g.shape[1:])) for name, g in found.items()}
         rows = noise.get(ROWS)
         if bound.entropy == "analytic":
@@ -247,12 +258,11 @@ class Amortised(Estimator):
             slopes = {name: slope + exact[name] for name, slope in slopes.items()}
         gradients = bound.encoder_pullback(backend, own, rows, {n: weight * slope for n, slope in slopes.items()})
         if bound.model_blocks:
-            z = self.inner._samples(backend, datum.family, local, each)
             samples = 1 if z.ndim == 2 else z.shape[1]
             z = xp.reshape(z, (replicates, bound.batch * samples, z.shape[-1]))
             which = xp.broadcast_to(each[ROWS], (replicates * bound.batch, samples))
             one_each = {ROWS: xp.reshape(which, (replicates, bound.batch * samples))}
-            cotangent = xp.zeros_like(z[..., 0]) + weight / samples
+            cotangent = weight * xp.reshape(weights, z.shape[:-1])
             gradients = {**gradients, **datum.model_pullback(backend, z, cotangent, one_each)}
         return gradients
 

@@ -188,25 +188,29 @@ class Estimator(ABC):
         state : from `fit`.
         """
         bound, own = expectation.at(parameters)
-        gradients = self.estimate_integrand(backend, bound, own, noise, state)
+        if expectation.model_blocks:
+            gradients, z, weights = self.estimate_and_samples(backend, bound, own, noise, state)
+            model = bound.model_pullback(backend, z, weights, noise)
+        else:
+            gradients, model = self.estimate_integrand(backend, bound, own, noise, state), {}
         if expectation.entropy == "analytic":
             exact = expectation.family.entropy_gradient(backend, own)
             gradients = {name: gradient + exact[name] for name, gradient in gradients.items()}
-        if expectation.model_blocks:
-            gradients = {**gradients, **self._model_gradient(backend, bound, own, noise)}
-        return gradients
+        return {**gradients, **model}
 
     def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
         """The family's noise of all S samples, made from what this estimator draws."""
         return noise
 
-    def _model_gradient(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
-    ) -> Blocks:
-        """The mean of ∇_θ f over the samples of q that the noise makes: unbiased, for q knows nothing of θ."""
+    def estimate_and_samples(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> tuple[Blocks, Array, Array]:
+        """`estimate_integrand`, and the samples of q that the noise makes with the weights [R, S] at which ∇_θ f is
+        added up over them: their mean, which is unbiased, for q knows nothing of θ."""
+        found = self.estimate_integrand(backend, expectation, parameters, noise, state)
         z = self._samples(backend, expectation.family, parameters, noise)
         share = 1.0 if z.ndim == 2 else 1.0 / z.shape[1]
-        return expectation.model_pullback(backend, z, backend.xp.zeros_like(z[..., 0]) + share, noise)
+        return found, z, backend.xp.zeros_like(z[..., 0]) + share
 
     def _samples(self, backend: Any, family: Family, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """The samples of q that the noise makes: from the family's own, or by rounding relaxed ones."""

@@ -80,11 +80,6 @@ class Groups:
         share = self.size / self.z.shape[1]
         return {name: share * self.backend.xp.sum(values, axis=1) for name, values in per_sample.items()}
 
-    def model_gradient(self, weights: Array) -> Blocks:
-        """Σ_k weight_k ∇_θ log p(x, z_k), averaged over the groups."""
-        share = 1.0 if self.z.ndim == 2 else self.size / self.z.shape[1]
-        return self.expectation.model_pullback(self.backend, self.z, share * weights, self.noise)
-
 
 @dataclass(frozen=True)
 class ImportanceWeighted(Estimator):
@@ -109,12 +104,12 @@ class ImportanceWeighted(Estimator):
         each = 1 + bool(self.requires.integrand) if expectation.importance_samples > 1 else 1
         return each * num_samples * expectation.importance_samples
 
-    def estimate(
+    def estimate_and_samples(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
-    ) -> Blocks:
-        groups = Groups(backend, *expectation.at(parameters), noise)
-        found = self.family_gradient(groups)
-        return {**found, **self.model_gradient(groups)} if expectation.model_blocks else found
+    ) -> tuple[Blocks, Array, Array]:
+        groups = Groups(backend, expectation, parameters, noise)
+        share = 1.0 if groups.z.ndim == 2 else groups.size / groups.z.shape[1]
+        return self.family_gradient(groups), groups.z, share * self.model_weights(groups)
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
@@ -125,9 +120,9 @@ class ImportanceWeighted(Estimator):
     def family_gradient(self, groups: Groups) -> Blocks:
         """The estimate of ∇_λ, {parameter block: [R, *shape]}."""
 
-    def model_gradient(self, groups: Groups) -> Blocks:
-        """The estimate of ∇_θ."""
-        return groups.model_gradient(groups.normalised)
+    def model_weights(self, groups: Groups) -> Array:
+        """Of each sample of a group in the estimate of ∇_θ, with the axes of z."""
+        return groups.normalised
 
 
 def along_paths(groups: Groups, weights: Array) -> Blocks:

@@ -236,5 +236,5 @@ class SquaredModelWeights(Dreg):
     summary: ClassVar[str] = "DReG with its squared weights on the model's gradient too, which shrinks as 1/K"
     planted: ClassVar[bool] = True
 
-    def model_gradient(self, groups: Groups) -> Blocks:
-        return groups.model_gradient(groups.normalised * groups.normalised)
+    def model_weights(self, groups: Groups) -> Array:
+        return groups.normalised * groups.normalised

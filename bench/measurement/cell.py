@@ -129,9 +129,9 @@ def warm_up_replicates(num_samples: int) -> int:
 
 
 def _options(problem: Any) -> dict[str, Any]:
-    """The options that name a problem's noise streams: not the default family, which was once the only one."""
-    options = effective(problem)
-    return {name: value for name, value in options.items() if (name, value) != ("family", Normal.name)}
+    """The options that name a problem's noise streams: not what was once the only value, and is the default now."""
+    once = {("family", Normal.name), ("importance-samples", 1)}
+    return {name: value for name, value in effective(problem).items() if (name, value) not in once}
 
 
 def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:

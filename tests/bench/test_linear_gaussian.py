@@ -11,6 +11,7 @@ import pytest
 
 from bench.fit.command import plans
 from bench.fit.objective import objective
+from bench.problems import bounds
 from bench.problems.linear_gaussian import exact as rules
 from bench.problems.linear_gaussian.exact import exact_bound, law
 from bench.sweep.cells import make_estimator, make_problem
@@ -161,8 +162,8 @@ def test_more_nodes_change_nothing(count: int, dim: int, scale: float, monkeypat
     at = {**made.parameters(), "log_scale": np.full(dim, math.log(scale))}
     few = made.exact_at(at)
     monkeypatch.setattr(rules, "CHI_NODES", 230)
-    for name in ("NORMAL_STEP", "LAPLACE_STEP"):
-        monkeypatch.setattr(rules, name, 0.7 * getattr(rules, name))
+    for module, name in ((rules, "NORMAL_STEP"), (bounds, "LAPLACE_STEP")):
+        monkeypatch.setattr(module, name, 0.7 * getattr(module, name))
     many = made.exact_at(at)
     assert few.objective == pytest.approx(many.objective, abs=1e-11)
     for name, gradient in many.gradient.items():

@@ -15,10 +15,17 @@ from bench.problems.vae.coding import Decoder, NormalEncoder
 from bench.problems.vae.network import Network
 from estimators import Family, UsageError
 from estimators.amortised import AmortisedExpectation, AmortisedNormal
+from estimators.options import option
+
+
+def importance_samples() -> Any:
+    """The option of both."""
+    return option(1, "K, the importance samples of every datum's bound; 1 is the ELBO", minimum=1, maximum=100_000)
 
 
 class Autoencoder(Problem):
-    """L = Σ_n E_{q(z_n | x_n; φ)}[log p(x_n, z_n; θ) − log q]; blocks are the layers of both networks.
+    """L = Σ_n E_{q(z_n | x_n; φ)}[log p(x_n, z_n; θ) − log q], or the bound of K importance samples of every datum;
+    blocks are the layers of both networks.
 
     `dimension` is that of one datum's z.
     """
@@ -28,6 +35,7 @@ class Autoencoder(Problem):
     latent: int
     batch: int | None
     kl: str
+    importance_samples: int
     #: As `Decoder` has it.
     likelihood: str
 
@@ -74,6 +82,11 @@ class Autoencoder(Problem):
         what, there = f"problem {self.name}", inputs.rows(self.dataset)[0]
         if self.size is not None and self.size > there:
             raise UsageError(f"{what}: size is {self.size}; {self.dataset} has {there} rows")
+        if self.importance_samples > 1 and self.kl != "sampled":
+            raise UsageError(
+                f"{what}: kl={self.kl} with importance-samples={self.importance_samples}; the bound is of weights "
+                "p(x, z)/q(z | x), whose logarithm has no part that could enter exactly: use kl=sampled"
+            )
         if self.batch is not None and self.batch > self.rows:
             raise UsageError(f"{what}: batch is {self.batch}; there are {self.rows} rows")
 
@@ -102,8 +115,8 @@ class Autoencoder(Problem):
         data = {"inputs": self.inputs()}
         if self.batch is not None:
             data["batch"] = np.zeros(self.batch)
-        differentiate: Any = self.differentiate
-        return AmortisedExpectation(self.family, self.decoder, self.encoder, data, self.kl, differentiate)  # type: ignore[arg-type]
+        static: Any = (self.kl, self.differentiate, self.importance_samples)
+        return AmortisedExpectation(self.family, self.decoder, self.encoder, data, *static)
 
     def initial(self) -> Vectors:
         """Random weights, the same everywhere; log-scales 0."""

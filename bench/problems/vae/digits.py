@@ -16,20 +16,14 @@ import numpy as np
 
 from bench.problems.problem import Exact, Vectors
 from bench.problems.vae import inputs
-from bench.problems.vae.autoencoder import Autoencoder
+from bench.problems.vae.autoencoder import Autoencoder, importance_samples
 from bench.problems.vae.coding import LIKELIHOODS
+from bench.problems.vae.quadrature import exact_by_quadrature
 from estimators import Pathwise, UsageError, draw
 from estimators.backends import get
 from estimators.noise import stream_root
 from estimators.options import option
 
-#: Of z: with more, no grid is affordable.
-MOST_LATENT = 2
-#: Trapezoid rules for each coordinate, which converge geometrically; two in turn must agree to `AGREEMENT` of the
-#: largest number of every block, with no more points for all images than `MOST_POINTS`.
-NODES, REACH, AGREEMENT, MOST_POINTS = (64, 96, 144, 216, 324, 486), 8.0, 1e-11, 2**19
-#: Numbers in the largest array of a quadrature.
-CHUNK = 2**21
 #: Of Adam (Kingma & Ba 2015), which makes the point that at=trained means.
 STEPS, RATE, DECAYS, TINY = 300, 0.01, (0.9, 0.999), 1e-8
 
@@ -52,6 +46,7 @@ class Vae(Autoencoder):
     )
     batch: int | None = option(None, "minibatch size (all images if absent)", minimum=1, optional=True)
     kl: str = option("sampled", "how KL(q(z | x) ‖ p(z)) enters", choices=("sampled", "analytic"))
+    importance_samples: int = importance_samples()
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
     @property
@@ -70,63 +65,14 @@ class Vae(Autoencoder):
     def parameters(self) -> Vectors:
         if self.at == "initial":
             return self.initial()
-        plain = replace(self, at="initial", batch=None, kl="analytic", differentiate="closed-form")
+        plain = replace(
+            self, at="initial", batch=None, kl="analytic", importance_samples=1, differentiate="closed-form"
+        )
         return dict(trained(plain, self.content()))
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """None for too many coordinates or images, and where quadrature has not converged."""
-        if self.latent > MOST_LATENT:
-            return None
-        key = tuple((name, a.shape, np.asarray(a, dtype=np.float64).tobytes()) for name, a in parameters.items())
-        return integrated(replace(self, batch=None, differentiate="closed-form"), key)
-
-    def quadrature(self, parameters: Vectors, nodes: int) -> Exact:
-        """With so many nodes for each coordinate of z."""
-        x = np.linspace(-REACH, REACH, nodes)
-        w = np.exp(-0.5 * x * x)
-        grid = np.stack(np.meshgrid(*[x] * self.latent, indexing="ij"), axis=-1).reshape(-1, self.latent)
-        weights = np.prod(np.stack(np.meshgrid(*[w / w.sum()] * self.latent, indexing="ij")), axis=0).ravel()
-        encoder, decoder = self.encoder, replace(self, kl="analytic").decoder
-        data = {"inputs": self.inputs(), **parameters}
-        local = {name: values[0] for name, values in encoder.apply(np, data, None).items()}
-        scale, prior = np.exp(local["log_scale"]), encoder.exact_gradient(np, local)
-        slopes: dict[str, list[np.ndarray]] = {"loc": [], "log_scale": []}
-        theta: Vectors = {name: np.zeros(shape) for name, shape in decoder.model_shapes(data).items()}
-        objective = 0.0
-        each = max(1, CHUNK // (len(grid) * decoder.network.width))
-        for first in range(0, self.rows, each):
-            some = slice(first, first + each)
-            z = local["loc"][some, None, :] + scale[some, None, :] * grid  # [images, nodes, L]
-            rows = {"rows": np.arange(self.rows)[some, None]}
-            slope = decoder.gradient(np, data, z, rows)
-            slopes["loc"].append(np.einsum("k,nkl->nl", weights, slope))
-            slopes["log_scale"].append(np.einsum("k,nkl,kl->nl", weights, slope, grid) * scale[some])
-            objective += float((decoder.value(np, data, z, rows) @ weights).sum())
-            one = {"rows": np.repeat(rows["rows"], len(grid)).reshape(1, -1)}
-            moved = decoder.model_pullback(np, data, z.reshape(1, -1, self.latent), np.tile(weights, len(z))[None], one)
-            theta = {name: total + moved[name][0] for name, total in theta.items()}
-        if self.kl == "sampled":
-            objective -= float(np.sum(0.5 * (local["loc"] ** 2 + scale**2 - 1.0) - local["log_scale"]))
-        cotangent = {name: (np.concatenate(found) + prior[name])[None] for name, found in slopes.items()}
-        phi = encoder.pullback(np, data, None, cotangent)
-        return Exact({**{name: g[0] for name, g in phi.items()}, **theta}, "quadrature", objective)
-
-
-@functools.lru_cache(maxsize=32)
-def integrated(problem: Vae, key: tuple[tuple[str, tuple[int, ...], bytes], ...]) -> Exact | None:
-    """The exact answer of a whole batch, at parameters given by name, shape and content."""
-    parameters = {name: np.frombuffer(content).reshape(shape) for name, shape, content in key}
-    found: Exact | None = None
-    for nodes in NODES:
-        if problem.rows * nodes**problem.latent > MOST_POINTS:
-            break
-        before, found = found, problem.quadrature(parameters, nodes)
-        if before is not None and all(
-            np.abs(g - before.gradient[name]).max() <= AGREEMENT * max(1.0, float(np.abs(g).max()))
-            for name, g in found.gradient.items()
-        ):
-            return found
-    return None
+        return exact_by_quadrature(replace(self, batch=None, differentiate="closed-form"), parameters)
 
 
 @functools.lru_cache(maxsize=16)

@@ -11,15 +11,16 @@ mean-field and linear in x_n: the encoder can equal it, and then the ELBO is the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from bench.problems.problem import Exact, Vectors
 from bench.problems.vae import inputs
-from bench.problems.vae.autoencoder import Autoencoder
+from bench.problems.vae.autoencoder import Autoencoder, importance_samples
 from bench.problems.vae.coding import LOG_2PI
+from bench.problems.vae.quadrature import exact_by_quadrature
 from estimators import UsageError
 from estimators.options import option
 
@@ -37,8 +38,9 @@ class LinearVae(Autoencoder):
         "both networks: random weights, the maximum of the likelihood with its posterior, or half way",
         choices=("initial", "halfway", "optimum"),
     )
-    batch: int = option(None, "minibatch size (all rows if absent)", minimum=1, optional=True)
+    batch: int | None = option(None, "minibatch size (all rows if absent)", minimum=1, optional=True)
     kl: str = option("sampled", "how KL(q(z | x) ‖ p(z)) enters", choices=("sampled", "analytic"))
+    importance_samples: int = importance_samples()
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
     hidden_sizes = ()
@@ -101,8 +103,10 @@ class LinearVae(Autoencoder):
         fit = float(np.sum(away * np.linalg.solve(covariance, away.T).T))
         return -0.5 * (fit + len(away) * (log_determinant + self.columns * LOG_2PI))
 
-    def exact_at(self, parameters: Vectors) -> Exact:
-        """log p(x | z) is quadratic in z, so loc_n and scale_n² are all it needs of q."""
+    def exact_at(self, parameters: Vectors) -> Exact | None:
+        """log p(x | z) is quadratic in z, so loc_n and scale_n² are all it needs of q; bounds are by quadrature."""
+        if self.importance_samples > 1:
+            return exact_by_quadrature(replace(self, batch=None, differentiate="closed-form"), parameters)
         x, encoder = self.inputs(), self.encoder
         data = {"inputs": x, **parameters}
         loc, log_scale = (a[0] for a in encoder.apply(np, data, None).values())

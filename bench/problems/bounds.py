@@ -1,0 +1,107 @@
+"""Expectations of normalised importance weights, and of the logarithm of their mean, exact for every K.
+
+The weights w_k are independent and alike, so powers of their sum come apart under Laplace's transform:
+
+    log y = ∫_0^∞ (e^{−t} − e^{−t y}) dt/t         E log (1/K) Σ w = ∫ (e^{−t} − M(t/K)^K) dt/t
+    y^{−p} = ∫_0^∞ t^{p−1} e^{−t y} dt / Γ(p)      E Σ_k w̃_k^p ψ_k = K/Γ(p) ∫ t^{p−1} M(t)^{K−1} E[w^p ψ e^{−t w}] dt
+
+with M(t) = E e^{−t w}. The rule for t is a trapezoid in log t, where the integrand is analytic and falls off
+exponentially on the left, doubly so on the right: geometric convergence.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Step of the rule for log t; the probability below which no weight counts, and the weight.
+LAPLACE_STEP, NEGLIGIBLE, LEAST = 0.2, 1e-18, 1e-290
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """The law of one weight w, as a quadrature.
+
+    Attributes
+    ----------
+    count : K.
+    probability : [N], of the nodes.
+    weight : w/E w [N].
+    log_mean : log E w.
+    """
+
+    count: int
+    probability: np.ndarray
+    weight: np.ndarray
+    log_mean: float
+
+    @functools.cached_property
+    def t(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Nodes of t and their weights times t [T], and e^{−t w} [T, N]."""
+        least = float(self.weight[self.probability > NEGLIGIBLE].min())
+        high = 5.0 - math.log(max(least, LEAST))  # where e^{−t w} is 0 for every w that counts
+        t = np.exp(np.arange(-40.0 - math.log(self.count), high, LAPLACE_STEP))
+        return t, t * LAPLACE_STEP, np.exp(-t[:, None] * self.weight)
+
+    @functools.cached_property
+    def transform(self) -> np.ndarray:
+        """M(t) [T]."""
+        return self.t[2] @ self.probability
+
+    @functools.cached_property
+    def log_transform(self) -> np.ndarray:
+        """log M(t) [T]; near 0 where t is small, which a power K would magnify the rounding of."""
+        t, near = self.t[0], self.transform > 0.5
+        with np.errstate(divide="ignore"):
+            found = np.log(self.transform)
+        found[near] = np.log1p(np.expm1(-t[near, None] * self.weight) @ self.probability)
+        return found
+
+    def tilted(self, power: float, values: np.ndarray) -> np.ndarray:
+        """E[w^p ψ e^{−t w}] [T]."""
+        return self.t[2] @ (self.probability * self.weight**power * values)
+
+    def normalised(self, power: int, values: np.ndarray) -> float:
+        """E Σ_k w̃_k^p ψ_k."""
+        t, steps, _ = self.t
+        inside = t ** (power - 1) * self.transform ** (self.count - 1) * self.tilted(power, values)
+        return float(self.count / math.gamma(power) * (steps @ inside))
+
+    def crossed(self, power: int, values: np.ndarray) -> float:
+        """E Σ_{j≠k} w̃_j^p ψ_j w̃_k^p ψ_k."""
+        t, steps, _ = self.t
+        inside = t ** (2 * power - 1) * self.transform ** (self.count - 2) * self.tilted(power, values) ** 2
+        return float(self.count * (self.count - 1) / math.gamma(2 * power) * (steps @ inside))
+
+    def mean_logarithm(self, count: int) -> float:
+        """E log (1/K) Σ w/E w, for any K up to that of the rule."""
+        t, steps, _ = self.t
+        inside = np.exp(-count * t) - np.exp(count * self.log_transform)  # at t K in place of t
+        return float(steps @ (inside / t))
+
+    def shares(self) -> np.ndarray:
+        """K E[w̃_1 | w_1 = w] [N]: the E Σ_k w̃_k ψ_k of a ψ that is 1 at one node, over that node's probability."""
+        _, steps, falling = self.t
+        return self.count * self.weight * ((steps * self.transform ** (self.count - 1)) @ falling)
+
+    def bound(self) -> float:
+        """E log (1/K) Σ_k w_k."""
+        return self.log_mean + self.mean_logarithm(self.count)
+
+    def error(self) -> float:
+        """By how much the rule misses Σ_k E w̃_k = 1, or E log w, which needs no transform; NaN where it fails."""
+        weights = abs(self.normalised(1, np.ones_like(self.weight)) - 1.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logarithm = abs(self.mean_logarithm(1) - float(self.probability @ np.log(self.weight)))
+        return float(np.max([weights, logarithm]))
+
+
+def weights_at(count: int, probability: np.ndarray, log_weight: np.ndarray) -> Weights:
+    """From log w [N] at the nodes of a quadrature."""
+    top = float(log_weight.max())
+    weight = np.exp(log_weight - top)
+    mean = float(probability @ weight)
+    return Weights(count=count, probability=probability, weight=weight / mean, log_mean=top + math.log(mean))

@@ -1,0 +1,100 @@
+"""Exact gradients of an autoencoder by quadrature over every datum's own z, of one coordinate or two; the rest is sums.
+
+Of a bound the nodes count as often as a normalised weight there is expected to be large: `bounds.Weights.shares`.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.problems.bounds import weights_at
+from bench.problems.problem import Exact, Vectors
+from bench.problems.vae.autoencoder import Autoencoder
+
+#: Of z: with more, no grid is affordable.
+MOST_LATENT = 2
+#: Trapezoid rules for each coordinate, which converge geometrically, slowly where a bound's weights change fast. Two in
+#: turn must agree to `AGREEMENT` of the largest number of every block, with no more points for all data than given.
+NODES, REACH, AGREEMENT, MOST_POINTS = (64, 96, 144, 216, 324, 486), 8.0, 1e-11, 2**19
+NODES_OF_A_BOUND, MOST_OF_A_BOUND = (64, 144, 324, 729, 1458), 2**17
+#: Numbers in the largest array of a quadrature.
+CHUNK = 2**21
+#: What is known of a bound's weights must hold to this.
+MOST_ERROR = 1e-10
+
+
+def exact_by_quadrature(problem: Autoencoder, parameters: Vectors) -> Exact | None:
+    """Of all data, whatever the minibatch. None for too many coordinates or data, or without convergence."""
+    if problem.latent > MOST_LATENT:
+        return None
+    key = tuple((name, a.shape, np.asarray(a, dtype=np.float64).tobytes()) for name, a in parameters.items())
+    return _converged(problem, key)
+
+
+@functools.lru_cache(maxsize=32)
+def _converged(problem: Any, key: tuple[tuple[str, tuple[int, ...], bytes], ...]) -> Exact | None:
+    """At parameters given by name, shape and content."""
+    parameters = {name: np.frombuffer(content).reshape(shape) for name, shape, content in key}
+    bound = problem.importance_samples > 1
+    most, rules = (MOST_OF_A_BOUND, NODES_OF_A_BOUND) if bound else (MOST_POINTS, NODES)
+    found: Exact | None = None
+    for nodes in rules:
+        if problem.rows * nodes**problem.latent > most:
+            break
+        before, found = found, quadrature(problem, parameters, nodes)
+        if found is None:
+            return None
+        if before is not None and all(
+            np.abs(g - before.gradient[name]).max() <= AGREEMENT * max(1.0, float(np.abs(g).max()))
+            for name, g in found.gradient.items()
+        ):
+            return found
+    return None
+
+
+def quadrature(problem: Any, parameters: Vectors, nodes: int) -> Exact | None:
+    """With so many nodes for each coordinate of z; None where a bound's weights are too unlike for their rule."""
+    x = np.linspace(-REACH, REACH, nodes)
+    w = np.exp(-0.5 * x * x)
+    grid = np.stack(np.meshgrid(*[x] * problem.latent, indexing="ij"), axis=-1).reshape(-1, problem.latent)
+    weights = np.prod(np.stack(np.meshgrid(*[w / w.sum()] * problem.latent, indexing="ij")), axis=0).ravel()
+    encoder, decoder = problem.encoder, replace(problem.decoder, prior=False)
+    data = {"inputs": problem.inputs(), **parameters}
+    local = {name: values[0] for name, values in encoder.apply(np, data, None).items()}
+    loc, log_scale, scale = local["loc"], local["log_scale"], np.exp(local["log_scale"])
+    bound = problem.importance_samples > 1
+    prior = {"loc": 0.0, "log_scale": 1.0} if bound else encoder.exact_gradient(np, local)
+    slopes: dict[str, list[np.ndarray]] = {"loc": [], "log_scale": []}
+    theta: Vectors = {name: np.zeros(shape) for name, shape in decoder.model_shapes(data).items()}
+    objective = 0.0
+    each = max(1, CHUNK // (len(grid) * decoder.network.width))
+    for first in range(0, problem.rows, each):
+        some = slice(first, first + each)
+        z = loc[some, None, :] + scale[some, None, :] * grid  # [data, nodes, L]
+        rows = {"rows": np.arange(problem.rows)[some, None]}
+        slope, value = decoder.gradient(np, data, z, rows), decoder.value(np, data, z, rows)
+        share = np.broadcast_to(weights, value.shape)
+        if bound:
+            slope = slope - z
+            log_weight = value + np.sum(0.5 * (grid * grid - z * z) + log_scale[some, None, :], axis=-1)
+            laws = [weights_at(problem.importance_samples, weights, row) for row in log_weight]
+            if not all(law.error() <= MOST_ERROR for law in laws):
+                return None
+            share = weights * np.stack([law.shares() for law in laws])
+            objective += sum(law.bound() for law in laws)
+        else:
+            objective += float((value @ weights).sum())
+        slopes["loc"].append(np.einsum("nk,nkl->nl", share, slope))
+        slopes["log_scale"].append(np.einsum("nk,nkl,kl->nl", share, slope, grid) * scale[some])
+        one = {"rows": np.repeat(rows["rows"], len(grid)).reshape(1, -1)}
+        moved = decoder.model_pullback(np, data, z.reshape(1, -1, problem.latent), share.reshape(1, -1), one)
+        theta = {name: total + moved[name][0] for name, total in theta.items()}
+    if problem.kl == "sampled" and not bound:
+        objective -= float(np.sum(0.5 * (loc**2 + scale**2 - 1.0) - log_scale))
+    cotangent = {name: (np.concatenate(found) + prior[name])[None] for name, found in slopes.items()}
+    phi = encoder.pullback(np, data, None, cotangent)
+    return Exact({**{name: g[0] for name, g in phi.items()}, **theta}, "quadrature", objective)
