@@ -57,7 +57,8 @@ class Vae(Autoencoder):
         if self.dataset in inputs.BUNDLED and self.dataset != "digits":
             raise UsageError(f"problem {self.name}: {self.dataset} holds no images; use dataset=digits or a file")
         super().check()
-        inputs.images(self.dataset, self.likelihood)
+        if self.dataset not in inputs.BUNDLED:  # a file may hold anything
+            inputs.images(self.dataset, self.likelihood)
 
     def inputs(self) -> np.ndarray:
         return inputs.images(self.dataset, self.likelihood)[: self.rows]
