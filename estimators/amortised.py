@@ -138,10 +138,14 @@ class AmortisedExpectation(Expectation):
         return {**self.many(self.family.noise(shape, dimension)), **self.noise_specs()}
 
     def sampled_objective(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        return backend.xp.sum(self.sampled_terms(backend, parameters, noise), axis=1) * (self.population / self.batch)
+
+    def sampled_terms(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        """f of every datum at one sample of its z [R, B], on noise of `sample_specs`."""
         bound, _ = self.at(parameters)
         datum, local, each = bound.each_datum(backend, noise)
         value = Groups(backend, datum, local, each).bound()[:, 0]
-        return backend.xp.sum(backend.xp.reshape(value, (-1, self.batch)), axis=1) * (self.population / self.batch)
+        return backend.xp.reshape(value, (-1, self.batch))
 
     def datum(self) -> Expectation:
         """E f of one datum, or its bound; which, is noise."""

@@ -163,6 +163,11 @@ class Expectation:
         """Their shapes, for z of D coordinates."""
         return {**self.family.shapes(dimension), **self.integrand.model_shapes(self.data)}
 
+    @property
+    def population(self) -> int:
+        """How many data have a z of their own: 1 where one z stands for all."""
+        return 1
+
     def noise_specs(self) -> dict[str, Noise]:
         return self.integrand.noise_specs(self.data)
 

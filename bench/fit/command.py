@@ -73,7 +73,7 @@ def plans(
     UsageError
         A wrong name or value, or nothing that can run.
     """
-    fitted = make_problem(problem)
+    fitted = make_problem(problem, fitted=True)
     where = {
         "device": check_choice("device", "cpu" if device is None else device, backends.DEVICES),
         "dtype": check_choice("dtype", "float64" if dtype is None else dtype, DTYPES),
@@ -84,8 +84,11 @@ def plans(
         raise UsageError(reason)
     usual = USUAL_OF_BOUNDS if fitted.importance_samples > 1 else USUAL
     chosen = [make_estimator(text) for text in estimator or (() if method else usual)]
-    rates = learning_rate or (None,)
-    followers = [make_optimiser(text, rate) for text in optimiser or ("adam",) for rate in rates]
+    followers = [
+        make_optimiser(text, rate)
+        for text in optimiser or ("adam",)
+        for rate in learning_rate or (fitted.learning_rate if text == "adam" else None,)
+    ]
     sizes = [check_samples("--samples", s) for s in samples or (10,)]
     again = _whole("--refit", refit, 100, minimum=1)
     recipes: list[Recipe] = [
@@ -157,7 +160,8 @@ def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str]) -
         done = {title: each for title, each in fits.items() if each.rows}
         where = kept.finish(done, shlex.join(["gradvar", *given])) if done else None
     if not json:
-        print_table(("method", *page.HEADINGS), [(n, *page.cells(f)) for n, f in done.items()], right=page.HEADINGS)
+        shown = page.headings(done)
+        print_table(("method", *shown), [(n, *page.cells(f, shown)) for n, f in done.items()], right=shown)
     for title, each in done.items():
         if each.rows[-1]["status"] != "ok":
             print(f"gradvar: {title}: {page.note(each)}", file=sys.stderr)

@@ -60,12 +60,17 @@ def level(value: float | None) -> str:
     return f"{value:,.3f}".replace("-", "−")
 
 
+def estimate(value: float | None, error: float | None) -> str:
+    """The same with half of a 95 % interval, where it has one."""
+    return level(value) + (f" ± {significant(1.96 * error, 2)}" if error else "")
+
+
 def objectives(fits: dict[str, Fit], looks: dict[str, Look], below: Reference, command: str) -> Figure | None:
     """Three panels: distance below the reference against iterations, evaluations and seconds, log-log."""
     panels: list[Panel] = []
     key: dict[str, Look] = {}
     for column, words in COSTS.items():
-        found = [_curve(name, looks[name], fit, column, _gap(below)) for name, fit in fits.items()]
+        found = [curve_of(name, looks[name], fit, column, _gap(below)) for name, fit in fits.items()]
         found = [curve for curve in found if curve.x]
         if not found:
             return None
@@ -111,7 +116,7 @@ def variances(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Fig
     key: dict[str, Look] = {}
     shown = ("all", *(blocks if 1 < len(blocks) <= MOST_BLOCKS else ()))
     for block in shown:
-        found = [_curve(name, looks[name], fit, "iteration", _spread(block), marked=1) for name, fit in fits.items()]
+        found = [curve_of(name, looks[name], fit, "iteration", _spread(block), marked=1) for name, fit in fits.items()]
         found = [curve for curve in found if curve.x]
         if not found:
             continue
@@ -147,7 +152,7 @@ def _spread(block: str) -> Callable[[Row], Interval | None]:
     return spread
 
 
-def _curve(
+def curve_of(
     name: str,
     look: Look,
     fit: Fit,

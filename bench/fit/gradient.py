@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.fit.held_out import columns
 from bench.fit.method import Method, Objective, Vectors
 from bench.fit.objective import objective, share_of_data
 from bench.fit.optimisers import Optimiser
@@ -86,6 +87,9 @@ class GradientMethod(Method):
     def objective(self, state: Vectors) -> Objective:
         return objective(self.cell.problem, self.parameters(state), self.cell.seed)
 
+    def held_out(self, state: Vectors, last: bool) -> dict[str, Any]:
+        return columns(self.cell.problem, self.parameters(state), self.cell.seed, last)
+
     def parameters(self, state: Vectors) -> Vectors:
         return _parts(state)[0]
 
@@ -99,12 +103,12 @@ class GradientMethod(Method):
             found = measure_source(StatisticsKernel(setting), None, lambda: None, _ONE_LOOK, value_based=False)
         except NonFinite:  # one estimate of many; the fit itself may never meet such a one
             return {"variance_flag": "not-estimable"}
-        columns = found.blocks["all"]
+        of_all = found.blocks["all"]
         return {
-            **{name: columns[name] for name in ("variance", "variance_low", "variance_high", "variance_flag")},
+            **{name: of_all[name] for name in ("variance", "variance_low", "variance_high", "variance_flag")},
             "variances": {name: found.blocks[name]["variance"] for name in setting.blocks},
             "replicates": found.replicates,
-            "mean_norm": columns["mean_norm"],
+            "mean_norm": of_all["mean_norm"],
         }
 
 

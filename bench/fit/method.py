@@ -64,6 +64,10 @@ class Method(ABC):
     def parameters(self, state: Vectors) -> Vectors:
         """What was fitted, in the problem's own parameter blocks: what is saved, and what pictures show."""
 
+    def held_out(self, state: Vectors, last: bool) -> dict[str, Any]:
+        """Columns of a row about data that nothing is fitted to; what takes longer only of the `last` state."""
+        return {}
+
     def spent(self, t: int) -> float:
         """Evaluations that the first t steps cost, and what came before them."""
         return t * self.evaluations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from estimators.backends import get
 from estimators.noise import stream_root
 from estimators.options import effective
 
-#: Samples of an estimated objective.
-SAMPLES = 4096
+#: Samples of an estimated objective: at most, and at least where each is one of many data's own z.
+SAMPLES, LEAST, TERMS = 4096, 32, 2**16
 
 
 def objective(problem: Problem, parameters: Vectors, seed: int = 0) -> Objective:
@@ -33,8 +34,12 @@ def objective(problem: Problem, parameters: Vectors, seed: int = 0) -> Objective
 
 
 def whole(problem: Problem) -> Problem:
-    """The problem with all of an ELBO inside f: where the entropy enters analytically, f leaves it out."""
-    return problem.whole() if problem.entropy == "analytic" else problem
+    """The problem with all of an ELBO inside f, of all data: an analytic entropy is left out of f, rows of no
+    minibatch too."""
+    made: Any = problem
+    if getattr(made, "batch", None) is not None:
+        made = dataclasses.replace(made, batch=None)
+    return made.whole() if made.entropy == "analytic" else made
 
 
 def _sampled(problem: Problem, parameters: Vectors, seed: int) -> Objective:
@@ -43,9 +48,10 @@ def _sampled(problem: Problem, parameters: Vectors, seed: int) -> Objective:
     specs = expectation.sample_specs(problem.dimension)
     path = (problem.name, json.dumps(effective(problem), sort_keys=True), seed, "objective")
     roots = {name: backend.root(stream_root(*path, name)) for name in specs}
-    size = min(SAMPLES, block_size(expectation.width(problem.dimension), 1))
+    samples = min(SAMPLES, max(LEAST, TERMS // expectation.population))
+    size = min(samples, block_size(expectation.width(problem.dimension), 1))
     values = []
-    for block in range(math.ceil(SAMPLES / size)):
+    for block in range(math.ceil(samples / size)):
         noise = draw(backend, specs, roots, block, size, "float64")
         values.append(expectation.sampled_objective(backend, parameters, noise))
     found = np.concatenate(values)

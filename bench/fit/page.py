@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.fit import components, figures
+from bench.fit import components, figures, tested
 from bench.fit.findings import sentences
 from bench.fit.run import Fit
 from bench.report import glyphs, page, standalone
@@ -17,6 +17,7 @@ from bench.rows import Row
 from bench.sweep import environment
 
 HEADINGS = ("iterations", "evaluations of f", "seconds", "objective", "‖gradient‖", "variance")
+TEST_HEADINGS = ("test ELBO", "test log-likelihood")
 
 
 @dataclass
@@ -37,7 +38,9 @@ class Page:
     problem: str
     summary: str
     command: str
+    headings: tuple[str, ...]
     lines: list[Line]
+    test: str
     reference: figures.Reference | None
     findings: list[str]
     pictures: dict[str, Figure]
@@ -61,13 +64,17 @@ def compose(fits: dict[str, Fit], command: str, files: dict[str, str]) -> Page:
         if below is not None:
             pictures["objective"] = figures.objectives(fits, look, below, command)
         pictures["mixture"] = components.figure(fits, look, command)
+        pictures["test"] = tested.figure(fits, look, command)
         pictures["variance"] = figures.variances(fits, look, command)
     first = next(iter(fits.values())).rows[0]
+    shown = headings(fits)
     return Page(
         problem_text(first),
         problem.summary,
         command,
-        [Line(name, look[name], cells(fit), files.get(name), note(fit)) for name, fit in fits.items()],
+        shown,
+        [Line(name, look[name], cells(fit, shown), files.get(name), note(fit)) for name, fit in fits.items()],
+        tested.words(fits),
         below,
         sentences(fits, below),
         {name: figure for name, figure in pictures.items() if figure is not None},
@@ -80,21 +87,28 @@ def reached(fit: Fit) -> Row | None:
     return next((r for r in reversed(fit.rows) if r["objective"] is not None), None)
 
 
-def cells(fit: Fit) -> list[str]:
-    """What `HEADINGS` head, as text."""
+def headings(fits: dict[str, Fit]) -> tuple[str, ...]:
+    """The table's columns: those of test data only where there are any."""
+    tested = any(r["test_elbo"] is not None for fit in fits.values() for r in fit.rows)
+    return (*HEADINGS, *TEST_HEADINGS) if tested else HEADINGS
+
+
+def cells(fit: Fit, shown: tuple[str, ...]) -> list[str]:
+    """What those headings head, as text."""
     last = reached(fit)
     if last is None:
-        return ["–"] * len(HEADINGS)
-    error = last["objective_error"]
+        return ["–"] * len(shown)
     spread = next((r["variance"] for r in reversed(fit.rows) if r["variance"] is not None), None)
-    return [
+    found = [
         f"{last['iteration']:,}",
         f"{last['evaluations']:,.0f}" if last["evaluations"] >= 100 else significant(last["evaluations"]),
         seconds(last["seconds"]),
-        figures.level(last["objective"]) + (f" ± {significant(1.96 * error, 2)}" if error else ""),
+        figures.estimate(last["objective"], last["objective_error"]),
         significant(last["gradient_norm"]),
         significant(spread) if spread is not None else "",
     ]
+    tests = [figures.estimate(last[name], last[f"{name}_error"]) for name in ("test_elbo", "test_log_likelihood")]
+    return [*found, *tests][: len(shown)]
 
 
 def note(fit: Fit) -> str:
@@ -108,7 +122,7 @@ def render(composed: Page) -> str:
 
     template = page.environment().get_template("fit.html.jinja")
     return template.render(
-        page=composed, headings=HEADINGS, style=Markup(page.style()), drawn=Markup, glyph=glyphs.path
+        page=composed, headings=composed.headings, style=Markup(page.style()), drawn=Markup, glyph=glyphs.path
     )
 
 

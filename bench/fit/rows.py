@@ -35,6 +35,13 @@ COLUMNS: dict[str, str] = {
     "objective_error": "number",
     "objective_source": "string",
     "gradient_norm": "number",
+    # of data that nothing is fitted to: nats a datum, the log-likelihood by so many importance samples each
+    "test_size": "integer",
+    "test_elbo": "number",
+    "test_elbo_error": "number",
+    "test_log_likelihood": "number",
+    "test_log_likelihood_error": "number",
+    "importance_samples": "integer",
     # what the estimator is worth there: over replicates, each an estimate of S samples
     "variance": "number",
     "variance_low": "number",

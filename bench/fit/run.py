@@ -212,6 +212,7 @@ class _Log:
             "objective_error": found.standard_error,
             "objective_source": found.source,
             "gradient_norm": found.gradient_norm,
+            **method.held_out(state, last=note is not None or t == self.plan.steps),
         }
         if t in self.measured or (note and self.measured):
             noise = method.diagnose(state, t, self.plan.replicates)

@@ -115,6 +115,14 @@ class Problem(ABC):
     differentiate: str
     #: K, the importance samples of a bound; 1 for an expectation or an ELBO.
     importance_samples: int = 1
+    #: Adam's first step size in a fit where nothing is said; None for the optimiser's own.
+    learning_rate: ClassVar[float | None] = None
+
+    @classmethod
+    def fitted_options(cls, given: Mapping[str, str]) -> Mapping[str, str]:
+        """The options that a fit takes where these are given: a problem to be learned may be larger than one to be
+        measured at a point."""
+        return given
 
     @property
     @abstractmethod
@@ -168,6 +176,10 @@ class Problem(ABC):
         """The same with all of an ELBO inside f, of one whose entropy enters analytically."""
         options: Any = self  # concrete problems are dataclasses
         return replace(options, entropy="sampled")
+
+    def held_out(self) -> Expectation | None:
+        """The ELBO of data that nothing is fitted to, the entropy sampled; None where there are none."""
+        return None
 
     def optimum(self) -> Vectors | None:
         """The λ at which L is largest, where it is known."""

@@ -158,11 +158,12 @@ def _own_source(cls: type) -> str | None:
         return uuid.uuid4().hex
 
 
-def make_problem(text: str) -> Problem:
-    """A problem from `name[k=v,...]`."""
+def make_problem(text: str, fitted: bool = False) -> Problem:
+    """A problem from `name[k=v,...]`; `fitted`, with what a fit takes where nothing is said."""
     name, given = parse(text, "problem")
     if name not in PROBLEMS:
         raise unknown("problem", name, PROBLEMS)
+    given = dict(PROBLEMS[name].fitted_options(given)) if fitted else given
     problem = construct(PROBLEMS[name], given, f"problem {name}")
     try:
         problem.check()

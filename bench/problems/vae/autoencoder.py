@@ -17,6 +17,9 @@ from estimators import Family, UsageError
 from estimators.amortised import AmortisedExpectation, AmortisedNormal
 from estimators.options import option
 
+#: Rows after those that are fitted, by which a fit is tested.
+MOST_TEST = 300
+
 
 def importance_samples() -> Any:
     """The option of both."""
@@ -94,8 +97,16 @@ class Autoencoder(Problem):
         return fingerprint(self.dataset) if self.dataset not in inputs.BUNDLED else None
 
     @abstractmethod
+    def all_inputs(self) -> np.ndarray:
+        """All rows of the dataset, [there, P]."""
+
     def inputs(self) -> np.ndarray:
-        """[N, P]."""
+        """The first `size` of them, [N, P]."""
+        return self.all_inputs()[: self.rows]
+
+    def test_inputs(self) -> np.ndarray:
+        """Those that come next, `MOST_TEST` at most: nothing is fitted to them. There may be none."""
+        return self.all_inputs()[self.rows : self.rows + MOST_TEST]
 
     @property
     @abstractmethod
@@ -110,6 +121,15 @@ class Autoencoder(Problem):
     def decoder(self) -> Decoder:
         sizes = (self.latent, *self.hidden_sizes[::-1], self.columns)
         return Decoder(Network("decoder", sizes), self.likelihood, prior=self.kl == "sampled")
+
+    def held_out(self) -> AmortisedExpectation | None:
+        there = self.test_inputs()
+        found: Any = self.whole()
+        return (
+            replace(found, batch=None, importance_samples=1).expectation().bind({"inputs": there})
+            if len(there)
+            else None
+        )
 
     def expectation(self) -> AmortisedExpectation:
         data = {"inputs": self.inputs()}

@@ -9,14 +9,16 @@ Sources: Kingma & Welling 2014; Rezende et al. 2014.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
+from bench.problems.mixtures.points import BUNDLED
 from bench.problems.problem import Exact, Vectors
 from bench.problems.vae import inputs
-from bench.problems.vae.autoencoder import Autoencoder, importance_samples
+from bench.problems.vae.autoencoder import MOST_TEST, Autoencoder, importance_samples
 from bench.problems.vae.coding import LIKELIHOODS
 from bench.problems.vae.quadrature import exact_by_quadrature
 from estimators import Pathwise, UsageError, draw
@@ -24,6 +26,8 @@ from estimators.backends import get
 from estimators.noise import stream_root
 from estimators.options import option
 
+#: Digits that a fit is made to, unless another number is asked for: all but as many as it is tested by.
+FITTED = BUNDLED["digits"][0] - MOST_TEST
 #: Of Adam (Kingma & Ba 2015), which makes the point that at=trained means.
 STEPS, RATE, DECAYS, TINY = 300, 0.01, (0.9, 0.999), 1e-8
 
@@ -49,6 +53,14 @@ class Vae(Autoencoder):
     importance_samples: int = importance_samples()
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
+    learning_rate: ClassVar[float | None] = 0.01
+
+    @classmethod
+    def fitted_options(cls, given: Mapping[str, str]) -> Mapping[str, str]:
+        """From random weights; all digits but 300, in minibatches, where neither data nor size is said."""
+        large = {} if {"dataset", "size"} & set(given) else {"size": str(FITTED), "batch": "100"}
+        return {"at": "initial", "hidden": "64", **large, **given}
+
     @property
     def hidden_sizes(self) -> tuple[int, ...]:
         return (self.hidden,) * self.depth
@@ -60,8 +72,8 @@ class Vae(Autoencoder):
         if self.dataset not in inputs.BUNDLED:  # a file may hold anything
             inputs.images(self.dataset, self.likelihood)
 
-    def inputs(self) -> np.ndarray:
-        return inputs.images(self.dataset, self.likelihood)[: self.rows]
+    def all_inputs(self) -> np.ndarray:
+        return inputs.images(self.dataset, self.likelihood)
 
     def parameters(self) -> Vectors:
         if self.at == "initial":

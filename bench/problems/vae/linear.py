@@ -59,8 +59,8 @@ class LinearVae(Autoencoder):
                 f"least {self.latent + 2} rows (or at=initial)"
             )
 
-    def inputs(self) -> np.ndarray:
-        return inputs.standardised(self.dataset)[: self.rows]
+    def all_inputs(self) -> np.ndarray:
+        return inputs.standardised(self.dataset)
 
     def parameters(self) -> Vectors:
         share = {"initial": 0.0, "halfway": 0.5, "optimum": 1.0}[self.at]

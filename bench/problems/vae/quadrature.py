@@ -42,6 +42,8 @@ def _converged(problem: Any, key: tuple[tuple[str, tuple[int, ...], bytes], ...]
     bound = problem.importance_samples > 1
     most, rules = (MOST_OF_A_BOUND, NODES_OF_A_BOUND) if bound else (MOST_POINTS, NODES)
     found: Exact | None = None
+    if problem.rows * rules[1] ** problem.latent > most:  # one rule alone says nothing of its error
+        return None
     for nodes in rules:
         if problem.rows * nodes**problem.latent > most:
             break

@@ -64,6 +64,7 @@ def panel(
     y_label: str,
     log_x: bool,
     *,
+    log_y: bool = True,
     named: bool = True,
     left: float = 74.0,
     write_x: Callable[[float], str] = numbers.significant,
@@ -84,7 +85,11 @@ def panel(
     figure, axes = drawing.panel(width, height, left, right)
     for curve in curves:
         _draw(axes, curve)
-    drawing.log_axis(axes.yaxis, [v for c in curves for v in (*c.low, *c.high)])
+    ys = [v for c in curves for v in (*c.low, *c.high)]
+    if log_y:
+        drawing.log_axis(axes.yaxis, ys)
+    else:
+        drawing.linear_axis(axes.yaxis, ys)
     xs = sorted({x for c in curves for x in (*c.x, *c.zeros)})
     if log_x:
         drawing.log_axis(axes.xaxis, xs, write_x, at=xs)
