@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.fit import components, figures, tested
+from bench.fit import autoencoders, components, figures, tested
 from bench.fit.findings import sentences
 from bench.fit.run import Fit
 from bench.report import glyphs, page, standalone
@@ -65,6 +65,7 @@ def compose(fits: dict[str, Fit], command: str, files: dict[str, str]) -> Page:
             pictures["objective"] = figures.objectives(fits, look, below, command)
         pictures["mixture"] = components.figure(fits, look, command)
         pictures["test"] = tested.figure(fits, look, command)
+        pictures |= autoencoders.figures(fits, look, command)
         pictures["variance"] = figures.variances(fits, look, command)
     first = next(iter(fits.values())).rows[0]
     shown = headings(fits)

@@ -108,6 +108,15 @@ class Autoencoder(Problem):
         """Those that come next, `MOST_TEST` at most: nothing is fitted to them. There may be none."""
         return self.all_inputs()[self.rows : self.rows + MOST_TEST]
 
+    def labels(self) -> np.ndarray | None:
+        """The classes of all rows, where they are known; nothing is fitted to them."""
+        return inputs.labels(self.dataset)
+
+    @property
+    def side(self) -> int | None:
+        """Of square images; None where rows are no images that anybody could look at."""
+        return None
+
     @property
     @abstractmethod
     def hidden_sizes(self) -> tuple[int, ...]:

@@ -81,6 +81,11 @@ class Decoder(Integrand):
         away = (x - output) * xp.exp(-log_scale)
         return xp.sum(-0.5 * away * away - log_scale - 0.5 * LOG_2PI, axis=-1)
 
+    def mean(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        """E[x | z] [..., P]."""
+        output = self.network.forward(xp, data, z)[-1]
+        return sigmoid(xp, output) if self.likelihood == "bernoulli" else output
+
     def slope(self, xp: Any, data: dict[str, Array], output: Array, x: Array) -> Array:
         """∂log p(x | z) in the network's outputs [..., P]."""
         if self.likelihood == "bernoulli":

@@ -9,6 +9,7 @@ Sources: Kingma & Welling 2014; Rezende et al. 2014.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -74,6 +75,11 @@ class Vae(Autoencoder):
 
     def all_inputs(self) -> np.ndarray:
         return inputs.images(self.dataset, self.likelihood)
+
+    @property
+    def side(self) -> int | None:
+        found = math.isqrt(self.columns)
+        return found if found * found == self.columns else None
 
     def parameters(self) -> Vectors:
         if self.at == "initial":

@@ -44,6 +44,15 @@ def rows(dataset: str) -> tuple[int, int]:
     return BUNDLED[dataset] if dataset in BUNDLED else _raw(dataset).shape
 
 
+def labels(dataset: str) -> np.ndarray | None:
+    """The class of every row [N], for pictures alone; None of a file's."""
+    if dataset not in BUNDLED:
+        return None
+    from sklearn import datasets  # slow to import
+
+    return np.asarray(getattr(datasets, f"load_{dataset}")().target)
+
+
 @functools.cache
 def _raw(dataset: str) -> np.ndarray:
     if dataset not in BUNDLED:

@@ -1,0 +1,171 @@
+"""The pictures of a fitted autoencoder: images it reconstructs, images it makes up, and where it puts them in z.
+
+Shown are means of p(x | z), no samples of it: at z = loc(x) beside x itself, and at z ~ N(0, I).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bench.fit.method import Vectors
+from bench.fit.run import Fit
+from bench.problems.vae.autoencoder import Autoencoder
+from bench.report import drawing
+from bench.report.figures.figure import Figure, Panel, identifier
+from bench.report.style import INK, Look
+from estimators.noise import stream_root
+
+#: Fits that are drawn at most; images in a row, rows of generated ones, and pairs of rows of reconstructed ones.
+MOST_PANELS, ACROSS, DOWN, PAIRS = 6, 10, 6, 2
+#: Of one pixel of an image, in pixels of the page; between images, in pixels of theirs.
+PIXEL, BETWEEN = 4, 1
+SIDE = 300.0
+#: Of classes 0 to 9, which are also written out.
+COLOURS = (
+    "#1f78b8",
+    "#d55e00",
+    "#9a57c4",
+    "#c98500",
+    "#d4594f",
+    "#2f8fa8",
+    "#b5477b",
+    "#808a96",
+    "#7a4a1e",
+    "#5b5fd0",
+)
+
+
+def figures(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> dict[str, Figure | None]:
+    """By file name; none where the problem is no autoencoder."""
+    problem = next(iter(fits.values())).plan.problem
+    fitted = {name: fit.parameters for name, fit in fits.items() if fit.parameters}
+    if not isinstance(problem, Autoencoder) or not fitted:
+        return {}
+    drawn = dict(list(fitted.items())[:MOST_PANELS])
+    rest = f" {len(fitted) - len(drawn)} more fits are not drawn." if len(fitted) > len(drawn) else ""
+    found: dict[str, Figure | None] = {"latent": _latent(problem, drawn, looks, rest, command)}
+    if problem.side is not None:
+        found["reconstructions"] = _reconstructions(problem, drawn, rest, command)
+        found["generated"] = _generated(problem, drawn, rest, command)
+    return found
+
+
+def shown(problem: Autoencoder) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """The rows that are drawn [M, P], their classes, and what they are called: the test data, else the fitted."""
+    inputs, labels = problem.test_inputs(), problem.labels()
+    some = slice(problem.rows, problem.rows + len(inputs))
+    if not len(inputs):
+        inputs, some = problem.inputs(), slice(0, problem.rows)
+        return inputs, None if labels is None else labels[some], "fitted"
+    return inputs, None if labels is None else labels[some], "test"
+
+
+def located(problem: Autoencoder, parameters: Vectors, x: np.ndarray) -> np.ndarray:
+    """loc of q(z | x) for every row [M, L]."""
+    return np.asarray(problem.encoder.apply(np, {"inputs": x, **parameters}, None)["loc"][0])
+
+
+def mosaic(images: np.ndarray, side: int, across: int) -> np.ndarray:
+    """Images [M, side²] row by row in one array, NaN between them and where the last row has none."""
+    down = -(-len(images) // across)
+    step = side + BETWEEN
+    whole = np.full((down * step - BETWEEN, across * step - BETWEEN), np.nan)
+    for i, image in enumerate(images):
+        top, left = (i // across) * step, (i % across) * step
+        whole[top : top + side, left : left + side] = image.reshape(side, side)
+    return whole
+
+
+def chosen(labels: np.ndarray | None, rows: int, count: int) -> np.ndarray:
+    """Row numbers of as many images: of every class in turn, or the first."""
+    if labels is None:
+        return np.arange(min(rows, count))
+    rank = np.zeros(rows, dtype=int)
+    for label in np.unique(labels):
+        rank[labels == label] = np.arange(np.count_nonzero(labels == label))
+    return np.lexsort((labels, rank))[:count]
+
+
+def reconstructed(problem: Autoencoder, parameters: Vectors) -> tuple[np.ndarray, int]:
+    """Rows of originals, each above its reconstructions [M, side²], and how many stand in a row."""
+    x, labels, _ = shown(problem)
+    x = x[chosen(labels, len(x), ACROSS * PAIRS)]
+    means = problem.decoder.mean(np, parameters, located(problem, parameters, x))
+    across = min(ACROSS, len(x))
+    rows = [part[first : first + across] for first in range(0, len(x), across) for part in (x, means)]
+    blank = np.full((across, x.shape[1]), np.nan)
+    return np.concatenate([np.concatenate([row, blank])[:across] for row in rows]), across
+
+
+def _reconstructions(problem: Autoencoder, fitted: dict[str, Vectors], rest: str, command: str) -> Figure:
+    panels = []
+    for name, parameters in fitted.items():
+        images, across = reconstructed(problem, parameters)
+        panels.append(_images("reconstructions", name, problem, images, across, "Images and their reconstructions"))
+    caption = f"Odd rows: {shown(problem)[2]} images. Even rows: the mean of p(x | z) at z = loc(x), below each.{rest}"
+    return Figure("Reconstructions", caption, panels, command)
+
+
+def generated(problem: Autoencoder, parameters: Vectors, count: int) -> np.ndarray:
+    """Means of p(x | z) at z ~ N(0, I), the same z for all fits [count, P]."""
+    generator = np.random.Generator(np.random.PCG64(stream_root("generated", problem.latent)))
+    z = generator.standard_normal((count, problem.latent))
+    return np.asarray(problem.decoder.mean(np, parameters, z))
+
+
+def _generated(problem: Autoencoder, fitted: dict[str, Vectors], rest: str, command: str) -> Figure:
+    panels = [
+        _images(
+            "generated", name, problem, generated(problem, parameters, ACROSS * DOWN), ACROSS, "Images that are made up"
+        )
+        for name, parameters in fitted.items()
+    ]
+    caption = f"The mean of p(x | z) at z ~ N(0, I), at the same z for all fits.{rest}"
+    return Figure("Generated images", caption, panels, command)
+
+
+def _images(kind: str, name: str, problem: Autoencoder, images: np.ndarray, across: int, alt: str) -> Panel:
+    import matplotlib
+
+    assert problem.side is not None
+    whole = mosaic(images, problem.side, across)
+    pixels = np.kron(whole, np.ones((PIXEL, PIXEL)))
+    canvas, axes = drawing.panel(pixels.shape[1] + 16.0, pixels.shape[0] + 34.0, 8.0, 8.0, bottom=8.0)
+    colours = matplotlib.colormaps["gray_r"].with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
+    axes.imshow(np.ma.masked_invalid(pixels), cmap=colours, vmin=0.0, vmax=1.0, interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
+    axes.set_title(name, loc="left")
+    return Panel(drawing.svg(canvas, identifier(kind, name)), f"{alt}: {name}")
+
+
+def _latent(
+    problem: Autoencoder, fitted: dict[str, Vectors], looks: dict[str, Look], rest: str, command: str
+) -> Figure | None:
+    if problem.latent < 2:
+        return None
+    x, labels, which = shown(problem)
+    panels = []
+    for name, parameters in fitted.items():
+        loc = located(problem, parameters, x)[:, :2]
+        canvas, axes = drawing.panel(SIDE + 60.0, SIDE + 68.0, 48.0, 12.0)
+        if labels is None:
+            axes.scatter(loc[:, 0], loc[:, 1], s=9.0, color=looks[name].colour, alpha=0.6, linewidths=0.0)
+        else:
+            _written(axes, loc, labels)
+        axes.set_title(name, loc="left")
+        axes.set_xlabel("z, coordinate 1")
+        axes.set_ylabel("z, coordinate 2")
+        panels.append(Panel(drawing.svg(canvas, identifier("latent", name)), f"{which} data in z: {name}"))
+    first = f"the first two of {problem.latent} coordinates of " if problem.latent > 2 else ""
+    marks = " A mark is the class of its row, which no fit has seen." if labels is not None else ""
+    return Figure("The latent space", f"For the {which} data, {first}loc of q(z | x).{marks}{rest}", panels, command)
+
+
+def _written(axes: Any, places: np.ndarray, labels: np.ndarray) -> None:
+    """Every row's class as a figure, in a colour of its own."""
+    axes.scatter(places[:, 0], places[:, 1], s=0.0)
+    for (across, up), label in zip(places, labels, strict=True):
+        colour = COLOURS[int(label)] if 0 <= label < len(COLOURS) else INK
+        axes.text(across, up, str(label), color=colour, fontsize=8.0, ha="center", va="center", clip_on=True)
