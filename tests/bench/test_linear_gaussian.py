@@ -177,6 +177,13 @@ def test_a_quadrature_that_fails_says_so(scale: float) -> None:
     assert made.exact_at({**made.parameters(), "log_scale": np.full(20, math.log(scale))}) is None
 
 
+@pytest.mark.parametrize("perturbation", [30.0, 1e9])
+def test_no_quadrature_far_from_the_posterior(perturbation: float) -> None:
+    """Where every weight rounds to 0 beside the largest, and the nodes would fill the memory."""
+    row = measured(make_cell(problem(2, 1, perturbation), "dreg", max_replicates=64))["all"]
+    assert (row["verdict"], row["exact_source"]) == ("no-reference", "none")
+
+
 def variance(count: int, dim: int, distance: float, block: str) -> float:
     """Var of the estimates of one block, from second moments of the weights: `law.crossed` has those of pairs."""
     scale = math.sqrt(2.0 / 3.0)

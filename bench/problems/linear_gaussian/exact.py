@@ -28,6 +28,8 @@ NORMAL_STEP, CHI_NODES = 0.14, 160
 REACH = 11.0
 #: What three integrals may differ by from what they are known to be.
 MOST_ERROR = 1e-9
+#: Δ beyond which they differ by more than that, whatever σ; nodes, and so memory, grow as its square.
+FARTHEST = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,7 @@ def _chi_squared(degrees: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
 def exact_bound(
     count: int, loc: np.ndarray, scale: float, prior_mean: np.ndarray, observed: np.ndarray
 ) -> Exact | None:
-    """L_K and its gradients; None where the quadrature is not good to `MOST_ERROR`.
+    """L_K and its gradients; None where the quadrature is not good to `MOST_ERROR`, or loc is too far off for it.
 
     Gradients of loc and log σ are doubly reparameterised, which leaves no small difference of large terms; those of
     the model are E Σ w̃_k (z_k − μ).
@@ -117,6 +119,8 @@ def exact_bound(
     posterior = 0.5 * (prior_mean + observed)
     away = loc - posterior
     distance = float(np.linalg.norm(away))
+    if not distance <= FARTHEST:
+        return None
     direction = away / distance if distance > 0.0 else np.eye(dimension)[0]
     evidence = -0.25 * float(np.sum((observed - prior_mean) ** 2)) - 0.5 * dimension * (LOG_2PI + math.log(2.0))
     w = law(count, dimension, distance, scale, evidence)
