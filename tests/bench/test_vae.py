@@ -139,6 +139,8 @@ def test_a_file_of_images(tmp_path: Path) -> None:
     np.testing.assert_array_equal(problem.expectation().data["inputs"], images[:20])
     assert problem.parameters()["encoder.0.weight"].shape == (12, 3)
     assert problem.content() is not None
+    np.save(tmp_path / "images.npy", 1.0 - images)  # another file by the same name
+    np.testing.assert_array_equal(problem.expectation().data["inputs"], 1.0 - images[:20])
 
 
 @pytest.mark.parametrize(
@@ -166,8 +168,8 @@ def test_wrong_images(tmp_path: Path, shape: tuple[int, ...], value: float, opti
         ("vae[depth=0]", "depth' is '0'; it must be a whole number, at least 1"),
         ("vae[likelihood=poisson]", "unknown value of problem vae option 'likelihood'"),
         ("vae[kl=exact]", "unknown value of problem vae option 'kl'"),
-        ("vae[dataset=iris]", "iris holds no images; use dataset=digits or a file"),
-        ("vae[dataset=mnist]", "unknown dataset 'mnist'"),
+        ("vae[dataset=iris]", "problem vae: dataset is 'iris'; it must be digits, or an .npy or .csv file"),
+        ("vae[dataset=synthetic]", "dataset is 'synthetic'; it must be digits, or"),
         ("vae[size=1798]", "size is 1798; digits has 1797 rows"),
         ("vae[batch=101]", "batch is 101; there are 100 rows"),
     ],

@@ -22,7 +22,7 @@ from bench.problems.vae import inputs
 from bench.problems.vae.autoencoder import MOST_TEST, Autoencoder, importance_samples
 from bench.problems.vae.coding import LIKELIHOODS
 from bench.problems.vae.quadrature import exact_by_quadrature
-from estimators import Pathwise, UsageError, draw
+from estimators import Pathwise, draw
 from estimators.backends import get
 from estimators.noise import stream_root
 from estimators.options import option
@@ -67,8 +67,7 @@ class Vae(Autoencoder):
         return (self.hidden,) * self.depth
 
     def check(self) -> None:
-        if self.dataset in inputs.BUNDLED and self.dataset != "digits":
-            raise UsageError(f"problem {self.name}: {self.dataset} holds no images; use dataset=digits or a file")
+        inputs.check(self.dataset, ("digits",), f"problem {self.name}")
         super().check()
         if self.dataset not in inputs.BUNDLED:  # a file may hold anything
             inputs.images(self.dataset, self.likelihood)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench.problems.mixtures.points import BUNDLED, checked, read
+from bench.problems.mixtures.points import BUNDLED, checked, fingerprint, read
 from estimators import UsageError
 
 #: Grey levels of scikit-learn's digits, and the one above which a pixel of a binarised one is 1.
 LEVELS, THRESHOLD = 16.0, 7.0
 
 
-@functools.cache
 def standardised(dataset: str) -> np.ndarray:
     """[N, P], every column to mean 0, and to deviation 1 unless it is constant."""
     raw = _raw(dataset)
@@ -22,9 +23,8 @@ def standardised(dataset: str) -> np.ndarray:
     return (raw - raw.mean(axis=0)) / np.where(deviation > 0.0, deviation, 1.0)
 
 
-@functools.cache
 def images(dataset: str, likelihood: str) -> np.ndarray:
-    """Images [N, pixels]: on [0, 1] for a Gaussian likelihood, 0 or 1 for a Bernoulli.
+    """Images [N, pixels]: on [0, 1] for a Gaussian likelihood (a file's as they are), 0 or 1 for a Bernoulli.
 
     Raises
     ------
@@ -39,6 +39,12 @@ def images(dataset: str, likelihood: str) -> np.ndarray:
     return raw
 
 
+def check(dataset: str, names: Iterable[str], what: str) -> None:
+    """Raise UsageError where it is neither one of the bundled names nor a file."""
+    if dataset not in names and Path(dataset).suffix not in (".npy", ".csv"):
+        raise UsageError(f"{what}: dataset is '{dataset}'; it must be {', '.join(names)}, or an .npy or .csv file")
+
+
 def rows(dataset: str) -> tuple[int, int]:
     """N and P, without loading what is bundled."""
     return BUNDLED[dataset] if dataset in BUNDLED else _raw(dataset).shape
@@ -48,15 +54,22 @@ def labels(dataset: str) -> np.ndarray | None:
     """The class of every row [N], for pictures alone; None of a file's."""
     if dataset not in BUNDLED:
         return None
-    from sklearn import datasets  # slow to import
-
-    return np.asarray(getattr(datasets, f"load_{dataset}")().target)
+    return np.asarray(_bundled(dataset).target)
 
 
-@functools.cache
 def _raw(dataset: str) -> np.ndarray:
+    return _loaded(dataset, None if dataset in BUNDLED else fingerprint(dataset))
+
+
+@functools.lru_cache(maxsize=32)
+def _loaded(dataset: str, content: str | None) -> np.ndarray:
+    """A file whose content is another is another file."""
     if dataset not in BUNDLED:
         return checked(read(Path(dataset)), what=dataset)
+    return np.asarray(_bundled(dataset).data, dtype=np.float64)
+
+
+def _bundled(dataset: str) -> Any:
     from sklearn import datasets  # slow to import
 
-    return np.asarray(getattr(datasets, f"load_{dataset}")().data, dtype=np.float64)
+    return getattr(datasets, f"load_{dataset}")()

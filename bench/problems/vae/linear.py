@@ -47,6 +47,7 @@ class LinearVae(Autoencoder):
     likelihood = "gaussian"
 
     def check(self) -> None:
+        inputs.check(self.dataset, inputs.BUNDLED, f"problem {self.name}")
         super().check()
         if self.latent >= self.columns:
             raise UsageError(

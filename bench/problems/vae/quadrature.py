@@ -32,12 +32,12 @@ def exact_by_quadrature(problem: Autoencoder, parameters: Vectors) -> Exact | No
     if problem.latent > MOST_LATENT:
         return None
     key = tuple((name, a.shape, np.asarray(a, dtype=np.float64).tobytes()) for name, a in parameters.items())
-    return _converged(problem, key)
+    return _converged(problem, problem.content(), key)
 
 
 @functools.lru_cache(maxsize=32)
-def _converged(problem: Any, key: tuple[tuple[str, tuple[int, ...], bytes], ...]) -> Exact | None:
-    """At parameters given by name, shape and content."""
+def _converged(problem: Any, content: str | None, key: tuple[tuple[str, tuple[int, ...], bytes], ...]) -> Exact | None:
+    """At parameters given by name, shape and content; `content` tells apart what a file held."""
     parameters = {name: np.frombuffer(content).reshape(shape) for name, shape, content in key}
     bound = problem.importance_samples > 1
     most, rules = (MOST_OF_A_BOUND, NODES_OF_A_BOUND) if bound else (MOST_POINTS, NODES)
