@@ -70,9 +70,9 @@ def split(cell: Any) -> list[dict[str, Any]]:
     reason = cell.impossible()
     if reason is not None:
         raise NotApplicable(reason)
-    setting = prepare(cell).setting
-    if not setting.expectation.noise_specs():
+    if not cell.problem.draws_inputs:
         raise NotApplicable(f"problem {cell.problem.name} draws no minibatch here; give it a batch")
+    setting = prepare(cell).setting
     goals = replace(cell.goals, precision=np.finfo(float).tiny)  # all that are allowed, so that pairs stay paired
     less, more = (_measured(replace(setting, estimator=Twice(setting.estimator, sign)), goals) for sign in (-1.0, 1.0))
     whole = _measured(replace(setting, path=(*setting.path, "whole")), goals)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def draws_minibatch(cell: Cell) -> bool:
     """Whether the cell's problem draws data anew for every estimate."""
-    return cell.impossible() is None and bool(cell.problem.expectation().noise_specs())
+    return cell.impossible() is None and cell.problem.draws_inputs
 
 
 def add_parts(

@@ -40,11 +40,9 @@ class Network:
     def initial(self) -> dict[str, np.ndarray]:
         """Weights and biases from N(0, 1/in); the same for the same name and sizes, whatever the machine."""
         generator = np.random.Generator(np.random.PCG64(stream_root("network", self.name, *self.sizes)))
-        found = {}
-        for name, shape in self.shapes().items():
-            inputs = self.sizes[int(name.split(".")[1])]
-            found[name] = generator.standard_normal(shape) / math.sqrt(inputs)
-        return found
+        inputs = np.repeat(self.sizes[:-1], 2)  # of a weight and of a bias
+        shapes = self.shapes().items()
+        return {name: generator.standard_normal(s) / math.sqrt(n) for (name, s), n in zip(shapes, inputs, strict=True)}
 
     def forward(self, xp: Any, parameters: Blocks, x: Array) -> tuple[Array, ...]:
         """The inputs of every layer, x [..., in] first, and the output [..., out] last."""
