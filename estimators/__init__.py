@@ -114,7 +114,8 @@ VARIANTS = (
 )
 #: What "all estimators" means for a bound of several importance samples.
 BOUNDS = ("iwae", "dreg", "vimco", "vimco[baseline=arithmetic]", "vimco[baseline=none]")
-#: Measured where they are named, and not as one of "all": the same numbers under another name, or biased by nature.
+#: Measured where they are named, and not as one of "all": the same numbers under another name, biased by nature, or of
+#: bounds, which of one importance sample are `pathwise` and `score-function`.
 NAMED_ALONE = (
     "vargrad",
     "self-normalised",

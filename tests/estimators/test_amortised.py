@@ -70,7 +70,7 @@ def test_parity_of_compiled_jax(problem: str) -> None:
 @pytest.mark.parametrize("samples", [1, 4])
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_every_estimator(differentiating: Any, problem: str, samples: int) -> None:
-    for _, name in cases(VARIANTS, samples):
+    for name in VARIANTS:
         if applies(problem, name, samples):
             check(differentiating, problem, name, samples, compiled=differentiating.name == "jax")
 
