@@ -135,12 +135,18 @@ def test_images() -> None:
 def test_a_file_of_images(tmp_path: Path) -> None:
     images = (np.random.default_rng(0).random((30, 12)) > 0.5).astype(float)
     np.save(tmp_path / "images.npy", images)
-    problem = make_problem(f"vae[dataset={tmp_path / 'images.npy'},size=20,hidden=3]")
+    problem = make_problem(f"vae[dataset={tmp_path / 'images.npy'},size=20,hidden=3,latent=1]")
     np.testing.assert_array_equal(problem.expectation().data["inputs"], images[:20])
     assert problem.parameters()["encoder.0.weight"].shape == (12, 3)
     assert problem.content() is not None
-    np.save(tmp_path / "images.npy", 1.0 - images)  # another file by the same name
-    np.testing.assert_array_equal(problem.expectation().data["inputs"], 1.0 - images[:20])
+    at, objectives = problem.parameters(), []
+    for held in (images, 1.0 - images):  # another file by the same name
+        np.save(tmp_path / "images.npy", held)
+        np.testing.assert_array_equal(problem.expectation().data["inputs"], held[:20])
+        exact = problem.exact_at(at)
+        assert exact is not None
+        objectives.append(exact.objective)
+    assert objectives[0] != objectives[1]
 
 
 @pytest.mark.parametrize(

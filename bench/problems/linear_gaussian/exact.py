@@ -28,7 +28,7 @@ NORMAL_STEP, CHI_NODES = 0.14, 160
 REACH = 11.0
 #: What three integrals may differ by from what they are known to be.
 MOST_ERROR = 1e-9
-#: Δ beyond which they differ by more than that, whatever σ; nodes, and so memory, grow as its square.
+#: Δ beyond which they differ by more, for σ from 0.6 to 1; nodes, and so memory, grow with it.
 FARTHEST = 10.0
 
 

@@ -37,8 +37,8 @@ def exact_by_quadrature(problem: Autoencoder, parameters: Vectors) -> Exact | No
 
 @functools.lru_cache(maxsize=32)
 def _converged(problem: Any, content: str | None, key: tuple[tuple[str, tuple[int, ...], bytes], ...]) -> Exact | None:
-    """At parameters given by name, shape and content; `content` tells apart what a file held."""
-    parameters = {name: np.frombuffer(content).reshape(shape) for name, shape, content in key}
+    """At parameters given by name, shape and numbers; `content` tells apart what a file held."""
+    parameters = {name: np.frombuffer(numbers).reshape(shape) for name, shape, numbers in key}
     bound = problem.importance_samples > 1
     most, rules = (MOST_OF_A_BOUND, NODES_OF_A_BOUND) if bound else (MOST_POINTS, NODES)
     found: Exact | None = None
