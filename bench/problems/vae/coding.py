@@ -43,8 +43,14 @@ class NormalEncoder(Encoder):
         return self.network.pullback(xp, data, self._layers(xp, data, rows), whole)
 
     def exact_gradient(self, xp: Any, local: Blocks) -> Blocks:
-        """Of −KL(q ‖ N(0, I)) = ½ Σ (1 + 2 log σ − loc² − σ²)."""
+        """That of −`divergence`."""
         return {"loc": -local["loc"], "log_scale": 1.0 - xp.exp(2.0 * local["log_scale"])}
+
+
+def divergence(xp: Any, local: Blocks) -> Array:
+    """KL(q ‖ N(0, I)) [...], of λ [..., L]."""
+    loc, log_scale = local["loc"], local["log_scale"]
+    return xp.sum(0.5 * (loc * loc + xp.exp(2.0 * log_scale) - 1.0) - log_scale, axis=-1)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from bench.problems.problem import Exact, Vectors
 from bench.problems.vae import inputs
 from bench.problems.vae.autoencoder import Autoencoder, importance_samples
-from bench.problems.vae.coding import LOG_2PI
+from bench.problems.vae.coding import LOG_2PI, divergence
 from bench.problems.vae.quadrature import exact_by_quadrature
 from estimators import UsageError
 from estimators.options import option
@@ -110,12 +110,12 @@ class LinearVae(Autoencoder):
             return exact_by_quadrature(replace(self, batch=None, differentiate="closed-form"), parameters)
         x, encoder = self.inputs(), self.encoder
         data = {"inputs": x, **parameters}
-        loc, log_scale = (a[0] for a in encoder.apply(np, data, None).values())
-        variance, weight = np.exp(2.0 * log_scale), parameters["decoder.0.weight"]
+        local = {name: values[0] for name, values in encoder.apply(np, data, None).items()}
+        loc, variance, weight = local["loc"], np.exp(2.0 * local["log_scale"]), parameters["decoder.0.weight"]
         precision = float(np.exp(-2.0 * parameters["decoder.log_scale"])[0])
         away = x - loc @ weight - parameters["decoder.0.bias"]
         square = np.sum(away * away) + np.sum(variance @ (weight * weight))
-        prior = encoder.exact_gradient(np, {"loc": loc, "log_scale": log_scale})
+        prior = encoder.exact_gradient(np, local)
         slopes = {
             "loc": precision * away @ weight.T + prior["loc"],
             "log_scale": -precision * variance * np.sum(weight * weight, axis=1) + prior["log_scale"],
@@ -128,5 +128,5 @@ class LinearVae(Autoencoder):
         }
         objective = -0.5 * precision * square - x.size * (float(parameters["decoder.log_scale"][0]) + 0.5 * LOG_2PI)
         if self.kl == "sampled":
-            objective -= float(np.sum(0.5 * (loc**2 + variance - 1.0) - log_scale))
+            objective -= divergence(np, local).sum()
         return Exact({**{name: g[0] for name, g in phi.items()}, **theta}, "closed-form", float(objective))

@@ -14,6 +14,7 @@ import numpy as np
 from bench.problems.bounds import weights_at
 from bench.problems.problem import Exact, Vectors
 from bench.problems.vae.autoencoder import Autoencoder
+from bench.problems.vae.coding import divergence
 
 #: Of z: with more, no grid is affordable.
 MOST_LATENT = 2
@@ -96,7 +97,7 @@ def quadrature(problem: Any, parameters: Vectors, nodes: int) -> Exact | None:
         moved = decoder.model_pullback(np, data, z.reshape(1, -1, problem.latent), share.reshape(1, -1), one)
         theta = {name: total + moved[name][0] for name, total in theta.items()}
     if problem.kl == "sampled" and not bound:
-        objective -= float(np.sum(0.5 * (loc**2 + scale**2 - 1.0) - log_scale))
+        objective -= float(divergence(np, local).sum())
     cotangent = {name: (np.concatenate(found) + prior[name])[None] for name, found in slopes.items()}
     phi = encoder.pullback(np, data, None, cotangent)
     return Exact({**{name: g[0] for name, g in phi.items()}, **theta}, "quadrature", objective)
