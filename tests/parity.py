@@ -59,7 +59,7 @@ class Case:
         score = family.score(backend, parameters, z)
         built = estimator.requirements(self.cell.problem.entropy).integrand
         sizes = {name: np.abs(found[name]).max() for name in score}
-        relaxed = bool(built) and "pathwise" in family.lacks  # a discrete z, of which f is differentiated all the same
+        relaxed = bool(built) and family.discrete  # a discrete z, of which f is differentiated all the same
         if not built or estimator.planted or relaxed:
             value = np.abs(expectation.value(backend, parameters, z, self.noise)).max()
             sizes = {name: size + value * np.abs(score[name]).max() for name, size in sizes.items()}

@@ -151,7 +151,7 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
         goals,
         value_based=not setting.estimator.requirements(setting.expectation.entropy).integrand,
         each=each,
-        rare="pathwise" in setting.expectation.family.lacks,
+        rare=setting.expectation.family.discrete,
     )
 
 

@@ -122,7 +122,7 @@ def _axes(setting: Setting, specs: dict[str, Noise]) -> Iterator[tuple[Axes, Axe
         return
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
     jumps = setting.estimator.jumps(setting.expectation, parameters, setting.num_samples, setting.dimension)
-    discrete = "pathwise" in setting.expectation.family.lacks
+    discrete = setting.expectation.family.discrete
     rough = "curvature" in setting.expectation.integrand.lacks
     pieced = size == 0 or (jumps and all(spec.kind in UNIFORM for spec in specs.values()))
     if (discrete or not rough) and pieced:
@@ -150,7 +150,7 @@ def _spread(jumps: np.ndarray, spec: Noise) -> np.ndarray:
 
 def _enumerated(setting: Setting, specs: dict[str, Noise]) -> bool:
     """Whether pieces between jumps are what a sampler of counts makes of them: each is right to ε, however small."""
-    return "pathwise" in setting.expectation.family.lacks and all(spec.kind in UNIFORM for spec in specs.values())
+    return setting.expectation.family.discrete and all(spec.kind in UNIFORM for spec in specs.values())
 
 
 def _pieces(specs: dict[str, Noise], jumps: dict[str, np.ndarray], constant: bool) -> Iterator[tuple[Axes, Axes]]:

@@ -40,7 +40,7 @@ def _unrepresentable(q: Point, dimension: int, dtype: str, neighbours: bool) -> 
         z = np.sort(_samples(q, dimension, dtype), axis=0).astype(np.float64)
         if not np.all(np.isfinite(z)):
             return f"{_named(q)} has samples that overflow in {dtype}; give less extreme options"
-        if "pathwise" in q.family.lacks:  # whole numbers
+        if q.family.discrete:  # whole numbers
             most = float(np.abs(z).max())
             if most * eps <= 1.0:
                 return None

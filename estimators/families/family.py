@@ -94,6 +94,11 @@ class Family(ABC):
         inherited = {name: why for name, why in cls.lacks.items() if name in said or name not in _ASSUMED}
         cls.lacks = {**assumed, **inherited}
 
+    @property
+    def discrete(self) -> bool:
+        """Whether z, or part of it, is one of states that can be counted: then it has no sample path."""
+        return "pathwise" in self.lacks
+
     def without(self, ability: str) -> NotApplicable:
         """The error for what this family cannot have."""
         return NotApplicable(f"family {self.name} has not got {ABILITIES[ability]}: {self.lacks[ability]}")
