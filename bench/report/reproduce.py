@@ -16,8 +16,8 @@ _FLAGS = {
 }
 
 
-def commands(results: Iterable[Result]) -> str:
-    """`gradvar run …` lines whose grids hold exactly these cells; estimators on the same grid share a line."""
+def commands(results: Iterable[Result], *flags: str) -> str:
+    """`gradvar run FLAGS …` lines whose grids hold exactly these cells; estimators on the same grid share a line."""
     grids: dict[str, set[tuple[str, ...]]] = {}
     for r in results:
         grids.setdefault(r.estimator, set()).add(
@@ -27,7 +27,7 @@ def commands(results: Iterable[Result]) -> str:
     for estimator, cells in grids.items():
         for grid in _products(cells):
             lines.setdefault(grid, []).append(estimator)
-    return "\n".join(_line(grid, estimators) for grid, estimators in lines.items())
+    return "\n".join(_line(flags, grid, estimators) for grid, estimators in lines.items())
 
 
 def _products(cells: set[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -55,9 +55,9 @@ def _order(text: str) -> tuple[float, str]:
         return (0.0, text)
 
 
-def _line(grid: tuple[str, ...], estimators: list[str]) -> str:
+def _line(flags: tuple[str, ...], grid: tuple[str, ...], estimators: list[str]) -> str:
     problems, *axes, noise = (part.split("\0") for part in grid)
-    words = ["gradvar", "run"]
+    words = ["gradvar", "run", *flags]
     words += [w for problem in problems for w in ("--problem", problem)]
     words += [w for estimator in estimators for w in ("--estimator", estimator)]
     for (flag, default), values in zip(_FLAGS.values(), axes, strict=True):

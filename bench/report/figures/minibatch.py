@@ -38,7 +38,7 @@ def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
         "smaller, as 1/S where they are independent; only a larger batch makes the second smaller."
         + fill_words(members)
     )
-    commands = reproduce.commands(members).replace("gradvar run", "gradvar run --minibatch-parts")
+    commands = reproduce.commands(members, "--minibatch-parts")
     return Figure("Sampling and minibatch parts", caption, panels, commands, list(key.items()))
 
 
