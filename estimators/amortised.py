@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from estimators.errors import UsageError
 from estimators.estimator import Blocks, Estimator, Knowledge, Requires, values_and_scores
 from estimators.expectation import Array, Differentiate, Entropy, Expectation, Integrand
 from estimators.families import Family, Normal
@@ -64,7 +65,8 @@ class Encoder(ABC):
     #: (xp, data, rows, {block of λ: cotangent}).
     pullback: Any = None
 
-    #: ∇_λ of what enters exactly where entropy=analytic, of λ [..., D]: the entropy's, and a prior's. Takes (xp, λ).
+    #: ∇_λ of what enters exactly where entropy=analytic, of λ [..., D]: the entropy's, and a prior's; needed there
+    #: alone. Takes (xp, λ).
     exact_gradient: Any = None
 
 
@@ -77,7 +79,8 @@ class AmortisedExpectation(Expectation):
     integrand : f of one datum; it reads which in `noise["rows"]`, row numbers [R, 1] or one a sample [R, S].
     encoder : gives q's parameters.
     data : arrays that both read, with `batch` [B] (any values) where minibatches are drawn.
-    entropy : as of `Expectation`; `analytic` leaves out of f whatever the encoder's `exact_gradient` adds.
+    entropy : as of `Expectation`; `analytic` leaves out of f whatever the encoder's `exact_gradient` adds, and raises
+        UsageError without one.
     importance_samples : K, of every datum's bound; L is the sum of these.
     """
 
@@ -92,6 +95,11 @@ class AmortisedExpectation(Expectation):
         importance_samples: int = 1,
     ) -> None:
         super().__init__(family, integrand, data, entropy, differentiate, importance_samples)
+        if entropy == "analytic" and encoder.exact_gradient is None:
+            raise UsageError(
+                "entropy=analytic needs the gradient of what f leaves out; add `exact_gradient` to "
+                f"{type(encoder).__name__}, or use entropy=sampled"
+            )
         self.encoder = encoder
 
     @property

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.measurement.cell import prepare
-from bench.problems.vae.coding import LOG_2PI
+from bench.problems.vae.coding import LOG_2PI, NormalEncoder
 from bench.sweep.cells import make_estimator, make_problem
-from estimators import VARIANTS
+from estimators import VARIANTS, UsageError
+from estimators.amortised import AmortisedExpectation
 from estimators.backends import get
 from tests.support import applies, draws, estimate, make_cell, needs, state_of
 
@@ -105,3 +106,15 @@ def test_nvil_learns_what_every_datum_expects() -> None:
     assert state["baseline_rows"].shape == (12,)
     learnt = state["baseline"] + state["baseline_rows"]
     assert np.mean((learnt - expected) ** 2) < 0.1 * expected.var()
+
+
+def test_what_enters_exactly_needs_its_gradient() -> None:
+    @dataclass(frozen=True)
+    class Forgetful(NormalEncoder):
+        exact_gradient: Any = None
+
+    whole = make_problem("linear-vae[kl=analytic]").expectation()
+    encoder, given = Forgetful(whole.encoder.network), (whole.integrand, whole.data)  # type: ignore[attr-defined]
+    AmortisedExpectation(whole.family, given[0], encoder, given[1], "sampled")
+    with pytest.raises(UsageError, match="add `exact_gradient` to Forgetful, or use entropy=sampled"):
+        AmortisedExpectation(whole.family, given[0], encoder, given[1], "analytic")
