@@ -69,6 +69,11 @@ class Groups:
             self._normalised = self.flat(weights / xp.sum(weights, axis=-1, keepdims=True))
         return self._normalised
 
+    @property
+    def share(self) -> float:
+        """1/S, the weight of a group."""
+        return 1.0 if self.z.ndim == 2 else self.size / self.z.shape[1]
+
     def flat(self, values: Array) -> Array:
         """[R, S, K] with the axes of z."""
         return self.backend.xp.reshape(values, self.z.shape[:-1])
@@ -77,8 +82,7 @@ class Groups:
         """The sum over each group's samples, averaged over the groups."""
         if self.z.ndim == 2:
             return per_sample
-        share = self.size / self.z.shape[1]
-        return {name: share * self.backend.xp.sum(values, axis=1) for name, values in per_sample.items()}
+        return {name: self.share * self.backend.xp.sum(values, axis=1) for name, values in per_sample.items()}
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,7 @@ class ImportanceWeighted(Estimator):
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> tuple[Blocks, Array, Array]:
         groups = Groups(backend, expectation, parameters, noise)
-        share = 1.0 if groups.z.ndim == 2 else groups.size / groups.z.shape[1]
-        return self.family_gradient(groups), groups.z, share * self.model_weights(groups)
+        return self.family_gradient(groups), groups.z, groups.share * self.model_weights(groups)
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
