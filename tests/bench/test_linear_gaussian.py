@@ -15,6 +15,7 @@ from bench.problems import bounds
 from bench.problems.linear_gaussian import exact as rules
 from bench.problems.linear_gaussian.exact import exact_bound, law
 from bench.sweep.cells import make_estimator, make_problem
+from estimators import UsageError
 from estimators.backends import get
 from tests.support import draws, estimate, gauss, integrated_problem, make_cell, measured
 
@@ -177,11 +178,19 @@ def test_a_quadrature_that_fails_says_so(scale: float) -> None:
     assert made.exact_at({**made.parameters(), "log_scale": np.full(20, math.log(scale))}) is None
 
 
-@pytest.mark.parametrize("perturbation", [30.0, 1e9])
+@pytest.mark.parametrize("perturbation", [30.0, 1000.0])
 def test_no_quadrature_far_from_the_posterior(perturbation: float) -> None:
     """Where every weight rounds to 0 beside the largest, and the nodes would fill the memory."""
     row = measured(make_cell(problem(2, 1, perturbation), "dreg", max_replicates=64))["all"]
     assert (row["verdict"], row["exact_source"]) == ("no-reference", "none")
+
+
+def test_a_point_beside_which_samples_round_away_is_refused() -> None:
+    """Scores of values of f would be called biased there."""
+    with pytest.raises(
+        UsageError, match="'perturbation' is '1e17'; it must be a finite number, at least 0, at most 1000"
+    ):
+        make_problem("linear-gaussian[perturbation=1e17]")
 
 
 def variance(count: int, dim: int, distance: float, block: str) -> float:

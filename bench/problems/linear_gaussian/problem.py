@@ -74,7 +74,9 @@ class LinearGaussian(Problem):
         1, "K, the importance samples of the bound; 1 is the ELBO", minimum=1, maximum=100_000
     )
     dim: int = option(20, "D, coordinates of x and of z", minimum=1, maximum=1_000_000)
-    perturbation: float = option(0.01, "standard deviation of loc about the posterior's mean", minimum=0.0)
+    perturbation: float = option(
+        0.01, "standard deviation of loc about the posterior's mean", minimum=0.0, maximum=1000.0
+    )
     start: int = option(0, "a seed that chooses μ, x and loc", minimum=0)
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
