@@ -13,6 +13,7 @@ import bench
 from bench.problems.vae.linear import LinearVae
 from bench.sweep.cells import make_estimator, make_problem
 from estimators import NotApplicable, UsageError
+from tests.differences import check_gradient
 from tests.support import draws, estimate, integrated, make_cell, measured, state_of
 
 POINTS = ("linear-vae", "linear-vae[at=initial,dataset=wine,latent=3]", "linear-vae[kl=analytic,size=9]")
@@ -55,18 +56,7 @@ def test_evidence_is_that_of_a_gaussian() -> None:
 
 @pytest.mark.parametrize("text", POINTS)
 def test_gradient_is_that_of_the_objective(text: str) -> None:
-    """Every block, by central differences of the whole ELBO along a random direction, Richardson-extrapolated."""
-    problem: Any = make_problem(text)
-    at, whole, generator = problem.parameters(), problem.whole(), np.random.default_rng(2)
-    for name, gradient in problem.exact().gradient.items():
-        step = generator.standard_normal(gradient.shape) / np.sqrt(gradient.size)
-
-        def along(h: float, name: str = name, step: Any = step) -> float:
-            ends = [whole.exact_at({**at, name: at[name] + sign * h * step}).objective for sign in (1.0, -1.0)]
-            return (ends[0] - ends[1]) / (2.0 * h)
-
-        slope = float(np.sum(gradient * step))
-        assert (4.0 * along(1e-3) - along(2e-3)) / 3.0 == pytest.approx(slope, rel=1e-7, abs=1e-6), name
+    check_gradient(make_problem(text), relative=1e-7, absolute=1e-6)
 
 
 @pytest.mark.parametrize("kl", ["sampled", "analytic"])

@@ -14,6 +14,7 @@ from bench.measurement.kernel import estimates
 from bench.sweep import suites
 from bench.sweep.cells import make_problem
 from estimators import UsageError
+from tests.differences import check_gradient
 from tests.support import make_cell, measured
 
 SMALL = (
@@ -26,20 +27,7 @@ ONE = "vae[size=1,latent=1,hidden=4]"
 
 @pytest.mark.parametrize("text", SMALL)
 def test_gradient_is_that_of_the_objective(text: str) -> None:
-    """Every block, by central differences of the whole ELBO along a random direction, Richardson-extrapolated."""
-    problem: Any = make_problem(text)
-    at, whole, generator = problem.parameters(), problem.whole(), np.random.default_rng(2)
-    exact = problem.exact()
-    assert exact.source == "quadrature"
-    for name, gradient in exact.gradient.items():
-        step = generator.standard_normal(gradient.shape) / np.sqrt(gradient.size)
-
-        def along(h: float, name: str = name, step: Any = step) -> float:
-            ends = [whole.exact_at({**at, name: at[name] + sign * h * step}).objective for sign in (1.0, -1.0)]
-            return (ends[0] - ends[1]) / (2.0 * h)
-
-        slope = float(np.sum(gradient * step))
-        assert (4.0 * along(1e-3) - along(2e-3)) / 3.0 == pytest.approx(slope, rel=1e-6, abs=1e-6), name
+    check_gradient(make_problem(text), relative=1e-6, absolute=1e-6, source="quadrature")
 
 
 @pytest.mark.parametrize(

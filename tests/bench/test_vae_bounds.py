@@ -12,6 +12,7 @@ from bench.sweep import suites
 from bench.sweep.cells import make_estimator, make_problem
 from estimators import UsageError
 from estimators.backends import get
+from tests.differences import check_gradient
 from tests.support import Blocks, draws, estimate, make_cell, needs
 
 ONE = "vae[size=1,latent=1,hidden=4,importance-samples=2]"
@@ -50,20 +51,7 @@ def test_one_importance_sample_is_the_elbo(problem: str, bound: str, elbo: str, 
     ],
 )
 def test_gradient_is_that_of_the_objective(problem: str) -> None:
-    """Every block, by central differences of the bound along a random direction, Richardson-extrapolated."""
-    made: Any = make_problem(problem)
-    at, exact, generator = made.parameters(), made.exact(), np.random.default_rng(2)
-    assert exact.source == "quadrature"
-    assert tuple(exact.gradient) == made.blocks
-    for name, gradient in exact.gradient.items():
-        step = generator.standard_normal(gradient.shape) / np.sqrt(gradient.size)
-
-        def along(h: float, name: str = name, step: Any = step) -> float:
-            ends = [made.exact_at({**at, name: at[name] + sign * h * step}).objective for sign in (1.0, -1.0)]
-            return (ends[0] - ends[1]) / (2.0 * h)
-
-        slope = float(np.sum(gradient * step))
-        assert (4.0 * along(1e-3) - along(2e-3)) / 3.0 == pytest.approx(slope, rel=1e-7, abs=1e-7), name
+    check_gradient(make_problem(problem), relative=1e-7, absolute=1e-7, source="quadrature")
 
 
 def test_the_bound_rises_to_the_evidence() -> None:
@@ -198,21 +186,12 @@ def test_the_bound_as_jax_differentiates_it(problem: str) -> None:
         np.testing.assert_allclose(found[name][0], values, rtol=0.0, atol=1e-10 * np.abs(values).max())
 
 
+@pytest.mark.parametrize("backend_name", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("estimator", ["iwae", "dreg", "vimco"])
 @pytest.mark.parametrize("problem", [MINIBATCH, LINEAR])
-def test_parity(problem: str, estimator: str) -> None:
-    needs("torch")
-    (found, _), (expected, _) = estimates(problem, estimator, 2, get("torch")), estimates(problem, estimator, 2)
-    for name, values in expected.items():
-        assert np.abs(found[name] - values).max() <= 1e-10 * max(1.0, np.abs(values).max()), name
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("estimator", ["iwae", "dreg", "vimco"])
-@pytest.mark.parametrize("problem", [MINIBATCH, LINEAR])
-def test_parity_of_jax(problem: str, estimator: str) -> None:
-    needs("jax")
-    (found, _), (expected, _) = estimates(problem, estimator, 2, get("jax")), estimates(problem, estimator, 2)
+def test_parity(problem: str, estimator: str, backend_name: str) -> None:
+    needs(backend_name)
+    (found, _), (expected, _) = (estimates(problem, estimator, 2, get(name)) for name in (backend_name, "numpy"))
     for name, values in expected.items():
         assert np.abs(found[name] - values).max() <= 1e-10 * max(1.0, np.abs(values).max()), name
 
