@@ -233,6 +233,11 @@ def fit(
     replicates: Annotated[
         Optional[str], Option(metavar="R", help="replicates to measure the gradient's variance by (default 1024)")
     ] = None,
+    checkpoint: Annotated[
+        Optional[str],
+        Option(metavar="N", help="iterations between checkpoints (default: a tenth of them, 1000 at most)"),
+    ] = None,
+    resume: Annotated[bool, Option("--resume", help="go on from the checkpoints in --output")] = False,
     refit: Annotated[
         Optional[str], Option(metavar="N", help="iterations between warm-ups of an estimator that learns (default 100)")
     ] = None,
@@ -244,7 +249,7 @@ def fit(
     """Maximise an objective by estimators and exact methods.
 
     They run side by side from the problem's λ; rows, parameters and a page with the curves are written to --output.
-    Ctrl-C keeps what was fitted. For example:
+    Ctrl-C keeps what was fitted; the same command with --resume goes on from there. For example:
 
     gradvar fit 'bayesian-gaussian-mixture[at=start]' --method cavi --method svi
     """
@@ -266,8 +271,9 @@ def fit(
         every=every,
         replicates=replicates,
         refit=refit,
+        checkpoint=checkpoint,
     )
-    return command.fit(found, output, json, context.obj)
+    return command.fit(found, output, json, context.obj, resume)
 
 
 def fail(message: str, status: int) -> int:

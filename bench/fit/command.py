@@ -11,12 +11,13 @@ from typing import Any
 
 from bench.commands import stop_at_interrupt
 from bench.fit import output, page
+from bench.fit.checkpoint import Checkpoints
 from bench.fit.figures import level
 from bench.fit.method import Recipe
 from bench.fit.methods import METHODS
 from bench.fit.optimisers import make_optimiser
 from bench.fit.recipe import Gradient
-from bench.fit.run import FAILED, Fit, Plan, Watcher, names, run
+from bench.fit.run import FAILED, Checkpoint, Fit, Plan, Watcher, names, run
 from bench.progress import bars, print_table
 from bench.rows import Row, to_json
 from bench.sweep.cells import (
@@ -38,6 +39,8 @@ Texts = Sequence[str] | None
 USUAL = ("pathwise", "score-function[baseline=leave-one-out]")
 USUAL_OF_BOUNDS = ("iwae", "dreg")
 MOST_STEPS = 10**9
+#: Steps between checkpoints at most, where nothing is said.
+MOST_BETWEEN = 1000
 
 
 def make_method(text: str) -> Recipe:
@@ -65,6 +68,7 @@ def plans(
     every: str | None = None,
     replicates: str | None = None,
     refit: str | None = None,
+    checkpoint: str | None = None,
 ) -> list[Plan]:
     """The fits that a command asks for: every combination, exact methods last.
 
@@ -96,8 +100,11 @@ def plans(
         for e, o, b, s in itertools.product(chosen, followers, names_of_backends, sizes)
     ]
     recipes += [make_method(text) for text in method or ()]
+    count = _whole("--steps", steps, 1000, minimum=1, maximum=MOST_STEPS)
+    often = max(1, min(count // 10, MOST_BETWEEN))
     length: dict[str, Any] = {
-        "steps": _whole("--steps", steps, 1000, minimum=1, maximum=MOST_STEPS),
+        "steps": count,
+        "checkpoint": _whole("--checkpoint", checkpoint, often, minimum=1, maximum=MOST_STEPS),
         "every": _whole("--every", every, 0, minimum=1),
         "replicates": _whole("--replicates", replicates, 1024, minimum=0, maximum=2**24),
     }
@@ -118,8 +125,10 @@ def _whole(what: str, text: str | None, default: int, **bounds: int) -> int:
 class _Shown(Watcher):
     """Keeps rows on disk, prints them where asked to, and moves the bar."""
 
-    def __init__(self, kept: output.Output, shown: Any, printing: bool, titles: dict[int, str]) -> None:
-        self._kept, self._shown, self._printing, self._titles = kept, shown, printing, titles
+    def __init__(
+        self, kept: output.Output, saved: Checkpoints, shown: Any, printing: bool, titles: dict[int, str]
+    ) -> None:
+        self._kept, self._saved, self._shown, self._printing, self._titles = kept, saved, shown, printing, titles
         self._task: Any = None
         self._title = ""
 
@@ -140,21 +149,50 @@ class _Shown(Watcher):
             reached = f"{self._title} · {level(found['objective'])}"
             self._shown.update(self._task, completed=found["iteration"], detail=reached)
 
+    def keep(self, plan: Plan, found: Checkpoint) -> None:
+        self._saved.save(plan, found)
 
-def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str]) -> int:
-    """Run plans one after another and write what came of them; the exit status. `given` are the command's words."""
+
+def resumed(found: Sequence[Plan], titles: Sequence[str], saved: Checkpoints) -> list[Checkpoint | None]:
+    """Where each fit goes on, said on standard error; None for those that had not begun.
+
+    Raises
+    ------
+    UsageError
+        No fit has a checkpoint, or those of one cannot be read.
+    """
+    loaded = [saved.load(plan) for plan in found]
+    if not any(loaded):
+        raise UsageError(f"{saved.folder} holds no checkpoint of these fits; leave out --resume to begin anew")
+    for title, each in zip(titles, loaded, strict=True):
+        if each is not None and each.complaint:
+            print(f"gradvar: {title}: {each.complaint}", file=sys.stderr)
+        goes_on = "begins" if each is None else f"goes on from iteration {each.checkpoint.iteration:,}"
+        print(f"gradvar: {title} {goes_on}", file=sys.stderr)
+    return [None if each is None else each.checkpoint for each in loaded]
+
+
+def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str], resume: bool = False) -> int:
+    """Run plans one after another and write what came of them; the exit status. `given` are the command's words.
+
+    Parameters
+    ----------
+    resume : whether fits go on from the checkpoints in the folder.
+    """
     titles = names(found)
     fits = {title: Fit(plan) for title, plan in zip(titles, found, strict=True)}
     by_plan = {id(plan): title for title, plan in zip(titles, found, strict=True)}
-    broken = False
+    saved, broken = Checkpoints(folder), False
+    begins = resumed(found, titles, saved) if resume else [None] * len(titles)
     with output.opened(folder) as kept, stop_at_interrupt("step") as interrupted:
+        saved.make()
         with bars(json) as shown:
-            watcher = _Shown(kept, shown, json, by_plan)
+            watcher = _Shown(kept, saved, shown, json, by_plan)
             try:
-                for each in fits.values():
+                for each, begin in zip(fits.values(), begins, strict=True):
                     if interrupted():
                         break
-                    run(each.plan, each, watcher, interrupted)
+                    run(each.plan, each, watcher, interrupted, begin)
             except KeyboardInterrupt:
                 broken = True
         done = {title: each for title, each in fits.items() if each.rows}
@@ -167,6 +205,9 @@ def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str]) -
             print(f"gradvar: {title}: {page.note(each)}", file=sys.stderr)
     print(f"fit: {where or folder}", file=sys.stderr)
     if broken or interrupted():
-        print("gradvar: stopped; what was fitted is kept", file=sys.stderr)
+        print(
+            "gradvar: stopped; what was fitted is kept, the same command with --resume goes on from there",
+            file=sys.stderr,
+        )
         return 130
     return 1 if any(r["status"] in FAILED for each in done.values() for r in each.rows) else 0

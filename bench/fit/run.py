@@ -52,6 +52,7 @@ class Plan:
     steps : iterations, unless it converges before.
     every : iterations between rows; 0 for rows at iterations 0, 1 and so on, ever further apart.
     replicates : estimates that the gradient's variance is measured by, at about a tenth of the rows; 0 for none.
+    checkpoint : iterations between checkpoints; 0 for none.
     """
 
     problem: Problem
@@ -60,6 +61,7 @@ class Plan:
     steps: int = 1000
     every: int = 0
     replicates: int = 1024
+    checkpoint: int = 0
 
     @functools.cached_property
     def schedule(self) -> Schedule:
@@ -113,6 +115,34 @@ class Fit:
         return last["reason"] if last is not None and last["status"] in FAILED else None
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a fit can go on.
+
+    Attributes
+    ----------
+    iteration : steps taken.
+    state : what they came to.
+    rows : those logged before; that of this iteration, if it has one, is made again.
+    seconds : in those steps.
+    note : why no other step is to come, if none is.
+    """
+
+    iteration: int
+    state: Vectors
+    rows: list[Row]
+    seconds: float
+    note: str | None = None
+
+    def check(self, begun: Vectors, steps: int) -> None:
+        """Raise UsageError where it is not of a fit that begins like this, or goes too far."""
+        shapes = [{name: np.shape(a) for name, a in state.items()} for state in (self.state, begun)]
+        if shapes[0] != shapes[1]:
+            raise UsageError("the checkpoint is of a fit with another state; leave out --resume to begin anew")
+        if self.iteration > steps:
+            raise UsageError(f"the checkpoint is of iteration {self.iteration}; give --steps {self.iteration} or more")
+
+
 class Watcher:
     """What is told how a fit goes; this one does nothing."""
 
@@ -125,13 +155,23 @@ class Watcher:
     def logged(self, found: Row) -> None:
         pass
 
+    def keep(self, plan: Plan, found: Checkpoint) -> None:
+        pass
 
-def run(plan: Plan, fit: Fit, watcher: Watcher, stop: Callable[[], bool] = lambda: False) -> None:
+
+def run(
+    plan: Plan,
+    fit: Fit,
+    watcher: Watcher,
+    stop: Callable[[], bool] = lambda: False,
+    begin: Checkpoint | None = None,
+) -> None:
     """Run a plan to its end, filling `fit` as it goes, so that an interrupt at any moment loses no row.
 
     Parameters
     ----------
     stop : asked after every step; true makes that step the last.
+    begin : where to go on; from the start without.
     """
     log = _Log(plan, fit, watcher)
     reason = plan.impossible()
@@ -141,7 +181,7 @@ def run(plan: Plan, fit: Fit, watcher: Watcher, stop: Callable[[], bool] = lambd
     watcher.started(plan)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
-            _steps(plan, log, watcher, stop)
+            _steps(plan, log, watcher, stop, begin)
         except NotApplicable as error:  # seen only once the problem is built, such as a missing gradient on NumPy
             log.end(log.t, "n/a", str(error))
         except (UsageError, ArithmeticError) as error:  # what a method itself finds wrong on the way
@@ -152,13 +192,18 @@ def run(plan: Plan, fit: Fit, watcher: Watcher, stop: Callable[[], bool] = lambd
             log.end(log.t, "exception", f"{type(error).__name__}: {' '.join(str(error).split())[:500] or 'no message'}")
 
 
-def _steps(plan: Plan, log: _Log, watcher: Watcher, stop: Callable[[], bool]) -> None:
+def _steps(plan: Plan, log: _Log, watcher: Watcher, stop: Callable[[], bool], begin: Checkpoint | None = None) -> None:
     method = plan.recipe.prepare(plan.problem, plan.seed)
-    state = method.initial()
+    state, first, ended = method.initial(), 0, None
+    if begin is not None:
+        begin.check(state, plan.steps)
+        state, first, ended = begin.state, begin.iteration, begin.note
+        log.go_on(method, begin)
+        watcher.stepped(first)
     method.warm_up(state)
-    if not log.at(method, state, 0):
+    if (ended or first in plan.schedule) and not log.at(method, state, first, ended):
         return
-    for t in range(1, plan.steps + 1):
+    for t in range(first + 1, (first if ended else plan.steps) + 1):
         log.t = t
         start = time.perf_counter()
         after = method.step(state, t)
@@ -170,9 +215,13 @@ def _steps(plan: Plan, log: _Log, watcher: Watcher, stop: Callable[[], bool]) ->
         converged, stopped = method.converged(state, after), stop()
         state = after
         watcher.stepped(t)
-        note = "interrupted" if stopped else "converged" if converged else None
+        note = "converged" if converged else "interrupted" if stopped else None
+        before = len(log.fit.rows)
         if (note or t in plan.schedule) and not log.at(method, state, t, note):
             return
+        if plan.checkpoint and (note or t == plan.steps or t % plan.checkpoint == 0):
+            rows = log.fit.rows[:before]
+            watcher.keep(plan, Checkpoint(t, state, rows, log.seconds, "converged" if converged else None))
         if note:
             return
 
@@ -189,6 +238,14 @@ class _Log:
         found = row(**self.columns, **values)
         self.fit.rows.append(found)
         self.watcher.logged(found)
+
+    def go_on(self, method: Method, begin: Checkpoint) -> None:
+        """Say again what was said before a checkpoint."""
+        for found in begin.rows:
+            self.fit.rows.append(found)
+            self.watcher.logged(found)
+        self.seconds, self.t = begin.seconds, begin.iteration
+        self.keep(method, begin.state)
 
     def keep(self, method: Method, state: Vectors) -> None:
         self.fit.parameters = method.parameters(state)

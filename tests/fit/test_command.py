@@ -71,7 +71,7 @@ def test_rows_files_and_page(gradvar: Run) -> None:
     assert Path("fit/rows.jsonl").read_text() == result.out
     table = list(csv.DictReader(io.StringIO(Path("fit/rows.csv").read_text(encoding="utf-8"))))
     assert [float(line["objective"]) for line in table] == [row["objective"] for row in result.rows]
-    names = {"index.html", "objective.svg", "variance.svg", "rows.csv", "rows.jsonl"}
+    names = {"index.html", "objective.svg", "variance.svg", "rows.csv", "rows.jsonl", "checkpoints"}
     assert {p.name for p in Path("fit").iterdir()} == names | {p.name for p in Path("fit").glob("*.npz")}
     page = Path("fit/index.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
@@ -181,7 +181,7 @@ def test_ctrl_c_keeps_what_was_fitted(tmp_path: Path) -> None:
     assert stopped.err.splitlines() == [
         "gradvar: finishing the current step; Ctrl-C again stops at once",
         "fit: fit/index.html",
-        "gradvar: stopped; what was fitted is kept",
+        "gradvar: stopped; what was fitted is kept, the same command with --resume goes on from there",
     ]
     last = stopped.rows[-1]
     assert (last["status"], last["reason"]) == ("ok", "interrupted")
@@ -190,7 +190,7 @@ def test_ctrl_c_keeps_what_was_fitted(tmp_path: Path) -> None:
     exact: Any = make_problem("linear-regression").exact_at(saved(tmp_path / "fit" / "pathwise.npz"))
     assert exact.objective == last["objective"]
     assert "interrupted" in (tmp_path / "fit" / "index.html").read_text(encoding="utf-8")
-    assert {p.suffix for p in (tmp_path / "fit").iterdir()} == {".html", ".svg", ".csv", ".jsonl", ".npz"}
+    assert {p.suffix for p in (tmp_path / "fit").iterdir()} == {"", ".html", ".svg", ".csv", ".jsonl", ".npz"}
     assert json.loads(out.splitlines()[-1]) == last
 
 
@@ -207,5 +207,8 @@ def test_a_second_ctrl_c_keeps_the_rows_too(gradvar: Run, monkeypatch: pytest.Mo
     result = gradvar("fit", "cosine", "--estimator", "pathwise", "--steps", "50", "--every", "5", "--json")
     assert result.status == 130
     assert [row["iteration"] for row in result.rows] == [0, 5, 10]
-    assert result.err.splitlines()[-1] == "gradvar: stopped; what was fitted is kept"
+    assert (
+        result.err.splitlines()[-1]
+        == "gradvar: stopped; what was fitted is kept, the same command with --resume goes on from there"
+    )
     assert make_problem("cosine").exact_at(saved(Path("fit/pathwise.npz"))).objective == result.rows[-1]["objective"]
