@@ -39,53 +39,53 @@ class Weights:
     log_mean: float
 
     @functools.cached_property
-    def t(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Nodes of t and their weights times t [T], and e^{−t w} [T, N]."""
+    def t(self) -> np.ndarray:
+        """The nodes of t [T], even in log t."""
         least = float(self.weight[self.probability > NEGLIGIBLE].min())
         high = 5.0 - math.log(max(least, LEAST))  # where e^{−t w} is 0 for every w that counts
-        t = np.exp(np.arange(-40.0 - math.log(self.count), high, LAPLACE_STEP))
-        return t, t * LAPLACE_STEP, np.exp(-t[:, None] * self.weight)
+        return np.exp(np.arange(-40.0 - math.log(self.count), high, LAPLACE_STEP))
+
+    @functools.cached_property
+    def falling(self) -> np.ndarray:
+        """e^{−t w} [T, N]."""
+        return np.exp(-self.t[:, None] * self.weight)
 
     @functools.cached_property
     def transform(self) -> np.ndarray:
         """M(t) [T]."""
-        return self.t[2] @ self.probability
+        return self.falling @ self.probability
+
+    def integral(self, values: np.ndarray) -> float:
+        """∫ of values [T] dt."""
+        return float(LAPLACE_STEP * (self.t @ values))
 
     @functools.cached_property
     def log_transform(self) -> np.ndarray:
         """log M(t) [T]; near 0 where t is small, which a power K would magnify the rounding of."""
-        t, near = self.t[0], self.transform > 0.5
+        near = self.transform > 0.5
         with np.errstate(divide="ignore"):
             found = np.log(self.transform)
-        found[near] = np.log1p(np.expm1(-t[near, None] * self.weight) @ self.probability)
+        found[near] = np.log1p(np.expm1(-self.t[near, None] * self.weight) @ self.probability)
         return found
 
     def tilted(self, power: float, values: np.ndarray) -> np.ndarray:
         """E[w^p ψ e^{−t w}] [T]."""
-        return self.t[2] @ (self.probability * self.weight**power * values)
+        return self.falling @ (self.probability * self.weight**power * values)
 
     def normalised(self, power: int, values: np.ndarray) -> float:
         """E Σ_k w̃_k^p ψ_k."""
-        t, steps, _ = self.t
-        inside = t ** (power - 1) * self.transform ** (self.count - 1) * self.tilted(power, values)
-        return float(self.count / math.gamma(power) * (steps @ inside))
-
-    def crossed(self, power: int, values: np.ndarray) -> float:
-        """E Σ_{j≠k} w̃_j^p ψ_j w̃_k^p ψ_k."""
-        t, steps, _ = self.t
-        inside = t ** (2 * power - 1) * self.transform ** (self.count - 2) * self.tilted(power, values) ** 2
-        return float(self.count * (self.count - 1) / math.gamma(2 * power) * (steps @ inside))
+        inside = self.t ** (power - 1) * self.transform ** (self.count - 1) * self.tilted(power, values)
+        return self.count / math.gamma(power) * self.integral(inside)
 
     def mean_logarithm(self, count: int) -> float:
         """E log (1/K) Σ w/E w, for any K up to that of the rule."""
-        t, steps, _ = self.t
-        inside = np.exp(-count * t) - np.exp(count * self.log_transform)  # at t K in place of t
-        return float(steps @ (inside / t))
+        inside = np.exp(-count * self.t) - np.exp(count * self.log_transform)  # at t K in place of t
+        return self.integral(inside / self.t)
 
     def shares(self) -> np.ndarray:
         """K E[w̃_1 | w_1 = w] [N]: the E Σ_k w̃_k ψ_k of a ψ that is 1 at one node, over that node's probability."""
-        _, steps, falling = self.t
-        return self.count * self.weight * ((steps * self.transform ** (self.count - 1)) @ falling)
+        steps = LAPLACE_STEP * self.t
+        return self.count * self.weight * ((steps * self.transform ** (self.count - 1)) @ self.falling)
 
     def bound(self) -> float:
         """E log (1/K) Σ_k w_k."""

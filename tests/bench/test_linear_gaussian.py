@@ -12,6 +12,7 @@ import pytest
 from bench.fit.command import plans
 from bench.fit.objective import objective
 from bench.problems import bounds
+from bench.problems.bounds import Weights
 from bench.problems.linear_gaussian import exact as rules
 from bench.problems.linear_gaussian.exact import exact_bound, law
 from bench.sweep.cells import make_estimator, make_problem
@@ -193,8 +194,14 @@ def test_a_point_beside_which_samples_round_away_is_refused() -> None:
         make_problem("linear-gaussian[perturbation=1e17]")
 
 
+def crossed(w: Weights, power: int, values: np.ndarray) -> float:
+    """E Σ_{j≠k} w̃_j^p ψ_j w̃_k^p ψ_k, by Laplace's transform as `Weights.normalised`."""
+    inside = w.t ** (2 * power - 1) * w.transform ** (w.count - 2) * w.tilted(power, values) ** 2
+    return w.count * (w.count - 1) / math.gamma(2 * power) * w.integral(inside)
+
+
 def variance(count: int, dim: int, distance: float, block: str) -> float:
-    """Var of the estimates of one block, from second moments of the weights: `law.crossed` has those of pairs."""
+    """Var of the estimates of one block, from second moments of the weights and of pairs of them."""
     scale = math.sqrt(2.0 / 3.0)
     w, bend = law(count, dim, distance, scale), 1.0 / scale - 2.0 * scale
     power, parallel, across = {
@@ -202,7 +209,7 @@ def variance(count: int, dim: int, distance: float, block: str) -> float:
         "dreg": (2, -2.0 * distance + bend * w.along, bend**2),
         "prior_mean": (1, scale * w.along, scale**2),
     }[block]
-    second = w.normalised(2 * power, parallel**2 + across * w.across) + w.crossed(power, parallel)
+    second = w.normalised(2 * power, parallel**2 + across * w.across) + crossed(w, power, parallel)
     return second - w.normalised(power, parallel) ** 2
 
 
