@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.goals import cost, kernels, program, scaling
+from bench.goals import cost, kernels, program, scaling, training
 from bench.goals.goal import show, write
 
 PARTS = {
@@ -19,6 +19,7 @@ PARTS = {
     "quick": program.quick_suite,
     "linear": scaling.linear,
     "memory": scaling.memory,
+    "vae": training.vae,
 }
 
 

@@ -1,0 +1,55 @@
+"""The plain loops that training is held against: the same model from the same weights, and they learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.goals import plain, training
+from bench.sweep.cells import make_problem
+from tests.support import needs
+
+SMALL = "vae[size=60,batch=20,hidden=5,latent=1,at=initial,kl=analytic]"
+
+
+def test_minibatches_are_an_epoch_after_another() -> None:
+    drawn = plain.batches(10, 3, 0)
+    for _ in range(3):
+        epoch = np.concatenate([next(drawn) for _ in range(3)])
+        assert len(set(epoch)) == 9
+        assert set(epoch) <= set(range(10))
+
+
+@pytest.mark.parametrize("backend", plain.LOOPS)
+def test_a_plain_loop_trains_the_same_model(backend: str) -> None:
+    """From the problem's own weights; Adam's first step moves every number by the rate, up or down as the expected
+    gradient of all images says, wherever that is far from 0. After 200 steps both know the digits' mean and more."""
+    needs(backend)
+    problem: Any = make_problem(SMALL)
+    loop, start = plain.LOOPS[backend](problem, 0.01, 0), problem.initial()
+    for name, values in loop.parameters().items():
+        np.testing.assert_allclose(values, start[name], rtol=1e-6, atol=1e-7, err_msg=name)
+    loop.step()
+    moved = {name: values - start[name] for name, values in loop.parameters().items()}
+    gradient = problem.exact_at(start).gradient
+    for name in ("decoder.1.bias", "decoder.1.weight"):
+        clear = np.abs(gradient[name]) > 0.5 * np.abs(gradient[name]).max()
+        np.testing.assert_allclose(moved[name][clear], 0.01 * np.sign(gradient[name][clear]), rtol=1e-2)
+    before = training.after(plain.Loop(lambda: None, loop.parameters), problem)
+    for _ in range(200):
+        loop.step()
+    assert training.after(plain.Loop(lambda: None, loop.parameters), problem) > before + 10.0
+
+
+def test_what_is_reached_is_compared_at_equal_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a loop that is our own the difference is 0; of one that stands still it is what was gained."""
+    problem: Any = make_problem(SMALL)
+    monkeypatch.setattr(training, "STEPS", 3)
+    monkeypatch.setattr(training, "SEEDS", 2)
+    monkeypatch.setitem(plain.LOOPS, "numpy", lambda made, rate, seed: training.ours(made, "numpy", seed, rate))
+    same = training.reached(problem, "numpy")
+    assert (same.measured.value, same.met) == (0.0, True)
+    monkeypatch.setitem(plain.LOOPS, "numpy", lambda *_: plain.Loop(lambda: None, problem.initial))
+    assert training.reached(problem, "numpy").measured.value > 0.5
