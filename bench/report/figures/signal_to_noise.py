@@ -27,12 +27,11 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
     points = [(k, r) for k, ranking in sweep.points for r in (*ranking.ranked, *ranking.unranked)]
     points = sorted(((k, r) for k, r in points if r["verdict"] != "biased"), key=lambda p: p[0])
     context = varying([r for _, r in points], (*CONTEXT, "num_samples"))
-    panels, key, drawn_results = [], {}, []
+    panels, key = [], {}
     for block in sorted({b for _, r in points for b in r.blocks if b != ALL}):
         found = _curves(points, block, context, looks, _first(sweep))
         if not found:
             continue
-        drawn_results += [r for _, r in points]
         name = identifier("signal-to-noise", sweep.title, sweep.machine, block)
         drawn, unlabelled = curves.panel(
             name,
@@ -47,13 +46,14 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
         panels.append(Panel(drawn, f"Signal-to-noise ratio of the estimates of {block} against K, log-log"))
     if not panels:
         return None
+    results = [r for _, r in points]
     caption = (
         "The exact gradient's norm over the standard deviation of one estimate, for the whole parameter block. Beside "
         f"each name the slope for K ≥ {_first(sweep):g}, fitted on log-log axes, with its 95 % interval; biased "
-        "estimators are left out." + fill_words(drawn_results)
+        "estimators are left out." + fill_words(results)
     )
     title = f"Signal-to-noise ratio against K: {sweep.problem}" + (f"[{sweep.fixed}]" if sweep.fixed else "")
-    commands = reproduce.commands({id(r): r for r in drawn_results}.values())
+    commands = reproduce.commands(results)
     return Figure(title, caption, panels, commands, list(key.items()))
 
 
