@@ -29,8 +29,8 @@ from estimators.options import option
 
 #: Digits that a fit is made to, unless another number is asked for: all but as many as it is tested by.
 FITTED = BUNDLED["digits"][0] - MOST_TEST
-#: Of Adam (Kingma & Ba 2015), which makes the point that at=trained means.
-STEPS, RATE, DECAYS, TINY = 300, 0.01, (0.9, 0.999), 1e-8
+#: Of Adam, which makes the point that at=trained means.
+STEPS, RATE = 300, 0.01
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Vae(Autoencoder):
     importance_samples: int = importance_samples()
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
-    learning_rate: ClassVar[float | None] = 0.01
+    learning_rate: ClassVar[float | None] = RATE
 
     @classmethod
     def fitted_options(cls, given: Mapping[str, str]) -> Mapping[str, str]:
@@ -97,20 +97,16 @@ class Vae(Autoencoder):
 def trained(problem: Vae, content: str | None) -> dict[str, Any]:
     """(φ, θ) after pathwise estimates of one sample an image have been followed from random weights; `content` tells
     apart what a file held."""
+    from bench.fit.optimisers import Adam  # which is made of this package
+
     backend, expectation = get("numpy"), problem.expectation()
     estimator = expectation.estimated_by(Pathwise())
     specs = estimator.noise_specs(expectation, 1, problem.latent)
     roots = {name: backend.root(stream_root("vae", "training", name)) for name in specs}
-    at = problem.initial()
-    mean, square = ({name: np.zeros_like(a) for name, a in at.items()} for _ in range(2))
+    adam, at = Adam(rate=RATE), problem.initial()
+    memory = adam.initial(at)
     for t in range(1, STEPS + 1):
         noise = draw(backend, specs, roots, t, 1, "float64")
-        for name, found in estimator.estimate(backend, expectation, at, noise, {}).items():
-            mean[name] = DECAYS[0] * mean[name] + (1.0 - DECAYS[0]) * found[0]
-            square[name] = DECAYS[1] * square[name] + (1.0 - DECAYS[1]) * found[0] ** 2
-        unbiased = [1.0 - decay**t for decay in DECAYS]
-        at = {
-            name: a + RATE * (mean[name] / unbiased[0]) / (np.sqrt(square[name] / unbiased[1]) + TINY)
-            for name, a in at.items()
-        }
+        found = estimator.estimate(backend, expectation, at, noise, {})
+        at, memory = adam.step(at, {name: g[0] for name, g in found.items()}, memory, t)
     return at
