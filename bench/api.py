@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.problems import Problem
+from bench.problems.own import Model
 from bench.rows import to_frame
 from bench.sweep.cells import (
     DTYPES,
@@ -22,6 +23,8 @@ from bench.sweep.cells import (
 from bench.sweep.run import run
 from bench.sweep.store import Store
 from estimators import Estimator, backends
+
+__all__ = ["Model", "measure", "minibatch_split"]
 
 
 def _many(values: Any) -> list[Any]:

@@ -55,6 +55,11 @@ def alternative(default: type, summary: str, *, name: str, classes: Mapping[str,
     return dataclasses.field(default=default(), metadata=metadata)
 
 
+def _options(cls: Any) -> list[Any]:
+    """The fields that are options: those that its repr has."""
+    return [field for field in dataclasses.fields(cls) if field.repr]
+
+
 def _external(name: str) -> str:
     return name.replace("_", "-")
 
@@ -74,7 +79,7 @@ def _chosen(field: Any, given: Mapping[str, Any]) -> type:
 def _declared(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Every option's field by its external name, with those of the classes that `given` chooses."""
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
+    for field in _options(cls):
         if "classes" in field.metadata:
             found |= {field.metadata["name"]: field, **_declared(_chosen(field, given), given)}
         else:
@@ -105,7 +110,7 @@ def describe(cls: type) -> dict[str, dict[str, Any]]:
 def effective(instance: Any) -> dict[str, Any]:
     """Every option of an object with the value it has, defaults included."""
     options: dict[str, Any] = {}
-    for field in dataclasses.fields(instance):
+    for field in _options(instance):
         value = getattr(instance, field.name)
         if "classes" in field.metadata:
             options |= {field.metadata["name"]: _name_of(field, value), **effective(value)}
@@ -133,7 +138,7 @@ def construct(cls: type[T], given: Mapping[str, Any], what: str) -> T:
 
 def _build(cls: type[T], given: Mapping[str, Any], what: str) -> T:
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in _options(cls):
         meta = field.metadata
         name = meta.get("name", _external(field.name))
         if "classes" in meta:

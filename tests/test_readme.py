@@ -27,13 +27,32 @@ def rows_of(program: str, folder: Path) -> Any:
     return runpy.run_path(str(file), run_name="readme")["rows"]
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda text: (re.findall(r"class (\w+)", text) or ["names"])[-1])
+def named(program: str) -> Any:
+    """A case; those that PyTorch compiles are slow."""
+    name = (re.findall(r'(?:class |Model\(")([\w-]+)', program) or ["names"])[-1]
+    return pytest.param(program, id=name, marks=[pytest.mark.slow] if "import torch" in program else [])
+
+
+@pytest.mark.parametrize("program", [named(program) for program in PROGRAMS])
 def test_programs(program: str, tmp_path: Path) -> None:
-    if "jax" in program:
-        needs("jax")
+    for framework in ("torch", "jax"):
+        if framework in program:
+            needs(framework)
     rows = rows_of(program, tmp_path)
     assert set(rows["status"]) == {"ok"}
     assert "biased" not in set(rows["verdict"])
+
+
+@pytest.mark.parametrize(("framework", "block"), [("torch", "encoder.0.weight"), ("jax", "model.0.w")])
+def test_models_of_other_frameworks(framework: str, block: str) -> None:
+    """All but the measuring: the model is one, and has an exact gradient."""
+    needs(framework)
+    (program,) = (text for text in PROGRAMS if f"import {framework}\n" in text)
+    made: dict[str, Any] = {}
+    exec(program.partition("\nbench.measure(")[0], made)
+    exact = made["mine"].exact()
+    assert exact.source == "quadrature"
+    assert block in exact.gradient
 
 
 def test_the_mistake_it_speaks_of_is_caught(tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ class Problem(ABC):
     #: An ELBO's entropy option, `none` for other integrands.
     entropy: str = "none"
     differentiate: str
+    #: The one framework its f is written in; None for arithmetic that all have.
+    framework: str | None = None
     #: K, the importance samples of a bound; 1 for an expectation or an ELBO.
     importance_samples: int = 1
     #: Adam's first step size in a fit where nothing is said; None for the optimiser's own.

@@ -101,6 +101,8 @@ class Cell:
         reason = missing(self.backend)
         if reason:
             return reason
+        if self.problem.framework not in (None, self.backend):
+            return f"problem {self.problem.name} is written in {self.problem.framework}; use that backend"
         if self.backend == "numpy" and self.device != "cpu":
             return "backend 'numpy' computes on the CPU only"
         if self.device == "cuda":

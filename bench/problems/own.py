@@ -1,0 +1,269 @@
+"""A model of a user's own, written in the layers of PyTorch or JAX, as a problem that can be measured.
+
+With an encoder it is an autoencoder: L = Σ_n E_{q(z_n | x_n; φ)}[log p(x_n, z_n; θ) − log q], or bounds of K importance
+samples. Without one, q(z) is a mean-field Normal at a given point, and L = E_q[log p(x, z; θ) − log q] or E_q[f(z; θ)].
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.problem import Exact, Problem, Vectors
+from bench.problems.widths import MANY, widest
+from estimators import Expectation, Family, Normal, Pathwise, Point, UsageError
+from estimators.amortised import ROWS, AmortisedExpectation, AmortisedNormal
+from estimators.backends import get
+from estimators.functions import FunctionEncoder, FunctionIntegrand, flatten
+
+FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
+#: Trapezoid rules for each coordinate of z, up to two; two in turn must agree to `AGREEMENT` of the largest.
+NODES, REACH, AGREEMENT, MOST_LATENT = (48, 72, 108, 162), 8.0, 1e-10, 2
+#: Data, times nodes, of a rule, in all and at once.
+MOST_POINTS, AT_ONCE = 2**19, 2**14
+#: Relative to the largest: by how much f of a datum may change with what stands beside it.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Model(Problem):
+    """Functions, their parameters, and the point at which gradients are measured.
+
+    Parameters
+    ----------
+    name : what rows call it.
+    log_joint : f. With an encoder, (θ, x [M, ...], z [M, D]) -> log p(x, z) [M], else (θ, z [M, D]) -> [M]. Rows must
+        not depend on each other: no dropout, no batch normalisation in training mode.
+    theta : θ, `dict(module.named_parameters())` or nested dicts, lists and tuples of arrays; {} if none.
+    latent : D.
+    encode : (φ, x [M, ...]) -> loc and log σ, each [M, D].
+    phi : φ, likewise.
+    inputs : x [N, ...].
+    batch : B of a minibatch; all data if absent.
+    loc, log_scale : [D], the point of q without an encoder.
+    importance_samples : K of every datum's bound.
+    entropy : `sampled` for an ELBO; `none`, without an encoder, for E f.
+    framework : torch or jax; told from the parameters where these are of one of them.
+
+    Blocks are `encoder.` and `decoder.` (without an encoder `model.`) before the name of each array. Everything is
+    measured in float64 unless asked otherwise. The exact gradient is had by quadrature where z has one coordinate or
+    two, f is smooth and K = 1.
+
+    Raises
+    ------
+    UsageError
+        Parts that do not go together, or a function that gives the wrong shape, or whose rows depend on each other.
+    """
+
+    summary: ClassVar[str] = "a model of the user's own"
+
+    # What is no option, but arrays and functions, is left out of the repr.
+    name: str = field(repr=False)  # type: ignore[misc]
+    log_joint: Callable[..., Any] = field(repr=False)
+    theta: Any = field(repr=False)
+    latent: int = 1
+    encode: Callable[..., Any] | None = field(default=None, repr=False)
+    phi: Any = field(default=None, repr=False)
+    inputs: Any = field(default=None, repr=False)
+    batch: int | None = None
+    loc: Any = field(default=None, repr=False)
+    log_scale: Any = field(default=None, repr=False)
+    importance_samples: int = 1
+    entropy: str = "sampled"
+    framework: str | None = None
+    differentiate: str = "autodiff"
+    #: Numbers a row in the largest array that its functions make, found by calling them.
+    largest: int = field(default=1, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        what, amortised = f"model {self.name}", self.encode is not None
+        if amortised != (self.inputs is not None) or amortised == (self.loc is not None):
+            raise UsageError(f"{what}: give encode, phi and inputs, or loc and log_scale of q")
+        if amortised and self.entropy != "sampled":
+            raise UsageError(f"{what}: entropy is {self.entropy}; with an encoder it must be sampled")
+        if self.batch is not None and not (amortised and 1 <= self.batch <= len(self.inputs)):
+            raise UsageError(f"{what}: batch is {self.batch}; it must be 1 to the number of inputs")
+        if self.framework is None:
+            arrays = [*flatten(self.theta, "")[1].values(), *flatten(self.phi or {}, "")[1].values()]
+            found = {FRAMEWORKS.get(type(a).__module__.partition(".")[0]) for a in arrays} - {None}
+            if len(found) != 1:
+                raise UsageError(f"{what}: its parameters do not tell one framework; say framework=torch or jax")
+            object.__setattr__(self, "framework", found.pop())
+        object.__setattr__(self, "largest", _try(self))
+
+    @property
+    def q(self) -> Point:  # type: ignore[override]
+        return Normal.At() if self.encode is None else AmortisedNormal.At()
+
+    @property
+    def family(self) -> Family:
+        return Normal() if self.encode is None else AmortisedNormal()
+
+    @property
+    def dimension(self) -> int:
+        return self.latent
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return tuple(self.parameters())
+
+    def content(self) -> str | None:
+        digest = hashlib.sha256()
+        for name, values in {**self.parameters(), "inputs": self._data().get("inputs", np.zeros(0))}.items():
+            digest.update(f"{name} {values.shape}\n".encode() + values.tobytes())
+        for function in (self.log_joint, self.encode):
+            try:
+                digest.update(Path(inspect.getfile(function)).read_bytes())  # type: ignore[arg-type]
+            except (TypeError, OSError):  # none, or typed into a session: never the same again
+                digest.update(b"" if function is None else uuid.uuid4().bytes)
+        return digest.hexdigest()
+
+    def _data(self) -> Vectors:
+        if self.encode is None:
+            return {}
+        minibatch = {} if self.batch is None else {"batch": np.zeros(self.batch)}
+        return {"inputs": to_numpy(self.inputs), **minibatch}
+
+    def integrand(self) -> FunctionIntegrand:
+        tree, found = flatten(self.theta, "model" if self.encode is None else "decoder")
+        return FunctionIntegrand(self.log_joint, tree, _sizes(found), self.encode is not None, self.largest)
+
+    def expectation(self) -> Expectation:
+        static: Any = (self.entropy, "autodiff", self.importance_samples)
+        if self.encode is None:
+            return Expectation(Normal(), self.integrand(), {}, *static)
+        tree, found = flatten(self.phi, "encoder")
+        encoder = FunctionEncoder(self.encode, tree, _sizes(found), self.latent)
+        return AmortisedExpectation(AmortisedNormal(), self.integrand(), encoder, self._data(), *static)
+
+    def parameters(self) -> Vectors:
+        if self.encode is None:
+            q = {"loc": self.loc, "log_scale": self.log_scale}
+            return {name: to_numpy(a) for name, a in {**q, **flatten(self.theta, "model")[1]}.items()}
+        both = {**flatten(self.phi, "encoder")[1], **flatten(self.theta, "decoder")[1]}
+        return {name: to_numpy(a) for name, a in both.items()}
+
+    def exact_at(self, parameters: Vectors) -> Exact | None:
+        """None for more than two coordinates, for bounds, and where quadrature has not converged: f with corners."""
+        if self.latent > MOST_LATENT or self.importance_samples > 1:
+            return None
+        return _converged(self, tuple((n, a.shape, np.asarray(a).tobytes()) for n, a in parameters.items()))
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """In float64, from any framework."""
+    return np.array(array.numpy(force=True) if hasattr(array, "detach") else array, dtype=np.float64)
+
+
+def _sizes(arrays: dict[str, Any]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((name, tuple(int(n) for n in a.shape)) for name, a in arrays.items())
+
+
+def _bound(model: Model, parameters: Vectors) -> tuple[Any, Expectation, dict[str, Any]]:
+    backend, expectation = get(str(model.framework)), model.expectation()
+    data = {name: backend.asarray(a, "float64") for name, a in expectation.data.items()}
+    return backend, expectation.bind(data), {n: backend.asarray(a, "float64") for n, a in parameters.items()}
+
+
+def _try(model: Model) -> int:
+    """f and encoder on three rows at once and on each alone; how many numbers a row they make."""
+    backend, expectation, parameters = _bound(model, model.parameters())
+    bound, _ = expectation.at(parameters)
+    generator = np.random.default_rng(0)
+    z = generator.standard_normal((MANY, model.latent))
+    rows = np.arange(MANY)[:, None] % (1 if model.encode is None else len(model.inputs))
+
+    def evaluate(data: Any, z: Any, rows: Any) -> Any:
+        again = bound.bind(data)
+        found = [again.integrand.value(backend.xp, data, z, {ROWS: rows})[:, None]]
+        if isinstance(again, AmortisedExpectation):
+            found += [a[:, 0, :] for a in again.infer(backend.xp, rows).values()]
+        return found
+
+    call = _quick(backend, evaluate)
+
+    def arguments(some: slice) -> tuple[Any, ...]:
+        return bound.data, backend.asarray(z[some], "float64"), backend.asarray(rows[some], None)
+
+    def outputs(some: slice) -> list[np.ndarray]:
+        return [backend.to_numpy(a) for a in call(*arguments(some))]
+
+    try:
+        together, alone = outputs(slice(3)), [outputs(slice(i, i + 1)) for i in range(3)]
+    except UsageError as error:
+        raise UsageError(f"model {model.name}: {error}") from None
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(
+            f"model {model.name}: its functions fail in float64, {type(error).__name__}: {reason} (PyTorch's buffers "
+            "and constants must be float64 too: module.double())"
+        ) from error
+    for whole, *single in zip(together, *alone, strict=True):
+        if not np.allclose(whole, np.concatenate(single), rtol=ROUNDING, atol=ROUNDING, equal_nan=True):
+            raise UsageError(
+                f"model {model.name}: rows of a batch depend on each other, or on chance; switch dropout and batch "
+                "normalisation off (module.eval()), and draw nothing inside"
+            )
+    return widest(str(model.framework), evaluate, lambda count: arguments(slice(count)))
+
+
+@functools.lru_cache(maxsize=32)
+def _converged(model: Model, key: tuple[tuple[str, tuple[int, ...], bytes], ...]) -> Exact | None:
+    parameters = {name: np.frombuffer(content).reshape(shape) for name, shape, content in key}
+    data = 1 if model.encode is None else len(model.inputs)
+    integrated = _integral(model if model.batch is None else replace(model, batch=None), parameters)
+    found: Vectors | None = None
+    for nodes in NODES:
+        if data * nodes**model.latent > MOST_POINTS:
+            return None
+        before, found = found, integrated(nodes, max(1, AT_ONCE // data))
+        if before is not None and all(
+            np.abs(g - before[name]).max() <= AGREEMENT * max(1.0, float(np.abs(g).max())) for name, g in found.items()
+        ):
+            return Exact(found, "quadrature")
+    return None
+
+
+def _integral(model: Model, parameters: Vectors) -> Callable[[int, int], Vectors]:
+    """(nodes for each coordinate, how many at once) -> the pathwise estimate, with the same noise for all data,
+    integrated over that."""
+    backend, expectation, at = _bound(model, parameters)
+    estimator: Any = expectation.estimated_by(Pathwise())
+    shape = estimator.noise_specs(expectation, 1, model.latent)["base"].shape
+
+    def estimate(data: Any, parameters: Any, base: Any) -> Any:
+        return estimator.estimate(backend, expectation.bind(data), parameters, {"base": base}, {})
+
+    call = _quick(backend, estimate)
+
+    def integrated(nodes: int, at_once: int) -> Vectors:
+        x = np.linspace(-REACH, REACH, nodes)
+        w = np.exp(-0.5 * x * x)
+        grid = np.stack(np.meshgrid(*[x] * model.latent, indexing="ij"), axis=-1).reshape(-1, model.latent)
+        weights = np.prod(np.stack(np.meshgrid(*[w / w.sum()] * model.latent, indexing="ij")), axis=0).ravel()
+        lacking = -len(grid) % at_once  # so that all calls have one shape
+        grid, weights = np.pad(grid, ((0, lacking), (0, 0))), np.pad(weights, (0, lacking))
+        total = {name: np.zeros_like(a) for name, a in parameters.items()}
+        for first in range(0, len(grid), at_once):
+            some = slice(first, first + at_once)
+            base = grid[some].reshape(-1, *[1] * (len(shape) - 1), model.latent)
+            base = backend.asarray(np.broadcast_to(base, (at_once, *shape)), "float64")
+            for name, values in call(expectation.data, at, base).items():
+                total[name] = total[name] + np.tensordot(weights[some], backend.to_numpy(values), 1)
+        return total
+
+    return integrated
+
+
+def _quick(backend: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled by JAX, which takes long over single operations; PyTorch takes longer to compile."""
+    compiled: Callable[..., Any] = backend.compile(function) if backend.name == "jax" else function
+    return compiled
