@@ -64,8 +64,7 @@ class GradientMethod(Method):
 
     def estimate(self, parameters: Vectors, learnt: Vectors, t: int) -> Vectors:
         """ĝ of step t."""
-        s = self.setting
-        found = self._estimate(s.to_device(parameters), s.to_device(learnt), t)
+        found = self._estimate(parameters, learnt, t)
         return {name: g.reshape(self._shapes[name]) for name, g in found.items()}
 
     def step(self, state: Vectors, t: int) -> Vectors:

@@ -268,22 +268,37 @@ def _averaging(setting: Setting, replicates: int) -> Any:
     return _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
 
 
-def stepper(setting: Setting, stream: str) -> Callable[[dict[str, Array], dict[str, Array], int], Any]:
+def stepper(setting: Setting, stream: str) -> Callable[[dict[str, np.ndarray], dict[str, np.ndarray], int], Any]:
     """(λ, the estimator's state, t) -> one estimate {parameter block: [P]} in float64, as a step t of a fit has it.
 
-    The compiled function is the one that is timed alone; λ and the state are its arguments, so that nothing compiles
-    again on the way. The noise is block t of `stream`.
+    All are on the host. λ goes to the device as one array and the estimate comes back as one: with many small blocks
+    each way of its own would cost more than the estimate. Nothing compiles again on the way. The noise is block t of
+    `stream`.
     """
-    s, run = setting, _averaging(setting, 1)
-    roots = s.roots(stream)
+    s, backend, roots = setting, setting.backend, setting.roots(stream)
+    names = list(s.sizes)
+    shapes = {name: tuple(s.parameters[name].shape) for name in names}
+    ends = np.cumsum([math.prod(shapes[name]) for name in names])
+    evaluate = _evaluator(s)
 
-    def estimate(parameters: dict[str, Array], state: dict[str, Array], t: int) -> dict[str, np.ndarray]:
-        arguments: tuple[Any, ...] = (s.expectation.data, parameters, state, {})
-        if s.draws_inside:
-            found = run(*arguments, roots, s.backend.asarray([t], "int32"))
-        else:
-            found = run(*arguments, s.noise(roots, t, 1))
-        return {name: s.backend.to_numpy(g).astype(np.float64).reshape(-1) for name, g in found.items()}
+    def flat(data: Any, packed: Any, state: Any, noise: Any) -> Array:
+        parts = {n: packed[end - math.prod(shapes[n]) : end] for n, end in zip(names, map(int, ends), strict=True)}
+        parameters = {name: backend.xp.reshape(part, shapes[name]) for name, part in parts.items()}
+        found = evaluate(data, parameters, state, noise)
+        return backend.xp.concat([backend.xp.reshape(found[name], (-1,)) for name in names])
+
+    def drawing(data: Any, packed: Any, state: Any, roots: Any, block: Any) -> Array:
+        return flat(data, packed, state, draw(backend, s.specs, roots, block, 1, s.dtype))
+
+    key = ("step", s.structure, tuple(shapes.items()))
+    run = _cached(key, lambda: backend.compile(drawing if s.draws_inside else flat))
+
+    def estimate(parameters: dict[str, np.ndarray], state: dict[str, np.ndarray], t: int) -> dict[str, np.ndarray]:
+        packed = np.concatenate([np.ravel(parameters[name]) for name in names])
+        arguments = (s.expectation.data, backend.asarray(packed, s.dtype), s.to_device(state))
+        found = run(*arguments, roots, np.int32(t)) if s.draws_inside else run(*arguments, s.noise(roots, t, 1))
+        whole = backend.to_numpy(found).astype(np.float64)
+        return dict(zip(names, np.split(whole, ends[:-1]), strict=True))
 
     return estimate
 
