@@ -107,16 +107,18 @@ def _gap(below: Reference) -> Callable[[Row], Interval | None]:
 
 
 def variances(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure | None:
-    """Variance of one estimate along the path: of all parameters and of each block; None where none was measured."""
+    """Variance of one estimate along the path: of all parameters and of each block, or of each network where its layers
+    are many; None where none was measured."""
     measured = [r for fit in fits.values() for r in fit.rows if r["variances"]]
     if not measured:
         return None
-    blocks = list(measured[0]["variances"])
+    groups = grouped(list(measured[0]["variances"]))
     panels: list[Panel] = []
     key: dict[str, Look] = {}
-    shown = ("all", *(blocks if 1 < len(blocks) <= MOST_BLOCKS else ()))
+    shown = ("all", *(groups if 1 < len(groups) <= MOST_BLOCKS else ()))
     for block in shown:
-        found = [curve_of(name, looks[name], fit, "iteration", _spread(block), marked=1) for name, fit in fits.items()]
+        read = _spread(groups.get(block, []))
+        found = [curve_of(name, looks[name], fit, "iteration", read, marked=1) for name, fit in fits.items()]
         found = [curve for curve in found if curve.x]
         if not found:
             continue
@@ -141,13 +143,27 @@ def variances(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Fig
     return Figure("The gradient's variance along the path", caption, panels, command, list(key.items()))
 
 
-def _spread(block: str) -> Callable[[Row], Interval | None]:
+def grouped(blocks: list[str]) -> dict[str, list[str]]:
+    """Blocks by what is shown of them together: each alone, or, where they are many, a network's layers."""
+    if len(blocks) <= MOST_BLOCKS:
+        return {block: [block] for block in blocks}
+    found: dict[str, list[str]] = {}
+    for block in blocks:
+        found.setdefault(block.partition(".")[0], []).append(block)
+    return found
+
+
+def _spread(blocks: list[str]) -> Callable[[Row], Interval | None]:
+    """The sum of these blocks' variances, which is that of all of them together; of all parameters without any."""
+
     def spread(r: Row) -> Interval | None:
         if not r["variances"]:
             return None
-        if block == "all":
+        if not blocks:
             return r["variance"], r["variance_low"], r["variance_high"]
-        return r["variances"][block], None, None
+        if any(r["variances"][block] is None for block in blocks):
+            return None
+        return sum(r["variances"][block] for block in blocks), None, None
 
     return spread
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.fit import figures
 from bench.fit.held_out import IMPORTANCE_SAMPLES, columns, log_likelihood, log_weights
 from bench.fit.objective import objective
 from bench.problems.vae.autoencoder import MOST_TEST
@@ -108,3 +109,15 @@ def test_rows_table_and_page(gradvar: Run) -> None:
     assert f"{IMPORTANCE_SAMPLES:,} importance samples" in page
     assert "ELBO of the test data against seconds in steps" in page
     assert Path("fit/test.svg").exists()
+    for network in ("encoder", "decoder"):
+        assert f"Variance of one estimate of {network} against iterations" in page
+
+
+def test_many_layers_are_shown_by_network() -> None:
+    """The trace of a covariance is a sum over coordinates, so that a network's is the sum over its layers."""
+    few, many = ["loc", "log_scale"], ["encoder.0.weight", "encoder.0.bias", "decoder.0.weight", "decoder.log_scale"]
+    assert figures.grouped(few) == {"loc": ["loc"], "log_scale": ["log_scale"]}
+    assert figures.grouped(many) == {"encoder": many[:2], "decoder": many[2:]}
+    row = {"variances": dict(zip(many, (1.0, 2.0, 4.0, 8.0), strict=True)), "variance": 15.0}
+    for name, total in (("encoder", 3.0), ("decoder", 12.0)):
+        assert figures._spread(figures.grouped(many)[name])(row) == (total, None, None)
