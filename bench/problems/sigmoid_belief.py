@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bench.problems.data import binary, bundled
 from bench.problems.problem import Exact, Problem, Vectors
 from estimators import Expectation, Integrand
 from estimators.backends import get
@@ -31,10 +32,8 @@ CONVERGED, MOST_SWEEPS = 1e-13, 10_000
 
 @functools.cache
 def binarised() -> np.ndarray:
-    """Pixels [1797, 64], 0 or 1."""
-    from sklearn.datasets import load_digits
-
-    return (load_digits().data > 7.0).astype(np.float64)
+    """Pixels of the digits [1797, 64], 0 or 1."""
+    return binary(bundled("digits").data)
 
 
 @functools.cache

@@ -280,9 +280,9 @@ def test_refused(options: str, message: str) -> None:
     ("content", "message"),
     [
         ("1,2\n3,nan\n5,6", "holds nan at row 1, column 1; every number must be finite"),
-        ("1,2\n3\n5,6", "cannot read points from"),
-        ("", "has shape [0]; it must be [points, coordinates], none of them 0"),
-        ("a,b", "has shape [0]; it must be [points, coordinates], none of them 0"),
+        ("1,2\n3\n5,6", "cannot read numbers from"),
+        ("", "has shape [0]; it must be [rows, columns], none of them 0"),
+        ("a,b", "has shape [0]; it must be [rows, columns], none of them 0"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, content: str, message: str) -> None:

@@ -140,8 +140,8 @@ def test_a_file_of_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "value", "options", "message"),
     [
-        ((30, 4, 3), 1.0, "", "has shape [30, 4, 3]; it must be [points, coordinates]"),
-        ((30,), 1.0, "", "has shape [30]; it must be [points, coordinates]"),
+        ((30, 4, 3), 1.0, "", "has shape [30, 4, 3]; it must be [rows, columns]"),
+        ((30,), 1.0, "", "has shape [30]; it must be [rows, columns]"),
         ((30, 4), 0.5, "", "likelihood=bernoulli is of pixels 0 or 1; binarise the images"),
         ((30, 4), np.nan, ",likelihood=gaussian", "every number must be finite"),
         ((30, 4), 1.0, ",size=31", "size is 31"),

@@ -224,7 +224,7 @@ def test_what_cannot_be_fitted_leaves_what_was(gradvar: Run) -> None:
     np.save("images.npy", np.zeros((20, 8, 8)))
     for problem, said in (
         ("vae[latent=0]", "latent"),
-        ("vae[dataset=images.npy]", "images.npy has shape [20, 8, 8]; it must be [points, coordinates]"),
+        ("vae[dataset=images.npy]", "images.npy has shape [20, 8, 8]; it must be [rows, columns]"),
     ):
         result = gradvar("fit", problem, "--estimator", "pathwise", "--resume")
         assert result.status == 2

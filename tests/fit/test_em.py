@@ -115,7 +115,7 @@ HOSTILE = [
     ([[0.0, np.nan]], 1, "the data holds nan at row 0, column 1; every number must be finite"),
     ([[0.0], [np.inf]], 1, "the data holds inf at row 1, column 0; every number must be finite"),
     ([[0.0], [1.0]], 3, "3 components need at least as many points; the data has 2"),
-    ([0.0, 1.0], 1, "the data has shape [2]; it must be [points, coordinates], none of them 0"),
+    ([0.0, 1.0], 1, "the data has shape [2]; it must be [rows, columns], none of them 0"),
     ([["a"]], 1, "the data must be numbers in rows and columns"),
     ([[1.0, 0.0], [1.0, 2.0]], 1, "every point has the same coordinate 0: leave it out"),
     ([[0.0], [0.0], [1.0]], 3, "3 components need as many distinct points; the data has 2"),

@@ -6,20 +6,17 @@ All are centred and share one unit, the root mean square of a coordinate, so tha
 from __future__ import annotations
 
 import functools
-import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.problems import data
 from estimators import UsageError
 from estimators.noise import stream_root
 
-#: Bundled data, [rows, columns]; a column of wine has a unit of its own, those of the others share one.
-BUNDLED = {"iris": (150, 4), "wine": (178, 13), "digits": (1797, 64)}
-DATASETS = ("synthetic", *BUNDLED)
+DATASETS = ("synthetic", *data.BUNDLED)
 
 
 @dataclass(frozen=True)
@@ -33,25 +30,8 @@ class Truth:
 
 
 def checked(points: Any, components: int = 1, what: str = "the data") -> np.ndarray:
-    """Points [N, P] as float64.
-
-    Raises
-    ------
-    UsageError
-        They are not numbers in rows and columns, not all finite, or fewer than the components.
-    """
-    try:
-        values = np.asarray(points, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise UsageError(f"{what} must be numbers in rows and columns") from None
-    if values.ndim != 2 or 0 in values.shape:
-        raise UsageError(f"{what} has shape {list(values.shape)}; it must be [points, coordinates], none of them 0")
-    wrong = ~np.isfinite(values)
-    if wrong.any():
-        row, column = (int(i[0]) for i in np.nonzero(wrong))
-        raise UsageError(
-            f"{what} holds {values[row, column]} at row {row}, column {column}; every number must be finite"
-        )
+    """Points [N, P] as float64; UsageError as well where they are fewer than the components."""
+    values = data.checked(points, what)
     if components > len(values):
         raise UsageError(f"{components} components need at least as many points; {what} has {len(values)}")
     return values
@@ -101,7 +81,7 @@ def _loaded(dataset: str, content: str | None, dimension: int, components: int, 
     """A file whose content is another is another file."""
     if dataset == "synthetic":
         return checked(synthetic(size, dimension, components)[0], components, "synthetic data")
-    raw = _bundled(dataset) if dataset in BUNDLED else read(Path(dataset))
+    raw = _bundled(dataset) if dataset in data.BUNDLED else data.read(Path(dataset))
     raw = checked(raw, components, dataset)
     if dimension > min(raw.shape):
         raise UsageError(f"dim is {dimension}; {dataset} has {raw.shape[0]} points of {raw.shape[1]} coordinates")
@@ -114,46 +94,25 @@ def rows(dataset: str, dimension: int, size: int) -> int:
     """N, without loading what is bundled."""
     if dataset == "synthetic":
         return size
-    return BUNDLED[dataset][0] if dataset in BUNDLED else len(load(dataset, dimension, 1))
+    return data.BUNDLED[dataset][0] if dataset in data.BUNDLED else len(load(dataset, dimension, 1))
 
 
 def fingerprint(dataset: str) -> str | None:
-    """A hash of a user's file; None for data that has a name."""
-    return None if dataset in DATASETS else hashlib.sha256(_content(Path(dataset))).hexdigest()
+    """A hash of a user's file; None for data that has a name.
+
+    Raises
+    ------
+    UsageError
+        It is neither.
+    """
+    if dataset in DATASETS:
+        return None
+    if Path(dataset).suffix not in data.FILES:
+        raise UsageError(f"unknown dataset '{dataset}'; give {', '.join(DATASETS)}, or an .npy or .csv file")
+    return data.fingerprint(dataset)
 
 
 def _bundled(dataset: str) -> np.ndarray:
-    from sklearn import datasets  # slow to import
-
-    raw = np.asarray(getattr(datasets, f"load_{dataset}")().data, dtype=np.float64)
+    """A column of wine has a unit of its own; those of the others share one."""
+    raw = np.asarray(data.bundled(dataset).data, dtype=np.float64)
     return raw / raw.std(axis=0) if dataset == "wine" else raw
-
-
-def read(path: Path) -> np.ndarray:
-    """Numbers of an `.npy` or a comma-separated `.csv` file, whose first line may be a header."""
-    try:
-        content = _content(path)
-        if path.suffix == ".npy":
-            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
-        lines = [line for line in content.decode().splitlines() if line.strip()]
-        header = bool(lines) and not all(_is_number(word) for word in lines[0].split(","))
-        return np.asarray([[float(word) for word in line.split(",")] for line in lines[header:]])
-    except ValueError as error:
-        raise UsageError(f"cannot read points from '{path}': {' '.join(str(error).split())}") from None
-
-
-def _content(path: Path) -> bytes:
-    if path.suffix not in (".npy", ".csv"):
-        raise UsageError(f"unknown dataset '{path}'; give {', '.join(DATASETS)}, or an .npy or .csv file")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read '{path}': {error.strerror}") from None
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

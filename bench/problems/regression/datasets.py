@@ -6,6 +6,8 @@ import functools
 
 import numpy as np
 
+from bench.problems.data import bundled
+
 
 @functools.cache
 def load(dataset: str, counts: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -14,9 +16,7 @@ def load(dataset: str, counts: bool = False) -> tuple[np.ndarray, np.ndarray]:
     Columns are standardised to mean 0 and population s.d. 1, a column of ones is appended last; a continuous
     response is standardised as well, unless it is asked for as `counts`: the whole numbers that were noted down.
     """
-    from sklearn import datasets  # slow to import
-
-    bunch = getattr(datasets, f"load_{dataset}")()
+    bunch = bundled(dataset)
     design, response = np.asarray(bunch.data, dtype=float), np.asarray(bunch.target, dtype=float)
     if dataset == "linnerud":  # there the exercises are the data; here they are what is explained
         design, response = response, design[:, 0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.problems.mixtures.points import fingerprint
+from bench.problems.data import fingerprint
 from bench.problems.problem import Problem, Vectors
 from bench.problems.vae import inputs
 from bench.problems.vae.coding import Decoder, NormalEncoder

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.mixtures.points import BUNDLED
+from bench.problems.data import BUNDLED
 from bench.problems.problem import Exact, Vectors
 from bench.problems.vae import inputs
 from bench.problems.vae.autoencoder import MOST_TEST, Autoencoder, importance_samples

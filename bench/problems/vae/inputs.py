@@ -5,15 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bench.problems.mixtures.points import BUNDLED, checked, fingerprint, read
+from bench.problems.data import BUNDLED, FILES, GREY, binary, bundled, checked, fingerprint, read
 from estimators import UsageError
-
-#: Grey levels of scikit-learn's digits, and the one above which a pixel of a binarised one is 1.
-LEVELS, THRESHOLD = 16.0, 7.0
 
 
 def standardised(dataset: str) -> np.ndarray:
@@ -33,7 +29,7 @@ def images(dataset: str, likelihood: str) -> np.ndarray:
     """
     raw = _raw(dataset)
     if dataset in BUNDLED:
-        return (raw > THRESHOLD).astype(np.float64) if likelihood == "bernoulli" else raw / LEVELS
+        return binary(raw) if likelihood == "bernoulli" else raw / GREY
     if likelihood == "bernoulli" and not np.all((raw == 0.0) | (raw == 1.0)):
         raise UsageError(f"{dataset}: likelihood=bernoulli is of pixels 0 or 1; binarise the images")
     return raw
@@ -41,7 +37,7 @@ def images(dataset: str, likelihood: str) -> np.ndarray:
 
 def check(dataset: str, names: Iterable[str], what: str) -> None:
     """Raise UsageError where it is neither one of the bundled names nor a file."""
-    if dataset not in names and Path(dataset).suffix not in (".npy", ".csv"):
+    if dataset not in names and Path(dataset).suffix not in FILES:
         raise UsageError(f"{what}: dataset is '{dataset}'; it must be {', '.join(names)}, or an .npy or .csv file")
 
 
@@ -54,7 +50,7 @@ def labels(dataset: str) -> np.ndarray | None:
     """The class of every row [N], for pictures alone; None of a file's."""
     if dataset not in BUNDLED:
         return None
-    return np.asarray(_bundled(dataset).target)
+    return np.asarray(bundled(dataset).target)
 
 
 def _raw(dataset: str) -> np.ndarray:
@@ -66,10 +62,4 @@ def _loaded(dataset: str, content: str | None) -> np.ndarray:
     """A file whose content is another is another file."""
     if dataset not in BUNDLED:
         return checked(read(Path(dataset)), what=dataset)
-    return np.asarray(_bundled(dataset).data, dtype=np.float64)
-
-
-def _bundled(dataset: str) -> Any:
-    from sklearn import datasets  # slow to import
-
-    return getattr(datasets, f"load_{dataset}")()
+    return np.asarray(bundled(dataset).data, dtype=np.float64)

@@ -1,0 +1,86 @@
+"""Rows of numbers by name: scikit-learn's bundled data, or a file of a user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from estimators import UsageError
+
+#: Bundled data that models without a response are fitted to, [rows, columns].
+BUNDLED = {"iris": (150, 4), "wine": (178, 13), "digits": (1797, 64)}
+FILES = (".npy", ".csv")
+#: Grey levels of the digits above 0, and the one above which a pixel of a binarised one is 1.
+GREY, THRESHOLD = 16.0, 7.0
+
+
+def bundled(dataset: str) -> Any:
+    """What scikit-learn returns: `data` [N, P] and `target` [N]."""
+    from sklearn import datasets  # slow to import
+
+    return getattr(datasets, f"load_{dataset}")()
+
+
+def binary(pixels: np.ndarray) -> np.ndarray:
+    """Pixels of the digits, 0 or 1."""
+    return (pixels > THRESHOLD).astype(np.float64)
+
+
+def checked(rows: Any, what: str = "the data") -> np.ndarray:
+    """Rows [N, P] as float64.
+
+    Raises
+    ------
+    UsageError
+        They are not numbers in rows and columns, or not all finite.
+    """
+    try:
+        values = np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UsageError(f"{what} must be numbers in rows and columns") from None
+    if values.ndim != 2 or 0 in values.shape:
+        raise UsageError(f"{what} has shape {list(values.shape)}; it must be [rows, columns], none of them 0")
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        row, column = (int(i[0]) for i in np.nonzero(wrong))
+        raise UsageError(
+            f"{what} holds {values[row, column]} at row {row}, column {column}; every number must be finite"
+        )
+    return values
+
+
+def fingerprint(path: str) -> str:
+    """A hash of a file's content."""
+    return hashlib.sha256(_content(Path(path))).hexdigest()
+
+
+def read(path: Path) -> np.ndarray:
+    """Numbers of an `.npy` or a comma-separated `.csv` file, whose first line may be a header."""
+    try:
+        content = _content(path)
+        if path.suffix == ".npy":
+            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+        lines = [line for line in content.decode().splitlines() if line.strip()]
+        header = bool(lines) and not all(_is_number(word) for word in lines[0].split(","))
+        return np.asarray([[float(word) for word in line.split(",")] for line in lines[header:]])
+    except ValueError as error:
+        raise UsageError(f"cannot read numbers from '{path}': {' '.join(str(error).split())}") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read '{path}': {error.strerror}") from None
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
