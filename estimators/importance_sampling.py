@@ -35,7 +35,7 @@ def refuse_narrow(estimator: str, name: str, value: float) -> None:
     if value < 1.0:
         raise UsageError(
             f"estimator {estimator} option '{name}' is {value:g}: a proposal narrower than its target has unbounded "
-            "weights, of infinite variance where dispersion ≤ 1/2; it must be at least 1"
+            "weights; it must be at least 1"
         )
 
 
