@@ -6,20 +6,14 @@ Its mean is a lower bound that rises with K (Burda, Grosse & Salakhutdinov 2016)
 
 from __future__ import annotations
 
-import json
-import math
 from typing import Any
 
 import numpy as np
 
 from bench.fit.method import Vectors
-from bench.measurement.kernel import block_size
+from bench.fit.sampling import sampled, stream_of
 from bench.problems import Problem
-from estimators import draw
 from estimators.amortised import AmortisedExpectation
-from estimators.backends import get
-from estimators.noise import stream_root
-from estimators.options import effective
 
 #: Samples a datum: of the ELBO, and K of the log-likelihood.
 SAMPLES, IMPORTANCE_SAMPLES = 32, 1000
@@ -33,7 +27,7 @@ def columns(problem: Problem, parameters: Vectors, seed: int, last: bool) -> dic
     expectation = problem.held_out()
     if not isinstance(expectation, AmortisedExpectation):
         return {}
-    path = (problem.name, json.dumps(effective(problem), sort_keys=True), seed, "held out")
+    path = stream_of(problem, seed, "held out")
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         terms = log_weights(expectation, parameters, IMPORTANCE_SAMPLES if last else SAMPLES, path)
         elbo = _mean(terms.mean(axis=0), terms.var(axis=0, ddof=1) / len(terms))
@@ -48,16 +42,14 @@ def log_weights(
     expectation: AmortisedExpectation, parameters: Vectors, samples: int, path: tuple[Any, ...]
 ) -> np.ndarray:
     """log w [K, N] of K samples of every datum's z."""
-    backend = get("numpy")
     dimension = next(iter(expectation.at(parameters)[0].infer(np, None).values())).shape[-1]
-    specs = expectation.sample_specs(dimension)
-    roots = {name: backend.root(stream_root(*path, name)) for name in specs}
-    size = min(samples, block_size(expectation.width(dimension), 1))
-    blocks = [
-        expectation.sampled_terms(backend, parameters, draw(backend, specs, roots, block, size, "float64"))
-        for block in range(math.ceil(samples / size))
-    ]
-    return np.concatenate(blocks)[:samples]
+    return sampled(
+        expectation,
+        dimension,
+        samples,
+        path,
+        lambda backend, noise: expectation.sampled_terms(backend, parameters, noise),
+    )
 
 
 def log_likelihood(terms: np.ndarray) -> tuple[float, float]:

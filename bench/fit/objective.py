@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from typing import Any
 
 import numpy as np
 
 from bench.fit.method import Objective, Vectors
-from bench.measurement.kernel import block_size
+from bench.fit.sampling import sampled, stream_of
 from bench.problems import Problem
-from estimators import Expectation, draw
-from estimators.backends import get
-from estimators.noise import stream_root
-from estimators.options import effective
+from estimators import Expectation
 
 #: Samples of an estimated objective: at most, and at least where each is one of many data's own z.
 SAMPLES, LEAST, TERMS = 4096, 32, 2**16
@@ -43,18 +39,15 @@ def whole(problem: Problem) -> Problem:
 
 
 def _sampled(problem: Problem, parameters: Vectors, seed: int) -> Objective:
-    backend = get("numpy")
     expectation = whole(problem).expectation()
-    specs = expectation.sample_specs(problem.dimension)
-    path = (problem.name, json.dumps(effective(problem), sort_keys=True), seed, "objective")
-    roots = {name: backend.root(stream_root(*path, name)) for name in specs}
     samples = min(SAMPLES, max(LEAST, TERMS // expectation.population))
-    size = min(samples, block_size(expectation.width(problem.dimension), 1))
-    values = []
-    for block in range(math.ceil(samples / size)):
-        noise = draw(backend, specs, roots, block, size, "float64")
-        values.append(expectation.sampled_objective(backend, parameters, noise))
-    found = np.concatenate(values)
+    found = sampled(
+        expectation,
+        problem.dimension,
+        samples,
+        stream_of(problem, seed, "objective"),
+        lambda backend, noise: expectation.sampled_objective(backend, parameters, noise),
+    )
     return Objective(float(found.mean()), "sampling", float(found.std(ddof=1) / math.sqrt(len(found))))
 
 

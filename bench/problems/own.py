@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
 from bench.problems.problem import Exact, Problem, Vectors
 from bench.problems.widths import MANY, widest
 from estimators import Expectation, Family, Normal, Pathwise, Point, UsageError
@@ -26,7 +27,7 @@ from estimators.functions import FunctionEncoder, FunctionIntegrand, flatten
 
 FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
 #: Trapezoid rules for each coordinate of z, up to two; two in turn must agree to `AGREEMENT` of the largest.
-NODES, REACH, AGREEMENT, MOST_LATENT = (48, 72, 108, 162), 8.0, 1e-10, 2
+NODES, AGREEMENT, MOST_LATENT = (48, 72, 108, 162), 1e-10, 2
 #: Data, times nodes, of a rule, in all and at once.
 MOST_POINTS, AT_ONCE = 2**19, 2**14
 #: Relative to the largest: by how much f of a datum may change with what stands beside it.
@@ -155,7 +156,7 @@ class Model(Problem):
         """None for more than two coordinates, for bounds, and where quadrature has not converged: f with corners."""
         if self.latent > MOST_LATENT or self.importance_samples > 1:
             return None
-        return _converged(self, tuple((n, a.shape, np.asarray(a).tobytes()) for n, a in parameters.items()))
+        return _converged(self, key_of(parameters))
 
 
 def to_numpy(array: Any) -> np.ndarray:
@@ -216,8 +217,8 @@ def _try(model: Model) -> int:
 
 
 @functools.lru_cache(maxsize=32)
-def _converged(model: Model, key: tuple[tuple[str, tuple[int, ...], bytes], ...]) -> Exact | None:
-    parameters = {name: np.frombuffer(content).reshape(shape) for name, shape, content in key}
+def _converged(model: Model, key: Key) -> Exact | None:
+    parameters = parameters_of(key)
     data = 1 if model.encode is None else len(model.inputs)
     integrated = _integral(model if model.batch is None else replace(model, batch=None), parameters)
     found: Vectors | None = None
@@ -225,9 +226,7 @@ def _converged(model: Model, key: tuple[tuple[str, tuple[int, ...], bytes], ...]
         if data * nodes**model.latent > MOST_POINTS:
             return None
         before, found = found, integrated(nodes, max(1, AT_ONCE // data))
-        if before is not None and all(
-            np.abs(g - before[name]).max() <= AGREEMENT * max(1.0, float(np.abs(g).max())) for name, g in found.items()
-        ):
+        if before is not None and agree(found, before, AGREEMENT):
             return Exact(found, "quadrature")
     return None
 
@@ -245,10 +244,7 @@ def _integral(model: Model, parameters: Vectors) -> Callable[[int, int], Vectors
     call = _quick(backend, estimate)
 
     def integrated(nodes: int, at_once: int) -> Vectors:
-        x = np.linspace(-REACH, REACH, nodes)
-        w = np.exp(-0.5 * x * x)
-        grid = np.stack(np.meshgrid(*[x] * model.latent, indexing="ij"), axis=-1).reshape(-1, model.latent)
-        weights = np.prod(np.stack(np.meshgrid(*[w / w.sum()] * model.latent, indexing="ij")), axis=0).ravel()
+        grid, weights = normal_rule(nodes, model.latent)
         lacking = -len(grid) % at_once  # so that all calls have one shape
         grid, weights = np.pad(grid, ((0, lacking), (0, 0))), np.pad(weights, (0, lacking))
         total = {name: np.zeros_like(a) for name, a in parameters.items()}

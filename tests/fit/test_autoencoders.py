@@ -58,7 +58,7 @@ def test_blocks_do_not_change_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> 
     """K is what was asked for, however many fit into a block."""
     problem: Any = make_problem("vae[size=1790,hidden=3]")
     for size in (64, 3):
-        monkeypatch.setattr("bench.fit.held_out.block_size", lambda *_, size=size: size)
+        monkeypatch.setattr("bench.fit.sampling.block_size", lambda *_, size=size: size)
         terms = log_weights(problem.held_out(), problem.parameters(), 7, ("test",))
         assert terms.shape == (7, 7)
         assert np.all(np.isfinite(terms))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench.problems.bounds import weights_at
+from bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
 from bench.problems.problem import Exact, Vectors
 from bench.problems.vae.autoencoder import Autoencoder
 from bench.problems.vae.coding import divergence
@@ -21,7 +22,7 @@ MOST_LATENT = 2
 #: Trapezoid rules for each coordinate, which converge geometrically, slowly where a bound's weights change fast. Two in
 #: turn must agree to `AGREEMENT` of the largest number of every block, with no more points for all data than given.
 #: Of a bound they go by the coordinates of z: e^{−t w} at the nodes of a third rule in two dimensions would take 4 GB.
-NODES, REACH, AGREEMENT, MOST_POINTS = (64, 96, 144, 216, 324, 486), 8.0, 1e-11, 2**19
+NODES, AGREEMENT, MOST_POINTS = (64, 96, 144, 216, 324, 486), 1e-11, 2**19
 NODES_OF_A_BOUND, MOST_OF_A_BOUND = {1: (64, 144, 324, 729, 1458), 2: (64, 144)}, 2**17
 #: Numbers in the largest array of a quadrature.
 CHUNK = 2**21
@@ -33,14 +34,13 @@ def exact_by_quadrature(problem: Autoencoder, parameters: Vectors) -> Exact | No
     """Of all data, whatever the minibatch. None for too many coordinates or data, or without convergence."""
     if problem.latent > MOST_LATENT:
         return None
-    key = tuple((name, a.shape, np.asarray(a, dtype=np.float64).tobytes()) for name, a in parameters.items())
-    return _converged(problem, problem.content(), key)
+    return _converged(problem, problem.content(), key_of(parameters))
 
 
 @functools.lru_cache(maxsize=32)
-def _converged(problem: Any, content: str | None, key: tuple[tuple[str, tuple[int, ...], bytes], ...]) -> Exact | None:
+def _converged(problem: Any, content: str | None, key: Key) -> Exact | None:
     """At parameters given by name, shape and numbers; `content` tells apart what a file held."""
-    parameters = {name: np.frombuffer(numbers).reshape(shape) for name, shape, numbers in key}
+    parameters = parameters_of(key)
     bound = problem.importance_samples > 1
     most, rules = (MOST_OF_A_BOUND, NODES_OF_A_BOUND[problem.latent]) if bound else (MOST_POINTS, NODES)
     found: Exact | None = None
@@ -52,20 +52,14 @@ def _converged(problem: Any, content: str | None, key: tuple[tuple[str, tuple[in
         before, found = found, quadrature(problem, parameters, nodes)
         if found is None:
             return None
-        if before is not None and all(
-            np.abs(g - before.gradient[name]).max() <= AGREEMENT * max(1.0, float(np.abs(g).max()))
-            for name, g in found.gradient.items()
-        ):
+        if before is not None and agree(found.gradient, before.gradient, AGREEMENT):
             return found
     return None
 
 
 def quadrature(problem: Any, parameters: Vectors, nodes: int) -> Exact | None:
     """With so many nodes for each coordinate of z; None where a bound's weights are too unlike for their rule."""
-    x = np.linspace(-REACH, REACH, nodes)
-    w = np.exp(-0.5 * x * x)
-    grid = np.stack(np.meshgrid(*[x] * problem.latent, indexing="ij"), axis=-1).reshape(-1, problem.latent)
-    weights = np.prod(np.stack(np.meshgrid(*[w / w.sum()] * problem.latent, indexing="ij")), axis=0).ravel()
+    grid, weights = normal_rule(nodes, problem.latent)
     encoder, decoder = problem.encoder, replace(problem.decoder, prior=False)
     data = {"inputs": problem.inputs(), **parameters}
     local = {name: values[0] for name, values in encoder.apply(np, data, None).items()}

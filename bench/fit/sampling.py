@@ -1,0 +1,44 @@
+"""Estimates over samples of z at any λ, on noise that is the same at every λ, a block at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.measurement.kernel import block_size
+from bench.problems import Problem
+from estimators import Expectation, draw
+from estimators.backends import get
+from estimators.noise import stream_root
+from estimators.options import effective
+
+
+def stream_of(problem: Problem, seed: int, purpose: str) -> tuple[Any, ...]:
+    """What names the noise of a problem for one purpose."""
+    return problem.name, json.dumps(effective(problem), sort_keys=True), seed, purpose
+
+
+def sampled(
+    expectation: Expectation,
+    dimension: int,
+    samples: int,
+    path: tuple[Any, ...],
+    evaluate: Callable[[Any, dict[str, np.ndarray]], np.ndarray],
+) -> np.ndarray:
+    """What `evaluate` makes of so many samples [samples, ...].
+
+    Parameters
+    ----------
+    dimension : D of z.
+    evaluate : (backend, noise of `sample_specs`) -> values [R, ...]; on NumPy, in float64.
+    """
+    backend, specs = get("numpy"), expectation.sample_specs(dimension)
+    roots = {name: backend.root(stream_root(*path, name)) for name in specs}
+    size = min(samples, block_size(expectation.width(dimension), 1))
+    blocks = range(math.ceil(samples / size))
+    values = [evaluate(backend, draw(backend, specs, roots, block, size, "float64")) for block in blocks]
+    return np.concatenate(values)[:samples]
