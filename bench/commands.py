@@ -24,9 +24,9 @@ from bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
-from bench.sweep.parts import draws_minibatch
 from bench.sweep.run import FAILED, Listener
 from bench.sweep.run import run as run_cells
+from bench.sweep.splitting import draws_minibatch
 from bench.sweep.store import DEFAULT, Store
 from estimators import BOUNDS, VARIANTS, UsageError, backends
 

@@ -96,9 +96,9 @@ def show_table(rows: list[Row]) -> None:
 
 def show_parts(rows: list[Row], store: Store) -> None:
     """What of the variance is that of the samples of z, and what the minibatch's, as a table on standard output."""
-    from bench.measurement.parts import from_series
+    from bench.measurement.decomposition import from_series
+    from bench.report.minibatch_table import HEADINGS, cells
     from bench.report.names import estimator_text, problem_text
-    from bench.report.parts import HEADINGS, cells
 
     table = []
     for row in rows:

@@ -6,7 +6,7 @@ import itertools
 import re
 from dataclasses import dataclass, field
 
-from bench.report import drawing, parts, peers, sweeps, tables
+from bench.report import drawing, minibatch_table, peers, sweeps, tables
 from bench.report.advice import UNTIMED, Advice, advise
 from bench.report.figures import (
     against_parameter,
@@ -48,7 +48,7 @@ class Section:
 
     @property
     def parts(self) -> tuple[list[str], list[list[str]]]:
-        return parts.table(self.ranking)
+        return minibatch_table.table(self.ranking)
 
     @property
     def failures(self) -> list[tuple[str, str, str]]:

@@ -17,7 +17,7 @@ import numpy as np
 from bench.rows import ALL, Row, row
 from bench.sweep import environment
 from bench.sweep.cells import Cell
-from bench.sweep.parts import add_parts
+from bench.sweep.splitting import add_parts
 from bench.sweep.store import Store
 from estimators import NotApplicable
 

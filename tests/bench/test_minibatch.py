@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bench
-from bench.measurement.parts import Part, as_series, from_series
+from bench.measurement.decomposition import Part, as_series, from_series
 from bench.sweep.cells import make_problem
 from estimators import NotApplicable
 

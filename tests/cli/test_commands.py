@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import bench
-from bench.measurement.parts import from_series
+from bench.measurement.decomposition import from_series
 from bench.measurement.timing import ROUNDS
 from bench.rows import COLUMNS, to_json
 from bench.sweep.cells import make_estimator

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.measurement.parts import Part, Parts
-from bench.report import parts, reproduce
+from bench.measurement.decomposition import Part, Parts
+from bench.report import minibatch_table, reproduce
 from bench.report.figures import curves
 from bench.report.figures.curves import Curve
 from bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
@@ -16,7 +16,7 @@ FEWEST = 2
 
 def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
     """One panel a part; None where no estimator has parts at two values of S."""
-    found = parts.measured(ranking)
+    found = minibatch_table.measured(ranking)
     context = varying([r for r, _ in found], CONTEXT)
     groups: dict[str, list[tuple[Result, Parts]]] = {}
     for result, known in found:

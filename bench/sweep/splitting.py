@@ -28,8 +28,8 @@ def add_parts(
     stop: Callable[[], bool],
 ) -> None:
     """Split every cell that was measured, draws a minibatch and has not been split; as many replicates as it had."""
+    from bench.measurement.decomposition import as_series, from_series
     from bench.measurement.minibatch import split
-    from bench.measurement.parts import as_series, from_series
     from bench.measurement.stream import NonFinite
 
     for cell in cells:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.measurement.parts import Part, Parts, from_series
+from bench.measurement.decomposition import Part, Parts, from_series
 from bench.report import numbers
 from bench.report.ranking import Ranking
 from bench.report.results import CONTEXT, Result, varying
