@@ -6,8 +6,9 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 from typer import Argument, Option
@@ -16,6 +17,11 @@ from estimators.errors import UsageError, unknown
 
 USAGE, DISK_FULL, INTERRUPTED = 2, 3, 130
 LONGEST_MESSAGE = 1000
+#: By command, what an interrupted one leaves.
+KEPT = {
+    "run": "; finished rows are kept, the same command goes on from there",
+    "fit": "; checkpoints are kept, the same command with --resume goes on from there",
+}
 
 app = typer.Typer(
     name="gradvar",
@@ -84,12 +90,19 @@ def run(
             metavar="E[k=v,...]", help="an estimator, likewise; if absent, all that apply and are not biased by nature"
         ),
     ] = None,
-    backend: Annotated[Optional[list[str]], Option(metavar="numpy|torch|jax", help="repeat for several")] = None,
+    backend: Annotated[
+        Optional[list[str]], Option(metavar="numpy|torch|jax", help="repeat for several (default numpy)")
+    ] = None,
     device: Annotated[Optional[list[str]], Option(metavar="cpu|cuda", help="where it computes (default cpu)")] = None,
     dtype: Annotated[
         Optional[list[str]], Option(metavar="float64|float32", help="precision of its arithmetic (default float64)")
     ] = None,
-    samples: Annotated[Optional[list[str]], Option(metavar="S", help="samples an estimate; every draw counts")] = None,
+    samples: Annotated[
+        Optional[list[str]],
+        Option(
+            metavar="S", help="samples an estimate; every draw counts (default: the least that the estimator takes)"
+        ),
+    ] = None,
     seed: Annotated[Optional[list[str]], Option(metavar="N", help="seed of the noise (default 0)")] = None,
     precision: Annotated[
         Optional[str], Option(metavar="0.05", help="half-width of log variance at 95 % to reach (default 0.05)")
@@ -171,8 +184,8 @@ def export(
 
 @app.command()
 def compare(
-    before: Annotated[Path, Argument(metavar="STORE", help="the store to compare with", show_default=False)],
-    after: Annotated[Path, Argument(metavar="STORE", help="the store that is newer", show_default=False)],
+    before: Annotated[Path, Argument(metavar="BEFORE", help="the store to compare with", show_default=False)],
+    after: Annotated[Path, Argument(metavar="AFTER", help="the store that is newer", show_default=False)],
     fail: Annotated[
         Optional[list[str]],
         Option(
@@ -218,7 +231,9 @@ def fit(
     ] = None,
     steps: Annotated[Optional[str], Option(metavar="N", help="iterations (default 1000)")] = None,
     samples: Annotated[Optional[list[str]], Option(metavar="S", help="samples an estimate (default 10)")] = None,
-    backend: Annotated[Optional[list[str]], Option(metavar="numpy|torch|jax", help="repeat for several")] = None,
+    backend: Annotated[
+        Optional[list[str]], Option(metavar="numpy|torch|jax", help="repeat for several (default numpy)")
+    ] = None,
     device: Annotated[Optional[str], Option(metavar="cpu|cuda", help="where it computes (default cpu)")] = None,
     dtype: Annotated[
         Optional[str], Option(metavar="float64|float32", help="precision of an estimate (default float64)")
@@ -285,13 +300,23 @@ def fail(message: str, status: int) -> int:
     return status
 
 
+def script() -> NoReturn:
+    """`gradvar` as a process. After Ctrl-C it waits for no thread: one that compiles would hold it up, or abort it."""
+    status = main()
+    if status == INTERRUPTED:
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     _prepare_streams()
+    given = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     # Not command.main(), which exits the process at a broken pipe and has an exit status of its own for it.
     try:
-        given = list(sys.argv[1:] if arguments is None else arguments)
         with command.make_context("gradvar", list(given), obj=given) as context:
             status = command.invoke(context) or 0
         sys.stdout.flush()
@@ -301,7 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return fail(str(error), USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        return fail("interrupted; finished rows are kept, the same command goes on from there", INTERRUPTED)
+        return fail("interrupted" + KEPT.get(given[0] if given else "", ""), INTERRUPTED)
     except BrokenPipeError:  # the reader has seen enough: no complaint, not at exit either
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -341,4 +366,4 @@ def _click_message(error: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

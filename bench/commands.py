@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.files import together, writing
 from bench.rows import Row, to_frame, to_json
 from bench.sweep import suites
 from bench.sweep.cells import (
@@ -188,17 +188,16 @@ def export(path: Path | None, format: str, output: Path | None) -> None:
     if output is None:
         frame.to_csv(sys.stdout, index=False)
         return
-    try:
+    write = frame.to_parquet if format == "parquet" else frame.to_csv
+    with writing(output):
         if output.exists() and output.samefile(path):
             raise UsageError(f"--output {output} is the store itself; give another file")
-        if format == "parquet":
-            frame.to_parquet(output, index=False)
-        else:
-            frame.to_csv(output, index=False)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        raise UsageError(f"{output} cannot be written: {error.strerror or error}") from None
+        if output.exists() and not output.is_file():  # a device or a pipe is written to, a folder is refused
+            write(output, index=False)
+            return
+        whole = output.resolve()
+        with together(whole.parent) as scratch:
+            write(scratch / whole.name, index=False)
 
 
 def report(path: Path | None, output: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.files import writing
 from bench.fit.method import Vectors
 from bench.fit.run import Checkpoint, Plan
 from bench.rows import Row, to_json
@@ -50,10 +51,8 @@ class Checkpoints:
         UsageError
             It cannot be made.
         """
-        try:
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"{self.folder} cannot be written: {error.strerror or error}") from None
 
     def path(self, plan: Plan) -> Path:
         """Of the newest; the same for the same problem, data, method and seed, whatever the number of steps."""

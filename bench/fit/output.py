@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import IO
 
 import numpy as np
 
+from bench.files import together, writing
 from bench.fit import page
 from bench.fit.rows import COLUMNS
 from bench.fit.run import Fit
 from bench.rows import Row, to_frame, to_json
-from estimators import UsageError
 
 ROWS = "rows.jsonl"
 
@@ -44,14 +43,12 @@ class Output:
             "index.html": page.render(composed),
             **{f"{name}.svg": svg for name, svg in page.pictures(composed).items()},
         }
-        with tempfile.TemporaryDirectory(prefix=".fit-", dir=self.folder) as scratch:
+        with together(self.folder) as scratch:
             for name, text in texts.items():
-                Path(scratch, name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
+                (scratch / name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
             for name, file in files.items():
-                with Path(scratch, file).open("wb") as stream:
+                with (scratch / file).open("wb") as stream:
                     np.savez(stream, **{block: np.asarray(a) for block, a in fits[name].parameters.items()})  # type: ignore[arg-type]
-            for file in (*texts, *files.values()):
-                Path(scratch, file).replace(self.folder / file)
         return self.folder / "index.html"
 
 
@@ -74,10 +71,8 @@ def opened(folder: Path) -> Iterator[Output]:
     UsageError
         It cannot be written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         rows = (folder / ROWS).open("w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error.strerror or error}; give another --output") from None
     with rows:
         yield Output(folder, rows)

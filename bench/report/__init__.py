@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
+from bench.files import together, writing
 from bench.rows import to_frame
 from bench.sweep.store import Store
 from estimators import UsageError
@@ -30,18 +30,9 @@ def write(store: Store, output: Path) -> Path:
         "report.html": page.render(composed),
     }
     texts |= {f"{name}.svg": standalone.render(figure) for name, figure in composed.leading.items()}
-    try:
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        _replace(output, texts)
-    except OSError as error:
-        raise UsageError(f"{output} cannot be written: {error.strerror or error}; give another --output") from None
+        with together(output) as scratch:
+            for name, text in texts.items():
+                (scratch / name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
     return output / "report.html"
-
-
-def _replace(folder: Path, texts: dict[str, str]) -> None:
-    """Put all files in place once all are written."""
-    with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as scratch:
-        for name, text in texts.items():
-            Path(scratch, name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
-        for name in texts:
-            Path(scratch, name).replace(folder / name)

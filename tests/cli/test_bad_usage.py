@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("export", "--format", "xml"), "unknown format 'xml'; choose from: csv, parquet"),
     (("export", "--format", "parquet"), "parquet needs --output FILE"),
     (("report", "x.sqlite"), "there is no store at x.sqlite"),
+    (("compare", "x.sqlite"), "Missing argument 'AFTER'; see gradvar --help"),
 ]
 
 
@@ -226,3 +229,34 @@ def test_export_to_a_place_that_cannot_be_written(gradvar: Run) -> None:
     for format in ("csv", "parquet"):
         refused(gradvar, ("export", "s", "--format", format, "--output", "no/x"), "no/x cannot be written")
         refused(gradvar, ("export", "s", "--format", format, "--output", "."), ". cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("command", "broken"), [("report", "pathlib.Path.write_text"), ("export", "pandas.DataFrame.to_csv")]
+)
+def test_a_full_disk_leaves_what_was_there(
+    gradvar: Run, monkeypatch: pytest.MonkeyPatch, command: str, broken: str
+) -> None:
+    assert gradvar("run", *CELL, "--store", "s").status == 0
+    output = "out" if command == "report" else "out.csv"
+    assert gradvar(command, "s", "--output", output).status == 0
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+    def cut_short(*arguments: Any, **options: Any) -> None:
+        path = next(a for a in arguments if isinstance(a, Path))
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(broken, cut_short)
+    result = gradvar(command, "s", "--output", output)
+    assert (result.status, result.out) == (3, "")
+    assert result.err == "gradvar: error: no room to write: No space left on device\n"
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_device_is_written_to_not_replaced(gradvar: Run) -> None:
+    assert gradvar("run", *CELL, "--store", "s").status == 0
+    assert gradvar("export", "s", "--output", "/dev/full").status == 3
+    assert gradvar("export", "s", "--output", "/dev/null").status == 0
+    assert Path("/dev/null").is_char_device()

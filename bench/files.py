@@ -1,0 +1,37 @@
+"""Files that somebody asked for: all of them or none, and one plain line where they cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from estimators import UsageError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around what writes to `path`.
+
+    Raises
+    ------
+    UsageError
+        It cannot be written. A full disk stays an OSError: another path may be no better.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}; give another --output") from None
+
+
+@contextmanager
+def together(folder: Path) -> Iterator[Path]:
+    """A scratch folder, whose files are put in `folder` once all are written; none where anything fails."""
+    with tempfile.TemporaryDirectory(prefix=".gradvar-", dir=folder) as scratch:
+        yield Path(scratch)
+        for file in sorted(Path(scratch).iterdir()):
+            file.replace(folder / file.name)
