@@ -175,10 +175,10 @@ def number(
 ) -> Any:
     """`value` as a finite number of type `kind` within bounds, or a UsageError that says what it must be."""
     needs = ["a whole number" if kind is int else "a finite number"]
-    needs += [f"at least {_text(minimum)}"] if minimum is not None else []
-    needs += [f"at most {_text(maximum)}"] if maximum is not None else []
-    needs += [f"above {_text(above)}"] if above is not None else []
-    needs += [f"below {_text(below)}"] if below is not None else []
+    needs += [f"at least {written(minimum)}"] if minimum is not None else []
+    needs += [f"at most {written(maximum)}"] if maximum is not None else []
+    needs += [f"above {written(above)}"] if above is not None else []
+    needs += [f"below {written(below)}"] if below is not None else []
     must = f"{what} is '{value}'; it must be {', '.join(needs)}"
     try:
         result = _whole(str(value)) if kind is int else float(str(value))
@@ -233,11 +233,12 @@ def parse(text: str, what: str) -> tuple[str, dict[str, str]]:
 def spell(name: str, options: Mapping[str, Any], cls: type) -> str:
     """`name[k=v,...]` with only the options that differ from their defaults: the shortest text that parses back."""
     defaults = {n: _default(field) for n, field in _declared(cls, options).items()}
-    parts = [f"{k}={_text(v)}" for k, v in options.items() if v != defaults.get(k)]
+    parts = [f"{k}={written(v)}" for k, v in options.items() if v != defaults.get(k)]
     return f"{name}[{','.join(parts)}]" if parts else name
 
 
-def _text(value: Any) -> str:
+def written(value: Any) -> str:
+    """An option's value as text that parses back."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

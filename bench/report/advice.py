@@ -139,9 +139,7 @@ def _caveats(ranking: Ranking, best: Result) -> list[str]:
         found.append(f"its variance is {best['variance_flag'] or 'not flagged'}")
     if best["variance"] == 0.0:
         other = next((r for r in ranking.ranked if r["variance"]), None)
-        found.append(
-            "its variance is 0" + (f"; of those that have one {other.estimator} is the first" if other else "")
-        )
+        found.append("its variance is 0" + (f"; of the others {other.estimator} is the best" if other else ""))
     if best["reason"]:
         found.append(best["reason"])
     if not ranking.timed:

@@ -18,6 +18,7 @@ from bench.report.figures import (
     signal_to_noise,
 )
 from bench.report.figures.figure import Figure, identifier
+from bench.report.names import problem_in_words
 from bench.report.peers import Peers
 from bench.report.provenance import Provenance, provenance
 from bench.report.ranking import Ranking, rank
@@ -41,6 +42,10 @@ class Section:
     advice: Advice
     table: Table
     figures: list[Figure] = field(default_factory=list)
+
+    @property
+    def about(self) -> str:
+        return problem_in_words(next((r.row for r in self.ranking.results if r.measured), self.ranking.results[0].row))
 
     @property
     def details(self) -> tuple[list[str], list[list[str]]]:

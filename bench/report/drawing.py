@@ -97,11 +97,18 @@ def svg(figure: Any, name: str) -> str:
     return re.sub(r"\n\s*", "\n", text)
 
 
-def wrapped(name: str) -> str:
-    """A long estimator name on two lines."""
+def wrapped(name: str, most: float = math.inf) -> str:
+    """A long `name[k=v,...]` on two lines, or with its options on as many as keep each within `most` pixels."""
     first, newline, rest = name.partition("\n")
     head, bracket, tail = first.partition("[")
-    return (f"{head}\n{bracket}{tail}" if bracket and len(first) > 20 else first) + newline + rest
+    if not bracket or len(first) <= 20:
+        return name
+    lines = [head, bracket]
+    for option in re.findall("[^,]+,?", tail):
+        if lines[-1] != bracket and text_width(lines[-1] + option) > most:
+            lines.append("")
+        lines[-1] += option
+    return "\n".join(lines) + newline + rest
 
 
 def text_width(text: str, size: float = SMALL) -> float:

@@ -94,13 +94,13 @@ def _section(section: Section) -> list[str]:
         "bias",
         "variance",
         "seconds",
-        f"cost ({code(table.reference)} = 1)",
+        *([f"cost ({code(table.reference)} = 1)"] if table.costs else []),
         table.work_name,
         "against the best",
     )
-    lines = ["", f"### {plain(section.title)}", ""]
+    lines = ["", f"### {plain(section.title)}", "", plain(section.about), ""]
     planted = {id(e) for e in table.controls}
-    lines += _table(headings, (_cells(e, id(e) in planted) for e in entries))
+    lines += _table(headings, (_cells(e, id(e) in planted, table.costs) for e in entries))
     found, parts = section.parts
     if parts:
         lines += ["", "Sampling and minibatch parts of the variance:", ""]
@@ -121,7 +121,7 @@ def _peers(document: Document) -> list[str]:
     return lines
 
 
-def _cells(entry: Entry, planted: bool) -> list[str]:
+def _cells(entry: Entry, planted: bool, costs: bool) -> list[str]:
     return [
         entry.rank,
         code(entry.estimator) + (" (control)" if planted else "") + (" (biased by nature)" if entry.biased else ""),
@@ -130,7 +130,7 @@ def _cells(entry: Entry, planted: bool) -> list[str]:
         f"{entry.symbol} {plain(entry.verdict)} {entry.bias}".strip(),
         f"{entry.variance} {entry.interval} {plain(entry.flag)}".strip(),
         entry.seconds,
-        entry.cost,
+        *([entry.cost] if costs else []),
         entry.work,
         entry.ratio,
     ]

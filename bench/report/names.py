@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.rows import Row
-from estimators.options import spell
+from estimators.options import spell, written
 
 
 def problem_text(row: Row) -> str:
@@ -14,6 +14,19 @@ def problem_text(row: Row) -> str:
     from bench.problems import PROBLEMS
 
     return _spelled(row["problem"], row["problem_options"], PROBLEMS)
+
+
+def problem_in_words(row: Row) -> str:
+    """What a problem is, and every option in effect: `Σ (z − k)² · D = 1 · q: normal · k=2, loc=0, scale=1`."""
+    from bench.problems import PROBLEMS
+
+    name, options = row["problem"], row["problem_options"]
+    parts = [PROBLEMS[name].summary] if name in PROBLEMS else []
+    parts += [] if row["dimension"] is None else [f"D = {row['dimension']:,}"]
+    parts += [f"q: {row['family']}"] if row["family"] else []
+    parts += [f"exact gradient: {row['exact_source'].replace('-', ' ')}"] if row["exact_source"] else []
+    parts += [", ".join(f"{k}={written(v)}" for k, v in options.items())] if isinstance(options, Mapping) else []
+    return " · ".join(filter(None, parts))
 
 
 def estimator_text(row: Row) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 VERDICTS = {"unbiased": "●", "inconclusive": "○", "biased": "✗", "no-reference": "–"}
 #: An end of an interval beyond this stands for one that has no end.
 HIGHEST = 1e200
+#: A fraction below this is rounding.
+NOTHING = 1e-11
 _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: ""}
 
 
@@ -40,7 +42,7 @@ def percent(value: float | None) -> str:
     """A fraction as a percentage with two figures; anything below 1e-9 % is 0 %."""
     if value is None or not math.isfinite(value):
         return "–"
-    return "0 %" if value < 1e-11 else f"{significant(100.0 * value, 2)} %"
+    return "0 %" if value < NOTHING else f"{significant(100.0 * value, 2)} %"
 
 
 def verdict(name: str | None) -> str:
@@ -49,11 +51,11 @@ def verdict(name: str | None) -> str:
 
 
 def bound(row: dict[str, Any]) -> str:
-    """The certified bound as words: `≤ 0.4 %`, `≤ 0.4 % of s.d.`, `exactly 0`."""
+    """The certified bound as words: `≤ 0.4 %`, `≤ 0.4 % of s.d.`, `exact` where it is rounding alone."""
     value = row["bias_bound"]
     if value is None:
         return ""
-    if row["certificate"] == "integration" and value < 1e-9:
+    if value < (1e-9 if row["certificate"] == "integration" else NOTHING):
         return "exact"
     of = " of s.d." if _deviation(row) else ""
     return f"≤ {percent(value)}{of}"

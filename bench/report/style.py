@@ -1,7 +1,7 @@
 """How an estimator looks in every figure and table: one colour and one marker, never shared where it can be helped.
 
 No colour is a green: green is what `unbiased` looks like, and a figure says nothing of bias. Neighbouring colours
-differ in lightness and markers differ throughout, so that nothing rests on colour vision.
+differ in lightness and markers differ in shape, so that nothing rests on colour vision.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _FIXED = {
     "measure-valued": ("#9a57c4", "*"),
     "measure-valued[coupling=false]": ("#8c8c94", "<"),
 }
-_COLOURS = ("#c78a2c", "#2f8fa8", "#c0679c", "#7d7fd0", "#a65c3a", "#808a96", "#d0765c", "#5a8fd0")
-_MARKERS = ("p", ">", "d", "8", "H", "o", "s", "^", "v", "D")
+_COLOURS = ("#c78a2c", "#2f8fa8", "#c0679c", "#7d7fd0", "#a65c3a", "#808a96", "#857446", "#5a8fd0")
+#: As many as have no divisor in common with the colours: 72 estimators differ, and those of one colour in shape. Not
+#: hexagons or octagons, which are circles at this size.
+_MARKERS = ("p", ">", "X", "d", "s", "o", "v", "<", "^")
 
 
 @dataclass(frozen=True)

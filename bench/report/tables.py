@@ -12,6 +12,8 @@ from bench.report.results import CONTEXT, Result, varying
 from bench.report.style import Look
 from bench.rows import ALL, Row
 
+NOT_KNOWN = "–"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -41,7 +43,7 @@ class Entry:
 class Table:
     """A ranking's lines; `context` names the columns in which its cells differ beside estimator and S.
 
-    `reference` is the estimator whose cost is 1.
+    `reference` is the estimator whose cost is 1; `costs` whether any is known.
     """
 
     context: tuple[str, ...]
@@ -51,6 +53,10 @@ class Table:
     scale: Scale | None
     work_name: str
     reference: str
+
+    @property
+    def costs(self) -> bool:
+        return any(e.cost != NOT_KNOWN for e in (*self.ranked, *self.unranked, *self.controls))
 
 
 def table(ranking: Ranking, looks: dict[str, Look]) -> Table:
@@ -101,7 +107,7 @@ def _cost(r: Result, ranking: Ranking) -> str:
     """Seconds over those of the reference; which S that has, where it is another."""
     found = ranking.against_reference(r)
     if found is None:
-        return "–"
+        return NOT_KNOWN
     ratio, plain = found
     if plain is r:
         return "1"

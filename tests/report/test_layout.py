@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 
-from bench.report import drawing, placing
+from bench.report import drawing, placing, style
 from bench.report.figures.cost import frontier
+from estimators import BOUNDS, NAMED_ALONE, VARIANTS
 
 
 def test_spread_keeps_order_and_distance() -> None:
@@ -36,6 +37,15 @@ def test_frontier_is_what_nothing_beats() -> None:
     ]
 
 
+def test_every_estimator_looks_different() -> None:
+    names = {*VARIANTS, *BOUNDS, *NAMED_ALONE}
+    found = style.looks(names).values()
+    assert len(set(found)) == len(names)
+    assert not {look.marker for look in found} & set("8H")  # circles, at this size
+
+
 def test_estimator_names_break_before_their_options() -> None:
     assert drawing.wrapped("score-function[baseline=mean]") == "score-function\n[baseline=mean]"
+    long = "linear-vae[size=30,latent=1,importance-samples=8]"
+    assert drawing.wrapped(long, 200.0) == "linear-vae\n[size=30,latent=1,\nimportance-samples=8]"
     assert drawing.wrapped("pathwise\nslope −1.00 [−1.01, −0.99]") == "pathwise\nslope −1.00 [−1.01, −0.99]"

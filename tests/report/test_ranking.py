@@ -53,7 +53,7 @@ def test_without_any_variance_the_cheaper_one_is_first(tmp_path: Path) -> None:
         ("less seconds than", "disarm", "of variance 0 too")
     ]
     assert advice.comparisons[0].ratio.startswith(("3.0", "2.9"))
-    assert advice.caveats[0] == "its variance is 0; of those that have one arm is the first"
+    assert advice.caveats[0] == "its variance is 0; of the others arm is the best"
 
 
 def test_biased_planted_and_inestimable_are_not_recommended(tmp_path: Path) -> None:

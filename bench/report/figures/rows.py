@@ -9,6 +9,9 @@ from bench.report import drawing, numbers
 from bench.report.ratios import Ratio
 from bench.report.style import Look
 
+#: Pixels that the names of rows may take, and between them and the axis.
+MOST_LEFT, MARGIN = 230.0, 12.0
+
 
 @dataclass
 class Mark:
@@ -30,9 +33,9 @@ class Line:
 
 def panel(name: str, lines: list[Line], x_label: str, write: Callable[[float], str] = numbers.times) -> str:
     """The panel as SVG, with a line at 1."""
-    names = [drawing.wrapped(line.name) for line in lines]
+    names = [drawing.wrapped(line.name, MOST_LEFT - MARGIN) for line in lines]
     texts = [m.text for line in lines for m in line.marks]
-    left = min(230.0, max(drawing.text_width(n) for n in names) + 12.0)
+    left = min(MOST_LEFT, max(drawing.text_width(n) for n in names) + MARGIN)
     right = max([drawing.text_width(t) for t in texts if t], default=4.0) + 12.0
     heights = [
         max(drawing.text_height(n), (1 if not any(m.text for m in line.marks) else len(line.marks)) * drawing.LINE)
