@@ -13,6 +13,7 @@ import numpy as np
 import threadpoolctl
 from numpy.random.bit_generator import ISeedSequence
 
+from estimators.backends.recorded import recorded
 from estimators.errors import NotApplicable, UsageError
 from estimators.noise import seed_words
 
@@ -107,7 +108,7 @@ class NumpyBackend:
         return np.stack([function(x) for x in each])
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return function
+        return recorded(function)
 
     def block_until_ready(self, tree: Any) -> Any:
         return tree
