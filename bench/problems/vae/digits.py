@@ -39,7 +39,7 @@ class Vae(Autoencoder):
     summary: ClassVar[str] = "ELBO of a variational autoencoder of digits (exact by quadrature for latent=1)"
 
     dataset: str = option("digits", "digits, or an .npy or .csv file of images, one a row")
-    size: int = option(100, "images used, the first", minimum=1)
+    size: int = option(100, "images fitted, the first; up to 300 after them are test data", minimum=1)
     likelihood: str = option("bernoulli", "of a pixel; bernoulli binarises digits", choices=LIKELIHOODS)
     latent: int = option(2, "coordinates of z", minimum=1, maximum=1000)
     hidden: int = option(32, "width of every hidden layer", minimum=1, maximum=10_000)

@@ -1,4 +1,9 @@
-"""What autoencoders are fitted to: scikit-learn's data, or a file of a user's own."""
+"""What autoencoders are fitted to: scikit-learn's data, or a file of a user's own.
+
+Bundled rows come by class, or by writer; here they are in a shuffled order, the same everywhere, in which any stretch
+has about the same share of every class. So the first of them are like those that come after, which a fit is tested by.
+A file's rows stay in its order: who splits them has done so.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,14 @@ import numpy as np
 
 from bench.problems.data import BUNDLED, FILES, GREY, binary, bundled, checked, fingerprint, read
 from estimators import UsageError
+from estimators.noise import stream_root
 
 
-def standardised(dataset: str) -> np.ndarray:
-    """[N, P], every column to mean 0, and to deviation 1 unless it is constant."""
+def standardised(dataset: str, rows: int) -> np.ndarray:
+    """[N, P], every column of the first `rows` to mean 0, and to deviation 1 unless it is constant there."""
     raw = _raw(dataset)
-    deviation = raw.std(axis=0)
-    return (raw - raw.mean(axis=0)) / np.where(deviation > 0.0, deviation, 1.0)
+    mean, deviation = raw[:rows].mean(axis=0), raw[:rows].std(axis=0)
+    return (raw - mean) / np.where(deviation > 0.0, deviation, 1.0)
 
 
 def images(dataset: str, likelihood: str) -> np.ndarray:
@@ -50,7 +56,19 @@ def labels(dataset: str) -> np.ndarray | None:
     """The class of every row [N], for pictures alone; None of a file's."""
     if dataset not in BUNDLED:
         return None
-    return np.asarray(bundled(dataset).target)
+    return np.asarray(bundled(dataset).target)[order(dataset)]
+
+
+@functools.cache
+def order(dataset: str) -> np.ndarray:
+    """Row numbers of bundled data [N]: shuffled within each class, and the classes spread evenly over all places."""
+    classes = np.asarray(bundled(dataset).target)
+    shuffled = np.random.Generator(np.random.PCG64(stream_root("order", dataset))).permutation(len(classes))
+    places = np.empty(len(classes))
+    for each in np.unique(classes):
+        members = shuffled[classes[shuffled] == each]
+        places[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.lexsort((classes, places))
 
 
 def _raw(dataset: str) -> np.ndarray:
@@ -62,4 +80,4 @@ def _loaded(dataset: str, content: str | None) -> np.ndarray:
     """A file whose content is another is another file."""
     if dataset not in BUNDLED:
         return checked(read(Path(dataset)), what=dataset)
-    return np.asarray(bundled(dataset).data, dtype=np.float64)
+    return np.asarray(bundled(dataset).data, dtype=np.float64)[order(dataset)]

@@ -31,7 +31,9 @@ class LinearVae(Autoencoder):
     summary: ClassVar[str] = "ELBO of a linear autoencoder (probabilistic PCA), both networks' gradients in closed form"
 
     dataset: str = option("iris", "iris, wine or digits, standardised, or an .npy or .csv file of points")
-    size: int = option(None, "rows used, the first (all if absent)", minimum=1, optional=True)
+    size: int = option(
+        None, "rows fitted, the first; up to 300 after them are test data (all if absent)", minimum=1, optional=True
+    )
     latent: int = option(2, "coordinates of z", minimum=1, maximum=1000)
     at: str = option(
         "halfway",
@@ -61,7 +63,8 @@ class LinearVae(Autoencoder):
             )
 
     def all_inputs(self) -> np.ndarray:
-        return inputs.standardised(self.dataset)
+        """Standardised by those that are fitted: nothing of the others enters."""
+        return inputs.standardised(self.dataset, self.rows)
 
     def parameters(self) -> Vectors:
         share = {"initial": 0.0, "halfway": 0.5, "optimum": 1.0}[self.at]
