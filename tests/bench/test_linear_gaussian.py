@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -299,3 +300,22 @@ def test_squared_weights_in_the_models_gradient_are_caught() -> None:
     assert rows["loc"]["verdict"] != "biased"
     alone = measured(make_cell(problem(1, 3), "planted-squared-model-weights", max_replicates=2**13))
     assert all(row["verdict"] != "biased" for row in alone.values())
+
+
+def test_the_rule_for_t_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks of t everything is what it is in one, and no array of all of t and all nodes is made."""
+
+    def found() -> tuple[list[np.ndarray | float], float]:
+        w = law(64, 20, 2.0, math.sqrt(2.0 / 3.0))
+        tracemalloc.start()
+        values = [w.bound(), w.error(), w.normalised(2, np.stack([w.along, w.across])), w.shares()]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return values, peak / (8.0 * len(w.t) * len(w.weight))
+
+    whole, _ = found()
+    monkeypatch.setattr(bounds, "MOST_NUMBERS", 2**17)
+    blocks, share = found()
+    for a, b in zip(whole, blocks, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-13)
+    assert share < 0.25

@@ -28,7 +28,7 @@ NORMAL_STEP, CHI_NODES = 0.14, 160
 REACH = 11.0
 #: What three integrals may differ by from what they are known to be.
 MOST_ERROR = 1e-9
-#: Δ beyond which they differ by more, for σ from 0.6 to 1; nodes, and so memory, grow with it.
+#: Δ beyond which they differ by more, for σ from 0.6 to 1; nodes, and so the time, grow with it.
 FARTHEST = 10.0
 
 
@@ -128,12 +128,11 @@ def exact_bound(
         return None
     bend = 1.0 / scale - 2.0 * scale  # ∂ log w/∂z is −2 Δ u + bend ε
     slope = -2.0 * distance + bend * w.along
-    along = scale * w.normalised(2, w.along * slope)
-    across = scale * bend * w.normalised(2, w.across) / max(1, dimension - 1)
+    moved, along, across = w.normalised(2, np.stack([slope, w.along * slope, w.across]))
     shares = direction**2
     gradient = {
-        "loc": w.normalised(2, slope) * direction,
-        "log_scale": along * shares + across * (1.0 - shares),
+        "loc": moved * direction,
+        "log_scale": scale * (along * shares + bend * across / max(1, dimension - 1) * (1.0 - shares)),
         "prior_mean": loc - prior_mean + scale * w.normalised(1, w.along) * direction,
     }
     return Exact(gradient, "quadrature", w.bound())

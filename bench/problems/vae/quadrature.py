@@ -21,7 +21,7 @@ from bench.problems.vae.coding import divergence
 MOST_LATENT = 2
 #: Trapezoid rules for each coordinate, which converge geometrically, slowly where a bound's weights change fast. Two in
 #: turn must agree to `AGREEMENT` of the largest number of every block, with no more points for all data than given.
-#: Of a bound they go by the coordinates of z: e^{−t w} at the nodes of a third rule in two dimensions would take 4 GB.
+#: Of a bound they go by the coordinates of z, for every node takes e^{−t w} at hundreds of t, or thousands.
 NODES, AGREEMENT, MOST_POINTS = (64, 96, 144, 216, 324, 486), 1e-11, 2**19
 NODES_OF_A_BOUND, MOST_OF_A_BOUND = {1: (64, 144, 324, 729, 1458), 2: (64, 144)}, 2**17
 #: Numbers in the largest array of a quadrature.
