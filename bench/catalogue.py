@@ -135,6 +135,8 @@ def as_text(found: Iterable[Entry]) -> Iterator[str]:
         yield f"  {entry['name']:<34} {entry['summary']}"
         if entry.get("biased") and entry["kind"] == "estimator":
             yield f"      biased by nature: {entry['biased']}"
+        if entry.get("missing"):
+            yield f"      {entry['missing']}"
         if "score_identity" in entry.get("lacks", ()):
             yield f"      not for score functions: {entry['lacks']['score_identity']}"
         for name, about in entry["options"].items():

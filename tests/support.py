@@ -16,7 +16,7 @@ from bench.measurement.kernel import Setting
 from bench.problems import Problem
 from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from bench.sweep.run import measure_cell
-from estimators import NAMED_ALONE, VARIANTS, Estimator, Expectation, Noise, Normal, draw
+from estimators import NAMED_ALONE, VARIANTS, Estimator, Expectation, Noise, Normal, UsageError, draw
 from estimators.backends import get, missing
 from estimators.noise import stream_root
 from tests.families import FAMILY_PROBLEMS
@@ -99,6 +99,14 @@ def make_cell(
     size = made.smallest_num_samples() if samples is None else samples
     at = problem if isinstance(problem, Problem) else make_problem(problem)
     return Cell(at, made, backend, num_samples=size, goals=goals, **more)
+
+
+def problem_is_refused(text: str, message: str) -> None:
+    """One line that says what is wrong with a problem's text."""
+    with pytest.raises(UsageError) as caught:
+        make_problem(text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def measured(cell: Cell) -> dict[str, dict[str, Any]]:

@@ -22,8 +22,8 @@ TRIED = {
         "R, D], would fuse it, and is another convention for every estimator."
     ),
     "one estimate over a hand-written step: numpy": (
-        "The profile: the recorded estimate takes no longer than the arithmetic of the hand-written step; what is left is "
-        "the way to it, the check of shapes and the noise by name. Interpreted, the estimate took 1.9 of the step: "
+        "The profile: the recorded estimate takes no longer than the arithmetic of the hand-written step; what is left "
+        "is the way to it, the check of shapes and the noise by name. Interpreted, the estimate took 1.9 of the step: "
         "50 small functions, each a microsecond or less."
     ),
     "one estimate over a hand-written step: torch": (

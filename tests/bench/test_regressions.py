@@ -16,7 +16,7 @@ from bench.problems.gaussian_elbo import square_root
 from bench.problems.regression import StudentTRegression, load
 from bench.sweep.cells import make_problem
 from estimators import FAMILIES, NotApplicable, UsageError
-from tests.support import draws, estimate, integrated_problem, make_cell, measured
+from tests.support import draws, estimate, integrated_problem, make_cell, measured, problem_is_refused
 
 NORMALS = (
     "family=normal,loc=0.2,scale=0.3",
@@ -252,10 +252,7 @@ def test_count_data() -> None:
     ],
 )
 def test_one_plain_line(text: str, message: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        make_problem(text)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    problem_is_refused(text, message)
 
 
 def test_what_a_full_covariance_cannot_have() -> None:

@@ -13,9 +13,8 @@ from bench.measurement.cell import prepare
 from bench.measurement.kernel import estimates
 from bench.sweep import suites
 from bench.sweep.cells import make_problem
-from estimators import UsageError
 from tests.differences import check_gradient
-from tests.support import make_cell, measured
+from tests.support import make_cell, measured, problem_is_refused
 
 SMALL = (
     "vae[size=6,latent=1,hidden=4]",
@@ -151,7 +150,7 @@ def test_wrong_images(tmp_path: Path, shape: tuple[int, ...], value: float, opti
     path = tmp_path / "images.npy"
     np.save(path, np.full(shape, value))
     given = options or ",size=20"
-    refused(f"vae[dataset={path}{given}]", message)
+    problem_is_refused(f"vae[dataset={path}{given}]", message)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +168,4 @@ def test_wrong_images(tmp_path: Path, shape: tuple[int, ...], value: float, opti
     ],
 )
 def test_refused(text: str, message: str) -> None:
-    refused(text, message)
-
-
-def refused(text: str, message: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        make_problem(text)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    problem_is_refused(text, message)

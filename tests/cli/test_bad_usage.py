@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,9 @@ def test_a_missing_framework_is_refused_by_flag_and_a_reason_in_a_suite(
     assert result.status == 0
     assert {(row["backend"], row["status"]) for row in result.rows} == {("torch", "n/a"), ("numpy", "ok")}
     assert "pip install 'gradvar[torch]'" in result.rows[0]["reason"]
+    listed = gradvar("list", "backends").out.splitlines()
+    missing = [before.split()[0] for before, line in pairwise(listed) if "pip install" in line]
+    assert missing == ["torch"]
 
 
 def test_a_store_in_use_is_refused_and_left_alone(gradvar: Run, tmp_path: Path) -> None:

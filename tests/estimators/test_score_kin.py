@@ -9,6 +9,7 @@ import pytest
 
 from bench.sweep.cells import make_estimator
 from estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, NotApplicable, UsageError
+from estimators.backends import get
 from estimators.draws import from_uniforms
 from estimators.families import FAMILIES, MultivariateNormal, Normal
 from tests import exact
@@ -218,16 +219,10 @@ def by_stratum(problem: str, samples: int) -> tuple[Any, dict[str, np.ndarray]]:
     for stratum in range(samples):
         below, above = (stratum + u) / samples, (samples - 1 - stratum + u[::-1]) / samples
         base = np.where(below < above, ndtri(below), -ndtri(above))[:, None]
-        plain = estimate(_numpy(), make_estimator("score-function"), expectation, parameters, {"base": base})
+        plain = estimate(get("numpy"), make_estimator("score-function"), expectation, parameters, {"base": base})
         for name, g in plain.items():
             means[name].append(float(weights @ g[:, 0]))
     return cell, {name: np.asarray(m) for name, m in means.items()}
-
-
-def _numpy() -> Any:
-    from estimators.backends import get
-
-    return get("numpy")
 
 
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
@@ -236,7 +231,7 @@ def test_stratified_mean_and_variance(problem: str) -> None:
     Var = Var₁/S − Σ (mean_s − g)²/S², measured to within 4.5 standard errors (7e-6 a comparison)."""
     samples, seen = 8, False
     cell, means = by_stratum(problem, samples)
-    one = integrated_problem(_numpy(), problem, "score-function", nodes=96)
+    one = integrated_problem(get("numpy"), problem, "score-function", nodes=96)
     rows = measured(make_cell(problem, "score-function[draws=stratified]", samples, max_replicates=2**17))
     for name, gradient in cell.problem.exact().gradient.items():
         assert abs(means[name].mean() - gradient[0]) <= 1e-11

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from estimators import FAMILIES
+from estimators.backends import get
 from estimators.families import gamma, gamma_ratios
 from estimators.families.gamma_weak import shrinkage
 from tests.estimators import laws
@@ -35,7 +36,7 @@ def test_parts(backend: Any, name: str, coupling: bool) -> None:
     z, weights = laws.half_line()
     z, weights = (np.arange(60.0), np.ones(60)) if name == "poisson" else (z, weights)
     density = lambda log_rate: np.exp(laws.log_density(name, {"log_rate": np.asarray([log_rate])}, z[:, None]))  # noqa: E731
-    slope = density(parameters["log_rate"][0]) * family.score(_numpy(), parameters, z[:, None])["log_rate"][:, 0]
+    slope = density(parameters["log_rate"][0]) * family.score(get("numpy"), parameters, z[:, None])["log_rate"][:, 0]
     noise = draws(family.weak_noise((), 1, coupling)["log_rate"], 20_000)
     on = {k: backend.asarray(a, "float64") for k, a in noise.items()}
     at = {k: backend.asarray(a, "float64") for k, a in parameters.items()}
@@ -132,7 +133,7 @@ def test_gamma_numbers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         totals = dict.fromkeys(family.blocks, 0.0)
         for side in (-1.0, 1.0) if coins else (1.0,):
             on = noise | dict.fromkeys(coins, np.full_like(grid[0], side))
-            for block, (c, above, below) in family.weak_derivatives(_numpy(), parameters, on, True).items():
+            for block, (c, above, below) in family.weak_derivatives(get("numpy"), parameters, on, True).items():
                 share = weights @ (c * (above**order - below**order)) / (2.0 if coins else 1.0)
                 totals[block] += float(share[0])
         for block, gradient in family.power_moment(parameters, order)[1].items():
@@ -144,9 +145,3 @@ def test_concentrations_have_no_independent_parts(name: str) -> None:
     cell = make_cell(f"cosine[family={name}]", "measure-valued[coupling=false]")
     assert "coupling=true" in str(cell.impossible())
     assert make_cell(f"cosine[family={name}]", "measure-valued").impossible() is None
-
-
-def _numpy() -> Any:
-    from estimators.backends import get
-
-    return get("numpy")
