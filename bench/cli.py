@@ -229,7 +229,7 @@ def fit(
     learning_rate: Annotated[
         Optional[list[str]], Option(metavar="RATE", help="the optimiser's first step size")
     ] = None,
-    steps: Annotated[Optional[str], Option(metavar="N", help="iterations (default 1000)")] = None,
+    steps: Annotated[Optional[str], Option(metavar="N", help="iterations (default 1000; of vae 2000)")] = None,
     samples: Annotated[Optional[list[str]], Option(metavar="S", help="samples an estimate (default 10)")] = None,
     backend: Annotated[
         Optional[list[str]], Option(metavar="numpy|torch|jax", help="repeat for several (default numpy)")

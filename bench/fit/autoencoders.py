@@ -1,6 +1,7 @@
 """The pictures of a fitted autoencoder: images it reconstructs, images it makes up, and where it puts them in z.
 
-Shown are means of p(x | z), no samples of it: at z = loc(x) beside x itself, and at z ~ N(0, I).
+Shown are means of p(x | z), no samples of it: at z = loc(x) beside x itself, and at z ~ N(0, I). Where z has two
+coordinates these are the middles of cells of equal probability in the order of the plane, so that neighbours are alike.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from bench.fit.method import Vectors
 from bench.fit.run import Fit
@@ -19,6 +21,8 @@ from estimators.noise import stream_root
 
 #: Fits that are drawn at most; images in a row, rows of generated ones, and pairs of rows of reconstructed ones.
 MOST_PANELS, ACROSS, DOWN, PAIRS = 6, 10, 6, 2
+#: Images along each coordinate of a plane, and the coordinates that z has then.
+PLANE, PLANAR = 12, 2
 #: Of one pixel of an image, in pixels of the page; between images, in pixels of theirs.
 PIXEL, BETWEEN = 4, 1
 SIDE = 300.0
@@ -115,15 +119,28 @@ def generated(problem: Autoencoder, parameters: Vectors, count: int) -> np.ndarr
     return np.asarray(problem.decoder.mean(np, parameters, z))
 
 
+def plane(problem: Autoencoder, parameters: Vectors) -> np.ndarray:
+    """Means of p(x | z) [PLANE², P], z at the middle quantiles of N(0, 1) in each of two coordinates; the first goes
+    from left to right, the second from below to above."""
+    middles = ndtri((np.arange(PLANE) + 0.5) / PLANE)
+    across, up = np.meshgrid(middles, middles[::-1])
+    return np.asarray(problem.decoder.mean(np, parameters, np.stack([across.ravel(), up.ravel()], axis=1)))
+
+
 def _generated(problem: Autoencoder, fitted: dict[str, Vectors], rest: str, command: str) -> Figure:
-    panels = [
-        _images(
-            "generated", name, problem, generated(problem, parameters, ACROSS * DOWN), ACROSS, "Images that are made up"
-        )
-        for name, parameters in fitted.items()
-    ]
-    caption = f"The mean of p(x | z) at z ~ N(0, I), at the same z for all fits.{rest}"
-    return Figure("Generated images", caption, panels, command)
+    flat = problem.latent == PLANAR
+    panels = []
+    for name, parameters in fitted.items():
+        images = plane(problem, parameters) if flat else generated(problem, parameters, ACROSS * DOWN)
+        across = PLANE if flat else ACROSS
+        panels.append(_images("generated", name, problem, images, across, "Images that are made up"))
+    where = (
+        f"over the plane of z, at {PLANE} quantiles of N(0, 1) in each coordinate, so that each image stands for as "
+        "much of p(z) as any other; coordinate 1 goes from left to right, 2 from below to above"
+        if flat
+        else "at z ~ N(0, I), at the same z for all fits"
+    )
+    return Figure("Generated images", f"The mean of p(x | z) {where}.{rest}", panels, command)
 
 
 def _images(kind: str, name: str, problem: Autoencoder, images: np.ndarray, across: int, alt: str) -> Panel:
@@ -143,7 +160,7 @@ def _images(kind: str, name: str, problem: Autoencoder, images: np.ndarray, acro
 def _latent(
     problem: Autoencoder, fitted: dict[str, Vectors], looks: dict[str, Look], rest: str, command: str
 ) -> Figure | None:
-    if problem.latent < 2:
+    if problem.latent < PLANAR:
         return None
     x, labels, which = shown(problem)
     panels = []

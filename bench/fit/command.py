@@ -100,7 +100,7 @@ def plans(
         for e, o, b, s in itertools.product(chosen, followers, names_of_backends, sizes)
     ]
     recipes += [make_method(text) for text in method or ()]
-    count = _whole("--steps", steps, 1000, minimum=1, maximum=MOST_STEPS)
+    count = _whole("--steps", steps, fitted.steps, minimum=1, maximum=MOST_STEPS)
     often = max(1, min(count // 10, MOST_BETWEEN))
     length: dict[str, Any] = {
         "steps": count,

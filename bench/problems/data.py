@@ -38,12 +38,15 @@ def checked(rows: Any, what: str = "the data") -> np.ndarray:
     UsageError
         They are not numbers in rows and columns, or not all finite.
     """
+    if np.iscomplexobj(rows):
+        raise UsageError(f"{what} holds complex numbers; they must be real")
     try:
         values = np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError):
         raise UsageError(f"{what} must be numbers in rows and columns") from None
     if values.ndim != 2 or 0 in values.shape:
-        raise UsageError(f"{what} has shape {list(values.shape)}; it must be [rows, columns], none of them 0")
+        flat = "; flatten each image: a.reshape(len(a), -1)" if values.ndim > 2 else ""
+        raise UsageError(f"{what} has shape {list(values.shape)}; it must be [rows, columns], none of them 0{flat}")
     wrong = ~np.isfinite(values)
     if wrong.any():
         row, column = (int(i[0]) for i in np.nonzero(wrong))
@@ -66,7 +69,11 @@ def read(path: Path) -> np.ndarray:
             return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
         lines = [line for line in content.decode().splitlines() if line.strip()]
         header = bool(lines) and not all(_is_number(word) for word in lines[0].split(","))
-        return np.asarray([[float(word) for word in line.split(",")] for line in lines[header:]])
+        found = [[float(word) for word in line.split(",")] for line in lines[header:]]
+        if len({len(row) for row in found}) > 1:
+            odd = next(i for i, row in enumerate(found) if len(row) != len(found[0]))
+            raise ValueError(f"row {odd} has {len(found[odd])} of them, row 0 has {len(found[0])}")
+        return np.asarray(found)
     except ValueError as error:
         raise UsageError(f"cannot read numbers from '{path}': {' '.join(str(error).split())}") from None
 

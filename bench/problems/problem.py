@@ -119,6 +119,8 @@ class Problem(ABC):
     importance_samples: int = 1
     #: Adam's first step size in a fit where nothing is said; None for the optimiser's own.
     learning_rate: ClassVar[float | None] = None
+    #: Steps of a fit where nothing is said.
+    steps: ClassVar[int] = 1000
 
     @classmethod
     def fitted_options(cls, given: Mapping[str, str]) -> Mapping[str, str]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from scipy.stats import norm
 
 from bench.fit import autoencoders
 from bench.sweep.cells import make_problem
@@ -58,6 +60,35 @@ def test_generated_images_do_not_depend_on_what_was_encoded() -> None:
     np.testing.assert_array_equal(found, autoencoders.generated(problem, other, 12))
     assert len(np.unique(found, axis=0)) == 12
     assert 0.0 < found.min() < found.max() < 1.0
+
+
+def test_a_plane_is_the_decoder_at_quantiles_of_the_prior() -> None:
+    """Written out here: the corners, and that each image stands for one 144th of p(z)."""
+    problem: Any = make_problem("vae[size=20,hidden=5,at=initial]")
+    p, size = problem.parameters(), autoencoders.PLANE
+    found = autoencoders.plane(problem, p)
+    assert found.shape == (size * size, problem.columns)
+    for place, (across, up) in {0: (0, size - 1), size - 1: (size - 1, size - 1), size * (size - 1): (0, 0)}.items():
+        z = norm.ppf((np.array([across, up]) + 0.5) / size)
+        hidden = np.tanh(z @ p["decoder.0.weight"] + p["decoder.0.bias"])
+        means = 1.0 / (1.0 + np.exp(-(hidden @ p["decoder.1.weight"] + p["decoder.1.bias"])))
+        np.testing.assert_allclose(found[place], means, rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_what_is_made_up_can_be_read(gradvar: Run) -> None:
+    """At the settings that a fit has where nothing is said: by the five real digits nearest to each image. All ten
+    classes are there, and most images have neighbours of one class alone, as most real ones of other writers have."""
+    assert gradvar("fit", "vae", "--estimator", "pathwise", "--replicates", "0").status == 0
+    problem: Any = make_problem("vae", fitted=True)
+    with np.load("fit/pathwise.npz") as file:
+        images = autoencoders.plane(problem, dict(file))
+    x, labels = problem.all_inputs(), problem.labels()
+    nearest = np.argsort(((images[:, None, :] - x) ** 2).sum(axis=-1), axis=1)[:, :5]
+    alike = [set(row) for row in labels[nearest]]
+    sure = [next(iter(classes)) for classes in alike if len(classes) == 1]
+    assert set(sure) == set(range(10))
+    assert len(sure) >= 0.6 * len(images)
 
 
 def test_pictures_of_a_fit(gradvar: Run) -> None:

@@ -109,10 +109,16 @@ def test_the_objective_of_a_minibatch_fit_is_of_all_data() -> None:
     assert abs(found.value - half.value) < 6.0 * errors
 
 
-def test_a_fit_starts_from_random_weights_and_takes_most_digits() -> None:
+def test_a_fit_starts_from_random_weights_and_takes_most_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     fitted: Any = make_problem("vae", fitted=True)
-    assert (fitted.at, fitted.size, fitted.batch, fitted.hidden) == ("initial", 1497, 100, 64)
+    assert (fitted.at, fitted.size, fitted.batch, fitted.hidden) == ("initial", 1497, 100, 128)
     assert len(fitted.test_inputs()) == MOST_TEST
+    np.save("bits.npy", np.random.default_rng(0).integers(0, 2, (45, 9)).astype(float))
+    own: Any = make_problem("vae[dataset=bits.npy]", fitted=True)
+    assert (own.size, own.batch, len(own.test_inputs())) == (36, 36, 9)
     chosen: Any = make_problem("vae[size=50,at=trained]", fitted=True)
     assert (chosen.at, chosen.size, chosen.batch) == ("trained", 50, None)
 

@@ -89,3 +89,19 @@ def test_labels_switch_and_mean_nothing(gradvar: Run) -> None:
     assert len(set(orders)) == 3
     for found, order in zip(means, orders, strict=True):
         np.testing.assert_allclose(found[list(order)], means[0], atol=1e-6)
+
+
+def test_files_that_are_no_rows_of_real_numbers(gradvar: Run) -> None:
+    np.save("images.npy", np.zeros((20, 8, 8)))
+    np.save("complex.npy", np.ones((20, 9)) + 1j)
+    Path("ragged.csv").write_text("1,0\n0,1\n1\n")
+    for file, message in (
+        ("images.npy", "has shape [20, 8, 8]; it must be [rows, columns], none of them 0; flatten each image"),
+        ("complex.npy", "holds complex numbers; they must be real"),
+        ("ragged.csv", "row 2 has 1 of them, row 0 has 2"),
+    ):
+        result = gradvar("fit", f"vae[dataset={file},likelihood=gaussian]")
+        assert result.status == 2
+        assert result.err.count("\n") == 1
+        assert message in result.err
+    assert not Path("fit").exists()

@@ -84,7 +84,7 @@ class Autoencoder(Problem):
         super().check()
         what, there = f"problem {self.name}", inputs.rows(self.dataset)[0]
         if self.size is not None and self.size > there:
-            raise UsageError(f"{what}: size is {self.size}; {self.dataset} has {there} rows")
+            raise UsageError(f"{what}: size is {self.size}; {self.dataset} has {there} rows: give size={there} or less")
         if self.importance_samples > 1 and self.kl != "sampled":
             raise UsageError(
                 f"{what}: kl={self.kl} with importance-samples={self.importance_samples}; the bound is of weights "

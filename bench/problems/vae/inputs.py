@@ -37,13 +37,18 @@ def images(dataset: str, likelihood: str) -> np.ndarray:
     if dataset in BUNDLED:
         return binary(raw) if likelihood == "bernoulli" else raw / GREY
     if likelihood == "bernoulli" and not np.all((raw == 0.0) | (raw == 1.0)):
-        raise UsageError(f"{dataset}: likelihood=bernoulli is of pixels 0 or 1; binarise the images")
+        raise UsageError(f"{dataset}: likelihood=bernoulli is of pixels 0 or 1; binarise the images, or use gaussian")
     return raw
+
+
+def known(dataset: str, names: Iterable[str]) -> bool:
+    """Whether it is one of the bundled names, or called as a file is."""
+    return dataset in names or Path(dataset).suffix in FILES
 
 
 def check(dataset: str, names: Iterable[str], what: str) -> None:
     """Raise UsageError where it is neither one of the bundled names nor a file."""
-    if dataset not in names and Path(dataset).suffix not in FILES:
+    if not known(dataset, names):
         raise UsageError(f"{what}: dataset is '{dataset}'; it must be {', '.join(names)}, or an .npy or .csv file")
 
 
