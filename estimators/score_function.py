@@ -32,6 +32,8 @@ BASELINES = (
 )
 #: Those made from other samples of the same estimate, and how few samples they work with.
 FROM_OTHERS = {"leave-one-out": 2, "cross-fitted": 2}
+#: A score that varies by less than this of its size is constant, but for the rounding of its mean.
+CONSTANT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class ScoreFunction(Estimator):
             if optimal is None:
                 values, scores = known.warm_up()
                 squares = {name: score * score for name, score in scores.items()}
-                optimal = {k: (spread(values, s) * s).sum((0, 1)) / s.sum((0, 1)) for k, s in squares.items()}
+                optimal = {k: _quotient((spread(values, s) * s).sum((0, 1)), s.sum((0, 1))) for k, s in squares.items()}
             return {f"baseline_{name}": baseline for name, baseline in optimal.items()}
         if self.baseline == "fitted":
             values, scores = known.warm_up()
@@ -164,10 +166,19 @@ def _above(xp: Any, value: Array, baseline: Array, score: Array) -> Array:
 
 
 def fitted_coefficient(value: Array, score: Array) -> Array:
-    """Cov(f s, s)/Var(s) over a warm-up, NumPy arrays [W, S, *shape] (Ranganath et al. 2014, equation 9)."""
+    """Cov(f s, s)/Var(s) over a warm-up, NumPy arrays [W, S, *shape] (Ranganath et al. 2014, equation 9).
+
+    A score that is the same in all of the warm-up, as that of a state which was never met is, teaches nothing: 0.
+    """
     product = value * score
     centred = score - score.mean((0, 1))
-    return (product * centred).sum((0, 1)) / (centred * centred).sum((0, 1))
+    rounding = (CONSTANT * score) ** 2
+    return _quotient((product * centred).sum((0, 1)), (centred * centred).sum((0, 1)), rounding.sum((0, 1)))
+
+
+def _quotient(above: Array, below: Array, least: Array | float = 0.0) -> Array:
+    """Of NumPy arrays; 0 where `below` is not more than `least`."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below > least)
 
 
 def _cross_fitted(xp: Any, value: Array, score: Array) -> Array:

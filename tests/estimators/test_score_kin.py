@@ -12,6 +12,7 @@ from estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, NotApplicable, UsageEr
 from estimators.backends import get
 from estimators.draws import from_uniforms
 from estimators.families import FAMILIES, MultivariateNormal, Normal
+from estimators.score_function import fitted_coefficient
 from tests import exact
 from tests.support import (
     IN_THREE_DIMENSIONS,
@@ -203,6 +204,28 @@ def test_strata_reach_into_both_tails(backend: Any) -> None:
         assert np.all(np.isfinite(found))
         assert found[1] == pytest.approx(-found[0], rel=0.03)
         assert found[1] > at_least
+
+
+def test_scores_that_do_not_vary_teach_no_coefficient() -> None:
+    """Beside one that does: f = 3 + s, so Cov(f s, s)/Var(s) = 3 for s = ±1. 0.1 is no binary fraction: its mean over
+    the warm-up is rounded."""
+    score = np.stack([np.tile([[1.0], [-1.0]], (300, 1)), np.full((600, 1), -0.1), np.zeros((600, 1))], axis=-1)
+    value = 3.0 + score[..., :1] * np.ones(3)
+    np.testing.assert_array_equal(fitted_coefficient(value, score), [3.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("problem", "baseline"),
+    [
+        ("gaussian-mixture", "fitted"),
+        ("square[family=bernoulli,probability=1e-170]", "fitted"),
+        ("square[family=bernoulli,probability=1e-170]", "optimal"),
+    ],
+)
+def test_a_warm_up_that_misses_states(problem: str, baseline: str) -> None:
+    """Responsibilities that are 0 or 1 to rounding, and a score whose square is 0."""
+    rows = measured(make_cell(problem, f"score-function[baseline={baseline}]", max_replicates=2**11))
+    assert all(row["verdict"] != "biased" for row in rows.values())
 
 
 def by_stratum(problem: str, samples: int) -> tuple[Any, dict[str, np.ndarray]]:
