@@ -167,7 +167,7 @@ def test_certified_within_one_per_cent(estimator: str, samples: int, batch: int 
 
 @pytest.mark.slow
 def test_the_plain_score_function_is_certified_on_a_toy() -> None:
-    rows = measured(make_cell("linear-vae[size=10,latent=1]", "score-function", max_replicates=2**20))
+    rows = measured(make_cell("linear-vae[size=10,latent=1]", "score-function", max_replicates=2**22))
     assert {row["verdict"] for row in rows.values()} == {"unbiased"}
 
 
