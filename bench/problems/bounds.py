@@ -20,8 +20,8 @@ import numpy as np
 
 #: Step of the rule for log t; the probability below which no weight counts, and the weight.
 LAPLACE_STEP, NEGLIGIBLE, LEAST = 0.2, 1e-18, 1e-290
-#: Numbers in the largest array: 64 MB.
-MOST_NUMBERS = 2**23
+#: Numbers in the largest array: 128 MB.
+MOST_NUMBERS = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
