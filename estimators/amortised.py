@@ -165,6 +165,10 @@ class AmortisedExpectation(Expectation):
         """Noise of one datum's estimate, for every datum."""
         return {n: replace(spec, shape=(self.batch, *spec.shape)) for n, spec in specs.items() if n != ROWS}
 
+    def each_law(self, backend: Any, parameters: Blocks) -> Blocks:
+        bound, _ = self.at(parameters)
+        return {name: backend.xp.reshape(a, (-1,)) for name, a in bound.infer(backend.xp, None).items()}
+
     def infer(self, xp: Any, rows: Array | None) -> Blocks:
         """λ of the data, {block: [R or 1, B, D]}; of what `at` made."""
         return self.encoder.apply(xp, self.data, rows)

@@ -149,6 +149,10 @@ class Expectation:
         own = {name: parameters[name] for name in self.family.blocks}
         return self.bind({**self.data, **{name: parameters[name] for name in read}}), own
 
+    def each_law(self, backend: Any, parameters: Blocks) -> Blocks:
+        """λ of everything that has a z of its own, one after another along the coordinates."""
+        return self.at(parameters)[1]
+
     @property
     def model_blocks(self) -> tuple[str, ...]:
         """The names of θ's blocks."""

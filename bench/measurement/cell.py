@@ -14,6 +14,7 @@ from bench.measurement.integrate import Integral, integrate
 from bench.measurement.judge import Judge
 from bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from bench.measurement.moments import GROUPS
+from bench.measurement.representable import unrepresentable_at
 from bench.measurement.stream import Source, Stream, pilot_mean
 from bench.problems import Exact
 from bench.rows import ALL
@@ -54,11 +55,26 @@ class Measurement:
 def prepare(cell: Any) -> Prepared:
     """Build the problem on the cell's backend and freeze the estimator's state."""
     setting, exact = unfitted(cell), finite_exact(cell.problem)
+    _check_representable(cell, setting)
     learnt, drew = fitted_state(setting, exact)
     remarks = ["conditional on a state fitted once, on noise of its own, then frozen"] if drew else []
     remarks += [] if setting.backend.compiles else ["no C++ compiler: PyTorch ran eagerly"]
     evaluations = setting.estimator.evaluations(setting.expectation, cell.num_samples, cell.problem.dimension)
     return Prepared(replace(setting, state=setting.to_device(learnt)), exact and exact.flat(), evaluations, remarks)
+
+
+def _check_representable(cell: Any, setting: Setting) -> None:
+    """Raise NotApplicable where λ is none that options give, and floating-point numbers cannot follow it."""
+    problem, backend = cell.problem, setting.backend
+    given, points = problem.q.parameters(problem.dimension), setting.expectation.population
+    found = setting.expectation.each_law(backend, setting.parameters)
+    laws = {name: backend.to_numpy(a) for name, a in found.items()}
+    if points == 1 and all(np.array_equal(laws[name], a.astype(cell.dtype)) for name, a in given.items()):
+        return  # asked when the cell was planned
+    dimension = points * problem.dimension
+    reason = unrepresentable_at(problem.family, laws, cell.estimator, problem.entropy, dimension, cell.dtype)
+    if reason is not None:
+        raise NotApplicable(reason)
 
 
 def finite_exact(problem: Any) -> Exact | None:

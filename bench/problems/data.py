@@ -14,6 +14,8 @@ from estimators import UsageError
 #: Bundled data that models without a response are fitted to, [rows, columns].
 BUNDLED = {"iris": (150, 4), "wine": (178, 13), "digits": (1797, 64)}
 FILES = (".npy", ".csv")
+#: Of a number of a user's own.
+LARGEST = 1e100
 #: Grey levels of the digits above 0, and the one above which a pixel of a binarised one is 1.
 GREY, THRESHOLD = 16.0, 7.0
 
@@ -36,7 +38,7 @@ def checked(rows: Any, what: str = "the data") -> np.ndarray:
     Raises
     ------
     UsageError
-        They are not numbers in rows and columns, or not all finite.
+        They are not numbers in rows and columns, not all finite, or so large that sums of their squares overflow.
     """
     if np.iscomplexobj(rows):
         raise UsageError(f"{what} holds complex numbers; they must be real")
@@ -53,6 +55,8 @@ def checked(rows: Any, what: str = "the data") -> np.ndarray:
         raise UsageError(
             f"{what} holds {values[row, column]} at row {row}, column {column}; every number must be finite"
         )
+    if (largest := float(np.abs(values).max())) > LARGEST:
+        raise UsageError(f"{what} holds a number of size {largest:.3g}; give units in which none is above {LARGEST:g}")
     return values
 
 

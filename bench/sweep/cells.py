@@ -131,7 +131,7 @@ class Cell:
             return (
                 "an input-dependent baseline needs an input that varies, and none does here; give the problem a batch"
             )
-        from bench.sweep.representable import unrepresentable
+        from bench.measurement.representable import unrepresentable
 
         return unrepresentable(problem.q, self.estimator, problem.entropy, problem.dimension, self.dtype)
 

@@ -19,7 +19,7 @@ from bench.sweep import environment
 from bench.sweep.cells import Cell
 from bench.sweep.splitting import add_parts
 from bench.sweep.store import Store
-from estimators import NotApplicable
+from estimators import NotApplicable, UsageError
 
 FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
 
@@ -97,7 +97,8 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outco
         return Outcome(failed_rows(cell, "nonfinite", str(error), started))
     except Exception as error:  # a cell that raises must not take the others with it
         status = "out-of-memory" if _is_out_of_memory(error) else "exception"
-        return Outcome(failed_rows(cell, status, f"{type(error).__name__}: {_one_line(error)}", started))
+        kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "  # which are sentences for people
+        return Outcome(failed_rows(cell, status, kind + _one_line(error), started))
     common = {
         **_common(cell, started),
         "replicates": measured.replicates,

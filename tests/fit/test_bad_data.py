@@ -25,6 +25,7 @@ def holding(value: float) -> np.ndarray:
 REFUSED = [
     (holding(np.nan), "", 2, "points.csv holds nan at row 3, column 1; every number must be finite"),
     (holding(np.inf), "", 2, "points.csv holds inf at row 3, column 1; every number must be finite"),
+    (holding(1e200), "", 2, "points.csv holds a number of size 1e+200; give units in which none is above 1e+100"),
     (WAVY[:3], ",components=5", 2, "5 components need at least as many points; there are 3"),
     (np.repeat(WAVY[:2], 9, axis=0), "", 1, "3 components need as many distinct points; the data has 2"),
 ]
@@ -43,6 +44,17 @@ def test_refused_in_one_line(
     assert len(said) == 1
     assert message in said[0]
     assert Path("fit").exists() == (status == 1)
+
+
+def test_units_are_no_matter(gradvar: Run) -> None:
+    """Squares of such numbers are 0."""
+    found = []
+    for name, unit in (("points.csv", 1.0), ("tiny.csv", 1e-200)):
+        np.savetxt(name, WAVY * unit, delimiter=",")
+        result = gradvar("fit", f"gaussian-mixture[dataset={name}]", "--method", "em", "--json")
+        assert result.status == 0
+        found.append(result.rows[-1]["objective"])
+    assert found[1] == pytest.approx(found[0], rel=1e-9)
 
 
 def test_a_singular_covariance_is_refused_and_a_floor_is_the_way_out(gradvar: Run) -> None:

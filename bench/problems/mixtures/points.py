@@ -55,7 +55,9 @@ def synthetic(size: int, dimension: int, components: int) -> tuple[np.ndarray, T
 
 def _centre_and_unit(points: np.ndarray) -> tuple[np.ndarray, float]:
     centre = points.mean(axis=0)
-    unit = float(np.sqrt(np.mean((points - centre) ** 2)))
+    away = points - centre
+    largest = float(np.abs(away).max()) or 1.0  # whose square may be 0
+    unit = largest * float(np.sqrt(np.mean((away / largest) ** 2)))
     return centre, unit if unit > 0.0 else 1.0
 
 

@@ -2,16 +2,18 @@
 
 Rounding must not show. Samples of q that lie close together for their size share few floating-point numbers, and no
 estimate made from them is that of q; and a row's numbers are moments up to the fourth, which must not overflow. A cell
-where they cannot be had is refused, for else it would be called biased, or not finite, for want of digits alone.
+where they cannot be had is refused, for else it would be called biased, or not finite, for want of digits alone: when
+it is planned where options give λ, and else when the problem has been built, for λ may come from a fit or from a user.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 
-from estimators import Estimator, Point, draw
+from estimators import Estimator, Family, Point, draw
 from estimators.backends import get
 from estimators.noise import stream_root
 
@@ -28,62 +30,75 @@ def unrepresentable(q: Point, estimator: Estimator, entropy: str, dimension: int
     ----------
     entropy : of the problem, on which depends what the estimator requires.
     """
-    weak = "weak_derivatives" in estimator.requirements(entropy).family
-    return _unrepresentable(q, dimension, dtype, weak and "independent_parts" in q.family.lacks)
+    return _at_options(q, dimension, dtype, _compares_neighbours(q.family, estimator, entropy))
+
+
+def unrepresentable_at(
+    family: Family, parameters: dict[str, np.ndarray], estimator: Estimator, entropy: str, dimension: int, dtype: str
+) -> str | None:
+    """The same of λ that no options give."""
+    return _unrepresentable(family, parameters, dimension, dtype, _compares_neighbours(family, estimator, entropy))
+
+
+def _compares_neighbours(family: Family, estimator: Estimator, entropy: str) -> bool:
+    """Whether f is compared at z and s z, where 1 − s is of the order of the squared spread of z."""
+    return "weak_derivatives" in estimator.requirements(entropy).family and "independent_parts" in family.lacks
 
 
 @functools.lru_cache(maxsize=256)
-def _unrepresentable(q: Point, dimension: int, dtype: str, neighbours: bool) -> str | None:
-    """`neighbours`: f is compared at z and s z, where 1 − s is of the order of the squared spread of z."""
+def _at_options(q: Point, dimension: int, dtype: str, neighbours: bool) -> str | None:
+    return _unrepresentable(q.family, q.parameters(dimension), dimension, dtype, neighbours)
+
+
+def _unrepresentable(
+    family: Family, parameters: dict[str, Any], dimension: int, dtype: str, neighbours: bool
+) -> str | None:
+    named = f"family {family.name}"
     eps, largest = float(np.finfo(dtype).eps), float(np.finfo(dtype).max) ** 0.25
     with np.errstate(all="ignore"):
-        z = np.sort(_samples(q, dimension, dtype), axis=0).astype(np.float64)
+        z = np.sort(_samples(family, parameters, dimension, dtype), axis=0).astype(np.float64)
         if not np.all(np.isfinite(z)):
-            return f"{_named(q)} has samples that overflow in {dtype}; give less extreme options"
-        if q.family.discrete:  # whole numbers
+            return f"{named} has samples that overflow in {dtype}; give less extreme options"
+        if family.discrete:  # whole numbers
             most = float(np.abs(z).max())
             if most * eps <= 1.0:
                 return None
-            return f"{_named(q)} counts to {most:.2g} at these options; {dtype} counts to {1.0 / eps:.2g} only"
+            return f"{named} counts to {most:.2g} at these options; {dtype} counts to {1.0 / eps:.2g} only"
         apart, size = _closest(z, len(z) // 8)
         if np.any(size == 0.0):
-            return f"{_named(q)} has samples too small for {dtype}, which makes 0 of them; give less extreme options"
+            return f"{named} has samples too small for {dtype}, which makes 0 of them; give less extreme options"
         coarse = eps * size / apart
         if not np.all(coarse <= COARSEST):
             worst = np.unravel_index(np.argmax(np.where(np.isnan(coarse), np.inf, coarse)), coarse.shape)
             return (
-                f"{_named(q)} has samples near {size[worst]:.2g} that lie {apart[worst]:.2g} apart; {dtype} "
+                f"{named} has samples near {size[worst]:.2g} that lie {apart[worst]:.2g} apart; {dtype} "
                 f"at that size needs {eps / COARSEST * size[worst]:.2g}: give options that make them smaller, or wider"
             )
         spread = z[3 * len(z) // 4] - z[len(z) // 4]
         if not np.all((spread > 1.0 / largest) & (spread < largest)):
             far = spread[np.argmax(np.abs(np.log(np.maximum(spread, np.finfo(np.float64).tiny))))]
             return (
-                f"{_named(q)} is spread over {far:.2g} at these options; {dtype} has fourth moments of what "
+                f"{named} is spread over {far:.2g} at these options; {dtype} has fourth moments of what "
                 f"lies between {1.0 / largest:.2g} and {largest:.2g}"
             )
         if neighbours and not np.all(eps * (size / apart) ** 2 <= COARSEST):
             least = float(np.sqrt(eps / COARSEST))
             return (
-                f"{_named(q)} is too narrow at these options for its weak derivatives in {dtype}: samples must lie "
+                f"{named} is too narrow at these options for its weak derivatives in {dtype}: samples must lie "
                 f"{least:.2g} of their size apart"
             )
     return None
 
 
-def _named(q: Point) -> str:
-    return f"family {q.family.name}"
-
-
-def _samples(q: Point, dimension: int, dtype: str) -> np.ndarray:
+def _samples(family: Family, parameters: dict[str, Any], dimension: int, dtype: str) -> np.ndarray:
     """[R, D]."""
-    backend, family = get("numpy"), q.family
+    backend = get("numpy")
     specs = family.noise((), dimension)
     roots = {name: backend.root(stream_root("representable", name)) for name in specs}
     replicates = max(FEWEST, min(SAMPLES, NUMBERS // dimension))
     noise = draw(backend, specs, roots, 0, replicates, dtype)
-    parameters = {name: backend.asarray(a, dtype) for name, a in q.parameters(dimension).items()}
-    return np.asarray(family.sample(backend, parameters, noise))
+    at = {name: backend.asarray(a, dtype) for name, a in parameters.items()}
+    return np.asarray(family.sample(backend, at, noise))
 
 
 def _closest(z: np.ndarray, several: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from bench.measurement.representable import unrepresentable
 from bench.sweep.cells import grid, make_estimator, make_problem
-from bench.sweep.representable import unrepresentable
 from bench.sweep.run import measure_cell
 from estimators import FAMILIES, NotApplicable, UsageError
 from estimators.options import describe
@@ -78,3 +78,30 @@ def test_student_t_of_many_degrees(df: float) -> None:
     """Its score in ν is a difference of large numbers, and was called biased for their rounding."""
     rows = measured(make_cell(f"polynomial[family=student-t,df={df}]", "score-function", max_replicates=64))
     assert all((row["verdict"], row["certificate"]) == ("unbiased", "integration") for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("problem", "dtype", "said"),
+    [
+        ("bayesian-gaussian-mixture[at=cavi,bound=mean-field,sigma=1e-15]", "float64", "float64 at that size needs"),
+        ("bayesian-gaussian-mixture[at=cavi,bound=mean-field,sigma=1e-8]", "float32", "float32 at that size needs"),
+        ("bayesian-gaussian-mixture[at=cavi,bound=mean-field,sigma=1e-4]", "float64", None),
+        ("linear-gaussian[dim=2,perturbation=1000]", "float32", None),
+    ],
+)
+def test_points_that_no_options_give(problem: str, dtype: str, said: str | None) -> None:
+    """λ of a fit is seen once there is one; it was called biased, or exact, for want of digits."""
+    cell = make_cell(problem, "pathwise", dtype=dtype, max_replicates=64)
+    assert cell.impossible() is None
+    row = measure_cell(cell).rows[-1]
+    assert (row["status"], said is None) == ("n/a" if said else "ok", row["reason"] is None)
+    assert said is None or said in row["reason"]
+
+
+def test_an_encoder_that_gives_what_samples_cannot_be_told_apart_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = make_cell("linear-vae[size=6,batch=3]", "pathwise", max_replicates=64)
+    far = {n: a + 1e17 if n == "encoder.0.bias" else a for n, a in cell.problem.parameters().items()}
+    monkeypatch.setattr(type(cell.problem), "parameters", lambda problem: far)
+    row = measure_cell(cell).rows[-1]
+    assert row["status"] == "n/a"
+    assert "overflow" in row["reason"] or "that lie" in row["reason"]
