@@ -1,8 +1,8 @@
 """Stochastic gradient ascent: any estimator of ∇_λ L inside an optimiser, on any backend.
 
-A step makes one estimate of S samples with the compiled function that `gradvar run` times, on noise of its own: block
-t of a stream by (problem, seed, S), the same for every estimator that reads noise of that name and, shared, for every
-backend. The optimiser then moves λ on the host, in float64.
+A step makes one estimate of S samples, with the function that `gradvar run` times, on noise of its own: block t of a
+stream by (problem, seed, S), the same for every estimator that reads noise of that name and, shared, for every
+backend. The optimiser follows it within the same compiled function.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 
 from bench.fit.held_out import columns
-from bench.fit.method import Method, Objective, Vectors
+from bench.fit.method import Method, Objective, State, Vectors
 from bench.fit.objective import objective, share_of_data
 from bench.fit.optimisers import Optimiser
+from bench.fit.step import LEARNT, MEMORY, PARAMETERS, Stepper, packed, unpacked
 from bench.measurement.cell import fitted_state, measure_source, unfitted, warm_up_replicates
-from bench.measurement.kernel import Setting, StatisticsKernel, stepper
+from bench.measurement.kernel import Setting, StatisticsKernel
 from bench.measurement.stream import NonFinite
 from bench.sweep.cells import Cell, Goals
 
 #: One look at 64 blocks of replicates: as many as were asked for, and no more.
 _ONE_LOOK = Goals(precision=1e300, bias_bound=1e300, max_replicates=1)
 _BLOCKS = 64
-#: What goes before the names of a state's arrays: λ, the optimiser's memory, the estimator's state.
-_PARAMETERS, _MEMORY, _LEARNT = "λ.", "optimiser.", "estimator."
+#: Steps after which a compiled backend is waited for: to look at every one would take as long as a small step.
+_UNCHECKED = 100
 
 
 class GradientMethod(Method):
@@ -43,59 +44,71 @@ class GradientMethod(Method):
         self.cell, self.optimiser, self.refit = cell, optimiser, refit
         self.setting: Setting = unfitted(cell)
         self._shapes = self.setting.expectation.shapes(cell.problem.dimension)
-        self._estimate = stepper(self.setting, "fit")
+        self._stepper = Stepper(self.setting, optimiser, "fit")
+        self.minibatches = self._stepper.minibatches
         self._learns = False
         self._share = share_of_data(self.setting.expectation)
         s, dimension = self.setting, cell.problem.dimension
         estimates = s.estimator.evaluations(s.expectation, cell.num_samples, dimension)
         self.evaluations = self._share * estimates
+        self.check_every = 1 if cell.backend == "numpy" else _UNCHECKED
 
-    def initial(self) -> Vectors:
+    def initial(self) -> State:
         parameters = {name: np.array(a, dtype=np.float64) for name, a in self.cell.problem.parameters().items()}
-        return _joined(parameters, self.optimiser.initial(parameters), self._learn(parameters, 0))
+        whole = packed(np, parameters, self._shapes)
+        memory = {MEMORY + kind: np.zeros_like(whole) for kind in self.optimiser.memories}
+        return {**self.setting.to_device({PARAMETERS: whole, **memory}), **self._learn(parameters, 0)}
 
-    def _learn(self, parameters: Vectors, block: int) -> Vectors:
-        learnt, self._learns = fitted_state(self._at(parameters, {}), None, block)
-        return learnt
+    def _learn(self, parameters: Vectors, block: int) -> State:
+        at = replace(self.setting, parameters=self.setting.to_device(parameters))
+        learnt, self._learns = fitted_state(at, None, block)
+        return {LEARNT + name: a for name, a in self.setting.to_device(learnt).items()}
 
-    def _at(self, parameters: Vectors, learnt: Vectors) -> Setting:
-        s = self.setting
-        return replace(s, parameters=s.to_device(parameters), state=s.to_device(learnt))
+    def step(self, state: State, t: int) -> State:
+        if t > 1 and (t - 1) % self.refit == 0 and any(name.startswith(LEARNT) for name in state):
+            state = {**state, **self._learn(self.parameters(state), (t - 1) // self.refit)}
+        return self._stepper(state, t)
 
-    def estimate(self, parameters: Vectors, learnt: Vectors, t: int) -> Vectors:
-        """ĝ of step t."""
-        found = self._estimate(parameters, learnt, t)
-        return {name: g.reshape(self._shapes[name]) for name, g in found.items()}
+    def wait(self, state: State) -> None:
+        self.setting.backend.block_until_ready(state)
 
-    def step(self, state: Vectors, t: int) -> Vectors:
-        parameters, memory, learnt = _parts(state)
-        if learnt and t > 1 and (t - 1) % self.refit == 0:
-            learnt = self._learn(parameters, (t - 1) // self.refit)
-        gradient = self.estimate(parameters, learnt, t)
-        return _joined(*self.optimiser.step(parameters, gradient, memory, t), learnt)
+    def warm_up(self, state: State) -> None:
+        self.wait(self._stepper(state, 1))
 
-    def warm_up(self, state: Vectors) -> None:
-        parameters, _, learnt = _parts(state)
-        self.estimate(parameters, learnt, 0)
+    def to_host(self, state: State) -> Vectors:
+        """Blocks under names of their own: `λ.loc`, `optimiser.mean.loc`."""
+        found: Vectors = {}
+        for name, a in state.items():
+            values = self.setting.backend.to_numpy(a)
+            blocks = {} if name.startswith(LEARNT) else unpacked(np, values, self._shapes)
+            found |= {f"{name}.{block}": part for block, part in blocks.items()} or {name: values}
+        return found
+
+    def to_device(self, kept: Vectors) -> State:
+        learnt = {name: a for name, a in kept.items() if name.startswith(LEARNT)}
+        whole = (PARAMETERS, *(MEMORY + kind for kind in self.optimiser.memories))
+        moved = {w: packed(np, {n: kept[f"{w}.{n}"] for n in self._shapes}, self._shapes) for w in whole}
+        return self.setting.to_device({**moved, **learnt})
 
     def spent(self, t: int) -> float:
         learnt = 1 + max(0, t - 1) // self.refit if self._learns else 0
         samples = warm_up_replicates(self.cell.num_samples) * self.cell.num_samples
         return t * self.evaluations + learnt * samples * self._share
 
-    def objective(self, state: Vectors) -> Objective:
+    def objective(self, state: State) -> Objective:
         return objective(self.cell.problem, self.parameters(state), self.cell.seed)
 
-    def held_out(self, state: Vectors, last: bool) -> dict[str, Any]:
+    def held_out(self, state: State, last: bool) -> dict[str, Any]:
         return columns(self.cell.problem, self.parameters(state), self.cell.seed, last)
 
-    def parameters(self, state: Vectors) -> Vectors:
-        return _parts(state)[0]
+    def parameters(self, state: State) -> Vectors:
+        whole = self.setting.backend.to_numpy(state[PARAMETERS]).astype(np.float64)
+        return unpacked(np, whole, self._shapes)
 
-    def diagnose(self, state: Vectors, t: int, replicates: int) -> dict[str, Any]:
+    def diagnose(self, state: State, t: int, replicates: int) -> dict[str, Any]:
         """The variance of one estimate at a state, over whole blocks of replicates from a stream of iteration t."""
-        parameters, _, learnt = _parts(state)
-        at = self._at(parameters, learnt)
+        learnt = {name.removeprefix(LEARNT): a for name, a in state.items() if name.startswith(LEARNT)}
+        at = replace(self.setting, parameters=self.setting.to_device(self.parameters(state)), state=learnt)
         size = max(1, replicates // _BLOCKS)
         setting = replace(at, replicates=size, path=(*at.path, "variance", t))
         try:
@@ -109,17 +122,3 @@ class GradientMethod(Method):
             "replicates": found.replicates,
             "mean_norm": of_all["mean_norm"],
         }
-
-
-def _joined(parameters: Vectors, memory: Vectors, learnt: Vectors) -> Vectors:
-    parts = ((_PARAMETERS, parameters), (_MEMORY, memory), (_LEARNT, learnt))
-    return {prefix + name: values for prefix, arrays in parts for name, values in arrays.items()}
-
-
-def _parts(state: Vectors) -> tuple[Vectors, Vectors, Vectors]:
-    """λ, the optimiser's memory, and the estimator's state."""
-
-    def under(prefix: str) -> Vectors:
-        return {name.removeprefix(prefix): values for name, values in state.items() if name.startswith(prefix)}
-
-    return under(_PARAMETERS), under(_MEMORY), under(_LEARNT)

@@ -1,7 +1,7 @@
 """What a method of fitting is: something that goes from one state to the next, and knows its objective.
 
 A recipe is what a user names, with options: `em`, `svi[batch=100]`. Prepared for a problem and a seed it is a
-method. States are dicts of float64 NumPy arrays, under names of the method's own: λ, natural parameters, an
+method. States are dicts of arrays, wherever the method computes, under names of its own: λ, natural parameters, an
 optimiser's moments. Nothing about a fit is kept anywhere else, so that the same state goes on in the same way.
 """
 
@@ -17,6 +17,7 @@ from bench.problems import Problem
 from estimators.options import effective, spell
 
 Vectors = dict[str, np.ndarray]
+State = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,42 +45,59 @@ class Method(ABC):
     ----------
     evaluations : evaluations of the integrand that one step costs, a pass over all data counting as one and a
         minibatch of B rows in N as B/N.
+    check_every : steps after which it is waited for, and looked at whether every number of its state is finite.
     """
 
     evaluations: float = 1.0
+    check_every: int = 1
 
     @abstractmethod
-    def initial(self) -> Vectors:
+    def initial(self) -> State:
         """The state before the first step."""
 
     @abstractmethod
-    def step(self, state: Vectors, t: int) -> Vectors:
+    def step(self, state: State, t: int) -> State:
         """The next state, at iteration t = 1, 2, …; a pure function, whose noise depends on the seed and t alone."""
 
     @abstractmethod
-    def objective(self, state: Vectors) -> Objective:
+    def objective(self, state: State) -> Objective:
         """The objective at a state: exact where it is known."""
 
     @abstractmethod
-    def parameters(self, state: Vectors) -> Vectors:
+    def parameters(self, state: State) -> Vectors:
         """What was fitted, in the problem's own parameter blocks: what is saved, and what pictures show."""
 
-    def held_out(self, state: Vectors, last: bool) -> dict[str, Any]:
+    def held_out(self, state: State, last: bool) -> dict[str, Any]:
         """Columns of a row about data that nothing is fitted to; what takes longer only of the `last` state."""
         return {}
+
+    def to_host(self, state: State) -> Vectors:
+        """A state as NumPy arrays, which checkpoints keep; the same dict where it is of such."""
+        return state
+
+    def to_device(self, kept: Vectors) -> State:
+        """The state that `to_host` gave that of."""
+        return kept
+
+    def wait(self, state: State) -> None:  # noqa: B027  (most compute on the spot)
+        """Until a state is computed."""
+
+    def finite(self, state: State) -> bool:
+        """Whether every number of a state is."""
+        return all(bool(np.all(np.isfinite(values))) for values in self.to_host(state).values())
 
     def spent(self, t: int) -> float:
         """Evaluations that the first t steps cost, and what came before them."""
         return t * self.evaluations
 
-    def warm_up(self, state: Vectors) -> None:  # noqa: B027  (most have nothing to compile)
+    def warm_up(self, state: State) -> None:  # noqa: B027  (most have nothing to compile)
         """Compile what steps need, before anything is timed."""
 
-    def diagnose(self, state: Vectors, t: int, replicates: int) -> dict[str, Any]:
+    def diagnose(self, state: State, t: int, replicates: int) -> dict[str, Any]:
         """Columns of a row about the gradient's noise at a state, over so many replicates; `mean_norm` beside them."""
         return {}
 
-    def converged(self, before: Vectors, after: Vectors) -> bool:
+    def converged(self, before: State, after: State) -> bool:
         """Whether a step from one state to the other was the last worth taking."""
         return False
 
@@ -114,8 +132,3 @@ def unchanged(before: Vectors, after: Vectors, tolerance: float = 1e-12) -> bool
         bool(np.all(np.abs(after[name] - old) <= tolerance * np.maximum(1.0, np.abs(old))))
         for name, old in before.items()
     )
-
-
-def finite(state: Vectors) -> bool:
-    """Whether every number of a state is."""
-    return all(bool(np.all(np.isfinite(values))) for values in state.values())

@@ -1,22 +1,27 @@
-"""Optimisers: from a gradient to the next λ, over dicts of float64 arrays, whichever backend the gradient came from.
+"""Optimisers: from a gradient to the next λ, on whichever backend the gradient is made.
 
 Objectives are maximised. The step size at iteration t = 1, 2, … is ρ_t = rate · (1 + (t − 1)/delay)^(−forgetting);
 with ½ < forgetting ≤ 1 it is a Robbins-Monro sequence (Σρ = ∞, Σρ² < ∞), with 0 it is constant.
+
+Whatever is a number travels as one, in float64 until the working precision is reached: one function, compiled once,
+serves every iteration and every set of options.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
-
-from bench.fit.method import Vectors
 from bench.problems import Problem
 from estimators import Normal, NotApplicable, UsageError
 from estimators.errors import unknown
 from estimators.options import construct, option, parse
+
+Array = Any
+Blocks = dict[str, Array]
+#: What an optimiser remembers beside λ, by name: arrays as λ has them.
+Memory = dict[str, Blocks]
 
 #: The least that a precision is multiplied by in one natural step.
 LEAST_PRECISION = 0.5
@@ -24,10 +29,18 @@ LEAST_PRECISION = 0.5
 
 @dataclass(frozen=True)
 class Optimiser(ABC):
-    """One optimiser, with its options as fields; `rate` is ρ_1."""
+    """One optimiser, with its options as fields; `rate` is ρ_1.
+
+    Attributes
+    ----------
+    memories : names of what it remembers, zeros before the first step.
+    elementwise : whether every number of λ moves by itself; then λ may come as one array, whatever its blocks are.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    memories: ClassVar[tuple[str, ...]] = ()
+    elementwise: ClassVar[bool] = True
 
     rate: float
     delay: float = option(100.0, "iterations over which the step size stays near the rate", above=0.0)
@@ -40,13 +53,23 @@ class Optimiser(ABC):
         """ρ_t."""
         return float(self.rate * (1.0 + (t - 1) / self.delay) ** -self.forgetting)
 
-    def initial(self, parameters: Vectors) -> Vectors:
-        """What it remembers beside λ, before the first step."""
-        return {}
+    def numbers(self, t: int) -> tuple[float, ...]:
+        """All that the step of iteration t takes from the options."""
+        return (self.step_size(t),)
 
+    def initial(self, xp: Any, parameters: Blocks) -> Memory:
+        """What it remembers before the first step."""
+        return {kind: {name: xp.zeros_like(a) for name, a in parameters.items()} for kind in self.memories}
+
+    @staticmethod
     @abstractmethod
-    def step(self, parameters: Vectors, gradient: Vectors, memory: Vectors, t: int) -> tuple[Vectors, Vectors]:
-        """The next λ, and what is remembered."""
+    def step(xp: Any, parameters: Blocks, gradient: Blocks, memory: Memory, numbers: Any) -> tuple[Blocks, Memory]:
+        """The next λ, and what is remembered; a pure function of arrays.
+
+        Parameters
+        ----------
+        numbers : those of `numbers`, in an array [count] or a tuple.
+        """
 
 
 @dataclass(frozen=True)
@@ -59,8 +82,9 @@ class Sgd(Optimiser):
     rate: float = option(5e-4, "the first step size", above=0.0)
     forgetting: float = option(0.6, "power at which the step size falls, 0 not at all", minimum=0.0, maximum=1.0)
 
-    def step(self, parameters: Vectors, gradient: Vectors, memory: Vectors, t: int) -> tuple[Vectors, Vectors]:
-        return {name: old + self.step_size(t) * gradient[name] for name, old in parameters.items()}, memory
+    @staticmethod
+    def step(xp: Any, parameters: Blocks, gradient: Blocks, memory: Memory, numbers: Any) -> tuple[Blocks, Memory]:
+        return {name: old + numbers[0] * gradient[name] for name, old in parameters.items()}, memory
 
 
 @dataclass(frozen=True)
@@ -69,23 +93,28 @@ class Adam(Optimiser):
 
     name: ClassVar[str] = "adam"
     summary: ClassVar[str] = "steps of about the rate in every coordinate, by running moments of the gradient"
+    memories: ClassVar[tuple[str, ...]] = ("mean", "square")
 
     rate: float = option(0.05, "the first step size", above=0.0)
     beta1: float = option(0.9, "memory of the mean", minimum=0.0, below=1.0)
     beta2: float = option(0.999, "memory of the mean square", minimum=0.0, below=1.0)
     epsilon: float = option(1e-8, "added to the root mean square", above=0.0)
 
-    def initial(self, parameters: Vectors) -> Vectors:
-        return {f"{moment}.{name}": np.zeros_like(a) for moment in ("mean", "square") for name, a in parameters.items()}
+    def numbers(self, t: int) -> tuple[float, ...]:
+        """1 − β1, 1 − β2, ρ_t over the mean's correction, one over the mean square's, and ε."""
+        size, correction = self.step_size(t) / (1.0 - self.beta1**t), 1.0 / (1.0 - self.beta2**t)
+        return 1.0 - self.beta1, 1.0 - self.beta2, size, correction, self.epsilon
 
-    def step(self, parameters: Vectors, gradient: Vectors, memory: Vectors, t: int) -> tuple[Vectors, Vectors]:
-        found, kept = {}, {}
+    @staticmethod
+    def step(xp: Any, parameters: Blocks, gradient: Blocks, memory: Memory, numbers: Any) -> tuple[Blocks, Memory]:
+        new1, new2, size, correction, epsilon = (numbers[i] for i in range(5))
+        found: Blocks = {}
+        kept: Memory = {"mean": {}, "square": {}}
         for name, old in parameters.items():
-            g = gradient[name]
-            mean = kept[f"mean.{name}"] = self.beta1 * memory[f"mean.{name}"] + (1.0 - self.beta1) * g
-            square = kept[f"square.{name}"] = self.beta2 * memory[f"square.{name}"] + (1.0 - self.beta2) * g * g
-            typical = np.sqrt(square / (1.0 - self.beta2**t)) + self.epsilon
-            found[name] = old + self.step_size(t) * (mean / (1.0 - self.beta1**t)) / typical
+            g, mean, square = gradient[name], memory["mean"][name], memory["square"][name]
+            kept["mean"][name] = mean = mean + new1 * (g - mean)
+            kept["square"][name] = square = square + new2 * (g * g - square)
+            found[name] = old + size * mean / (xp.sqrt(correction * square) + epsilon)
         return found, kept
 
 
@@ -104,6 +133,7 @@ class Natural(Optimiser):
 
     name: ClassVar[str] = "natural"
     summary: ClassVar[str] = "natural gradient of the mean-field Normal, in its natural parameters"
+    elementwise: ClassVar[bool] = False
 
     rate: float = option(0.1, "the first step size", above=0.0)
     forgetting: float = option(0.6, "power at which the step size falls, 0 not at all", minimum=0.0, maximum=1.0)
@@ -116,13 +146,21 @@ class Natural(Optimiser):
         if others:
             raise NotApplicable(f"optimiser natural moves loc and log_scale, and knows no metric for {others}")
 
-    def step(self, parameters: Vectors, gradient: Vectors, memory: Vectors, t: int) -> tuple[Vectors, Vectors]:
-        rate, variance = self.step_size(t), np.exp(2.0 * parameters["log_scale"])
-        squares = np.sum(variance * gradient["loc"] ** 2) + 0.5 * np.sum(gradient["log_scale"] ** 2)
-        rate = min(rate, self.clip / max(float(np.sqrt(squares)), np.finfo(float).tiny))
-        factor = np.maximum(1.0 - rate * gradient["log_scale"], LEAST_PRECISION)
+    def numbers(self, t: int) -> tuple[float, ...]:
+        """ρ_t, and the longest step."""
+        return self.step_size(t), self.clip
+
+    @staticmethod
+    def step(xp: Any, parameters: Blocks, gradient: Blocks, memory: Memory, numbers: Any) -> tuple[Blocks, Memory]:
+        variance = xp.exp(2.0 * parameters["log_scale"])
+        squares = xp.sum(variance * gradient["loc"] ** 2) + 0.5 * xp.sum(gradient["log_scale"] ** 2)
+        length = xp.sqrt(squares + xp.finfo(variance.dtype).tiny)
+        held = numbers[1] / length
+        rate = xp.where(held < numbers[0], held, numbers[0])
+        kept = 1.0 - rate * gradient["log_scale"]
+        factor = xp.maximum(kept, xp.full_like(kept, LEAST_PRECISION))
         loc = parameters["loc"] + rate * variance / factor * gradient["loc"]
-        return {"loc": loc, "log_scale": parameters["log_scale"] - 0.5 * np.log(factor)}, memory
+        return {"loc": loc, "log_scale": parameters["log_scale"] - 0.5 * xp.log(factor)}, memory
 
 
 OPTIMISERS: dict[str, type[Optimiser]] = {cls.name: cls for cls in (Sgd, Adam, Natural)}

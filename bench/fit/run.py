@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.method import Method, Recipe, Vectors, finite
+from bench.fit.method import Method, Recipe, State, Vectors
 from bench.fit.rows import row
 from bench.problems import Problem
 from bench.rows import Row
@@ -194,36 +194,54 @@ def run(
 
 def _steps(plan: Plan, log: _Log, watcher: Watcher, stop: Callable[[], bool], begin: Checkpoint | None = None) -> None:
     method = plan.recipe.prepare(plan.problem, plan.seed)
-    state, first, ended = method.initial(), 0, None
+    state, t, ended = method.initial(), 0, None
     if begin is not None:
-        begin.check(state, plan.steps)
-        state, first, ended = begin.state, begin.iteration, begin.note
-        log.go_on(method, begin)
-        watcher.stepped(first)
+        begin.check(method.to_host(state), plan.steps)
+        state, t, ended = method.to_device(begin.state), begin.iteration, begin.note
+        log.go_on(method, state, begin)
+        watcher.stepped(t)
     method.warm_up(state)
-    if (ended or first in plan.schedule) and not log.at(method, state, first, ended):
+    if (ended or t in plan.schedule) and not log.at(method, state, t, ended):
         return
-    for t in range(first + 1, (first if ended else plan.steps) + 1):
-        log.t = t
+    every, sound = method.check_every, (state, t, log.seconds)
+    while t < plan.steps and not ended:
+        log.t = t = t + 1
+        saves = bool(plan.checkpoint) and (t == plan.steps or t % plan.checkpoint == 0)
+        due = saves or t == plan.steps or t % every == 0 or t in plan.schedule
         start = time.perf_counter()
-        after = method.step(state, t)
+        try:
+            after = method.step(state, t)
+            stopped = stop()
+            looks = due or stopped
+            if looks:
+                method.wait(after)
+            good = not looks or method.finite(after)
+        except Exception:
+            if state is sound[0]:
+                raise
+            good = False  # what was not looked at may be what it stumbled over
         log.seconds += time.perf_counter() - start
-        if not finite(after):
+        if not good and state is sound[0]:
             log.end(t, "nonfinite", f"a number of step {t} is not finite; kept as it was before that step")
             log.keep(method, state)
             return
-        converged, stopped = method.converged(state, after), stop()
+        if not good:  # which step it was is found by taking them again, one at a time
+            every, (state, t, log.seconds) = 1, sound
+            continue
+        converged = method.converged(state, after)
         state = after
         watcher.stepped(t)
-        note = "converged" if converged else "interrupted" if stopped else None
+        if not looks and not converged:
+            continue
+        sound = state, t, log.seconds
+        ended = "converged" if converged else "interrupted" if stopped else None
         before = len(log.fit.rows)
-        if (note or t in plan.schedule) and not log.at(method, state, t, note):
+        if (ended or t in plan.schedule) and not log.at(method, state, t, ended):
             return
-        if plan.checkpoint and (note or t == plan.steps or t % plan.checkpoint == 0):
+        if plan.checkpoint and (ended or saves):
             rows = log.fit.rows[:before]
-            watcher.keep(plan, Checkpoint(t, state, rows, log.seconds, "converged" if converged else None))
-        if note:
-            return
+            kept = Checkpoint(t, method.to_host(state), rows, log.seconds, "converged" if converged else None)
+            watcher.keep(plan, kept)
 
 
 class _Log:
@@ -239,18 +257,18 @@ class _Log:
         self.fit.rows.append(found)
         self.watcher.logged(found)
 
-    def go_on(self, method: Method, begin: Checkpoint) -> None:
+    def go_on(self, method: Method, state: State, begin: Checkpoint) -> None:
         """Say again what was said before a checkpoint."""
         for found in begin.rows:
             self.fit.rows.append(found)
             self.watcher.logged(found)
         self.seconds, self.t = begin.seconds, begin.iteration
-        self.keep(method, begin.state)
+        self.keep(method, state)
 
-    def keep(self, method: Method, state: Vectors) -> None:
+    def keep(self, method: Method, state: State) -> None:
         self.fit.parameters = method.parameters(state)
 
-    def at(self, method: Method, state: Vectors, t: int, note: str | None = None) -> bool:
+    def at(self, method: Method, state: State, t: int, note: str | None = None) -> bool:
         """A row for the state after t steps; false, and no other will come, where its objective is not finite."""
         found = method.objective(state)
         if not np.isfinite(found.value):

@@ -32,6 +32,7 @@ class Goal:
     what : what is divided by what, or the quantity and its unit.
     measured : the ratio or quantity.
     least, most : the limits it should be within; None where there is none.
+    certain : whether all of the interval must be within them, not the number alone.
     remark : figures beside it, such as a fixed overhead.
     """
 
@@ -39,12 +40,14 @@ class Goal:
     measured: Measured
     least: float | None = None
     most: float | None = None
+    certain: bool = False
     remark: str = ""
 
     @property
     def met(self) -> bool:
-        value = self.measured.value
-        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+        m = self.measured
+        low, high = (m.low, m.high) if self.certain else (m.value, m.value)
+        return (self.least is None or low >= self.least) and (self.most is None or high <= self.most)
 
     @property
     def limit(self) -> str:

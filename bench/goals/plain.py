@@ -37,7 +37,7 @@ def batches(rows: int, batch: int, seed: int) -> Iterator[np.ndarray]:
             yield order[first : first + batch]
 
 
-def torch_loop(problem: Vae, rate: float, seed: int) -> Loop:
+def torch_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[np.ndarray]) -> Loop:
     """PyTorch, eager."""
     import torch
     from torch import nn
@@ -58,7 +58,6 @@ def torch_loop(problem: Vae, rate: float, seed: int) -> Loop:
     optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=rate)
     images = torch.as_tensor(problem.inputs(), dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
-    drawn = batches(problem.rows, problem.batch or problem.rows, seed)
 
     def step() -> None:
         x = images[torch.as_tensor(next(drawn))]
@@ -82,7 +81,7 @@ def torch_loop(problem: Vae, rate: float, seed: int) -> Loop:
     return Loop(step, parameters)
 
 
-def jax_loop(problem: Vae, rate: float, seed: int) -> Loop:
+def jax_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[np.ndarray]) -> Loop:
     """JAX, compiled."""
     import jax
 
@@ -118,7 +117,6 @@ def jax_loop(problem: Vae, rate: float, seed: int) -> Loop:
     zero = jax.tree.map(xp.zeros_like, at)
     held = [(at, zero, zero, xp.asarray(1.0, dtype="float32"), jax.random.key(seed))]
     images = xp.asarray(problem.inputs(), dtype="float32")
-    drawn = batches(problem.rows, problem.batch or problem.rows, seed)
 
     def step() -> None:
         held[0] = jax.block_until_ready(train(held[0], images, xp.asarray(next(drawn))))
@@ -127,3 +125,9 @@ def jax_loop(problem: Vae, rate: float, seed: int) -> Loop:
 
 
 LOOPS = {"torch": torch_loop, "jax": jax_loop}
+
+
+def plain(backend: str, problem: Vae, rate: float, seed: int, drawn: Iterator[np.ndarray] | None = None) -> Loop:
+    """The loop of a backend, on minibatches that are `drawn`, its own where none are."""
+    own = batches(problem.rows, problem.batch or problem.rows, seed)
+    return LOOPS[backend](problem, rate, seed, own if drawn is None else drawn)

@@ -30,14 +30,6 @@ TRIED = {
         "The guards of a compiled function of dicts of tensors, which a function of three tensors has fewer of. A "
         "compiled function per shape with guards skipped was tried, without gain."
     ),
-    "a training step over a plain loop's: jax": (
-        "The profile: the compiled estimate alone takes as long as the plain loop's whole step, and a third of it is "
-        "its minibatch, drawn without replacement from 1,497 random numbers where a plain loop shuffles once an "
-        "epoch; that is what makes a step's noise a function of the seed and the step alone, and a fit resumable. "
-        "The rest is Adam on the host in float64, the same for every backend, and the way there and back. One array "
-        "each way in place of one a block brought the ratio from 3.4 to 1.8. Sorting the random numbers in place of "
-        "selecting the largest was twice as slow, or as fast where number and row share one word."
-    ),
     "the whole program over its kernel": (
         "What is not kernel is fixed, 0.1 to 0.2 seconds of a run: the store's file and its commits to disk, the "
         "judgement after each doubling, and the merging of moments. At D = 10 the whole run takes half a second to a "

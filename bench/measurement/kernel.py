@@ -105,9 +105,9 @@ class Setting:
         return {name: source.root(stream_root(*self.path, stream, name)) for name in self.specs}
 
     def streams(self, roots: dict[str, Any], block: int) -> dict[str, Any]:
-        """One block's streams, opened."""
+        """One block's streams, opened, for the noise that `roots` names."""
         source = get("numpy") if self.shared else self.backend
-        return {name: source.stream(roots[name], block) for name in self.specs}
+        return {name: source.stream(root, block) for name, root in roots.items()}
 
     def noise(self, roots: dict[str, Any], block: int, replicates: int) -> dict[str, Array]:
         """One block's noise, on the device."""
@@ -115,9 +115,10 @@ class Setting:
 
     def noise_on(self, streams: dict[str, Any], replicates: int) -> dict[str, Array]:
         """The streams' next noise, on the device."""
+        specs = {name: self.specs[name] for name in streams}
         if not self.shared:
-            return draw_on(self.backend, self.specs, streams, replicates, self.dtype)
-        drawn = draw_on(get("numpy"), self.specs, streams, replicates, self.dtype)
+            return draw_on(self.backend, specs, streams, replicates, self.dtype)
+        drawn = draw_on(get("numpy"), specs, streams, replicates, self.dtype)
         return {name: self.backend.asarray(a, None) for name, a in drawn.items()}
 
     def zeros(self) -> dict[str, Array]:
@@ -131,13 +132,14 @@ class Setting:
 _COMPILED: dict[Hashable, Any] = {}
 
 
-def _cached(key: Hashable, build: Any) -> Any:
+def compiled_once(key: Hashable, build: Callable[[], Any]) -> Any:
+    """What `build` makes, made at the first call with that key."""
     if key not in _COMPILED:
         _COMPILED[key] = build()
     return _COMPILED[key]
 
 
-def _evaluator(setting: Setting) -> Any:
+def evaluator(setting: Setting) -> Any:
     """(data, parameters, state, noise) -> estimates, flat [R, P]: the pure function behind every compiled one."""
     backend, estimator, expectation, sizes = setting.backend, setting.estimator, setting.expectation, setting.sizes
 
@@ -204,7 +206,7 @@ class StatisticsKernel:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         xp, replicates = setting.backend.xp, setting.replicates
-        evaluate = _evaluator(setting)
+        evaluate = evaluator(setting)
         self.chunk = blocks_per_call(setting)
         # The third order serves only the correction for skew: a quarter of the replicates will do.
         self.cubed = cubed = max(1, replicates // 4)
@@ -222,7 +224,7 @@ class StatisticsKernel:
             return found
 
         key = ("statistics", setting.structure, replicates, self.chunk)
-        self._run = _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
+        self._run = compiled_once(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # whoever adds the sums up looks
     def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
@@ -244,7 +246,7 @@ class StatisticsKernel:
 
 def estimates(setting: Setting, noise: dict[str, Array]) -> dict[str, np.ndarray]:
     """The estimates [R, P] that given noise makes, as NumPy arrays; not compiled."""
-    evaluate = _evaluator(setting)
+    evaluate = evaluator(setting)
     found = evaluate(setting.expectation.data, setting.parameters, setting.state, noise)
     return {name: setting.backend.to_numpy(a) for name, a in found.items()}
 
@@ -259,48 +261,13 @@ class TimedCall:
 
 def _averaging(setting: Setting, replicates: int) -> Any:
     """The mean of that many estimates as a compiled function, one block of noise or, on JAX, of every block."""
-    xp, evaluate = setting.backend.xp, _evaluator(setting)
+    xp, evaluate = setting.backend.xp, evaluator(setting)
 
     def reduce(found: dict[str, Array], centre: Any) -> Any:
         return found if replicates == 1 else {name: xp.mean(estimate, axis=0) for name, estimate in found.items()}
 
     key = ("timed", setting.structure, replicates)
-    return _cached(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
-
-
-def stepper(setting: Setting, stream: str) -> Callable[[dict[str, np.ndarray], dict[str, np.ndarray], int], Any]:
-    """(λ, the estimator's state, t) -> one estimate {parameter block: [P]} in float64, as a step t of a fit has it.
-
-    All are on the host. λ goes to the device as one array and the estimate comes back as one: with many small blocks
-    each way of its own would cost more than the estimate. Nothing compiles again on the way. The noise is block t of
-    `stream`.
-    """
-    s, backend, roots = setting, setting.backend, setting.roots(stream)
-    names = list(s.sizes)
-    shapes = {name: tuple(s.parameters[name].shape) for name in names}
-    ends = np.cumsum([math.prod(shapes[name]) for name in names])
-    evaluate = _evaluator(s)
-
-    def flat(data: Any, packed: Any, state: Any, noise: Any) -> Array:
-        parts = {n: packed[end - math.prod(shapes[n]) : end] for n, end in zip(names, map(int, ends), strict=True)}
-        parameters = {name: backend.xp.reshape(part, shapes[name]) for name, part in parts.items()}
-        found = evaluate(data, parameters, state, noise)
-        return backend.xp.concat([backend.xp.reshape(found[name], (-1,)) for name in names])
-
-    def drawing(data: Any, packed: Any, state: Any, roots: Any, block: Any) -> Array:
-        return flat(data, packed, state, draw(backend, s.specs, roots, block, 1, s.dtype))
-
-    key = ("step", s.structure, tuple(shapes.items()))
-    run = _cached(key, lambda: backend.compile(drawing if s.draws_inside else flat))
-
-    def estimate(parameters: dict[str, np.ndarray], state: dict[str, np.ndarray], t: int) -> dict[str, np.ndarray]:
-        packed = np.concatenate([np.ravel(parameters[name]) for name in names])
-        arguments = (s.expectation.data, backend.asarray(packed, s.dtype), s.to_device(state))
-        found = run(*arguments, roots, np.int32(t)) if s.draws_inside else run(*arguments, s.noise(roots, t, 1))
-        whole = backend.to_numpy(found).astype(np.float64)
-        return dict(zip(names, np.split(whole, ends[:-1]), strict=True))
-
-    return estimate
+    return compiled_once(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
 
 
 def timed_call(setting: Setting, replicates: int) -> TimedCall:

@@ -68,7 +68,8 @@ class Backend(Protocol):
     def uniform(self, stream: Any, shape: tuple[int, ...], dtype: str) -> Array: ...
 
     def subset(self, stream: Any, shape: tuple[int, ...], population: int) -> Array:
-        """[R, B] row numbers, each row of it B distinct numbers below `population`."""
+        """[R, B] row numbers, each row of it B distinct numbers below `population`; in random order where that is all
+        of them, else in any."""
         ...
 
     def gradient(self, function: Callable[[Array], Array]) -> Callable[[Array], Array]:

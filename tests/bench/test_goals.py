@@ -21,6 +21,13 @@ def test_a_goal_is_met_within_its_limits(value: float, least: float | None, most
     assert Goal("x", Measured(value, value, value), least=least, most=most).met is met
 
 
+@pytest.mark.parametrize(("low", "high", "met"), [(-0.1, 0.2, True), (-0.11, 0.2, False), (-0.1, 0.21, False)])
+def test_where_it_must_be_certain_the_whole_interval_is_within_them(low: float, high: float, met: bool) -> None:
+    measured = Measured(0.0, low, high)
+    assert Goal("x", measured, least=-0.1, most=0.2, certain=True).met is met
+    assert Goal("x", measured, least=-0.1, most=0.2).met
+
+
 def test_goals_are_printed_as_they_come_and_written_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     goals = [Goal("kernel", Measured(1.234, 1.2, 1.3), most=1.25), Goal("slope", Measured(1.0, 1.0, 1.0), 0.95, 1.05)]
     passed = list(show(goals))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_a_plain_loop_trains_the_same_model(backend: str) -> None:
     gradient of all images says, wherever that is far from 0. After 200 steps both know the digits' mean and more."""
     needs(backend)
     problem: Any = make_problem(SMALL)
-    loop, start = plain.LOOPS[backend](problem, 0.01, 0), problem.initial()
+    loop, start = plain.plain(backend, problem, 0.01, 0), problem.initial()
     for name, values in loop.parameters().items():
         np.testing.assert_allclose(values, start[name], rtol=1e-6, atol=1e-7, err_msg=name)
     loop.step()
@@ -43,12 +44,28 @@ def test_a_plain_loop_trains_the_same_model(backend: str) -> None:
     assert training.after(plain.Loop(lambda: None, loop.parameters), problem) > before + 10.0
 
 
+@pytest.mark.parametrize("backend", plain.LOOPS)
+def test_a_plain_loop_can_be_given_the_minibatches(backend: str) -> None:
+    """Those of a fit, of which it takes the next at every step; no others."""
+    needs(backend)
+    problem: Any = make_problem(SMALL)
+    drawn = list(itertools.islice(training.minibatches(problem, backend, 0), 4))
+    epoch = np.concatenate(drawn[:3])
+    assert sorted(epoch) == list(range(60))
+    assert not np.array_equal(drawn[0], drawn[3])
+    given = iter(drawn)
+    loop = plain.plain(backend, problem, 0.01, 0, given)
+    for _ in range(2):
+        loop.step()
+    np.testing.assert_array_equal(next(given), drawn[2])
+
+
 def test_what_is_reached_is_compared_at_equal_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a loop that is our own the difference is 0; of one that stands still it is what was gained."""
     problem: Any = make_problem(SMALL)
     monkeypatch.setattr(training, "STEPS", 3)
     monkeypatch.setattr(training, "SEEDS", 2)
-    monkeypatch.setitem(plain.LOOPS, "numpy", lambda made, rate, seed: training.ours(made, "numpy", seed, rate))
+    monkeypatch.setitem(plain.LOOPS, "numpy", lambda made, rate, seed, _: training.ours(made, "numpy", seed, rate))
     same = training.reached(problem, "numpy")
     assert (same.measured.value, same.met) == (0.0, True)
     monkeypatch.setitem(plain.LOOPS, "numpy", lambda *_: plain.Loop(lambda: None, problem.initial))

@@ -13,9 +13,10 @@ import pytest
 from bench.fit import command, objective
 from bench.fit.checkpoint import Checkpoints, previous
 from bench.fit.optimisers import Adam
-from bench.fit.run import Checkpoint, Fit, Plan, Watcher, run
+from bench.fit.run import Checkpoint, Fit, Plan, Schedule, Watcher, run
 from bench.rows import Row
 from estimators import UsageError
+from estimators.backends import NAMES
 from tests.cli.running import Run
 from tests.support import needs
 
@@ -59,20 +60,38 @@ def after(count: int) -> Callable[[], bool]:
     [
         (VAE, {"estimator": ["pathwise"]}),
         (VAE, {"estimator": ["score-function[baseline=moving-average]"], "refit": "7"}),
-        ("cosine[dim=2]", {"estimator": ["pathwise"], "backend": ["torch"]}),
         ("bayesian-gaussian-mixture[size=200,at=start]", {"method": ["svi[batch=20]"]}),
         ("bayesian-gaussian-mixture[size=200,at=start]", {"method": ["cavi"]}),
     ],
 )
 @pytest.mark.parametrize("stop", [STOP, 16])
 def test_resumed_gives_the_numbers_of_the_uninterrupted(
-    problem: str, more: dict[str, Any], stop: int, tmp_path: Path, eager: None
+    problem: str, more: dict[str, Any], stop: int, tmp_path: Path
 ) -> None:
     """Where there is no row (25) and where there is one (16), which also had the variance."""
-    for name in more.get("backend", ()):
-        needs(name)
     plan = only(problem, **more)
     assert (STOP in plan.schedule, 16 in plan.measured) == (False, True)
+    interrupted_and_whole(plan, stop, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("problem", "more"),
+    [
+        (VAE, {"estimator": ["pathwise"], "dtype": "float32"}),
+        ("cosine[dim=2]", {"estimator": ["score-function[baseline=moving-average]"], "refit": "27"}),
+    ],
+)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "numpy"])
+def test_so_it_does_where_states_are_on_a_device(
+    name: str, problem: str, more: dict[str, Any], tmp_path: Path, eager: None
+) -> None:
+    """In their precision, and with what an estimator has learnt."""
+    needs(name)
+    interrupted_and_whole(only(problem, backend=[name], replicates="0", **more), STOP, tmp_path)
+
+
+def interrupted_and_whole(plan: Plan, stop: int, tmp_path: Path) -> None:
+    """A fit stopped after so many steps and gone on with is the fit that was never stopped."""
     whole, part, rest, keeper = Fit(plan), Fit(plan), Fit(plan), Keeper(tmp_path)
     run(plan, whole, Watcher())
     run(plan, part, keeper, after(stop))
@@ -153,9 +172,9 @@ def test_killed_while_one_is_written_the_one_before_it_stands(tmp_path: Path, mo
     assert (found.checkpoint.iteration, found.complaint) == (12, None)
 
 
-def command_line(*more: str) -> tuple[str, ...]:
+def command_line(*more: str, problem: str = VAE) -> tuple[str, ...]:
     words = ("--estimator", "pathwise", "--steps", str(STEPS), "--replicates", "64", "--checkpoint", "10", "--json")
-    return ("fit", VAE, *words, *more)
+    return ("fit", problem, *words, *more)
 
 
 def test_command_line(gradvar: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,15 +187,15 @@ def test_command_line(gradvar: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = timeless(gradvar(*command_line()).rows)
     for path in Path("fit/checkpoints").iterdir():
         path.unlink()
-    step = Adam.step
+    numbers = Adam.numbers
 
-    def stopped(self: Adam, parameters: Any, gradient: Any, memory: Any, t: int) -> Any:
+    def stopped(self: Adam, t: int) -> tuple[float, ...]:
         if t == STOP:
             raise KeyboardInterrupt
-        return step(self, parameters, gradient, memory, t)
+        return numbers(self, t)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Adam, "step", stopped)
+        patched.setattr(Adam, "numbers", stopped)
         assert gradvar(*command_line()).status == 130
     resumed = gradvar(*command_line("--resume"))
     assert resumed.status == 0
@@ -194,27 +213,36 @@ def test_command_line(gradvar: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert timeless(again.rows) == whole
 
 
+@pytest.mark.parametrize(("name", "problem"), [("numpy", VAE), ("torch", "cosine[dim=2]"), ("jax", "cosine[dim=2]")])
 def test_nan_in_training_is_one_line_and_keeps_the_last_good_state(
-    gradvar: Run, monkeypatch: pytest.MonkeyPatch
+    name: str, problem: str, gradvar: Run, monkeypatch: pytest.MonkeyPatch, eager: None
 ) -> None:
-    step = Adam.step
+    """Whether every step is looked at, as on NumPy, or only the next one that has a row or a checkpoint."""
+    needs(name)
+    numbers = Adam.numbers
 
-    def broken(self: Adam, parameters: Any, gradient: Any, memory: Any, t: int) -> Any:
-        found, kept = step(self, parameters, gradient, memory, t)
-        return ({**found, "decoder.0.bias": np.nan * found["decoder.0.bias"]} if t == 15 else found), kept
+    def broken(self: Adam, t: int) -> tuple[float, ...]:
+        return tuple(np.nan * n for n in numbers(self, t)) if t == 15 else numbers(self, t)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Adam, "step", broken)
-        result = gradvar(*command_line())
+        patched.setattr(Adam, "numbers", broken)
+        result = gradvar(*command_line("--backend", name, problem=problem))
     assert result.status == 1
     reason = "a number of step 15 is not finite; kept as it was before that step"
     assert result.err.splitlines() == [f"gradvar: pathwise: {reason}", "fit: fit/index.html"]
     assert (result.rows[-1]["status"], result.rows[-1]["reason"]) == ("nonfinite", reason)
+    assert [row["iteration"] for row in result.rows] == [t for t in range(15) if t in Schedule(STEPS, 0)] + [15]
     (path,) = Path("fit/checkpoints").iterdir()
     for file in (path, Path("fit/pathwise.npz")):
         with np.load(file) as arrays:
             assert all(np.all(np.isfinite(a)) for a in arrays.values())
-    assert gradvar(*command_line("--resume")).err.splitlines()[0] == "gradvar: pathwise goes on from iteration 10"
+    short = Fit(only(problem, estimator=["pathwise"], backend=[name], steps="14"))
+    run(short.plan, short, Watcher())
+    with np.load("fit/pathwise.npz") as kept:
+        for block, values in short.parameters.items():
+            np.testing.assert_array_equal(kept[block], values, err_msg=block)
+    resumed = gradvar(*command_line("--backend", name, "--resume", problem=problem))
+    assert resumed.err.splitlines()[0] == "gradvar: pathwise goes on from iteration 10"
 
 
 def test_what_cannot_be_fitted_leaves_what_was(gradvar: Run) -> None:

@@ -196,14 +196,14 @@ def test_ctrl_c_keeps_what_was_fitted(tmp_path: Path) -> None:
 
 def test_a_second_ctrl_c_keeps_the_rows_too(gradvar: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a KeyboardInterrupt wherever the program is; here in the middle of the eleventh step."""
-    step = Adam.step
+    numbers = Adam.numbers
 
-    def interrupted(self: Adam, parameters: Any, gradient: Any, memory: Any, t: int) -> Any:
+    def interrupted(self: Adam, t: int) -> tuple[float, ...]:
         if t == 11:
             raise KeyboardInterrupt
-        return step(self, parameters, gradient, memory, t)
+        return numbers(self, t)
 
-    monkeypatch.setattr(Adam, "step", interrupted)
+    monkeypatch.setattr(Adam, "numbers", interrupted)
     result = gradvar("fit", "cosine", "--estimator", "pathwise", "--steps", "50", "--every", "5", "--json")
     assert result.status == 130
     assert [row["iteration"] for row in result.rows] == [0, 5, 10]

@@ -105,15 +105,20 @@ def test_a_minibatch_counts_for_its_share() -> None:
 
 def test_every_step_has_noise_of_its_own_and_estimators_share_it() -> None:
     problem = "square[k=0.3,dim=2]"
-    fit = method(problem, "pathwise", samples=2)
-    parameters = fit.parameters(fit.initial())
-    found = [fit.estimate(parameters, {}, t) for t in (1, 2, 1)]
+
+    def estimate(fit: GradientMethod, t: int) -> Vectors:
+        """A step of 1 from loc 0 and log σ 0 ends at the estimate."""
+        return fit.parameters(fit.step(fit.initial(), t))
+
+    following = "sgd[rate=1,forgetting=0]"
+    fit = method(problem, "pathwise", following, samples=2)
+    found = [estimate(fit, t) for t in (1, 2, 1)]
     np.testing.assert_array_equal(found[0]["loc"], found[2]["loc"])
     assert np.all(found[0]["loc"] != found[1]["loc"])
     # ∂loc of (z − k)² is 2(z − k), and leave-one-out of two samples ½(f₁ − f₂)(s₁ − s₂): the same z make both.
     z = fit.setting.noise(fit.setting.roots("fit"), 1, 1)["base"][0]
     np.testing.assert_allclose(found[0]["loc"], np.mean(2.0 * (z - 0.3), axis=0), rtol=1e-14)
-    score = method(problem, "score-function[baseline=leave-one-out]", samples=2).estimate(parameters, {}, 1)
+    score = estimate(method(problem, "score-function[baseline=leave-one-out]", following, samples=2), 1)
     f = np.sum((z - 0.3) ** 2, axis=1)
     np.testing.assert_allclose(score["loc"], 0.5 * (f[0] - f[1]) * (z[0] - z[1]), rtol=1e-12)
 
@@ -121,7 +126,8 @@ def test_every_step_has_noise_of_its_own_and_estimators_share_it() -> None:
 def test_variance_along_the_path_is_that_of_the_estimator_there(backend_name: str) -> None:
     """Pathwise on (z − k)² in 1-D: 4σ²/S and, for log σ, (4δ² + 8σ²) σ²/S, at any λ; 1e-5 is the chance to fail."""
     fit = method("square[k=0.5]", "pathwise", samples=4, backend=backend_name)
-    state = {**fit.initial(), "λ.loc": np.array([1.7]), "λ.log_scale": np.array([-0.4])}
+    begun = fit.to_host(fit.initial())
+    state = fit.to_device({**begun, "λ.loc": np.array([1.7]), "λ.log_scale": np.array([-0.4])})
     found = fit.diagnose(state, 9, 2**14)
     variance = np.exp(-0.8)
     exact = {"loc": 4.0 * variance / 4.0, "log_scale": (4.0 * 1.2**2 + 8.0 * variance) * variance / 4.0}

@@ -46,7 +46,7 @@ def test_a_step_of_svi_is_a_natural_step_on_the_minibatch() -> None:
     }
     rate = (2 + svi.delay) ** -svi.decay
     natural = make_optimiser(f"natural[rate={rate!r},forgetting=0,clip=1e9]")
-    moved, _ = natural.step(before, gradient, {}, 1)
+    moved, _ = natural.step(np, before, gradient, {}, natural.numbers(1))
     after = svi.parameters(svi.step(state, 2))
     for name, values in after.items():
         np.testing.assert_allclose(moved[name], values, rtol=1e-12, atol=1e-12, err_msg=name)

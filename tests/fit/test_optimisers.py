@@ -29,9 +29,9 @@ def test_steps_are_those_of_pytorch(name: str) -> None:
     parameters = {"a": np.full((2, 3), 0.4), "b": np.linspace(-1.0, 1.0, 4)}
     theirs = {key: torch.tensor(values, requires_grad=True) for key, values in parameters.items()}
     peer: Any = (torch.optim.Adam if name == "adam" else torch.optim.SGD)(theirs.values(), lr=0.03, maximize=True)
-    memory = optimiser.initial(parameters)
+    memory = optimiser.initial(np, parameters)
     for t, gradient in enumerate(gradients(50), start=1):
-        parameters, memory = optimiser.step(parameters, gradient, memory, t)
+        parameters, memory = optimiser.step(np, parameters, gradient, memory, optimiser.numbers(t))
         for key, tensor in theirs.items():
             tensor.grad = torch.tensor(gradient[key])
         peer.step()
@@ -52,7 +52,7 @@ def test_one_natural_step_is_the_optimum_of_a_normal_target(start: tuple[float, 
     here = {"loc": np.full(3, start[0]), "log_scale": np.log(np.full(3, start[1]))}
     variance = np.exp(2.0 * here["log_scale"])
     gradient = {"loc": (m - here["loc"]) / s**2, "log_scale": 1.0 - variance / s**2}
-    found, _ = UNBOUND.step(here, gradient, {}, 1)
+    found, _ = UNBOUND.step(np, here, gradient, {}, UNBOUND.numbers(1))
     np.testing.assert_allclose(found["loc"], m, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(np.exp(found["log_scale"]), s, rtol=1e-12)
 
@@ -63,12 +63,12 @@ def test_one_natural_step_of_a_regression_is_a_step_of_jacobi() -> None:
     best, here = problem.optimum(), problem.parameters()
     data = problem.expectation().data
     precision = data["design"].T @ data["design"] + np.eye(problem.dimension)
-    found, _ = UNBOUND.step(here, problem.exact().gradient, {}, 1)
+    found, _ = UNBOUND.step(np, here, problem.exact().gradient, {}, UNBOUND.numbers(1))
     np.testing.assert_allclose(np.exp(-2.0 * found["log_scale"]), np.diag(precision), rtol=1e-12)
     residual = data["design"].T @ data["response"] - precision @ here["loc"]
     np.testing.assert_allclose(found["loc"], here["loc"] + residual / np.diag(precision), rtol=1e-12, atol=1e-14)
     for _ in range(400):  # half a step at a time converges, whatever Jacobi's own would do
-        found, _ = Natural(rate=0.4, forgetting=0.0, clip=1e9).step(found, problem.exact_at(found).gradient, {}, 1)
+        found, _ = Natural.step(np, found, problem.exact_at(found).gradient, {}, (0.4, 1e9))
     assert problem.exact_at(best).objective - problem.exact_at(found).objective < 0.02
 
 
@@ -76,12 +76,12 @@ def test_a_natural_step_is_held_back() -> None:
     """By the Fisher metric, and at half the precision."""
     here = {"loc": np.zeros(2), "log_scale": np.log(np.array([2.0, 0.5]))}
     gradient = {"loc": np.array([1e3, -2e3]), "log_scale": np.array([-1e4, 3e4])}
-    found, _ = Natural(rate=1.0, clip=1e-4).step(here, gradient, {}, 1)
+    found, _ = Natural.step(np, here, gradient, {}, (1.0, 1e-4))
     length = np.sum((found["loc"] / np.array([2.0, 0.5])) ** 2) + 2.0 * np.sum(
         (found["log_scale"] - here["log_scale"]) ** 2
     )
     assert np.sqrt(length) == pytest.approx(1e-4, rel=1e-3)
-    found, _ = UNBOUND.step(here, gradient, {}, 1)
+    found, _ = UNBOUND.step(np, here, gradient, {}, UNBOUND.numbers(1))
     assert found["log_scale"][1] == pytest.approx(np.log(0.5) - 0.5 * np.log(LEAST_PRECISION), rel=1e-14)
 
 

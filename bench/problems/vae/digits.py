@@ -108,9 +108,9 @@ def trained(problem: Vae, content: str | None) -> dict[str, Any]:
     specs = estimator.noise_specs(expectation, 1, problem.latent)
     roots = {name: backend.root(stream_root("vae", "training", name)) for name in specs}
     adam, at = Adam(rate=RATE), problem.initial()
-    memory = adam.initial(at)
+    memory = adam.initial(np, at)
     for t in range(1, STEPS + 1):
         noise = draw(backend, specs, roots, t, 1, "float64")
         found = estimator.estimate(backend, expectation, at, noise, {})
-        at, memory = adam.step(at, {name: g[0] for name, g in found.items()}, memory, t)
+        at, memory = adam.step(np, at, {name: g[0] for name, g in found.items()}, memory, adam.numbers(t))
     return at

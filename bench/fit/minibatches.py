@@ -1,0 +1,77 @@
+"""Minibatches of a fit: the rows of an epoch, shuffled once, a minibatch after another.
+
+A row is in one minibatch of an epoch at most; the N mod B that are left over have their turn in another. A minibatch
+by itself is B rows drawn without replacement, so an estimate on it has no bias; given those before it in its epoch, it
+leans to the rows still to come. To shuffle once an epoch costs a step next to nothing, where to draw B rows anew would
+be a pass over N random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.measurement.kernel import Setting, compiled_once
+from estimators import Noise, draw
+from estimators.backends import get
+
+Array = Any
+#: By the noise's name: `order`, an epoch's shuffled row numbers [N], and `start`, where in them a minibatch begins.
+Places = dict[str, dict[str, Array]]
+
+
+class Minibatches:
+    """Those of steps t = 1, 2, …, each set by the stream and t alone.
+
+    Attributes
+    ----------
+    specs : the noise that is row numbers, by name; empty where every step sees all data.
+    """
+
+    def __init__(self, setting: Setting, stream: str) -> None:
+        self.specs = {name: spec for name, spec in setting.specs.items() if spec.kind == "rows"}
+        self._backend, roots = setting.backend, setting.roots(stream)
+        self._roots = {name: roots[name] for name in self.specs}
+        self._shuffled = {name: _shuffler(setting, spec) for name, spec in self.specs.items()}
+        self._held: dict[str, tuple[int, Array]] = {}
+
+    def places(self, t: int) -> Places:
+        """Where step t finds its rows: the order is on the device, the start a number of NumPy's."""
+        found = {}
+        for name, spec in self.specs.items():
+            epoch, place = divmod(t - 1, spec.population // spec.shape[0])
+            if name not in self._held or self._held[name][0] != epoch:
+                self._held[name] = epoch, self._shuffled[name](self._roots[name], epoch)
+            found[name] = {"order": self._held[name][1], "start": np.asarray(place * spec.shape[0], dtype=np.int32)}
+        return found
+
+    def rows(self, t: int) -> dict[str, np.ndarray]:
+        """The row numbers [1, B] of step t, on the host."""
+        places = {n: {**p, "order": self._backend.to_numpy(p["order"])} for n, p in self.places(t).items()}
+        return taken(get("numpy"), places, self.specs)
+
+
+def taken(backend: Any, places: Places, specs: dict[str, Noise]) -> dict[str, Array]:
+    """The row numbers [1, B] at these places."""
+    found = {}
+    for name, place in places.items():
+        among = place["start"] + backend.asarray(np.arange(specs[name].shape[0]), None)
+        found[name] = backend.xp.take(place["order"], among, axis=0)[None, :]
+    return found
+
+
+def _shuffler(setting: Setting, spec: Noise) -> Callable[[Any, int], Array]:
+    """(the stream's root, an epoch) -> all row numbers [N] in that epoch's order, on the device."""
+    source = get("numpy") if setting.shared else setting.backend
+    whole = {"rows": replace(spec, shape=(spec.population,))}
+
+    def shuffled(root: Any, epoch: Any) -> Array:
+        return draw(source, whole, {"rows": root}, epoch, 1, setting.dtype)["rows"][0, :]
+
+    if setting.draws_inside:
+        compiled = compiled_once(("shuffled", source.name, source.device, spec), lambda: source.compile(shuffled))
+        return lambda root, epoch: compiled(root, np.int32(epoch))
+    return (lambda root, epoch: setting.backend.asarray(shuffled(root, epoch), None)) if setting.shared else shuffled

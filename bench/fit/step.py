@@ -1,0 +1,92 @@
+"""One step of a fit as one compiled function: noise, estimate, optimiser.
+
+λ and what the optimiser remembers stay where the estimate is made, in its precision. Each lies in one array [P], all
+blocks one after another: with many small blocks, to hand each over would cost more than the estimate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.fit.method import State
+from bench.fit.minibatches import Minibatches, Places, taken
+from bench.fit.optimisers import Optimiser
+from bench.measurement.kernel import Setting, compiled_once, evaluator
+from estimators import draw
+
+Array = Any
+Blocks = dict[str, Array]
+Shapes = dict[str, tuple[int, ...]]
+
+#: A state's names, or what they begin with: λ, the optimiser's memory, the estimator's state.
+PARAMETERS, MEMORY, LEARNT = "λ", "optimiser.", "estimator."
+
+
+def packed(xp: Any, blocks: Blocks, shapes: Shapes) -> Array:
+    """One array [P] of all blocks."""
+    return xp.concat([xp.reshape(blocks[name], (-1,)) for name in shapes])
+
+
+def unpacked(xp: Any, whole: Array, shapes: Shapes) -> Blocks:
+    """The blocks of an array [P]."""
+    found, start = {}, 0
+    for name, shape in shapes.items():
+        end = start + math.prod(shape)
+        found[name] = xp.reshape(whole[start:end], shape)
+        start = end
+    return found
+
+
+class Stepper:
+    """(state, t) -> the next state, whose noise is block t of a stream, and its rows a minibatch of an epoch.
+
+    What it returns on JAX, or on a GPU, may still be computing.
+    """
+
+    def __init__(self, setting: Setting, optimiser: Optimiser, stream: str) -> None:
+        self.setting, self.optimiser = setting, optimiser
+        self.minibatches = Minibatches(setting, stream)
+        roots = setting.roots(stream)
+        self._roots = {name: root for name, root in roots.items() if name not in self.minibatches.specs}
+        key = ("step", setting.structure, type(optimiser))
+        self._run = compiled_once(key, lambda: setting.backend.compile(_step(setting, type(optimiser))))
+
+    def __call__(self, state: State, t: int) -> State:
+        s, places = self.setting, self.minibatches.places(t)
+        numbers = np.asarray(self.optimiser.numbers(t), dtype=s.dtype)
+        if s.draws_inside:  # takes NumPy's arrays ten times faster than it makes its own of them
+            return dict(self._run(s.expectation.data, state, numbers, places, self._roots, np.int32(t)))
+        asarray = s.backend.asarray
+        there = {name: {**place, "start": asarray(place["start"], None)} for name, place in places.items()}
+        return dict(self._run(s.expectation.data, state, asarray(numbers, None), there, s.noise(self._roots, t, 1)))
+
+
+def _step(setting: Setting, optimiser: type[Optimiser]) -> Callable[..., State]:
+    """The pure function that is compiled: (data, state, the optimiser's numbers, where rows are, noise or what it is
+    drawn from)."""
+    backend, dtype = setting.backend, setting.dtype
+    xp, evaluate = backend.xp, evaluator(setting)
+    of_rows = {name: spec for name, spec in setting.specs.items() if spec.kind == "rows"}
+    others = {name: spec for name, spec in setting.specs.items() if name not in of_rows}
+    shapes = setting.expectation.shapes(setting.dimension)
+    alone: Shapes = {"": (sum(math.prod(shape) for shape in shapes.values()),)}
+    handed = alone if optimiser.elementwise else shapes
+
+    def step(data: Any, state: State, numbers: Array, places: Places, noise: Blocks) -> State:
+        learnt = {n.removeprefix(LEARNT): a for n, a in state.items() if n.startswith(LEARNT)}
+        noise = {**noise, **taken(backend, places, of_rows)}
+        estimate = packed(xp, evaluate(data, unpacked(xp, state[PARAMETERS], shapes), learnt, noise), shapes)
+        memory = {kind: unpacked(xp, state[MEMORY + kind], handed) for kind in optimiser.memories}
+        here, slope = (unpacked(xp, whole, handed) for whole in (state[PARAMETERS], estimate))
+        found, kept = optimiser.step(xp, here, slope, memory, numbers)
+        moved = {MEMORY + kind: packed(xp, blocks, handed) for kind, blocks in kept.items()}
+        return {**state, PARAMETERS: packed(xp, found, handed), **moved}
+
+    def drawing(data: Any, state: State, numbers: Array, places: Places, roots: Any, block: Any) -> State:
+        return step(data, state, numbers, places, draw(backend, others, roots, block, 1, dtype))
+
+    return drawing if setting.draws_inside else step
