@@ -25,10 +25,9 @@ from bench.problems import Exact, Problem
 from bench.sweep.cells import make_estimator, make_problem
 from estimators import FAMILIES, Expectation, Integrand, Noise, UsageError
 from estimators.backends import NAMES, get
-from estimators.backends import missing as missing_backend
 from tests.families import FAMILY_PROBLEMS, KNOWN
 from tests.parity import Case
-from tests.support import make_cell, measured, setting_of
+from tests.support import make_cell, measured, needs, setting_of
 
 ROWS = [row for row in catalogue.entries("combinations") if row["backend"] == "numpy"]
 YES = [(row["estimator"], row["family"]) for row in ROWS if row["available"]]
@@ -158,8 +157,7 @@ def test_a_no_is_refused_with_its_reason(family: str) -> None:
 
 @pytest.mark.parametrize(("backend", "estimator", "family", "samples"), list(every_case()))
 def test_parity(backend: str, estimator: str, family: str, samples: int) -> None:
-    if missing_backend(backend):
-        pytest.skip(str(missing_backend(backend)))
+    needs(backend)
     case = Case(problem_for(estimator, family), estimator, samples)
     case.check(case.on(get(backend)), KNOWN[family].tolerance)
 
@@ -168,8 +166,7 @@ def test_parity(backend: str, estimator: str, family: str, samples: int) -> None
 @pytest.mark.parametrize("entropy", ["sampled", "analytic"])
 @pytest.mark.parametrize(("estimator", "family"), sorted(COVERING))
 def test_parity_of_an_elbo(backend: str, estimator: str, family: str, entropy: str) -> None:
-    if missing_backend(backend):
-        pytest.skip(str(missing_backend(backend)))
+    needs(backend)
     problem = problem_for(estimator, family, entropy=entropy)
     reason = make_cell(problem, estimator, 4).impossible()
     if reason is not None:
@@ -182,8 +179,7 @@ def test_parity_of_an_elbo(backend: str, estimator: str, family: str, entropy: s
 @pytest.mark.parametrize("backend", ["numpy", "torch", pytest.param("jax", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("estimator", "family"), sorted(COVERING))
 def test_parity_in_single_precision(backend: str, estimator: str, family: str) -> None:
-    if missing_backend(backend):
-        pytest.skip(str(missing_backend(backend)))
+    needs(backend)
     case = Case(problem_for(estimator, family), estimator, 4, "float32")
     found = case.on(get(backend), dtype="float32")
     assert all(g.dtype == np.float32 for g in found.values())
@@ -194,8 +190,7 @@ def test_parity_in_single_precision(backend: str, estimator: str, family: str) -
 @pytest.mark.parametrize("backend", NAMES[1:])
 @pytest.mark.parametrize(("estimator", "family"), sorted(COVERING))
 def test_parity_compiled(backend: str, estimator: str, family: str) -> None:
-    if missing_backend(backend):
-        pytest.skip(str(missing_backend(backend)))
+    needs(backend)
     case = Case(problem_for(estimator, family), estimator, 4)
     case.check(case.on(get(backend), compiled=True), KNOWN[family].tolerance)
 

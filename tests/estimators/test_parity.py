@@ -68,10 +68,10 @@ COMPILED = [
     ("square[k=1.37,loc=-0.6,scale=0.83,dim=3]", "pathwise[draws=sobol]", 4),
 ]
 COMPILED_SLOWLY = [
-    (p, e, 4)
+    pytest.param(p, e, 4, marks=pytest.mark.slow)
     for p in (PROBLEMS[4], PROBLEMS[6], PROBLEMS[11])
     for e in (*VARIANTS, *NAMED_ALONE, *PLANTED[:1])
-    if applies(p, e, 4)
+    if applies(p, e, 4) and (p, e, 4) not in COMPILED
 ]
 
 
@@ -89,14 +89,7 @@ def test_float32(backend: Any, problem: str, estimator: str, samples: int) -> No
     case.check(found, 1e-5)
 
 
-@pytest.mark.parametrize(("problem", "estimator", "samples"), COMPILED)
+@pytest.mark.parametrize(("problem", "estimator", "samples"), [*COMPILED, *COMPILED_SLOWLY])
 def test_compiled(differentiating: Any, problem: str, estimator: str, samples: int) -> None:
-    case = Case(problem, estimator, samples)
-    case.check(case.on(differentiating, compiled=True), 1e-12)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("problem", "estimator", "samples"), COMPILED_SLOWLY)
-def test_all_compiled(differentiating: Any, problem: str, estimator: str, samples: int) -> None:
     case = Case(problem, estimator, samples)
     case.check(case.on(differentiating, compiled=True), 1e-12)
