@@ -15,12 +15,15 @@ where the noise has hardly any weight left, two of them may agree by chance to m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from bench.measurement.kernel import Setting, estimates
+from bench.measurement.kernel import _cached as cached
+from bench.measurement.kernel import _evaluator as evaluator
 from estimators import draws
 from estimators.noise import Noise
 
@@ -91,26 +94,49 @@ Axes = list[tuple[np.ndarray, np.ndarray]]
 def integrate(setting: Setting) -> dict[str, Integral] | None:
     """Mean and variance of every parameter block, or None where the noise is too high-dimensional or too rough."""
     reads = setting.estimator.noise_by_block(setting.expectation, setting.num_samples, setting.dimension)
-    precision = np.finfo(setting.dtype).eps
-    integrals = {}
+    sharing: dict[tuple[str, ...], list[str]] = {}  # a grid, of blocks that read the same noise
     for block in setting.blocks:
-        specs = {name: setting.specs[name] for name in sorted(reads[block])}
-        found = None
-        for axes in _axes(setting, specs):
-            (coarse, _), (fine, unweighted) = (_moments(setting, block, specs, each) for each in axes)
-            error = np.abs(fine[0] - coarse[0])
-            rounding = precision * unweighted if _enumerated(setting, specs) else np.zeros_like(error)
-            size = np.maximum(1.0, fine[2])
-            agrees = not np.any(error > 1e4 * precision * size) and not np.any(rounding > MOST_ROUNDING * size)
-            fits = np.all(np.isfinite(fine)) and agrees
-            error = error + rounding
-            found = Integral(fine[0], fine[1] - fine[0] ** 2, error) if fits else None
-            if found is not None and np.all(np.abs(fine - coarse) <= 1e2 * precision * fine[1:].max(axis=0)):
-                break
+        sharing.setdefault(tuple(sorted(reads[block])), []).append(block)
+    integrals: dict[str, Integral] = {}
+    for names, blocks in sharing.items():
+        found = _integrals(setting, blocks, {name: setting.specs[name] for name in names})
         if found is None:
             return None
-        integrals[block] = found
-    return integrals
+        integrals |= found
+    return {block: integrals[block] for block in setting.blocks}
+
+
+def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> dict[str, Integral] | None:
+    """Of blocks that read the same noise, each from the first pair of grids that its moments settle on, or the last
+    one that agrees."""
+    found: dict[str, Integral | None] = dict.fromkeys(blocks)
+    left = blocks
+    for axes in _axes(setting, specs):
+        coarse, fine = (_moments(setting, left, specs, each) for each in axes)
+        settled = set()
+        for block in left:
+            found[block], settles = _compared(setting, specs, coarse[block][0], *fine[block])
+            settled |= {block} if settles else set()
+        left = [block for block in left if block not in settled]
+        if not left:
+            break
+    integrals = {block: integral for block, integral in found.items() if integral is not None}
+    return integrals if len(integrals) == len(blocks) else None
+
+
+def _compared(
+    setting: Setting, specs: dict[str, Noise], coarse: np.ndarray, fine: np.ndarray, unweighted: np.ndarray
+) -> tuple[Integral | None, bool]:
+    """What two grids make of a block, None where they disagree; and whether finer ones would change no moment."""
+    precision = np.finfo(setting.dtype).eps
+    error = np.abs(fine[0] - coarse[0])
+    rounding = precision * unweighted if _enumerated(setting, specs) else np.zeros_like(error)
+    size = np.maximum(1.0, fine[2])
+    agrees = not np.any(error > 1e4 * precision * size) and not np.any(rounding > MOST_ROUNDING * size)
+    if not (np.all(np.isfinite(fine)) and agrees):
+        return None, False
+    settles = bool(np.all(np.abs(fine - coarse) <= 1e2 * precision * fine[1:].max(axis=0)))
+    return Integral(fine[0], fine[1] - fine[0] ** 2, error + rounding), settles
 
 
 def _axes(setting: Setting, specs: dict[str, Noise]) -> Iterator[tuple[Axes, Axes]]:
@@ -202,12 +228,27 @@ def exponential_pieces(corners: np.ndarray, nodes: int, reach: float) -> tuple[n
     return np.concatenate([inside.ravel(), ends[-1] + tail]), np.concatenate([weights.ravel(), v * np.exp(-ends[-1])])
 
 
-def _moments(setting: Setting, block: str, specs: dict[str, Noise], axes: Axes) -> tuple[np.ndarray, np.ndarray]:
-    """E ĝ, E ĝ² and E |ĝ| [3, P] on a tensor grid, one axis per number of noise; and Σ |ĝ| with one axis after another
-    left out of the weights [P]: what errors of 1 in all of that axis's weights would add."""
+def _estimates(setting: Setting) -> Callable[[dict[str, Any]], dict[str, np.ndarray]]:
+    """Noise -> estimates. Compiled by JAX, which takes long over single operations; PyTorch takes longer to compile."""
+    if setting.backend.name != "jax":
+        return lambda noise: estimates(setting, noise)
+    run = cached(("integrated", setting.structure), lambda: setting.backend.compile(evaluator(setting)))
+
+    def compiled(noise: dict[str, Any]) -> dict[str, np.ndarray]:
+        found = run(setting.expectation.data, setting.parameters, setting.state, noise)
+        return {name: setting.backend.to_numpy(a) for name, a in found.items()}
+
+    return compiled
+
+
+def _moments(
+    setting: Setting, blocks: list[str], specs: dict[str, Noise], axes: Axes
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of every block E ĝ, E ĝ² and E |ĝ| [3, P] on a tensor grid, one axis per number of noise; and Σ |ĝ| with one axis
+    after another left out of the weights [P]: what errors of 1 in all of that axis's weights would add."""
     counts = [len(x) for x, _ in axes]
-    total, result = math.prod(counts), np.zeros((3, setting.sizes[block]))
-    unweighted = np.zeros(setting.sizes[block])
+    total, estimated = math.prod(counts), _estimates(setting)
+    result = {block: (np.zeros((3, setting.sizes[block])), np.zeros(setting.sizes[block])) for block in blocks}
     for start in range(0, total, CHUNK):
         places = np.arange(start, min(start + CHUNK, total))
         index = np.unravel_index(places, counts) if counts else ()
@@ -218,7 +259,7 @@ def _moments(setting: Setting, block: str, specs: dict[str, Noise], axes: Axes) 
             columns[: len(places), axis] = x[i]
             others[: len(places)] = others[: len(places)] * w[i] + weights[: len(places)]
             weights[: len(places)] *= w[i]
-        # Names that this block does not read may be anything.
+        # Names that these blocks do not read may be anything.
         drawn = {name: np.full((len(columns), *spec.shape), 0.5) for name, spec in setting.specs.items()}
         used = 0
         for name, spec in specs.items():
@@ -226,7 +267,9 @@ def _moments(setting: Setting, block: str, specs: dict[str, Noise], axes: Axes) 
             drawn[name] = columns[:, used : used + size].reshape(len(columns), *spec.shape)
             used += size
         noise = {name: setting.backend.asarray(values, setting.dtype) for name, values in drawn.items()}
-        found = estimates(setting, noise)[block].astype(np.float64)
-        result += np.stack([weights @ terms for terms in (found, found**2, np.abs(found))])
-        unweighted += others @ np.abs(found)
-    return result, unweighted
+        found = estimated(noise)
+        for block, (moments, unweighted) in result.items():
+            g = found[block].astype(np.float64)
+            moments += np.stack([weights @ terms for terms in (g, g**2, np.abs(g))])
+            unweighted += others @ np.abs(g)
+    return result
