@@ -202,6 +202,8 @@ def measure_source(
                 confirm = confirm or Stream(kernel, "confirm", centre)
                 confirm.extend(blocks)
             judge.confirm(name, suspicion, confirm)
+        if look + 1 < looks and not judge.may_be_precise(main, goals.precision):
+            continue
         result = judge.rows(main)
         if all(_good_enough(columns, goals) for columns in result.values()):
             break

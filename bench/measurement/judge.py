@@ -13,7 +13,13 @@ from bench.measurement.bias import Difference, Suspicion
 from bench.measurement.integrate import Integral
 from bench.measurement.moments import GROUPS, Moments
 from bench.measurement.stream import Described, Stream
-from bench.measurement.variance import VarianceEstimate, estimate_variance, share_of_largest, tail_index
+from bench.measurement.variance import (
+    VarianceEstimate,
+    estimate_variance,
+    normal_half_width,
+    share_of_largest,
+    tail_index,
+)
 from bench.problems import Exact
 from bench.rows import ALL
 
@@ -63,6 +69,19 @@ class Judge:
     def confirm(self, name: str, suspicion: Suspicion, fresh: Stream) -> None:
         if bias_module.stage_two(self._difference(name, fresh), suspicion):
             self.confirmed.add(name)
+
+    def may_be_precise(self, stream: Stream, precision: float) -> bool:
+        """Whether the variance of every row may be known to such a half-width: told without the tail index, which is
+        most of the work for `rows`."""
+        constant = {
+            name: not np.any(self._difference(name, stream).deviation ** 2 > 0.0) for name in self.setting.blocks
+        }
+        every = {**stream.moments, ALL: stream.total}
+        constant[ALL] = all(constant.values())
+        return all(
+            constant[name] or normal_half_width(norms.kurtosis(), norms.count) <= precision
+            for name, norms in every.items()
+        )
 
     def rows(self, stream: Stream) -> dict[str, dict[str, Any]]:
         """The statistical columns of every parameter block, and of `all`."""

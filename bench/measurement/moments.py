@@ -48,31 +48,31 @@ class Moments:
             setattr(self, name, new)
         self.blocks_per_group *= 2
 
-    def add(self, power: tuple[np.ndarray, np.ndarray, np.ndarray], squared_norm: np.ndarray) -> None:
-        """Add consecutive blocks: Σd, Σd², Σd³ [blocks, D], and Q [blocks, replicates]."""
-        q = squared_norm.astype(np.float64, copy=False)
-        norms = np.stack([q.sum(axis=1), np.einsum("br,br->b", q, q)], axis=1)
-        first = 0
-        while first < len(q):
+    def add(self, first: np.ndarray, second: np.ndarray, third: np.ndarray, norms: np.ndarray) -> None:
+        """Add consecutive blocks: Σd, Σd², Σd³ [blocks, D], and ΣQ and ΣQ² [blocks, 2]."""
+        power = first, second, third
+        start = 0
+        while start < len(norms):
             group, within = divmod(self.blocks, self.blocks_per_group)
-            some = slice(first, min(len(q), first + self.blocks_per_group - within))
+            some = slice(start, min(len(norms), start + self.blocks_per_group - within))
             for order in range(3):
                 self.sums[group, order] += power[order][some].sum(axis=0, dtype=np.float64)
             self.norms[group] += norms[some].sum(axis=0)
-            self.blocks += some.stop - first
-            first = some.stop
-        self._keep_largest(q.ravel())
+            self.blocks += some.stop - start
+            start = some.stop
 
-    def _keep_largest(self, q: np.ndarray) -> None:
+    def keep_largest(self, q: np.ndarray) -> None:
+        """Look through the Q of some blocks, in any shape, for those that the tail index needs."""
         # Twice what a full set of groups needs: what is dropped now is then not missed after the next doublings.
         room = GROUPS * self.blocks_per_group * self.block_replicates
         keep = 2 * math.ceil(3.0 * math.sqrt(room)) + 1
-        self._pieces.append(q[q >= self._floor])
+        q = q.reshape(-1)
+        self._pieces.append(q[q >= self._floor].astype(np.float64, copy=False))
         self._kept += len(self._pieces[-1])
         # Not whenever there is one too many, for a partition costs as much as a block.
         if self._kept > keep + keep // 4:
             self._pieces = [np.partition(self.largest, self._kept - keep)[-keep:]]
-            self._kept, self._floor = keep, self._pieces[0].min()
+            self._kept, self._floor = keep, float(self._pieces[0].min())
 
     @property
     def largest(self) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Protocol
 
 import numpy as np
 
 from bench.measurement.kernel import BlockSums
 from bench.measurement.moments import GROUPS, Moments
+from bench.rows import ALL
 
 PILOT_BLOCKS = 4
 #: Blocks whose sums are added up together, where that costs hardly more than one: a divisor of GROUPS, and the most
@@ -55,6 +57,7 @@ class Stream:
         self.kernel, self.centre = kernel, centre
         self.moments = {name: Moments(p, setting.replicates, kernel.cubed) for name, p in setting.sizes.items()}
         self.total = Moments(0, setting.replicates)
+        self._all = {**self.moments, ALL: self.total}
         self._gathered = GATHERED if max(setting.sizes.values()) <= FEW else 1
         self._roots = setting.roots(stream)
         self._centre = setting.to_device(centre)
@@ -63,47 +66,47 @@ class Stream:
         """Up to that many blocks in all, a power of two times 64."""
         while self.total.blocks < blocks:
             if self.total.blocks == GROUPS * self.total.blocks_per_group:
-                for moments in (*self.moments.values(), self.total):
+                for moments in self._all.values():
                     moments.double()
             first, size = self.total.blocks, max(self._gathered, self.kernel.chunk)
-            called = [self.kernel(self._roots, i, self._centre) for i in range(first, first + size, self.kernel.chunk)]
-            sums = called[0] if len(called) == 1 else _joined(called)
+            calls = range(first, first + size, self.kernel.chunk)
+            called = [self._sums(self.kernel(self._roots, i, self._centre)) for i in calls]
+            sums = {n: [np.concatenate(p) for p in zip(*(c[n] for c in called), strict=True)] for n in self._all}
             # As many at a time whatever the kernel's chunk, so that it does not change how sums are rounded.
             for i in range(0, size, self._gathered):
-                self._add(sums, slice(i, i + self._gathered))
+                self._add({name: [each[i : i + self._gathered] for each in parts] for name, parts in sums.items()})
             if each is not None:
                 each(self.total.count)
 
-    def _add(self, sums: BlockSums, some: slice) -> None:
+    def _sums(self, found: BlockSums) -> dict[str, list[np.ndarray]]:
+        """What is added up of a call's blocks: Σd, Σd², Σd³ [blocks, P], and ΣQ and ΣQ² [blocks, 2]; by parameter
+        block, and of the whole. The largest Q are kept.
+
+        So few blocks at a time that their Q in float64 stay in the processor's cache from one pass to the next.
+        """
+        blocks, few = len(next(iter(found.squared_norm.values()))), max(1, FEW // self.total.block_replicates)
+        norms = {name: np.empty((blocks, 2)) for name in self._all}
         with np.errstate(invalid="ignore", over="ignore"):
-            squared = {name: q[some].astype(np.float64, copy=False) for name, q in sums.squared_norm.items()}
-            for name, moments in self.moments.items():
-                before, (first, second, third) = moments.count, sums.power[name]
-                moments.add((first[some], second[some], third[some]), squared[name])
-                if not np.all(np.isfinite(moments.norms)):
+            for i in range(0, blocks, few):
+                q = {name: found.squared_norm[name][i : i + few] for name in self.moments}
+                wide = {name: each.astype(np.float64, copy=False) for name, each in q.items()}
+                wide[ALL] = functools.reduce(np.add, wide.values())
+                for name, each in wide.items():
+                    np.sum(each, axis=1, out=norms[name][i : i + few, 0])
+                    np.vecdot(each, each, out=norms[name][i : i + few, 1])
+                    self._all[name].keep_largest(q.get(name, each))
+        power = {**found.power, ALL: 3 * (np.empty((blocks, 0)),)}
+        return {name: [*power[name], norms[name]] for name in self._all}
+
+    def _add(self, sums: dict[str, list[np.ndarray]]) -> None:
+        with np.errstate(invalid="ignore", over="ignore"):
+            for name, moments in self._all.items():
+                before = moments.count
+                moments.add(*sums[name])
+                if name is not ALL and not np.all(np.isfinite(moments.norms)):
                     raise NonFinite(
                         f"estimate of {name} is not finite within replicates {before} to {moments.count - 1}"
                     )
-            total = np.sum(list(squared.values()), axis=0)
-            nothing = np.zeros((len(total), 0))
-            self.total.add((nothing, nothing, nothing), total)
-
-
-def _joined(called: list[BlockSums]) -> BlockSums:
-    """The blocks of consecutive calls as those of one."""
-    return BlockSums(
-        power={
-            name: (
-                np.concatenate([each.power[name][0] for each in called]),
-                np.concatenate([each.power[name][1] for each in called]),
-                np.concatenate([each.power[name][2] for each in called]),
-            )
-            for name in called[0].power
-        },
-        squared_norm={
-            name: np.concatenate([each.squared_norm[name] for each in called]) for name in called[0].squared_norm
-        },
-    )
 
 
 def pilot_mean(kernel: Source) -> dict[str, np.ndarray]:

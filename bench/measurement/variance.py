@@ -76,6 +76,11 @@ def seems_infinite(tail: float, share: float, count: int) -> bool:
     return tail > INFINITE_INDEX and share > limit
 
 
+def normal_half_width(kurtosis: float, count: int) -> float:
+    """Of the interval for log V that a light tail allows; infinite where n < 200 κ."""
+    return NORMAL_95 * math.sqrt((kurtosis - 1.0) / count) if count >= 200.0 * kurtosis else math.inf
+
+
 def estimate_variance(
     variance: float,
     *,
@@ -102,8 +107,8 @@ def estimate_variance(
     if variance <= zero_below:
         return VarianceEstimate(0.0, 0.0, 0.0, "ok", 0.0)
     heavy = square_share > HEAVY_SHARE and tail > HEAVY_INDEX
-    if count >= 200.0 * kurtosis and not heavy:
-        half = NORMAL_95 * math.sqrt((kurtosis - 1.0) / count)
+    half = normal_half_width(kurtosis, count)
+    if math.isfinite(half) and not heavy:
         return VarianceEstimate(variance, variance * math.exp(-half), variance * math.exp(half), "ok", half)
     flag = "not-estimable" if heavy and seems_infinite(tail, share, count) else "unreliable"
     low, high = _bootstrap_t(group_means)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from bench.measurement.cell import measure, prepare
-from bench.measurement.kernel import LARGEST_BLOCK, Setting
-from bench.measurement.stream import NonFinite
+from bench.measurement.judge import Judge
+from bench.measurement.kernel import LARGEST_BLOCK, Setting, StatisticsKernel
+from bench.measurement.moments import GROUPS
+from bench.measurement.stream import NonFinite, Stream, pilot_mean
 from bench.problems.test_functions import SquareIntegrand
 from bench.rows import COLUMNS
 from estimators import backends
@@ -211,3 +213,27 @@ def test_prepared_on_the_backend(backend: Any, dtype: str) -> None:
         found = parameters_of(setting)[name]
         assert found.dtype == dtype
         np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("problem", "estimator"),
+    [
+        ("square[k=1.37,loc=-0.6,scale=0.83]", "pathwise"),
+        ("square[k=1.37,dim=3]", "score-function"),
+        ("exponential-moment[t=0.9]", "score-function"),  # E Q² is infinite
+        ("polynomial[degree=1]", "pathwise"),  # ∂loc is constant
+    ],
+)
+def test_a_look_that_is_passed_over_was_not_precise(problem: str, estimator: str) -> None:
+    """What is told without the tail index is necessary for the rows to be good enough, and of light tails all of it."""
+    kernel = StatisticsKernel(prepare(make_cell(problem, estimator)).setting)
+    stream = Stream(kernel, "main", pilot_mean(kernel))
+    judge = Judge(kernel.setting, None, None, 1, 0.01, value_based=False)
+    for blocks in (GROUPS, 2 * GROUPS):
+        stream.extend(blocks)
+        rows = judge.rows(stream).values()
+        for precision in (1e-4, 0.003, 0.01, 0.1, 1.0):
+            precise = all(r["half_width"] <= precision and r["variance_flag"] == "ok" for r in rows)
+            may_be = judge.may_be_precise(stream, precision)
+            assert may_be or not precise
+            assert precise or not may_be or any(r["variance_flag"] != "ok" for r in rows)
