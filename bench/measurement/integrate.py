@@ -21,9 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.kernel import Setting, estimates
-from bench.measurement.kernel import _cached as cached
-from bench.measurement.kernel import _evaluator as evaluator
+from bench.measurement.kernel import Setting, compiled_once, estimates, evaluator
 from estimators import draws
 from estimators.noise import Noise
 
@@ -232,7 +230,7 @@ def _estimates(setting: Setting) -> Callable[[dict[str, Any]], dict[str, np.ndar
     """Noise -> estimates. Compiled by JAX, which takes long over single operations; PyTorch takes longer to compile."""
     if setting.backend.name != "jax":
         return lambda noise: estimates(setting, noise)
-    run = cached(("integrated", setting.structure), lambda: setting.backend.compile(evaluator(setting)))
+    run = compiled_once(("integrated", setting.structure), lambda: setting.backend.compile(evaluator(setting)))
 
     def compiled(noise: dict[str, Any]) -> dict[str, np.ndarray]:
         found = run(setting.expectation.data, setting.parameters, setting.state, noise)
