@@ -104,7 +104,7 @@ class Cell:
         if self.problem.framework not in (None, self.backend):
             return f"problem {self.problem.name} is written in {self.problem.framework}; use that backend"
         if self.backend == "numpy" and self.device != "cpu":
-            return "backend 'numpy' computes on the CPU only"
+            return "backend 'numpy' computes on the CPU only; use --device cpu"
         if self.device == "cuda":
             from estimators.backends import get
 

@@ -103,7 +103,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
         "its support depends on λ and its density is not 0",
     ),
     ((*P, "square[family=exponential]", "--estimator", "planted-opposite-biases"), "for family normal alone"),
-    ((*SQUARE, "--device", "cuda"), "'numpy' computes on the CPU only"),
+    ((*SQUARE, "--device", "cuda"), "'numpy' computes on the CPU only; use --device cpu"),
     # everything else about a run
     ((*SQUARE, "--backend", "tensorflow"), "unknown backend 'tensorflow'; choose from: numpy, torch, jax"),
     ((*SQUARE, "--backend", ""), "unknown backend ''"),

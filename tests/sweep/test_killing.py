@@ -84,6 +84,7 @@ def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
         command(*arguments), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, encoding="utf-8"
     ) as running:
         while not (tmp_path / ".gradvar" / "store.sqlite-wal").exists():
+            assert running.poll() is None
             time.sleep(0.02)
         time.sleep(0.5)
         running.send_signal(signal.SIGINT)
