@@ -44,8 +44,7 @@ class GradientMethod(Method):
         self.cell, self.optimiser, self.refit = cell, optimiser, refit
         self.setting: Setting = unfitted(cell)
         self._shapes = self.setting.expectation.shapes(cell.problem.dimension)
-        self._stepper = Stepper(self.setting, optimiser, "fit")
-        self.minibatches = self._stepper.minibatches
+        self.stepper = Stepper(self.setting, optimiser, "fit")
         self._learns = False
         self._share = share_of_data(self.setting.expectation)
         s, dimension = self.setting, cell.problem.dimension
@@ -67,13 +66,13 @@ class GradientMethod(Method):
     def step(self, state: State, t: int) -> State:
         if t > 1 and (t - 1) % self.refit == 0 and any(name.startswith(LEARNT) for name in state):
             state = {**state, **self._learn(self.parameters(state), (t - 1) // self.refit)}
-        return self._stepper(state, t)
+        return self.stepper(state, t)
 
     def wait(self, state: State) -> None:
         self.setting.backend.block_until_ready(state)
 
     def warm_up(self, state: State) -> None:
-        self.wait(self._stepper(state, 1))
+        self.wait(self.stepper(state, 1))
 
     def to_host(self, state: State) -> Vectors:
         """Blocks under names of their own: `λ.loc`, `optimiser.mean.loc`."""

@@ -64,6 +64,11 @@ class Stepper:
         there = {name: {**place, "start": asarray(place["start"], None)} for name, place in places.items()}
         return dict(self._run(s.expectation.data, state, asarray(numbers, None), there, s.noise(self._roots, t, 1)))
 
+    def noise(self, t: int) -> dict[str, np.ndarray]:
+        """All that step t draws, each of one replicate, on the host."""
+        rows, others = self.minibatches.rows(t), self.setting.noise(self._roots, t, 1)
+        return {**rows, **{name: self.setting.backend.to_numpy(a) for name, a in others.items()}}
+
 
 def _step(setting: Setting, optimiser: type[Optimiser]) -> Callable[..., State]:
     """The pure function that is compiled: (data, state, the optimiser's numbers, where rows are, noise or what it is

@@ -28,6 +28,10 @@ class Loop:
     parameters: Callable[[], Vectors]
 
 
+#: Row numbers [B] of a minibatch, and its ε [B, L]; where that is None the loop draws it, as people do.
+Drawn = tuple[np.ndarray, np.ndarray | None]
+
+
 def batches(rows: int, batch: int, seed: int) -> Iterator[np.ndarray]:
     """Minibatches of an epoch after another, each shuffled anew; what is left over is left out."""
     generator = np.random.default_rng(seed)
@@ -37,7 +41,7 @@ def batches(rows: int, batch: int, seed: int) -> Iterator[np.ndarray]:
             yield order[first : first + batch]
 
 
-def torch_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[np.ndarray]) -> Loop:
+def torch_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[Drawn]) -> Loop:
     """PyTorch, eager."""
     import torch
     from torch import nn
@@ -60,9 +64,11 @@ def torch_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[np.ndarray]
     generator = torch.Generator().manual_seed(seed)
 
     def step() -> None:
-        x = images[torch.as_tensor(next(drawn))]
+        rows, given = next(drawn)
+        x = images[torch.as_tensor(rows)]
         loc, log_scale = encoder(x).chunk(2, dim=-1)
-        z = loc + torch.exp(log_scale) * torch.randn(loc.shape, generator=generator)
+        noise = torch.randn(loc.shape, generator=generator) if given is None else torch.as_tensor(given)
+        z = loc + torch.exp(log_scale) * noise
         likelihood = -nn.functional.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
         divergence = 0.5 * torch.sum(loc**2 + torch.exp(2.0 * log_scale) - 1.0 - 2.0 * log_scale)
         loss = (divergence - likelihood) / len(x)
@@ -81,7 +87,7 @@ def torch_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[np.ndarray]
     return Loop(step, parameters)
 
 
-def jax_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[np.ndarray]) -> Loop:
+def jax_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[Drawn]) -> Loop:
     """JAX, compiled."""
     import jax
 
@@ -102,10 +108,11 @@ def jax_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[np.ndarray]) 
         return (divergence - likelihood) / len(x)
 
     @jax.jit
-    def train(state: Any, images: Any, rows: Any) -> Any:
+    def train(state: Any, images: Any, rows: Any, noise: Any) -> Any:
         at, mean, square, t, key = state
         key, use = jax.random.split(key)
-        noise = jax.random.normal(use, (len(rows), problem.latent), images.dtype)
+        if noise is None:
+            noise = jax.random.normal(use, (len(rows), problem.latent), images.dtype)
         g = jax.grad(loss)(at, images[rows], noise)
         mean = jax.tree.map(lambda m, new: 0.9 * m + 0.1 * new, mean, g)
         square = jax.tree.map(lambda s, new: 0.999 * s + 0.001 * new**2, square, g)
@@ -119,7 +126,8 @@ def jax_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[np.ndarray]) 
     images = xp.asarray(problem.inputs(), dtype="float32")
 
     def step() -> None:
-        held[0] = jax.block_until_ready(train(held[0], images, xp.asarray(next(drawn))))
+        rows, noise = next(drawn)
+        held[0] = jax.block_until_ready(train(held[0], images, xp.asarray(rows), noise))
 
     return Loop(step, lambda: {name: np.asarray(a, dtype=np.float64) for name, a in held[0][0].items()})
 
@@ -127,7 +135,7 @@ def jax_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[np.ndarray]) 
 LOOPS = {"torch": torch_loop, "jax": jax_loop}
 
 
-def plain(backend: str, problem: Vae, rate: float, seed: int, drawn: Iterator[np.ndarray] | None = None) -> Loop:
-    """The loop of a backend, on minibatches that are `drawn`, its own where none are."""
-    own = batches(problem.rows, problem.batch or problem.rows, seed)
+def plain(backend: str, problem: Vae, rate: float, seed: int, drawn: Iterator[Drawn] | None = None) -> Loop:
+    """The loop of a backend; on minibatches and noise that are `drawn`, its own where none are."""
+    own = ((rows, None) for rows in batches(problem.rows, problem.batch or problem.rows, seed))
     return LOOPS[backend](problem, rate, seed, own if drawn is None else drawn)

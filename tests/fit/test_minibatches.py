@@ -21,7 +21,7 @@ def minibatches(backend: str, seed: int = 0, size: int = SIZE, noise: str = "nat
     problem = make_problem(f"linear-vae[size={size},batch={BATCH}]")
     method = Gradient(Pathwise(), Adam(), 1, backend, noise=noise).prepare(problem, seed)
     assert isinstance(method, GradientMethod)
-    return method.minibatches
+    return method.stepper.minibatches
 
 
 def drawn(found: Minibatches, backend: str, t: int) -> np.ndarray:
@@ -74,5 +74,5 @@ def test_every_row_is_as_likely_as_another_everywhere(backend_name: str) -> None
 def test_without_minibatches_nothing_is_drawn() -> None:
     method = Gradient(Pathwise(), Adam(), 1).prepare(make_problem("linear-vae[size=7]"), 0)
     assert isinstance(method, GradientMethod)
-    found = method.minibatches
+    found = method.stepper.minibatches
     assert (found.specs, found.places(1)) == ({}, {})
