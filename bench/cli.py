@@ -150,9 +150,8 @@ def run(
         max_replicates=max_replicates,
         noise=noise,
     )
-    return commands.run(
-        cells, store, timing=not no_timing, time_again=time_again, minibatch_parts=minibatch_parts, json=json
-    )
+    split = minibatch_parts or commands.splits(suite, cells)
+    return commands.run(cells, store, timing=not no_timing, time_again=time_again, minibatch_parts=split, json=json)
 
 
 @app.command()

@@ -114,6 +114,11 @@ def _matching(suite: str, axes: dict[str, list[Any]], noise: str | None) -> list
     return cells if noise is None else [replace(cell, noise=noise) for cell in cells]
 
 
+def splits(suite: str | None, cells: list[Cell]) -> bool:
+    """Whether a suite asks for the parts of a minibatch's variance, and any of these cells of it has them."""
+    return suite is not None and suites.load(suite).minibatch_parts and any(map(draws_minibatch, cells))
+
+
 def run(
     cells: list[Cell], path: Path | None, *, timing: bool, time_again: bool, minibatch_parts: bool, json: bool
 ) -> int:

@@ -111,14 +111,14 @@ def estimate_variance(
     if math.isfinite(half) and not heavy:
         return VarianceEstimate(variance, variance * math.exp(-half), variance * math.exp(half), "ok", half)
     flag = "not-estimable" if heavy and seems_infinite(tail, share, count) else "unreliable"
-    low, high = _bootstrap_t(group_means)
+    low, high = grouped_interval(group_means)
     ratio = variance / max(group_means.mean(), np.finfo(float).tiny)
     low, high = min(low * ratio, variance), max(high * ratio, variance)
     half = 0.5 * math.log(high / low) if low > 0.0 else math.inf
     return VarianceEstimate(variance, low, high, flag, half)
 
 
-def _bootstrap_t(values: np.ndarray, rounds: int = 2000) -> tuple[float, float]:
+def grouped_interval(values: np.ndarray, rounds: int = 2000) -> tuple[float, float]:
     """95 % interval for the mean of positive values, studentised on the log scale."""
     generator = np.random.default_rng(np.random.SeedSequence(20250101))
     n, mean = len(values), values.mean()

@@ -6,7 +6,7 @@ import itertools
 import re
 from dataclasses import dataclass, field
 
-from bench.report import drawing, minibatch_table, peers, sweeps, tables
+from bench.report import drawing, minibatch_table, networks, peers, sweeps, tables
 from bench.report.advice import UNTIMED, Advice, advise
 from bench.report.figures import (
     against_parameter,
@@ -18,6 +18,7 @@ from bench.report.figures import (
     signal_to_noise,
 )
 from bench.report.figures.figure import Figure, identifier
+from bench.report.findings import findings
 from bench.report.names import problem_in_words
 from bench.report.peers import Peers
 from bench.report.provenance import Provenance, provenance
@@ -56,6 +57,10 @@ class Section:
         return minibatch_table.table(self.ranking)
 
     @property
+    def networks(self) -> tuple[list[str], list[list[str]]]:
+        return networks.table(self.ranking)
+
+    @property
     def failures(self) -> list[tuple[str, str, str]]:
         return tables.failures(self.ranking)
 
@@ -89,6 +94,7 @@ class Document:
     cells: int
     figures_left_out: int = 0
     peers: Peers | None = None
+    findings: list[str] = field(default_factory=list)
 
     @property
     def leading(self) -> dict[str, Figure]:
@@ -126,6 +132,7 @@ def compose(results: list[Result], superseded: int) -> Document:
             chapters.append(Chapter(identifier("chapter", title), title, members, sweep, _answers(sweep, members)))
     document = Document(chapters, None, provenance(results, superseded), look, len(ours))
     document.peers = peers.compare(ours, theirs)
+    document.findings = findings(rankings, found)
     _say_once(document)
     with drawing.styled():
         _draw(document, several)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from bench.report import numbers, peers
 from bench.report.advice import Advice
 from bench.report.document import Chapter, Document, Section
 from bench.report.tables import Entry
 
+NETWORKS = "By network, over all of its layers"
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~!$])")
 
 
@@ -33,6 +34,8 @@ def render(document: Document) -> str:
     lines += ["", "## Which estimator to use", ""]
     for chapter in document.chapters:
         lines += _answer(chapter)
+    if document.findings:
+        lines += ["", "## What else it shows", "", *(f"- {plain(sentence)}" for sentence in document.findings)]
     for chapter in document.chapters:
         for section in chapter.sections:
             lines += _section(section)
@@ -101,6 +104,10 @@ def _section(section: Section) -> list[str]:
     lines = ["", f"### {plain(section.title)}", "", plain(section.about), ""]
     planted = {id(e) for e in table.controls}
     lines += _table(headings, (_cells(e, id(e) in planted, table.costs) for e in entries))
+    found, several = section.networks
+    if several:
+        lines += ["", f"{NETWORKS}:", ""]
+        lines += _table(map(plain, found), ([code(line[0]), *map(plain, line[1:])] for line in several))
     found, parts = section.parts
     if parts:
         lines += ["", "Sampling and minibatch parts of the variance:", ""]
@@ -136,7 +143,8 @@ def _cells(entry: Entry, planted: bool, costs: bool) -> list[str]:
     ]
 
 
-def _table(headings: Sequence[str], lines: Iterable[Iterable[str]]) -> list[str]:
+def _table(titles: Iterable[str], lines: Iterable[Iterable[str]]) -> list[str]:
+    headings = list(titles)
     return [
         f"| {' | '.join(headings)} |",
         f"| {' | '.join('---' for _ in headings)} |",

@@ -77,12 +77,16 @@ class Ranking:
         ratio = time_ratio(result, reference)
         return None if ratio is None else (ratio, reference)
 
-    def variance_against_reference(self, result: Result, block: str) -> Ratio | None:
-        """Its variance in a parameter block over the reference's, of the same S on the same backend; None without one,
-        or for the reference itself."""
+    def reference_of(self, result: Result) -> Result | None:
+        """The cell of the reference that has the same S and backend; None without one."""
         same = (*_SAME, "num_samples")
         plain = [r for r in self.results if r.estimator == self.reference and all(r[c] == result[c] for c in same)]
-        return None if not plain or plain[0] is result else variance_ratio(result, plain[0], block)
+        return plain[0] if plain else None
+
+    def variance_against_reference(self, result: Result, block: str) -> Ratio | None:
+        """Its variance in a parameter block over the reference's; None without one, or for the reference itself."""
+        plain = self.reference_of(result)
+        return None if plain is None or plain is result else variance_ratio(result, plain, block)
 
 
 def work(result: Result, timed: bool) -> float | None:

@@ -14,6 +14,9 @@ from estimators import NotApplicable
 if TYPE_CHECKING:
     from bench.sweep.run import Listener
 
+#: Replicates: enough for a variance, where a bias bound may have asked for many more.
+MOST = 2**16
+
 
 def draws_minibatch(cell: Cell) -> bool:
     """Whether the cell's problem draws data anew for every estimate."""
@@ -27,7 +30,8 @@ def add_parts(
     listener: Listener,
     stop: Callable[[], bool],
 ) -> None:
-    """Split every cell that was measured, draws a minibatch and has not been split; as many replicates as it had."""
+    """Split every cell that was measured, draws a minibatch and has not been split; as many replicates as it had, or
+    `MOST`."""
     from bench.measurement.decomposition import as_series, from_series
     from bench.measurement.minibatch import split
     from bench.measurement.stream import NonFinite
@@ -41,7 +45,7 @@ def add_parts(
         if stop():
             return
         listener.cell_started(cell)
-        same = replace(cell, goals=replace(cell.goals, max_replicates=found[0]["replicates"]))
+        same = replace(cell, goals=replace(cell.goals, max_replicates=min(found[0]["replicates"], MOST)))
         try:
             store.put_series(cell.key, as_series(split(same)))
         except (NotApplicable, NonFinite):  # the cell's own row says what of it is wrong

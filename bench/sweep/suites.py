@@ -4,6 +4,7 @@ summary = "what it is for"
 precision = 0.05            # goals; all optional, and a grid may override them
 bias_bound = 0.01
 max_replicates = 131072
+minibatch_parts = true      # optional: split the variance of cells that draw a minibatch, as --minibatch-parts does
 
 [[grid]]
 problem = ["square[k=2]"]
@@ -36,7 +37,7 @@ from estimators.errors import unknown
 
 _AXES = {"problem": str, "estimator": str, "backend": str, "device": str, "dtype": str, "samples": int, "seed": int}
 LONGEST = 2**20
-_TOP = ("summary", "precision", "bias_bound", "max_replicates", "grid")
+_TOP = ("summary", "precision", "bias_bound", "max_replicates", "minibatch_parts", "grid")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Suite:
     name: str
     summary: str
     cells: list[Cell]
+    minibatch_parts: bool = False
 
 
 def names() -> list[str]:
@@ -92,16 +94,18 @@ def _build(name: str, content: dict[str, Any]) -> Suite:
     for key in content:
         if key not in _TOP:
             raise unknown("key", key, _TOP)
-    summary, grids = content.get("summary", ""), content.get("grid", [])
+    summary, grids, split = content.get("summary", ""), content.get("grid", []), content.get("minibatch_parts", False)
     if not isinstance(summary, str):
         raise UsageError("summary must be a text")
+    if not isinstance(split, bool):
+        raise UsageError("minibatch_parts must be true or false")
     if not isinstance(grids, list) or not grids or not all(isinstance(g, dict) for g in grids):
         raise UsageError("there is no [[grid]]; it needs at least one, with problem and estimator")
     goals = _goals(content, Goals())
     cells: dict[Cell, None] = {}
     for table in grids:
         cells.update(dict.fromkeys(_cells(table, goals)))
-    return Suite(name, summary, list(cells))
+    return Suite(name, summary, list(cells), split)
 
 
 def _goals(table: dict[str, Any], default: Goals) -> Goals:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import commands
 from bench.sweep import suites
 from estimators import UsageError
 
@@ -21,6 +22,7 @@ WRONG = [
     ("# " + "x" * 2**20, "too long to be a suite"),
     (f'sumary = "x"\n{GRID}', "unknown key 'sumary'; did you mean 'summary'?"),
     (f"summary = 1\n{GRID}", "summary must be a text"),
+    (f"minibatch_parts = 1\n{GRID}", "minibatch_parts must be true or false"),
     (f"{GRID}sample = [1]", "unknown key of a grid 'sample'; did you mean 'samples'?"),
     ('[[grid]]\nproblem = ["square"]', "needs both problem and estimator"),
     ('[[grid]]\nproblem = [1]\nestimator = ["pathwise"]', "problem must be a list of names"),
@@ -76,3 +78,14 @@ def test_bundled_suites_load(name: str) -> None:
     assert suite.summary
     assert suite.cells
     assert len(set(suite.cells)) == len(suite.cells)
+
+
+def test_a_suite_may_ask_for_the_parts_of_a_minibatchs_variance(tmp_path: Path) -> None:
+    """Where any of its cells that are run has them."""
+    suite, batch = tmp_path / "s.toml", "linear-vae[batch=10]"
+    text = f'[[grid]]\nproblem = ["{batch}", "square"]\nestimator = ["pathwise"]\n'
+    for asked in ("", "minibatch_parts = true\n"):
+        suite.write_text(asked + text, encoding="utf-8")
+        assert commands.splits(str(suite), commands.plan(str(suite))) is bool(asked)
+    assert not commands.splits(str(suite), commands.plan(str(suite), problem=["square"]))
+    assert not commands.splits(None, commands.plan(None, problem=[batch], estimator=["pathwise"]))

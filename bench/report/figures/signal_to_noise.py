@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 
-from bench.report import numbers, reproduce, slopes
+from bench.report import numbers, reproduce, slopes, style
 from bench.report.figures import curves
 from bench.report.figures.curves import Curve
 from bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
 from bench.report.results import CONTEXT, Result, varying
+from bench.report.slopes import Slope
 from bench.report.style import Look
 from bench.report.sweeps import Sweep
 from bench.rows import ALL
@@ -24,14 +25,15 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
     """One panel a parameter block; None where K does not vary, or no ratio is known at two values of it."""
     if sweep.option != OPTION:
         return None
-    points = [(k, r) for k, ranking in sweep.points for r in (*ranking.ranked, *ranking.unranked)]
-    points = sorted(((k, r) for k, r in points if r["verdict"] != "biased"), key=lambda p: p[0])
-    context = varying([r for _, r in points], (*CONTEXT, "num_samples"))
+    points, context = _points(sweep)
     panels, key = [], {}
-    for block in sorted({b for _, r in points for b in r.blocks if b != ALL}):
-        found = _curves(points, block, context, looks, _first(sweep))
+    for block in _blocks(points):
+        found = _curves(points, block, context, looks)
         if not found:
             continue
+        for curve in found:
+            line = _line(curve, _first(sweep))
+            curve.label += f"\n{numbers.slope_text(line)}" if line else ""
         name = identifier("signal-to-noise", sweep.title, sweep.machine, block)
         drawn, unlabelled = curves.panel(
             name,
@@ -57,6 +59,30 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
     return Figure(title, caption, panels, commands, list(key.items()))
 
 
+def slopes_of(sweep: Sweep) -> dict[str, list[tuple[str, Slope]]]:
+    """Of every parameter block, what each estimator is called and its slope; nothing where K does not vary."""
+    if sweep.option != OPTION:
+        return {}
+    points, context = _points(sweep)
+    look = style.looks(r.estimator for _, r in points)
+    found = {block: _curves(points, block, context, look) for block in _blocks(points)}
+    return {
+        block: [(curve.label, line) for curve in several if (line := _line(curve, _first(sweep))) is not None]
+        for block, several in found.items()
+    }
+
+
+def _points(sweep: Sweep) -> tuple[list[tuple[float, Result]], tuple[str, ...]]:
+    """(K, cell) of what is not biased, by K, and the columns in which cells differ."""
+    points = [(k, r) for k, ranking in sweep.points for r in (*ranking.ranked, *ranking.unranked)]
+    points = sorted(((k, r) for k, r in points if r["verdict"] != "biased"), key=lambda p: p[0])
+    return points, varying([r for _, r in points], (*CONTEXT, "num_samples"))
+
+
+def _blocks(points: list[tuple[float, Result]]) -> list[str]:
+    return sorted({b for _, r in points for b in r.blocks if b != ALL})
+
+
 def _first(sweep: Sweep) -> float:
     """The least K of the slopes, which are those of large K: in the upper half on a log axis, or the third from top."""
     counts = [k for k, _ in sweep.points]
@@ -65,7 +91,7 @@ def _first(sweep: Sweep) -> float:
 
 
 def _curves(
-    points: list[tuple[float, Result]], block: str, context: tuple[str, ...], looks: dict[str, Look], first: float
+    points: list[tuple[float, Result]], block: str, context: tuple[str, ...], looks: dict[str, Look]
 ) -> list[Curve]:
     found: dict[str, Curve] = {}
     for count, result in points:
@@ -79,10 +105,9 @@ def _curves(
             for end in ("variance_high", "variance_low")
         )
         curve.add(count, row["snr"], low, high)
-    kept = [curve for curve in found.values() if len(curve.x) >= 2]
-    for curve in kept:
-        start = sum(k < first for k in curve.x)
-        line = slopes.fit(curve.x[start:], curve.y[start:], curve.low[start:], curve.high[start:])
-        if line is not None:
-            curve.label += f"\n{numbers.slope_text(line)}"
-    return kept
+    return [curve for curve in found.values() if len(curve.x) >= 2]
+
+
+def _line(curve: Curve, first: float) -> Slope | None:
+    start = sum(k < first for k in curve.x)
+    return slopes.fit(curve.x[start:], curve.y[start:], curve.low[start:], curve.high[start:])
