@@ -235,7 +235,7 @@ def fit(
     ] = None,
     device: Annotated[Optional[str], Option(metavar="cpu|cuda", help="where it computes (default cpu)")] = None,
     dtype: Annotated[
-        Optional[str], Option(metavar="float64|float32", help="precision of an estimate (default float64)")
+        Optional[str], Option(metavar="float64|float32", help="precision of its arithmetic (default float64)")
     ] = None,
     noise: Annotated[
         Optional[str], Option(metavar="native|shared", help="native: each framework's generator; shared: NumPy's draws")

@@ -68,6 +68,23 @@ def test_reaches_the_exact_optimum_of_a_regression(
     np.testing.assert_allclose(found["log_scale"], best["log_scale"], atol=0.1)
 
 
+@pytest.mark.parametrize(
+    ("estimator", "optimiser"), [("score-function[baseline=mean]", "natural"), ("pathwise", "sgd")]
+)
+def test_steps_on_minibatches_are_the_same_on_every_backend(estimator: str, optimiser: str, backend_name: str) -> None:
+    """On shared noise; what an estimator learns, and learns anew, too."""
+    settings: dict[str, Any] = {"samples": 2, "noise": "shared", "refit": 3}
+    fits = [
+        method("logistic-regression[batch=32]", estimator, optimiser, backend=b, **settings)
+        for b in ("numpy", backend_name)
+    ]
+    ours, theirs = (fit.parameters(walked(fit, 6)) for fit in fits)
+    begun = fits[0].cell.problem.parameters()
+    for name, values in ours.items():
+        assert np.abs(values - begun[name]).max() > 1e-3
+        np.testing.assert_allclose(theirs[name], values, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
 @pytest.mark.parametrize("estimator", ["pathwise", "score-function[baseline=optimal]"])
 def test_a_step_depends_on_state_and_iteration_alone(estimator: str) -> None:
     """Going on from a state in another object is going on: the optimiser's and the estimator's memory are in it."""
