@@ -16,22 +16,10 @@ import numpy as np
 from bench.calibration import aa, runs
 from bench.calibration.plants import NOISIER, SLOWER
 from bench.cli import main as gradvar
-from bench.comparison import (
-    CALLED,
-    METRICS,
-    REFERENCE_SWING,
-    SHARED,
-    SWING,
-    WORDS,
-    Change,
-    Comparison,
-    _95,
-    by_identity,
-    compare,
-    parse_gate,
-    time_ratio,
-    tripped,
-)
+from bench.comparison import METRICS, WORDS, Change, Comparison, compare, parse_gate, tripped
+from bench.comparison.change import CALLED, NINETY_FIVE
+from bench.comparison.stores import by_identity
+from bench.comparison.times import REFERENCE_SWING, SHARED, SWING, time_ratio
 from bench.sweep.store import Store
 from estimators import UsageError
 
@@ -51,7 +39,7 @@ class Ratios:
     def of(cls, changes: Iterable[Change], metric: str) -> Ratios:
         known = [(c.word(metric), r) for c in changes if (r := c.ratios.get(metric)) is not None]
         logs = [math.log(r.value) for _, r in known]
-        errors = [max(math.log(r.high / r.low) / (2.0 * _95), 1e-12) for _, r in known]
+        errors = [max(math.log(r.high / r.low) / (2.0 * NINETY_FIVE), 1e-12) for _, r in known]
         return cls(np.array(logs), np.array(errors), [word for word, _ in known])
 
     def called(self) -> int:
@@ -185,7 +173,7 @@ def _identical_section(stores: list[Path], consecutive: list[tuple[Path, Path, C
         if len(ratios.logs):
             lines.append([name, metric, *ratios.line()])
     ratios = Ratios.of(of["all pairs, cells"], "time")
-    held = 100.0 * float(np.mean(np.abs(ratios.logs) <= _95 * ratios.errors))
+    held = 100.0 * float(np.mean(np.abs(ratios.logs) <= NINETY_FIVE * ratios.errors))
     shared = np.array([found.shared for found in every])
     failing = sum(_status(a, b, GATES) for a, b, _ in consecutive)
     return [

@@ -1,0 +1,41 @@
+"""Limits at which a comparison fails: `gradvar compare --fail time:1.25`."""
+
+from __future__ import annotations
+
+from bench.comparison.change import METRICS, WORDS, Comparison
+from bench.report.numbers import times
+from estimators import UsageError
+from estimators.errors import unknown
+from estimators.options import number
+
+
+def parse_gate(text: str) -> tuple[str, float]:
+    """`time:1.25` as the metric and the ratio at which a comparison fails."""
+    metric, colon, limit = text.partition(":")
+    if not colon:
+        raise UsageError(f"--fail '{text}' is not of the form metric:ratio; for example: --fail time:1.25")
+    if metric not in METRICS:
+        raise unknown("metric of --fail:", metric, METRICS)
+    return metric, number(f"--fail {metric}", limit, float, above=1.0)
+
+
+def tripped(comparison: Comparison, gates: list[tuple[str, float]]) -> list[str]:
+    """Sentences on what fails the gates: changes for the worse that are called and whose interval reaches the limit.
+
+    Raises
+    ------
+    UsageError
+        A gate is on a metric that no cell has in both stores: it would pass whatever happened.
+    """
+    for metric in dict.fromkeys(metric for metric, _ in gates):
+        if all(change.ratios[metric] is None for change in comparison.cells):
+            hint = "" if metric == "variance" else "; run both without --no-timing"
+            raise UsageError(f"--fail {metric}: no cell has its {metric} in both stores{hint}")
+    sentences = [f"{cell}, measured before" for cell in comparison.failed] if gates else []
+    for metric, limit in gates:
+        for change in (*comparison.cells, *comparison.backends):
+            ratio = change.ratios.get(metric)
+            if ratio is not None and change.word(metric) == WORDS[metric][0] and ratio.high >= limit:
+                told = times(ratio.value, ratio.low, ratio.high)
+                sentences.append(f"{metric} of {change.label} is {told} what it was; the gate is {limit:g}")
+    return sentences
