@@ -98,14 +98,3 @@ def reference_parts() -> dict[str, Callable[[], Any]]:
         "sorting": lambda: np.sort(unsorted),
         "interpreting": interpret,
     }
-
-
-def reference_workload() -> Callable[[], Any]:
-    """All parts of the reference workload, one after another."""
-    parts = list(reference_parts().values())
-
-    def run() -> None:
-        for part in parts:
-            part()
-
-    return run

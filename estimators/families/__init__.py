@@ -4,11 +4,12 @@ from estimators.families.bernoulli import Bernoulli, TiedBernoulli
 from estimators.families.categorical import Categorical
 from estimators.families.cauchy import Cauchy
 from estimators.families.concrete import Concrete, RelaxedBernoulli
+from estimators.families.dirichlet import Dirichlet
 from estimators.families.elliptical import Elliptical
 from estimators.families.exponential import Exponential
 from estimators.families.family import Family, Point
 from estimators.families.gamma import ChiSquared, Erlang, Gamma
-from estimators.families.gamma_ratios import Beta, Dirichlet, F
+from estimators.families.gamma_ratios import Beta, F
 from estimators.families.geometric import Geometric
 from estimators.families.gompertz import Gompertz
 from estimators.families.gumbel import Gumbel

@@ -1,4 +1,4 @@
-"""Ratios of gamma numbers: beta, F and Dirichlet. Their paths have the gammas' implicit derivatives."""
+"""Ratios of two gamma numbers: beta and F. Their paths have the gammas' implicit derivatives."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import NotApplicable, UsageError
+from estimators.errors import NotApplicable
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
 from estimators.families.gamma_path import digamma_step, gamma_noise, gamma_slope, standard_gamma, trigamma
 from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
-from estimators.families.outline import HEAVY, Marginals, Outline
+from estimators.families.outline import HEAVY, Outline
 from estimators.noise import Noise
 from estimators.options import option
 
@@ -287,107 +287,3 @@ class F(_OfTwo):
         moment = (n / m) ** order * above / below
         by_m, by_n = 0.5 * m * rise - order, order - 0.5 * n * fall
         return moment, {"log_numerator": by_m * moment, "log_denominator": by_n * moment}
-
-
-@dataclass(frozen=True)
-class Dirichlet(Family):
-    """Density Γ(Σα) Π z_i^(α_i − 1)/Γ(α_i) on the simplex z > 0, Σ z = 1, as a function of the first D − 1 coordinates.
-
-    Parameter: `log_concentration` [D], unconstrained. D is at least 2.
-    """
-
-    name: ClassVar[str] = "dirichlet"
-    summary: ClassVar[str] = "Dirichlet distribution, D gamma numbers over their sum; parameter log_concentration"
-    blocks: ClassVar[tuple[str, ...]] = ("log_concentration",)
-    lacks: ClassVar[dict[str, str]] = {
-        "mirrored": REJECTION,
-        "weak_derivatives": "its coordinates sum to 1, so none moves alone",
-        "log_density_replaced": "its coordinates sum to 1",
-    }
-
-    @dataclass(frozen=True)
-    class At(Point):
-        concentration: float = option(1.0, "α of every coordinate", minimum=SMALLEST)
-
-        @property
-        def family(self) -> Family:
-            return Dirichlet()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {"log_concentration": np.full(dimension, math.log(self.concentration))}
-
-        def check(self, dimension: int) -> None:
-            if dimension < 2:
-                raise UsageError("family dirichlet needs at least 2 coordinates, since they sum to 1")
-
-    def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
-        return {"log_concentration": (dimension,)}
-
-    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        return gamma_noise((*sample_shape, dimension))
-
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        (g,) = self.gammas(backend, parameters, noise)
-        return g / backend.xp.sum(g, axis=-1, keepdims=True)
-
-    def gammas(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array]:
-        """The numbers that a sample is made of, [..., D]."""
-        return (standard_gamma(backend, backend.xp.exp(parameters["log_concentration"]), noise),)
-
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        xp, gammaln = backend.xp, backend.special.gammaln
-        concentration = xp.exp(parameters["log_concentration"])
-        constant = gammaln(xp.sum(concentration)) - xp.sum(gammaln(concentration))
-        return constant + xp.sum((concentration - 1.0) * xp.log(z), axis=-1)
-
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        """Of the density's formula, as if z were free; along the simplex it is the density's."""
-        return (backend.xp.exp(parameters["log_concentration"]) - 1.0) / z
-
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
-        return (1.0 - backend.xp.exp(parameters["log_concentration"])) / (z * z) * vector
-
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """α (log z − ψ(α) + ψ(Σα))."""
-        xp, digamma = backend.xp, backend.special.digamma
-        concentration = xp.exp(parameters["log_concentration"])
-        constant = digamma(xp.sum(concentration)) - digamma(concentration)
-        return {"log_concentration": concentration * (xp.log(z) + constant)}
-
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        return self.pathwise_of(backend, parameters, self.gammas(backend, parameters, noise), cotangent)
-
-    def pathwise_of(self, backend: Any, parameters: Blocks, gammas: tuple[Array], cotangent: Array) -> Blocks:
-        """(cotangent_i − cotangent · z)/Σg times dg_i/dα_i."""
-        xp, (g,) = backend.xp, gammas
-        concentration = xp.exp(parameters["log_concentration"])
-        total = xp.sum(g, axis=-1, keepdims=True)
-        along = (cotangent - xp.sum(cotangent * g, axis=-1, keepdims=True) / total) / total
-        return {"log_concentration": along * concentration * gamma_slope(backend, concentration, g)}
-
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """α ((Σα − D) ψ′(Σα) − (α − 1) ψ′(α))."""
-        concentration = backend.xp.exp(parameters["log_concentration"])
-        total = backend.xp.sum(concentration)
-        both = (total - concentration.shape[0]) * trigamma(backend, total)
-        return {"log_concentration": concentration * (both - (concentration - 1.0) * trigamma(backend, concentration))}
-
-    def marginals(self, parameters: Blocks) -> Marginals:
-        """Beta(α_i, Σα − α_i)."""
-        concentration = np.exp(parameters["log_concentration"])
-        rest = np.sum(concentration) - concentration
-
-        def collect(values: Array, gradient: Blocks) -> tuple[float, Blocks]:
-            by_rest = gradient["log_beta"] / rest
-            moved = gradient["log_alpha"] + concentration * (np.sum(by_rest) - by_rest)
-            return float(values.sum()), {"log_concentration": moved}
-
-        return Marginals(Beta(), {"log_alpha": parameters["log_concentration"], "log_beta": np.log(rest)}, collect)
-
-    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """α_i (α_i + 1) …/(Σα (Σα + 1) …), n factors each; every α_j moves every moment through Σα."""
-        concentration = np.exp(parameters["log_concentration"])
-        above, rise = rising_factorial(concentration, order)
-        below, fall = rising_factorial(np.sum(concentration), order)
-        moment = above / below
-        return moment, {"log_concentration": concentration * (rise * moment - fall * np.sum(moment))}

@@ -11,10 +11,10 @@ import pytest
 from bench.fit.command import make_method
 from bench.fit.components import mixture
 from bench.fit.run import Fit, Plan, Watcher, run
-from bench.problems.mixtures import gaussian
 from bench.sweep.cells import make_estimator, make_problem
 from estimators import Expectation, NotApplicable, UsageError
 from estimators.backends import get
+from tests.mixture import marginal_gradient
 from tests.parity import Case
 from tests.support import draws, estimate, make_cell, measured, needs
 
@@ -30,7 +30,7 @@ def test_the_posterior_gives_the_likelihood_and_its_gradient(at: str) -> None:
     problem = make_problem(f"{NAME}[at={at},dim=3,dataset=wine]")
     parameters, exact = problem.parameters(), problem.exact()
     assert exact is not None
-    value, gradient = gaussian.marginal_gradient(problem.points(), *(parameters[n] for n in THETA))  # type: ignore[attr-defined]
+    value, gradient = marginal_gradient(problem.points(), *(parameters[n] for n in THETA))  # type: ignore[attr-defined]
     assert exact.objective == pytest.approx(value, rel=1e-13)
     for name in THETA:
         size = max(1.0, np.abs(gradient[name]).max())

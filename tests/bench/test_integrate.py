@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.integrate import exponential_pieces, integrate, piecewise, rule
+from bench.measurement.integrate import integrate
+from bench.measurement.rules import exponential_pieces, piecewise, rule
 from tests.support import (
     IN_THREE_DIMENSIONS,
     ON_NORMAL,

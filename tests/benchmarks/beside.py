@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench.measurement.cell import Prepared, measure, prepare
-from bench.measurement.timing import calibrate, interleave, paired_ratio, reference_parts, reference_workload
+from bench.measurement.timing import calibrate, interleave, paired_ratio, reference_parts
 from bench.tracking.workloads import REAL_DATA, cell
 from estimators.backends import NAMES, missing
 
@@ -55,6 +55,17 @@ def statistics(backend: str, estimator: str) -> dict[str, Any]:
 
 #: Named by its parts: a ratio to other work is another number.
 REFERENCE = f"the reference workload ({', '.join(reference_parts())})"
+
+
+def reference_workload() -> Callable[[], Any]:
+    """All parts of the reference workload, one after another."""
+    parts = list(reference_parts().values())
+
+    def run() -> None:
+        for part in parts:
+            part()
+
+    return run
 
 
 def timed(

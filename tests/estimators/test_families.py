@@ -186,7 +186,7 @@ def test_replaced(name: str, backend: Any) -> None:
 
 def grid(name: str, dimension: int) -> tuple[Any, Blocks, np.ndarray, np.ndarray]:
     """A family at `At()` moved a little, samples on a tensor grid of its noise, or of z, [N, D] and their weights."""
-    from bench.measurement.integrate import rule
+    from bench.measurement.rules import rule
 
     family, backend = FAMILIES[name].At().family, get("numpy")
     parameters = {k: a + 0.1 for k, a in FAMILIES[name].At().parameters(dimension).items()}

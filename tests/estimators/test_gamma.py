@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from bench.measurement.integrate import rule
+from bench.measurement.rules import rule
 from estimators import FAMILIES
 from estimators.backends import get
 from estimators.families.gamma_path import (

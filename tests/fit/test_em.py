@@ -14,6 +14,7 @@ from bench.fit.monotone import ObjectiveFell
 from bench.problems.mixtures import gaussian
 from bench.problems.mixtures.points import load, synthetic
 from estimators import UsageError
+from tests.mixture import marginal_gradient
 
 DATA = [("synthetic", 2, 3), ("iris", 4, 3), ("wine", 3, 3), ("digits", 5, 4)]
 
@@ -39,7 +40,7 @@ def test_the_likelihood_never_falls_and_ends_where_its_gradient_is_zero(
     assert min(np.diff(values)) >= -1e-12 * len(points)
     assert values[-1] > values[0] + 0.1 * len(points)
     parameters = method.parameters(state)
-    _, gradient = gaussian.marginal_gradient(points, *(parameters[n] for n in ("means", "log_scales", "weight_logits")))
+    _, gradient = marginal_gradient(points, *(parameters[n] for n in ("means", "log_scales", "weight_logits")))
     assert max(np.abs(g).max() for g in gradient.values()) < 1e-6 * len(points)
 
 
@@ -73,14 +74,14 @@ def test_the_gradient_is_that_of_the_likelihood() -> None:
     points = load("iris", 2, 3)[:20]
     generator = np.random.default_rng(0)
     at = [generator.normal(size=(3, 2)), 0.3 * generator.normal(size=(3, 2)), generator.normal(size=3)]
-    _, gradient = gaussian.marginal_gradient(points, at[0], at[1], at[2])
+    _, gradient = marginal_gradient(points, at[0], at[1], at[2])
     for block, (name, found) in enumerate(gradient.items()):
         for index in np.ndindex(found.shape):
             ends = []
             for step in (1e-5, -1e-5):
                 moved = [a.copy() for a in at]
                 moved[block][index] += step
-                ends.append(gaussian.marginal_gradient(points, *moved)[0])
+                ends.append(marginal_gradient(points, *moved)[0])
             assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(found[index], abs=1e-6), name
 
 

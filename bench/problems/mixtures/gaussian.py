@@ -112,23 +112,6 @@ def match(means: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.asarray(linear_sum_assignment(distances)[1])
 
 
-def marginal_gradient(
-    points: np.ndarray, means: np.ndarray, log_scales: np.ndarray, weight_logits: np.ndarray
-) -> tuple[float, dict[str, np.ndarray]]:
-    """log p(x) of a mixture with weights softmax(weight_logits), and its gradient by block, from one E-step.
-
-    Fisher's identity: ∇ log p(x) = E_{p(z|x)} ∇ log p(x, z).
-    """
-    log_weights = log_softmax(weight_logits)
-    scales = np.exp(log_scales)
-    found = expect(points, means, scales, log_weights)
-    return found.log_likelihood, {
-        "means": found.first / scales**2,
-        "log_scales": found.second / scales**2 - found.count[:, None],
-        "weight_logits": found.count - len(points) * np.exp(log_weights),
-    }
-
-
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max()
     return shifted - np.log(np.exp(shifted).sum())
