@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,14 +72,15 @@ def draw(
     -------
     dict of arrays [R, *shape], on the backend's device.
     """
-    return draw_on(backend, specs, {name: backend.stream(roots[name], block) for name in specs}, replicates, dtype)
+    return drawer(backend, specs, replicates, dtype)({name: backend.stream(roots[name], block) for name in specs})
 
 
-def draw_on(
-    backend: Any, specs: Mapping[str, Noise], streams: Mapping[str, Any], replicates: int, dtype: str
-) -> dict[str, Array]:
-    """The same from streams that are open already; those of NumPy and PyTorch go on where they were."""
-    return {name: _draw(backend, spec, streams[name], (replicates, *spec.shape), dtype) for name, spec in specs.items()}
+def drawer(
+    backend: Any, specs: Mapping[str, Noise], replicates: int, dtype: str
+) -> Callable[[Mapping[str, Any]], dict[str, Array]]:
+    """The same as a function of open streams, by name; those of NumPy and PyTorch go on where they were."""
+    each = {name: _drawer(backend, spec, (replicates, *spec.shape), dtype) for name, spec in specs.items()}
+    return lambda streams: {name: draw(streams[name]) for name, draw in each.items()}
 
 
 def mirror(xp: Any, kind: Kind, values: Array) -> Array:
@@ -104,6 +105,12 @@ def replicates_last(backend: Any, shape: tuple[int, ...]) -> bool:
     flat = len(shape) <= 2
     # One half of an antithetic pair, [R, 1, D], is joined to the other: in reverse NumPy would put each pair innermost.
     return shape[0] >= math.prod(shape[1:]) and (flat or (backend.strided and shape[1] > 1))
+
+
+def _drawer(backend: Any, spec: Noise, shape: tuple[int, ...], dtype: str) -> Callable[[Any], Array]:
+    if spec.kind == "normal" and not replicates_last(backend, shape):  # of few numbers, else half the time is choosing
+        return lambda stream: backend.normal(stream, shape, dtype)
+    return lambda stream: _draw(backend, spec, stream, shape, dtype)
 
 
 def _draw(backend: Any, spec: Noise, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:

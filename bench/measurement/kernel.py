@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from estimators import Estimator, Expectation, draw
 from estimators.backends import get
-from estimators.noise import Noise, draw_on, replicates_last, stream_root
+from estimators.noise import Noise, drawer, replicates_last, stream_root
 
 Array = Any
 
@@ -111,15 +111,16 @@ class Setting:
 
     def noise(self, roots: dict[str, Any], block: int, replicates: int) -> dict[str, Array]:
         """One block's noise, on the device."""
-        return self.noise_on(self.streams(roots, block), replicates)
+        streams = self.streams(roots, block)
+        return self.drawer(streams, replicates)(streams)
 
-    def noise_on(self, streams: dict[str, Any], replicates: int) -> dict[str, Array]:
-        """The streams' next noise, on the device."""
-        specs = {name: self.specs[name] for name in streams}
+    def drawer(self, names: Iterable[str], replicates: int) -> Callable[[dict[str, Any]], dict[str, Array]]:
+        """Open streams, for the noise so named -> their next noise, on the device."""
+        specs = {name: self.specs[name] for name in names}
         if not self.shared:
-            return draw_on(self.backend, specs, streams, replicates, self.dtype)
-        drawn = draw_on(get("numpy"), specs, streams, replicates, self.dtype)
-        return {name: self.backend.asarray(a, None) for name, a in drawn.items()}
+            return drawer(self.backend, specs, replicates, self.dtype)
+        draw = drawer(get("numpy"), specs, replicates, self.dtype)
+        return lambda streams: {name: self.backend.asarray(a, None) for name, a in draw(streams).items()}
 
     def zeros(self) -> dict[str, Array]:
         """A centre for sums, where any will do."""
@@ -283,6 +284,7 @@ def timed_call(setting: Setting, replicates: int) -> TimedCall:
         blocks = s.backend.asarray(np.arange(count), "int32")
         return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, roots, blocks)), replicates * count)
     if replicates == 1:
-        streams = s.streams(roots, 0)
-        return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, s.noise_on(streams, 1))), 1)
+        streams, wait = s.streams(roots, 0), s.backend.block_until_ready
+        draw = s.drawer(streams, 1)
+        return TimedCall(lambda: wait(run(*arguments, draw(streams))), 1)
     return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, s.noise(roots, 0, replicates))), replicates)
