@@ -29,8 +29,8 @@ TRIED = {
     "one estimate over a hand-written step: torch": (
         "What PyTorch looks at before it calls a compiled function, of which a function of three tensors has less, and "
         "the noise by name. Not looking at what this package's modules hold saved a seventh; passing one flat tuple of "
-        "tensors in place of dicts saved nothing. Compiled ahead of time (`aot_compile`, which calls Inductor's code "
-        "directly) the function takes half as long; it was not taken, for it is new and looks at no argument itself."
+        "tensors in place of dicts saved nothing. Compiled ahead of time (`aot_compile`, its guards off) the function "
+        "takes half as long; it was not taken, for nothing would then see arguments of another shape."
     ),
     "the whole program over its kernel": (
         "What is not kernel is fixed, 0.1 to 0.2 seconds of a run: the store's file and its commits to disk, the "
