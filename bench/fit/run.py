@@ -6,7 +6,7 @@ import bisect
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,10 @@ class Plan:
         """Those at which the gradient's variance is measured: the first, the last, and near powers of 4 between."""
         wanted = [0, *(4**n for n in range(64) if 4**n < self.steps), self.steps]
         return frozenset(map(self.schedule.at_or_after, wanted if self.replicates else ()))
+
+    def saves(self, t: int) -> bool:
+        """Whether a checkpoint is due after t steps."""
+        return bool(self.checkpoint) and (t == self.steps or t % self.checkpoint == 0)
 
     def impossible(self) -> str | None:
         """Why it cannot be run, or None."""
@@ -201,13 +205,29 @@ def _steps(plan: Plan, log: _Log, watcher: Watcher, stop: Callable[[], bool], be
         log.go_on(method, state, begin)
         watcher.stepped(t)
     method.warm_up(state)
-    if (ended or t in plan.schedule) and not log.at(method, state, t, ended):
+    if ((ended or t in plan.schedule) and not log.at(method, state, t, ended)) or ended:
         return
-    every, sound = method.check_every, (state, t, log.seconds)
-    while t < plan.steps and not ended:
+    for now, before, after, stopped in _sound(plan, method, log, watcher, stop, t, state):
+        ended = "converged" if method.converged(before, after) else "interrupted" if stopped else None
+        logged = len(log.fit.rows)
+        if (ended or now in plan.schedule) and not log.at(method, after, now, ended):
+            return
+        if plan.saves(now) or (ended and plan.checkpoint):
+            rows, note = log.fit.rows[:logged], "converged" if ended == "converged" else None
+            watcher.keep(plan, Checkpoint(now, method.to_host(after), rows, log.seconds, note))
+        if ended:
+            return
+
+
+def _sound(
+    plan: Plan, method: Method, log: _Log, watcher: Watcher, stop: Callable[[], bool], t: int, state: State
+) -> Iterator[tuple[int, State, State, bool]]:
+    """Take the steps after t. At those that have a row or a checkpoint, or are due to be looked at, and where every
+    number is finite: (t, the state before, the state after, whether to stop)."""
+    every, sound = method.check_every, (t, state, log.seconds)
+    while t < plan.steps:
         log.t = t = t + 1
-        saves = bool(plan.checkpoint) and (t == plan.steps or t % plan.checkpoint == 0)
-        due = saves or t == plan.steps or t % every == 0 or t in plan.schedule
+        due = t % every == 0 or t == plan.steps or t in plan.schedule or plan.saves(t)
         start = time.perf_counter()
         try:
             after = method.step(state, t)
@@ -215,33 +235,24 @@ def _steps(plan: Plan, log: _Log, watcher: Watcher, stop: Callable[[], bool], be
             looks = due or stopped
             if looks:
                 method.wait(after)
+            log.seconds += time.perf_counter() - start
             good = not looks or method.finite(after)
         except Exception:
-            if state is sound[0]:
+            if state is sound[1]:
                 raise
-            good = False  # what was not looked at may be what it stumbled over
-        log.seconds += time.perf_counter() - start
-        if not good and state is sound[0]:
+            good = False  # what it stumbled over may be a number that was not looked at
+        if good:
+            before, state = state, after
+            watcher.stepped(t)
+            if looks:
+                sound = t, state, log.seconds
+                yield t, before, state, stopped
+        elif state is sound[1]:
             log.end(t, "nonfinite", f"a number of step {t} is not finite; kept as it was before that step")
             log.keep(method, state)
             return
-        if not good:  # which step it was is found by taking them again, one at a time
-            every, (state, t, log.seconds) = 1, sound
-            continue
-        converged = method.converged(state, after)
-        state = after
-        watcher.stepped(t)
-        if not looks and not converged:
-            continue
-        sound = state, t, log.seconds
-        ended = "converged" if converged else "interrupted" if stopped else None
-        before = len(log.fit.rows)
-        if (ended or t in plan.schedule) and not log.at(method, state, t, ended):
-            return
-        if plan.checkpoint and (ended or saves):
-            rows = log.fit.rows[:before]
-            kept = Checkpoint(t, method.to_host(state), rows, log.seconds, "converged" if converged else None)
-            watcher.keep(plan, kept)
+        else:  # which step it was is found by taking them again, one at a time
+            every, (t, state, log.seconds) = 1, sound
 
 
 class _Log:
