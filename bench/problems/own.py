@@ -6,30 +6,24 @@ samples. Without one, q(z) is a mean-field Normal at a given point, and L = E_q[
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import inspect
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
+from bench.problems.own_exact import bound_to, exact_of_functions, quick
 from bench.problems.problem import Exact, Problem, Vectors
 from bench.problems.widths import MANY, widest
-from estimators import Expectation, Family, Normal, Pathwise, Point, UsageError
+from estimators import Expectation, Family, Normal, Point, UsageError
 from estimators.amortised import ROWS, AmortisedExpectation, AmortisedNormal
-from estimators.backends import get
 from estimators.functions import FunctionEncoder, FunctionIntegrand, flatten
 
 FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
-#: Trapezoid rules for each coordinate of z, up to two; two in turn must agree to `AGREEMENT` of the largest.
-NODES, AGREEMENT, MOST_LATENT = (48, 72, 108, 162), 1e-10, 2
-#: Data, times nodes, of a rule, in all and at once.
-MOST_POINTS, AT_ONCE = 2**19, 2**14
 #: Relative to the largest: by how much f of a datum may change with what stands beside it.
 ROUNDING = 1e-9
 
@@ -56,7 +50,7 @@ class Model(Problem):
 
     Blocks are `encoder.` and `decoder.` (without an encoder `model.`) before the name of each array. Everything is
     measured in float64 unless asked otherwise. The exact gradient is had by quadrature where z has one coordinate or
-    two, f is smooth and K = 1.
+    two and f is smooth, of bounds too unless K or the spread of the weights is very large.
 
     Raises
     ------
@@ -153,10 +147,8 @@ class Model(Problem):
         return {name: to_numpy(a) for name, a in both.items()}
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """None for more than two coordinates, for bounds, and where quadrature has not converged: f with corners."""
-        if self.latent > MOST_LATENT or self.importance_samples > 1:
-            return None
-        return _converged(self, key_of(parameters))
+        """None for more than two coordinates, too many data, and where quadrature has not converged: f with corners."""
+        return exact_of_functions(self, parameters)
 
 
 def to_numpy(array: Any) -> np.ndarray:
@@ -168,15 +160,9 @@ def _sizes(arrays: dict[str, Any]) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return tuple((name, tuple(int(n) for n in a.shape)) for name, a in arrays.items())
 
 
-def _bound(model: Model, parameters: Vectors) -> tuple[Any, Expectation, dict[str, Any]]:
-    backend, expectation = get(str(model.framework)), model.expectation()
-    data = {name: backend.asarray(a, "float64") for name, a in expectation.data.items()}
-    return backend, expectation.bind(data), {n: backend.asarray(a, "float64") for n, a in parameters.items()}
-
-
 def _try(model: Model) -> int:
     """f and encoder on three rows at once and on each alone; how many numbers a row they make."""
-    backend, expectation, parameters = _bound(model, model.parameters())
+    backend, expectation, parameters = bound_to(model, model.parameters())
     bound, _ = expectation.at(parameters)
     generator = np.random.default_rng(0)
     z = generator.standard_normal((MANY, model.latent))
@@ -189,7 +175,7 @@ def _try(model: Model) -> int:
             found += [a[:, 0, :] for a in again.infer(backend.xp, rows).values()]
         return found
 
-    call = _quick(backend, evaluate)
+    call = quick(backend, evaluate)
 
     def arguments(some: slice) -> tuple[Any, ...]:
         return bound.data, backend.asarray(z[some], "float64"), backend.asarray(rows[some], None)
@@ -214,52 +200,3 @@ def _try(model: Model) -> int:
                 "normalisation off (module.eval()), and draw nothing inside"
             )
     return widest(str(model.framework), evaluate, lambda count: arguments(slice(count)))
-
-
-@functools.lru_cache(maxsize=32)
-def _converged(model: Model, key: Key) -> Exact | None:
-    parameters = parameters_of(key)
-    data = 1 if model.encode is None else len(model.inputs)
-    integrated = _integral(model if model.batch is None else replace(model, batch=None), parameters)
-    found: Vectors | None = None
-    for nodes in NODES:
-        if data * nodes**model.latent > MOST_POINTS:
-            return None
-        before, found = found, integrated(nodes, max(1, AT_ONCE // data))
-        if before is not None and agree(found, before, AGREEMENT):
-            return Exact(found, "quadrature")
-    return None
-
-
-def _integral(model: Model, parameters: Vectors) -> Callable[[int, int], Vectors]:
-    """(nodes for each coordinate, how many at once) -> the pathwise estimate, with the same noise for all data,
-    integrated over that."""
-    backend, expectation, at = _bound(model, parameters)
-    estimator: Any = expectation.estimated_by(Pathwise())
-    shape = estimator.noise_specs(expectation, 1, model.latent)["base"].shape
-
-    def estimate(data: Any, parameters: Any, base: Any) -> Any:
-        return estimator.estimate(backend, expectation.bind(data), parameters, {"base": base}, {})
-
-    call = _quick(backend, estimate)
-
-    def integrated(nodes: int, at_once: int) -> Vectors:
-        grid, weights = normal_rule(nodes, model.latent)
-        lacking = -len(grid) % at_once  # so that all calls have one shape
-        grid, weights = np.pad(grid, ((0, lacking), (0, 0))), np.pad(weights, (0, lacking))
-        total = {name: np.zeros_like(a) for name, a in parameters.items()}
-        for first in range(0, len(grid), at_once):
-            some = slice(first, first + at_once)
-            base = grid[some].reshape(-1, *[1] * (len(shape) - 1), model.latent)
-            base = backend.asarray(np.broadcast_to(base, (at_once, *shape)), "float64")
-            for name, values in call(expectation.data, at, base).items():
-                total[name] = total[name] + np.tensordot(weights[some], backend.to_numpy(values), 1)
-        return total
-
-    return integrated
-
-
-def _quick(backend: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled by JAX, which takes long over single operations; PyTorch takes longer to compile."""
-    compiled: Callable[..., Any] = backend.compile(function) if backend.name == "jax" else function
-    return compiled

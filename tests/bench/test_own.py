@@ -96,13 +96,13 @@ def test_estimates_do_not_mix(numpy_backend: Any) -> None:
     close({name: a[4] for name, a in together.items()}, {name: a[0] for name, a in alone.items()})
 
 
-def in_jax(batch: int | None = 4, **more: Any) -> Any:
+def in_jax(batch: int | None = 4, text: str = LINEAR, **more: Any) -> Any:
     """The linear autoencoder of `bench`, written as a person who has JAX would."""
     needs("jax")
     get("jax")  # float64
     import jax.numpy as jnp
 
-    problem: Any = make_problem(LINEAR)
+    problem: Any = make_problem(text)
     at = {name: jnp.asarray(a) for name, a in problem.parameters().items()}
 
     def encode(phi: Any, x: Any) -> Any:
@@ -117,7 +117,7 @@ def in_jax(batch: int | None = 4, **more: Any) -> Any:
 
     phi = {"layers": [{"weight": at["encoder.0.weight"], "bias": at["encoder.0.bias"]}]}
     theta = ((at["decoder.0.weight"], at["decoder.0.bias"]), at["decoder.log_scale"])
-    given = {"latent": 2, "encode": encode, "phi": phi, "inputs": problem.inputs(), "batch": batch, **more}
+    given = {"latent": problem.latent, "encode": encode, "phi": phi, "inputs": problem.inputs(), "batch": batch, **more}
     return bench.Model("own", log_joint, theta, **given)
 
 
@@ -162,15 +162,41 @@ def test_what_jax_differentiates() -> None:
     close({name: a[0] for name, a in found.items()}, {name: np.asarray(a) for name, a in expected.items()})
 
 
-def test_exact_by_quadrature() -> None:
-    """Of the same model the closed form, whatever the minibatch."""
-    found, closed = in_jax().exact(), make_problem(LINEAR).exact()
-    assert closed is not None
-    assert found.source == "quadrature"
+BOUND = "linear-vae[size=12,batch=4,latent=1,importance-samples=3]"
+
+
+@pytest.mark.parametrize(("text", "k", "source"), [(LINEAR, 1, "closed-form"), (BOUND, 3, "quadrature")])
+def test_exact_by_quadrature(text: str, k: int, source: str) -> None:
+    """What the bundled problem has of the same model, whatever the minibatch; of a bound too."""
+    found, known = in_jax(text=text, importance_samples=k).exact(), make_problem(text).exact()
+    assert known is not None
+    assert (found.source, known.source) == ("quadrature", source)
     for name, gradient in found.gradient.items():
-        size = max(1.0, np.abs(closed.gradient[RENAMED[name]]).max())
-        np.testing.assert_allclose(gradient, closed.gradient[RENAMED[name]], rtol=0.0, atol=1e-9 * size)
-    assert in_jax(importance_samples=2).exact() is None
+        size = max(1.0, np.abs(known.gradient[RENAMED[name]]).max())
+        np.testing.assert_allclose(gradient, known.gradient[RENAMED[name]], rtol=0.0, atol=1e-9 * size)
+
+
+def test_the_exact_bound_without_an_encoder() -> None:
+    """K = 2 of one coordinate: E Σ_k w̃_k ∇ log w_k, by a rule over both samples written out here."""
+    needs("torch")
+    import torch
+
+    def f(theta: Any, z: Any) -> Any:
+        return (theta["a"] * z - torch.exp(theta["a"]) * z * z).sum(dim=-1)
+
+    a, loc, log_scale = 0.3, 0.5, -0.3
+    theta = {"a": torch.tensor([a], dtype=torch.float64)}
+    model = bench.Model("bound", f, theta, latent=1, loc=[loc], log_scale=[log_scale], importance_samples=2)
+    eps, scale = np.linspace(-8.0, 8.0, 400), np.exp(log_scale)
+    law = np.exp(-0.5 * eps**2) / np.exp(-0.5 * eps**2).sum()
+    z = loc + scale * eps
+    log_w, slope = a * z - np.exp(a) * z**2 + 0.5 * eps**2 + log_scale, a - 2.0 * np.exp(a) * z
+    share = 1.0 / (1.0 + np.exp(log_w - log_w[:, None]))  # of the first sample, [first, second]
+    weight = 2.0 * law * (share @ law)
+    moved = {"loc": slope, "log_scale": slope * scale * eps + 1.0, "model.a": z - np.exp(a) * z**2}
+    found = model.exact()
+    assert found is not None
+    close(found.gradient, {name: np.asarray([weight @ values]) for name, values in moved.items()})
 
 
 def free(f: Callable[..., Any] | None = None, **more: Any) -> Any:

@@ -1,0 +1,142 @@
+"""Exact gradients of models of a user's own by quadrature over every datum's own z, of one coordinate or two.
+
+Of a bound of K importance samples a node counts as often as a normalised weight there is expected to be large:
+E Σ_k w̃_k ∇ log w_k, with the weights as numbers (`bounds.Weights.shares`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.problems.bounds import weights_at
+from bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
+from bench.problems.problem import Exact, Vectors
+from bench.problems.vae.quadrature import MOST_ERROR, MOST_OF_A_BOUND, NODES_OF_A_BOUND
+from estimators import Expectation, Pathwise
+from estimators.amortised import AmortisedExpectation
+from estimators.backends import get
+
+#: Trapezoid rules for each coordinate of z, up to two; two in turn must agree to `AGREEMENT` of the largest.
+NODES, AGREEMENT, MOST_LATENT = (48, 72, 108, 162), 1e-10, 2
+#: Data, times nodes, of a rule, in all and at once.
+MOST_POINTS, AT_ONCE = 2**19, 2**14
+
+
+def exact_of_functions(model: Any, parameters: Vectors) -> Exact | None:
+    """None for more than two coordinates, too many data, or where quadrature has not converged: f with corners."""
+    if model.latent > MOST_LATENT or (model.importance_samples > 1 and model.entropy != "sampled"):
+        return None
+    return _converged(model, key_of(parameters))
+
+
+def bound_to(model: Any, parameters: Vectors) -> tuple[Any, Expectation, dict[str, Any]]:
+    """The backend, the expectation with its data there in float64, and the parameters there."""
+    backend, expectation = get(str(model.framework)), model.expectation()
+    data = {name: backend.asarray(a, "float64") for name, a in expectation.data.items()}
+    return backend, expectation.bind(data), {n: backend.asarray(a, "float64") for n, a in parameters.items()}
+
+
+def quick(backend: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled by JAX, which takes long over single operations; PyTorch takes longer to compile."""
+    compiled: Callable[..., Any] = backend.compile(function) if backend.name == "jax" else function
+    return compiled
+
+
+@functools.lru_cache(maxsize=32)
+def _converged(model: Any, key: Key) -> Exact | None:
+    parameters = parameters_of(key)
+    data, count = 1 if model.encode is None else len(model.inputs), model.importance_samples
+    most, rules = (MOST_POINTS, NODES) if count == 1 else (MOST_OF_A_BOUND, NODES_OF_A_BOUND[model.latent])
+    if data * rules[1] ** model.latent > most:  # one rule alone says nothing of its error
+        return None
+    integrated = (_integral if count == 1 else _integral_of_a_bound)(model, parameters)
+    found: Vectors | None = None
+    for nodes in rules:
+        if data * nodes**model.latent > most:
+            return None
+        before, found = found, integrated(nodes, max(1, AT_ONCE // data))
+        if found is None:
+            return None
+        if before is not None and agree(found, before, AGREEMENT):
+            return Exact(found, "quadrature")
+    return None
+
+
+def _integral(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors | None]:
+    """(nodes for each coordinate, how many at once) -> the pathwise estimate, with the same noise for all data,
+    integrated over that."""
+    backend, expectation, at = bound_to(_whole(model), parameters)
+    estimator: Any = expectation.estimated_by(Pathwise())
+    shape = estimator.noise_specs(expectation, 1, model.latent)["base"].shape
+
+    def estimate(data: Any, parameters: Any, base: Any) -> Any:
+        return estimator.estimate(backend, expectation.bind(data), parameters, {"base": base}, {})
+
+    call = quick(backend, estimate)
+
+    def integrated(nodes: int, at_once: int) -> Vectors:
+        grid, weights = normal_rule(nodes, model.latent)
+        lacking = -len(grid) % at_once  # so that all calls have one shape
+        grid, weights = np.pad(grid, ((0, lacking), (0, 0))), np.pad(weights, (0, lacking))
+        total = {name: np.zeros_like(a) for name, a in parameters.items()}
+        for first in range(0, len(grid), at_once):
+            some = slice(first, first + at_once)
+            base = grid[some].reshape(-1, *[1] * (len(shape) - 1), model.latent)
+            base = backend.asarray(np.broadcast_to(base, (at_once, *shape)), "float64")
+            for name, values in call(expectation.data, at, base).items():
+                total[name] = total[name] + np.tensordot(weights[some], backend.to_numpy(values), 1)
+        return total
+
+    return integrated
+
+
+def _integral_of_a_bound(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors | None]:
+    """The same of a bound, by one backward pass a chunk of nodes; None where the weights are too unlike for a rule."""
+    backend, one, at = bound_to(replace(_whole(model), importance_samples=1), parameters)
+    shape, xp = one.sample_specs(model.latent)["base"].shape, backend.xp
+
+    def log_weights(data: Any, parameters: Any, base: Any) -> Any:
+        """[nodes, data]."""
+        made, noise = one.bind(data), {"base": base}
+        if isinstance(made, AmortisedExpectation):
+            return made.sampled_terms(backend, parameters, noise)
+        return made.sampled_objective(backend, parameters, noise)[:, None]
+
+    def weighted(parameters: Any, base: Any, share: Any) -> Any:
+        return xp.sum(share * log_weights(one.data, parameters, base))
+
+    values, slope = quick(backend, log_weights), quick(backend, backend.pullback(weighted))
+
+    def integrated(nodes: int, at_once: int) -> Vectors | None:
+        grid, probability = normal_rule(nodes, model.latent)
+        lacking = -len(grid) % at_once  # so that all calls have one shape
+        padded = np.pad(grid, ((0, lacking), (0, 0)))
+        chunks = []
+        for first in range(0, len(padded), at_once):
+            base = padded[first : first + at_once].reshape(-1, *[1] * (len(shape) - 1), model.latent)
+            chunks.append(backend.asarray(np.broadcast_to(base, (at_once, *shape)), "float64"))
+        log_weight = np.concatenate([backend.to_numpy(values(one.data, at, base)) for base in chunks])[: len(grid)]
+        if not np.all(np.isfinite(log_weight)):
+            return None
+        laws = [weights_at(model.importance_samples, probability, row) for row in log_weight.T]
+        if not all(law.error() <= MOST_ERROR for law in laws):
+            return None
+        share = np.pad(np.stack([probability * law.shares() for law in laws], axis=1), ((0, lacking), (0, 0)))
+        total = {name: np.zeros_like(a) for name, a in parameters.items()}
+        for i, base in enumerate(chunks):
+            some = backend.asarray(share[i * at_once : (i + 1) * at_once], "float64")
+            for name, found in slope(at, base[None, ...], some[None, ...]).items():
+                total[name] = total[name] + backend.to_numpy(found)[0]
+        return total
+
+    return integrated
+
+
+def _whole(model: Any) -> Any:
+    """Of all data."""
+    return model if model.batch is None else replace(model, batch=None)
