@@ -14,13 +14,17 @@ _ALWAYS = ("gradvar", "numpy", "scipy", "array-api-compat")
 
 def versions(backend: str) -> dict[str, str]:
     """Versions of what computed a row."""
-    found = {"python": platform.python_version()}
-    for name in (*_ALWAYS, backend, *(["jaxlib"] if backend == "jax" else [])):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    names = (*_ALWAYS, backend, *(["jaxlib"] if backend == "jax" else []))
+    found = {name: version for name in names if (version := _version(name)) is not None}
+    return {"python": platform.python_version(), **found}
+
+
+@functools.cache
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 @functools.cache
@@ -54,7 +58,4 @@ def code_version() -> str:
             return described.stdout.strip()
         except (OSError, subprocess.SubprocessError):
             pass
-    try:
-        return metadata.version("gradvar")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    return _version("gradvar") or "unknown"
