@@ -29,9 +29,11 @@ SLOWER = """
 _once = Pathwise.estimate_integrand
 
 
-def _twice(self, *arguments):
-    _once(self, *arguments)
-    return _once(self, *arguments)
+def _twice(self, backend, expectation, parameters, noise, state):
+    near_by = {name: 1.001 * value for name, value in parameters.items()}  # what is the same is not computed again
+    nothing = {name: 0.0 * g for name, g in _once(self, backend, expectation, near_by, noise, state).items()}
+    found = _once(self, backend, expectation, parameters, noise, state)
+    return {name: g + nothing[name] for name, g in found.items()}
 
 
 Pathwise.estimate_integrand = _twice
