@@ -43,7 +43,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(kernel, "_COMPILED", {})
     if backends.missing("torch") is None:
-        monkeypatch.setattr(type(backends.get("torch")), "compile", lambda self, function: function)
+        monkeypatch.setattr(type(backends.get("torch")), "compile", lambda self, function, dear_sums=False: function)
 
 
 @pytest.fixture

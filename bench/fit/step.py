@@ -53,7 +53,9 @@ class Stepper:
         roots = setting.roots(stream)
         self._roots = {name: root for name, root in roots.items() if name not in self.minibatches.specs}
         key = ("step", setting.structure, type(optimiser))
-        self._run = compiled_once(key, lambda: setting.backend.compile(_step(setting, type(optimiser))))
+        self._run = compiled_once(
+            key, lambda: setting.backend.compile(_step(setting, type(optimiser)), setting.dear_sums)
+        )
 
     def __call__(self, state: State, t: int) -> State:
         s, places = self.setting, self.minibatches.places(t)

@@ -53,7 +53,7 @@ def draw_noise_alone(setting: Setting, blocks: int) -> Callable[[], Any]:
 
         # Summed as it is drawn, and not stored: what JAX does fastest.
         root, numbers = backend.root(0), backend.asarray(np.arange(blocks), "int32")
-        compiled = backend.compile(
+        compiled = jax.jit(
             lambda root, numbers: backend.map(
                 lambda block: jax.numpy.sum(jax.random.normal(backend.stream(root, block), (size,), dtype)), numbers
             )

@@ -169,7 +169,9 @@ def _estimates(setting: Setting) -> Callable[[dict[str, Any]], dict[str, np.ndar
     """Noise -> estimates. Compiled by JAX, which takes long over single operations; PyTorch takes longer to compile."""
     if setting.backend.name != "jax":
         return lambda noise: estimates(setting, noise)
-    run = compiled_once(("integrated", setting.structure), lambda: setting.backend.compile(evaluator(setting)))
+    run = compiled_once(
+        ("integrated", setting.structure), lambda: setting.backend.compile(evaluator(setting), setting.dear_sums)
+    )
 
     def compiled(noise: dict[str, Any]) -> dict[str, np.ndarray]:
         found = run(setting.expectation.data, setting.parameters, setting.state, noise)

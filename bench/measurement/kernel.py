@@ -23,6 +23,8 @@ Array = Any
 #: Elements of the widest intermediate array in one block of replicates: fits a core's cache.
 BLOCK_ELEMENTS = 2**17
 LARGEST_BLOCK = 16384
+#: Numbers a call returns at most, unless one block has more: large results cost time, and each takes memory anew.
+MOST_RETURNED = 2**20
 #: Blocks a timed call loops over at most: enough to hide what a call costs, and no more seconds than that.
 TIMED_BLOCKS = 4
 
@@ -77,6 +79,11 @@ class Setting:
     @functools.cached_property
     def specs(self) -> dict[str, Noise]:
         return self.estimator.noise_specs(self.expectation, self.num_samples, self.dimension)
+
+    @property
+    def dear_sums(self) -> bool:
+        """Whether f sums over more than the coordinates of z: rows of data."""
+        return self.expectation.integrand.width(self.expectation.data, self.dimension) > self.dimension
 
     @property
     def draws_inside(self) -> bool:
@@ -159,7 +166,7 @@ def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any) -
         def of_noise(data: Any, parameters: Any, state: Any, centre: Any, noise: Any) -> Any:
             return reduce(evaluate(data, parameters, state, noise), centre)
 
-        return backend.compile(of_noise)
+        return backend.compile(of_noise, setting.dear_sums)
 
     def over_blocks(data: Any, parameters: Any, state: Any, centre: Any, roots: Any, blocks: Any) -> Any:
         def one(block: Any) -> Any:
@@ -168,7 +175,7 @@ def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any) -
 
         return backend.map(one, blocks)
 
-    return backend.compile(over_blocks)
+    return backend.compile(over_blocks, setting.dear_sums)
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,9 @@ def blocks_per_call(setting: Setting) -> int:
     if not setting.draws_inside:
         return 1
     width = setting.expectation.width(setting.dimension)
-    blocks = setting.backend.chunk // (setting.replicates * setting.num_samples * width)
+    drawn = setting.replicates * setting.num_samples * width
+    returned = sum(3 * size + setting.replicates for size in setting.sizes.values())
+    blocks = min(setting.backend.chunk // drawn, MOST_RETURNED // returned)
     return max(1, min(64, 1 << max(0, blocks.bit_length() - 1)))
 
 
@@ -206,7 +215,8 @@ class StatisticsKernel:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        xp, replicates = setting.backend.xp, setting.replicates
+        backend, replicates = setting.backend, setting.replicates
+        xp = backend.xp
         evaluate = evaluator(setting)
         self.chunk = blocks_per_call(setting)
         # The third order serves only the correction for skew: a quarter of the replicates will do.
@@ -216,12 +226,12 @@ class StatisticsKernel:
             found = {}
             for name, estimate in estimates.items():
                 d, axis = estimate - centre[name], 0
-                if replicates_last(setting.backend, d.shape):
+                if replicates_last(backend, d.shape):
                     d, axis = xp.matrix_transpose(d), 1  # XLA follows the order in memory only if told
                 some = d[:cubed] if axis == 0 else d[:, :cubed]
                 square = d * d
-                sums = tuple(xp.sum(powers, axis=axis) for powers in (d, square, some * some * some))
-                found[name] = (*sums, xp.sum(square, axis=1 - axis))
+                sums = tuple(backend.matrix_sum(powers, axis) for powers in (d, square, some * some * some))
+                found[name] = (*sums, backend.matrix_sum(square if axis == 0 else xp.matrix_transpose(square), 1))
             return found
 
         key = ("statistics", setting.structure, replicates, self.chunk)

@@ -85,12 +85,22 @@ class Backend(Protocol):
         {name: [R, *shape]}, of a function with a scalar value of the parameters and one slice of the arrays."""
         ...
 
+    def matrix_sum(self, matrix: Array, axis: int) -> Array:
+        """The sums of a matrix along one axis, in whichever form the compiler makes fast."""
+        ...
+
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         """`function` along the leading axis of an array or a tuple of them, in turn (bounded memory), stacked."""
         ...
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A compiled form of a pure function of arrays; raises rather than run slowly unnoticed."""
+    def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
+        """A compiled form of a pure function of arrays; raises rather than run slowly unnoticed.
+
+        Parameters
+        ----------
+        dear_sums : whether what it sums is mostly exponentials and logarithms, of the rows of data: a library for sums
+            that XLA can call has faster ones, and costs more where what is summed is cheap.
+        """
         ...
 
     def block_until_ready(self, tree: Any) -> Any:

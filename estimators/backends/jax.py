@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -24,10 +26,48 @@ Array = Any
 # float64 is a process-wide switch. Every dtype is given explicitly here, so float32 cells stay float32.
 jax.config.update("jax_enable_x64", True)
 
+#: YNNPACK, to which XLA leaves sums on the CPU, first stores every operand in full, broadcast ones too.
+_WITHOUT_LIBRARY = {"xla_cpu_experimental_ynn_fusion_type": ""}
+#: One estimate's noise is stored before it is read if it is of so many numbers.
+_LARGE = 2**14
+#: The most numbers drawn at once, if they can be halved often enough: two halves for any block that fits the cache.
+_PART = 2**16
+#: The longest last axis that is summed as a product with ones.
+_SHORT = 256
+
+
+@functools.cache
+def _without_library() -> dict[str, Any] | None:
+    """The compiler's options for that; None where this version of XLA does not have them."""
+    try:
+        jax.jit(lambda x: x, compiler_options=_WITHOUT_LIBRARY).lower(0.0).compile()
+    except Exception:  # whatever an unknown option raises
+        return None
+    return _WITHOUT_LIBRARY
+
+
+def _row_sums(x: Array) -> Array:
+    """Along the last axis, as a product with ones: XLA's loops for sums along it go number by number, those for
+    products use vector instructions, in whatever order the axes lie in memory.
+    """
+    return jnp.matmul(x, jnp.ones(x.shape[-1], x.dtype), precision="highest")
+
+
+def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
+    """The array API's `sum`, faster along a short last axis."""
+    x = jnp.asarray(x)
+    short = x.ndim > 1 and axis in (-1, x.ndim - 1) and 1 < x.shape[-1] <= _SHORT
+    if not short or dtype is not None or not jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
+    return _row_sums(x)[..., None] if keepdims else _row_sums(x)
+
+
+xp = types.ModuleType("jax_namespace", "The array API of JAX on the CPU.")
+vars(xp).update(vars(jnp), sum=_sum)
+
 
 class JaxBackend:
     name = "jax"
-    xp = jnp
     special = jax.scipy.special
     compiles = True
     draws_inside = True
@@ -40,6 +80,7 @@ class JaxBackend:
         except RuntimeError:
             raise UsageError("JAX finds no CUDA device here; use --device cpu") from None
         self.device = device
+        self.xp = xp if device == "cpu" else jnp
         self.threads = int(os.environ["NPROC"]) if "NPROC" in os.environ else None
 
     def asarray(self, values: Any, dtype: str | None) -> Array:
@@ -78,11 +119,16 @@ class JaxBackend:
         gradient = jax.grad(function)
         return lambda parameters, *arrays: jax.vmap(lambda *each: gradient(parameters, *each))(*arrays)
 
+    def matrix_sum(self, matrix: Array, axis: int) -> Array:
+        if self.device != "cpu" or 1 in matrix.shape:
+            return jnp.sum(matrix, axis=axis)
+        return _row_sums(matrix) if axis == 1 else jnp.matmul(jnp.ones(len(matrix), matrix.dtype), matrix)
+
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         return jax.lax.map(function, xs)
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(function)
+    def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
+        return jax.jit(function, compiler_options=None if dear_sums or self.device != "cpu" else _without_library())
 
     def block_until_ready(self, tree: Any) -> Any:
         return jax.block_until_ready(tree)
@@ -91,10 +137,12 @@ class JaxBackend:
 def _stored(draw: Callable[..., Array], stream: Array, shape: tuple[int, ...], dtype: str) -> Array:
     """Draw noise that XLA stores. Left to itself it fuses the generator into every reduction that reads the noise,
     and so runs it several times; the result of a loop it keeps. So large noise is drawn in two halves, in a loop,
-    each of them flat, which vectorises whatever the shape.
+    each of them flat, which vectorises whatever the shape; in more parts where a half would leave the cache.
     """
-    size = math.prod(shape)
-    if shape[0] < 2 or size % 2:
+    size, parts = math.prod(shape), 2
+    if size % 2 or (shape[0] < 2 and size < _LARGE):
         return draw(stream, shape, dtype=jnp.dtype(dtype))
-    half = (size // 2,)
-    return jax.lax.map(lambda key: draw(key, half, dtype=jnp.dtype(dtype)), jax.random.split(stream)).reshape(shape)
+    while size // parts > _PART and size % (2 * parts) == 0:
+        parts *= 2
+    each, keys = (size // parts,), jax.random.split(stream, parts)
+    return jax.lax.map(lambda key: draw(key, each, dtype=jnp.dtype(dtype)), keys).reshape(shape)

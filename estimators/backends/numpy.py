@@ -103,11 +103,14 @@ class NumpyBackend:
             "NumPy cannot differentiate: give the integrand a `model_pullback` method, or use the torch or jax backend"
         )
 
+    def matrix_sum(self, matrix: Array, axis: int) -> Array:
+        return xp.sum(matrix, axis=axis)
+
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs
         return np.stack([function(x) for x in each])
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
         return recorded(function)
 
     def block_until_ready(self, tree: Any) -> Any:

@@ -109,11 +109,14 @@ class TorchBackend:
 
         return each
 
+    def matrix_sum(self, matrix: Array, axis: int) -> Array:
+        return xp.sum(matrix, axis=axis)
+
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs
         return torch.stack([function(x) for x in each])
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
         if not self.compiles:
             return function
         # Dynamo counts recompilations by code object and gives up at 8: every function gets one of its own.
