@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +60,8 @@ class Stream:
         self.total = Moments(0, setting.replicates)
         self._all = {**self.moments, ALL: self.total}
         self._gathered = GATHERED if max(setting.sizes.values()) <= FEW else 1
+        # So few blocks at a time that their Q in float64 stay in the processor's cache from one pass to the next.
+        self._few = 1 << (max(1, FEW // setting.replicates).bit_length() - 1)
         self._roots = setting.roots(stream)
         self._centre = setting.to_device(centre)
 
@@ -69,22 +72,23 @@ class Stream:
                 for moments in self._all.values():
                     moments.double()
             first, size = self.total.blocks, max(self._gathered, self.kernel.chunk)
-            calls = range(first, first + size, self.kernel.chunk)
-            called = [self._sums(self.kernel(self._roots, i, self._centre)) for i in calls]
-            sums = {n: [np.concatenate(p) for p in zip(*(c[n] for c in called), strict=True)] for n in self._all}
+            step = max(self.kernel.chunk, min(self._few, size))
+            parts = [self._sums(self._called(i, min(i + step, first + size))) for i in range(first, first + size, step)]
+            sums = {n: [_one(p) for p in zip(*(part[n] for part in parts), strict=True)] for n in self._all}
             # As many at a time whatever the kernel's chunk, so that it does not change how sums are rounded.
             for i in range(0, size, self._gathered):
                 self._add({name: [each[i : i + self._gathered] for each in parts] for name, parts in sums.items()})
             if each is not None:
                 each(self.total.count)
 
+    def _called(self, first: int, end: int) -> BlockSums:
+        """Blocks `first` to `end`, of as many calls as that takes."""
+        return _joined([self.kernel(self._roots, i, self._centre) for i in range(first, end, self.kernel.chunk)])
+
     def _sums(self, found: BlockSums) -> dict[str, list[np.ndarray]]:
         """What is added up of a call's blocks: Σd, Σd², Σd³ [blocks, P], and ΣQ and ΣQ² [blocks, 2]; by parameter
-        block, and of the whole. The largest Q are kept.
-
-        So few blocks at a time that their Q in float64 stay in the processor's cache from one pass to the next.
-        """
-        blocks, few = len(next(iter(found.squared_norm.values()))), max(1, FEW // self.total.block_replicates)
+        block, and of the whole. The largest Q are kept."""
+        blocks, few = len(next(iter(found.squared_norm.values()))), self._few
         norms = {name: np.empty((blocks, 2)) for name in self._all}
         with np.errstate(invalid="ignore", over="ignore"):
             for i in range(0, blocks, few):
@@ -107,6 +111,20 @@ class Stream:
                     raise NonFinite(
                         f"estimate of {name} is not finite within replicates {before} to {moments.count - 1}"
                     )
+
+
+def _one(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _joined(called: list[BlockSums]) -> BlockSums:
+    """The blocks of consecutive calls as those of one."""
+    power = {}
+    for name in called[0].power:
+        first, second, third = (_one([each.power[name][order] for each in called]) for order in range(3))
+        power[name] = first, second, third
+    names = called[0].squared_norm
+    return BlockSums(power, {name: _one([each.squared_norm[name] for each in called]) for name in names})
 
 
 def pilot_mean(kernel: Source) -> dict[str, np.ndarray]:
