@@ -14,16 +14,15 @@ TRIED = {
         "of 2^16 and of 2^18 numbers in place of 2^17, noise inside the compiled function (5 times slower)."
     ),
     "kernel over its noise: jax": (
-        "The profile: the noise, stored, costs 0.97 to 1.0 of the noise alone, which is never stored; the rest is the "
-        "estimate and the statistics, 0.15 to 0.25, in passes over arrays of half a megabyte, one for each operand of "
+        "The profile: the noise, stored, costs 0.97 to 1.03 of the noise alone, which is never stored; the rest is the "
+        "estimate and the statistics, 0.15 to 0.3, in passes over arrays of half a megabyte, one for each operand of "
         "a product with ones. XLA leaves sums to a library, YNNPACK, which first stores all that is summed, broadcast "
-        "centres too: that was 1.1 of the leave-one-out estimate's 2.1, whose mean over S takes f times the score. "
+        "centres too: that was 0.9 of the leave-one-out estimate's 2.2, whose mean over S takes f times the score. "
         "Kernels whose sums are cheap now go without that library, and sums along short or replicate axes are "
-        "products with ones. Tried without gain: sums by halves, by lanes behind an optimisation barrier, by a sum of "
-        "slices (faster by 5 % alone, not behind the noise), one fused loop for all sums (variadic reductions, twice "
-        "as slow; XLA's fusion of several outputs, 1.5 times), the replicates in front or last for all of [R, S, D] "
-        "(1.2 written by hand, 1.6 through the usual order), noise in four or in sixteen parts in place of two. "
-        "Third powers over a quarter of the replicates stay, for skewness."
+        "products with ones. Tried without gain: sums by halves or by lanes behind an optimisation barrier, the mean "
+        "over S as a sum of slices (2.0), one loop for several sums (reductions with several operands 2.6 times as "
+        "slow; XLA's fusion of several outputs slower too), axes [S, R, D] or [D, S, R] in place of [R, S, D] (1.2 "
+        "written by hand, 1.6 through a transpose), noise in four or in sixteen parts in place of two."
     ),
     "one estimate over a hand-written step: numpy": (
         "The profile: the recorded estimate takes no longer than the arithmetic of the hand-written step; what is left "
