@@ -14,6 +14,7 @@ from estimators import FAMILIES, Expectation, Family, Normal, Point, UsageError
 from estimators.options import alternative
 
 Vectors = dict[str, np.ndarray]
+LOG_2PI = math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def exact_elbo(entropy: str, scale: np.ndarray, hermite: dict[int, np.ndarray | 
     the entropy's gradient is added to every estimate."""
     if entropy == "sampled":
         return exact_normal(scale, hermite, source)
-    exact_entropy = float(np.log(scale).sum() + 0.5 * len(scale) * (1.0 + math.log(2.0 * math.pi)))
+    exact_entropy = float(np.log(scale).sum() + 0.5 * len(scale) * (1.0 + LOG_2PI))
     exact = exact_normal(scale, {**hermite, 0: hermite[0] - exact_entropy, 2: hermite[2] - 1.0}, source)
     return replace(exact, gradient={**exact.gradient, "log_scale": exact.gradient["log_scale"] + 1.0})
 

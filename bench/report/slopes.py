@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NORMAL_95 = 1.959963984540054
+from bench.measurement.variance import NORMAL_95
 
 
 @dataclass(frozen=True)

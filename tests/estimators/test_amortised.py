@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bench.measurement.cell import prepare
-from bench.problems.vae.coding import LOG_2PI, NormalEncoder
+from bench.problems.problem import LOG_2PI
+from bench.problems.vae.coding import NormalEncoder
 from bench.sweep.cells import make_estimator, make_problem
 from estimators import VARIANTS, UsageError
 from estimators.amortised import AmortisedExpectation

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.problems.bounds import Weights
-from bench.problems.problem import Exact
+from bench.problems.problem import LOG_2PI, Exact
 
-LOG_2PI = math.log(2.0 * math.pi)
 #: Step of the rule for ε_u, and nodes of that for ρ².
 NORMAL_STEP, CHI_NODES = 0.14, 160
 #: How far ε_u goes beyond where weights are largest.

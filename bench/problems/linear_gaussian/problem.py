@@ -16,12 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench.problems.linear_gaussian.exact import exact_bound
-from bench.problems.problem import Exact, Problem, Vectors, exact_normal
+from bench.problems.problem import LOG_2PI, Exact, Problem, Vectors, exact_normal
 from estimators import Expectation, Integrand, Normal
 from estimators.options import option
 
 Array = Any
-LOG_2PI = math.log(2.0 * math.pi)
 #: The variance of q.
 VARIANCE = 2.0 / 3.0
 

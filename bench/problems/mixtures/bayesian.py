@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench.problems.mixtures import exact
-from bench.problems.mixtures import points as data
 from bench.problems.mixtures.joint import Collapsed, Joint, MeanField, MixtureOfMeans
-from bench.problems.problem import Exact, Problem, Vectors, family_option
+from bench.problems.mixtures.mixture import Mixture
+from bench.problems.problem import Exact, Vectors, family_option
 from estimators import Expectation, Family, Normal, Point, UsageError
 from estimators.families.normal_categorical import NormalCategorical
 from estimators.options import option
@@ -28,7 +28,7 @@ MOST_SWEEPS = 20_000
 
 
 @dataclass(frozen=True)
-class BayesianGaussianMixture(Problem):
+class BayesianGaussianMixture(Mixture):
     name: ClassVar[str] = "bayesian-gaussian-mixture"
     summary: ClassVar[str] = (
         "ELBO of a Bayesian Gaussian mixture over its means (exact in closed form, or by quadrature if few)"
@@ -57,13 +57,8 @@ class BayesianGaussianMixture(Problem):
 
     @property
     def dimension(self) -> int:
-        choices = self.components * self._rows if self.bound == "joint" else 0
+        choices = self.components * self.rows if self.bound == "joint" else 0
         return self.components * self.dim + choices
-
-    @property
-    def _rows(self) -> int:
-        """N."""
-        return data.rows(self.dataset, self.dim, self.size)
 
     @property
     def family(self) -> Family:
@@ -78,11 +73,6 @@ class BayesianGaussianMixture(Problem):
     def check(self) -> None:
         super().check()
         what = f"problem {self.name}"
-        rows = self._rows
-        if self.components > rows:
-            raise UsageError(f"{what}: {self.components} components need at least as many points; there are {rows}")
-        if self.batch is not None and self.batch > rows:
-            raise UsageError(f"{what}: batch is {self.batch}; {self.dataset} has {rows} points")
         if self.at != "given" and self.q != Normal.At():
             raise UsageError(f"{what}: at={self.at} chooses loc and scale itself; leave them out")
         if self.bound == "mean-field" and self.hyperparameters == "learned" and self.differentiate == "autodiff":
@@ -90,13 +80,6 @@ class BayesianGaussianMixture(Problem):
                 f"{what}: autodiff would differentiate q(z) too, which bound=mean-field holds fixed; use "
                 "differentiate=closed-form or bound=collapsed"
             )
-
-    def content(self) -> str | None:
-        return data.fingerprint(self.dataset)
-
-    def points(self) -> np.ndarray:
-        """[N, P]."""
-        return data.load(self.dataset, self.dim, self.components, self.size)
 
     def _integrand(self) -> MixtureOfMeans:
         kinds: dict[str, Any] = {"collapsed": Collapsed, "mean-field": MeanField, "joint": Joint}
@@ -108,9 +91,7 @@ class BayesianGaussianMixture(Problem):
         return {**scales, "weight_logits": np.zeros(self.components)}
 
     def expectation(self) -> Expectation:
-        arrays = {"points": self.points(), **self._hyperparameters()}
-        if self.batch is not None:
-            arrays["batch"] = np.zeros(self.batch)
+        arrays = {**self.point_arrays(), **self._hyperparameters()}
         return Expectation(self.family, self._integrand(), arrays, self.entropy, self.differentiate)  # type: ignore[arg-type]
 
     def parameters(self) -> Vectors:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.problems.mixtures import gaussian
-from bench.problems.problem import Exact, Vectors, exact_elbo
+from bench.problems.problem import LOG_2PI, Exact, Vectors, exact_elbo
 from estimators import Expectation
 from estimators.backends import get
 
@@ -24,7 +24,7 @@ def expected_log_joint(given: Vectors, own: Vectors) -> np.ndarray:
     dimension = given["points"].shape[1]
     means, spread = (a.reshape(-1, dimension) for a in (own["loc"], np.exp(own["log_scale"])))
     away = ((given["points"][:, None, :] - means) ** 2).sum(axis=2) + (spread**2).sum(axis=1)
-    constant = gaussian.log_softmax(given["weight_logits"]) - dimension * (given["log_sigma"] + 0.5 * gaussian.LOG_2PI)
+    constant = gaussian.log_softmax(given["weight_logits"]) - dimension * (given["log_sigma"] + 0.5 * LOG_2PI)
     return np.asarray(constant - 0.5 * np.exp(-2.0 * given["log_sigma"]) * away)
 
 
@@ -53,7 +53,7 @@ def closed_form(bound: Expectation, own: Vectors, entropy: str) -> Exact:
     slope = (found.first / sigma**2 - means / tau**2).ravel()
     curvature = (found.count[:, None] / sigma**2 + np.full_like(means, tau**-2)).ravel()
     prior = -0.5 * ((loc**2 + scale**2) / tau**2 + math.log(2.0 * math.pi * tau**2)).sum()
-    numbers = np.log(scale).sum() + 0.5 * len(loc) * (1.0 + gaussian.LOG_2PI)
+    numbers = np.log(scale).sum() + 0.5 * len(loc) * (1.0 + LOG_2PI)
     hermite = {
         0: found.log_likelihood + prior + numbers,
         1: scale * slope,
@@ -100,7 +100,7 @@ def by_quadrature(bound: Expectation, own: Vectors, entropy: str) -> Exact:
         e, w = base[start : start + chunk], weights[start : start + chunk]
         z = loc + scale * e
         f = bound.integrand.value(backend.xp, bound.data, z, {})
-        f = w * (f + (0.5 * e * e + np.log(scale) + 0.5 * gaussian.LOG_2PI).sum(axis=1))
+        f = w * (f + (0.5 * e * e + np.log(scale) + 0.5 * LOG_2PI).sum(axis=1))
         hermite[0] += f.sum()
         hermite[1] += f @ e
         hermite[2] += f @ (e**2 - 1.0)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.problems.problem import LOG_2PI
 from estimators import UsageError
 from estimators.noise import stream_root
 
-LOG_2PI = math.log(2.0 * math.pi)
 #: Numbers in the widest array of a pass: points × components × coordinates, what fits a core's cache.
 CHUNK = 2**16
 

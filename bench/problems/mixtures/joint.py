@@ -9,15 +9,14 @@ The means come first, [..., K P]. All forms of f = log p(μ) + Σ_i (…) share 
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from estimators import Integrand, Noise
+from bench.problems.mixtures.mixture import OfPoints
+from bench.problems.problem import LOG_2PI
 
 Array = Any
-LOG_2PI = math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Statistics:
 
 
 @dataclass(frozen=True)
-class MixtureOfMeans(Integrand):
+class MixtureOfMeans(OfPoints):
     """`data`: points [N, P]; `log_tau`, `log_sigma` [1], `weight_logits` [K]; `batch` [B] where minibatches are drawn.
 
     With `learned`, τ, σ and π (softmax of the logits) are the model's parameters.
@@ -41,11 +40,6 @@ class MixtureOfMeans(Integrand):
 
     components: int
     learned: bool = False
-
-    def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
-        if "batch" not in data:
-            return {}
-        return {"rows": Noise("rows", (data["batch"].shape[0],), population=data["points"].shape[0])}
 
     def width(self, data: dict[str, Array], dimension: int) -> int:
         rows = data["batch" if "batch" in data else "points"].shape[0]

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.mixtures import points as data
-from bench.problems.mixtures.joint import LOG_2PI, log_softmax, row_weights
-from bench.problems.problem import Exact, Problem, Vectors
-from estimators import Expectation, Integrand, Noise, Point, UsageError
+from bench.problems.mixtures.joint import log_softmax, row_weights
+from bench.problems.mixtures.mixture import Mixture, OfPoints
+from bench.problems.problem import LOG_2PI, Exact, Vectors
+from estimators import Expectation, Point, UsageError
 from estimators.families.categorical import Categorical
 from estimators.options import option
 
@@ -26,18 +26,13 @@ MOST_STEPS = 20_000
 
 
 @dataclass(frozen=True)
-class CompleteData(Integrand):
+class CompleteData(OfPoints):
     """log p(x, z; θ), z [..., N K] one-hot a point; `data`: points [N, P], `batch` [B] where minibatches are drawn.
 
     θ: `means`, `log_scales` [K, P], `weight_logits` [K].
     """
 
     components: int
-
-    def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
-        if "batch" not in data:
-            return {}
-        return {"rows": Noise("rows", (data["batch"].shape[0],), population=data["points"].shape[0])}
 
     def width(self, data: dict[str, Array], dimension: int) -> int:
         size = data["points"].shape[0]
@@ -96,7 +91,7 @@ class CompleteData(Integrand):
 
 
 @dataclass(frozen=True)
-class GaussianMixture(Problem):
+class GaussianMixture(Mixture):
     name: ClassVar[str] = "gaussian-mixture"
     summary: ClassVar[str] = "likelihood of a Gaussian mixture's parameters, and the ELBO of a free categorical q(z)"
 
@@ -120,11 +115,6 @@ class GaussianMixture(Problem):
         return Categorical.At(categories=self.components)
 
     @property
-    def rows(self) -> int:
-        """N."""
-        return data.rows(self.dataset, self.dim, self.size)
-
-    @property
     def dimension(self) -> int:
         return self.rows * self.components
 
@@ -132,28 +122,9 @@ class GaussianMixture(Problem):
     def blocks(self) -> tuple[str, ...]:
         return ("logits", "means", "log_scales", "weight_logits")
 
-    def check(self) -> None:
-        super().check()
-        if self.components > self.rows:
-            raise UsageError(
-                f"problem {self.name}: {self.components} components need at least as many points; there are {self.rows}"
-            )
-        if self.batch is not None and self.batch > self.rows:
-            raise UsageError(f"problem {self.name}: batch is {self.batch}; {self.dataset} has {self.rows} points")
-
-    def content(self) -> str | None:
-        return data.fingerprint(self.dataset)
-
-    def points(self) -> np.ndarray:
-        """[N, P]."""
-        return data.load(self.dataset, self.dim, self.components, self.size)
-
     def expectation(self) -> Expectation:
-        arrays = {"points": self.points()}
-        if self.batch is not None:
-            arrays["batch"] = np.zeros(self.batch)
         integrand = CompleteData(self.components)
-        return Expectation(self.family, integrand, arrays, self.entropy, self.differentiate)  # type: ignore[arg-type]
+        return Expectation(self.family, integrand, self.point_arrays(), self.entropy, self.differentiate)  # type: ignore[arg-type]
 
     def parameters(self) -> Vectors:
         model = by_em(self.points().tobytes(), self.dim, self.components, self.start, self.at)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from typing import Any
 
+from bench.problems.problem import LOG_2PI
 from estimators import Integrand, Noise
 
 Array = Any
-LOG_2PI = math.log(2.0 * math.pi)
 
 
 class GeneralisedLinear(Integrand):

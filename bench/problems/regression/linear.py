@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.regression.generalised_linear import LOG_2PI, GeneralisedLinear
+from bench.problems.problem import LOG_2PI
+from bench.problems.regression.generalised_linear import GeneralisedLinear
 from bench.problems.regression.regression import Regression
 from estimators.options import option
 

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
-from bench.problems.problem import Exact, Problem, Vectors, family_option
+from bench.problems.problem import LOG_2PI, Exact, Problem, Vectors, family_option
 from bench.problems.regression.datasets import load
 from bench.problems.regression.fitted import FITTED, fitted
-from bench.problems.regression.generalised_linear import LOG_2PI, GeneralisedLinear
+from bench.problems.regression.generalised_linear import GeneralisedLinear
 from bench.problems.regression.quadrature import WIDEST
 from estimators import Expectation, Point, UsageError
 from estimators.options import option

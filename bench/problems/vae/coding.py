@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
+from bench.problems.problem import LOG_2PI
 from bench.problems.vae.network import Network
 from estimators import Integrand, Noise
 from estimators.amortised import Encoder
@@ -13,7 +13,6 @@ from estimators.families.relaxation import sigmoid
 
 Array = Any
 Blocks = dict[str, Array]
-LOG_2PI = math.log(2.0 * math.pi)
 LIKELIHOODS = ("bernoulli", "gaussian")
 
 

@@ -16,10 +16,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from bench.problems.problem import Exact, Vectors
+from bench.problems.problem import LOG_2PI, Exact, Vectors
 from bench.problems.vae import inputs
 from bench.problems.vae.autoencoder import Autoencoder, importance_samples
-from bench.problems.vae.coding import LOG_2PI, divergence
+from bench.problems.vae.coding import divergence
 from bench.problems.vae.quadrature import exact_by_quadrature
 from estimators import UsageError
 from estimators.options import option
