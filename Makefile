@@ -33,7 +33,7 @@ test: lint
 test-all: lint
 	$(BIN)/pytest -q -n 2
 
-# make benchmark   every estimator on every backend by pytest-benchmark, with ratios to what ran beside it
+# make benchmark   score functions, pathwise, measure-valued on every backend by pytest-benchmark: ratios to what ran beside
 BENCHMARK := tests/benchmarks --benchmark-enable --benchmark-only -q
 benchmark: $(READY)
 	$(BIN)/pytest $(BENCHMARK)

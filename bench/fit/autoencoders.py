@@ -6,10 +6,10 @@ coordinates these are the middles of cells of equal probability in the order of 
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from bench.fit.method import Vectors
 from bench.fit.run import Fit
@@ -122,7 +122,7 @@ def generated(problem: Autoencoder, parameters: Vectors, count: int) -> np.ndarr
 def plane(problem: Autoencoder, parameters: Vectors) -> np.ndarray:
     """Means of p(x | z) [PLANE², P], z at the middle quantiles of N(0, 1) in each of two coordinates; the first goes
     from left to right, the second from below to above."""
-    middles = ndtri((np.arange(PLANE) + 0.5) / PLANE)
+    middles = [NormalDist().inv_cdf((i + 0.5) / PLANE) for i in range(PLANE)]
     across, up = np.meshgrid(middles, middles[::-1])
     return np.asarray(problem.decoder.mean(np, parameters, np.stack([across.ravel(), up.ravel()], axis=1)))
 

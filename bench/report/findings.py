@@ -68,8 +68,8 @@ def _certified(rankings: Iterable[Ranking]) -> list[str]:
                 ]
         if good:
             found.append(
-                f"{problem}, {len(cells)} cells with exact gradients ({words}): certified within "
-                f"{numbers.percent(WITHIN)} of each network's gradient everywhere: {', '.join(good)}; measured at "
+                f"{problem}, {len(cells)} cell{'s' if len(cells) > 1 else ''} with exact gradients ({words}): "
+                f"certified within {numbers.percent(WITHIN)} of each network's gradient everywhere: {', '.join(good)}; measured at "
                 f"{_values(cells)}."
             )
         if rest:

@@ -120,7 +120,8 @@ class Categorical(Family):
         return p if order else np.ones_like(p), {"logits": np.zeros_like(parameters["logits"])}
 
     def states(self, dimension: int) -> States:
-        return States(tuple(map(tuple, np.eye(self.categories))), dimension // self.categories)
+        of = range(self.categories)
+        return States(tuple(tuple(1.0 if i == j else 0.0 for j in of) for i in of), dimension // self.categories)
 
     def expected(self, backend: Any, parameters: Blocks) -> Array:
         return self.side_by_side(backend.xp, _softmax(backend.xp, parameters["logits"]))

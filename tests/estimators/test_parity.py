@@ -66,6 +66,8 @@ COMPILED = [
     ("logistic-regression[loc=0.17,scale=0.71,batch=7]", "taylor", 4),
     (TWO_FAMILIES[0], "combined-control-variates", 4),
     ("square[k=1.37,loc=-0.6,scale=0.83,dim=3]", "pathwise[draws=sobol]", 4),
+    ("categorical-square", "enumeration", 1),
+    ("categorical-square", "partial-summation", 1),
 ]
 COMPILED_SLOWLY = [
     pytest.param(p, e, 4, marks=pytest.mark.slow)
