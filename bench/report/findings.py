@@ -69,8 +69,8 @@ def _certified(rankings: Iterable[Ranking]) -> list[str]:
         if good:
             found.append(
                 f"{problem}, {len(cells)} cell{'s' if len(cells) > 1 else ''} with exact gradients ({words}): "
-                f"certified within {numbers.percent(WITHIN)} of each network's gradient everywhere: {', '.join(good)}; measured at "
-                f"{_values(cells)}."
+                f"certified within {numbers.percent(WITHIN)} of each network's gradient everywhere: "
+                f"{', '.join(good)}; measured at {_values(cells)}."
             )
         if rest:
             found.append(f"{problem}, not certified within {numbers.percent(WITHIN)}: {'; '.join(rest)}.")
