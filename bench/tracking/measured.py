@@ -12,8 +12,11 @@ from typing import Any
 
 from bench.tracking.workloads import (
     BACKENDS,
+    DISCRETE,
+    DISCRETE_ESTIMATORS,
     ELBO_ESTIMATORS,
     ESTIMATORS,
+    FURTHER_ESTIMATORS,
     REAL_DATA,
     SLOW_TO_COMPILE,
     TEST_FUNCTION,
@@ -32,7 +35,11 @@ Samples = dict[str, Any]
 
 CASES: tuple[Name, ...] = tuple(
     case
-    for problem, estimators in ((REAL_DATA, ELBO_ESTIMATORS), (TEST_FUNCTION, ESTIMATORS))
+    for problem, estimators in (
+        (REAL_DATA, ELBO_ESTIMATORS),
+        (TEST_FUNCTION, (*ESTIMATORS, *FURTHER_ESTIMATORS)),
+        (DISCRETE, DISCRETE_ESTIMATORS),
+    )
     for backend in BACKENDS
     for estimator in estimators
     if (case := (problem, backend, estimator)) != SLOW_TO_COMPILE
@@ -122,4 +129,11 @@ class TestFunction(_Measured):
     """Σ cos(2.5 z), D = 10, at q = N(1, 1)."""
 
     problem = TEST_FUNCTION
-    params = (BACKENDS, ESTIMATORS)
+    params = (BACKENDS, (*ESTIMATORS, *FURTHER_ESTIMATORS))
+
+
+class DiscreteLatents(_Measured):
+    """A sigmoid belief network on digits, q a product of Bernoullis."""
+
+    problem = DISCRETE
+    params = (BACKENDS, DISCRETE_ESTIMATORS)

@@ -26,12 +26,35 @@ ESTIMATORS = (
     "pathwise[antithetic=true]",
     "measure-valued",
 )
+#: Of the other kinds of estimators that a Normal has, one each: their statistics are tracked, not their kernels.
+FURTHER_ESTIMATORS = (
+    "rao-blackwell",
+    "importance-sampling",
+    "overdispersed",
+    "taylor",
+    "quadratic-surrogate",
+    "combined-control-variates",
+    "price",
+)
+DISCRETE_ESTIMATORS = (
+    "score-function[baseline=leave-one-out]",
+    "rao-blackwell",
+    "measure-valued",
+    "arm",
+    "disarm",
+    "double-control-variates",
+    "muprop",
+    "rebar",
+    "relax",
+)
 #: With the one that needs an ELBO.
 ELBO_ESTIMATORS = (*ESTIMATORS, "pathwise[sticking-the-landing=true]")
 
 REAL_DATA = "logistic-regression"
 #: More noise than can be integrated, so that its verdicts rest on sampling, as most do.
 TEST_FUNCTION = "cosine[k=2.5,loc=1,dim=10]"
+#: Binary latents, on real data.
+DISCRETE = "sigmoid-belief-network"
 #: Many samples and little arithmetic: where the noise floor is looked at.
 KERNEL = "square[k=2,dim=100]"
 

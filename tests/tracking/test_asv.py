@@ -99,7 +99,7 @@ def test_combinations_are_those_that_exist():
     assert all(workloads.cell(*case).impossible() is None for case in measured.CASES)
     looked_up = [
         (cls.problem, backend, estimator)
-        for cls in (measured.RealData, measured.TestFunction)
+        for cls in (measured.RealData, measured.TestFunction, measured.DiscreteLatents)
         for backend in cls.params[0]
         for estimator in cls.params[1]
         if (backend, estimator) not in getattr(cls, "skip_params", ())
