@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import os
 import shutil
 import threading
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 # Inductor else compiles test programs for every vector instruction set of the processor: 8 s before the first result.
@@ -34,6 +36,21 @@ def _may_change(guards: Sequence[Any]) -> list[bool]:
     """Which of what a compiled function was made for is looked at before every call: not what modules hold that nobody
     assigns to. One estimate alone spends a seventh of its time on that."""
     return [not guard.name.startswith(_SETTLED) for guard in guards]
+
+
+def _own(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with a code object of its own: Dynamo counts recompilations by these, and gives up at 8."""
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_NUMBERS)}")
+    return types.FunctionType(code, function.__globals__, closure=function.__closure__)
+
+
+@contextlib.contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def expm1(x: Array) -> Array:
@@ -119,27 +136,25 @@ class TorchBackend:
     def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
         if not self.compiles:
             return function
-        # Dynamo counts recompilations by code object and gives up at 8: every function gets one of its own.
-        own = types.FunctionType(
-            function.__code__.replace(co_name=f"{function.__name__}_{next(_NUMBERS)}"),
-            function.__globals__,
-            closure=function.__closure__,
-        )
         # fullgraph: an error where Dynamo would otherwise fall back to eager without a word.
         options = {"guard_filter_fn": _may_change} if hasattr(torch.compiler, "skip_guard_on_globals_unsafe") else None
-        compiled = torch.compile(own, fullgraph=True, dynamic=False, options=options)
-
+        compiled = torch.compile(_own(function), fullgraph=True, dynamic=False, options=options)
         warm = False
 
         def call(*arguments: Any) -> Any:
-            nonlocal warm
+            nonlocal compiled, warm
             with torch.no_grad():
                 if warm:
                     return compiled(*arguments)
                 with _COMPILING, warnings.catch_warnings():  # raised by PyTorch's own imports, not by what it compiles
                     warnings.filterwarnings("ignore", category=DeprecationWarning)
                     warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
-                    result = compiled(*arguments)
+                    try:
+                        with _silent(logging.getLogger("torch._guards")):
+                            result = compiled(*arguments)
+                    except torch._dynamo.exc.InternalTorchDynamoError:  # it cannot filter guards of NumPy arrays
+                        compiled = torch.compile(_own(function), fullgraph=True, dynamic=False)
+                        result = compiled(*arguments)
             warm = True
             return result
 

@@ -12,6 +12,7 @@ from estimators.backends import NAMES, get
 from tests.support import needs
 
 FACTOR = 2.0
+TABLE = np.array([1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,3 +42,15 @@ def test_pytorch_sees_what_a_user_changes(monkeypatch: pytest.MonkeyPatch) -> No
     assert backend.to_numpy(compiled(x)).tolist() == [2.0] * 3
     monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3.0)
     assert backend.to_numpy(compiled(x)).tolist() == [3.0] * 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_arrays_of_numpy_that_a_function_holds(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """PyTorch fails on them where it is told what to look at; then it is not told, and nobody hears of it."""
+    needs(name)
+    backend = get(name)
+    compiled = backend.compile(lambda x: x * backend.asarray(TABLE, None))
+    for size in (1.0, 2.0):
+        x = backend.asarray(np.full(3, size), "float64")
+        assert backend.to_numpy(compiled(x)).tolist() == (size * TABLE).tolist()
+    assert capfd.readouterr() == ("", "")
