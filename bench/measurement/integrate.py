@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.kernel import Setting, compiled_once, estimates, evaluator
+from bench.measurement.kernel import Setting, compiled_once, evaluator
 from bench.measurement.rules import Rule, exponential_pieces, piecewise, rule
 from estimators import draws
+from estimators.backends import for_few_calls
 from estimators.noise import Noise
 
 Axes = list[Rule]
@@ -166,18 +167,11 @@ def _pieces(specs: dict[str, Noise], jumps: dict[str, np.ndarray], constant: boo
 
 
 def _estimates(setting: Setting) -> Callable[[dict[str, Any]], dict[str, np.ndarray]]:
-    """Noise -> estimates. Compiled by JAX, which takes long over single operations; PyTorch takes longer to compile."""
-    if setting.backend.name != "jax":
-        return lambda noise: estimates(setting, noise)
-    run = compiled_once(
-        ("integrated", setting.structure), lambda: setting.backend.compile(evaluator(setting), setting.dear_sums)
-    )
-
-    def compiled(noise: dict[str, Any]) -> dict[str, np.ndarray]:
-        found = run(setting.expectation.data, setting.parameters, setting.state, noise)
-        return {name: setting.backend.to_numpy(a) for name, a in found.items()}
-
-    return compiled
+    """Noise -> estimates."""
+    s, backend = setting, setting.backend
+    run = compiled_once(("integrated", s.structure), lambda: for_few_calls(backend, evaluator(s), s.dear_sums))
+    given = s.expectation.data, s.parameters, s.state
+    return lambda noise: {name: backend.to_numpy(a) for name, a in run(*given, noise).items()}
 
 
 def _moments(

@@ -274,12 +274,8 @@ def _averaging(setting: Setting, replicates: int) -> Any:
     """The mean of that many estimates as a compiled function, one block of noise or, on JAX, of every block."""
     backend, evaluate = setting.backend, evaluator(setting)
 
-    def mean(estimates: Array) -> Array:
-        flat = backend.xp.reshape(estimates, (estimates.shape[0], -1))
-        return backend.matrix_sum(flat, 0) / estimates.shape[0]
-
     def reduce(found: dict[str, Array], centre: Any) -> Any:
-        return found if replicates == 1 else {name: mean(estimates) for name, estimates in found.items()}
+        return found if replicates == 1 else {name: backend.matrix_sum(g, 0) / replicates for name, g in found.items()}
 
     key = ("timed", setting.structure, replicates)
     return compiled_once(key, lambda: _with_noise(setting, evaluate, replicates, reduce))

@@ -16,11 +16,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.own_exact import bound_to, exact_of_functions, quick
+from bench.problems.own_exact import bound_to, exact_of_functions
 from bench.problems.problem import Exact, Problem, Vectors
 from bench.problems.widths import MANY, widest
 from estimators import Expectation, Family, Normal, Point, UsageError
 from estimators.amortised import ROWS, AmortisedExpectation, AmortisedNormal
+from estimators.backends import for_few_calls
 from estimators.functions import FunctionEncoder, FunctionIntegrand, flatten
 
 FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
@@ -175,7 +176,7 @@ def _try(model: Model) -> int:
             found += [a[:, 0, :] for a in again.infer(backend.xp, rows).values()]
         return found
 
-    call = quick(backend, evaluate)
+    call = for_few_calls(backend, evaluate)
 
     def arguments(some: slice) -> tuple[Any, ...]:
         return bound.data, backend.asarray(z[some], "float64"), backend.asarray(rows[some], None)

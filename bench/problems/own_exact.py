@@ -19,7 +19,7 @@ from bench.problems.problem import Exact, Vectors
 from bench.problems.vae.quadrature import MOST_ERROR, MOST_OF_A_BOUND, NODES_OF_A_BOUND
 from estimators import Expectation, Pathwise
 from estimators.amortised import AmortisedExpectation
-from estimators.backends import get
+from estimators.backends import for_few_calls, get
 
 #: Trapezoid rules for each coordinate of z, up to two; two in turn must agree to `AGREEMENT` of the largest.
 NODES, AGREEMENT, MOST_LATENT = (48, 72, 108, 162), 1e-10, 2
@@ -39,12 +39,6 @@ def bound_to(model: Any, parameters: Vectors) -> tuple[Any, Expectation, dict[st
     backend, expectation = get(str(model.framework)), model.expectation()
     data = {name: backend.asarray(a, "float64") for name, a in expectation.data.items()}
     return backend, expectation.bind(data), {n: backend.asarray(a, "float64") for n, a in parameters.items()}
-
-
-def quick(backend: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled by JAX, which takes long over single operations; PyTorch takes longer to compile."""
-    compiled: Callable[..., Any] = backend.compile(function) if backend.name == "jax" else function
-    return compiled
 
 
 @functools.lru_cache(maxsize=32)
@@ -77,7 +71,7 @@ def _integral(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors |
     def estimate(data: Any, parameters: Any, base: Any) -> Any:
         return estimator.estimate(backend, expectation.bind(data), parameters, {"base": base}, {})
 
-    call = quick(backend, estimate)
+    call = for_few_calls(backend, estimate)
 
     def integrated(nodes: int, at_once: int) -> Vectors:
         grid, weights = normal_rule(nodes, model.latent)
@@ -110,7 +104,7 @@ def _integral_of_a_bound(model: Any, parameters: Vectors) -> Callable[[int, int]
     def weighted(parameters: Any, base: Any, share: Any) -> Any:
         return xp.sum(share * log_weights(one.data, parameters, base))
 
-    values, slope = quick(backend, log_weights), quick(backend, backend.pullback(weighted))
+    values, slope = for_few_calls(backend, log_weights), for_few_calls(backend, backend.pullback(weighted))
 
     def integrated(nodes: int, at_once: int) -> Vectors | None:
         grid, probability = normal_rule(nodes, model.latent)

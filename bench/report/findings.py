@@ -53,18 +53,18 @@ def _certified(rankings: Iterable[Ranking]) -> list[str]:
         words = ", ".join(each.name for each in cells[0][2])
         good, rest, caught = [], [], []
         for name, several in estimators.items():
-            worst = max(n["bias_bound"] for _, _, ns in several for n in ns if n["bias_bound"] is not None)
             count = f"{len(several)} cell{'s' if len(several) > 1 else ''}"
             if all(r["verdict"] == "biased" for _, r, _ in several):
                 caught.append(f"{name} ({count})")
             elif all(n.certified for _, _, ns in several for n in ns):
+                worst = max(n["bias_bound"] for _, _, ns in several for n in ns)
                 good.append(f"{name} ({count}, at most {numbers.percent(worst)})")
             else:
-                open_ = [(n["bias_bound"], k, r, n) for k, r, ns in several for n in ns if not n.certified]
+                open_ = [(k, r, n) for k, r, ns in several for n in ns if not n.certified]
                 rest += [
                     f"{name} (S = {numbers.count(r['num_samples'])}, {r['backend']}) for the {n.name} of {k.problem}, "
                     f"{numbers.bias(n.row) or 'without a bound'}"
-                    for _, k, r, n in open_
+                    for k, r, n in open_
                 ]
         if good:
             found.append(

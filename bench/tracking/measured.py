@@ -1,4 +1,4 @@
-"""Variance, bias bound and cost of every estimator on every backend: one grid, measured once, looked up many times.
+"""Variance, bias bound and cost of most kinds of estimators on every backend: one grid, measured once, looked up often.
 
 The noise of a cell is fixed by its seed, so variance and bias bound repeat from run to run to the last digits; they
 change with the code alone. (Code that draws the noise in another order moves the bias bound by tens of per cent.)

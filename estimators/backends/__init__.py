@@ -142,6 +142,12 @@ def get(name: str, device: str = "cpu") -> Backend:
     return _load(name, device)
 
 
+def for_few_calls(backend: Any, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
+    """Compiled by JAX, which takes long over single operations; PyTorch takes longer to compile."""
+    compiled: Callable[..., Any] = backend.compile(function, dear_sums) if backend.name == "jax" else function
+    return compiled
+
+
 @functools.cache
 def _load(name: str, device: str) -> Backend:
     if name == "numpy":

@@ -1,4 +1,4 @@
-"""What every estimator costs on every backend, by pytest-benchmark: `make benchmark`.
+"""What score functions, pathwise and measure-valued gradients cost on every backend, by pytest-benchmark.
 
 The names of these tests are the ids by which runs are compared: keep them.
 """
