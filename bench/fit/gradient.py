@@ -22,9 +22,8 @@ from bench.measurement.kernel import Setting, StatisticsKernel
 from bench.measurement.stream import NonFinite
 from bench.sweep.cells import Cell, Goals
 
-#: One look at 64 blocks of replicates: as many as were asked for, and no more.
-_ONE_LOOK = Goals(precision=1e300, bias_bound=1e300, max_replicates=1)
-_BLOCKS = 64
+#: Blocks of replicates: 64 for the variance, and 4 for a pilot.
+_BLOCKS, _PILOT = 64, 4
 #: Steps after which a compiled backend is waited for: to look at every one would take as long as a small step.
 _UNCHECKED = 100
 
@@ -111,7 +110,8 @@ class GradientMethod(Method):
         size = max(1, replicates // _BLOCKS)
         setting = replace(at, replicates=size, path=(*at.path, "variance", t))
         try:
-            found = measure_source(StatisticsKernel(setting), None, lambda: None, _ONE_LOOK, value_based=False)
+            once = Goals(precision=1e300, max_replicates=size * (_BLOCKS + _PILOT))
+            found = measure_source(StatisticsKernel(setting), None, once)
         except NonFinite:  # one estimate of many; the fit itself may never meet such a one
             return {"variance_flag": "not-estimable"}
         of_all = found.blocks["all"]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from bench.measurement.defensive import DefensiveDraws, Weighted
 from bench.measurement.integrate import Integral, integrate
-from bench.measurement.judge import Judge
 from bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from bench.measurement.moments import GROUPS
+from bench.measurement.plan import PILOT_BLOCKS, Plan, capped
 from bench.measurement.representable import unrepresentable_at
 from bench.measurement.stream import Source, Stream, pilot_mean
+from bench.measurement.verdict import MOST_ROUNDS, Verdicts
 from bench.problems import Exact
 from bench.rows import ALL
 from estimators import Normal, NotApplicable, UsageError
@@ -24,6 +25,10 @@ from estimators.estimator import Knowledge, values_and_scores
 from estimators.options import effective
 
 WARM_UP = 1024
+#: What a verdict on noise from elsewhere assumes.
+NOT_OURS = "the noise is not ours: no event rarer than the replicates show matters"
+#: Units in the last place that estimates of one size may be off, where nobody measured it.
+UNMEASURED = 64.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def unfitted(cell: Any) -> Setting:
         state={},
         dimension=problem.dimension,
         num_samples=cell.num_samples,
-        replicates=block_size(width, cell.num_samples),
+        replicates=capped(block_size(width, cell.num_samples), cell.goals.max_replicates),
         path=path,
         shared=cell.noise == "shared",
     )
@@ -150,6 +155,28 @@ def _options(problem: Any) -> dict[str, Any]:
     return {name: value for name, value in effective(problem).items() if (name, value) not in once}
 
 
+@dataclass
+class Evidence:
+    """What a verdict may use beside plain replicates.
+
+    Attributes
+    ----------
+    tolerance : τ by parameter block [P]; where absent, it is taken from the size of the estimates.
+    integrals : integrates the estimator over its noise, if that can be done; called once estimates were seen finite.
+    again : draws replicates again defensively, where the noise is ours and has tails.
+    rare : whether z is discrete, and may have states that no replicate meets.
+    searched : whether rare events are looked for although no replicate met one: where parts are a user's own.
+    assumption : what nobody checked.
+    """
+
+    tolerance: Mapping[str, np.ndarray] | None = None
+    integrals: Callable[[], dict[str, Integral] | None] = lambda: None
+    again: DefensiveDraws | None = None
+    rare: bool = False
+    searched: bool = False
+    assumption: str | None = None
+
+
 def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
     """Draw until precision and bias bound hold for every row, or the cap is reached.
 
@@ -160,60 +187,151 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
     each : called with the number of replicates so far.
     """
     setting, exact = prepared.setting, prepared.exact
-    return measure_source(
-        StatisticsKernel(setting),
-        exact,
-        lambda: integrate(setting) if exact is not None else None,
-        goals,
-        value_based=not setting.estimator.requirements(setting.expectation.entropy).integrand,
-        each=each,
+    again = DefensiveDraws(setting)
+    evidence = Evidence(
+        integrals=lambda: integrate(setting) if exact is not None else None,
+        again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
     )
+    return measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
 
 
 def measure_source(
-    kernel: Source,
-    exact: Exact | None,
-    integrals: Callable[[], dict[str, Integral] | None],
-    goals: Any,
-    value_based: bool,
-    each: Any = None,
-    rare: bool = False,
+    kernel: Source, exact: Exact | None, goals: Any, evidence: Evidence | None = None, each: Any = None
 ) -> Measurement:
-    """`measure`, of estimates from anywhere.
+    """`measure`, of estimates from anywhere."""
+    return _Measuring(kernel, exact, goals, evidence or Evidence(), each).run()
 
-    Parameters
-    ----------
-    integrals : integrates the estimator over its noise, if that can be done; called once estimates were seen finite.
-    value_based : whether estimates are differences of values of f, whose rounding is that of f.
-    rare : whether z is discrete, and may have states that no replicate meets.
-    """
-    setting = kernel.setting
-    centre = pilot_mean(kernel)
-    main, confirm = Stream(kernel, "main", centre), None
-    looks = 1 + max(0, int(math.log2(max(1, goals.max_replicates // (GROUPS * setting.replicates)))))
-    judge = Judge(setting, exact, integrals(), looks, goals.bias_bound, value_based, rare)
-    result: dict[str, dict[str, Any]] = {}
-    for look in range(looks):
-        blocks = GROUPS << look
-        main.extend(blocks, each)
-        for name, suspicion in judge.suspects(main).items():
-            if confirm is None or confirm.total.blocks != blocks:
-                confirm = confirm or Stream(kernel, "confirm", centre)
-                confirm.extend(blocks)
-            judge.confirm(name, suspicion, confirm)
-        if look + 1 < looks and not judge.may_be_precise(main, goals.precision):
-            continue
-        result = judge.rows(main)
-        if all(_good_enough(columns, goals) for columns in result.values()):
-            break
-    squared = {name: moments.group_squared_norms() for name, moments in main.moments.items()}
-    squared[ALL] = sum(squared.values(), np.zeros(GROUPS))
-    for columns in result.values():
-        columns.pop("half_width")
-    return Measurement(result, main.total.count, squared)
+
+class _Measuring:
+    """One cell's measurement under way."""
+
+    def __init__(self, kernel: Source, exact: Exact | None, goals: Any, evidence: Evidence, each: Any) -> None:
+        self.kernel, self.exact, self.goals, self.evidence, self.each = kernel, exact, goals, evidence, each
+        block = kernel.setting.replicates
+        pilot = max(0, min(PILOT_BLOCKS, goals.max_replicates // block - GROUPS))
+        self.plan = Plan(goals.max_replicates, block, pilot * block, evidence.searched)
+        self.main = Stream(kernel, "main", pilot_mean(kernel, pilot))
+        self.verdicts: Verdicts
+        self.searched = False
+
+    def run(self) -> Measurement:
+        analyses = self.plan.analyses
+        for analysis in range(analyses):
+            before = self.main.total.count
+            self.main.extend(GROUPS << analysis, self.each)
+            self.plan.spent += self.main.total.count - before
+            if analysis == 0:
+                self.verdicts = self._verdicts(analyses)
+            last = analysis + 1 == analyses
+            settled = self._look(last)
+            if not (settled or last or self.verdicts.may_be_precise(self.main, self.goals.precision)):
+                continue
+            rows = self.verdicts.rows(self.main)
+            if settled or all(_good_enough(columns, self.goals) for columns in rows.values()):
+                break
+        if self.evidence.searched and not settled and self._search():
+            rows = self.verdicts.rows(self.main)
+        squared = {name: moments.group_squared_norms() for name, moments in self.main.moments.items()}
+        squared[ALL] = sum(squared.values(), np.zeros(GROUPS))
+        for columns in rows.values():
+            columns.pop("half_width")
+            columns.pop("final")
+        return Measurement(rows, self.main.total.count, squared)
+
+    def _verdicts(self, analyses: int) -> Verdicts:
+        setting, evidence = self.kernel.setting, self.evidence
+        return Verdicts(
+            setting,
+            self.exact,
+            self._rounding() if evidence.tolerance is None else evidence.tolerance,
+            evidence.integrals(),
+            analyses,
+            self.goals.bias_bound,
+            evidence.rare,
+            evidence.assumption,
+        )
+
+    def _rounding(self) -> dict[str, np.ndarray]:
+        """τ of estimates whose inputs cannot be moved: from their size."""
+        found = {}
+        for name, moments in self.main.moments.items():
+            size = np.sqrt(moments.mean_squares(self.main.centre[name]))
+            if self.exact is not None:
+                size = np.maximum(size, np.abs(self.exact.gradient[name]))
+            found[name] = UNMEASURED * float(np.finfo(self.kernel.setting.dtype).eps) * size
+        return found
+
+    def _look(self, last: bool) -> bool:
+        """One interim analysis of the mean; whether nothing that follows would change the verdicts."""
+        verdicts, count = self.verdicts, self.main.total.count
+        suspected = verdicts.dependence(self.main)
+        if suspected:
+            verdicts.confirm_dependence(suspected, self._fresh(GROUPS))
+            if verdicts.dependent is not None:
+                return True
+        verdicts.cross_examine(self.main)
+        candidates = verdicts.candidates(self.main)
+        closing = last or self.plan.left < 3 * count  # after the next analysis none could be confirmed
+        if (candidates or closing) and verdicts.heavy(self.main):
+            return self._rest_on_defensive_draws()
+        if candidates and self.plan.left >= count:
+            verdicts.confirm(candidates, self._again(count))
+        return False
+
+    def _fresh(self, blocks: int) -> Stream:
+        """Plain replicates from a stream that nothing has been decided on."""
+        stream = Stream(self.kernel, f"confirm {self.plan.spent}", self.main.centre)
+        stream.extend(blocks)
+        self.plan.spent += stream.total.count
+        return stream
+
+    def _again(self, count: int) -> Stream | Weighted:
+        """That many fresh replicates: drawn defensively where that can be done."""
+        if self.evidence.again is None:
+            return self._fresh(self.main.total.blocks)
+        return self._defensive(count)
+
+    def _defensive(self, count: int) -> Weighted:
+        assert self.evidence.again is not None
+        drawn = self.evidence.again.draw(count, self._compared_with())
+        self.plan.spent += drawn.count
+        return drawn
+
+    def _compared_with(self) -> Mapping[str, np.ndarray]:
+        return self.main.centre if self.exact is None else self.exact.gradient
+
+    def _rest_on_defensive_draws(self) -> bool:
+        """Rounds of defensive draws, on which the verdicts then rest; false where none can be drawn."""
+        size = self.plan.left // (MOST_ROUNDS + 1)
+        if self.evidence.again is None or size < GROUPS:
+            return False
+        if self.evidence.again.rounds == 0:
+            self._defensive(size)  # tells where estimates are large
+        rounds = [self._defensive(size), self._defensive(size)]
+        self.verdicts.rest_on(rounds)
+        while len(rounds) < MOST_ROUNDS and self.plan.left >= size:
+            if self.verdicts.alike(rounds) and self._satisfied():
+                break
+            rounds.append(self._defensive(size))
+            self.verdicts.rest_on(rounds)
+        return True
+
+    def _satisfied(self) -> bool:
+        rows = self.verdicts.rows(self.main)
+        return all(_good_enough(columns, self.goals) for columns in rows.values())
+
+    def _search(self) -> bool:
+        """Look for rare events that no replicate met; whether that changed what the rows say."""
+        if self.evidence.again is None or self.plan.left < GROUPS:
+            return False
+        drawn = self._defensive(min(self.plan.left // 2, self.main.total.count))
+        if self.verdicts.suspicious(drawn, self.main):
+            self._rest_on_defensive_draws()
+        self.verdicts.defended = True
+        return True
 
 
 def _good_enough(columns: dict[str, Any], goals: Any) -> bool:
     precise = columns["half_width"] <= goals.precision and columns["variance_flag"] == "ok"
-    return precise and columns["verdict"] != "inconclusive"
+    return columns["final"] or (precise and columns["verdict"] != "inconclusive")

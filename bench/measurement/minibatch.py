@@ -90,7 +90,7 @@ def split(cell: Any) -> list[dict[str, Any]]:
 
 
 def _measured(setting: Setting, goals: Any) -> Measurement:
-    return measure_source(StatisticsKernel(setting), None, lambda: None, goals, value_based=False)
+    return measure_source(StatisticsKernel(setting), None, goals)
 
 
 def _columns(part: str, found: dict[str, Any]) -> dict[str, Any]:

@@ -79,6 +79,11 @@ class Moments:
         """The largest Q, in no order; at least as many as the tail index needs."""
         return np.concatenate(self._pieces)
 
+    @property
+    def largest_norm(self) -> float:
+        """The largest Q."""
+        return float(max((part.max(initial=0.0) for part in self._pieces), default=0.0))
+
     # Moments about the mean, from those about the centre.
 
     def _raw(self, order: int) -> np.ndarray:

@@ -10,9 +10,9 @@ import numpy as np
 
 from bench.measurement.kernel import BlockSums
 from bench.measurement.moments import GROUPS, Moments
+from bench.measurement.plan import PILOT_BLOCKS
 from bench.rows import ALL
 
-PILOT_BLOCKS = 4
 #: Blocks whose sums are added up together, where that costs hardly more than one: a divisor of GROUPS, and the most
 #: numbers of a parameter block.
 GATHERED, FEW = 16, 2**14
@@ -127,16 +127,18 @@ def _joined(called: list[BlockSums]) -> BlockSums:
     return BlockSums(power, {name: _one([each.squared_norm[name] for each in called]) for name in names})
 
 
-def pilot_mean(kernel: Source) -> dict[str, np.ndarray]:
-    """A rough mean of the estimates [P], to centre sums at; from a stream of its own."""
+def pilot_mean(kernel: Source, blocks: int = PILOT_BLOCKS) -> dict[str, np.ndarray]:
+    """A rough mean of the estimates [P], to centre sums at; from that many blocks of a stream of its own."""
     setting = kernel.setting
     centre = setting.zeros()
-    found = [kernel(setting.roots("pilot"), first, centre) for first in range(0, PILOT_BLOCKS, kernel.chunk)]
-    count = setting.replicates * PILOT_BLOCKS
+    if blocks == 0:
+        return {name: np.zeros(size) for name, size in setting.sizes.items()}
+    found = [kernel(setting.roots("pilot"), first, centre) for first in range(0, blocks, kernel.chunk)]
+    count = setting.replicates * blocks
     means = {}
     for name in setting.blocks:
         # A kernel may have summed more blocks in one call; they are left out, so that its chunk changes nothing.
-        sums = np.concatenate([each.power[name][0].astype(np.float64) for each in found])[:PILOT_BLOCKS]
+        sums = np.concatenate([each.power[name][0].astype(np.float64) for each in found])[:blocks]
         means[name] = sums.sum(axis=0) / count
     for name, mean in means.items():
         if not np.all(np.isfinite(mean)):

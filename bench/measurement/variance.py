@@ -23,6 +23,7 @@ class VarianceEstimate:
     high: float
     flag: str
     half_width: float  # of log variance, at 95 %
+    heavy: bool = False  # whether a few replicates hold most of what the interval rests on
 
 
 def tail_index(largest: np.ndarray, count: int) -> float:
@@ -62,6 +63,11 @@ def share_of_largest(largest: np.ndarray, total: float, power: int) -> float:
     if total <= 0.0:
         return 0.0
     return float(np.sum(np.sort(largest)[-SHARE_OF:] ** power) / total)
+
+
+def is_heavy(tail: float, square_share: float) -> bool:
+    """Whether a few replicates tell the fourth moment: a heavy index, and 16 values that hold most of ΣQ²."""
+    return square_share > HEAVY_SHARE and tail > HEAVY_INDEX
 
 
 def seems_infinite(tail: float, share: float, count: int) -> bool:
@@ -106,7 +112,7 @@ def estimate_variance(
     """
     if variance <= zero_below:
         return VarianceEstimate(0.0, 0.0, 0.0, "ok", 0.0)
-    heavy = square_share > HEAVY_SHARE and tail > HEAVY_INDEX
+    heavy = is_heavy(tail, square_share)
     half = normal_half_width(kurtosis, count)
     if math.isfinite(half) and not heavy:
         return VarianceEstimate(variance, variance * math.exp(-half), variance * math.exp(half), "ok", half)
@@ -115,7 +121,7 @@ def estimate_variance(
     ratio = variance / max(group_means.mean(), np.finfo(float).tiny)
     low, high = min(low * ratio, variance), max(high * ratio, variance)
     half = 0.5 * math.log(high / low) if low > 0.0 else math.inf
-    return VarianceEstimate(variance, low, high, flag, half)
+    return VarianceEstimate(variance, low, high, flag, half, heavy)
 
 
 def grouped_interval(values: np.ndarray, rounds: int = 2000) -> tuple[float, float]:

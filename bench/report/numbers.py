@@ -57,8 +57,7 @@ def bound(row: dict[str, Any]) -> str:
         return ""
     if value < (1e-9 if row["certificate"] == "integration" else NOTHING):
         return "exact"
-    of = " of s.d." if _deviation(row) else ""
-    return f"≤ {percent(value)}{of}"
+    return f"≤ {percent(value)}{_of(row)}"
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -76,18 +75,21 @@ def times(value: float | None, low: float | None = None, high: float | None = No
 
 
 def bias(row: dict[str, Any]) -> str:
-    """What is known of a row's bias: its size where it is `biased`, the certified bound elsewhere."""
-    if row["verdict"] == "biased" and row["bias_norm"] is not None and row["exact_norm"] and not _deviation(row):
-        return f"by {percent(row['bias_norm'] / row['exact_norm'])}"
+    """What is known of a row's bias: its estimate where it is `biased`, the certified bound elsewhere."""
+    if row["verdict"] == "biased" and row["bias"] is not None:
+        return f"by {percent(row['bias'])}{_of(row)}"
     return bound(row)
 
 
 def exact_bias(row: dict[str, Any]) -> str:
-    """Of a biased estimator whose noise was integrated: what is known of its bias without sampling error."""
-    if row["verdict"] != "biased" or row["certificate"] != "integration" or row["bias_bound"] is None:
+    """Of a biased estimator whose noise was integrated: its bias without sampling error."""
+    if row["verdict"] != "biased" or row["certificate"] != "integration" or row["bias"] is None:
         return ""
-    of = " of s.d." if _deviation(row) else ""
-    return f"exactly {significant(100.0 * row['bias_bound'])} %{of} in the worst coordinate"
+    return f"exactly {significant(100.0 * row['bias'])} %{_of(row)}"
+
+
+def _of(row: dict[str, Any]) -> str:
+    return " of s.d." if _deviation(row) else ""
 
 
 def _deviation(row: dict[str, Any]) -> bool:

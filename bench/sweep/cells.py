@@ -23,6 +23,8 @@ from estimators.options import construct, effective, number, parse, spell
 
 DTYPES = ("float64", "float32")
 NOISES = ("native", "shared")
+#: The fewest replicates that make the groups a verdict compares.
+FEWEST = 64
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Goals:
     ----------
     precision : half-width of log variance at 95 % that every parameter block must reach.
     bias_bound : certified relative bias to reach.
-    max_replicates : where to stop regardless (whole blocks, at least 64 of them).
+    max_replicates : the most replicates drawn for the verdict, pilot and confirmation included; at least 64.
     """
 
     precision: float = 0.05
@@ -46,6 +48,11 @@ class Goals:
             "bias_bound": number("bias bound", self.bias_bound, above=0.0),
             "max_replicates": number("max replicates", self.max_replicates, int, minimum=1),
         }
+        if checked["max_replicates"] < FEWEST:
+            raise UsageError(
+                f"max replicates is {checked['max_replicates']}; it must be at least {FEWEST}: the verdict compares "
+                f"{FEWEST} groups of replicates"
+            )
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # text becomes a number
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.measurement import cost
-from bench.measurement.cell import Measurement, measure_source, prepare
+from bench.measurement.cell import NOT_OURS, Evidence, Measurement, measure_source, prepare
 from bench.measurement.stream import NonFinite
 from bench.peers.harness import contender
 from bench.peers.harness.peers import PEERS, Peer
@@ -68,9 +68,8 @@ def measure(cell: PeerCell, process: PeerProcess) -> tuple[list[Row], dict[str, 
         found: Measurement = measure_source(
             contender.source(process, ours, cell.replicates),
             ours.problem.exact(),
-            lambda: None,  # what another library does with its noise is not to be integrated
             Goals(max_replicates=cell.replicates),
-            value_based=not ours.estimator.requirements(ours.problem.entropy).integrand,
+            Evidence(rare=ours.problem.family.discrete, assumption=NOT_OURS),
         )
     except PeerFailure as error:
         return failed(cell, error.status, error.reason, started, versions), {}

@@ -1,0 +1,399 @@
+"""From moments to a verdict and a row's numbers."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.measurement.bias import (
+    MISSED,
+    STAGE_LEVEL,
+    Candidate,
+    Difference,
+    combine,
+    difference,
+    normal_quantile,
+    shrink,
+    stage_one,
+    stage_two,
+)
+from bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
+from bench.measurement.defensive import Weighted
+from bench.measurement.integrate import Integral
+from bench.measurement.moments import GROUPS, Moments
+from bench.measurement.stream import Described, Stream
+from bench.measurement.variance import (
+    VarianceEstimate,
+    estimate_variance,
+    is_heavy,
+    normal_half_width,
+    share_of_largest,
+    tail_index,
+)
+from bench.problems import Exact
+from bench.rows import ALL
+
+#: Chance that a right integral is refused for what sampling says.
+CONTRADICTION_LEVEL = 1e-4
+#: Variances of group means over those of independent replicates, beyond which replicates are suspected to depend on
+#: each other; and on how large a share of ΣQ in the 16 largest the lower one says nothing.
+DEPENDENT_BELOW, DEPENDENT_ABOVE, FEW_HOLD = 0.36, 2.1, 0.5
+#: Variances of two rounds of defensive draws that differ by more say that the tails were not met alike.
+ALIKE = 2.0
+#: Defensive rounds a verdict may rest on.
+MOST_ROUNDS = 4
+
+Vectors = Mapping[str, np.ndarray]
+
+
+class Verdicts:
+    """Turns streamed moments into verdicts and the row's numbers.
+
+    Parameters
+    ----------
+    setting : what is measured.
+    exact : g; None where it is not known.
+    tolerance : τ by parameter block [P]: how far rounding may move a mean.
+    integrals : means by integration over the noise, if that could be done.
+    analyses : interim analyses, over which the levels are divided.
+    bias_bound : certified relative bias that makes `unbiased`.
+    rare : whether z is discrete, and may have states that no replicate meets.
+    assumption : what a verdict by sampling rests on and nobody checked, beside rare events; None if nothing.
+    """
+
+    def __init__(
+        self,
+        setting: Described,
+        exact: Exact | None,
+        tolerance: Vectors,
+        integrals: dict[str, Integral] | None = None,
+        analyses: int = 1,
+        bias_bound: float = 0.01,
+        rare: bool = False,
+        assumption: str | None = None,
+    ) -> None:
+        self.setting, self.exact, self.tolerance, self.integrals = setting, exact, tolerance, integrals
+        self.analyses, self.bias_bound, self.rare, self.assumption = analyses, bias_bound, rare, assumption
+        self.confirmed: set[str] = set()
+        self.refused: str | None = None
+        self.dependent: str | None = None
+        #: Defensive rounds that agree, on which the verdicts then rest.
+        self.rounds: list[Weighted] | None = None
+        #: Whether a candidate was confirmed, or none found, by defensive draws.
+        self.defended = False
+
+    def difference(self, name: str, stream: Stream) -> Difference:
+        centre, exact = stream.centre[name], self._exact(name)
+        return difference(stream.moments[name], centre - exact, exact, self.tolerance[name], self.rare)
+
+    def weighted_difference(self, name: str, drawn: Weighted) -> Difference:
+        exact = self._exact(name)
+        return difference(drawn.moments[name], drawn.centre[name] - exact, exact, self.tolerance[name], self.rare)
+
+    def _exact(self, name: str) -> np.ndarray:
+        return np.zeros(self.setting.sizes[name]) if self.exact is None else self.exact.gradient[name]
+
+    # Two kinds of evidence.
+
+    def cross_examine(self, stream: Stream) -> None:
+        """Refuse the integrals where the sampled mean of a coordinate contradicts one of them.
+
+        The error of a mean is that of the larger of two variances, sampled and integrated: a sample of a heavy tail
+        does not show how far it may be off.
+        """
+        if self.integrals is None:
+            return
+        numbers = sum(self.setting.sizes.values())
+        quantile = normal_quantile(CONTRADICTION_LEVEL / (self.analyses * numbers))
+        for name, integral in self.integrals.items():
+            moments = stream.moments[name]
+            sampled = moments.variances()
+            variance = np.maximum(sampled, np.where(np.isnan(integral.variance), np.inf, integral.variance))
+            off = np.abs(moments.shift() + stream.centre[name] - integral.mean)
+            off = np.maximum(off - integral.error - self.tolerance[name], 0.0)
+            error = np.sqrt(variance / moments.count)
+            far = off > quantile * error
+            if np.any(far):
+                j = int(np.argmax(np.where(far, off / np.maximum(error, sys.float_info.min), 0.0)))
+                times = "" if error[j] == 0.0 else f", {off[j] / error[j]:.1f} standard errors away"
+                self.integrals = None
+                self.refused = (
+                    f"integration over the noise was refused: it gives {integral.mean[j]:.6g} for {name}[{j}] and "
+                    f"{moments.count} replicates {moments.shift()[j] + stream.centre[name][j]:.6g}{times}"
+                )
+                return
+
+    # Replicates that depend on each other.
+
+    def dependence(self, stream: Stream) -> dict[str, float]:
+        """Of the parameter blocks that are suspected: the variance of group means over that of independent ones."""
+        found = {}
+        for name, moments in stream.moments.items():
+            deviation = np.sqrt(moments.variances())
+            varies = deviation > self.tolerance[name]
+            if not np.any(varies):
+                continue
+            between = moments.group_means()[:, varies].var(axis=0, ddof=1).sum()
+            ratio = float(moments.count / GROUPS * between / (deviation[varies] ** 2).sum())
+            share = share_of_largest(moments.largest, float(moments.norms[:, 0].sum()), 1)
+            if ratio > DEPENDENT_ABOVE or (ratio < DEPENDENT_BELOW and share < FEW_HOLD):
+                found[name] = ratio
+        return found
+
+    def confirm_dependence(self, suspected: dict[str, float], fresh: Stream) -> None:
+        again = self.dependence(fresh)
+        for name, ratio in suspected.items():
+            if name in again and (again[name] > 1.0) == (ratio > 1.0):
+                self.dependent = (
+                    f"replicates depend on each other: means of {fresh.total.count // GROUPS} estimates of {name} vary "
+                    f"{again[name]:.3g} times as much as those of independent ones; no verdict and no interval hold"
+                )
+                return
+
+    # The two stages of `biased`.
+
+    def candidates(self, stream: Stream) -> dict[str, Candidate]:
+        """Parameter blocks that stage one wants confirmed; none where the bias is known by integration, for samples of
+        a heavy tail may miss what the mean rests on."""
+        if self.exact is None or self.integrals is not None:
+            return {}
+        level = STAGE_LEVEL / (self.analyses * len(self.setting.blocks))
+        return self._first({name: self.difference(name, stream) for name in self._open()}, level)
+
+    def _open(self) -> list[str]:
+        return [name for name in self.setting.blocks if name not in self.confirmed]
+
+    def _first(self, differences: dict[str, Difference], level: float) -> dict[str, Candidate]:
+        found = {name: stage_one(d, level) for name, d in differences.items()}
+        return {name: candidate for name, candidate in found.items() if candidate is not None}
+
+    def confirm(self, candidates: dict[str, Candidate], fresh: Stream | Weighted) -> None:
+        for name, candidate in candidates.items():
+            if isinstance(fresh, Weighted):
+                self.defended = True
+                d = self.weighted_difference(name, fresh)
+            else:
+                d = self.difference(name, fresh)
+            if stage_two(d, candidate):
+                self.confirmed.add(name)
+
+    # Heavy tails.
+
+    def heavy(self, stream: Stream) -> list[str]:
+        """The parameter blocks, and `all`, whose tail is so heavy that plain replicates tell little of their mean."""
+        return [name for name, moments in {**stream.moments, ALL: stream.total}.items() if _is_heavy(moments)]
+
+    def suspicious(self, drawn: Weighted, stream: Stream) -> bool:
+        """Whether defensive draws found what plain ones did not: a mean that is off, or more variance."""
+        differences = {name: self.weighted_difference(name, drawn) for name in self.setting.blocks}
+        if self._first(differences, STAGE_LEVEL / len(self.setting.blocks)):
+            return True
+        for name in self.setting.blocks:
+            plain, weighted = stream.moments[name].variances().sum(), drawn.variance((name,))
+            moments = drawn.moments[name]
+            error = weighted * math.sqrt((moments.kurtosis() - 1.0) / moments.count)
+            if weighted > ALIKE * plain + 4.0 * error and weighted > (self.tolerance[name] ** 2).sum():
+                return True
+        return False
+
+    def alike(self, rounds: list[Weighted]) -> bool:
+        """Whether the last two rounds have met the same tails: neither has twice the other's variance of the mean."""
+        for name in self.setting.blocks:
+            first, second = (float(r.moments[name].variances().sum()) for r in rounds[-2:])
+            if max(first, second) > ALIKE * min(first, second):
+                return False
+        return True
+
+    def rest_on(self, rounds: list[Weighted]) -> None:
+        """Let the verdicts rest on defensive rounds; `biased` where the last two agree on it."""
+        self.rounds, self.defended = rounds, True
+        if self.exact is None or self.integrals is not None or len(rounds) < 2 or not self.alike(rounds):
+            return
+        level = STAGE_LEVEL / ((MOST_ROUNDS - 1) * len(self.setting.blocks))
+        for name in self._open():
+            first, second = (self.weighted_difference(name, r) for r in rounds[-2:])
+            candidate = stage_one(first, level, any_skewness=True)
+            if candidate is not None and stage_two(second, candidate, any_skewness=True):
+                self.confirmed.add(name)
+
+    # Rows.
+
+    def may_be_precise(self, stream: Stream, precision: float) -> bool:
+        """Whether the variance of every row may be known to such a half-width: told without the tail index, which is
+        most of the work for `rows`."""
+        constant = {
+            name: bool(np.all(np.sqrt(moments.variances()) <= self.tolerance[name]))
+            for name, moments in stream.moments.items()
+        }
+        every = {**stream.moments, ALL: stream.total}
+        constant[ALL] = all(constant.values())
+        return all(
+            constant[name] or normal_half_width(norms.kurtosis(), norms.count) <= precision
+            for name, norms in every.items()
+        )
+
+    def rows(self, stream: Stream) -> dict[str, dict[str, Any]]:
+        """The statistical columns of every parameter block, and of `all`."""
+        names = self.setting.blocks
+        differences = {name: self.difference(name, stream) for name in names}
+        rows = {name: self._row((name,), [differences[name]], stream, stream.moments[name]) for name in names}
+        rows[ALL] = self._row(names, list(differences.values()), stream, stream.total)
+        return rows
+
+    def _row(self, names: tuple[str, ...], parts: list[Difference], stream: Stream, norms: Moments) -> dict[str, Any]:
+        d = combine(parts)
+        variance = float((d.deviation**2).sum())
+        groups = sum((stream.moments[n].group_squared_norms() for n in names), np.zeros(GROUPS))
+        plain = _estimated(variance, norms.count, norms.norms.sum(axis=0), norms.largest, groups)
+        spread = plain if plain.flag == "ok" or not self.rounds else self._weighted_spread(names, plain)
+        exact = np.concatenate([self._exact(name) for name in names])
+        off = d if self.rounds is None else self._pooled(names, self.rounds)
+        difference = off.groups.mean(axis=0)
+        columns: dict[str, Any] = {
+            "variance": spread.variance,
+            "variance_low": min(spread.low, sys.float_info.max),
+            "variance_high": min(spread.high, sys.float_info.max),
+            "variance_flag": spread.flag,
+            "half_width": spread.half_width,
+            "skewness": float(d.skewness[np.argmax(np.abs(d.skewness))]),
+            "kurtosis": norms.kurtosis() if variance > 0.0 else None,
+            "tail_k": tail_index(norms.largest, norms.count) if variance > 0.0 else None,
+            "mean_norm": float(np.linalg.norm(exact + difference)),
+            "final": False,
+        }
+        if self.dependent is not None:
+            columns |= {"variance_low": None, "variance_high": None, "variance_flag": "dependent"}
+        if self.exact is None:
+            return {**columns, "verdict": "no-reference", "exact_source": "none", "reason": self.dependent}
+        return {
+            **columns,
+            **self._verdict(names, off, exact, spread.variance, plain.heavy),
+            "exact_norm": float(np.linalg.norm(exact)),
+            "exact_source": self.exact.source,
+            "bias_norm": float(np.linalg.norm(difference)),
+            "bias_z": float(off.z[np.argmax(np.abs(off.z))]),
+            "snr": float(np.linalg.norm(exact) / math.sqrt(spread.variance)) if spread.variance > 0.0 else None,
+        }
+
+    def _weighted_spread(self, names: tuple[str, ...], plain: VarianceEstimate) -> VarianceEstimate:
+        """Of defensive rounds, where these tell more than plain replicates."""
+        assert self.rounds is not None
+        of = [r.total if len(names) > 1 else r.moments[names[0]] for r in self.rounds]
+        count = sum(moments.count for moments in of)
+        weighted = _estimated(
+            sum(r.variance(names) * r.count for r in self.rounds) / count,
+            count,
+            sum((moments.norms.sum(axis=0) for moments in of), np.zeros(2)),
+            np.concatenate([moments.largest for moments in of]),
+            np.concatenate([moments.norms[:, 0] / (moments.count / GROUPS) for moments in of]),
+        )
+        if len(self.rounds) > 1 and not self.alike(self.rounds):
+            weighted = replace(weighted, flag="unreliable" if weighted.flag == "ok" else weighted.flag)
+        return weighted if weighted.flag == "ok" or weighted.half_width < plain.half_width else plain
+
+    def _verdict(
+        self, names: tuple[str, ...], d: Difference, exact: np.ndarray, variance: float, heavy: bool
+    ) -> dict[str, Any]:
+        tolerance = np.concatenate([self.tolerance[name] for name in names])
+        reasons = [self.refused, self.dependent]
+        assumption = None
+        if self.integrals is not None:
+            integrals = [self.integrals[name] for name in names]
+            bound, certificate = integrated_bound(integrals, exact, tolerance), "integration"
+            integrated = float(sum(i.variance.sum() for i in integrals))
+            variance = max(integrated, 0.0) if math.isfinite(integrated) else variance
+            off = np.abs(np.concatenate([i.mean for i in integrals]) - exact)
+            biased = bool(np.any(off > tolerance + np.concatenate([i.error for i in integrals])))
+            trusted = True
+        else:
+            bound, trusted = self._sampled(names, d, heavy)
+            certificate = "sampling"
+            biased = any(name in self.confirmed for name in names)
+            rare = f"no event rarer than {MISSED / d.count:.1g} matters"
+            assumption = "defensive" if self.defended else self.assumption or rare
+        scale = scale_of(exact, variance, tolerance)
+        size = scale.size or sys.float_info.min
+        columns: dict[str, Any] = {
+            "bias": bound.estimate / size,
+            "bias_low": bound.low / size,
+            "bias_high": bound.high / size,
+            "bias_bound": bound.value / size,
+            "bias_max": bound.worst / size,
+            "bias_scale": scale.name,
+            "certificate": certificate,
+        }
+        unbiased = trusted and bound.certain and columns["bias_bound"] <= self.bias_bound
+        if self.dependent is not None:
+            verdict, assumption = "inconclusive", None
+        elif biased:
+            verdict = "biased"
+        elif scale.lost:
+            columns |= dict.fromkeys(("bias", "bias_low", "bias_high", "bias_bound", "bias_max"))
+            verdict = "inconclusive"
+            reasons.append("gradient and deviation are below rounding")
+        else:
+            verdict = "unbiased" if unbiased else "inconclusive"
+            worst = float(d.skewness[np.argmax(np.abs(d.skewness))])
+            if not bound.certain:
+                reasons.append(f"the bias bound is not certain: skewness {worst:.3g}")
+            elif not trusted:
+                reasons.append("the tail is too heavy for a verdict by these replicates")
+        return {
+            **columns,
+            "verdict": verdict,
+            "assumption": assumption,
+            "reason": "; ".join(filter(None, reasons)) or None,
+            "final": self.dependent is not None or (scale.lost and not biased),
+        }
+
+    def _sampled(self, names: tuple[str, ...], d: Difference, heavy: bool) -> tuple[Bound, bool]:
+        """The bound, and whether the tails were met."""
+        bound = sampled_bound(d, BOUND_LEVEL / (self.analyses + MOST_ROUNDS))
+        if self.rounds is None:
+            return bound, not heavy
+        return replace(bound, certain=True), len(self.rounds) > 1 and self.alike(self.rounds)
+
+    def _pooled(self, names: tuple[str, ...], rounds: list[Weighted]) -> Difference:
+        """Rounds of equally many draws as one."""
+        return combine([_averaged([self.weighted_difference(name, r) for r in rounds]) for name in names])
+
+
+def _is_heavy(moments: Moments) -> bool:
+    if math.isfinite(normal_half_width(moments.kurtosis(), moments.count)):
+        return False
+    share = share_of_largest(moments.largest, float(moments.norms[:, 1].sum()), 2)
+    return is_heavy(tail_index(moments.largest, moments.count), share)
+
+
+def _estimated(
+    variance: float, count: int, sums: np.ndarray, largest: np.ndarray, groups: np.ndarray
+) -> VarianceEstimate:
+    """From ΣQ and ΣQ², the largest Q, and mean Q by group."""
+    mean, square = sums / count
+    return estimate_variance(
+        variance,
+        count=count,
+        kurtosis=max(1.0, float(square / mean**2)) if mean**2 > 0.0 else 1.0,
+        tail=tail_index(largest, count) if variance > 0.0 else math.nan,
+        share=share_of_largest(largest, float(sums[0]), 1),
+        square_share=share_of_largest(largest, float(sums[1]), 2),
+        group_means=groups,
+        zero_below=0.0,
+    )
+
+
+def _averaged(rounds: list[Difference]) -> Difference:
+    first = rounds[0]
+    return replace(
+        first,
+        mean=shrink(np.mean([r.groups.mean(axis=0) for r in rounds], axis=0), first.tolerance),
+        deviation=np.sqrt(np.mean([r.deviation**2 for r in rounds], axis=0)),
+        skewness=np.mean([r.skewness for r in rounds], axis=0),
+        groups=np.mean([r.groups for r in rounds], axis=0),
+        count=sum(r.count for r in rounds),
+    )
