@@ -111,7 +111,7 @@ def run(
         Optional[str], Option(metavar="0.01", help="certified relative bias to reach (default 0.01)")
     ] = None,
     max_replicates: Annotated[
-        Optional[str], Option(metavar="N", help="where to stop regardless (default 2^20; whole blocks, at least 64)")
+        Optional[str], Option(metavar="N", help="the most replicates drawn for a verdict (default 2^20; at least 64)")
     ] = None,
     noise: Annotated[
         Optional[str], Option(metavar="native|shared", help="native: each framework's generator; shared: NumPy's draws")

@@ -187,13 +187,19 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
     each : called with the number of replicates so far.
     """
     setting, exact = prepared.setting, prepared.exact
-    again = DefensiveDraws(setting)
+    again, integrand = DefensiveDraws(setting), setting.expectation.integrand
     evidence = Evidence(
         integrals=lambda: integrate(setting) if exact is not None else None,
         again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
+        searched=any(_users(part) for part in (setting.estimator, setting.expectation.family, integrand)),
     )
     return measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
+
+
+def _users(part: Any) -> bool:
+    """Whether a class is none of the catalogue's."""
+    return type(part).__module__.partition(".")[0] not in ("bench", "estimators")
 
 
 def measure_source(

@@ -134,6 +134,6 @@ def grouped_interval(values: np.ndarray, rounds: int = 2000) -> tuple[float, flo
     errors = np.maximum(drawn.std(axis=1, ddof=1) / (means * math.sqrt(n)), 1e-3 * error + 1e-300)
     t = (np.log(means) - math.log(mean)) / errors
     upper, lower = np.quantile(t, [0.025, 0.975])
-    bound = 700.0  # keeps the interval a number
-    clipped = np.clip([-lower * error, -upper * error], -bound, bound)
-    return float(mean * math.exp(clipped[0])), float(mean * math.exp(clipped[1]))
+    largest = 709.0  # keeps the interval a number
+    low, high = np.clip(math.log(mean) - np.asarray([lower, upper]) * error, -largest, largest)
+    return math.exp(low), math.exp(high)

@@ -106,27 +106,26 @@ class Verdicts:
         The error of a mean is that of the larger of two variances, sampled and integrated: a sample of a heavy tail
         does not show how far it may be off.
         """
-        if self.integrals is None:
-            return
-        numbers = sum(self.setting.sizes.values())
-        quantile = normal_quantile(CONTRADICTION_LEVEL / (self.analyses * numbers))
-        for name, integral in self.integrals.items():
+        for name, integral in list((self.integrals or {}).items()):
             moments = stream.moments[name]
-            sampled = moments.variances()
-            variance = np.maximum(sampled, np.where(np.isnan(integral.variance), np.inf, integral.variance))
-            off = np.abs(moments.shift() + stream.centre[name] - integral.mean)
-            off = np.maximum(off - integral.error - self.tolerance[name], 0.0)
-            error = np.sqrt(variance / moments.count)
-            far = off > quantile * error
-            if np.any(far):
-                j = int(np.argmax(np.where(far, off / np.maximum(error, sys.float_info.min), 0.0)))
-                times = "" if error[j] == 0.0 else f", {off[j] / error[j]:.1f} standard errors away"
-                self.integrals = None
-                self.refused = (
-                    f"integration over the noise was refused: it gives {integral.mean[j]:.6g} for {name}[{j}] and "
-                    f"{moments.count} replicates {moments.shift()[j] + stream.centre[name][j]:.6g}{times}"
-                )
-                return
+            known = np.where(np.isnan(integral.variance), np.inf, integral.variance)
+            error = np.sqrt(np.maximum(moments.variances(), known) / moments.count)
+            self._examine(name, integral, moments.shift() + stream.centre[name], error, moments.count)
+
+    def _examine(self, name: str, integral: Integral, mean: np.ndarray, error: np.ndarray, count: int) -> None:
+        numbers = sum(self.setting.sizes.values())
+        quantile = normal_quantile(CONTRADICTION_LEVEL / ((self.analyses + MOST_ROUNDS) * numbers))
+        off = np.maximum(np.abs(mean - integral.mean) - integral.error - self.tolerance[name], 0.0)
+        far = off > quantile * error
+        if not np.any(far):
+            return
+        j = int(np.argmax(np.where(far, off / np.maximum(error, sys.float_info.min), 0.0)))
+        away = "" if error[j] == 0.0 else f", {off[j] / error[j]:.1f} standard errors away"
+        self.integrals = None
+        self.refused = (
+            f"integration over the noise was refused: it gives {integral.mean[j]:.6g} for {name}[{j}] and "
+            f"{count} replicates {mean[j]:.6g}{away}"
+        )
 
     # Replicates that depend on each other.
 
@@ -212,6 +211,10 @@ class Verdicts:
     def rest_on(self, rounds: list[Weighted]) -> None:
         """Let the verdicts rest on defensive rounds; `biased` where the last two agree on it."""
         self.rounds, self.defended = rounds, True
+        for name, integral in list((self.integrals or {}).items()):
+            d = self._pooled((name,), rounds)
+            error = d.deviation / math.sqrt(d.count)
+            self._examine(name, integral, self._exact(name) + d.groups.mean(axis=0), error, d.count)
         if self.exact is None or self.integrals is not None or len(rounds) < 2 or not self.alike(rounds):
             return
         level = STAGE_LEVEL / ((MOST_ROUNDS - 1) * len(self.setting.blocks))

@@ -15,13 +15,12 @@ from scipy import stats
 
 from bench.measurement import bias
 from bench.measurement.bias import (
+    Candidate,
     Difference,
-    Suspicion,
     decidable,
     difference,
     hall,
     hall_inverse,
-    sampled_bound,
     shrink,
     stage_one,
     stage_two,
@@ -107,7 +106,8 @@ def many_runs(problem: str, estimator: str) -> list[Difference]:
         stream.extend(GROUPS)
         for name, moments in stream.moments.items():
             tolerance = np.full(setting.dimension, 1e-12)
-            found.append(difference(moments, centre[name], exact.gradient[name], tolerance))
+            g = exact.gradient[name]
+            found.append(difference(moments, centre[name] - g, g, tolerance))
     return found
 
 
@@ -116,31 +116,34 @@ def test_stage_one_alarms_at_its_rate(problem: str, estimator: str) -> None:
     """Both parts of stage one together, at a level of 5 %."""
     runs = many_runs(problem, estimator)
     half, dimension = 0.5 * LEVEL, len(runs[0].mean)
-    # Half the level is Holm's; the other half tests a direction, of which there is none to fix where D = 1.
+    # Half the level is Holm's; the other half is that of the length of ḡ − g, which depends on its coordinates.
     nominal = half if dimension == 1 else 1 - (1 - half / dimension) ** dimension * (1 - half)
-    assert in_band(sum(stage_one(d, LEVEL) is not None for d in runs), len(runs), nominal)
+    found = sum(stage_one(d, LEVEL) is not None for d in runs)
+    if dimension == 1:
+        assert in_band(found, len(runs), nominal)
+    else:
+        assert found <= stats.binom(len(runs), nominal).isf(FALSE_ALARM)
 
 
-@pytest.mark.parametrize("weights", [[1.0, 0.0, 0.0], [0.6, 0.0, -0.8]])
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_stage_two_confirms_at_its_rate(monkeypatch: pytest.MonkeyPatch, weights: list[float], sign: float) -> None:
+@pytest.mark.parametrize("weights", [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.6, 0.0, -0.8], [-0.6, 0.0, 0.8]])
+def test_stage_two_confirms_at_its_rate(monkeypatch: pytest.MonkeyPatch, weights: list[float]) -> None:
     """Only that coordinate or direction, only that sign: half of the two-sided level."""
     monkeypatch.setattr(bias, "STAGE_LEVEL", LEVEL)
     runs = many_runs(*CALIBRATION[1])
-    suspicion = Suspicion(np.asarray(weights), sign)
-    assert in_band(sum(stage_two(d, suspicion) for d in runs), len(runs), LEVEL / 2)
+    candidate = Candidate(np.asarray(weights))
+    assert in_band(sum(stage_two(d, candidate) for d in runs), len(runs), LEVEL / 2)
 
 
 def synthetic(mean: np.ndarray, deviation: np.ndarray, seed: int = 0, count: int = 64 * GROUPS) -> Difference:
     """Normal replicates, by their sufficient figures."""
     x = np.random.default_rng(seed).standard_normal((GROUPS, len(mean))) * math.sqrt(GROUPS / count)
-    groups = mean + deviation * x
-    return Difference(groups.mean(axis=0), deviation, np.zeros(len(mean)), groups, count, np.zeros(len(mean)))
+    groups, zero = mean + deviation * x, np.zeros(len(mean))
+    return Difference(groups.mean(axis=0), deviation, zero, groups, count, tolerance=zero, unseen=zero)
 
 
 def verdict(mean: np.ndarray, deviation: np.ndarray) -> bool:
-    suspicion = stage_one(synthetic(mean, deviation, 0), bias.STAGE_LEVEL)
-    return suspicion is not None and stage_two(synthetic(mean, deviation, 1), suspicion)
+    candidate = stage_one(synthetic(mean, deviation, 0), bias.STAGE_LEVEL)
+    return candidate is not None and stage_two(synthetic(mean, deviation, 1), candidate)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -173,34 +176,16 @@ def test_a_constant_that_is_off_is_caught(sign: float) -> None:
 def test_a_direction_along_one_coordinate_keeps_its_sign(sign: float) -> None:
     """Where one coordinate varies, the direction is that coordinate, of either sign."""
     d = synthetic(np.asarray([0.0, sign * 8 / 64]), np.asarray([0.0, 1.0]))
-    assert stage_two(d, Suspicion(np.asarray([0.0, sign]), 1.0))
-    assert not stage_two(d, Suspicion(np.asarray([0.0, -sign]), 1.0))
+    assert stage_two(d, Candidate(np.asarray([0.0, sign])))
+    assert not stage_two(d, Candidate(np.asarray([0.0, -sign])))
 
 
 def test_too_skewed_to_decide() -> None:
     d = synthetic(np.asarray([1.0]), np.ones(1))
     assert stage_one(d, bias.STAGE_LEVEL) is not None
     assert stage_one(replace(d, skewness=np.asarray([50.0])), bias.STAGE_LEVEL) is None
-    assert not stage_two(replace(d, skewness=np.asarray([50.0])), Suspicion(np.ones(1), 1.0))
-
-
-@pytest.mark.parametrize("dimension", [1, 3])
-def test_the_bound_holds_jointly(dimension: int) -> None:
-    """At a level of 10 %: one coordinate is off, and the bound falls short of it in 10 %/(2 D) of 2,000 runs."""
-    exact, truth, runs, level = np.asarray([3.0, -4.0, 0.0])[:dimension], np.zeros(dimension), 2000, 0.1
-    truth[-1] = 0.2  # 13 standard errors, so the far end of every interval but the last is nearer
-    ones = np.ones(dimension)
-    bounds = [sampled_bound(synthetic(truth, ones, seed), exact, 3.0, 0.0, level) for seed in range(runs)]
-    assert all(b.scale == "gradient" and b.certain for b in bounds)
-    missed = sum(b.value < 0.2 / np.linalg.norm(exact) for b in bounds)
-    assert in_band(missed, runs, level / (2 * dimension))
-
-
-def test_the_bound_without_a_gradient() -> None:
-    """‖g‖ negligible beside the standard deviation: that is the scale, and the row says so."""
-    bound = sampled_bound(synthetic(np.zeros(2), np.full(2, 2.0)), np.zeros(2), 8.0, 1e-12, 1e-3)
-    assert bound.scale == "deviation"
-    assert bound.value < 0.1
+    assert not stage_two(replace(d, skewness=np.asarray([50.0])), Candidate(np.ones(1)))
+    assert stage_two(replace(d, skewness=np.asarray([50.0])), Candidate(np.ones(1)), any_skewness=True)
 
 
 CORRECT = [

@@ -60,7 +60,7 @@ def test_every_round_times_everything_once_in_an_order_of_its_own() -> None:
 
 def test_a_timing_run_keeps_the_reference_and_a_pair_for_each_backend(tmp_path) -> None:
     needs("jax")
-    cells = [make_cell("square", "pathwise", backend=backend, max_replicates=1) for backend in ("numpy", "jax")]
+    cells = [make_cell("square", "pathwise", backend=backend, max_replicates=2**12) for backend in ("numpy", "jax")]
     with Store.create(tmp_path / "store.sqlite") as store:
         run(cells, store)
         [shared] = store.timing_runs()

@@ -116,7 +116,7 @@ def test_compiled_rows_are_the_eager_ones(name: str) -> None:
     needs(name)
     found, expected = (
         measured(
-            make_cell("cosine[k=1.9,loc=0.45,scale=1.2]", "measure-valued", 1, b, noise="shared", max_replicates=1)
+            make_cell("cosine[k=1.9,loc=0.45,scale=1.2]", "measure-valued", 1, b, noise="shared", max_replicates=2**12)
         )
         for b in (name, "numpy")
     )

@@ -99,7 +99,7 @@ def test_timing_again_adds_to_the_rounds_and_nothing_else_changes(gradvar: Run) 
 
 def test_measure_gives_the_rows_of_the_command_line(gradvar: Run) -> None:
     printed = gradvar("run", *CELL, "--json", "--samples", "3", "--seed", "5").rows
-    frame = bench.measure("square", "pathwise", samples=3, seed=5, max_replicates=1, timing=False)
+    frame = bench.measure("square", "pathwise", samples=3, seed=5, max_replicates=2**12, timing=False)
     assert list(frame.columns) == PROMISED
     for row, (_, values) in zip(measured(printed), frame.iterrows(), strict=True):
         for name, value in row.items():

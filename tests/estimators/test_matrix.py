@@ -276,7 +276,7 @@ def test_what_is_biased_by_nature_is_caught(estimator: str) -> None:
     cell = make_cell(least(estimator, family), estimator, max_replicates=2**17)
     prepared = prepare(cell)
     kernel = StatisticsKernel(prepared.setting)
-    sampled = measure_source(kernel, prepared.exact, lambda: None, cell.goals, value_based=True)
+    sampled = measure_source(kernel, prepared.exact, cell.goals)
     assert sampled.blocks["all"]["verdict"] == "biased"
 
 

@@ -130,7 +130,7 @@ class Deadly(SquareIntegrand):
 class Own(Square):
     integrand = Deadly()
 
-frame = bench.measure(["square", Own(), "cosine"], "pathwise", max_replicates=1, timing=False, store="s")
+frame = bench.measure(["square", Own(), "cosine"], "pathwise", max_replicates=2**12, timing=False, store="s")
 print(*frame["status"][frame["block"] == "all"])
 """
 

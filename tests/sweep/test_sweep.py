@@ -21,7 +21,7 @@ from bench.sweep.store import Store
 from estimators import Integrand
 from tests.cli.running import CELL, Run, measured
 
-ONCE = Goals(max_replicates=1)
+ONCE = Goals(max_replicates=2**12)
 
 
 class Raising(SquareIntegrand):
@@ -67,7 +67,7 @@ def cell(problem: str | Square = "square", estimator: str = "pathwise", **change
     ],
 )
 def test_a_failure_is_a_row_and_the_others_finish(integrand: Integrand, status: str, reason: str) -> None:
-    frame = bench.measure([own(integrand), "square"], "pathwise", max_replicates=1, timing=True)
+    frame = bench.measure([own(integrand), "square"], "pathwise", max_replicates=2**12, timing=True)
     assert frame["status"].tolist() == [status] * 3 + ["ok"] * 3
     assert frame["block"].tolist() == ["loc", "log_scale", "all"] * 2
     assert all(frame["reason"][:3].str.contains(reason))
@@ -130,9 +130,9 @@ def test_the_key_is_of_everything_that_a_number_depends_on(monkeypatch: pytest.M
         cell(num_samples=2),
         cell(seed=1),
         cell(noise="shared"),
-        cell(goals=Goals(max_replicates=2)),
-        cell(goals=Goals(max_replicates=1, precision=0.1)),
-        cell(goals=Goals(max_replicates=1, bias_bound=0.1)),
+        cell(goals=Goals(max_replicates=2**13)),
+        cell(goals=Goals(max_replicates=2**12, precision=0.1)),
+        cell(goals=Goals(max_replicates=2**12, bias_bound=0.1)),
         cell(own(SquareIntegrand())),
     ]
     keys = [c.key for c in different]
