@@ -2,7 +2,7 @@
 
 Layers are parameter blocks `encoder.0.weight`, `decoder.1.bias` and so on; a network is what stands before the first
 dot. Its variance is the sum of its layers', with an interval from the sum of their group means of Q; its bias bound is
-the largest of its layers', each at 99.9 %, over the norm of the whole network's gradient.
+the root of the sum of squares of its layers', each at 99.9 %, over the norm of the whole network's gradient.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.rows import ALL, Row
 #: Of a network's gradient; the default of `--bias-bound`.
 WITHIN = 0.01
 #: From good to bad: a network is as bad as its worst layer.
-FLAGS = ("ok", "unreliable", "not-estimable")
+FLAGS = ("ok", "unreliable", "not-estimable", "dependent")
 SERIES = "squared_norm:"
 
 
@@ -92,7 +92,7 @@ def _row(name: str, layers: list[Row]) -> Row | None:
     norms = [r["exact_norm"] for r in layers]
     norm = math.hypot(*norms) if None not in norms else None
     bounds = [bound for r in layers if (bound := _absolute(r)) is not None]
-    bound = max(bounds) / norm if norm and len(bounds) == len(layers) else None
+    bound = math.hypot(*bounds) / norm if norm and len(bounds) == len(layers) else None
     verdicts = {r["verdict"] for r in layers}
     small = bound is not None and bound <= WITHIN and all(r["verdict"] == "unbiased" or not r["reason"] for r in layers)
     verdict = "no-reference" if "no-reference" in verdicts else "unbiased" if small else "inconclusive"
@@ -103,17 +103,18 @@ def _row(name: str, layers: list[Row]) -> Row | None:
         "variance_flag": worst,
         "exact_norm": norm,
         "bias_norm": math.hypot(*(r["bias_norm"] or 0.0 for r in layers)),
+        "bias": math.hypot(*(_absolute(r, "bias") or 0.0 for r in layers)) / norm if norm else None,
         "bias_bound": bound,
         "bias_scale": "gradient",
         "verdict": "biased" if "biased" in verdicts else verdict,
     }
 
 
-def _absolute(row: Row) -> float | None:
-    """The bias bound of a layer, times what it is relative to."""
-    if row["bias_bound"] is None or row["exact_norm"] is None:
+def _absolute(row: Row, column: str = "bias_bound") -> float | None:
+    """The bias of a layer, or its bound, times what it is relative to."""
+    if row[column] is None or row["exact_norm"] is None:
         return None
-    return float(row["bias_bound"] * (row["exact_norm"] if row["bias_scale"] == "gradient" else row["variance"] ** 0.5))
+    return float(row[column] * (row["exact_norm"] if row["bias_scale"] == "gradient" else row["variance"] ** 0.5))
 
 
 def against(result: Network, other: Result) -> Ratio | None:

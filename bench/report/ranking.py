@@ -131,4 +131,4 @@ def _place(ranking: Ranking, result: Result) -> tuple[Any, ...]:
 
 def _recommendable(result: Result) -> bool:
     acceptable = result["verdict"] in ACCEPTABLE and not result.biased_by_nature
-    return acceptable and result["variance_flag"] != "not-estimable"
+    return acceptable and result["variance_flag"] not in ("not-estimable", "dependent")

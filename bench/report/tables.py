@@ -95,7 +95,11 @@ def _entry(
         note="; ".join(
             filter(
                 None,
-                (numbers.exact_bias(r.row), r.biased_by_nature and f"by nature: {r.biased_by_nature}", r["reason"]),
+                (
+                    numbers.bias_interval(r.row) if r["verdict"] == "biased" else "",
+                    r.biased_by_nature and f"by nature: {r.biased_by_nature}",
+                    r["reason"],
+                ),
             )
         ),
         biased=r.biased_by_nature is not None,
@@ -143,8 +147,10 @@ _DETAILS = (
     ("S", lambda r: numbers.count(r["num_samples"])),
     ("block", lambda r: str(r["block"])),
     ("bias", lambda r: f"{numbers.verdict(r['verdict'])} {numbers.bias(r)}".rstrip()),
-    ("exact bias", lambda r: numbers.exact_bias(r) or "–"),
+    ("bias, 95 %", lambda r: numbers.bias_interval(r) or "–"),
+    ("largest coordinate", lambda r: "–" if r["bias_max"] is None else f"≤ {numbers.percent(r['bias_max'])}"),
     ("certificate", lambda r: r["certificate"] or "–"),
+    ("assumption", lambda r: r["assumption"] or "–"),
     ("z", lambda r: numbers.significant(r["bias_z"])),
     ("‖g‖", lambda r: numbers.significant(r["exact_norm"])),
     ("exact by", lambda r: r["exact_source"] or "–"),

@@ -50,16 +50,17 @@ def test_every_verdict_has_a_shape_and_a_word_of_its_own() -> None:
 
 
 def test_bias_of_a_biased_cell_is_its_size_and_else_a_bound() -> None:
-    row = {"verdict": "biased", "bias_norm": 0.12, "exact_norm": 1.0, "bias_scale": "gradient", "bias_bound": 0.2}
-    row |= {"certificate": "sampling"}
+    row = {"verdict": "biased", "bias": 0.12, "bias_low": 0.1, "bias_high": 0.14, "bias_bound": 0.2}
+    row |= {"certificate": "sampling", "bias_scale": "gradient"}
     assert numbers.bias(row) == "by 12 %"
     assert numbers.bias({**row, "verdict": "inconclusive"}) == "≤ 20 %"
-    assert numbers.bias({**row, "bias_scale": "deviation"}) == "≤ 20 % of s.d."
+    assert numbers.bias({**row, "bias_scale": "deviation"}) == "by 12 % of s.d."
     assert numbers.bias({**row, "verdict": None, "bias_bound": None}) == ""
-    assert numbers.exact_bias(row) == ""
+    assert numbers.bias_interval(row) == "12 % [10.0, 14.0]"
     row = {**row, "certificate": "integration"}
-    assert numbers.exact_bias(row) == "exactly 20.0 % in the worst coordinate"
-    assert numbers.exact_bias({**row, "verdict": "unbiased"}) == ""
+    assert numbers.bias_interval(row) == "exactly 12.0 %"
+    assert numbers.bias_interval({**row, "verdict": "unbiased"}) == ""
+    assert numbers.bias_interval({**row, "bias": None}) == ""
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def _panel(name: str, shown: list[Result], column: str, looks: dict[str, Look]) 
     write = numbers.seconds if column == "seconds" else numbers.significant
     drawing.log_axis(axes.xaxis, _ends(shown, column), write, room=0.18)
     drawing.log_axis(axes.yaxis, _ends(shown, "variance"), room=0.18)
-    fair = [r for r in shown if r["verdict"] != "biased" and r["variance_flag"] != "not-estimable"]
+    fair = [r for r in shown if r["verdict"] != "biased" and r["variance_flag"] not in ("not-estimable", "dependent")]
     steps = frontier([(r[column], r["variance"]) for r in fair])
     if steps:
         right, top = axes.get_xlim()[1], axes.get_ylim()[1]
