@@ -234,6 +234,10 @@ class _Walk:
             self.visit(kind)
             self.visit(value.value, ".value")
             return
+        if _is_a("torch._dynamo.eval_frame", "OptimizedModule", value):
+            self.put("compiled")
+            self.visit(value._orig_mod)
+            return
         base = next((c for c in _CONTAINERS if isinstance(value, c)), object)
         if not _hides_state(kind, base):
             self.put("instance")
@@ -302,6 +306,9 @@ class _Walk:
         self.put("function", owner or "")
         if owner is not None:
             self.put(str(name), code.co_qualname)
+            if "_torchdynamo_orig_callable" in vars(function):  # beside it are numbers of addresses
+                self.visit(function._torchdynamo_orig_callable)  # type: ignore[attr-defined]
+                return
             if "<" not in code.co_qualname:
                 return
             self.code(code, None)  # one of several lambdas, or made by a call
@@ -450,7 +457,7 @@ def _array(value: Any) -> tuple[str, str, tuple[int, ...], bytes | None]:
 
 def _state(value: Any) -> dict[str, Any]:
     """An instance's attributes, in slots too; not what its cached properties hold, which follows from the others."""
-    kind = type(value)
+    kind: type = type(value)
     found = {
         f"{i} {name}": slot.__get__(value, kind) for i, (name, slot) in enumerate(_slots(kind)) if hasattr(value, name)
     }
