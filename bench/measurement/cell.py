@@ -141,7 +141,9 @@ def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple
 
     objective, baseline = (exact.objective, exact.optimal_baseline) if exact is not None else (None, None)
     known = Knowledge(objective, baseline, warm_up, pilot)
-    return setting.estimator.fit(known), drew
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # whoever learns from the numbers looks
+        learnt = setting.estimator.fit(known)
+    return learnt, drew
 
 
 def warm_up_replicates(num_samples: int) -> int:

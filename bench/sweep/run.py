@@ -105,7 +105,7 @@ def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
         measured = measure(prepared, cell.goals, each)
     except NotApplicable as error:  # seen only once the problem was built, such as a missing gradient on NumPy
         return Outcome(failed_rows(cell, "n/a", str(error), started))
-    except NonFinite as error:
+    except (NonFinite, FloatingPointError) as error:
         return Outcome(failed_rows(cell, "nonfinite", str(error), started))
     except Exception as error:  # a cell that raises must not take the others with it
         status = "out-of-memory" if _is_out_of_memory(error) else "exception"
