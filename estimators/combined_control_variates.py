@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples
+from estimators.estimator import Blocks, Estimator, Knowledge, Requires, check_learnt, mean_over_samples
 from estimators.expectation import Array, Expectation
 from estimators.families import Family
 from estimators.options import option
@@ -55,6 +55,7 @@ class CombinedControlVariates(Estimator):
         assert known.pilot is not None
         backend, expectation, parameters, noise = known.pilot()
         plain, controls = self._terms(backend, expectation, parameters, noise)
+        check_learnt(self.name, *(backend.to_numpy(g) for blocks in (plain, *controls) for g in blocks.values()))
         return {
             f"coefficient_{name}": regression(
                 backend.to_numpy(gradient), np.stack([backend.to_numpy(control[name]) for control in controls])

@@ -230,6 +230,14 @@ class Estimator(ABC):
         """The estimate without an analytic entropy's term, which `estimate` adds."""
 
 
+def check_learnt(name: str, *arrays: np.ndarray) -> None:
+    """Raise FloatingPointError where an estimator would learn from numbers that are not finite."""
+    if not all(np.all(np.isfinite(a)) for a in arrays):
+        raise FloatingPointError(
+            f"{name} fits its control variate to a warm-up with NaN or infinite values; give less extreme options"
+        )
+
+
 def sample_shape(num_samples: int) -> tuple[int, ...]:
     """The sample axis of one estimate's arrays. S = 1 has none: the replicates are then one flat batch [R, D],
     which compilers turn into faster loops than [R, 1, D]."""

@@ -56,8 +56,8 @@ def alternative(default: type, summary: str, *, name: str, classes: Mapping[str,
 
 
 def _options(cls: Any) -> list[Any]:
-    """The fields that are options: those that its repr has."""
-    return [field for field in dataclasses.fields(cls) if field.repr]
+    """The fields that are options: those that its repr has; none of a class that is no dataclass."""
+    return [field for field in dataclasses.fields(cls) if field.repr] if dataclasses.is_dataclass(cls) else []
 
 
 def _external(name: str) -> str:
@@ -65,8 +65,9 @@ def _external(name: str) -> str:
 
 
 def _name_of(field: Any, value: Any) -> str:
-    """Which alternative a value is."""
-    return next(name for name, cls in field.metadata["classes"].items() if cls is type(value))
+    """Which alternative a value is; for a user's own, the name of its family."""
+    names = {cls: name for name, cls in field.metadata["classes"].items()}
+    return names[type(value)] if type(value) in names else str(value.family.name)
 
 
 def _chosen(field: Any, given: Mapping[str, Any]) -> type:
@@ -108,15 +109,35 @@ def describe(cls: type) -> dict[str, dict[str, Any]]:
 
 
 def effective(instance: Any) -> dict[str, Any]:
-    """Every option of an object with the value it has, defaults included."""
+    """Every option of an object with the value it has, defaults included, as plain JSON values.
+
+    A field that holds a family at a point, in a user's problem, counts as the option `family` with that family's own.
+    """
     options: dict[str, Any] = {}
     for field in _options(instance):
-        value = getattr(instance, field.name)
+        value: Any = getattr(instance, field.name)
         if "classes" in field.metadata:
             options |= {field.metadata["name"]: _name_of(field, value), **effective(value)}
+        elif (family := getattr(value, "family", None)) is not None and dataclasses.is_dataclass(value):
+            options |= {"family": family.name, **effective(value)}
         else:
-            options[_external(field.name)] = value
+            options[_external(field.name)] = _plain(value)
     return options
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; what is no option, such as an array or a function in a user's class, in a word or two."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        if value.shape == () and hasattr(value, "item"):
+            return _plain(value.item())
+        return f"{type(value).__name__} {list(value.shape)}"
+    return str(getattr(value, "__name__", type(value).__name__))
 
 
 def construct(cls: type[T], given: Mapping[str, Any], what: str) -> T:

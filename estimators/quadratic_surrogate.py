@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.estimator import Blocks, Estimator, Knowledge, Requires
+from estimators.estimator import Blocks, Estimator, Knowledge, Requires, check_learnt
 from estimators.expectation import Array, Expectation
 from estimators.families import Family
 from estimators.options import option
@@ -48,6 +48,7 @@ class QuadraticSurrogate(Estimator):
         z = expectation.family.sample(backend, parameters, noise)
         slope = backend.to_numpy(expectation.integrand_gradient(backend, z, noise))
         offset = backend.to_numpy(z - parameters["loc"])
+        check_learnt(self.name, slope, offset)
         return fitted(offset.reshape(-1, z.shape[-1]), slope.reshape(-1, z.shape[-1]), self.curvature)
 
     def estimate_integrand(

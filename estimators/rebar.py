@@ -19,7 +19,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples, sample_shape, spread
+from estimators.estimator import (
+    Blocks,
+    Estimator,
+    Knowledge,
+    Requires,
+    check_learnt,
+    mean_over_samples,
+    sample_shape,
+    spread,
+)
 from estimators.expectation import Array, Expectation
 from estimators.noise import Noise
 
@@ -105,7 +114,9 @@ class Controlled(Estimator):
             parts = [_flat(backend, drawn, self.taken(drawn, each)) for each in states]
             centred = np.stack([np.ravel(part - part.mean(axis=0)) for part in parts])
             response = np.ravel(plain - plain.mean(axis=0))
-            weights = np.linalg.lstsq(centred @ centred.T, centred @ response, rcond=1e-10)[0]
+            gram, cross = centred @ centred.T, centred @ response
+            check_learnt(self.name, gram, cross)
+            weights = np.linalg.lstsq(gram, cross, rcond=1e-10)[0]
             left = float(((response - weights @ centred) ** 2).sum())
             if best is None or left < best[0]:
                 best = left, self.combined(temperature, weights)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench import identity
 from bench.files import writing
 from bench.fit.method import Vectors
 from bench.fit.run import Checkpoint, Plan
@@ -56,7 +57,8 @@ class Checkpoints:
 
     def path(self, plan: Plan) -> Path:
         """Of the newest; the same for the same problem, data, method and seed, whatever the number of steps."""
-        same = [plan.columns(), plan.problem.content(), repr(plan.recipe)]
+        brought = identity.digest((plan.problem, plan.recipe), "checkpoint of")
+        same = [plan.columns(), plan.problem.content(), brought]
         key = hashlib.sha256(json.dumps(same, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
         stem = re.sub(r"[^a-z0-9.]+", "-", plan.recipe.parts()["method"].lower()).strip("-.")
         return self.folder / f"{stem[:80]}-{key}.npz"

@@ -94,6 +94,11 @@ def finite_exact(problem: Any) -> Exact | None:
 def unfitted(cell: Any) -> Setting:
     """The cell's problem at its λ, on its backend; the estimator has no state yet."""
     backend, problem = get(cell.backend, cell.device), cell.problem
+    if problem.q.family.blocks != problem.family.blocks:
+        raise UsageError(
+            f"problem {problem.name}: family is {problem.family.name}, but q is of family {problem.q.family.name}; set "
+            f"q = {type(problem.family).__name__}.At(...) and leave family out"
+        )
     expectation, parameters = problem.expectation(), problem.parameters()
     if expectation.family != problem.family:
         raise UsageError(f"problem {problem.name} has q of {problem.family} and an expectation of {expectation.family}")
@@ -141,7 +146,9 @@ def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple
 
     objective, baseline = (exact.objective, exact.optimal_baseline) if exact is not None else (None, None)
     known = Knowledge(objective, baseline, warm_up, pilot)
-    return setting.estimator.fit(known), drew
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # whoever learns from the numbers looks
+        learnt = setting.estimator.fit(known)
+    return learnt, drew
 
 
 def warm_up_replicates(num_samples: int) -> int:

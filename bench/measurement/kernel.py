@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.identity import Same
 from estimators import Estimator, Expectation, draw
 from estimators.backends import get
 from estimators.noise import Noise, drawer, replicates_last, stream_root
@@ -89,16 +90,18 @@ class Setting:
     def draws_inside(self) -> bool:
         return bool(self.backend.draws_inside) and not self.shared
 
-    @property
+    @functools.cached_property
     def structure(self) -> tuple[Hashable, ...]:
-        """The cache key of every function compiled for this setting; shapes beyond it are the compiler's to see."""
+        """The cache key of every function compiled for this setting; shapes beyond it are the compiler's to see.
+
+        What a user brought counts by its content at this moment: functions compiled earlier hold what it was then.
+        """
         shapes = tuple((name, tuple(a.shape)) for name, a in sorted(self.expectation.data.items()))
         return (
             self.backend.name,
             self.backend.device,
             self.dtype,
-            self.estimator,
-            self.expectation.structure,
+            Same((self.estimator, self.expectation.structure)).key,
             tuple(self.specs.items()),
             tuple(sorted(self.state)),
             shapes,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.identity import Same
 from estimators import Estimator, Family, Point, draw
 from estimators.backends import get
 from estimators.noise import stream_root
@@ -30,7 +31,7 @@ def unrepresentable(q: Point, estimator: Estimator, entropy: str, dimension: int
     ----------
     entropy : of the problem, on which depends what the estimator requires.
     """
-    return _at_options(q, dimension, dtype, _compares_neighbours(q.family, estimator, entropy))
+    return _at_options(Same(q), dimension, dtype, _compares_neighbours(q.family, estimator, entropy))
 
 
 def unrepresentable_at(
@@ -46,7 +47,8 @@ def _compares_neighbours(family: Family, estimator: Estimator, entropy: str) -> 
 
 
 @functools.lru_cache(maxsize=256)
-def _at_options(q: Point, dimension: int, dtype: str, neighbours: bool) -> str | None:
+def _at_options(same: Same, dimension: int, dtype: str, neighbours: bool) -> str | None:
+    q = same.value
     return _unrepresentable(q.family, q.parameters(dimension), dimension, dtype, neighbours)
 
 

@@ -6,12 +6,8 @@ samples. Without one, q(z) is a mean-field Normal at a given point, and L = E_q[
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -110,17 +106,6 @@ class Model(Problem):
     @property
     def blocks(self) -> tuple[str, ...]:
         return tuple(self.parameters())
-
-    def content(self) -> str | None:
-        digest = hashlib.sha256()
-        for name, values in {**self.parameters(), "inputs": self._data().get("inputs", np.zeros(0))}.items():
-            digest.update(f"{name} {values.shape}\n".encode() + values.tobytes())
-        for function in (self.log_joint, self.encode):
-            try:
-                digest.update(Path(inspect.getfile(function)).read_bytes())  # type: ignore[arg-type]
-            except (TypeError, OSError):  # none, or typed into a session: never the same again
-                digest.update(b"" if function is None else uuid.uuid4().bytes)
-        return digest.hexdigest()
 
     def _data(self) -> Vectors:
         if self.encode is None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.identity import Same
 from bench.problems.bounds import weights_at
 from bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
 from bench.problems.problem import Exact, Vectors
@@ -31,7 +32,7 @@ def exact_of_functions(model: Any, parameters: Vectors) -> Exact | None:
     """None for more than two coordinates, too many data, or where quadrature has not converged: f with corners."""
     if model.latent > MOST_LATENT or (model.importance_samples > 1 and model.entropy != "sampled"):
         return None
-    return _converged(model, key_of(parameters))
+    return _converged(Same(model), key_of(parameters))
 
 
 def bound_to(model: Any, parameters: Vectors) -> tuple[Any, Expectation, dict[str, Any]]:
@@ -42,8 +43,8 @@ def bound_to(model: Any, parameters: Vectors) -> tuple[Any, Expectation, dict[st
 
 
 @functools.lru_cache(maxsize=32)
-def _converged(model: Any, key: Key) -> Exact | None:
-    parameters = parameters_of(key)
+def _converged(same: Same, key: Key) -> Exact | None:
+    model, parameters = same.value, parameters_of(key)
     data, count = 1 if model.encode is None else len(model.inputs), model.importance_samples
     most, rules = (MOST_POINTS, NODES) if count == 1 else (MOST_OF_A_BOUND, NODES_OF_A_BOUND[model.latent])
     if data * rules[1] ** model.latent > most:  # one rule alone says nothing of its error

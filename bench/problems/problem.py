@@ -158,7 +158,7 @@ class Problem(ABC):
         self.q.check(self.dimension)
 
     def content(self) -> str | None:
-        """What identifies data that is read from elsewhere; None where the options say it all."""
+        """What identifies data that is read from elsewhere; None where attributes hold it all."""
         return None
 
     @abstractmethod

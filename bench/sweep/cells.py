@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import inspect
 import itertools
 import json
 import uuid
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import identity
 from bench.controls import CONTROLS
 from bench.problems import PROBLEMS, Problem
 from estimators import ESTIMATORS, Estimator, NotApplicable, UsageError
@@ -89,11 +89,26 @@ class Cell:
         }
 
     @functools.cached_property
+    def _content(self) -> list[str] | identity.Unhashable:
+        """Digests of the problem and the estimator, or why there are none."""
+        try:
+            return [identity.digest(self.problem, "problem"), identity.digest(self.estimator, "estimator")]
+        except identity.Unhashable as error:
+            return error
+
+    @property
+    def not_stored(self) -> str | None:
+        """Why the cell's results cannot be kept for an equal one, or None."""
+        return f"not stored: {self._content}" if isinstance(self._content, identity.Unhashable) else None
+
+    @functools.cached_property
     def key(self) -> str:
-        """SHA-256 of the description, the goals and the sources that measure."""
-        sources = [source_hash(), _own_source(type(self.problem)), _own_source(type(self.estimator))]
-        content = self.problem.content()
-        sources += [content] if content is not None else []
+        """SHA-256 of the description, the goals, the content of problem and estimator and the sources that measure.
+
+        Cells that compute the same thing have one key, in any process; a cell without content is equal to itself alone.
+        """
+        content = [uuid.uuid4().hex] if isinstance(self._content, identity.Unhashable) else self._content
+        sources = [source_hash(), self.problem.content(), *content]
         described = {**self.description(), "goals": effective(self.goals), "sources": sources}
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
@@ -154,17 +169,6 @@ def source_hash() -> str:
             digest.update(f"{package}/{path.relative_to(root).as_posix()}\n".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-@functools.cache
-def _own_source(cls: type) -> str | None:
-    """Hash of the file that defines a user's class; one typed into a session is never the same again."""
-    if cls.__module__.partition(".")[0] in ("bench", "estimators"):
-        return None
-    try:
-        return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
-    except (TypeError, OSError):
-        return uuid.uuid4().hex
 
 
 def make_problem(text: str, fitted: bool = False) -> Problem:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.identity import brought
 from bench.rows import ALL, Row, row
 from bench.sweep import environment
 from bench.sweep.cells import Cell
@@ -81,6 +82,17 @@ def _common(cell: Cell, started: str) -> dict[str, Any]:
 
 def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outcome:
     """Measure one cell's statistics. Never raises but for an interrupt: a failure is a row with its status."""
+    outcome = _measured(cell, each)
+    if cell.not_stored is not None:
+        outcome.rows = [_with_reason(r, cell.not_stored) for r in outcome.rows]
+    return outcome
+
+
+def _with_reason(found: Row, reason: str) -> Row:
+    return {**found, "reason": "; ".join(filter(None, (found["reason"], reason)))}
+
+
+def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
     started = now()
     reason = cell.impossible()
     if reason is not None:
@@ -93,7 +105,7 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outco
         measured = measure(prepared, cell.goals, each)
     except NotApplicable as error:  # seen only once the problem was built, such as a missing gradient on NumPy
         return Outcome(failed_rows(cell, "n/a", str(error), started))
-    except NonFinite as error:
+    except (NonFinite, FloatingPointError) as error:
         return Outcome(failed_rows(cell, "nonfinite", str(error), started))
     except Exception as error:  # a cell that raises must not take the others with it
         status = "out-of-memory" if _is_out_of_memory(error) else "exception"
@@ -135,6 +147,9 @@ def run(
 ) -> list[Row]:
     """Measure what the store does not have yet; rows of all cells, in their order.
 
+    Equal cells of the catalogue are one. Objects of a user's are each a cell of their own, but those of one content are
+    measured once. A cell without content is measured and not stored.
+
     Parameters
     ----------
     cells : what to measure.
@@ -146,11 +161,11 @@ def run(
     minibatch_parts : whether to split the variance of cells that draw a minibatch; kept in the store, without which
         there is nowhere to keep it.
     """
-    cells, listener = list(dict.fromkeys(cells)), listener or Listener()
+    cells, listener = _distinct(cells), listener or Listener()
     rows: dict[str, list[Row]] = {}
     with _ToTime() as to_time:
         for cell in cells:
-            known = store.rows_of(cell.key) if store else []
+            known = rows.get(cell.key) or (store.rows_of(cell.key) if store else [])
             if known and not _worth_another_try(cell, known):
                 rows[cell.key] = known
                 listener.cell_finished(cell, known, new=False)
@@ -164,10 +179,17 @@ def run(
                 to_time.add(cell, outcome.prepared)
             listener.cell_finished(cell, outcome.rows, new=True)
         if minibatch_parts and store:
-            add_parts(cells, rows, store, listener, stop)
+            add_parts([cell for cell in cells if cell.not_stored is None], rows, store, listener, stop)
         if timing and not stop():
             _time(cells, rows, to_time, store, listener, stop, time_again)
     return [r for cell in cells for r in rows.get(cell.key, [])]
+
+
+def _distinct(cells: Iterable[Cell]) -> list[Cell]:
+    def own(value: Any) -> int | None:
+        return id(value) if brought(value) else None
+
+    return list({(cell.key, own(cell.problem), own(cell.estimator)): cell for cell in cells}.values())
 
 
 class _ToTime:
@@ -202,7 +224,7 @@ def _worth_another_try(cell: Cell, known: list[Row]) -> bool:
 
 
 def _measure_and_store(cell: Cell, store: Store | None, listener: Listener) -> Outcome:
-    if store is None:
+    if store is None or cell.not_stored is not None:
         return measure_cell(cell, listener.replicates)
     if store.start(cell.key, {**cell.description(), "goals": vars(cell.goals)}) >= 2:
         outcome = Outcome(failed_rows(cell, "crashed", "started twice and never ended", now()))
@@ -252,15 +274,15 @@ def _time(
         costs, shared = time_calls(to_time.compiler, each_round, stop)
     except Stopped:
         return
-    timed = []
+    timed, stored = [], {cell.key for cell in cells if cell.not_stored is None}
     for key, cost in costs.items():
         if isinstance(cost, str):
-            rows[key] = [{**r, "reason": "; ".join(filter(None, (r["reason"], cost)))} for r in rows[key]]
+            rows[key] = [_with_reason(r, cost) for r in rows[key]]
             continue
         if store:
             cost = cost.after(store.series(key), rows[key][0]["compile_seconds"])
         rows[key] = [{**r, **cost.columns(r["variance"])} for r in rows[key]]
-        timed.append((key, rows[key], cost.series))
+        timed += [(key, rows[key], cost.series)] if key in stored else []
     if store:
         store.add_timing(timed)
         if shared:

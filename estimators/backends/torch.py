@@ -44,6 +44,20 @@ def _own(function: Callable[..., Any]) -> Callable[..., Any]:
     return types.FunctionType(code, function.__globals__, closure=function.__closure__)
 
 
+def _untraced(reason: str) -> str:
+    """What to write in place of what Dynamo cannot trace."""
+    if "autograd.grad" in reason or "backward" in reason:
+        return (
+            "torch.compile cannot trace loss.backward() or torch.autograd.grad; differentiate by backend.gradient, "
+            "backend.pullback or torch.func"
+        )
+    what = "it branches on a value" if "data-dependent" in reason else reason.strip().partition("\n")[0]
+    return (
+        f"torch.compile cannot trace this as one graph: {what}; use array operations alone (backend.xp.where for "
+        "branches), without print and item()"
+    )
+
+
 @contextlib.contextmanager
 def _silent(logger: logging.Logger) -> Iterator[None]:
     before, logger.disabled = logger.disabled, True
@@ -150,11 +164,14 @@ class TorchBackend:
                     warnings.filterwarnings("ignore", category=DeprecationWarning)
                     warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
                     try:
-                        with _silent(logging.getLogger("torch._guards")):
+                        try:
+                            with _silent(logging.getLogger("torch._guards")):
+                                result = compiled(*arguments)
+                        except torch._dynamo.exc.InternalTorchDynamoError:  # it cannot filter guards of NumPy arrays
+                            compiled = torch.compile(_own(function), fullgraph=True, dynamic=False)
                             result = compiled(*arguments)
-                    except torch._dynamo.exc.InternalTorchDynamoError:  # it cannot filter guards of NumPy arrays
-                        compiled = torch.compile(_own(function), fullgraph=True, dynamic=False)
-                        result = compiled(*arguments)
+                    except (torch._dynamo.exc.Unsupported, torch._dynamo.exc.UserError) as error:
+                        raise UsageError(_untraced(str(error))) from error
             warm = True
             return result
 

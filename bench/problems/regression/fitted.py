@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.identity import Same
 from bench.problems.gaussian_elbo import Expected
 from estimators import UsageError
 from estimators.families.multivariate_normal import pack
@@ -23,7 +24,7 @@ ENOUGH = 1e-12
 
 
 @functools.cache
-def fitted(problem: Any) -> dict[str, np.ndarray]:
+def fitted(same: Same) -> dict[str, np.ndarray]:
     """λ of the maximum, for a `Regression` whose family is one of `FITTED`.
 
     Raises
@@ -31,6 +32,7 @@ def fitted(problem: Any) -> dict[str, np.ndarray]:
     UsageError
         There is none to be found from loc = 0.
     """
+    problem = same.value
     full = problem.family.name == "multivariate-normal"
     loc, precision = np.zeros(problem.dimension), np.exp(2.0) * np.eye(problem.dimension)
     objective, found = _elbo(problem, loc, precision)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bench.identity import Same
 from bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
 from bench.problems.problem import LOG_2PI, Exact, Problem, Vectors, family_option
 from bench.problems.regression.datasets import load
@@ -92,7 +93,7 @@ class Regression(Problem):
     def _fitted(self) -> Vectors:
         """λ of the maximum, whatever the options that do not move it."""
         plain: dict[str, Any] = {"batch": None, "entropy": "sampled", "differentiate": "closed-form"}
-        return dict(fitted(replace(self, q=type(self.q)(), at="fitted", **plain)))
+        return dict(fitted(Same(replace(self, q=type(self.q)(), at="fitted", **plain))))
 
     def expected(self, loc: np.ndarray, root: np.ndarray) -> Expected:
         """log p(x, z) and its derivatives under N(loc, rootᵀ root), root [K, D]."""

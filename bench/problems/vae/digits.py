@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bench.identity import Same
 from bench.problems.problem import Exact, Vectors
 from bench.problems.vae import inputs
 from bench.problems.vae.autoencoder import MOST_TEST, Autoencoder, importance_samples
@@ -90,7 +91,7 @@ class Vae(Autoencoder):
         plain = replace(
             self, at="initial", batch=None, kl="analytic", importance_samples=1, differentiate="closed-form"
         )
-        return dict(trained(plain, self.content()))
+        return dict(trained(Same(plain), self.content()))
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """None for too many coordinates or images, and where quadrature has not converged."""
@@ -98,11 +99,12 @@ class Vae(Autoencoder):
 
 
 @functools.lru_cache(maxsize=16)
-def trained(problem: Vae, content: str | None) -> dict[str, Any]:
+def trained(same: Same, content: str | None) -> dict[str, Any]:
     """(φ, θ) after pathwise estimates of one sample an image have been followed from random weights; `content` tells
     apart what a file held."""
     from bench.fit.optimisers import Adam  # which is made of this package
 
+    problem: Vae = same.value
     backend, expectation = get("numpy"), problem.expectation()
     estimator = expectation.estimated_by(Pathwise())
     specs = estimator.noise_specs(expectation, 1, problem.latent)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.identity import Same
 from bench.problems.bounds import weights_at
 from bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
 from bench.problems.problem import Exact, Vectors
@@ -34,13 +35,13 @@ def exact_by_quadrature(problem: Autoencoder, parameters: Vectors) -> Exact | No
     """Of all data, whatever the minibatch. None for too many coordinates or data, or without convergence."""
     if problem.latent > MOST_LATENT:
         return None
-    return _converged(problem, problem.content(), key_of(parameters))
+    return _converged(Same(problem), problem.content(), key_of(parameters))
 
 
 @functools.lru_cache(maxsize=32)
-def _converged(problem: Any, content: str | None, key: Key) -> Exact | None:
+def _converged(same: Same, content: str | None, key: Key) -> Exact | None:
     """At parameters given by name, shape and numbers; `content` tells apart what a file held."""
-    parameters = parameters_of(key)
+    problem, parameters = same.value, parameters_of(key)
     bound = problem.importance_samples > 1
     most, rules = (MOST_OF_A_BOUND, NODES_OF_A_BOUND[problem.latent]) if bound else (MOST_POINTS, NODES)
     found: Exact | None = None

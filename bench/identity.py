@@ -1,0 +1,523 @@
+"""Digests of content: two objects are the same cell only if they compute the same thing.
+
+What the catalogue, the standard library or an installed package defines counts by its name, with the version of what
+it belongs to. Everything else a user brought: its functions count by their instructions and constants, by the values
+they close over or default to, and by the globals and modules they name; classes by all of their attributes, bases
+included; instances by their class and state; arrays by dtype, shape and bytes. All of it recursively.
+
+Functions are compared as the compiler made them, less docstrings and line numbers. A file may have been edited since it
+was imported, and a lambda or a function typed into a session has no file. Nothing is pickled: pickled bytes differ
+between two compilations of one source, and refer to an importable class by its name alone.
+"""
+
+from __future__ import annotations
+
+import bisect
+import builtins
+import copyreg
+import dis
+import enum
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import pickle
+import platform
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from estimators import UsageError
+
+CATALOGUE = ("bench", "estimators")
+_ATOMS = {type(None): repr, bool: repr, int: hex, float: float.hex, complex: repr, str: str, bytes: bytes}
+_ATOMS |= {type(Ellipsis): repr, type(NotImplemented): repr}
+_CONTAINERS: tuple[type, ...] = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex)
+_BUILTIN = (
+    *(types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.MethodWrapperType),
+    *(types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
+)
+#: Attributes of a class that say where it stands, or repeat what is hashed anyway.
+_ABOUT = {
+    *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__match_args__", "__abstractmethods__"),
+    *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "_abc_impl", "__orig_bases__"),
+    *("__parameters__", "__type_params__", "__dataclass_fields__", "__dataclass_params__", "__firstlineno__"),
+    "__static_attributes__",
+}
+#: What finds functions by a text that is known at run time alone.
+_BY_TEXT = {"eval", "exec", "globals", "__import__", "import_module", "reload", "sys.modules"}
+_HAS_DOCSTRING = 0x4000000
+#: What was hashed by identity lives as long as its number may be compared.
+_KEPT: dict[int, Any] = {}
+
+
+class Unhashable(UsageError):
+    """An object has no content that can be hashed; the message says where it is."""
+
+
+def digest(value: Any, what: str) -> str:
+    """Return the SHA-256 of an object's content, the same in every process.
+
+    Parameters
+    ----------
+    what : what the object is called where an error names the way to its parts.
+
+    Raises
+    ------
+    Unhashable
+        Some part of it has no content that can be hashed: an open file, a generator, a lock.
+    """
+    return _Walk(by_identity=False).of(value, what)
+
+
+@dataclass(frozen=True)
+class Same:
+    """A cache key: equal for two objects of the same content as of now, in this process.
+
+    Parts without content are equal to themselves alone.
+    """
+
+    value: Any = field(compare=False)
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", _Walk(by_identity=True).of(self.value, ""))
+
+
+def brought(value: Any) -> bool:
+    """Return whether a user brought an object: its class is none of the catalogue, or it holds a part that is not."""
+    if type(value) in _ATOMS:
+        return False
+    if isinstance(value, tuple | list):
+        return any(brought(part) for part in value)
+    kind: Any = type(value)
+    known = _named(kind)
+    if known is None or known[0] != "catalogue":
+        return True
+    return any(brought(part) for part in _state(value).values())
+
+
+class _Walk:
+    """One pass over everything that can be reached from an object.
+
+    Objects are numbered as they are met, and met again count by their number: the pass ends on cycles.
+    """
+
+    def __init__(self, by_identity: bool, path: Iterable[str] = ()) -> None:
+        self.by_identity = by_identity
+        self.hash = hashlib.sha256()
+        self.numbers: dict[int, int] = {}
+        self.met: list[Any] = []  # kept alive, so that no number of theirs is given away
+        self.path = list(path)
+
+    def of(self, value: Any, what: str) -> str:
+        where = "".join([*self.path, what])
+        try:
+            self.visit(value, what)
+        except RecursionError:
+            if not self.by_identity:
+                raise Unhashable(f"{where} is nested too deeply for its content to be hashed") from None
+            self.without_content(value)
+        return self.hash.hexdigest()
+
+    def put(self, *parts: str | bytes | int) -> None:
+        for part in parts:
+            data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
+            self.hash.update(b"%d:" % len(data) + data)
+
+    def without_content(self, value: Any, why: str | None = None) -> None:
+        """Count the object by its identity, or refuse it."""
+        if not self.by_identity:
+            why = why or f"is a {type(value).__name__}, which has no content that can be hashed"
+            raise Unhashable(f"{''.join(self.path)} {why}")
+        _KEPT[id(value)] = value
+        self.put("identity", id(value))
+
+    def visit(self, value: Any, label: str = "") -> None:
+        kind = type(value)
+        if kind in _ATOMS:
+            self.put(kind.__name__, _ATOMS[kind](value))  # type: ignore[operator]
+            return
+        if kind is not tuple:  # which the compiler may share or not
+            if id(value) in self.numbers:
+                self.put("again", self.numbers[id(value)])
+                return
+            self.numbers[id(value)] = len(self.numbers)
+            self.met.append(value)
+        self.path.append(label)
+        self.content(value, kind)
+        self.path.pop()
+
+    def content(self, value: Any, kind: type) -> None:
+        if isinstance(value, np.ndarray) or _is_a("torch", "Tensor", value) or _is_a("jax", "Array", value):
+            self.array(value, kind)
+        elif isinstance(value, type):
+            self.cls(value)
+        elif kind is types.FunctionType:
+            self.function(value)
+        elif kind is types.MethodType:
+            self.put("method")
+            self.visit(value.__func__)
+            self.visit(value.__self__)
+        elif isinstance(value, types.ModuleType):
+            self.module(value)
+        elif kind in _BUILTIN:
+            self.builtin(value)
+        elif kind is types.CodeType:
+            self.code(value, {})
+        elif kind is types.CellType:
+            self.put("cell")
+            self.cell(value, "")
+        elif kind is property:
+            self.parts("property", value.fget, value.fset, value.fdel)
+        elif kind in (staticmethod, classmethod):
+            self.parts(kind.__name__, value.__func__)
+        elif kind is functools.cached_property:
+            self.parts("cached property", value.func)
+        elif isinstance(value, logging.Logger):
+            self.put("logger", value.name)  # computes nothing
+        elif kind in (dict, types.MappingProxyType):
+            self.mapping(value)
+        elif kind in (list, tuple):
+            self.put(kind.__name__, len(value))
+            for i, part in enumerate(value):
+                self.visit(part, f"[{i}]")
+        elif kind in (set, frozenset):
+            self.put(kind.__name__, len(value))
+            self.put(*sorted(_Walk(self.by_identity, self.path).of(part, "") for part in value))
+        else:
+            self.instance(value, kind)
+
+    def parts(self, what: str, *parts: Any) -> None:
+        self.put(what, len(parts))
+        for part in parts:
+            self.visit(part)
+
+    def mapping(self, value: Mapping[Any, Any]) -> None:
+        self.put("dict", len(value))
+        for key, part in value.items():
+            self.visit(key, " a key")
+            self.visit(part, f"[{key!r}]" if type(key) in _ATOMS else "[...]")
+
+    def named(self, values: Mapping[str, Any], label: str) -> None:
+        """Values by name, in no order of importance."""
+        self.put("named", len(values))
+        for name in sorted(values):
+            self.put(name)
+            self.visit(values[name], label + name)
+
+    def array(self, value: Any, kind: type) -> None:
+        try:
+            framework, dtype, shape, data = _array(value)
+        except Exception:  # traced, without storage, of a layout that has no bytes of its own
+            self.without_content(value)
+            return
+        self.put("array", framework, dtype, str(shape))
+        if data is None:  # Python's objects
+            self.visit(value.tolist())
+        else:
+            self.put(data)
+        if isinstance(value, np.ndarray) and kind not in (np.ndarray, np.memmap):
+            self.visit(kind)
+            self.named(_state(value), ".")
+
+    def instance(self, value: Any, kind: type) -> None:
+        if isinstance(value, enum.Enum):
+            self.put("enum", value.name)
+            self.visit(kind)
+            self.visit(value.value, ".value")
+            return
+        if _is_a("torch._dynamo.eval_frame", "OptimizedModule", value):
+            self.put("compiled")
+            self.visit(value._orig_mod)
+            return
+        base = next((c for c in _CONTAINERS if isinstance(value, c)), object)
+        if not _hides_state(kind, base):
+            self.put("instance")
+            self.visit(kind)
+            if base is not object:
+                self.visit(base(value))
+            self.named(_state(value), ".")
+        elif callable(value) and hasattr(value, "__wrapped__"):  # a cache, or compiled by a framework
+            self.put("wrapper")
+            self.visit(kind)
+            self.visit(value.__wrapped__)
+        else:
+            self.reduced(value, kind)
+
+    def reduced(self, value: Any, kind: type) -> None:
+        """What is written in C says itself what it is made of, or that it cannot."""
+        try:
+            reduce = copyreg.dispatch_table.get(kind)
+            made = reduce(value) if reduce else value.__reduce_ex__(4)
+            if isinstance(made, str):
+                module = pickle.whichmodule(value, made)  # type: ignore[attr-defined]
+                if functools.reduce(getattr, made.split("."), sys.modules[module]) is not value:
+                    raise TypeError("a name of something else")
+                made = (_owner(module) or "", module, made)
+            else:
+                made = (*made[:3], *(list(items) for items in made[3:5] if items is not None))
+        except Exception:
+            self.without_content(value)
+            return
+        self.put("reduced")
+        self.visit(kind)
+        self.visit(made)
+
+    def cls(self, cls: type) -> None:
+        known = _named(cls)
+        if known is not None:
+            self.put("class", *known)
+            return
+        self.put("class of the user", cls.__name__, len(cls.__mro__))
+        for base in (*cls.__mro__[1:], type(cls)):
+            self.visit(base)
+        attributes = {name: part for name, part in vars(cls).items() if name not in _ABOUT}
+        slots = {name for name, part in attributes.items() if type(part) is types.MemberDescriptorType}
+        self.put(*sorted(slots))
+        self.named({name: part for name, part in attributes.items() if name not in slots}, ".")
+
+    def module(self, module: types.ModuleType) -> None:
+        owner = _owner(module.__name__)
+        if owner is not None:
+            self.put("module", owner, module.__name__)
+            return
+        self.put("module of the user")
+        self.named({n: part for n, part in vars(module).items() if not n.startswith("__")}, ".")
+
+    def builtin(self, value: Any) -> None:
+        owner, bound = getattr(value, "__objclass__", None), getattr(value, "__self__", None)
+        module = getattr(value, "__module__", None) or getattr(bound, "__name__", "")
+        self.put("builtin", str(module), _owner(str(module)) or "", getattr(value, "__qualname__", value.__name__))
+        self.visit(owner)
+        self.visit(None if isinstance(bound, types.ModuleType) else bound)
+
+    def function(self, function: types.FunctionType) -> None:
+        name, code = function.__globals__.get("__name__"), function.__code__
+        module = sys.modules.get(name) if isinstance(name, str) else None
+        owner = _owner(str(name)) if getattr(module, "__dict__", None) is function.__globals__ else None
+        self.put("function", owner or "")
+        if owner is not None:
+            self.put(str(name), code.co_qualname)
+            if "_torchdynamo_orig_callable" in vars(function):  # beside it are numbers of addresses
+                self.visit(function._torchdynamo_orig_callable)  # type: ignore[attr-defined]
+                return
+            if "<" not in code.co_qualname:
+                return
+            self.code(code, None)  # one of several lambdas, or made by a call
+        else:
+            self.code(code, function.__globals__)
+        for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            self.cell(cell, f" → {variable}")
+        self.visit(function.__defaults__, " default ")
+        self.visit(function.__kwdefaults__, " default ")
+        self.named(vars(function), ".")
+
+    def cell(self, cell: types.CellType, label: str) -> None:
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            self.put("empty")
+        else:
+            self.visit(value, label)
+
+    def code(self, code: types.CodeType, scope: Mapping[str, Any] | None) -> None:
+        """Instructions and constants, and what they read of `scope`, the globals; None where their owner is hashed."""
+        read = _read(code)
+        self.put("code", read.instructions, len(read.constants))
+        for constant in read.constants:
+            if isinstance(constant, types.CodeType):
+                self.code(constant, scope)
+            else:
+                self.visit(constant)
+        if scope is None:
+            return
+        for level, name, wanted in read.imports:
+            self.imported(level, name, wanted, scope)
+        for chain in read.globals:
+            self.name(chain, scope)
+
+    def name(self, chain: tuple[str, ...], scope: Mapping[str, Any]) -> None:
+        """A global that is read, or through modules of the user's the attribute that is."""
+        if chain[0] in scope:
+            self.reached(scope[chain[0]], chain[0], chain[1:])
+        else:
+            self.put("builtin" if hasattr(builtins, chain[0]) else "missing", chain[0])
+        self.refuse_texts(chain)
+
+    def refuse_texts(self, chain: tuple[str, ...]) -> None:
+        found = _BY_TEXT & {*chain, ".".join(chain[:2])}
+        if found:
+            self.without_content(chain, f"uses {min(found)}: what that finds by name cannot be hashed")
+
+    def reached(self, value: Any, name: str, chain: tuple[str, ...]) -> None:
+        while chain and isinstance(value, types.ModuleType) and _owner(value.__name__) is None:
+            name, value, chain = f"{name}.{chain[0]}", getattr(value, chain[0], None), chain[1:]
+        self.put(name)
+        self.visit(value, f" → {name}")
+
+    def imported(self, level: int, name: str, wanted: tuple[str, ...] | None, scope: Mapping[str, Any]) -> None:
+        """What a function imports itself, as it would."""
+        try:
+            package = scope.get("__package__") or str(scope.get("__name__", "")).rpartition(".")[0]
+            module = importlib.import_module(importlib.util.resolve_name("." * level + name, package))
+        except Exception as error:
+            self.put("cannot be imported", level, name, type(error).__name__)
+            return
+        if _owner(module.__name__) is not None or not wanted or "*" in wanted:
+            self.visit(module, f" → {name}")
+            return
+        for attribute in wanted:
+            if not hasattr(module, attribute):  # a module of the package, perhaps
+                self.imported(0, f"{module.__name__}.{attribute}", None, scope)
+            else:
+                self.reached(module, name, (attribute,))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a code object is made of.
+
+    Attributes
+    ----------
+    instructions : digest of arguments, flags, names of variables, instructions and ranges of exception handlers.
+    constants : those that instructions load, in their order.
+    globals : names that it reads from its module, each with the attributes read from that one after another.
+    imports : (level, name, names wanted from it).
+    """
+
+    instructions: str
+    constants: tuple[Any, ...]
+    globals: tuple[tuple[str, ...], ...]
+    imports: tuple[tuple[int, str, tuple[str, ...] | None], ...]
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(code: types.CodeType) -> _Read:
+    steps = [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG", "NOP")]
+    told: list[str | bytes | int] = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount]
+    told += [code.co_flags & ~_HAS_DOCSTRING, " ".join(code.co_varnames), " ".join(code.co_freevars)]
+    told += [code.co_exceptiontable]
+    offsets = [step.offset for step in steps]
+    constants: list[Any] = []
+    chains, imports = set(), []
+    for i, step in enumerate(steps):
+        following = steps[i + 1] if i + 1 < len(steps) else step
+        if following.opname == "STORE_NAME" and following.argval in _ABOUT and step.opcode in dis.hasconst:
+            continue  # a class's docstring and line
+        told.append(step.opname)
+        if step.opcode in dis.hasconst:
+            constants.append(step.argval)
+        elif step.opcode in dis.hasjrel or step.opcode in dis.hasjabs:
+            told.append(bisect.bisect_left(offsets, step.argval) - i)
+        elif isinstance(step.argval, str | tuple) and all(isinstance(part, str) for part in step.argval):
+            told.append(" ".join(step.argval) if isinstance(step.argval, tuple) else step.argval)
+        else:
+            told.append(str(step.arg))
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval not in {*_ABOUT, "__name__"}:
+            chain = [step.argval]
+            for after in steps[i + 1 :]:
+                if after.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+                    break
+                chain.append(after.argval)
+            chains.add(tuple(chain))
+        if step.opname == "IMPORT_NAME":
+            imports.append((steps[i - 2].argval, step.argval, steps[i - 1].argval))
+    return _Read(
+        hashlib.sha256(repr(told).encode()).hexdigest(), tuple(constants), tuple(sorted(chains)), tuple(imports)
+    )
+
+
+def _is_a(module: str, name: str, value: Any) -> bool:
+    """Whether a value is of a framework's class; the framework is not imported."""
+    return module in sys.modules and isinstance(value, getattr(sys.modules[module], name, ()))
+
+
+def _array(value: Any) -> tuple[str, str, tuple[int, ...], bytes | None]:
+    """Framework, dtype, shape and bytes."""
+    if isinstance(value, np.ndarray):
+        plain = np.asarray(value)
+        return "numpy", str(plain.dtype), plain.shape, None if plain.dtype.hasobject else plain.tobytes()
+    if _is_a("torch", "Tensor", value):
+        torch = sys.modules["torch"]
+        whole = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        return "torch", str(value.dtype), tuple(value.shape), whole.reshape(-1).view(torch.uint8).numpy().tobytes()
+    jax = sys.modules["jax"]
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return "jax", str(value.dtype), value.shape, np.asarray(jax.random.key_data(value)).tobytes()
+    return "jax", str(value.dtype), value.shape, np.asarray(value).tobytes()
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """An instance's attributes, in slots too; not what its cached properties hold, which follows from the others."""
+    kind: type = type(value)
+    found = {
+        f"{i} {name}": slot.__get__(value, kind) for i, (name, slot) in enumerate(_slots(kind)) if hasattr(value, name)
+    }
+    held = getattr(value, "__dict__", {})
+    return found | {name: part for name, part in held.items() if not _is_cached(kind, name)}
+
+
+@functools.lru_cache(maxsize=4096)
+def _slots(kind: Any) -> list[tuple[str, Any]]:
+    declared = [vars(cls) for cls in kind.__mro__ if "__slots__" in vars(cls)]
+    return [(n, part) for names in declared for n, part in names.items() if type(part) is types.MemberDescriptorType]
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_cached(kind: Any, name: str) -> bool:
+    defined = next((vars(cls)[name] for cls in kind.__mro__ if name in vars(cls)), None)
+    return isinstance(defined, functools.cached_property)
+
+
+@functools.lru_cache(maxsize=4096)
+def _hides_state(kind: Any, base: Any) -> bool:
+    """Whether instances hold more than `base` does beside `__dict__` and slots: fields in C, which nobody can read."""
+    references = len(_slots(kind)) + (kind.__dictoffset__ not in (0, -1)) + (kind.__weakrefoffset__ > 0)
+    return kind.__basicsize__ > base.__basicsize__ + 8 * references or kind.__itemsize__ != base.__itemsize__
+
+
+@functools.lru_cache(maxsize=4096)
+def _named(cls: Any) -> tuple[str, str, str] | None:
+    """Owner, module and name of a class that is not the user's own, nor made by a call; None for these."""
+    owner = _owner(cls.__module__) if isinstance(cls.__module__, str) else None
+    if owner is None:
+        return None
+    found: Any = sys.modules.get(cls.__module__)
+    for part in cls.__qualname__.split("."):
+        found = vars(found).get(part) if hasattr(found, "__dict__") else None
+    public = found is cls or not cls.__flags__ & 1 << 9  # a type of the interpreter may have no name to be found by
+    return (owner, cls.__module__, cls.__qualname__) if public else None
+
+
+def _owner(module: str) -> str | None:
+    """What a module belongs to, with its version; None if it is the user's own."""
+    top = module.partition(".")[0]
+    if top in CATALOGUE:
+        return "catalogue"
+    known = top in sys.stdlib_module_names or (top in sys.modules and top != "__main__")
+    return _installed(top) if known else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _installed(top: str) -> str | None:
+    if top in sys.stdlib_module_names:
+        return f"Python {platform.python_version()}"
+    module = sys.modules[top]
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", [])]
+    if not any({"site-packages", "dist-packages"} & set(Path(place).parts) for place in places if place):
+        return None
+    version = getattr(module, "__version__", None)
+    if not isinstance(version, str):
+        try:
+            version = importlib.metadata.version(top)
+        except importlib.metadata.PackageNotFoundError:
+            version = "of no version"
+    return f"{top} {version}"

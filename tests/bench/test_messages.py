@@ -1,0 +1,161 @@
+"""What goes wrong in a user's own code, or at the ends of options, is one line: what is wrong, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bench
+from bench.problems import Problem
+from estimators import FAMILIES, Estimator, Expectation, Integrand, Normal, Point, Requires
+from estimators.combined_control_variates import CombinedControlVariates
+from estimators.quadratic_surrogate import QuadraticSurrogate
+from tests.support import needs
+
+Gamma = FAMILIES["gamma"]
+
+
+class Square(Integrand):
+    def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        return xp.sum(z**2, axis=-1)
+
+
+class Huge(Integrand):
+    def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        return xp.sum(z, axis=-1) * float("inf")
+
+    def gradient(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        return z * float("inf")
+
+    def hessian_product(self, xp: Any, data: Any, z: Any, vector: Any, noise: Any) -> Any:
+        return vector * float("inf")
+
+
+@dataclass(frozen=True)
+class Own(Problem):
+    name = "own"
+    summary = "Σ z²"
+    dimension = 2
+    differentiate: str = "closed-form"
+
+    def expectation(self) -> Expectation:
+        return Expectation(self.family, Square(), {}, differentiate=self.differentiate)
+
+
+@dataclass(frozen=True)
+class WithFamily(Own):
+    family = Gamma()  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class WithField(Own):
+    q: Point = field(default_factory=lambda: Gamma.At(concentration=2.0))
+
+
+@dataclass(frozen=True)
+class WithArray(Own):
+    weights: Any = None
+    limit: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Overflowing(Own):
+    def expectation(self) -> Expectation:
+        return Expectation(Normal(), Huge(), {}, differentiate=self.differentiate)
+
+
+def reason(problem: Any, estimator: Any, backend: str = "numpy", status: str = "exception") -> str:
+    rows = bench.measure(problem, estimator, backend, timing=False, max_replicates=64)
+    assert set(rows["status"]) == {status}
+    (said,) = set(rows["reason"])
+    assert "\n" not in said
+    return str(said)
+
+
+@pytest.mark.parametrize("estimator", ["rebar", "relax"])
+def test_a_control_variate_that_is_not_finite(estimator: str, capfd: pytest.CaptureFixture[str]) -> None:
+    said = reason("categorical-square[categories=5,tilt=800]", estimator, status="nonfinite")
+    assert said == (
+        f"{estimator} fits its control variate to a warm-up with NaN or infinite values; give less extreme options"
+    )
+    assert capfd.readouterr() == ("", "")  # nothing of LAPACK's
+
+
+@pytest.mark.parametrize("estimator", [CombinedControlVariates(), QuadraticSurrogate()])
+def test_so_it_is_of_others_that_fit_one(estimator: Estimator, capfd: pytest.CaptureFixture[str]) -> None:
+    said = reason(Overflowing(), estimator, status="nonfinite")
+    assert said.startswith(f"{estimator.name} fits its control variate to a warm-up with NaN or infinite values")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_problem_with_a_family_and_no_q() -> None:
+    assert reason(WithFamily(), "score-function") == (
+        "problem own: family is gamma, but q is of family normal; set q = Gamma.At(...) and leave family out"
+    )
+
+
+def test_q_as_a_field_is_an_option_like_that_of_bundled_problems() -> None:
+    rows = bench.measure(
+        [WithField(), WithField(q=Gamma.At(rate=3.0))], "score-function", timing=False, max_replicates=64
+    )
+    options = list(dict.fromkeys(rows["problem_options"]))
+    assert options == [
+        '{"concentration": 2.0, "differentiate": "closed-form", "family": "gamma", "rate": 1.0}',
+        '{"concentration": 1.0, "differentiate": "closed-form", "family": "gamma", "rate": 3.0}',
+    ]
+    assert set(rows["status"]) == {"ok"}
+
+
+def test_fields_that_are_no_options_are_named(tmp_path: Any) -> None:
+    problems = [WithArray("closed-form", np.ones(3)), WithArray("closed-form", len)]
+    rows = bench.measure(problems, "score-function", timing=False, max_replicates=64, store=tmp_path / "a.sqlite")
+    assert list(dict.fromkeys(rows["problem_options"])) == [
+        '{"differentiate": "closed-form", "limit": "inf", "weights": "ndarray [3]"}',
+        '{"differentiate": "closed-form", "limit": "inf", "weights": "len"}',
+    ]
+
+
+@dataclass(frozen=True)
+class Differentiating(Estimator):
+    name = "differentiating"
+    summary = "what PyTorch's compiler cannot trace"
+    requires = Requires(("score", "score_identity"))
+    by: str = "backward"
+
+    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+        import torch
+
+        family = expectation.family
+        free = {name: a.clone().requires_grad_(True) for name, a in parameters.items()}
+        if self.by in ("backward", "grad"):
+            total = expectation.value(backend, free, family.sample(backend, free, noise), noise).sum()
+            if self.by == "backward":
+                total.backward()
+                return {name: a.grad[None, :] for name, a in free.items()}
+            return dict(zip(free, torch.autograd.grad(total, list(free.values())), strict=True))
+        z = family.sample(backend, parameters, noise)
+        if self.by == "print":
+            print(z.shape)
+        if self.by == "branch" and z.sum() > 0.0:
+            z = -z
+        return dict(family.score(backend, parameters, z))
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        ("backward", "cannot trace loss.backward() or torch.autograd.grad; differentiate by backend.gradient, "),
+        ("grad", "cannot trace loss.backward() or torch.autograd.grad; differentiate by backend.gradient, "),
+        ("print", "print"),
+        ("branch", "as one graph: it branches on a value; use array operations alone (backend.xp.where for branches)"),
+    ],
+)
+def test_what_is_not_traced_says_what_to_use(by: str, message: str) -> None:
+    needs("torch")
+    said = reason("square", Differentiating(by), "torch")
+    assert message in said
+    assert said.startswith("torch.compile cannot trace")
+    assert len(said) < 300
