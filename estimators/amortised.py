@@ -95,6 +95,11 @@ class AmortisedExpectation(Expectation):
         importance_samples: int = 1,
     ) -> None:
         super().__init__(family, integrand, data, entropy, differentiate, importance_samples)
+        if integrand.reads:
+            raise UsageError(
+                f"{type(integrand).__name__} reads {', '.join(integrand.reads)} of λ, which an encoder makes anew for "
+                "every datum; compute it from φ and x in f, or give q free parameters"
+            )
         if entropy == "analytic" and encoder.exact_gradient is None:
             raise UsageError(
                 "entropy=analytic needs the gradient of what f leaves out; add `exact_gradient` to "
@@ -206,7 +211,7 @@ class AmortisedExpectation(Expectation):
             return sum(xp.sum(arrays[i] * found[name][0, ...]) for i, name in enumerate(names))
 
         drawn = () if rows is None else (rows,)
-        return backend.pullback(total)(own, *cotangent.values(), *drawn)
+        return backend.pullback(total, "the encoder a `pullback` method")(own, *cotangent.values(), *drawn)
 
 
 @dataclass(frozen=True)
@@ -279,7 +284,7 @@ class Amortised(Estimator):
             which = xp.broadcast_to(each[ROWS], (replicates * bound.batch, samples))
             one_each = {ROWS: xp.reshape(which, (replicates, bound.batch * samples))}
             cotangent = weight * xp.reshape(weights, z.shape[:-1])
-            gradients = {**gradients, **datum.model_pullback(backend, z, cotangent, one_each)}
+            gradients = {**gradients, **datum.explicit_pullback(backend, z, cotangent, one_each)}
         return gradients
 
     def estimate_integrand(

@@ -43,14 +43,9 @@ class Enumeration(Estimator):
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
-        xp, family, nothing = backend.xp, expectation.family, noise["nothing"]
-        states = family.states(nothing.shape[-1])
-        replicate = xp.sum(nothing, axis=1, keepdims=True)  # [R, 1, D] of zeros
-        # Every replicate evaluates every state, as one estimate would; in parts where that is a lot.
-        size = replicate.shape[0] * states.number * expectation.width(replicate.shape[-1])
-        parts, base = 1, len(states.alternatives)
-        while parts < states.number and size > parts * AT_ONCE:
-            parts *= base
+        xp, family = backend.xp, expectation.family
+        replicate = _replicates(xp, noise)
+        parts, states = _parts(expectation, replicate), family.states(replicate.shape[-1])
         z = xp.reshape(states.listed(backend, dtype_of(replicate)), (parts, states.number // parts, -1))
 
         def part(z: Array) -> Array:
@@ -59,6 +54,43 @@ class Enumeration(Estimator):
 
         total = part(z[0]) if parts == 1 else xp.sum(backend.map(part, z), axis=0)
         return by_block(xp, family, parameters, total)
+
+    def estimate_and_samples(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> tuple[Blocks, Array, Array]:
+        """Every state, at its probability."""
+        found = self.estimate_integrand(backend, expectation, parameters, noise, state)
+        replicate = _replicates(backend.xp, noise)
+        z = expectation.family.states(replicate.shape[-1]).listed(backend, dtype_of(replicate))
+        weight = backend.xp.exp(expectation.family.log_density(backend, parameters, z))
+        return found, z + replicate, weight + replicate[..., 0]
+
+    def explicit_terms(
+        self, backend: Any, expectation: Expectation, z: Array, weights: Array, noise: dict[str, Array]
+    ) -> Blocks:
+        count = z.shape[1] // _parts(expectation, z[:, :1])
+        sums: Blocks = {}
+        for first in range(0, z.shape[1], count):
+            some = slice(first, first + count)
+            terms = expectation.explicit_pullback(backend, z[:, some], weights[:, some], noise)
+            sums = {name: sums[name] + term for name, term in terms.items()} if sums else terms
+        return sums
+
+
+def _replicates(xp: Any, noise: dict[str, Array]) -> Array:
+    """Zeros, one row a replicate [R, 1, D]."""
+    return xp.sum(noise["nothing"], axis=1, keepdims=True)
+
+
+def _parts(expectation: Expectation, replicate: Array) -> int:
+    """Return in how many equal parts the states are evaluated. Every replicate [R, 1, D] evaluates every state, as one
+    estimate would."""
+    states = expectation.family.states(replicate.shape[-1])
+    size = replicate.shape[0] * states.number * expectation.width(replicate.shape[-1])
+    parts, base = 1, len(states.alternatives)
+    while parts < states.number and size > parts * AT_ONCE:
+        parts *= base
+    return parts
 
 
 def weighted_scores(backend: Any, family: Family, parameters: Blocks, z: Array) -> Array:

@@ -188,15 +188,17 @@ class Estimator(ABC):
         state : from `fit`.
         """
         bound, own = expectation.at(parameters)
-        if expectation.model_blocks:
+        explicit: Blocks = {}
+        if expectation.explicit_blocks:
             gradients, z, weights = self.estimate_and_samples(backend, bound, own, noise, state)
-            model = bound.model_pullback(backend, z, weights, noise)
+            explicit = self.explicit_terms(backend, bound, z, weights, noise)
         else:
-            gradients, model = self.estimate_integrand(backend, bound, own, noise, state), {}
+            gradients = self.estimate_integrand(backend, bound, own, noise, state)
         if expectation.entropy == "analytic":
             exact = expectation.family.entropy_gradient(backend, own)
             gradients = {name: gradient + exact[name] for name, gradient in gradients.items()}
-        return {**gradients, **model}
+        terms = {name: gradients[name] + term if name in gradients else term for name, term in explicit.items()}
+        return {**gradients, **terms}
 
     def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
         """The family's noise of all S samples, made from what this estimator draws."""
@@ -205,8 +207,8 @@ class Estimator(ABC):
     def estimate_and_samples(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> tuple[Blocks, Array, Array]:
-        """`estimate_integrand`, and the samples of q that the noise makes with the weights [R, S] at which ∇_θ f is
-        added up over them: their mean, which is unbiased, for q knows nothing of θ."""
+        """`estimate_integrand`, and samples of q with the weights [R, S] at which explicit derivatives of f, in λ or in
+        θ, are added up over them. Here the samples that the noise makes, each of them from q, and 1/S: the mean."""
         found = self.estimate_integrand(backend, expectation, parameters, noise, state)
         z = self._samples(backend, expectation.family, parameters, noise)
         share = 1.0 if z.ndim == 2 else 1.0 / z.shape[1]
@@ -221,13 +223,22 @@ class Estimator(ABC):
             relaxation = family.relaxation()
             if all(name in made for name in relaxation.noise((), 1)):
                 return relaxation.hard(backend, relaxation.perturbed(backend, parameters, made))
-        raise NotApplicable(f"{self.name} draws no samples of q, over which ∇f in the model's parameters is averaged")
+        raise NotApplicable(
+            f"{self.name} draws no samples of q, over which ∇f in λ or in a model's parameters, at fixed z, is averaged"
+        )
+
+    def explicit_terms(
+        self, backend: Any, expectation: Expectation, z: Array, weights: Array, noise: dict[str, Array]
+    ) -> Blocks:
+        """Σ_s weight_s ∂f(z_s) at fixed z_s in every one of `explicit_blocks`, {block: [R, *shape]}."""
+        return expectation.explicit_pullback(backend, z, weights, noise)
 
     @abstractmethod
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
-        """The estimate without an analytic entropy's term, which `estimate` adds."""
+        """The estimate without an analytic entropy's term and without explicit derivatives of f, which `estimate` adds:
+        of ∇_λ E_{q_λ} f with λ in f held fixed."""
 
 
 def check_learnt(name: str, *arrays: np.ndarray) -> None:

@@ -7,6 +7,9 @@ requires       samples from noise at any λ; no derivative of anything. Costs tw
 Both ends share ε (common random numbers). Biased for ∇L by ½ρ² ∇ΔL + O(ρ⁴): nothing where L is quadratic in λ; the
 variance does not grow as ρ → 0 where f(t(ε, λ)) is smooth in λ.
 
+Where f reads λ, the λ in f stays where it is: L above is a function of q's λ alone, and `estimate` adds the explicit
+term ∂f_λ/∂λ without a difference or a bias.
+
 Sources: Nesterov & Spokoiny 2017 (Gaussian smoothing); Salimans et al. 2017 (antithetic pairs).
 """
 

@@ -1,8 +1,12 @@
 """The expectation whose gradient is estimated: L(λ, θ) = E_{q_λ(z)}[f_{λ,θ}(z)].
 
 `Integrand` is what a user writes. `Expectation` joins it to a family, and knows the ways in which f may depend on
-parameters: not at all; for an ELBO, through the entropy term −log q_λ(z); on parameters θ of a model, which q does
-not have, so ∇_θ L = E ∇_θ f; and on λ in a way that has no gradient in expectation.
+parameters: not at all; for an ELBO, through the entropy term −log q_λ(z), whose ∂/∂λ at fixed z has expectation zero;
+on parameters θ of a model, which q does not have, so ∇_θ L = E ∇_θ f; and on blocks of λ, so that
+
+    ∇_λ L = E[f_λ(z) ∇_λ log q_λ(z) + ∂f_λ(z)/∂λ],
+
+or any other estimate of the first term. The second, the explicit term, is averaged over samples of q, like ∇_θ f.
 
 With K > 1 importance samples L is the bound of Burda et al. 2016 in place of the ELBO, which it is for K = 1:
 L_K(λ, θ) = E[log (1/K) Σ_k w_k] with w_k = p(x, z_k)/q_λ(z_k) and z_1, …, z_K ~ q_λ independent.
@@ -55,8 +59,17 @@ class Integrand(ABC):
     def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
         """f at every sample [...]."""
 
-    #: Blocks of λ that f reads in `data`, as constants: where it depends on λ, but E ∂f/∂λ = 0.
+    #: Blocks of λ that f reads, in `data` under their names. Every estimator adds the explicit term E ∂f/∂λ at fixed z.
     reads: tuple[str, ...] = ()
+
+    #: Whether E ∂f/∂λ = 0 at every λ, as of a maximum over λ. Blocks in `reads` then count as constants: no estimator
+    #: adds the explicit term.
+    explicit_term_is_zero: bool = False
+
+    #: Σ_s cotangent_s ∂f(z_s)/∂λ at fixed z_s, for every block in `reads` and every replicate, {block: [R, *shape]};
+    #: optional, like `model_pullback`, and with its arguments: without it, only backends that differentiate
+    #: automatically can serve.
+    explicit_pullback: Any = None
 
     def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
         """The shapes of f's own parameter blocks θ, which it reads in `data` under their names."""
@@ -126,6 +139,12 @@ class Expectation:
                 f"importance samples: {importance_samples} with entropy={entropy}; they must be at least 1, and above "
                 "1 the bound needs entropy=sampled"
             )
+        unknown = [name for name in integrand.reads if name not in family.blocks]
+        if unknown:
+            raise UsageError(
+                f"{type(integrand).__name__} reads {', '.join(unknown)}, which family {family.name} has not got; "
+                f"`reads` must be among its blocks: {', '.join(family.blocks)}"
+            )
         self.family = family
         self.integrand = integrand
         self.data = data
@@ -158,6 +177,16 @@ class Expectation:
     def model_blocks(self) -> tuple[str, ...]:
         """The names of θ's blocks."""
         return tuple(self.integrand.model_shapes(self.data))
+
+    @property
+    def read_blocks(self) -> tuple[str, ...]:
+        """The names of the blocks of λ whose gradient has an explicit term E ∂f/∂λ."""
+        return () if self.integrand.explicit_term_is_zero else self.integrand.reads
+
+    @property
+    def explicit_blocks(self) -> tuple[str, ...]:
+        """The names of all blocks whose gradient has an explicit term: those of λ, then θ's, which have no other."""
+        return (*self.read_blocks, *self.model_blocks)
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -234,19 +263,36 @@ class Expectation:
             return self.integrand.hessian_product(xp, self.data, z, vector, noise)
         return backend.hvp(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z, vector)
 
-    def model_pullback(self, backend: Any, z: Array, cotangent: Array, noise: dict[str, Array]) -> Blocks:
-        """Σ_s cotangent_s ∇_θ f(z_s) for every replicate, {block: [R, *shape]}; of what `at` made."""
-        xp, integrand = backend.xp, self.integrand
-        if self.differentiate == "closed-form" and integrand.model_pullback is not None:
-            return integrand.model_pullback(xp, self.data, z, cotangent, noise)
+    def explicit_pullback(self, backend: Any, z: Array, cotangent: Array, noise: dict[str, Array]) -> Blocks:
+        """Σ_s cotangent_s ∂f(z_s) at fixed z_s in every one of `explicit_blocks`, for every replicate, {block: [R,
+        *shape]}; of what `at` made.
 
-        def total(model: Blocks, z: Array, cotangent: Array, noise: dict[str, Array]) -> Array:
+        Raises
+        ------
+        NotApplicable
+            The integrand has no method for it, and the backend cannot differentiate.
+        """
+        xp, integrand = backend.xp, self.integrand
+        found: Blocks = {}
+        for method, names in (
+            (integrand.explicit_pullback, self.read_blocks),
+            (integrand.model_pullback, self.model_blocks),
+        ):
+            if names and method is not None and self.differentiate == "closed-form":
+                found |= method(xp, self.data, z, cotangent, noise)
+        left = {name: self.data[name] for name in self.explicit_blocks if name not in found}
+        if not left:
+            return found
+
+        def total(parameters: Blocks, z: Array, cotangent: Array, noise: dict[str, Array]) -> Array:
             alone = {name: values[None, ...] for name, values in noise.items()}
-            value = integrand.value(xp, {**self.data, **model}, z[None, ...], alone)
+            value = integrand.value(xp, {**self.data, **parameters}, z[None, ...], alone)
             return xp.sum(cotangent * value[0, ...])
 
-        model = {name: self.data[name] for name in self.model_blocks}
-        return backend.pullback(total)(model, z, cotangent, noise)
+        method = "an `explicit_pullback`" if left.keys() & set(self.read_blocks) else "a `model_pullback`"
+        form = "" if self.differentiate == "closed-form" else " and differentiate=closed-form"
+        pullback = backend.pullback(total, f"the integrand {method} method{form}")
+        return {**found, **pullback(left, z, cotangent, noise)}
 
     def replaced(
         self, backend: Any, parameters: Blocks, z: Array, replacement: Array, noise: dict[str, Array]

@@ -4,6 +4,8 @@ Approximates   ∇_λ E_{q_λ}[f(z)],  z = H(ζ) with ζ smooth in λ and in noi
 with           (1/S) Σ_s ∇f(H_T(ζ_s)) · ∂H_T(ζ_s)/∂λ
 requires       a relaxation H_T of H and ∇f between the states of z. Biased: it is the gradient of E f(H_T(ζ)).
 
+Where f reads λ, the explicit term ∂f_λ/∂λ is averaged over H(ζ), and is not biased.
+
 Sources: Jang, Gu & Poole 2017; Maddison, Mnih & Teh 2017.
 """
 

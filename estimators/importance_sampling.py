@@ -56,7 +56,11 @@ class ImportanceSampling(Estimator):
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
         proposal = expectation.family.dispersed(backends.get("numpy"), parameters, self.widen**2)
-        return expectation.family.jumps(proposal, dimension)
+        found = expectation.family.jumps(proposal, dimension)
+        if expectation.explicit_blocks:  # whose terms are averaged over samples of q
+            own = expectation.family.jumps(parameters, dimension)
+            found = {name: np.concatenate([at, own[name]], axis=-1) for name, at in found.items()}
+        return found
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks

@@ -2,7 +2,8 @@
 
 Approximate    ∇ L_K,  L_K = E[log (1/K) Σ_k w_k],  w_k = p(x, z_k)/q_λ(z_k),  z_1, …, z_K ~ q_λ independent
 
-A model's parameters θ have one estimator, whatever is done for λ: Σ_k w̃_k ∇_θ log p(x, z_k), w̃_k = w_k / Σ_j w_j.
+A model's parameters θ have one estimator, whatever is done for λ: Σ_k w̃_k ∇_θ log p(x, z_k), w̃_k = w_k / Σ_j w_j. So
+has the explicit term of a log p that reads λ.
 What is averaged over S is a whole group of K samples; the groups are independent. With K = 1 all weights are 1.
 
 Sources: Burda, Grosse & Salakhutdinov 2016; Mnih & Rezende 2016.
@@ -124,7 +125,7 @@ class ImportanceWeighted(Estimator):
         """The estimate of ∇_λ, {parameter block: [R, *shape]}."""
 
     def model_weights(self, groups: Groups) -> Array:
-        """Of each sample of a group in the estimate of ∇_θ, with the axes of z."""
+        """Of each sample of a group where explicit derivatives of log p are added up, with the axes of z."""
         return groups.normalised
 
 

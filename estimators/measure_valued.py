@@ -37,7 +37,7 @@ class MeasureValued(Estimator):
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         weak = expectation.family.weak_noise(sample_shape(num_samples), dimension, self.coupling)
         specs = expectation.noise_specs()
-        if dimension > 1 or expectation.model_blocks:  # else there are no other coordinates to draw
+        if dimension > 1 or expectation.explicit_blocks:  # else there are no other coordinates to draw
             specs = super().noise_specs(expectation, num_samples, dimension)
         for block_specs in weak.values():
             specs.update(block_specs)
@@ -46,7 +46,7 @@ class MeasureValued(Estimator):
     def noise_by_block(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, set[str]]:
         weak = expectation.family.weak_noise(sample_shape(num_samples), dimension, self.coupling)
         everyone = set(expectation.noise_specs())
-        if dimension > 1 or expectation.model_blocks:
+        if dimension > 1 or expectation.explicit_blocks:
             everyone |= set(super().noise_specs(expectation, num_samples, dimension))
         return {block: everyone | set(weak.get(block, ())) for block in expectation.blocks}
 

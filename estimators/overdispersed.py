@@ -44,7 +44,7 @@ class Overdispersed(Estimator):
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         specs = expectation.noise_specs()
-        if dimension > 1 or expectation.model_blocks:  # else there are no other coordinates to draw
+        if dimension > 1 or expectation.explicit_blocks:  # else there are no other coordinates to draw
             specs = super().noise_specs(expectation, num_samples, dimension)
         drawn = expectation.family.noise(sample_shape(num_samples), dimension)
         return {**specs, **{f"proposal_{name}": spec for name, spec in drawn.items()}}

@@ -78,6 +78,12 @@ class PartialSummation(Estimator):
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
+        return self.estimate_and_samples(backend, expectation, parameters, noise, state)[0]
+
+    def estimate_and_samples(
+        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+    ) -> tuple[Blocks, Array, Array]:
+        """The states that are summed, at their probabilities, and those that are sampled share the rest of it."""
         xp, family, nothing = backend.xp, expectation.family, noise["nothing"]
         z, log_density = self._ranked(backend, family, parameters, nothing.shape[-1], dtype_of(nothing))
         replicate = xp.sum(nothing, axis=1, keepdims=True)  # [R, 1, D] of zeros
@@ -99,4 +105,7 @@ class PartialSummation(Estimator):
         for name, s in score.items():
             sampled = xp.mean(g[(..., *(None,) * (s.ndim - 2))] * s, axis=1)
             gradients[name] = gradients[name] + passed[-1] * sampled
-        return gradients
+        weight = xp.exp(log_density[: self.states]) + replicate[..., 0]
+        share = xp.zeros_like(g) + passed[-1] / g.shape[-1]
+        samples = xp.concat([summed + replicate, drawn], axis=1)
+        return gradients, samples, xp.concat([weight, share], axis=1)

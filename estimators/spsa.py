@@ -5,7 +5,7 @@ with           (1/S) Σ_s (f(t(ε_s, λ + ρΔ_s)) − f(t(ε_s, λ − ρΔ_s))
 requires       samples from noise at any λ; no derivative of anything. Costs two evaluations a sample.
 
 Both ends share ε (common random numbers). Biased by ρ² (½ Σ_k ∂_j∂_k² L − ⅓ ∂_j³ L) + O(ρ⁴): nothing where L is
-quadratic in λ.
+quadratic in λ. The λ that f reads stays where it is, as in `evolution_strategies.py`.
 
 Sources: Spall 1992; Kleinman, Spall & Naiman 1999 (common random numbers).
 """

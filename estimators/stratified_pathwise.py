@@ -28,7 +28,7 @@ class StratifiedPathwise(Estimator):
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         specs = super().noise_specs(expectation, num_samples, dimension)
-        if expectation.model_blocks:
+        if expectation.explicit_blocks:
             return specs
         return {name: spec for name, spec in specs.items() if name != "component"}
 

@@ -60,6 +60,7 @@ INTEGRAND_PROBLEMS = (
     "step[k=0.4,loc=-0.6,scale=0.83,dim=3]",
     "absolute-value[k=0.4,loc=-0.6,scale=0.83,dim=3]",
     "banana[bend=0.4,width=1.7,loc=0.3,scale=0.7,dim=4]",
+    "tilted-square[a=0.4,loc=-0.6,scale=0.83,dim=3]",
 )
 #: Kin of the score function, which differ from it in one place each: tested on a covering subset of the problems.
 KIN = (

@@ -13,10 +13,11 @@ from bench.problems.regression import LinearRegression, LogisticRegression, Pois
 from bench.problems.rough import AbsoluteValue, Step
 from bench.problems.sigmoid_belief import SigmoidBeliefNetwork
 from bench.problems.test_functions import Cosine, Exponential, Square
+from bench.problems.tilted import TiltedSquare
 from bench.problems.vae.digits import Vae
 from bench.problems.vae.linear import LinearVae
 
-_FUNCTIONS = (Square, Exponential, Cosine, Polynomial, ExponentialMoment, Step, AbsoluteValue)
+_FUNCTIONS = (Square, Exponential, Cosine, Polynomial, ExponentialMoment, Step, AbsoluteValue, TiltedSquare)
 _REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
 _CONJUGATE = (GammaPoisson, BetaBernoulli)
 _MIXTURES = (GaussianMixture, BayesianGaussianMixture)

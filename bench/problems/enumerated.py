@@ -13,27 +13,35 @@ CHUNK = 2**12
 
 
 def exact_enumerated(expectation: Expectation, parameters: Vectors, dimension: int) -> Exact | None:
-    """Everything exact as sums over the states; None where there are too many, or f has noise of its own."""
+    """Everything exact as sums over the states; None where there are too many, f has noise of its own, or f has an
+    explicit derivative in parameters that its integrand does not give in closed form."""
     backend, family = get("numpy"), expectation.family
+    if expectation.noise_specs():
+        return None
+    closed = Expectation(family, expectation.integrand, expectation.data, expectation.entropy)
+    bound, own = closed.at(parameters)
     try:
         states = family.states(dimension)
         states.check("enumeration")
+        z = states.listed(backend, "float64")
+        bound.explicit_pullback(backend, z[None, :1], np.ones((1, 1)), {})
     except NotApplicable:
         return None
-    if expectation.noise_specs():
-        return None
     objective = 0.0
-    gradient, moments, squares = ({name: np.zeros_like(a) for name, a in parameters.items()} for _ in range(3))
-    for z in np.array_split(states.listed(backend, "float64"), -(-states.number // CHUNK)):
-        q = np.exp(family.log_density(backend, parameters, z))
-        f = expectation.value(backend, parameters, z, {})
+    gradient = {name: np.zeros_like(a) for name, a in parameters.items()}
+    moments, squares = ({name: np.zeros_like(a) for name, a in own.items()} for _ in range(2))
+    for some in np.array_split(z, -(-states.number // CHUNK)):
+        q = np.exp(family.log_density(backend, own, some))
+        f = bound.value(backend, own, some, {})
         objective += float(q @ f)
-        for name, s in family.score(backend, parameters, z).items():
+        for name, term in bound.explicit_pullback(backend, some[None], q[None], {}).items():
+            gradient[name] += term[0]
+        for name, s in family.score(backend, own, some).items():
             gradient[name] += np.tensordot(q * f, s, 1)
             moments[name] += np.tensordot(q * f, s * s, 1)
             squares[name] += np.tensordot(q, s * s, 1)
     if expectation.entropy == "analytic":
-        entropy = family.entropy_gradient(backend, parameters)
-        gradient = {name: gradient[name] + entropy[name] for name in gradient}
+        entropy = family.entropy_gradient(backend, own)
+        gradient |= {name: gradient[name] + entropy[name] for name in own}
     optimal = {name: moments[name] / np.where(squares[name] > 0.0, squares[name], 1.0) for name in moments}
     return Exact(gradient, "enumeration", objective, optimal)

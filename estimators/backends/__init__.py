@@ -80,9 +80,15 @@ class Backend(Protocol):
         """(z, vector) -> the Hessian of a function with a scalar value, times the vector; for Σ f, every row's ∇²f."""
         ...
 
-    def pullback(self, function: Callable[..., Array]) -> Callable[..., dict[str, Array]]:
+    def pullback(self, function: Callable[..., Array], instead: str) -> Callable[..., dict[str, Array]]:
         """(parameters by name, *arrays with a leading axis R) -> for every one of R the gradient in the parameters,
-        {name: [R, *shape]}, of a function with a scalar value of the parameters and one slice of the arrays."""
+        {name: [R, *shape]}, of a function with a scalar value of the parameters and one slice of the arrays.
+
+        Raises
+        ------
+        NotApplicable
+            The backend cannot differentiate; the message says what to give `instead`: "the integrand a … method".
+        """
         ...
 
     def matrix_sum(self, matrix: Array, axis: int) -> Array:

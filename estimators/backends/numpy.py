@@ -98,10 +98,8 @@ class NumpyBackend:
             "backend"
         )
 
-    def pullback(self, function: Callable[..., Array]) -> Callable[..., dict[str, Array]]:
-        raise NotApplicable(
-            "NumPy cannot differentiate: give the integrand a `model_pullback` method, or use the torch or jax backend"
-        )
+    def pullback(self, function: Callable[..., Array], instead: str) -> Callable[..., dict[str, Array]]:
+        raise NotApplicable(f"NumPy cannot differentiate: give {instead}, or use the torch or jax backend")
 
     def matrix_sum(self, matrix: Array, axis: int) -> Array:
         return xp.sum(matrix, axis=axis)

@@ -129,7 +129,7 @@ class TorchBackend:
         slope = torch.func.grad(function)
         return lambda z, vector: torch.func.grad(lambda at: torch.sum(slope(at) * vector))(z)
 
-    def pullback(self, function: Callable[..., Array]) -> Callable[..., dict[str, Array]]:
+    def pullback(self, function: Callable[..., Array], instead: str = "") -> Callable[..., dict[str, Array]]:
         gradient = torch.func.grad(function)
 
         def each(parameters: dict[str, Array], *arrays: Any) -> dict[str, Array]:

@@ -47,6 +47,7 @@ class Stripped(Integrand):
     def __init__(self, whole: Integrand) -> None:
         self.whole = whole
         self.noise_specs = whole.noise_specs  # type: ignore[method-assign]
+        self.reads, self.explicit_pullback = whole.reads, whole.explicit_pullback
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stripped) and self.whole == other.whole
@@ -134,6 +135,7 @@ def test_bundled_hessian_products(differentiating: Any, numpy_backend: Any, prob
         drawn = draws(make_estimator("pathwise").noise_specs(whole, samples, at.dimension), 5)
         noise = {k: backend.asarray(a, None if a.dtype.kind == "i" else "float64") for k, a in drawn.items()}
         z = whole.family.sample(backend, parameters, noise)
+        expectation, parameters = expectation.at(parameters)
         product = expectation.hessian_product(backend, parameters, z, backend.xp.flip(z, axis=0), noise)
         assert product.shape == z.shape
         found.append(backend.to_numpy(product))

@@ -149,27 +149,6 @@ def test_numpy_says_what_to_add(numpy_backend: Any) -> None:
         estimate(numpy_backend, estimator, expectation, point(3), noise)
 
 
-class Following(Integrand):
-    """−Σ (z − loc)²/2, with loc as a constant: E ∂f/∂loc = 0, so nothing is lost."""
-
-    reads = ("loc",)
-
-    def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
-        away = z - data["loc"]
-        return -0.5 * xp.sum(away * away, axis=-1)
-
-    def gradient(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
-        return data["loc"] - z
-
-
-@pytest.mark.parametrize("name", ["score-function", "pathwise"])
-def test_f_may_read_the_point(backend: Any, name: str) -> None:
-    estimator, at = make_estimator(name), {n: point(1)[n] for n in ("loc", "log_scale")}
-    found = integrated(backend, estimator, Expectation(Normal(), Following(), {}), at, 1)
-    np.testing.assert_allclose(found["loc"][0], 0.0, atol=1e-12)
-    np.testing.assert_allclose(found["log_scale"][0], -np.exp(2.0 * at["log_scale"]), atol=1e-12)
-
-
 @dataclass(frozen=True)
 class BentProblem(Problem):
     name = "bent"

@@ -166,6 +166,7 @@ class MeanField(MixtureOfMeans):
     """q(z) at its best for the mean-field Normal q(μ) that λ is; E ∂f/∂r = 0 there, so r counts as constant."""
 
     reads = ("loc", "log_scale")
+    explicit_term_is_zero = True
 
     def likelihood(
         self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]

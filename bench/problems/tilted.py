@@ -1,0 +1,85 @@
+"""An integrand that reads λ: f_λ(z) = Σ (z_i − a loc_i)².
+
+Its gradient in loc has two terms, ∇_λ E f with the λ in f held fixed, 2 (E z − a loc), and the explicit term
+E ∂f/∂loc = −2a (E z − a loc). Without the second an estimate is biased.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.problems.problem import Exact, Vectors, check_moment, family_option
+from bench.problems.separable import OverCoordinates, Separable
+from bench.problems.test_functions import Square
+from estimators import Point
+from estimators.options import option
+
+Array = Any
+
+
+class TiltedSquareIntegrand(Separable):
+    """`data`: `a`, and `loc` [D] of q."""
+
+    reads = ("loc",)
+
+    def _away(self, data: dict[str, Array], z: Array) -> Array:
+        return z - data["a"] * data["loc"]
+
+    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        away = self._away(data, z)
+        return away * away
+
+    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return 2.0 * self._away(data, z)
+
+    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+        return 2.0 * xp.ones_like(z)
+
+    def explicit_pullback(
+        self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
+    ) -> dict[str, Array]:
+        """−2a (z − a loc) in loc."""
+        slope = -2.0 * data["a"] * cotangent[..., None] * self._away(data, z)
+        return {"loc": slope if z.ndim == 2 else xp.sum(slope, axis=1)}
+
+
+@dataclass(frozen=True)
+class TiltedSquare(OverCoordinates):
+    """q is any family of which `loc` moves every z_i by as much, and which has a variance: E f at λ is then E Σ z² at
+    (1 − a) loc. For a Normal it is Σ (1 − a)² loc² + σ²."""
+
+    name: ClassVar[str] = "tilted-square"
+    summary: ClassVar[str] = "Σ (z − a loc)², which reads q's loc: f_λ has a derivative in λ at fixed z"
+    integrand: ClassVar[Separable] = TiltedSquareIntegrand()
+
+    a: float = option(0.5, "how much of loc f takes off z")
+    q: Point = family_option(
+        *("normal", "multivariate-normal", "low-rank-normal", "elliptical"),
+        *("laplace", "student-t", "logistic", "gumbel", "uniform", "triangular"),
+    )
+    dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
+    differentiate: str = option("closed-form", "where ∇f and ∂f/∂loc come from", choices=("closed-form", "autodiff"))
+
+    def check(self) -> None:
+        super().check()
+        check_moment(f"problem {self.name}", self.q, 2)
+
+    def data(self) -> dict[str, Array]:
+        return {"a": np.asarray(self.a)}
+
+    def _moved(self) -> Square:
+        """Σ z², which stands for f where loc is (1 − a) loc."""
+        return Square(k=0.0, q=self.q, dim=self.dim)
+
+    def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        return self._moved().hermite_moment(order, (1.0 - self.a) * loc, scale)
+
+    def exact_at(self, parameters: Vectors) -> Exact | None:
+        """Known for all of these families."""
+        exact = self._moved().exact_at({**parameters, "loc": (1.0 - self.a) * parameters["loc"]})
+        if exact is None:
+            return None
+        return replace(exact, gradient={**exact.gradient, "loc": (1.0 - self.a) * exact.gradient["loc"]})
