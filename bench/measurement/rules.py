@@ -15,8 +15,8 @@ import numpy as np
 
 #: Fewest nodes of a trapezoid rule for Gaussian noise, and of one that bears singular ends.
 TRAPEZOID, DOUBLY_EXPONENTIAL = 100, 40
-#: In units of the noise's precision: by how much the ends of a piece may be off.
-ULPS = 4.0
+#: In units of the noise's precision: by how much the ends of a piece may be off, and how far from them to stay.
+ULPS, MARGIN = 4.0, 16.0
 #: Beyond ±3.3 the substitution for (0, 1) is nearer to an end than 2⁻⁵³.
 END = 3.3
 
@@ -83,20 +83,25 @@ def pieces(kind: str, at: np.ndarray, nodes: int, reach: float, shift: float, pr
     if two_sided and len(inner) == 0:
         return rule(kind, nodes, reach, shift)
     ends = np.concatenate([[] if two_sided else [0.0], inner, [1.0] if bounded else []])
+    # On the right side of a jump; and where noise has ends, inside, as are mirror images.
+    margin = np.where(np.isin(ends, inner), 2.0 * precision * np.maximum(1.0, np.abs(ends)), 0.5 * precision * bounded)
     unit, w = _doubly_exponential(nodes, shift) if nodes >= DOUBLY_EXPONENTIAL else _legendre(nodes, shift)
     width = np.diff(ends)[:, None]
     x, w = ends[:-1, None] + width * unit, width * w
-    if bounded:
-        x = np.clip(x, 0.5 * precision, 1.0 - 0.5 * precision)  # as are mirror images
+    least, most = (np.minimum(each[:, None], 0.25 * width) for each in (margin[:-1], margin[1:]))
+    x = np.clip(x, ends[:-1, None] + least, ends[1:, None] - most)
     parts = [(x.ravel(), (w * _density(kind, x)).ravel())]
     if two_sided:
-        parts.insert(0, _half_line(kind, float(ends[0]), -1.0, nodes, reach, shift))
+        below, v = _half_line(kind, float(ends[0]), -1.0, nodes, reach, shift, float(margin[0]))
+        parts.insert(0, (below[::-1], v[::-1]))
     if not bounded:
-        parts.append(_half_line(kind, float(ends[-1]), 1.0, nodes, reach, shift))
+        parts.append(_half_line(kind, float(ends[-1]), 1.0, nodes, reach, shift, float(margin[-1])))
     x, w = (np.concatenate(each) for each in zip(*parts, strict=True))
     lost = np.zeros((len(x) // nodes, nodes))
-    lost[:, [0, -1]] = ULPS * precision
-    return Rule(x, w / w.sum(), lost.ravel(), np.zeros_like(x))
+    lost[1:, 0] = lost[:-1, -1] = ULPS * precision * _density(kind, inner)
+    if bounded:
+        lost[0, 0] = lost[-1, -1] = ULPS * precision
+    return Rule(x, w / w.sum(), lost.ravel() / (1.0 if bounded else w.sum()), np.zeros_like(x))
 
 
 def anywhere(at: np.ndarray, precision: float) -> Rule:
@@ -104,7 +109,8 @@ def anywhere(at: np.ndarray, precision: float) -> Rule:
     jumps, and random draws where it is not."""
     ends = np.concatenate([[0.0], np.unique(at[(at > 0.0) & (at < 1.0)]), [1.0]])
     width = np.diff(ends)
-    return Rule(ends[:-1], width, np.full_like(width, ULPS * precision), width)
+    margin = np.minimum(MARGIN * precision, 0.25 * width)
+    return Rule(ends[:-1] + margin, width, np.full_like(width, ULPS * precision), width - 2.0 * margin)
 
 
 def _density(kind: str, x: np.ndarray) -> np.ndarray:
@@ -117,15 +123,15 @@ def _density(kind: str, x: np.ndarray) -> np.ndarray:
 
 
 def _half_line(
-    kind: str, start: float, sign: float, nodes: int, reach: float, shift: float
+    kind: str, start: float, sign: float, nodes: int, reach: float, shift: float, margin: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """From `start` on, upwards or downwards: the trapezoid rule in t with |x − start| = exp(t − exp(−t)), so that it
-    may be singular at `start`."""
+    may be singular at `start`; no node is nearer than the margin."""
     far = 0.5 * reach * reach if kind == "exponential" else reach + abs(start)
     first, last = -math.log(0.5 * reach * reach), math.log(far) + 1.0 / far
     t = first + (last - first) * (np.arange(nodes) + shift) / nodes
     y = np.exp(t - np.exp(-t))
-    x = start + sign * y
+    x = start + sign * np.maximum(y, margin)
     return x, (last - first) / nodes * y * (1.0 + np.exp(-t)) * _density(kind, x)
 
 
