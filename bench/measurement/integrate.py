@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ REACH = (9.5, 10.2, 11.0)
 #: Nodes per dimension of each grid, by number of dimensions.
 NODES = {1: (256, 288, 320), 2: (136, 144, 156), 3: (50, 52, 54), 4: (24, 26, 28)}
 MOST_NUMBERS = 64
+#: As many numbers of noise are integrated over at once before it is asked whether one sample would do.
+DIRECTLY = 2
 UNIFORM = ("uniform", "stratum")
 CHUNK = 2**14
 #: Points are made up to one of few numbers: JAX compiles for every number anew.
@@ -103,9 +105,43 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
     if undeclared(setting) is not None:
         return None
     try:
-        return _all_blocks(setting)
+        numbers = sum(math.prod(spec.shape) for spec in setting.specs.values())
+        return (_of_one_sample(setting) if numbers > DIRECTLY else None) or _all_blocks(setting)
     except NotApplicable:  # the estimate jumps where no value of a single number tells
         return None
+
+
+def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
+    """The integrals of S = 1, where an estimate of S samples is the average of S such on noise of their own: seen on
+    replicates drawn at random. None where it is not, and of what a user brings."""
+    count = setting.num_samples
+    if count == 1 or setting.estimator.smallest_num_samples() > 1 or not of_the_catalogue(setting):
+        return None
+    one = replace(setting, num_samples=1)
+    alike = {name: replace(spec, shape=(count, *spec.shape)) for name, spec in one.specs.items()}
+    if alike != dict(setting.specs) or setting.expectation.noise_specs():
+        return None
+    found = _all_blocks(one)
+    if found is None:
+        return None
+    replicates = max(8, min(64, CHUNK // count))
+    source, backend = get("numpy"), setting.backend
+    roots = {name: source.root(stream_root(*setting.path, "integration", name)) for name in alike}
+    drawn = draw(source, alike, roots, 0, replicates, setting.dtype)
+    whole = _estimates(setting)({name: backend.asarray(a, setting.dtype) for name, a in drawn.items()})
+    made = next((size for size in SIZES if size >= replicates * count), replicates * count)
+    each = {n: np.resize(a, (made, *one.specs[n].shape)) for n, a in drawn.items()}
+    for block, single in _estimates(one)({n: backend.asarray(a, setting.dtype) for n, a in each.items()}).items():
+        parts = single[: replicates * count].astype(np.float64).reshape(replicates, count, -1)
+        apart, size = np.abs(whole[block] - parts.mean(axis=1)), np.abs(parts).mean(axis=1)
+        if not np.all(apart <= _near(setting) * size):
+            return None
+    return {block: replace(integral, variance=integral.variance / count) for block, integral in found.items()}
+
+
+def _near(setting: Setting) -> float:
+    """Relative to E |ĝ|, what may be rounding."""
+    return min(MOST_DISAGREEMENT * float(np.finfo(setting.dtype).eps), MOST_APART)
 
 
 def _all_blocks(setting: Setting) -> dict[str, Integral] | None:
@@ -161,7 +197,7 @@ def _compared(setting: Setting, moments: np.ndarray, lost: np.ndarray) -> tuple[
     mean, square, size = moments[-1]
     apart, squares_apart, sizes_apart = np.ptp(moments, axis=0)
     missing, largest = lost.max(axis=0), size.max(initial=0.0)
-    near = min(MOST_DISAGREEMENT * precision, MOST_APART)
+    near = _near(setting)
     agrees = np.all(apart <= near * largest) and np.all(missing <= MOST_LOST * largest)
     if not (agrees and np.all(sizes_apart <= SETTLED_SIZE * largest)):
         return None, False
@@ -278,8 +314,8 @@ def _moments(
             first, last = max(start, ends[which]), min(stop, ends[which + 1])
             if first < last:
                 rows = slice(first - start, last - start)
-                columns[rows], *weights = _points(setting, grid, which, first - ends[which], last - ends[which])
-                parts.append((which, rows, *weights))
+                columns[rows], weights, loss = _points(setting, grid, which, first - ends[which], last - ends[which])
+                parts.append((which, rows, weights, loss))
         found = estimated(_noise(setting, specs, others, columns, start))
         for block, (moments, lost) in result.items():
             g = found[block].astype(np.float64)
