@@ -158,11 +158,18 @@ class Estimator(ABC):
     def jumps(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
-        """Where an estimate jumps: by name of uniform noise, values that broadcast to [*shape, J].
+        """Where an estimate jumps or has a corner: by name of noise, values that broadcast to [*shape, J]; for names of
+        which nothing is said, nowhere. Certificates by integration rest on it, so a class that draws noise or branches
+        on it in a way of its own says so here, and a user's class that does not say is sampled instead.
 
         Parameters
         ----------
         parameters : float64 NumPy arrays.
+
+        Raises
+        ------
+        NotApplicable
+            It jumps where no value of a single number tells.
         """
         return expectation.family.jumps(parameters, dimension)
 

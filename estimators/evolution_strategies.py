@@ -19,6 +19,9 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
+from estimators.errors import NotApplicable
 from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape, spread
 from estimators.expectation import Array, Expectation
 from estimators.noise import Kind, Noise
@@ -42,6 +45,16 @@ class ZeroOrder(Estimator):
         for name, shape in shapes.items():
             specs[f"{self.direction}_{name}"] = Noise(self.direction, (*sample_shape(num_samples), *shape))
         return specs
+
+    def jumps(
+        self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
+        found = super().jumps(expectation, parameters, num_samples, dimension)
+        moved = {name: values + self.radius for name, values in parameters.items()}
+        there = super().jumps(expectation, moved, num_samples, dimension)
+        if any(not np.array_equal(found[name], there[name]) for name in found):
+            raise NotApplicable(f"{self.name} jumps where λ has moved to, which no single number of noise tells")
+        return found
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         return 2 * num_samples

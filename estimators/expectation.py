@@ -41,7 +41,8 @@ class Integrand(ABC):
     """f(z), or log p(x, z) for an ELBO, over a batch of samples.
 
     Instances are stateless and hashable (equal ones share compiled functions): numbers belong in `data`. An instance
-    with attributes is equal to itself alone, unless its class is a frozen dataclass.
+    with attributes is equal to itself alone, unless its class is a frozen dataclass. A class says whether f is smooth,
+    in `lacks`.
     Shapes: z [R, S, D], or [R, D] where S = 1, so [..., D]; values [...], gradients [..., D]. `noise` holds what
     `noise_specs` declares, [R, ...].
     `xp` is the array API namespace of the backend.
@@ -96,8 +97,9 @@ class Integrand(ABC):
     #: that contains them all. Takes (xp, data, z, noise).
     local_terms: Any = None
 
-    #: What f has not got, {name in `INTEGRAND`: why}: a corner or a jump costs it the identities that rest on ∇²f, and
-    #: quadrature over the noise its accuracy.
+    #: What f has not got, {name in `INTEGRAND`: why}: a corner or a jump costs it the identities that rest on ∇²f
+    #: ("curvature"), and quadrature over the noise its accuracy. `lacks = {}` says that f is smooth, in z and in noise
+    #: of its own: a user's class that does not say itself is never integrated, but sampled.
     lacks: Mapping[str, str] = MappingProxyType({})
 
     def __eq__(self, other: object) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from estimators.dreg import Dreg
 from estimators.errors import NotApplicable
 from estimators.estimator import Array, Blocks, Estimator, Requires, mean_over_samples, spread
@@ -168,6 +170,11 @@ class RedrawnFailures(Planted):
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         specs = super().noise_specs(expectation, num_samples, dimension)
         return {**specs, "redrawn": specs["base"]}
+
+    def jumps(
+        self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
+        return {"base": np.asarray([self.limit])}
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks

@@ -1,56 +1,80 @@
 """Integration over the noise: mean and variance of an estimator as facts, where its noise is low-dimensional.
 
-A pure function of noise can be integrated by tensor quadrature. Two grids are compared, the finer of which also
-reaches farther; where they disagree by more than rounding the result is refused, so a certificate is never better
-than it says, not even for an estimate that grows as fast as the noise's density falls.
+A pure function of noise can be integrated by tensor quadrature. Three grids are compared, whose nodes stand at places
+of their own, drawn at random once for a problem and a seed; one of them reaches farther than the others. Where they
+disagree by more than rounding the result is refused, so a certificate is never better than it says, not even for an
+estimate that grows as fast as the noise's density falls.
 
 Where the noise is uniform and the estimate says where it jumps, every number is integrated piece by piece, however
-many numbers there are, as long as the grid stays small: an estimate that is constant between its jumps is enumerated.
-Exponential noise is integrated in pieces too where the estimate says that it has a corner or jumps.
+many numbers there are, as long as the grids stay small: an estimate that is constant between its jumps is enumerated.
+Other noise is integrated in pieces too where the estimate says that it has a corner or jumps.
 
-What else jumps or has a corner is refused without looking: no grid converges on it, and where the jump lies far out,
-where the noise has hardly any weight left, two of them may agree by chance to more than either is worth.
+What else jumps or has a corner is refused without looking (`declared.py`): no grid converges on it, and what happens on
+a small part of the noise no grid meets.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from bench.measurement.declared import of_the_catalogue, undeclared
 from bench.measurement.kernel import Setting, compiled_once, evaluator
-from bench.measurement.rules import Rule, exponential_pieces, piecewise, rule
-from estimators import draws
-from estimators.backends import for_few_calls
-from estimators.noise import Noise
+from bench.measurement.rules import Rule, anywhere, pieces, rule
+from estimators import NotApplicable, draws
+from estimators.backends import for_few_calls, get
+from estimators.noise import Noise, draw, stream_root
 
 Axes = list[Rule]
 
+GRIDS = 3
+#: The reported error is this many times the largest disagreement of two grids, and what the noise's precision loses.
+SAFETY = 10.0
+#: ... and this many units in the last place of E |ĝ|, by which any average of such numbers may be off.
+ROUNDING = 64.0
+#: What is believed: grids disagree by at most so many units in the last place of the largest E |ĝ| in a block, and by
+#: this part of it; and the noise's precision loses at most that part.
+MOST_DISAGREEMENT, MOST_APART, MOST_LOST = 1e4, 1e-4, 1e-5
+#: By how much of themselves E |ĝ| and the variance may differ between grids: more, and there may be none.
+SETTLED_SIZE, SETTLED_VARIANCE = 0.1, 1e-3
+
 MOST_DIMENSIONS = 4
-#: How far the coarse and the fine grid reach, in standard deviations.
-REACH, FARTHER = 9.5, 11.0
-#: Nodes per dimension of the coarse grid, by number of dimensions; the fine grid has 4/3 times as many.
-NODES = {1: 288, 2: 144, 3: 48, 4: 24}
+#: How far each grid reaches, in standard deviations.
+REACH = (9.5, 10.2, 11.0)
+#: Nodes per dimension of each grid, by number of dimensions.
+NODES = {1: (256, 288, 320), 2: (136, 144, 156), 3: (50, 52, 54), 4: (24, 26, 28)}
 MOST_NUMBERS = 64
+#: As many numbers of noise are integrated over at once before it is asked whether one sample would do.
+DIRECTLY = 2
 UNIFORM = ("uniform", "stratum")
-#: Of pieces that are enumerated, relative to E |ĝ|: what they may lose before sampling is better.
-MOST_ROUNDING = 1e-6
 CHUNK = 2**14
 #: Points are made up to one of few numbers: JAX compiles for every number anew.
 SIZES = (2**6, 2**10, CHUNK)
-#: Nodes in every piece between jumps, coarse and fine, from the cheapest; and as many points as a grid may have.
-PIECES = ((1, 1), (2, 3), (4, 6), (8, 12), (12, 16), (16, 24), (40, 60), (80, 120))
+#: Nodes in every piece between jumps, from the cheapest; and as many points as a grid may have.
+PIECES = ((2, 2, 3), (4, 4, 6), (8, 8, 11), (12, 12, 15), (16, 17, 22), (40, 44, 56), (80, 88, 112))
 MOST_POINTS = 2**20
+#: From here on they go down to the ends of pieces, where events that nobody declared may be rare: of a user's own, none
+#: with fewer nodes are believed.
+TO_THE_ENDS = -2
+#: As many, at least, where an estimate of a user's own is taken to be constant in every piece.
+FEWEST_DRAWN = 2**12
 
 
 @dataclass(frozen=True)
 class Integral:
-    """Exact moments of one parameter block's estimate [P], with the difference of the means of two grids as error.
+    """Moments of one parameter block's estimate, from the finest grid.
 
-    The variance is not checked: where the estimate has none, it is a number of no meaning.
+    Attributes
+    ----------
+    mean : E ĝ [P].
+    variance : Var ĝ [P]; infinite where the grids do not settle on it, for there may be none.
+    error : what the mean is off by at most [P]: 10 times the largest disagreement of any two grids, what the noise's
+        finite precision hides at jumps and at the ends of uniform noise, and 64 units in the last place of E |ĝ|. It is
+        absolute, and scales with ĝ.
     """
 
     mean: np.ndarray
@@ -58,9 +82,69 @@ class Integral:
     error: np.ndarray
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A tensor product of rules, gone through `times` times; if more than once, nodes with room stand near the ends of
+    their pieces more often than not, at all distances: there an event that nobody declared may be rare."""
+
+    axes: Axes
+    times: int = 1
+
+    @property
+    def points(self) -> int:
+        return self.times * math.prod(len(axis.x) for axis in self.axes)
+
+
+Level = tuple[Grid, ...]
+
+
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # what is not finite is no certificate
 def integrate(setting: Setting) -> dict[str, Integral] | None:
-    """Mean and variance of every parameter block, or None where the noise is too high-dimensional or too rough."""
+    """Mean and variance of every parameter block, or None where the noise is too high-dimensional or too rough, or
+    something of a user's own does not say where it jumps (`declared.undeclared` says what)."""
+    if undeclared(setting) is not None:
+        return None
+    try:
+        numbers = sum(math.prod(spec.shape) for spec in setting.specs.values())
+        return (_of_one_sample(setting) if numbers > DIRECTLY else None) or _all_blocks(setting)
+    except NotApplicable:  # the estimate jumps where no value of a single number tells
+        return None
+
+
+def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
+    """The integrals of S = 1, where an estimate of S samples is the average of S such on noise of their own: seen on
+    replicates drawn at random. None where it is not, and of what a user brings."""
+    count = setting.num_samples
+    if count == 1 or setting.estimator.smallest_num_samples() > 1 or not of_the_catalogue(setting):
+        return None
+    one = replace(setting, num_samples=1)
+    alike = {name: replace(spec, shape=(count, *spec.shape)) for name, spec in one.specs.items()}
+    if alike != dict(setting.specs) or setting.expectation.noise_specs():
+        return None
+    found = _all_blocks(one)
+    if found is None:
+        return None
+    replicates = max(8, min(64, CHUNK // count))
+    source, backend = get("numpy"), setting.backend
+    roots = {name: source.root(stream_root(*setting.path, "integration", name)) for name in alike}
+    drawn = draw(source, alike, roots, 0, replicates, setting.dtype)
+    whole = _estimates(setting)({name: backend.asarray(a, setting.dtype) for name, a in drawn.items()})
+    made = next((size for size in SIZES if size >= replicates * count), replicates * count)
+    each = {n: np.resize(a, (made, *one.specs[n].shape)) for n, a in drawn.items()}
+    for block, single in _estimates(one)({n: backend.asarray(a, setting.dtype) for n, a in each.items()}).items():
+        parts = single[: replicates * count].astype(np.float64).reshape(replicates, count, -1)
+        apart, size = np.abs(whole[block] - parts.mean(axis=1)), np.abs(parts).mean(axis=1)
+        if not np.all(apart <= _near(setting) * size):
+            return None
+    return {block: replace(integral, variance=integral.variance / count) for block, integral in found.items()}
+
+
+def _near(setting: Setting) -> float:
+    """Relative to E |ĝ|, what may be rounding."""
+    return min(MOST_DISAGREEMENT * float(np.finfo(setting.dtype).eps), MOST_APART)
+
+
+def _all_blocks(setting: Setting) -> dict[str, Integral] | None:
     reads = setting.estimator.noise_by_block(setting.expectation, setting.num_samples, setting.dimension)
     sharing: dict[tuple[str, ...], list[str]] = {}  # a grid, of blocks that read the same noise
     for block in setting.blocks:
@@ -75,66 +159,99 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
 
 
 def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> dict[str, Integral] | None:
-    """Of blocks that read the same noise, each from the first pair of grids that its moments settle on, or the last
-    one that agrees."""
-    found: dict[str, Integral | None] = dict.fromkeys(blocks)
+    """Of blocks that read the same noise, each from the first level whose grids settle on its moments, or the last one
+    that agrees; of a user's own, all levels that agree must agree with each other."""
+    trusted = of_the_catalogue(setting)
+    found: dict[str, Integral] = {}
     left = blocks
-    for axes in _axes(setting, specs):
-        coarse, fine = (_moments(setting, left, specs, each) for each in axes)
+    for level in _levels(setting, specs, trusted):
         settled = set()
-        for block in left:
-            found[block], settles = _compared(setting, specs, coarse[block][0], *fine[block])
-            settled |= {block} if settles else set()
+        for block, (moments, lost) in _moments(setting, left, specs, level).items():
+            integral, settles = _compared(setting, moments, lost)
+            if integral is None:
+                if not trusted:  # what a few nodes agreed on, more do not
+                    found.pop(block, None)
+                continue
+            if not trusted and block in found:
+                integral = _both(found[block], integral)
+            found[block] = integral
+            settled |= {block} if settles and trusted else set()
         left = [block for block in left if block not in settled]
         if not left:
             break
-    integrals = {block: integral for block, integral in found.items() if integral is not None}
-    return integrals if len(integrals) == len(blocks) else None
+    believable = all(block in found and np.all(np.isfinite(found[block].error)) for block in blocks)
+    return found if believable else None
 
 
-def _compared(
-    setting: Setting, specs: dict[str, Noise], coarse: np.ndarray, fine: np.ndarray, unweighted: np.ndarray
-) -> tuple[Integral | None, bool]:
-    """What two grids make of a block, None where they disagree; and whether finer ones would change no moment."""
-    precision = np.finfo(setting.dtype).eps
-    error = np.abs(fine[0] - coarse[0])
-    rounding = precision * unweighted if _enumerated(setting, specs) else np.zeros_like(error)
-    size = np.maximum(1.0, fine[2])
-    agrees = not np.any(error > 1e4 * precision * size) and not np.any(rounding > MOST_ROUNDING * size)
-    if not (np.all(np.isfinite(fine)) and agrees):
+def _compared(setting: Setting, moments: np.ndarray, lost: np.ndarray) -> tuple[Integral | None, bool]:
+    """What the grids make of a block, None where they disagree; and whether finer ones would change no moment.
+
+    Parameters
+    ----------
+    moments : E ĝ, E ĝ² and E |ĝ| on each grid [grids, 3, P].
+    lost : what the weights' ends may add or take [grids, P].
+    """
+    if not (np.all(np.isfinite(moments)) and np.all(np.isfinite(lost))):
         return None, False
-    settles = bool(np.all(np.abs(fine - coarse) <= 1e2 * precision * fine[1:].max(axis=0)))
-    return Integral(fine[0], fine[1] - fine[0] ** 2, error + rounding), settles
+    precision = np.finfo(setting.dtype).eps
+    mean, square, size = moments[-1]
+    apart, squares_apart, sizes_apart = np.ptp(moments, axis=0)
+    missing, largest = lost.max(axis=0), size.max(initial=0.0)
+    near = _near(setting)
+    agrees = np.all(apart <= near * largest) and np.all(missing <= MOST_LOST * largest)
+    if not (agrees and np.all(sizes_apart <= SETTLED_SIZE * largest)):
+        return None, False
+    error = SAFETY * apart + missing + ROUNDING * precision * size
+    variance = np.maximum(square - mean**2, 0.0)
+    unsettled = squares_apart > SETTLED_VARIANCE * variance + near * square
+    settles = np.all(apart <= 1e2 * precision * size) and np.all(squares_apart <= 1e2 * precision * square)
+    return Integral(mean, np.where(unsettled, np.inf, variance), error), bool(settles)
 
 
-def _axes(setting: Setting, specs: dict[str, Noise]) -> Iterator[tuple[Axes, Axes]]:
-    """Pairs of a coarse and a fine rule for every number of noise, cheapest first; none where there are too many."""
+def _both(cheap: Integral, dear: Integral) -> Integral:
+    """The dearer of two levels; of no finite error where they exclude each other."""
+    apart = np.abs(cheap.mean - dear.mean) > cheap.error + dear.error
+    return Integral(dear.mean, dear.variance, np.where(apart, np.inf, dear.error))
+
+
+def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterator[Level]:
+    """Grids to be compared, the cheapest first; none where there are too many numbers of noise."""
     size = sum(math.prod(spec.shape) for spec in specs.values())
     # Rows, nets and the order of strata jump where no axis does.
     rough = any(spec.kind in ("rows", "sobol") or name.endswith(draws.ORDER) for name, spec in specs.items())
     if size > MOST_NUMBERS or rough:
         return
+    expectation, estimator = setting.expectation, setting.estimator
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
-    jumps = setting.estimator.jumps(setting.expectation, parameters, setting.num_samples, setting.dimension)
-    discrete = setting.expectation.family.discrete
-    rough = "curvature" in setting.expectation.integrand.lacks
-    pieced = size == 0 or (jumps and all(spec.kind in UNIFORM for spec in specs.values()))
-    if (discrete or not rough) and pieced:
-        yield from _pieces(specs, jumps, constant=discrete)
-    elif size <= MOST_DIMENSIONS and not discrete and not rough:
-        nodes = NODES[size]
-        yield _tensor(specs, jumps, nodes, REACH), _tensor(specs, jumps, nodes * 4 // 3, FARTHER)
+    jumps = estimator.jumps(expectation, parameters, setting.num_samples, setting.dimension)
+    discrete = expectation.family.discrete
+    if "curvature" in expectation.integrand.lacks:  # f is then not smooth in z, nor between the states of a discrete z
+        if not discrete or "relaxation" in estimator.requirements(expectation.entropy).family:
+            return
+    generator = np.random.default_rng(stream_root(*setting.path, "integration"))
+    precision = float(np.finfo(setting.dtype).eps)
+    if size == 0 or (jumps and all(spec.kind in UNIFORM for spec in specs.values())):
+        yield from _pieced(specs, jumps, discrete, trusted, precision, generator)
+    elif size <= MOST_DIMENSIONS and not discrete:
+        level = tuple(
+            Grid([each for name, spec in specs.items() for each in _rules(spec, jumps.get(name), *how)])
+            for how in ((nodes, reach, precision, generator) for nodes, reach in zip(NODES[size], REACH, strict=True))
+        )
+        if max(grid.points for grid in level) <= MOST_POINTS:
+            yield level
 
 
-def _tensor(specs: dict[str, Noise], jumps: dict[str, np.ndarray], nodes: int, reach: float) -> Axes:
-    """A rule for every number of noise; in pieces for those that are exponential and jump."""
-    axes: Axes = []
-    for name, spec in specs.items():
-        if spec.kind == "exponential" and name in jumps:
-            axes += [exponential_pieces(corners, nodes, reach) for corners in _spread(jumps[name], spec)]
-        else:
-            axes += [rule(spec.kind, nodes, reach)] * math.prod(spec.shape)
-    return axes
+def _rules(
+    spec: Noise, jumps: np.ndarray | None, nodes: int, reach: float, precision: float, generator: np.random.Generator
+) -> Iterator[Rule]:
+    """A rule for every number of one name; in pieces for those that jump."""
+    if jumps is None:
+        for shift in generator.random(math.prod(spec.shape)):
+            yield rule(spec.kind, nodes, reach, shift, precision)
+        return
+    each = nodes // 2 if spec.kind in UNIFORM else 40 + nodes // 2
+    for at in _spread(jumps, spec):
+        yield pieces(spec.kind, at, each if at.size else nodes, reach, generator.random(), precision)
 
 
 def _spread(jumps: np.ndarray, spec: Noise) -> np.ndarray:
@@ -142,28 +259,33 @@ def _spread(jumps: np.ndarray, spec: Noise) -> np.ndarray:
     return np.broadcast_to(jumps, (*spec.shape, jumps.shape[-1])).reshape(math.prod(spec.shape), jumps.shape[-1])
 
 
-def _enumerated(setting: Setting, specs: dict[str, Noise]) -> bool:
-    """Whether pieces between jumps are what a sampler of counts makes of them: each is right to ε, however small."""
-    return setting.expectation.family.discrete and all(spec.kind in UNIFORM for spec in specs.values())
-
-
-def _pieces(specs: dict[str, Noise], jumps: dict[str, np.ndarray], constant: bool) -> Iterator[tuple[Axes, Axes]]:
-    """Rules between jumps, with more and more nodes as long as the grid stays small; from one node in a piece where an
+def _pieced(
+    specs: dict[str, Noise],
+    jumps: dict[str, np.ndarray],
+    constant: bool,
+    trusted: bool,
+    precision: float,
+    generator: np.random.Generator,
+) -> Iterator[Level]:
+    """Grids between jumps, with more and more nodes as long as they stay small; first with one node in a piece where an
     estimate may be constant there."""
-    ends: list[np.ndarray] = []
-    for name, spec in specs.items():
-        each = _spread(jumps.get(name, np.zeros(0)), spec)
-        ends += [np.unique(np.concatenate([[0.0, 1.0], row[(row > 0.0) & (row < 1.0)]])) for row in each]
-    pieces = math.prod(len(end) - 1 for end in ends)
-    # Different in every number: two samples at the same place in a piece are one sample.
-    places = [0.2 + 0.6 * ((0.618 * i) % 1.0) for i in range(len(ends))]
-    for coarse, fine in PIECES if constant else PIECES[1:]:
-        if pieces * fine ** len(ends) > MOST_POINTS:
+    at = [row for name, spec in specs.items() for row in _spread(jumps.get(name, np.zeros(0)), spec)]
+    if constant:
+        grid = Grid([anywhere(row, precision) for row in at])
+        if grid.points > MOST_POINTS:
             return
-        yield (
-            [piecewise(end, coarse, place) for end, place in zip(ends, places, strict=True)],
-            [piecewise(end, fine, place + 0.13) for end, place in zip(ends, places, strict=True)],
+        yield (Grid(grid.axes, 1 if trusted else -(-FEWEST_DRAWN // grid.points)),) * GRIDS
+        if not at:
+            return
+    kinds = [spec.kind for spec in specs.values() for _ in range(math.prod(spec.shape))]
+    for counts in PIECES if trusted else PIECES[TO_THE_ENDS:]:
+        level = tuple(
+            Grid([pieces(kind, row, n, 0.0, generator.random(), precision) for kind, row in zip(kinds, at, strict=True)])
+            for n in counts
         )
+        if max(grid.points for grid in level) > MOST_POINTS:
+            return
+        yield level
 
 
 def _estimates(setting: Setting) -> Callable[[dict[str, Any]], dict[str, np.ndarray]]:
@@ -175,34 +297,84 @@ def _estimates(setting: Setting) -> Callable[[dict[str, Any]], dict[str, np.ndar
 
 
 def _moments(
-    setting: Setting, blocks: list[str], specs: dict[str, Noise], axes: Axes
+    setting: Setting, blocks: list[str], specs: dict[str, Noise], level: Level
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of every block E ĝ, E ĝ² and E |ĝ| [3, P] on a tensor grid, one axis per number of noise; and Σ |ĝ| with one axis
-    after another left out of the weights [P]: what errors of 1 in all of that axis's weights would add."""
-    counts = [len(x) for x, _ in axes]
-    total, estimated = math.prod(counts), _estimates(setting)
-    result = {block: (np.zeros((3, setting.sizes[block])), np.zeros(setting.sizes[block])) for block in blocks}
-    for start in range(0, total, CHUNK):
-        places = np.arange(start, min(start + CHUNK, total))
-        index = np.unravel_index(places, counts) if counts else ()
-        size = next(size for size in SIZES if size >= len(places))
-        weights, others, columns = np.zeros(size), np.zeros(size), np.full((size, len(axes)), 0.5)
-        weights[: len(places)] = 1.0
-        for axis, ((x, w), i) in enumerate(zip(axes, index, strict=True)):
-            columns[: len(places), axis] = x[i]
-            others[: len(places)] = others[: len(places)] * w[i] + weights[: len(places)]
-            weights[: len(places)] *= w[i]
-        # Names that these blocks do not read may be anything.
-        drawn = {name: np.full((len(columns), *spec.shape), 0.5) for name, spec in setting.specs.items()}
-        used = 0
-        for name, spec in specs.items():
-            size = math.prod(spec.shape)
-            drawn[name] = columns[:, used : used + size].reshape(len(columns), *spec.shape)
-            used += size
-        noise = {name: setting.backend.asarray(values, setting.dtype) for name, values in drawn.items()}
-        found = estimated(noise)
-        for block, (moments, unweighted) in result.items():
+    """Of every block E ĝ, E ĝ² and E |ĝ| on every grid [grids, 3, P], and Σ |ĝ| with one axis after another weighted by
+    what its weights lose [grids, P]. The points of all grids are evaluated together."""
+    estimated = _estimates(setting)
+    ends = np.cumsum([0, *(grid.points for grid in level)])
+    others = {name: spec for name, spec in setting.specs.items() if name not in specs}
+    result = {b: (np.zeros((len(level), 3, p)), np.zeros((len(level), p))) for b, p in _sizes(setting, blocks).items()}
+    for start in range(0, ends[-1], CHUNK):
+        stop = min(start + CHUNK, ends[-1])
+        size = next(size for size in SIZES if size >= stop - start)
+        columns = np.full((size, len(level[0].axes)), 0.5)
+        parts = []
+        for which, grid in enumerate(level):
+            first, last = max(start, ends[which]), min(stop, ends[which + 1])
+            if first < last:
+                rows = slice(first - start, last - start)
+                columns[rows], weights, loss = _points(setting, grid, which, first - ends[which], last - ends[which])
+                parts.append((which, rows, weights, loss))
+        found = estimated(_noise(setting, specs, others, columns, start))
+        for block, (moments, lost) in result.items():
             g = found[block].astype(np.float64)
-            moments += np.stack([weights @ terms for terms in (g, g**2, np.abs(g))])
-            unweighted += others @ np.abs(g)
+            for which, rows, weights, loss in parts:
+                part = g[rows]
+                size_of = np.abs(part)
+                moments[which] += np.stack([weights @ part, weights @ (part * part), weights @ size_of])
+                if loss is not None:
+                    lost[which] += loss @ size_of
     return result
+
+
+def _sizes(setting: Setting, blocks: list[str]) -> dict[str, int]:
+    return {block: setting.sizes[block] for block in blocks}
+
+
+def _points(
+    setting: Setting, grid: Grid, which: int, start: int, stop: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Points `start` to `stop` of a grid: numbers of noise [n, axes], weights [n], and what they may lose [n]."""
+    counts = [len(axis.x) for axis in grid.axes]
+    index = np.unravel_index(np.arange(start, stop) % math.prod(counts), counts) if counts else ()
+    weights, columns = np.full(stop - start, 1.0 / grid.times), np.empty((stop - start, len(counts)))
+    generator = np.random.default_rng(stream_root(*setting.path, "integration", which, start))
+    loss = np.zeros(stop - start) if any(axis.lost.any() for axis in grid.axes) else None
+    for axis, (each, i) in enumerate(zip(grid.axes, index, strict=True)):
+        columns[:, axis] = each.x[i]
+        if each.room.any():
+            columns[:, axis] += each.room[i] * _fractions(generator, stop - start, near_ends=grid.times > 1)
+        if loss is not None:
+            loss = loss * each.w[i] + weights * each.lost[i]
+        weights = weights * each.w[i]
+    return columns, weights, loss
+
+
+def _fractions(generator: np.random.Generator, count: int, near_ends: bool) -> np.ndarray:
+    """Places in (0, 1): uniform; or half of them, and the others down to 1e-16 from either end, their logarithms
+    uniform."""
+    uniform = generator.random(count)
+    if not near_ends:
+        return uniform
+    near, which = 10.0 ** (-16.0 * uniform), generator.random(count)
+    return np.where(which < 0.5, uniform, np.where(which < 0.75, near, 1.0 - near))
+
+
+def _noise(
+    setting: Setting, specs: dict[str, Noise], others: dict[str, Noise], columns: np.ndarray, start: int
+) -> dict[str, Any]:
+    """Numbers of noise by name; of names that are not read, other ones for every point, which would show that they
+    are."""
+    drawn: dict[str, np.ndarray] = {}
+    if others:
+        source = get("numpy")
+        roots = {name: source.root(stream_root(*setting.path, "integration", name)) for name in others}
+        drawn = draw(source, others, roots, start // CHUNK, len(columns), setting.dtype)
+    used = 0
+    for name, spec in specs.items():
+        size = math.prod(spec.shape)
+        drawn[name] = columns[:, used : used + size].reshape(len(columns), *spec.shape)
+        used += size
+    backend = setting.backend
+    return {n: backend.asarray(a, None if setting.specs[n].kind == "rows" else setting.dtype) for n, a in drawn.items()}

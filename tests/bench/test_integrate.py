@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.measurement.integrate import integrate
-from bench.measurement.rules import exponential_pieces, piecewise, rule
+from bench.measurement.rules import pieces, rule
 from tests.support import (
     IN_THREE_DIMENSIONS,
     ON_NORMAL,
@@ -26,34 +26,75 @@ REFUSED = ("sticking", "moving", "input-dependent", "=fitted", "combined", "surr
 IN_ONE = tuple(v for v in ON_NORMAL if not any(part in v for part in REFUSED))
 
 
-@pytest.mark.parametrize("kind", ["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher", "stratum"])
-@pytest.mark.parametrize("nodes", [48, 288])
-def test_rules(kind: str, nodes: int) -> None:
-    x, w = rule(kind, nodes, 9.5)
+KINDS = ("normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher", "stratum")
+SHIFTS = (0.03, 0.5, 0.91)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("nodes", "reach"), [(48, 9.5), (288, 9.5), (136, 11.0)])
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_rules(kind: str, nodes: int, reach: float, shift: float) -> None:
+    """Wherever its nodes stand."""
+    found = rule(kind, nodes, reach, shift)
     y, v = gauss(kind, 60)
     for order in range(7):
-        np.testing.assert_allclose(w @ x**order, v @ y**order, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(found.w @ found.x**order, v @ y**order, rtol=1e-11, atol=1e-12)
 
 
-def test_the_exponential_rule_bears_singularities() -> None:
-    """E log e, E log² e and E e^(−1/2): what inverse CDFs make of it near 0."""
-    x, w = rule("exponential", 288, 9.5)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "rademacher"])
+@pytest.mark.parametrize("nodes", [2, 24, 48, 288])
+def test_rules_stand_at_other_places(kind: str, nodes: int) -> None:
+    if nodes > 2 or kind in ("uniform", "stratum"):
+        found = (rule(kind, nodes, 9.5, shift).x for shift in SHIFTS)
+        first, second, third = (set(x[np.abs(x - 0.5) < 0.4]) for x in found)  # nearer to 1 they round alike
+        assert not first & second | second & third | third & first
+
+
+@pytest.mark.parametrize("nodes", range(2, 12))
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_few_nodes_are_exact(nodes: int, shift: float) -> None:
+    """Quasi-Gauss rules: to degree 2n − 2, inside (0, 1)."""
+    found = rule("uniform", nodes, 1.0, shift)
+    assert np.all((found.x > 0.0) & (found.x < 1.0))
+    for order in range(2 * nodes - 1):
+        np.testing.assert_allclose(found.w @ found.x**order, 1.0 / (order + 1), rtol=1e-13)
+    assert abs(found.w @ found.x ** (2 * nodes - 1) - 0.5 / nodes) > 1e-16 or shift == 0.5
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_rules_bear_singular_ends(shift: float) -> None:
+    """E log e, E log² e and E e^(−1/2), E log⁶ u and E u^(−1/2): what inverse CDFs make of noise near its ends."""
+    found = rule("exponential", 288, 9.5, shift)
     expected = [-np.euler_gamma, np.euler_gamma**2 + np.pi**2 / 6.0, np.sqrt(np.pi)]
-    found = [w @ np.log(x), w @ np.log(x) ** 2, w @ x**-0.5]
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
-    np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-13)
+    means = [found.w @ np.log(found.x), found.w @ np.log(found.x) ** 2, found.w @ found.x**-0.5]
+    np.testing.assert_allclose(means, expected, rtol=1e-9)
+    np.testing.assert_allclose(means[:2], expected[:2], rtol=1e-13)
+    found = rule("uniform", 144, 9.5, shift)
+    for x in (found.x, 1.0 - found.x):
+        for values, exact in ((np.log(x) ** 6, 720.0), (x**-0.5, 2.0)):
+            assert abs(found.w @ values - exact) < found.lost @ values
 
 
-@pytest.mark.parametrize("nodes", [24, 48, 288])
-def test_pieces_that_meet_at_corners(nodes: int) -> None:
-    """E |x − c| and P(x > c), of uniform and of exponential noise."""
-    c = 0.3
-    x, w = piecewise(np.asarray([0.0, c, 0.7, 1.0]), nodes, 0.5)
-    found = [w @ np.abs(x - c), w @ (x > c), w.sum()]
-    np.testing.assert_allclose(found, [0.5 * (c * c + (1 - c) ** 2), 1 - c, 1.0], rtol=1e-10)
-    x, w = exponential_pieces(np.asarray([c]), nodes, 9.5)
-    found = [w @ np.abs(x - c), w @ (x > c), w.sum()]
-    np.testing.assert_allclose(found, [c - 1 + 2 * np.exp(-c), np.exp(-c), 1.0], rtol=1e-10)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "rademacher"])
+@pytest.mark.parametrize("nodes", [48, 144])
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_pieces_that_meet_at_corners(kind: str, nodes: int, shift: float) -> None:
+    """E max(x, c) and P(x > c)."""
+    from scipy import stats
+    from scipy.integrate import quad
+
+    density, low = {
+        "normal": (stats.norm.pdf, -12.0),
+        "maxwell": (lambda x: x * x * stats.norm.pdf(x), -12.0),
+        "rayleigh": (stats.rayleigh.pdf, 0.0),
+        "exponential": (stats.expon.pdf, 0.0),
+    }.get(kind, (lambda x: 1.0, 0.0))
+    high, c = (1.0 if kind in ("uniform", "stratum") else 45.0 if kind == "exponential" else 12.0), 0.3
+    found = pieces(kind, np.asarray([c, 0.7]), nodes, 9.5, shift)
+    above, beyond = (quad(f, c, high, epsabs=1e-14)[0] for f in (density, lambda x: x * density(x)))
+    np.testing.assert_allclose(found.w @ (found.x > c), above, rtol=1e-11)
+    np.testing.assert_allclose(found.w @ np.maximum(found.x, c), c * (1.0 - above) + beyond, rtol=1e-11)
+    assert low == 0.0 or found.x.min() < -8.0
 
 
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)

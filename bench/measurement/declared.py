@@ -1,0 +1,81 @@
+"""Who says where an estimate jumps.
+
+Quadrature knows of no jump that it is not told. The classes of the catalogue are checked against exact gradients, so
+what they declare is taken as it stands. Of what a user brings, only what declares for itself is integrated: a class that
+defines a method may have brought a branch with it, of which the declaration that it inherits knows nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from bench.measurement.kernel import Setting
+from estimators import Estimator, Family, Integrand
+from estimators.amortised import Amortised
+
+CATALOGUE = ("estimators", "bench")
+#: How a class of each kind declares, and what to write.
+DECLARATIONS: dict[type, tuple[str, str]] = {
+    Estimator: ("jumps", "define `jumps` there too: where an estimate jumps, by name of noise"),
+    Family: ("jumps", "define `jumps` there too: where a sample jumps or has a corner, by name of noise"),
+    Integrand: ("lacks", "say `lacks = {}` there if f is smooth, else what it lacks"),
+}
+
+
+def undeclared(setting: Setting) -> str | None:
+    """What of a user's own does not say where it jumps, in one line, with what to do; None where all is said."""
+    expectation, estimator = setting.expectation, setting.estimator
+    if not _of_the_catalogue(type(expectation)):
+        return f"expectation {type(expectation).__name__} is of a class of its own, whose jumps are not known"
+    if isinstance(estimator, Amortised) and not _of_the_catalogue(type(estimator.inner)):
+        return f"{estimator.inner.name} is a class of its own, whose jumps are not known for every datum at once"
+    return next(_undeclared([estimator, expectation.family, expectation.integrand]), None)
+
+
+def of_the_catalogue(setting: Setting) -> bool:
+    """Whether nothing of a user's own takes part: no class, and no function."""
+    parts = setting.estimator, setting.expectation.family, setting.expectation.integrand
+    return all(_of_the_catalogue(type(part)) for each in parts for part in _parts(each))
+
+
+def _of_the_catalogue(thing: Any) -> bool:
+    return str(getattr(thing, "__module__", "")).partition(".")[0] in CATALOGUE
+
+
+def _parts(thing: Any) -> Iterator[Any]:
+    """It, and what it is made of."""
+    yield thing
+    if is_dataclass(thing):
+        for each in fields(thing):
+            part = getattr(thing, each.name)
+            if isinstance(part, tuple(DECLARATIONS)):
+                yield from _parts(part)
+            elif callable(part):
+                yield part
+
+
+def _undeclared(things: list[Any]) -> Iterator[str]:
+    for thing in things:
+        for part in _parts(thing):
+            if not isinstance(part, tuple(DECLARATIONS)):
+                if not _of_the_catalogue(part):
+                    yield "f is a function of the user's own, which does not say where it jumps"
+                continue
+            kind = next(each for each in DECLARATIONS if isinstance(part, each))
+            name, remedy = DECLARATIONS[kind]
+            said = False
+            for cls in type(part).__mro__:
+                if cls is object or _of_the_catalogue(cls):
+                    continue
+                said = said or name in vars(cls)
+                own = [each for each, value in vars(cls).items() if not each.startswith("__") and _computes(value)]
+                if own and not said:
+                    yield f"{cls.__name__} defines {own[0]}, and does not say where that jumps; {remedy}"
+
+
+def _computes(value: Any) -> bool:
+    """Whether an attribute of a class is code."""
+    return isinstance(value, (property, classmethod, staticmethod)) or (callable(value) and not inspect.isclass(value))
