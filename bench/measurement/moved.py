@@ -22,7 +22,8 @@ import numpy as np
 
 from bench.measurement.kernel import Setting, compiled_once, flattened
 from estimators import Expectation, UsageError, draw
-from estimators.backends import for_few_calls, get
+from estimators.backends import for_handful_of_calls, get
+from estimators.estimator import check_blocks, described
 from estimators.noise import stream_root
 
 Array = Any
@@ -82,7 +83,7 @@ class FewEstimates:
             check_form(s, found, len(next(iter(noise.values()))) if noise else 1)
             return flattened(s, found)
 
-        return for_few_calls(s.backend, evaluate, s.dear_sums)
+        return for_handful_of_calls(s.backend, evaluate)
 
     def noise(self, stream: str, block: int, replicates: int) -> Arrays:
         """Noise of a stream of its own, drawn with NumPy on every backend: JAX would compile for it."""
@@ -187,25 +188,8 @@ def check_form(setting: Setting, found: Any, replicates: int) -> None:
         Not a dict of exactly the declared parameter blocks, each an array of the backend [R, *shape] of the cell's
         dtype.
     """
-    name, wanted = setting.estimator.name, setting.expectation.shapes(setting.dimension)
-    if not isinstance(found, dict):
-        raise UsageError(
-            f"estimator {name} returns {_described(found)}; return a dict with an array [R, *shape] for each of "
-            f"{', '.join(wanted)}"
-        )
-    missing, extra = [b for b in wanted if b not in found], [str(b) for b in found if b not in wanted]
-    if missing and extra:
-        raise UsageError(
-            f"estimator {name} returns {', '.join(extra)} and not {', '.join(missing)}; the parameter blocks here are "
-            f"{', '.join(wanted)}"
-        )
-    if missing:
-        raise UsageError(f"estimator {name} returns no estimate of {', '.join(missing)}; return one for every block")
-    if extra:
-        raise UsageError(
-            f"estimator {name} returns an estimate of {', '.join(extra)}, which is no parameter block here; these are "
-            f"{', '.join(wanted)}"
-        )
+    wanted = setting.expectation.shapes(setting.dimension)
+    check_blocks(setting.estimator.name, found, wanted)
     for block, shape in wanted.items():
         _check_array(setting, f"estimate of {block}", found[block], (replicates, *shape))
 
@@ -213,7 +197,7 @@ def check_form(setting: Setting, found: Any, replicates: int) -> None:
 def _check_array(setting: Setting, what: str, found: Any, shape: tuple[int, ...]) -> None:
     backend = setting.backend
     if not _IS_ARRAY[backend.name](found):
-        raise UsageError(f"{what} is {_described(found)}; return an array of {backend.name}, of shape {shape}")
+        raise UsageError(f"{what} is {described(found)}; return an array of {backend.name}, of shape {shape}")
     dtype = str(found.dtype).removeprefix("torch.")
     if dtype != setting.dtype:
         kinds = {"complex": "take its real part", "float": "compute in the dtype of the noise"}
@@ -235,12 +219,6 @@ def _advice(found: Any, shape: tuple[int, ...]) -> str:
     if len(given) == len(shape) + 1 and given[:-1] == shape:
         return "remove the last axis"
     return "return one estimate for every replicate"
-
-
-def _described(found: Any) -> str:
-    if found is None:
-        return "None"
-    return f"of type {type(found).__module__.partition('.')[0]}.{type(found).__name__}".replace("builtins.", "")
 
 
 def owned(setting: Setting) -> tuple[Any, ...]:

@@ -53,7 +53,8 @@ def _impurity(estimate: FewEstimates, attempt: int) -> str | None:
     size = estimate.size
     first, second = (estimate.noise("purity", 2 * attempt + i, size) for i in range(2))
     found = estimate(first)
-    again = _first_difference(estimate, first, found, estimate(first))
+    # One processor makes the same sums in the same order; a graphics processor need not.
+    again = _first_difference(estimate, first, found, estimate(first), estimate.setting.backend.device != "cpu")
     if again is not None:
         block, place, one, other = again
         return (
@@ -96,13 +97,20 @@ def _dependence(block: str, what: str) -> str:
 
 @np.errstate(all="ignore")
 def _first_difference(
-    estimate: FewEstimates, noise: Arrays, found: Arrays, again: Arrays
+    estimate: FewEstimates, noise: Arrays, found: Arrays, again: Arrays, rounds: bool = True
 ) -> tuple[str, int, float, float] | None:
-    """Where two evaluations of the same replicates differ by more than rounding: (block, replicate, the two numbers)."""
+    """Where estimates of the same replicates differ by more than rounding: (block, replicate, the two numbers).
+
+    Parameters
+    ----------
+    found : from that noise in a call of its own.
+    again : from any other call.
+    rounds : whether the second may be rounded in another way.
+    """
     suspect = {name: _suspect(values, again[name], estimate.setting.dtype) for name, values in found.items()}
     if not any(each.any() for each in suspect.values()):
         return None
-    reach = _reach(estimate, noise, found)
+    reach = _reach(estimate, noise, found) if rounds else {name: np.zeros(a.shape) for name, a in found.items()}
     for name, values in found.items():
         difference = _difference(values, again[name])
         beyond = suspect[name] & ~(difference <= MULTIPLE * reach[name])
@@ -166,9 +174,9 @@ def check_largest(
         whole = estimate(noise)
         rows = _largest({name: _distance(values, middle[name]) ** 2 for name, values in whole.items()}, estimate.size)
         few = {name: a[rows] for name, a in noise.items()}
-        difference = _first_difference(estimate, few, {n: a[rows] for n, a in whole.items()}, estimate(few))
+        difference = _first_difference(estimate, few, estimate(few), {n: a[rows] for n, a in whole.items()})
         if difference is not None:
-            name, i, one, other = difference
+            name, i, other, one = difference
             what = f"replicate {rows[i]} is {one:.6g} among {s.replicates} and {other:.6g} among {len(rows)}"
             raise UsageError(_dependence(name, what))
         return

@@ -8,7 +8,7 @@ from bench.measurement.kernel import Setting
 from bench.measurement.moved import FewEstimates
 
 CALLS, MOVEMENTS = 4, 4
-MULTIPLE = 16.0
+MULTIPLE = 64.0
 #: Of ε times the root mean square of an estimate: its own representation, and that of sums of it.
 REPRESENTED = 4.0
 TRIMMED = 16
