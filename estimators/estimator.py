@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, final
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from estimators import draws
-from estimators.errors import NotApplicable
+from estimators.errors import NotApplicable, UsageError
 from estimators.expectation import INTEGRAND, Expectation
 from estimators.families.family import ABILITIES, Family
 from estimators.noise import Noise
@@ -201,6 +201,7 @@ class Estimator(ABC):
             explicit = self.explicit_terms(backend, bound, z, weights, noise)
         else:
             gradients = self.estimate_integrand(backend, bound, own, noise, state)
+        check_blocks(self.name, gradients, own)
         if expectation.entropy == "analytic":
             exact = expectation.family.entropy_gradient(backend, own)
             gradients = {name: gradient + exact[name] for name, gradient in gradients.items()}
@@ -254,6 +255,37 @@ def check_learnt(name: str, *arrays: np.ndarray) -> None:
         raise FloatingPointError(
             f"{name} fits its control variate to a warm-up with NaN or infinite values; give less extreme options"
         )
+
+
+def check_blocks(estimator: str, found: Any, blocks: Iterable[str]) -> None:
+    """Raise UsageError where estimates are no dict of exactly these parameter blocks."""
+    wanted = ", ".join(blocks)
+    if not isinstance(found, dict):
+        raise UsageError(
+            f"estimator {estimator} returns {described(found)}; return a dict with an array [R, *shape] for each of {wanted}"
+        )
+    missing, extra = [name for name in blocks if name not in found], [name for name in found if name not in blocks]
+    if missing and extra:
+        raise UsageError(
+            f"estimator {estimator} returns an estimate of {', '.join(map(str, extra))} and none of {', '.join(missing)}; "
+            f"the parameter blocks here are {wanted}"
+        )
+    if missing:
+        raise UsageError(
+            f"estimator {estimator} returns no estimate of {', '.join(missing)}; return one for each of {wanted}"
+        )
+    if extra:
+        raise UsageError(
+            f"estimator {estimator} returns an estimate of {', '.join(map(str, extra))}, which is no parameter block here; "
+            f"these are {wanted}"
+        )
+
+
+def described(found: Any) -> str:
+    """What kind of thing it is, for people."""
+    kind = type(found)
+    owner = kind.__module__.partition(".")[0]
+    return "None" if found is None else kind.__name__ if owner == "builtins" else f"{owner}.{kind.__name__}"
 
 
 def sample_shape(num_samples: int) -> tuple[int, ...]:

@@ -152,13 +152,18 @@ def compiled_once(key: Hashable, build: Callable[[], Any]) -> Any:
 
 def evaluator(setting: Setting) -> Any:
     """(data, parameters, state, noise) -> estimates, flat [R, P]: the pure function behind every compiled one."""
-    backend, estimator, expectation, sizes = setting.backend, setting.estimator, setting.expectation, setting.sizes
+    backend, estimator, expectation = setting.backend, setting.estimator, setting.expectation
 
     def evaluate(data: Any, parameters: Any, state: Any, noise: Any) -> dict[str, Array]:
-        found = estimator.estimate(backend, expectation.bind(data), parameters, noise, state)
-        return {n: g if g.ndim == 2 else backend.xp.reshape(g, (-1, sizes[n])) for n, g in found.items()}
+        return flattened(setting, estimator.estimate(backend, expectation.bind(data), parameters, noise, state))
 
     return evaluate
+
+
+def flattened(setting: Setting, found: dict[str, Array]) -> dict[str, Array]:
+    """Estimates [R, *shape] as [R, P]."""
+    xp, sizes = setting.backend.xp, setting.sizes
+    return {name: g if g.ndim == 2 else xp.reshape(g, (-1, sizes[name])) for name, g in found.items()}
 
 
 def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any) -> Any:

@@ -148,6 +148,12 @@ def get(name: str, device: str = "cpu") -> Backend:
     return _load(name, device)
 
 
+def for_handful_of_calls(backend: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same where even compiling costs more than the calls: JAX compiles with less care."""
+    compiled: Callable[..., Any] = backend.compile_quickly(function) if backend.name == "jax" else function
+    return compiled
+
+
 def for_few_calls(backend: Any, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
     """Compiled by JAX, which takes long over single operations; PyTorch takes longer to compile."""
     compiled: Callable[..., Any] = backend.compile(function, dear_sums) if backend.name == "jax" else function

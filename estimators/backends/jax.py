@@ -27,7 +27,9 @@ Array = Any
 jax.config.update("jax_enable_x64", True)
 
 #: YNNPACK, to which XLA leaves sums on the CPU, first stores every operand in full, broadcast ones too.
-_WITHOUT_LIBRARY = {"xla_cpu_experimental_ynn_fusion_type": ""}
+_WITHOUT_LIBRARY = ("xla_cpu_experimental_ynn_fusion_type", "")
+#: Half the time to compile, and slower code.
+_QUICKLY = ("xla_backend_optimization_level", 0)
 #: One estimate's noise is stored before it is read if it is of so many numbers.
 _LARGE = 2**14
 #: The most numbers drawn at once, if they can be halved often enough: two halves for any block that fits the cache.
@@ -37,13 +39,14 @@ _SHORT = 256
 
 
 @functools.cache
-def _without_library() -> dict[str, Any] | None:
-    """The compiler's options for that; None where this version of XLA does not have them."""
+def _options(*wanted: tuple[str, Any]) -> dict[str, Any] | None:
+    """Those options of the compiler; None where this version of XLA does not have them."""
+    options = dict(wanted)
     try:
-        jax.jit(lambda x: x, compiler_options=_WITHOUT_LIBRARY).lower(0.0).compile()
+        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
     except Exception:  # whatever an unknown option raises
         return None
-    return _WITHOUT_LIBRARY
+    return options
 
 
 def _row_sums(x: Array) -> Array:
@@ -128,7 +131,10 @@ class JaxBackend:
         return jax.lax.map(function, xs)
 
     def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
-        return jax.jit(function, compiler_options=None if dear_sums or self.device != "cpu" else _without_library())
+        return jax.jit(function, compiler_options=None if dear_sums or self.device != "cpu" else _options(_WITHOUT_LIBRARY))
+
+    def compile_quickly(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(function, compiler_options=_options(_QUICKLY))
 
     def block_until_ready(self, tree: Any) -> Any:
         return jax.block_until_ready(tree)

@@ -27,6 +27,8 @@ from estimators.backends.tape import Call, Tape, Unrecordable, names_in
 MOST_SHAPES = 16
 #: What reads arrays and returns no view of them, beside all ufuncs.
 _READERS = {operator.pow, np.sum, np.mean, np.max, np.min, np.where, np.stack, np.concatenate}
+#: Ufuncs that no longer take an output as their third argument.
+_KEYWORD_OUT = {np.maximum, np.minimum}
 OTHER = object()
 
 
@@ -63,7 +65,8 @@ def _statements(tape: Tape, kept: set[str]) -> Iterator[str]:
         done = sorted(name for name in call.read if last[name] == i and name not in kept)
         arguments = [*call.inputs, *(f"{name}={text}" for name, text in call.options.items())]
         if call.elementwise:
-            arguments += [name for name in done if owned.get(name) == call.layout][:1]
+            out = "out=" if call.function in _KEYWORD_OUT else ""
+            arguments += [f"{out}{name}" for name in done if owned.get(name) == call.layout][:1]
             if call.layout:
                 owned[call.result] = call.layout
         elif not isinstance(call.function, np.ufunc) and call.function not in _READERS:

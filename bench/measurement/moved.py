@@ -1,0 +1,239 @@
+"""A few estimates from given noise, as they are or with their arithmetic moved by units in the last place.
+
+What is moved: every floating number that an estimate reads (λ, data, fitted state, noise), and every value, gradient or
+Hessian product that f and log q return. The latter shows the rounding of f itself: of f = 1e6 + z² the constant stands in
+the code, where no movement of an input meets it.
+
+What is exact is not moved: whole numbers in data and state (labels, counts, codes), row numbers, random signs, points of
+a net. Uniform noise stays inside [0, 1).
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from bench.measurement.kernel import Setting, compiled_once, flattened
+from estimators import Expectation, UsageError, draw
+from estimators.backends import for_handful_of_calls, get
+from estimators.estimator import check_blocks, described
+from estimators.noise import stream_root
+
+Array = Any
+Arrays = dict[str, np.ndarray]
+
+#: Methods of f and of q whose results are rounded, and so moved.
+OF_INTEGRAND = ("value", "gradient", "hessian_product", "hessian", "replaced", "local_terms", "model_pullback")
+OF_FAMILY = (
+    "log_density",
+    "log_densities",
+    "log_density_replaced",
+    "log_density_gradient",
+    "log_density_hessian_product",
+)
+UNIFORM = ("uniform", "stratum")
+EXACT = ("rows", "rademacher", "sobol")
+_CATALOGUE = ("bench", "estimators")
+_IS_ARRAY: dict[str, Callable[[Any], bool]] = {
+    "numpy": lambda a: isinstance(a, np.ndarray),
+    "torch": array_api_compat.is_torch_array,
+    "jax": array_api_compat.is_jax_array,
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What estimates read beside their noise, on the device; `movement` is (units in the last place, phase) of f."""
+
+    data: dict[str, Array]
+    parameters: dict[str, Array]
+    state: dict[str, Array]
+    movement: Array
+
+
+class FewEstimates:
+    """Estimates of a few replicates at a time, compiled on JAX only.
+
+    Every call that is not of one replicate should be of `size`, so that JAX compiles two shapes at most.
+    """
+
+    def __init__(self, setting: Setting, most: int = 8) -> None:
+        self.setting = setting
+        #: Replicates in a call. Blocks of fewer are so because estimates are large.
+        self.size = min(most, setting.replicates)
+        self._eps = float(np.finfo(setting.dtype).eps)
+        self._movable = {name: spec for name, spec in setting.specs.items() if spec.kind not in EXACT}
+        own = owned(setting)
+        key = ("few", setting.structure, tuple(map(id, own)))
+        self._run = compiled_once(key, lambda: (self._compiled(), own))[0]  # an id is not reused while its owner lives
+
+    def _compiled(self) -> Any:
+        s = self.setting
+
+        def evaluate(data: Any, parameters: Any, state: Any, movement: Any, noise: Any) -> dict[str, Array]:
+            expectation = with_moved_values(s.backend, s.expectation.bind(data), movement)
+            found = s.estimator.estimate(s.backend, expectation, parameters, noise, state)
+            check_form(s, found, len(next(iter(noise.values()))) if noise else 1)
+            return flattened(s, found)
+
+        return for_handful_of_calls(s.backend, evaluate)
+
+    def noise(self, stream: str, block: int, replicates: int) -> Arrays:
+        """Noise of a stream of its own, drawn with NumPy on every backend: JAX would compile for it."""
+        s = self.setting
+        roots = {name: stream_root(*s.path, stream, name) for name in s.specs}
+        return draw(get("numpy"), s.specs, roots, block, replicates, s.dtype)
+
+    @np.errstate(all="ignore")  # whoever looks at the numbers says what they are
+    def __call__(self, noise: Arrays, inputs: Inputs | None = None) -> Arrays:
+        """Estimates [R, P] by parameter block."""
+        backend, given = self.setting.backend, inputs or self.unmoved()
+        on_device = {name: backend.asarray(a, None) for name, a in noise.items()}
+        found = self._run(given.data, given.parameters, given.state, given.movement, on_device)
+        return {name: backend.to_numpy(a) for name, a in found.items()}
+
+    def unmoved(self) -> Inputs:
+        s = self.setting
+        return Inputs(s.expectation.data, s.parameters, s.state, s.backend.asarray([0.0, 0.0], s.dtype))
+
+    def moved(self, generator: np.random.Generator) -> Inputs:
+        """λ, data, state and the values of f, moved at random."""
+        s = self.setting
+        movement = s.backend.asarray([self._eps, generator.uniform(1.0, 3.0)], s.dtype)
+        data, state = (self._all_moved(a, generator, whole=False) for a in (s.expectation.data, s.state))
+        return Inputs(data, self._all_moved(s.parameters, generator, whole=True), state, movement)
+
+    def _all_moved(self, arrays: dict[str, Array], generator: np.random.Generator, whole: bool) -> dict[str, Array]:
+        backend, found = self.setting.backend, {}
+        for name, array in arrays.items():
+            values = backend.to_numpy(array)
+            if values.dtype.kind == "f":
+                moved = moved_array(values, generator)
+                array = backend.asarray(moved if whole else np.where(values == np.rint(values), values, moved), None)
+            found[name] = array
+        return found
+
+    def moved_noise(self, noise: Arrays, generator: np.random.Generator) -> Arrays:
+        moved = {name: moved_array(noise[name], generator) for name in self._movable}
+        for name, spec in self._movable.items():
+            if spec.kind in UNIFORM:
+                moved[name] = np.where(moved[name] < 1.0, moved[name], noise[name])
+        return {**noise, **moved}
+
+
+def moved_array(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """x (1 + ε r), each r −1, 0 or 1."""
+    units = generator.integers(-1, 2, size=values.shape, dtype=np.int8)
+    return values * (1.0 + np.finfo(values.dtype).eps * units.astype(values.dtype))
+
+
+def with_moved_values(backend: Any, expectation: Expectation, movement: Array) -> Expectation:
+    """The expectation with every number x that f and log q return as x (1 + ε r), where ε, phase = `movement`.
+
+    r is a cosine of the place in the array and of how many calls were made before: a constant to derivatives, and another
+    one for every value of f that an estimate holds against another. With ε = 0 nothing changes, not by a bit.
+    """
+    calls = itertools.count()
+    found = copy.copy(expectation)
+    found.integrand = _shadowed(backend, expectation.integrand, OF_INTEGRAND, movement, calls)
+    found.family = family = _shadowed(backend, expectation.family, OF_FAMILY, movement, calls)
+    if not family.discrete:  # towards 0, so that samples stay inside (0, 1) and the like
+        inward = _moved_method(backend, expectation.family.sample, movement, calls, inward=True)
+        object.__setattr__(family, "sample", inward)
+    return found
+
+
+def _shadowed(backend: Any, owner: Any, names: tuple[str, ...], movement: Array, calls: Any) -> Any:
+    """A copy whose methods of those names are moved."""
+    twin = copy.copy(owner)
+    for name in names:
+        method = getattr(owner, name, None)
+        if callable(method):
+            object.__setattr__(twin, name, _moved_method(backend, method, movement, calls))
+    return twin
+
+
+def _moved_method(
+    backend: Any, method: Callable[..., Any], movement: Array, calls: Any, inward: bool = False
+) -> Callable[..., Any]:
+    xp = backend.xp
+
+    def moved(found: Any) -> Any:
+        if isinstance(found, dict):
+            return {name: moved(each) for name, each in found.items()}
+        if not (hasattr(found, "shape") and xp.isdtype(found.dtype, "real floating")):
+            return found
+        shape = tuple(found.shape)
+        places = np.reshape(np.arange(math.prod(shape), dtype=np.float64) + 7919.0 * next(calls), shape)
+        wave = xp.cos(movement[1] * xp.astype(backend.asarray(places, None), found.dtype))
+        wave = -xp.abs(wave) if inward else wave
+        return found * xp.astype(1.0 + movement[0] * wave, found.dtype)
+
+    return lambda *given, **named: moved(method(*given, **named))
+
+
+def check_form(setting: Setting, found: Any, replicates: int) -> None:
+    """Check that estimates are what they have to be, by shapes and dtypes alone, so that it costs a compiler nothing.
+
+    Raises
+    ------
+    UsageError
+        Not a dict of exactly the declared parameter blocks, each an array of the backend [R, *shape] of the cell's
+        dtype.
+    """
+    wanted = setting.expectation.shapes(setting.dimension)
+    check_blocks(setting.estimator.name, found, wanted)
+    for block, shape in wanted.items():
+        _check_array(setting, f"estimate of {block}", found[block], (replicates, *shape))
+
+
+def _check_array(setting: Setting, what: str, found: Any, shape: tuple[int, ...]) -> None:
+    backend = setting.backend
+    if not _IS_ARRAY[backend.name](found):
+        raise UsageError(f"{what} is {described(found)}; return an array of {backend.name}, of shape {shape}")
+    dtype = str(found.dtype).removeprefix("torch.")
+    if dtype != setting.dtype:
+        kinds = {"complex": "take its real part", "float": "compute in the dtype of the noise"}
+        advice = next((do for kind, do in kinds.items() if dtype.startswith(kind)), "return real floating numbers")
+        raise UsageError(f"{what} has dtype {dtype} in a cell of {setting.dtype}; {advice}")
+    if tuple(found.shape) != shape:
+        raise UsageError(
+            f"{what} has shape {tuple(found.shape)} where {shape} is wanted, replicates first; {_advice(found, shape)}"
+        )
+
+
+def _advice(found: Any, shape: tuple[int, ...]) -> str:
+    """What most likely went wrong."""
+    given, own = tuple(found.shape), shape[1:]
+    if len(given) == len(shape) + 1 and given[:1] == shape[:1] and given[2:] == own:
+        return "average over the samples of each replicate, axis 1"
+    if given in (own, (1, *own), ()):
+        return "do not average over the replicates, axis 0"
+    if len(given) == len(shape) + 1 and given[:-1] == shape:
+        return "remove the last axis"
+    return "return one estimate for every replicate"
+
+
+def owned(setting: Setting) -> tuple[Any, ...]:
+    """What a user brought to the setting. Two such objects may be equal and compute something else."""
+    e = setting.expectation
+    parts = (setting.estimator, e, e.family, e.integrand, getattr(e, "encoder", None))
+    return tuple(part for part in parts if not _of_catalogue(part))
+
+
+def _of_catalogue(part: Any) -> bool:
+    """Whether an object is of this project's own classes, and holds nothing but such and plain values."""
+    if part is None or isinstance(part, bool | int | float | str | np.ndarray):
+        return True
+    if isinstance(part, tuple):
+        return all(map(_of_catalogue, part))
+    if type(part).__module__.partition(".")[0] not in _CATALOGUE:
+        return False
+    return isinstance(part, Expectation) or all(map(_of_catalogue, getattr(part, "__dict__", {}).values()))

@@ -1,0 +1,227 @@
+"""Whether replicates are what the statistics take them for: each a function of its own noise, and of nothing else.
+
+Everything measured rests on that. An estimate that depends on the other replicates of its call (batch statistics,
+clipping, a wrong axis) has no variance of its own, and no verdict on it means anything.
+
+What is not seen: a generator that an estimator seeds alike inside every call, whose numbers are the same for all replicates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bench.measurement.kernel import Setting
+from bench.measurement.moved import Arrays, FewEstimates, owned
+from estimators import UsageError
+
+#: Differences beyond this power of ε, relative to the size of the estimates, are looked into; others are rounding.
+SUSPECT = 0.5
+#: By how much more than units in the last place of everything that is read two calls may differ.
+MULTIPLE = 64.0
+MOVEMENTS = 8
+ADVICE = "every estimate must be made from its own noise: check the axes of mean, std, sort"
+
+_checked: dict[Any, Any] = {}
+
+
+def check_estimates(setting: Setting) -> None:
+    """Check the form of estimates, and that each depends on its own noise alone; once for an estimator and its shapes.
+
+    Eight replicates are evaluated twice; one by one (not on JAX, which would compile that anew); and in other places of
+    a call, beside other replicates. What differs by more than rounding, on two draws of noise, is refused: a discrete
+    choice that rounding turns over is rare, a dependence is there every time.
+
+    Raises
+    ------
+    UsageError
+        With one line that says what is wrong.
+    """
+    own = owned(setting)
+    key = (setting.structure, setting.num_samples, setting.replicates, tuple(map(id, own)))
+    if key in _checked:
+        return
+    estimate = FewEstimates(setting)
+    if _impurity(estimate, 0) is not None and (complaint := _impurity(estimate, 1)) is not None:
+        raise UsageError(complaint)
+    _checked[key] = own  # kept, so that no other object gets its id
+
+
+def _impurity(estimate: FewEstimates, attempt: int) -> str | None:
+    """What is wrong on that draw of noise, or None."""
+    size = estimate.size
+    first, second = (estimate.noise("purity", 2 * attempt + i, size) for i in range(2))
+    found = estimate(first)
+    # One processor makes the same sums in the same order; a graphics processor need not.
+    again = _first_difference(estimate, first, found, estimate(first), estimate.setting.backend.device != "cpu")
+    if again is not None:
+        block, place, one, other = again
+        return (
+            f"estimate of {block} is not a function of its noise: the same noise gave {one:.6g}, then {other:.6g} "
+            f"(replicate {place}); declare everything random in `noise_specs`, and keep nothing between calls"
+        )
+    if size == 1:
+        return None
+    # In another place, with another neighbour: every second one comes from the second draw.
+    places = np.arange(size)[::-1]
+    kept = places % 2 == 1
+    mixed = {name: np.where(_along(kept, a), a[places], second[name][places]) for name, a in first.items()}
+    among = estimate(mixed)
+    at = np.flatnonzero(kept)
+    moved = {name: np.array(values) for name, values in found.items()}
+    for name, values in among.items():
+        moved[name][places[at]] = values[at]
+    elsewhere = _first_difference(estimate, first, found, moved)
+    if elsewhere is not None:
+        block, place, one, other = elsewhere
+        return _dependence(block, f"replicate {place} is {one:.6g} among some and {other:.6g} among others")
+    if estimate.setting.backend.name == "jax":
+        return None
+    singles = [estimate({name: a[i : i + 1] for name, a in first.items()}) for i in range(size)]
+    alone = {name: np.concatenate([single[name] for single in singles]) for name in found}
+    apart = _first_difference(estimate, first, found, alone)
+    if apart is not None:
+        block, place, one, other = apart
+        return _dependence(block, f"replicate {place} is {one:.6g} among {size} and {other:.6g} alone")
+    return None
+
+
+def _along(chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return chosen.reshape(-1, *(1,) * (values.ndim - 1))
+
+
+def _dependence(block: str, what: str) -> str:
+    return f"estimate of {block} depends on the other replicates of its call: {what}; {ADVICE}"
+
+
+@np.errstate(all="ignore")
+def _first_difference(
+    estimate: FewEstimates, noise: Arrays, found: Arrays, again: Arrays, rounds: bool = True
+) -> tuple[str, int, float, float] | None:
+    """Where estimates of the same replicates differ by more than rounding: (block, replicate, the two numbers).
+
+    Parameters
+    ----------
+    found : from that noise in a call of its own.
+    again : from any other call.
+    rounds : whether the second may be rounded in another way.
+    """
+    suspect = {name: _suspect(values, again[name], estimate.setting.dtype) for name, values in found.items()}
+    if not any(each.any() for each in suspect.values()):
+        return None
+    reach = _reach(estimate, noise, found) if rounds else {name: np.zeros(a.shape) for name, a in found.items()}
+    for name, values in found.items():
+        difference = _difference(values, again[name])
+        beyond = suspect[name] & ~(difference <= MULTIPLE * reach[name])
+        if beyond.any():
+            place, j = np.unravel_index(np.argmax(np.where(beyond, difference, -1.0)), beyond.shape)
+            return name, int(place), float(values[place, j]), float(again[name][place, j])
+    return None
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """|one − other|, 0 where they are equal, infinite or not a number alike, infinite where one of them is."""
+    difference = np.abs(one.astype(np.float64) - other.astype(np.float64))
+    alike = (one == other) | (np.isnan(one) & np.isnan(other))
+    return np.where(alike, 0.0, np.where(np.isnan(difference), np.inf, difference))
+
+
+def _suspect(one: np.ndarray, other: np.ndarray, dtype: str) -> np.ndarray:
+    size = np.max(np.abs(one), axis=0, where=np.isfinite(one), initial=0.0)
+    return _difference(one, other) > float(np.finfo(dtype).eps) ** SUSPECT * size
+
+
+@np.errstate(all="ignore")
+def _reach(estimate: FewEstimates, noise: Arrays, found: Arrays) -> Arrays:
+    """How far movements by units in the last place take each estimate [R, P], or the middle one of its coordinate."""
+    generator = np.random.default_rng(0)
+    farthest = {name: np.zeros(values.shape) for name, values in found.items()}
+    for _ in range(MOVEMENTS):
+        moved = estimate(estimate.moved_noise(noise, generator), estimate.moved(generator))
+        for name, values in moved.items():
+            farthest[name] = np.fmax(farthest[name], _difference(found[name], values))
+    return {name: np.fmax(values, np.median(values, axis=0)) for name, values in farthest.items()}
+
+
+@np.errstate(all="ignore")
+def check_largest(
+    setting: Setting, roots: dict[str, Any], block: int, centre: dict[str, Any], squared_norms: dict[str, np.ndarray]
+) -> None:
+    """Check that the estimates of a whole block that lie farthest from the centre come out the same in a small call.
+
+    It shows what eight replicates by themselves do not: clipping at many standard deviations of the batch, or a rule for
+    the first rows only. Where the kernel draws its own noise, which would have to be compiled to be had again, the block
+    is another one, of NumPy's noise.
+
+    Parameters
+    ----------
+    roots, block : which block of which stream.
+    centre : {block name: [P]}, as the kernel was given it, on the device or not.
+    squared_norms : {block name: Q = ‖ĝ − centre‖² [replicates]} of that block from the kernel.
+
+    Raises
+    ------
+    UsageError
+        With one line that says where they differ.
+    """
+    estimate, s = FewEstimates(setting), setting
+    if s.replicates == 1:
+        return
+    middle = {name: s.backend.to_numpy(c).astype(s.dtype) for name, c in centre.items()}
+    if s.draws_inside:
+        noise = estimate.noise("largest", 0, s.replicates)
+        whole = estimate(noise)
+        rows = _largest({name: _distance(values, middle[name]) ** 2 for name, values in whole.items()}, estimate.size)
+        few = {name: a[rows] for name, a in noise.items()}
+        difference = _first_difference(estimate, few, estimate(few), {n: a[rows] for n, a in whole.items()})
+        if difference is not None:
+            name, i, other, one = difference
+            what = f"replicate {rows[i]} is {one:.6g} among {s.replicates} and {other:.6g} among {len(rows)}"
+            raise UsageError(_dependence(name, what))
+        return
+    norms = {name: np.asarray(q, np.float64).reshape(-1) for name, q in squared_norms.items()}
+    rows = _largest(norms, estimate.size)
+    few = {name: s.backend.to_numpy(a)[rows] for name, a in s.noise(roots, block, s.replicates).items()}
+    far = _moved_away(estimate, few, middle, {name: np.sqrt(q[rows]) for name, q in norms.items()})
+    if far is not None:
+        name, i, one, other = far
+        what = f"replicate {rows[i]} lies {one:.6g} from the mean among {s.replicates} and {other:.6g} among {len(rows)}"
+        raise UsageError(_dependence(name, what))
+
+
+def _moved_away(
+    estimate: FewEstimates, noise: Arrays, centre: Arrays, given: Arrays
+) -> tuple[str, int, float, float] | None:
+    """Where ‖ĝ − centre‖ [R] differs from what is given by more than rounding: (block, replicate, the two numbers)."""
+    found, eps = estimate(noise), float(np.finfo(estimate.setting.dtype).eps)
+    distance = {name: _distance(values, centre[name]) for name, values in found.items()}
+    apart = {name: _difference(given[name], distance[name]) for name in found}
+    if all(np.all(apart[name] <= eps**SUSPECT * distance[name]) for name in found):
+        return None
+    reach = _reach(estimate, noise, found)
+    for name, values in found.items():
+        # ‖ĝ − c‖ moves by no more than ĝ does; what is subtracted is itself rounded.
+        sizes = [np.linalg.norm(a.astype(np.float64), axis=-1) for a in (values, centre[name])]
+        allowed = MULTIPLE * (np.linalg.norm(reach[name], axis=1) + eps * sum(sizes))
+        beyond = ~(apart[name] <= np.fmax(eps**SUSPECT * distance[name], allowed))
+        if beyond.any():
+            i = int(np.argmax(np.where(beyond, apart[name], -1.0)))
+            return name, i, float(given[name][i]), float(distance[name][i])
+    return None
+
+
+def _largest(norms: Arrays, count: int) -> np.ndarray:
+    """The rows whose Q, each parameter block's relative to its mean, are largest together."""
+    total = np.zeros(len(next(iter(norms.values()))))
+    for q in norms.values():
+        finite = np.where(np.isfinite(q), q, 0.0)
+        mean = finite.mean()
+        total += finite / mean if mean > 0.0 else 0.0
+    return np.argsort(-total, kind="stable")[:count]
+
+
+def _distance(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """‖ĝ − centre‖ [R], with the squares in the working precision, as the kernel has them."""
+    d = values - centre
+    return np.sqrt(np.sum((d * d).astype(np.float64), axis=1))
