@@ -62,7 +62,9 @@ def exact_sum(family: Family, parameters: Vectors, weighted: Weighted, breaks: S
     return Exact(moved, "enumeration" if one.outline(at).discrete else "quadrature", objective)
 
 
-def check_growth(what: str, q: Point, growth: float, power: int, option: str, sign: float = 1.0) -> None:
+def check_growth(
+    what: str, q: Point, dimension: int, growth: float, power: int, option: str, sign: float = 1.0
+) -> None:
     """Raise NotApplicable where E exp(growth z_i^power) does not exist.
 
     Parameters
@@ -73,7 +75,7 @@ def check_growth(what: str, q: Point, growth: float, power: int, option: str, si
     family = q.family
     if "marginals" in family.lacks:
         return
-    one, at, _ = family.marginals(q.parameters(2))
+    one, at, _ = family.marginals(q.parameters(dimension if q.unequal else 2))
     if "outline" in one.lacks:
         return
     outline = one.outline(at)

@@ -52,7 +52,7 @@ class Polynomial(Problem):
 
     def check(self) -> None:
         super().check()
-        check_moment(f"problem polynomial with degree={self.degree}", self.q, self.degree)
+        check_moment(f"problem polynomial with degree={self.degree}", self.q, self.degree, self.dim)
 
     def expectation(self) -> Expectation:
         return Expectation(self.family, Power(self.degree), {}, differentiate=self.differentiate)  # type: ignore[arg-type]

@@ -93,7 +93,7 @@ class OverCoordinates(Problem):
         """Raise where a Normal's E φ overflows."""
         if not isinstance(self.q, Normal.At):
             return
-        at = self.q.parameters(1)
+        at = self.q.parameters(self.dim if self.q.unequal else 1)
         with np.errstate(over="ignore", invalid="ignore"):
             moments = [self.hermite_moment(n, at["loc"], np.exp(at["log_scale"])) for n in (0, 1, 2, 4)]
         if not np.all(np.isfinite(moments)):

@@ -17,9 +17,9 @@ import numpy as np
 from estimators.errors import UsageError
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.outline import Outline
-from estimators.families.relaxation import TINY, sigmoid
+from estimators.families.relaxation import TINY, logit, sigmoid
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 #: The logistic number of the moments' quadrature: its density is 1e-17 at the ends, and its step resolves T = 0.05.
 REACH, NODES = 40.0, 8001
@@ -44,18 +44,17 @@ class RelaxedBernoulli(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        probability: float = option(0.5, "P(z > 1/2) of every coordinate", above=0.0, below=1.0)
-        temperature: float = option(1.0, "T", minimum=0.05)
+        probability: Values = option(0.5, "P(z > 1/2) of every coordinate", above=0.0, below=1.0, per="coordinate")
+        temperature: Values = option(1.0, "T of every coordinate", minimum=0.05, per="coordinate")
 
         @property
         def family(self) -> Family:
             return RelaxedBernoulli()
 
         def parameters(self, dimension: int) -> Blocks:
-            logit = math.log(self.probability) - math.log1p(-self.probability)
             return {
-                "logits": np.full(dimension, logit),
-                "log_temperature": np.full(dimension, math.log(self.temperature)),
+                "logits": self.each(dimension, logit, "probability"),
+                "log_temperature": self.each(dimension, math.log, "temperature"),
             }
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
@@ -119,8 +118,8 @@ class RelaxedBernoulli(MeanField):
         x = np.linspace(-REACH, REACH, NODES)
         weights = sigmoid(np, x) * sigmoid(np, -x) * (x[1] - x[0])
         found = np.zeros((len(pairs), 3))
-        for row, (logit, log_temperature) in zip(found, pairs, strict=True):
-            along = (logit + x) / math.exp(log_temperature)
+        for row, (location, log_temperature) in zip(found, pairs, strict=True):
+            along = (location + x) / math.exp(log_temperature)
             z = sigmoid(np, along)
             slope = order * z ** max(order - 1, 0) * z * (1.0 - z)
             row[:] = (z**order, slope / math.exp(log_temperature), -slope * along) @ weights
@@ -150,17 +149,26 @@ class Concrete(Family):
     @dataclass(frozen=True)
     class At(Point):
         categories: int = option(2, "K, numbers of z that make one choice", minimum=2, maximum=1000)
-        tilt: float = option(0.0, "logits rise evenly from 0 to this over the categories")
-        temperature: float = option(1.0, "T", minimum=0.05)
+        tilt: Values = option(0.0, "logits rise evenly from 0 to this over the categories", per="choice")
+        temperature: Values = option(1.0, "T", minimum=0.05, per="choice")
+        weights: Values = option(
+            1.0, "how probable each category is at tilt=0, relative to the others", above=0.0, per="category"
+        )
 
         @property
         def family(self) -> Family:
             return Concrete(self.categories)
 
         def parameters(self, dimension: int) -> Blocks:
-            choices = dimension // self.categories
-            logits = np.tile(self.tilt * np.linspace(0.0, 1.0, self.categories), (choices, 1))
-            return {"logits": logits, "log_temperature": np.full(choices, math.log(self.temperature))}
+            choices, k = dimension // self.categories, self.categories
+            tilt = self.each(choices, float, "tilt")[:, None]
+            return {
+                "logits": tilt * np.linspace(0.0, 1.0, k) + self.each(k, math.log, "weights"),
+                "log_temperature": self.each(choices, math.log, "temperature"),
+            }
+
+        def counts(self, dimension: int) -> dict[str, int]:
+            return {"choice": dimension // self.categories, "category": self.categories}
 
         def check(self, dimension: int) -> None:
             if dimension % self.categories:
@@ -168,6 +176,7 @@ class Concrete(Family):
                     f"family concrete with categories={self.categories} needs a multiple of {self.categories} "
                     f"coordinates, one a category, not {dimension}"
                 )
+            super().check(dimension)
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
         choices = dimension // self.categories
