@@ -6,6 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
+from bench.problems.enumerated import exact_enumerated
+from bench.problems.one_dimensional import exact_sum
 from bench.problems.problem import Exact, Problem, Vectors, check_moment, exact_polynomial, family_option
 from bench.problems.separable import Separable
 from estimators import Expectation, Point
@@ -58,4 +62,10 @@ class Polynomial(Problem):
         return Expectation(self.family, Power(self.degree), {}, differentiate=self.differentiate)  # type: ignore[arg-type]
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        return exact_polynomial(self.family, parameters, {self.degree: 1.0})
+        """From the family's moments; where none are written, from the laws of single coordinates or the states."""
+        power = Power(self.degree)
+        return (
+            exact_polynomial(self.family, parameters, {self.degree: 1.0})
+            or exact_sum(self.family, parameters, lambda z, log_density: power.term(np, {}, z) * np.exp(log_density))
+            or exact_enumerated(self.expectation(), parameters, self.dim)
+        )

@@ -26,6 +26,7 @@ class Exact:
     gradient : ∇_λ L, {parameter block: [*shape]}.
     source : how it was had: `closed-form`, `quadrature` or `enumeration`.
     objective : E f where known: L(λ), less the entropy where that enters analytically.
+    error : ‖how far off the gradient may be‖/‖gradient‖, as two rules and rounding tell; None where it is not known.
     optimal_baseline : E[f s²]/E[s²] for each parameter where known (the variance-minimising constant at S = 1), of
         the gradient's shapes.
     """
@@ -34,6 +35,7 @@ class Exact:
     source: str
     objective: float | None = None
     optimal_baseline: Vectors | None = None
+    error: float | None = None
 
     def flat(self) -> Exact:
         """The same with every block of the gradient as one vector [P], as estimates are compared."""

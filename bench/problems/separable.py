@@ -103,10 +103,14 @@ class OverCoordinates(Problem):
         """Where φ jumps or has a corner."""
         return ()
 
+    def wave(self) -> float:
+        """k where φ(z) = cos(kz); 0 for any other."""
+        return 0.0
+
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """None where q is such that the integrals are not to be had to rounding."""
         if not isinstance(self.q, Normal.At):
-            found = exact_sum(self.family, parameters, self.weighted, self.breaks())
+            found = exact_sum(self.family, parameters, self.weighted, self.breaks(), self.wave())
             return found or exact_enumerated(self.expectation(), parameters, self.dimension)
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
         hermite: dict[int, np.ndarray | float] = {n: self.hermite_moment(n, loc, scale) for n in (1, 2, 4)}

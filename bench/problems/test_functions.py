@@ -139,8 +139,11 @@ class Cosine(TestFunction):
         wave = (1j * self.k * scale) ** order * np.exp(1j * self.k * loc - 0.5 * (self.k * scale) ** 2)
         return np.real(wave)
 
+    def wave(self) -> float:
+        return self.k
+
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """Of Cauchy's law, whose tails are too heavy for quadrature of a wave, E φ = cos(k loc) exp(−|k| σ)."""
+        """Of Cauchy's law E φ = cos(k loc) exp(−|k| σ)."""
         if not isinstance(self.q, Cauchy.At):
             return super().exact_at(parameters)
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])

@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import UsageError
+from estimators.errors import NotApplicable, UsageError
+from estimators.families.concrete_marginal import ConcreteLogit
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.outline import Outline
+from estimators.families.outline import Marginals, Outline
 from estimators.families.relaxation import TINY, logit, sigmoid
 from estimators.noise import Noise
 from estimators.options import Values, option
@@ -192,7 +193,8 @@ class Concrete(Family):
         xp = backend.xp
         perturbed = parameters["logits"] - xp.log(self._by_choice(xp, noise["base"]))
         z = _softmax(xp, perturbed / xp.exp(parameters["log_temperature"])[:, None])
-        z = xp.where(z > TINY, z, xp.full_like(z, TINY))
+        least = float(xp.finfo(z.dtype).tiny)  # the score reads log z
+        z = xp.where(z > least, z, xp.full_like(z, least))
         return xp.reshape(z, (*z.shape[:-2], -1))
 
     def _parts(self, xp: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
@@ -230,6 +232,29 @@ class Concrete(Family):
         z, c = self._by_choice(xp, z), self._by_choice(xp, cotangent)
         along = z * (c - xp.sum(z * c, axis=-1, keepdims=True))
         return {"logits": along / temperature, "log_temperature": -xp.sum(along * perturbed, axis=-1)}
+
+    def marginals(self, parameters: Blocks) -> Marginals:
+        """Of two categories relaxed Bernoullis, of three their logits' law (`concrete_marginal.py`); of more none."""
+        k, logits = self.categories, parameters["logits"]
+        if k > 3:
+            raise NotApplicable(f"family concrete has laws of single coordinates for 2 or 3 categories, not {k}")
+        log_temperature = np.repeat(parameters["log_temperature"], k)
+        if k == 2:
+            one: Any = RelaxedBernoulli()
+            at = {"logits": np.ravel(logits - logits[:, ::-1])}
+        else:
+            one = ConcreteLogit()
+            at = {name: np.ravel(np.roll(logits, -i, axis=1)) for i, name in enumerate(one.blocks[:3])}
+
+        def collect(values: Array, gradient: Blocks) -> tuple[float, Blocks]:
+            g = {name: values.reshape(-1, k) for name, values in gradient.items()}
+            if k == 2:
+                moved = g["logits"] - g["logits"][:, ::-1]
+            else:
+                moved = sum(np.roll(g[name], i, axis=1) for i, name in enumerate(one.blocks[:3]))
+            return float(values.sum()), {"logits": moved, "log_temperature": g["log_temperature"].sum(axis=1)}
+
+        return Marginals(one, {**at, "log_temperature": log_temperature}, collect, logits=k == 3)
 
 
 def _softmax(xp: Any, x: Array) -> Array:
