@@ -74,7 +74,7 @@ def _law(own: float, first: float, second: float, log_temperature: float, at: by
     v = second - first + eta
     softplus = np.logaddexp(0.0, -v / temperature)
     log_q = own - second - np.logaddexp(0.0, eta) - temperature * softplus
-    law = math.log(2.0 * (eta[1] - eta[0])) + log_temperature - np.abs(eta) - 2.0 * np.log1p(np.exp(-np.abs(eta)))
+    law = math.log(2.0 * REACH / half) + log_temperature - np.abs(eta) - 2.0 * np.log1p(np.exp(-np.abs(eta)))
     share, rest = _sigmoid(-v / temperature), _sigmoid(v / temperature)  # ∂log Q/∂v, and 1 less it
     by_temperature = -temperature * softplus - share * v
     moved = np.stack([np.ones_like(v), -share, -rest, by_temperature], axis=-1)

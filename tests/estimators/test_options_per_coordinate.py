@@ -1,4 +1,4 @@
-"""Options with a number a coordinate, component, category or choice: text, Python, rows, reports, and what is refused."""
+"""Options with a number a coordinate, component, category or choice: text, Python, rows, reports, refusals."""
 
 from __future__ import annotations
 
@@ -81,9 +81,12 @@ def test_every_number_of_every_family(name: str) -> None:
     [
         (
             "cosine[family=gamma,concentration=0.3:2,dim=3]",
-            "family gamma option 'concentration' has 2 numbers; it must have 3, one a coordinate, or one number for all",
+            "option 'concentration' has 2 numbers; it must have 3, one a coordinate, or one number for all",
         ),
-        ("square[loc=1:2]", "family normal option 'loc' has 2 numbers; it must have 1, one a coordinate, or one number"),
+        (
+            "square[loc=1:2]",
+            "family normal option 'loc' has 2 numbers; it must have 1, one a coordinate, or one number",
+        ),
         (
             "cosine[family=gamma,concentration=0.3::3,dim=3]",
             "problem cosine option 'concentration', number 2 of 3, is ''; it must be a finite number, at least",
@@ -116,7 +119,10 @@ def test_every_number_of_every_family(name: str) -> None:
         ("exponential-moment[loc=0:800,t=1,dim=2]", "problem exponential-moment overflows"),
         ("polynomial[loc=0:1e200,dim=2]", "problem polynomial with degree=2 overflows"),
         ("banana[loc=0:0:0:1e300,dim=4]", "problem banana overflows"),
-        ("logistic-regression[scale=1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1e4]", "scale is 10000"),
+        (
+            "logistic-regression[scale=1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1e4]",
+            "scale is 10000",
+        ),
         ("poisson-regression[loc=0:0:0:900]", "E exp(xᵀz) overflows"),
         ("bayesian-gaussian-mixture[bound=joint,loc=0:1]", "option 'loc' has 2 numbers; it must have 6, one a coord"),
     ],
