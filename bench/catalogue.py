@@ -141,5 +141,6 @@ def as_text(found: Iterable[Entry]) -> Iterator[str]:
             yield f"      not for score functions: {entry['lacks']['score_identity']}"
         for name, about in entry["options"].items():
             choices = f" ({_among(about['choices'])})" if "choices" in about else ""
+            several = f" (or a:b:…, one a {about['per']})" if "per" in about else ""
             default = "absent" if about["default"] is None else str(about["default"]).lower()
-            yield f"      {name}={default}{choices}: {about['summary']}"
+            yield f"      {name}={default}{choices}{several}: {about['summary']}"

@@ -3,6 +3,9 @@
 A class that has options is a frozen dataclass whose fields are made by `option`. The declaration is the
 single source for parsing, validation, `gradvar list` and the effective options in a result row. A field
 `sticking_the_landing` is written `sticking-the-landing` by the user.
+
+An option declared `per` something takes one number for all, or one for each: `0.1:2:30` as text, a sequence in Python,
+a list in a result row. The object holds a float or a tuple of floats.
 """
 
 from __future__ import annotations
@@ -10,12 +13,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from estimators.errors import UsageError, unknown
 
 T = TypeVar("T")
+
+#: One number for all, or one for each.
+Values: TypeAlias = float | Sequence[float]
+#: What separates the numbers of an option as text.
+SEPARATOR = ":"
 
 
 def option(
@@ -28,16 +36,19 @@ def option(
     above: float | None = None,
     below: float | None = None,
     optional: bool = False,
+    per: str | None = None,
 ) -> Any:
     """Declare one option. Its type is that of `default` (`int` for an `optional` one, whose default is None).
 
-    `minimum`/`maximum` are inclusive, `above`/`below` exclusive bounds of a number.
+    `minimum`/`maximum` are inclusive, `above`/`below` exclusive bounds of a number. `per` names what may have a number
+    of its own each, such as `coordinate`; None where there is one number only.
     """
     metadata = {
         "summary": summary,
         "choices": choices,
         "bounds": (minimum, maximum, above, below),
         "type": int if optional else type(default),
+        "per": per,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -93,7 +104,8 @@ def _default(field: Any) -> Any:
 
 
 def describe(cls: type) -> dict[str, dict[str, Any]]:
-    """The options of a class: name to type, default, choices and summary, as plain JSON values.
+    """The options of a class: name to type, default, choices, summary and what may have a number of its own (`per`), as
+    plain JSON values.
 
     Of an alternative's own options, those of the default are shown.
     """
@@ -104,12 +116,15 @@ def describe(cls: type) -> dict[str, dict[str, Any]]:
         choices = meta.get("classes", meta.get("choices"))
         if choices:
             entry["choices"] = list(choices)
+        if meta.get("per"):
+            entry["per"] = meta["per"]
         described[name] = entry
     return described
 
 
 def effective(instance: Any) -> dict[str, Any]:
-    """Every option of an object with the value it has, defaults included, as plain JSON values.
+    """Every option of an object with the value it has, defaults included, as plain JSON values; several numbers of one
+    option as a list.
 
     A field that holds a family at a point, in a user's problem, counts as the option `family` with that family's own.
     """
@@ -171,7 +186,22 @@ def _build(cls: type[T], given: Mapping[str, Any], what: str) -> T:
     return cls(**values)
 
 
+def converted(instance: Any, what: str) -> dict[str, Any]:
+    """The options of an object whose declaration has `per`, by field name: checked, as a float or a tuple of floats.
+
+    Raises
+    ------
+    UsageError
+        A number that is none, or out of bounds.
+    """
+    fields = [field for field in dataclasses.fields(instance) if field.metadata.get("per")]
+    values = {field.name: (field.metadata, getattr(instance, field.name)) for field in fields}
+    return {name: _convert(f"{what} option '{_external(name)}'", *pair) for name, pair in values.items()}
+
+
 def _convert(what: str, meta: Mapping[str, Any], value: Any) -> Any:
+    if meta["per"]:
+        return _several(what, meta, value)
     kind = meta["type"]
     if kind is bool:
         text = str(value).lower()
@@ -183,6 +213,24 @@ def _convert(what: str, meta: Mapping[str, Any], value: Any) -> Any:
             raise unknown(f"value of {what}:", str(value), meta["choices"])
         return str(value)
     return number(what, value, kind, *meta["bounds"])
+
+
+def _several(what: str, meta: Mapping[str, Any], value: Any) -> float | tuple[float, ...]:
+    """One number, or a tuple of them, from text with separators or a sequence of one axis."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # an array of any framework
+    if isinstance(value, str) and SEPARATOR in value:
+        given: list[Any] = [part.strip() for part in value.split(SEPARATOR)]
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        given = list(value)
+    else:
+        return float(number(what, value, meta["type"], *meta["bounds"]))
+    if not given:
+        raise UsageError(f"{what} is empty; give one number for all, or one a {meta['per']}")
+    numbers = tuple(
+        float(number(f"{what}, number {i} of {len(given)},", each, meta["type"], *meta["bounds"]))
+        for i, each in enumerate(given, 1)
+    )
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def number(
@@ -262,6 +310,13 @@ def written(value: Any) -> str:
     """An option's value as text that parses back."""
     if isinstance(value, bool):
         return str(value).lower()
+    if numbers(value):
+        return SEPARATOR.join(written(each) for each in value)
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return str(value)
+
+
+def numbers(value: Any) -> bool:
+    """Whether a value is a list or tuple of numbers, as options with `per` may have."""
+    return isinstance(value, list | tuple) and bool(value) and all(type(each) in (int, float) for each in value)

@@ -71,7 +71,7 @@ def prepare(cell: Any) -> Prepared:
 def _check_representable(cell: Any, setting: Setting) -> None:
     """Raise NotApplicable where λ is none that options give, and floating-point numbers cannot follow it."""
     problem, backend = cell.problem, setting.backend
-    given, points = problem.q.parameters(problem.dimension), setting.expectation.population
+    given, points = problem.q.parameters(problem.q_dimension), setting.expectation.population
     found = setting.expectation.each_law(backend, setting.parameters)
     laws = {name: backend.to_numpy(a) for name, a in found.items()}
     if points == 1 and all(np.array_equal(laws[name], a.astype(cell.dtype)) for name, a in given.items()):
@@ -158,7 +158,7 @@ def warm_up_replicates(num_samples: int) -> int:
 
 def _options(problem: Any) -> dict[str, Any]:
     """The options that name a problem's noise streams: not what was once the only value, and is the default now."""
-    once = {("family", Normal.name), ("importance-samples", 1)}
+    once = [("family", Normal.name), ("importance-samples", 1), ("weights", 1.0)]
     return {name: value for name, value in effective(problem).items() if (name, value) not in once}
 
 

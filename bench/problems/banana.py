@@ -94,8 +94,8 @@ class Banana(Problem):
         if self.dim % 2:
             raise UsageError(f"problem banana with dim={self.dim}: dim must be even, since coordinates come in pairs")
         with np.errstate(over="ignore", invalid="ignore"):
-            scale = getattr(self.q, "scale", 1.0)
-            found = self.expected(np.full(2, getattr(self.q, "loc", 0.0)), scale * np.eye(2))
+            size = self.dim if self.q.unequal else 2
+            found = self.expected(self.q.each(size, float, "loc"), np.diag(self.q.each(size, float, "scale")))
         if not all(np.all(np.isfinite(part)) for part in found):
             raise UsageError("problem banana overflows; give less extreme options")
 

@@ -42,7 +42,7 @@ class ExponentialMoment(OverCoordinates):
 
     def check(self) -> None:
         super().check()
-        check_growth(f"problem exponential-moment with t={self.t:g}", self.q, self.t, 1, "t")
+        check_growth(f"problem exponential-moment with t={self.t:g}", self.q, self.dim, self.t, 1, "t")
         self.check_size()
 
     def data(self) -> dict[str, Array]:

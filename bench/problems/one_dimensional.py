@@ -5,13 +5,18 @@ nothing is asked of φ, which may jump, and of q only the law of one coordinate.
 where φ or q has a corner, each by a doubly exponential rule (Takahasi & Mori 1974), which ends of any kind cost no
 accuracy.
 
+A wave cos(kz) under a tail that falls more slowly than exp(−|z|) oscillates on for too long. There the rule is that of
+Ooura & Mori 1999 (J. Comput. Appl. Math. 112, 229): its nodes approach the zeros of the wave doubly exponentially, so q
+need not be small where the rule ends.
+
 Steps are halved until two rules agree to rounding; that q integrates to 1 and its score to 0 is checked with the same
-nodes. Where any of this fails, as under tails too heavy for a wave, there is no answer rather than a rough one.
+nodes. Where any of this fails there is no answer rather than a rough one.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +26,8 @@ import numpy as np
 from bench.problems.problem import Exact, Vectors
 from estimators import Family, NotApplicable, Point
 from estimators.backends import get
+from estimators.families.outline import Marginals, Outline
+from estimators.families.relaxation import sigmoid
 
 #: (z, log q(z)) -> φ(z) q(z), elementwise.
 Weighted = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -30,11 +37,15 @@ FEWEST, MOST = 256, 2**19
 #: Relative to the absolute values that are added up: how two rules may differ, how far off identities may
 #: be, and what the last term of a rule may be.
 AGREEMENT, SELF_CHECK, NEGLIGIBLE = 1e-13, 1e-10, 1e-15
+#: What a sum may miss by rounding, relative to the absolute values that are added up.
+ROUNDING = 2.0**-50
 #: Rules end in t here, where the distance from an end is 1e-150 of a piece.
 REACH = 6.1
 
 
-def exact_sum(family: Family, parameters: Vectors, weighted: Weighted, breaks: Sequence[float] = ()) -> Exact | None:
+def exact_sum(
+    family: Family, parameters: Vectors, weighted: Weighted, breaks: Sequence[float] = (), wave: float = 0.0
+) -> Exact | None:
     """E Σ_i φ(z_i) and its ∇_λ, or None where they cannot be had to rounding.
 
     Parameters
@@ -42,27 +53,54 @@ def exact_sum(family: Family, parameters: Vectors, weighted: Weighted, breaks: S
     weighted : φ q from z and log q, of which it may make a product that is finite where φ overflows and q vanishes;
         where q is 0 and the product is not finite, it is taken for 0.
     breaks : where φ jumps or has a corner.
+    wave : k, where φ is cos(kz).
     """
-    if "marginals" in family.lacks:
+    found_marginals = _marginals(family, parameters)
+    if found_marginals is None:
         return None
-    one, at, collect = family.marginals(parameters)
-    if "outline" in one.lacks:
-        return None
+    one, at, collect, logits = found_marginals
+    phi = _Phi(weighted, tuple(breaks), abs(wave))
+    if logits:  # z moves from 0 to 1 about the logit 0, which may be far from where the mass lies
+        inside = [math.log(b / (1.0 - b)) for b in (*breaks, 0.5) if 0.0 < b < 1.0]
+        phi = _Phi(lambda s, log_density: weighted(sigmoid(np, s), log_density), tuple(inside))
     # Coordinates with the same λ, which most problems have, are integrated once.
     columns, place = np.unique(np.stack([at[name] for name in one.blocks]), axis=1, return_inverse=True)
-    found = [
-        _moments(one, dict(zip(one.blocks, column[:, None], strict=True)), weighted, breaks) for column in columns.T
-    ]
+    found = [_moments(one, dict(zip(one.blocks, column[:, None], strict=True)), phi) for column in columns.T]
     if any(each is None for each in found):
         return None
-    values, gradients = np.array([each[0] for each in found if each]), [each[1] for each in found if each]
     place = np.ravel(place)
-    gradient = {name: np.array([g[name] for g in gradients])[place] for name in one.blocks}
-    objective, moved = collect(values[place], gradient)
-    return Exact(moved, "enumeration" if one.outline(at).discrete else "quadrature", objective)
+    values, gradients, errors = zip(*(each for each in found if each), strict=True)
+    gradient: Vectors = {name: np.array([g[name] for g in gradients])[place] for name in one.blocks}
+    objective, moved = collect(np.array(values)[place], gradient)
+    missed = np.linalg.norm(np.array(errors)[place])
+    size = np.linalg.norm(np.stack(list(gradient.values())))
+    source = "enumeration" if one.outline(at).discrete else "quadrature"
+    return Exact(moved, source, objective, error=float(missed / size) if size > 0.0 else None)
 
 
-def check_growth(what: str, q: Point, growth: float, power: int, option: str, sign: float = 1.0) -> None:
+def _marginals(family: Family, parameters: Vectors) -> Marginals | None:
+    """The laws of single coordinates, where they are known and have an outline."""
+    if "marginals" in family.lacks:
+        return None
+    try:
+        found = family.marginals(parameters)
+    except NotApplicable:
+        return None
+    return None if "outline" in found.family.lacks else found
+
+
+@dataclass(frozen=True)
+class _Phi:
+    """φ: its product with a density, where it breaks, and k where it is cos(kz)."""
+
+    weighted: Weighted
+    breaks: tuple[float, ...]
+    wave: float = 0.0
+
+
+def check_growth(
+    what: str, q: Point, dimension: int, growth: float, power: int, option: str, sign: float = 1.0
+) -> None:
     """Raise NotApplicable where E exp(growth z_i^power) does not exist.
 
     Parameters
@@ -71,12 +109,10 @@ def check_growth(what: str, q: Point, growth: float, power: int, option: str, si
     option, sign : the name of the option behind `growth`, and whether they have the same sign.
     """
     family = q.family
-    if "marginals" in family.lacks:
+    found = _marginals(family, q.parameters(dimension if q.unequal else 2))
+    if found is None:
         return
-    one, at, _ = family.marginals(q.parameters(2))
-    if "outline" in one.lacks:
-        return
-    outline = one.outline(at)
+    outline = found.family.outline(found.parameters)
     for tail, pull in ((outline.below, (-1.0) ** power), (outline.above, 1.0)):
         if np.all(tail.bears(np.asarray(pull * growth), power)):
             continue
@@ -89,11 +125,15 @@ def check_growth(what: str, q: Point, growth: float, power: int, option: str, si
 
 @dataclass(frozen=True)
 class _Nodes:
-    """Nodes, what they weigh, and their distances from the upper end where only those are precise."""
+    """Nodes, what they weigh, and their distances from the upper end where only those are precise.
+
+    `part` is `both` for integrals of q and of φ q, else which of the two; where it is `wave` the weights hold φ.
+    """
 
     z: np.ndarray
     weights: np.ndarray
     from_high: np.ndarray | None = None
+    part: str = "both"
 
 
 def _between(low: float, high: float, count: int, exact_high: bool) -> _Nodes:
@@ -111,44 +151,80 @@ def _between(low: float, high: float, count: int, exact_high: bool) -> _Nodes:
     )
 
 
-def _beyond(end: float, width: float, direction: float, count: int) -> _Nodes:
+def _beyond(end: float, width: float, direction: float, count: int, part: str) -> _Nodes:
     """exp-sinh from an end to infinity."""
     t = np.linspace(-REACH, REACH, count)
     away = width * np.exp(0.5 * np.pi * np.sinh(t))
-    return _Nodes(end + direction * away, away * 0.5 * np.pi * np.cosh(t) * (2.0 * REACH / (count - 1)))
+    weights = away * 0.5 * np.pi * np.cosh(t) * (2.0 * REACH / (count - 1))
+    return _Nodes(end + direction * away, weights, part=part)
 
 
-def _pieces(points: list[float], width: float, count: int, mirrored: bool) -> list[_Nodes]:
-    """One rule between every two neighbours, the outermost of which may be infinite."""
-    inner = [p for p in points if np.isfinite(p)]
+def _along_wave(end: float, wave: float, direction: float, count: int) -> _Nodes:
+    """Ooura's and Mori's rule for cos(kz) from an end to infinity: z = end ± (M/k) φ(t) with φ(t) = t/(1 − exp(−u)),
+    u = 2t + α(1 − exp(−t)) + β(exp(t) − 1) and M = π/h, at the t where cos(k end ± M t) is 0."""
+    h = 12.0 / count
+    large, beta = np.pi / h, 0.25
+    alpha = beta / np.sqrt(1.0 + large * np.log1p(large) / (4.0 * np.pi))
+    phase = float(np.fmod(direction * wave * end, np.pi))
+    lowest, highest = -np.log1p(45.0 / alpha), np.log1p(45.0 / beta)
+    n = np.arange(np.ceil(lowest / h), np.floor(highest / h) + 1.0)
+    zeros = (n + 0.5) * np.pi - phase
+    t = zeros / large
+    t = np.where(t == 0.0, 1e-30, t)
+    u = 2.0 * t - alpha * np.expm1(-t) + beta * np.expm1(t)
+    rest, left = -np.expm1(-u), np.exp(-u)  # 1 − E and E
+    # φ′ = (1 − E − t u′ E)/(1 − E)², whose numerator is written so that nothing cancels.
+    slope = (_remainder(u) + left * (alpha * _remainder(t) - beta * _remainder(-t))) / rest**2
+    away = large * t / rest / wave
+    beyond = large * t * left / rest  # k times how far a node is past the zero
+    turned = phase + wave * away
+    value = np.where(t > 0.5, np.where(n % 2.0 == 0.0, -1.0, 1.0) * np.sin(beyond), np.cos(turned))
+    # cos is the same after a shift by 2π, and changes sign after one by π.
+    sign = 1.0 if np.cos(direction * wave * end - phase) > 0.0 else -1.0
+    return _Nodes(end + direction * away, sign * np.pi / wave * slope * value, part="wave")
+
+
+def _remainder(x: np.ndarray) -> np.ndarray:
+    """1 − (1 + x) exp(−x), without cancelling."""
+    small = np.abs(x) < 0.5
+    near = np.where(small, x, 0.0)
+    series = sum((-1.0) ** k * near**k / (k * math.factorial(k - 2)) for k in range(2, 20))
+    return np.where(small, series, -np.expm1(-x) - x * np.exp(-x))
+
+
+def _pieces(points: list[float], width: float, count: int, outline: Outline, wave: float) -> list[_Nodes]:
+    """One rule between every two neighbours, the outermost of which may be infinite; two beyond those where a tail is
+    too heavy for a wave."""
+    inner, mirrored = [p for p in points if np.isfinite(p)], bool(outline.mirror)
     rules = [_between(a, b, count, mirrored and b == points[-1]) for a, b in itertools.pairwise(inner)]
-    if points[0] == -np.inf:
-        rules.append(_beyond(inner[0], width, -1.0, count))
-    if points[-1] == np.inf:
-        rules.append(_beyond(inner[-1], width, 1.0, count))
+    for end, last, direction, tail in (
+        (points[0], inner[0], -1.0, outline.below),
+        (points[-1], inner[-1], 1.0, outline.above),
+    ):
+        if np.isinf(end):
+            waves = wave > 0.0 and tail.power < 1.0
+            rules.append(_beyond(last, width, direction, count, "density" if waves else "both"))
+            rules += [_along_wave(last, wave, direction, count)] if waves else []
     return rules
 
 
-def _moments(
-    family: Any, parameters: Vectors, weighted: Weighted, breaks: Sequence[float]
-) -> tuple[float, dict[str, float]] | None:
-    """E φ and ∇ E φ of one coordinate; parameters [1]."""
+def _moments(family: Any, parameters: Vectors, phi: _Phi) -> tuple[float, dict[str, float], float] | None:
+    """E φ and ∇ E φ of one coordinate, and how far off the latter may be; parameters [1]."""
     outline = family.outline(parameters)
     low, middle, high, width = (float(a[0]) for a in (outline.low, outline.middle, outline.high, outline.width))
     if outline.discrete:
         counted = _Nodes(np.arange(high + 1.0), np.ones(int(high) + 1))
-        sums = _sums(family, parameters, weighted, [counted])
+        sums = _sums(family, parameters, phi.weighted, [counted])
         left = sums.last > NEGLIGIBLE * sums.sizes  # what lies beyond, where z is not bounded
         unfinished = np.isfinite(outline.above.power) and np.any(left)
-        return None if unfinished else _settle(family, parameters, weighted, sums, ())
-    points = sorted({low, middle, high} | {float(b) for b in breaks if low < b < high})
+        return None if unfinished else _settle(family, parameters, phi.weighted, sums, sums, ())
+    points = sorted({low, middle, high} | {float(b) for b in phi.breaks if low < b < high})
     count, before = FEWEST, None
     while count <= MOST:
-        rules = _pieces(points, width, count, bool(outline.mirror))
-        sums = _sums(family, parameters, weighted, rules)
+        sums = _sums(family, parameters, phi.weighted, _pieces(points, width, count, outline, phi.wave))
         if before is not None and np.all(np.abs(sums.terms - before.terms) <= AGREEMENT * sums.sizes):
             ended = np.maximum(sums.first, sums.last) <= NEGLIGIBLE * sums.sizes
-            return _settle(family, parameters, weighted, sums, (low, high)) if np.all(ended) else None
+            return _settle(family, parameters, phi.weighted, sums, before, (low, high)) if np.all(ended) else None
         count, before = 2 * count, sums
     return None
 
@@ -169,10 +245,13 @@ def _sums(family: Any, parameters: Vectors, weighted: Weighted, rules: list[_Nod
     for rule in rules:
         with np.errstate(all="ignore"):
             log_density, score = _law(family, parameters, rule)
-            density, product = np.exp(log_density), weighted(rule.z, log_density)
+            density = np.exp(log_density)
+            product = density if rule.part == "wave" else weighted(rule.z, log_density)
             # An end of the support or beyond, within rounding; and a φ that overflows where q has vanished.
             gone = ~np.isfinite(log_density) | ((density == 0.0) & ~np.isfinite(product))
             rows = np.where(gone, 0.0, np.stack([density, product]))
+            rows[0] *= rule.part != "wave"
+            rows[1] *= rule.part != "density"
             # Where q has vanished its score may be infinite.
             rows = np.concatenate([rows, *(np.where(rows == 0.0, 0.0, rows * s) for s in score)])
             rows = np.where(rule.weights == 0.0, 0.0, rows * rule.weights)
@@ -199,9 +278,12 @@ def _law(family: Any, parameters: Vectors, rule: _Nodes) -> tuple[np.ndarray, li
 
 
 def _settle(
-    family: Any, parameters: Vectors, weighted: Weighted, sums: _Sums, ends: tuple[float, ...]
-) -> tuple[float, dict[str, float]] | None:
-    """What the sums come to, with what ends of the support add, or None if they do not hold together."""
+    family: Any, parameters: Vectors, weighted: Weighted, sums: _Sums, before: _Sums, ends: tuple[float, ...]
+) -> tuple[float, dict[str, float], float] | None:
+    """What the sums come to, with what ends of the support add, or None if they do not hold together.
+
+    How far off the gradient may be is the difference to the rule before, and rounding.
+    """
     if not np.all(np.isfinite(sums.terms)):
         return None
     (mass, first), scores = sums.terms[:2], sums.terms[2:].reshape(-1, 2)
@@ -219,7 +301,8 @@ def _settle(
             return None
         # That 1 has no gradient holds exactly; what is missing of it by rounding is missing of φ times its mean.
         gradient[name] = float((moved + boundary[1] - value * off) / mass)
-    return (float(value), gradient) if abs(mass - 1.0) <= SELF_CHECK else None
+    off_by = np.abs(sums.terms - before.terms) + ROUNDING * sums.sizes
+    return (float(value), gradient, float(np.linalg.norm(off_by[3::2]))) if abs(mass - 1.0) <= SELF_CHECK else None
 
 
 def _ends(family: Any, parameters: Vectors, name: str, ends: tuple[float, ...]) -> list[tuple[float, float, float]]:

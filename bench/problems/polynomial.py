@@ -6,6 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
+from bench.problems.enumerated import exact_enumerated
+from bench.problems.one_dimensional import exact_sum
 from bench.problems.problem import Exact, Problem, Vectors, check_moment, exact_polynomial, family_option
 from bench.problems.separable import Separable
 from estimators import Expectation, Point
@@ -52,10 +56,16 @@ class Polynomial(Problem):
 
     def check(self) -> None:
         super().check()
-        check_moment(f"problem polynomial with degree={self.degree}", self.q, self.degree)
+        check_moment(f"problem polynomial with degree={self.degree}", self.q, self.degree, self.dim)
 
     def expectation(self) -> Expectation:
         return Expectation(self.family, Power(self.degree), {}, differentiate=self.differentiate)  # type: ignore[arg-type]
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        return exact_polynomial(self.family, parameters, {self.degree: 1.0})
+        """From the family's moments; where none are written, from the laws of single coordinates or the states."""
+        power = Power(self.degree)
+        return (
+            exact_polynomial(self.family, parameters, {self.degree: 1.0})
+            or exact_sum(self.family, parameters, lambda z, log_density: power.term(np, {}, z) * np.exp(log_density))
+            or exact_enumerated(self.expectation(), parameters, self.dim)
+        )

@@ -26,6 +26,7 @@ class Exact:
     gradient : ∇_λ L, {parameter block: [*shape]}.
     source : how it was had: `closed-form`, `quadrature` or `enumeration`.
     objective : E f where known: L(λ), less the entropy where that enters analytically.
+    error : ‖how far off the gradient may be‖/‖gradient‖, as two rules and rounding tell; None where it is not known.
     optimal_baseline : E[f s²]/E[s²] for each parameter where known (the variance-minimising constant at S = 1), of
         the gradient's shapes.
     """
@@ -34,6 +35,7 @@ class Exact:
     source: str
     objective: float | None = None
     optimal_baseline: Vectors | None = None
+    error: float | None = None
 
     def flat(self) -> Exact:
         """The same with every block of the gradient as one vector [P], as estimates are compared."""
@@ -82,12 +84,12 @@ def exact_polynomial(family: Family, parameters: Vectors, coefficients: dict[int
     return Exact(gradient, family.moment_source, sum(c * float(found[n][0].sum()) for n, c in coefficients.items()))
 
 
-def check_moment(what: str, q: Point, order: int) -> None:
+def check_moment(what: str, q: Point, order: int, dimension: int) -> None:
     """Raise where E z_i^order is known not to exist (NotApplicable), or overflows (UsageError); `what` asks for it."""
     if "power_moment" in q.family.lacks:
         return
     with np.errstate(over="ignore", invalid="ignore"):
-        moment, _ = q.family.power_moment(q.parameters(1), order)
+        moment, _ = q.family.power_moment(q.parameters(dimension if q.unequal else 1), order)
     if not np.all(np.isfinite(moment)):
         raise UsageError(f"{what} overflows; give less extreme options")
 
@@ -135,6 +137,11 @@ class Problem(ABC):
         """D, known without loading data."""
 
     @property
+    def q_dimension(self) -> int:
+        """How many coordinates the options of q are about."""
+        return self.dimension
+
+    @property
     def family(self) -> Family:
         return self.q.family
 
@@ -155,7 +162,7 @@ class Problem(ABC):
 
     def check(self) -> None:
         """Raise UsageError where options do not go together."""
-        self.q.check(self.dimension)
+        self.q.check(self.q_dimension)
 
     def content(self) -> str | None:
         """What identifies data that is read from elsewhere; None where attributes hold it all."""

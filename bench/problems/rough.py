@@ -96,7 +96,7 @@ class AbsoluteValue(Rough):
 
     def check(self) -> None:
         super().check()
-        check_moment("problem absolute-value", self.q, 1)
+        check_moment("problem absolute-value", self.q, 1, self.dim)
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
         # σⁿ dⁿ/dlocⁿ of E |z − k|, whose second derivative is 2/σ times the standard density at (loc − k)/σ.

@@ -93,7 +93,7 @@ class OverCoordinates(Problem):
         """Raise where a Normal's E φ overflows."""
         if not isinstance(self.q, Normal.At):
             return
-        at = self.q.parameters(1)
+        at = self.q.parameters(self.dim if self.q.unequal else 1)
         with np.errstate(over="ignore", invalid="ignore"):
             moments = [self.hermite_moment(n, at["loc"], np.exp(at["log_scale"])) for n in (0, 1, 2, 4)]
         if not np.all(np.isfinite(moments)):
@@ -103,10 +103,14 @@ class OverCoordinates(Problem):
         """Where φ jumps or has a corner."""
         return ()
 
+    def wave(self) -> float:
+        """k where φ(z) = cos(kz); 0 for any other."""
+        return 0.0
+
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """None where q is such that the integrals are not to be had to rounding."""
         if not isinstance(self.q, Normal.At):
-            found = exact_sum(self.family, parameters, self.weighted, self.breaks())
+            found = exact_sum(self.family, parameters, self.weighted, self.breaks(), self.wave())
             return found or exact_enumerated(self.expectation(), parameters, self.dimension)
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
         hermite: dict[int, np.ndarray | float] = {n: self.hermite_moment(n, loc, scale) for n in (1, 2, 4)}

@@ -58,7 +58,7 @@ class CosineIntegrand(Separable):
 
 @dataclass(frozen=True)
 class TestFunction(OverCoordinates):
-    """Options shared by the three, and by others with one number k; every coordinate of λ is the same."""
+    """Options shared by the three, and by others with one number k."""
 
     __test__: ClassVar[bool] = False  # not for pytest to collect
 
@@ -79,7 +79,7 @@ class Square(TestFunction):
 
     def check(self) -> None:
         super().check()
-        check_moment("problem square", self.q, 2)
+        check_moment("problem square", self.q, 2, self.dim)
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
         delta = loc - self.k
@@ -102,13 +102,14 @@ class Exponential(TestFunction):
 
     def check(self) -> None:
         super().check()
-        if isinstance(self.q, Normal.At) and 1.0 + 2.0 * self.k * self.q.scale**2 <= 0.0:
-            limit = -0.5 / self.q.scale**2
+        widest = float(np.max(self.q.scale)) if isinstance(self.q, Normal.At) else 0.0
+        if 1.0 + 2.0 * self.k * widest**2 <= 0.0:
+            limit = -0.5 / widest**2
             raise UsageError(
-                f"problem exponential with k={self.k:g}, scale={self.q.scale:g} has no expectation; "
+                f"problem exponential with k={self.k:g}, scale={widest:g} has no expectation; "
                 f"k must be above −1/(2 scale²) = {limit:g}"
             )
-        check_growth(f"problem exponential with k={self.k:g}", self.q, -self.k, 2, "k", sign=-1.0)
+        check_growth(f"problem exponential with k={self.k:g}", self.q, self.dim, -self.k, 2, "k", sign=-1.0)
         self.check_size()
 
     def weighted(self, z: np.ndarray, log_density: np.ndarray) -> np.ndarray:
@@ -138,8 +139,11 @@ class Cosine(TestFunction):
         wave = (1j * self.k * scale) ** order * np.exp(1j * self.k * loc - 0.5 * (self.k * scale) ** 2)
         return np.real(wave)
 
+    def wave(self) -> float:
+        return self.k
+
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """Of Cauchy's law, whose tails are too heavy for quadrature of a wave, E φ = cos(k loc) exp(−|k| σ)."""
+        """Of Cauchy's law E φ = cos(k loc) exp(−|k| σ)."""
         if not isinstance(self.q, Cauchy.At):
             return super().exact_at(parameters)
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])

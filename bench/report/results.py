@@ -14,6 +14,7 @@ import numpy as np
 from bench.report import names
 from bench.rows import ALL, COLUMNS, Row
 from bench.sweep.store import Store
+from estimators.options import numbers
 
 _IDENTITY = (
     *("problem", "problem_options", "estimator", "estimator_options", "backend", "device", "dtype"),
@@ -126,7 +127,7 @@ def _printable(value: Any) -> Any:
         return {_printable(str(k)): _printable(v) for k, v in value.items()}
     if isinstance(value, str):
         return "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in value)
-    return value if value is None or isinstance(value, bool | int | float) else _printable(str(value))
+    return value if value is None or isinstance(value, bool | int | float) or numbers(value) else _printable(str(value))
 
 
 def varying(results: Iterable[Result], columns: Iterable[str] = CONTEXT) -> tuple[str, ...]:

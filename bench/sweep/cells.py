@@ -155,7 +155,7 @@ class Cell:
             )
         from bench.measurement.representable import unrepresentable
 
-        return unrepresentable(problem.q, self.estimator, problem.entropy, problem.dimension, self.dtype)
+        return unrepresentable(problem.q, self.estimator, problem.entropy, problem.q_dimension, self.dtype)
 
 
 @functools.cache

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,22 +12,13 @@ import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.outline import Outline
-from estimators.families.relaxation import Binary, Relaxation, sigmoid
+from estimators.families.relaxation import Binary, Relaxation, logit, sigmoid
 from estimators.families.states import States
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 DISCRETE = "it is discrete: a sample jumps from 0 to 1"
 UNTOLD = "λ does not tell how many coordinates share it"
-
-
-@dataclass(frozen=True)
-class _At(Point):
-    probability: float = option(0.5, "P(z = 1) of every coordinate", above=0.0, below=1.0)
-
-    @property
-    def logit(self) -> float:
-        return math.log(self.probability) - math.log1p(-self.probability)
 
 
 @dataclass(frozen=True)
@@ -95,13 +85,15 @@ class Bernoulli(_Binary, MeanField):
     lacks: ClassVar[dict[str, str]] = {"pathwise": DISCRETE}
 
     @dataclass(frozen=True)
-    class At(_At):
+    class At(Point):
+        probability: Values = option(0.5, "P(z = 1) of every coordinate", above=0.0, below=1.0, per="coordinate")
+
         @property
         def family(self) -> Family:
             return Bernoulli()
 
         def parameters(self, dimension: int) -> Blocks:
-            return {"logits": np.full(dimension, self.logit)}
+            return {"logits": self.each(dimension, logit, "probability")}
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         return _log_densities(backend, parameters, z)
@@ -154,13 +146,15 @@ class TiedBernoulli(_Binary):
     }
 
     @dataclass(frozen=True)
-    class At(_At):
+    class At(Point):
+        probability: float = option(0.5, "P(z = 1) of all coordinates", above=0.0, below=1.0)
+
         @property
         def family(self) -> Family:
             return TiedBernoulli()
 
         def parameters(self, dimension: int) -> Blocks:
-            return {"logits": np.full(1, self.logit)}
+            return {"logits": np.full(1, logit(self.probability))}
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
         return {"logits": (1,)}

@@ -6,6 +6,7 @@ of the simplices, which is where relaxations put z.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.relaxation import Relaxation
 from estimators.families.states import States
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 DISCRETE = "it is discrete: a sample jumps from one category to another"
 
@@ -42,15 +43,22 @@ class Categorical(Family):
     @dataclass(frozen=True)
     class At(Point):
         categories: int = option(2, "K, numbers of z that make one choice", minimum=2, maximum=1000)
-        tilt: float = option(0.0, "logits rise evenly from 0 to this over the categories")
+        tilt: Values = option(0.0, "logits rise evenly from 0 to this over the categories", per="choice")
+        weights: Values = option(
+            1.0, "how probable each category is at tilt=0, relative to the others", above=0.0, per="category"
+        )
 
         @property
         def family(self) -> Family:
             return Categorical(self.categories)
 
         def parameters(self, dimension: int) -> Blocks:
-            logits = self.tilt * np.linspace(0.0, 1.0, self.categories)
-            return {"logits": np.tile(logits, (dimension // self.categories, 1))}
+            choices, k = dimension // self.categories, self.categories
+            tilt = self.each(choices, float, "tilt")[:, None]
+            return {"logits": tilt * np.linspace(0.0, 1.0, k) + self.each(k, math.log, "weights")}
+
+        def counts(self, dimension: int) -> dict[str, int]:
+            return {"choice": dimension // self.categories, "category": self.categories}
 
         def check(self, dimension: int) -> None:
             if dimension % self.categories:
@@ -58,6 +66,7 @@ class Categorical(Family):
                     f"family categorical with categories={self.categories} needs a multiple of {self.categories} "
                     f"coordinates, one a category, not {dimension}"
                 )
+            super().check(dimension)
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
         return {"logits": (dimension // self.categories, self.categories)}

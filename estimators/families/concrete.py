@@ -14,12 +14,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import UsageError
+from estimators.errors import NotApplicable, UsageError
+from estimators.families.concrete_marginal import ConcreteLogit
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.outline import Outline
-from estimators.families.relaxation import TINY, sigmoid
+from estimators.families.outline import Marginals, Outline
+from estimators.families.relaxation import TINY, logit, sigmoid
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 #: The logistic number of the moments' quadrature: its density is 1e-17 at the ends, and its step resolves T = 0.05.
 REACH, NODES = 40.0, 8001
@@ -44,18 +45,17 @@ class RelaxedBernoulli(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        probability: float = option(0.5, "P(z > 1/2) of every coordinate", above=0.0, below=1.0)
-        temperature: float = option(1.0, "T", minimum=0.05)
+        probability: Values = option(0.5, "P(z > 1/2) of every coordinate", above=0.0, below=1.0, per="coordinate")
+        temperature: Values = option(1.0, "T of every coordinate", minimum=0.05, per="coordinate")
 
         @property
         def family(self) -> Family:
             return RelaxedBernoulli()
 
         def parameters(self, dimension: int) -> Blocks:
-            logit = math.log(self.probability) - math.log1p(-self.probability)
             return {
-                "logits": np.full(dimension, logit),
-                "log_temperature": np.full(dimension, math.log(self.temperature)),
+                "logits": self.each(dimension, logit, "probability"),
+                "log_temperature": self.each(dimension, math.log, "temperature"),
             }
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
@@ -119,8 +119,8 @@ class RelaxedBernoulli(MeanField):
         x = np.linspace(-REACH, REACH, NODES)
         weights = sigmoid(np, x) * sigmoid(np, -x) * (x[1] - x[0])
         found = np.zeros((len(pairs), 3))
-        for row, (logit, log_temperature) in zip(found, pairs, strict=True):
-            along = (logit + x) / math.exp(log_temperature)
+        for row, (location, log_temperature) in zip(found, pairs, strict=True):
+            along = (location + x) / math.exp(log_temperature)
             z = sigmoid(np, along)
             slope = order * z ** max(order - 1, 0) * z * (1.0 - z)
             row[:] = (z**order, slope / math.exp(log_temperature), -slope * along) @ weights
@@ -150,17 +150,26 @@ class Concrete(Family):
     @dataclass(frozen=True)
     class At(Point):
         categories: int = option(2, "K, numbers of z that make one choice", minimum=2, maximum=1000)
-        tilt: float = option(0.0, "logits rise evenly from 0 to this over the categories")
-        temperature: float = option(1.0, "T", minimum=0.05)
+        tilt: Values = option(0.0, "logits rise evenly from 0 to this over the categories", per="choice")
+        temperature: Values = option(1.0, "T", minimum=0.05, per="choice")
+        weights: Values = option(
+            1.0, "how probable each category is at tilt=0, relative to the others", above=0.0, per="category"
+        )
 
         @property
         def family(self) -> Family:
             return Concrete(self.categories)
 
         def parameters(self, dimension: int) -> Blocks:
-            choices = dimension // self.categories
-            logits = np.tile(self.tilt * np.linspace(0.0, 1.0, self.categories), (choices, 1))
-            return {"logits": logits, "log_temperature": np.full(choices, math.log(self.temperature))}
+            choices, k = dimension // self.categories, self.categories
+            tilt = self.each(choices, float, "tilt")[:, None]
+            return {
+                "logits": tilt * np.linspace(0.0, 1.0, k) + self.each(k, math.log, "weights"),
+                "log_temperature": self.each(choices, math.log, "temperature"),
+            }
+
+        def counts(self, dimension: int) -> dict[str, int]:
+            return {"choice": dimension // self.categories, "category": self.categories}
 
         def check(self, dimension: int) -> None:
             if dimension % self.categories:
@@ -168,6 +177,7 @@ class Concrete(Family):
                     f"family concrete with categories={self.categories} needs a multiple of {self.categories} "
                     f"coordinates, one a category, not {dimension}"
                 )
+            super().check(dimension)
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
         choices = dimension // self.categories
@@ -183,7 +193,8 @@ class Concrete(Family):
         xp = backend.xp
         perturbed = parameters["logits"] - xp.log(self._by_choice(xp, noise["base"]))
         z = _softmax(xp, perturbed / xp.exp(parameters["log_temperature"])[:, None])
-        z = xp.where(z > TINY, z, xp.full_like(z, TINY))
+        least = float(xp.finfo(z.dtype).tiny)  # the score reads log z
+        z = xp.where(z > least, z, xp.full_like(z, least))
         return xp.reshape(z, (*z.shape[:-2], -1))
 
     def _parts(self, xp: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
@@ -221,6 +232,29 @@ class Concrete(Family):
         z, c = self._by_choice(xp, z), self._by_choice(xp, cotangent)
         along = z * (c - xp.sum(z * c, axis=-1, keepdims=True))
         return {"logits": along / temperature, "log_temperature": -xp.sum(along * perturbed, axis=-1)}
+
+    def marginals(self, parameters: Blocks) -> Marginals:
+        """Of two categories relaxed Bernoullis, of three their logits' law (`concrete_marginal.py`); of more none."""
+        k, logits = self.categories, parameters["logits"]
+        if k > 3:
+            raise NotApplicable(f"family concrete has laws of single coordinates for 2 or 3 categories, not {k}")
+        log_temperature = np.repeat(parameters["log_temperature"], k)
+        if k == 2:
+            one: Any = RelaxedBernoulli()
+            at = {"logits": np.ravel(logits - logits[:, ::-1])}
+        else:
+            one = ConcreteLogit()
+            at = {name: np.ravel(np.roll(logits, -i, axis=1)) for i, name in enumerate(one.blocks[:3])}
+
+        def collect(values: Array, gradient: Blocks) -> tuple[float, Blocks]:
+            g = {name: values.reshape(-1, k) for name, values in gradient.items()}
+            if k == 2:
+                moved = g["logits"] - g["logits"][:, ::-1]
+            else:
+                moved = sum(np.roll(g[name], i, axis=1) for i, name in enumerate(one.blocks[:3]))
+            return float(values.sum()), {"logits": moved, "log_temperature": g["log_temperature"].sum(axis=1)}
+
+        return Marginals(one, {**at, "log_temperature": log_temperature}, collect, logits=k == 3)
 
 
 def _softmax(xp: Any, x: Array) -> Array:

@@ -15,7 +15,7 @@ from estimators.families.gamma_path import gamma_noise, gamma_slope, standard_ga
 from estimators.families.gamma_ratios import Beta
 from estimators.families.outline import Marginals
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,19 @@ class Dirichlet(Family):
 
     @dataclass(frozen=True)
     class At(Point):
-        concentration: float = option(1.0, "α of every coordinate", minimum=SMALLEST)
+        concentration: Values = option(1.0, "α of every coordinate", minimum=SMALLEST, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Dirichlet()
 
         def parameters(self, dimension: int) -> Blocks:
-            return {"log_concentration": np.full(dimension, math.log(self.concentration))}
+            return {"log_concentration": self.each(dimension, math.log, "concentration")}
 
         def check(self, dimension: int) -> None:
             if dimension < 2:
                 raise UsageError("family dirichlet needs at least 2 coordinates, since they sum to 1")
+            super().check(dimension)
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
         return {"log_concentration": (dimension,)}

@@ -11,7 +11,7 @@ import numpy as np
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Exponential(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        rate: float = option(1.0, "rate of every coordinate, one over its mean", above=0.0)
+        rate: Values = option(1.0, "rate of every coordinate, one over its mean", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Exponential()
 
         def parameters(self, dimension: int) -> Blocks:
-            return {"log_rate": np.full(dimension, math.log(self.rate))}
+            return {"log_rate": self.each(dimension, math.log, "rate")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}

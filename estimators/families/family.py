@@ -11,15 +11,16 @@ the block's shape from `shapes`. Every method that computes takes the backend fi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import NotApplicable
+from estimators.errors import NotApplicable, UsageError
 from estimators.families.outline import Marginals, Outline
 from estimators.noise import Noise, mirror
+from estimators.options import converted
 
 if TYPE_CHECKING:
     from estimators.families.relaxation import Relaxation
@@ -268,7 +269,15 @@ class MeanField(Family):
 
 @dataclass(frozen=True)
 class Point(ABC):
-    """A family at a point λ. The fields are options in the field's own terms, the same for every coordinate."""
+    """A family at a point λ. The fields are options in the field's own terms.
+
+    Options declared `per` coordinate (or component, category, choice) take one number for all or a sequence with one
+    for each, which becomes a tuple.
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in converted(self, f"family {self.family.name}").items():
+            object.__setattr__(self, name, value)
 
     @property
     @abstractmethod
@@ -279,5 +288,51 @@ class Point(ABC):
     def parameters(self, dimension: int) -> Blocks:
         """λ for z of D coordinates: unconstrained, float64 NumPy arrays by block."""
 
-    def check(self, dimension: int) -> None:  # noqa: B027  (most options are checked one by one)
+    def check(self, dimension: int) -> None:
         """Raise UsageError where options do not go together, or not with D coordinates."""
+        counts = self.counts(dimension)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple) and len(value) != counts[field.metadata["per"]]:
+                raise self._miscounted(field.name, counts[field.metadata["per"]])
+
+    def counts(self, dimension: int) -> dict[str, int]:
+        """How many there are of what may have a number of its own, for z of D coordinates."""
+        return {"coordinate": dimension}
+
+    @property
+    def unequal(self) -> bool:
+        """Whether an option has several numbers."""
+        return any(isinstance(getattr(self, field.name), tuple) for field in fields(self))
+
+    def rows(self, *names: str) -> list[tuple[float, ...]]:
+        """The numbers of these options side by side: one row where each has one number for all, else a row for each."""
+        values = [getattr(self, name) for name in names]
+        size = max(len(v) if isinstance(v, tuple) else 1 for v in values)
+        for name, value in zip(names, values, strict=True):
+            if isinstance(value, tuple) and len(value) != size:
+                raise self._miscounted(name, size)
+        return list(zip(*(v if isinstance(v, tuple) else (v,) * size for v in values), strict=True))
+
+    def each(self, size: int, function: Callable[..., float], *names: str) -> Array:
+        """function(numbers of these options) for each of `size` coordinates, or whatever the options are about [size].
+
+        Raises
+        ------
+        UsageError
+            An option has several numbers, and not `size` of them.
+        """
+        made = [function(*row) for row in self.rows(*names)]
+        if len(made) == 1:
+            return np.full(size, made[0])
+        if len(made) != size:
+            raise self._miscounted(next(name for name in names if isinstance(getattr(self, name), tuple)), size)
+        return np.asarray(made, dtype=np.float64)
+
+    def _miscounted(self, name: str, size: int) -> UsageError:
+        per = next(field.metadata["per"] for field in fields(self) if field.name == name)
+        has, option = len(getattr(self, name)), name.replace("_", "-")
+        return UsageError(
+            f"family {self.family.name} option '{option}' has {has} numbers; it must have {size}, one a {per}, or one "
+            "number for all"
+        )

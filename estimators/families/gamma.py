@@ -13,7 +13,7 @@ from estimators.families.gamma_path import accepted_slope, gamma_noise, gamma_sl
 from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
 from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 #: Less would take samples to 0 in float32.
 SMALLEST = 0.2
@@ -38,16 +38,16 @@ class Gamma(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        concentration: float = option(1.0, "shape α of every coordinate", minimum=SMALLEST)
-        rate: float = option(1.0, "rate of every coordinate, one over its scale", above=0.0)
+        concentration: Values = option(1.0, "shape α of every coordinate", minimum=SMALLEST, per="coordinate")
+        rate: Values = option(1.0, "rate of every coordinate, one over its scale", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Gamma()
 
         def parameters(self, dimension: int) -> Blocks:
-            shape, rate = math.log(self.concentration), math.log(self.rate)
-            return {"log_concentration": np.full(dimension, shape), "log_rate": np.full(dimension, rate)}
+            blocks = {"log_concentration": "concentration", "log_rate": "rate"}
+            return {block: self.each(dimension, math.log, name) for block, name in blocks.items()}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return gamma_noise((*sample_shape, dimension))
@@ -155,14 +155,14 @@ class Erlang(MeanField):
     @dataclass(frozen=True)
     class At(Point):
         events: int = option(2, "number of exponentials that are added up", minimum=1, maximum=1000)
-        rate: float = option(1.0, "rate of every one of them", above=0.0)
+        rate: Values = option(1.0, "rate of every one of them", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Erlang(self.events)
 
         def parameters(self, dimension: int) -> Blocks:
-            return {"log_rate": np.full(dimension, math.log(self.rate))}
+            return {"log_rate": self.each(dimension, math.log, "rate")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension, self.events))}
@@ -241,14 +241,16 @@ class ChiSquared(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        degrees: float = option(3.0, "degrees of freedom of every coordinate", minimum=2.0 * SMALLEST)
+        degrees: Values = option(
+            3.0, "degrees of freedom of every coordinate", minimum=2.0 * SMALLEST, per="coordinate"
+        )
 
         @property
         def family(self) -> Family:
             return ChiSquared()
 
         def parameters(self, dimension: int) -> Blocks:
-            return {"log_degrees": np.full(dimension, math.log(self.degrees))}
+            return {"log_degrees": self.each(dimension, math.log, "degrees")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return gamma_noise((*sample_shape, dimension))

@@ -15,7 +15,7 @@ from estimators.families.gamma_path import digamma_step, gamma_noise, gamma_slop
 from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
 from estimators.families.outline import HEAVY, Outline
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,17 @@ class Beta(_OfTwo):
 
     @dataclass(frozen=True)
     class At(Point):
-        alpha: float = option(1.0, "α of every coordinate: the power of z, plus 1", minimum=SMALLEST)
-        beta: float = option(1.0, "β of every coordinate: the power of 1 − z, plus 1", minimum=SMALLEST)
+        alpha: Values = option(1.0, "α of every coordinate: the power of z, plus 1", minimum=SMALLEST, per="coordinate")
+        beta: Values = option(
+            1.0, "β of every coordinate: the power of 1 − z, plus 1", minimum=SMALLEST, per="coordinate"
+        )
 
         @property
         def family(self) -> Family:
             return Beta()
 
         def parameters(self, dimension: int) -> Blocks:
-            alpha, beta = math.log(self.alpha), math.log(self.beta)
-            return {"log_alpha": np.full(dimension, alpha), "log_beta": np.full(dimension, beta)}
+            return {f"log_{name}": self.each(dimension, math.log, name) for name in ("alpha", "beta")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         shape = (*sample_shape, dimension)
@@ -160,16 +161,19 @@ class F(_OfTwo):
 
     @dataclass(frozen=True)
     class At(Point):
-        numerator: float = option(5.0, "degrees of freedom of the numerator", minimum=2.0 * SMALLEST, maximum=1e12)
-        denominator: float = option(30.0, "degrees of freedom of the denominator", minimum=2.0 * SMALLEST, maximum=1e12)
+        numerator: Values = option(
+            5.0, "degrees of freedom of the numerator", minimum=2.0 * SMALLEST, maximum=1e12, per="coordinate"
+        )
+        denominator: Values = option(
+            30.0, "degrees of freedom of the denominator", minimum=2.0 * SMALLEST, maximum=1e12, per="coordinate"
+        )
 
         @property
         def family(self) -> Family:
             return F()
 
         def parameters(self, dimension: int) -> Blocks:
-            above, below = math.log(self.numerator), math.log(self.denominator)
-            return {"log_numerator": np.full(dimension, above), "log_denominator": np.full(dimension, below)}
+            return {f"log_{name}": self.each(dimension, math.log, name) for name in ("numerator", "denominator")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         shape = (*sample_shape, dimension)

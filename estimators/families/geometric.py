@@ -11,9 +11,9 @@ import numpy as np
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.outline import Outline, Tail
 from estimators.families.poisson import stirling
-from estimators.families.relaxation import sigmoid
+from estimators.families.relaxation import logit, sigmoid
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 DISCRETE = "it is discrete: a sample jumps from one whole number to the next"
 SMALLEST = 0.02
@@ -30,14 +30,16 @@ class Geometric(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        probability: float = option(0.5, "of success, for every coordinate", minimum=SMALLEST, below=1.0)
+        probability: Values = option(
+            0.5, "of success, for every coordinate", minimum=SMALLEST, below=1.0, per="coordinate"
+        )
 
         @property
         def family(self) -> Family:
             return Geometric()
 
         def parameters(self, dimension: int) -> Blocks:
-            return {"logits": np.full(dimension, math.log(self.probability) - math.log1p(-self.probability))}
+            return {"logits": self.each(dimension, logit, "probability")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("uniform", (*sample_shape, dimension))}

@@ -11,7 +11,7 @@ import numpy as np
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.outline import BOUNDED, Outline
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,15 @@ class Gompertz(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        shape: float = option(1.0, "shape η of every coordinate", above=0.0)
-        rate: float = option(1.0, "rate b of every coordinate: how fast the hazard grows", above=0.0)
+        shape: Values = option(1.0, "shape η of every coordinate", above=0.0, per="coordinate")
+        rate: Values = option(1.0, "rate b of every coordinate: how fast the hazard grows", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Gompertz()
 
         def parameters(self, dimension: int) -> Blocks:
-            values = {"log_shape": math.log(self.shape), "log_rate": math.log(self.rate)}
-            return {name: np.full(dimension, value) for name, value in values.items()}
+            return {f"log_{name}": self.each(dimension, math.log, name) for name in ("shape", "rate")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}

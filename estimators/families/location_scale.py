@@ -15,7 +15,7 @@ import numpy as np
 
 from estimators.families.family import Array, Blocks, MeanField, Point
 from estimators.families.outline import Outline, Tail
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ class LocationScale(MeanField):
 class LocationScalePoint(Point):
     """The options that most of them share."""
 
-    loc: float = option(0.0, "location of every coordinate")
-    scale: float = option(1.0, "scale of every coordinate", above=0.0)
+    loc: Values = option(0.0, "location of every coordinate", per="coordinate")
+    scale: Values = option(1.0, "scale of every coordinate", above=0.0, per="coordinate")
 
     def parameters(self, dimension: int) -> Blocks:
-        return {"loc": np.full(dimension, self.loc), "log_scale": np.full(dimension, math.log(self.scale))}
+        return {"loc": self.each(dimension, float, "loc"), "log_scale": self.each(dimension, math.log, "scale")}
 
 
 def moments_from_cumulants(cumulants: list[float]) -> list[float]:

@@ -12,7 +12,7 @@ from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.log_location_scale import LogLocationScale
 from estimators.families.outline import HEAVY, Outline
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class LogNormal(LogLocationScale):
 
     @dataclass(frozen=True)
     class At(Point):
-        loc: float = option(0.0, "mean of log z in every coordinate")
-        scale: float = option(1.0, "standard deviation of log z in every coordinate", above=0.0)
+        loc: Values = option(0.0, "mean of log z in every coordinate", per="coordinate")
+        scale: Values = option(1.0, "standard deviation of log z in every coordinate", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return LogNormal()
 
         def parameters(self, dimension: int) -> Blocks:
-            return {"loc": np.full(dimension, self.loc), "log_scale": np.full(dimension, math.log(self.scale))}
+            return {"loc": self.each(dimension, float, "loc"), "log_scale": self.each(dimension, math.log, "scale")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("normal", (*sample_shape, dimension))}

@@ -13,7 +13,7 @@ from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.normal import Normal, diagonal, normal_power_moment
 from estimators.families.outline import Marginals
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,15 @@ class LowRankNormal(Family):
     @dataclass(frozen=True)
     class At(Point):
         rank: int = option(1, "columns of the factor", minimum=1, maximum=100)
-        loc: float = option(0.0, "mean of every coordinate")
-        scale: float = option(1.0, "standard deviation of every coordinate", above=0.0)
-        correlation: float = option(0.5, "correlation of coordinates that share a column", minimum=0.0, below=1.0)
+        loc: Values = option(0.0, "mean of every coordinate", per="coordinate")
+        scale: Values = option(1.0, "standard deviation of every coordinate", above=0.0, per="coordinate")
+        correlation: Values = option(
+            0.5,
+            "correlation of coordinates that share a column: √ of the product of theirs",
+            minimum=0.0,
+            below=1.0,
+            per="coordinate",
+        )
 
         @property
         def family(self) -> Family:
@@ -49,12 +55,15 @@ class LowRankNormal(Family):
             """Coordinate i loads on column i mod rank alone."""
             shared = np.arange(dimension)[:, None] % self.rank == np.arange(self.rank)
             return {
-                "loc": np.full(dimension, self.loc),
-                "factor": self.scale * math.sqrt(self.correlation) * shared,
-                "log_diagonal": np.full(dimension, math.log(self.scale * math.sqrt(1.0 - self.correlation))),
+                "loc": self.each(dimension, float, "loc"),
+                "factor": self.each(dimension, lambda s, c: s * math.sqrt(c), "scale", "correlation")[:, None] * shared,
+                "log_diagonal": self.each(
+                    dimension, lambda s, c: math.log(s * math.sqrt(1.0 - c)), "scale", "correlation"
+                ),
             }
 
         def check(self, dimension: int) -> None:
+            super().check(dimension)
             if self.rank > dimension:
                 raise UsageError(
                     f"family low-rank-normal with rank={self.rank} needs at least as many coordinates, not {dimension}"

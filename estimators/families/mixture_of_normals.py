@@ -13,7 +13,7 @@ from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.normal import Normal, normal_power_moment
 from estimators.families.outline import Marginals
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 #: The implicit path goes through the coordinates one after another.
 LARGEST = 100
@@ -39,10 +39,15 @@ class MixtureOfNormals(Family):
 
     @dataclass(frozen=True)
     class At(Point):
-        components: int = option(2, "number of components K, equally probable", minimum=1, maximum=100)
-        loc: float = option(0.0, "mean of the mixture, in every coordinate")
-        scale: float = option(1.0, "σ of every component and coordinate", above=0.0)
-        distance: float = option(2.0, "from one component's mean to the next one's, in every coordinate", minimum=0.0)
+        components: int = option(2, "number of components K", minimum=1, maximum=100)
+        loc: Values = option(0.0, "middle of the components' means, in every coordinate", per="coordinate")
+        scale: Values = option(1.0, "σ of every component in every coordinate", above=0.0, per="coordinate")
+        distance: Values = option(
+            2.0, "from one component's mean to the next one's, in every coordinate", minimum=0.0, per="coordinate"
+        )
+        weights: Values = option(
+            1.0, "how probable each component is, relative to the others", above=0.0, per="component"
+        )
 
         @property
         def family(self) -> Family:
@@ -50,14 +55,18 @@ class MixtureOfNormals(Family):
 
         def parameters(self, dimension: int) -> Blocks:
             k = self.components
-            means = self.loc + self.distance * (np.arange(k) - 0.5 * (k - 1))
+            loc, distance = self.each(dimension, float, "loc"), self.each(dimension, float, "distance")
             return {
-                "loc": np.repeat(means[:, None], dimension, axis=1),
-                "log_scale": np.full((k, dimension), math.log(self.scale)),
-                "logits": np.zeros(k),
+                "loc": loc + distance * (np.arange(k) - 0.5 * (k - 1))[:, None],
+                "log_scale": np.tile(self.each(dimension, math.log, "scale"), (k, 1)),
+                "logits": self.each(k, math.log, "weights"),
             }
 
+        def counts(self, dimension: int) -> dict[str, int]:
+            return {"coordinate": dimension, "component": self.components}
+
         def check(self, dimension: int) -> None:
+            super().check(dimension)
             if dimension > LARGEST:
                 raise UsageError(f"family mixture-of-normals takes at most {LARGEST} coordinates, not {dimension}")
 

@@ -13,7 +13,7 @@ from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.normal import Normal, normal_power_moment
 from estimators.families.outline import Marginals
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 #: D(D + 1)/2 numbers a sample beyond this are gigabytes in a block of replicates.
 LARGEST = 1000
@@ -37,8 +37,8 @@ class MultivariateNormal(Family):
 
     @dataclass(frozen=True)
     class At(Point):
-        loc: float = option(0.0, "mean of every coordinate")
-        scale: float = option(1.0, "standard deviation of every coordinate", above=0.0)
+        loc: Values = option(0.0, "mean of every coordinate", per="coordinate")
+        scale: Values = option(1.0, "standard deviation of every coordinate", above=0.0, per="coordinate")
         correlation: float = option(0.0, "correlation of every pair of coordinates", above=-1.0, below=1.0)
 
         @property
@@ -48,9 +48,11 @@ class MultivariateNormal(Family):
         def parameters(self, dimension: int) -> Blocks:
             identity, ones = np.eye(dimension), np.ones((dimension, dimension))
             factor = np.linalg.cholesky((1.0 - self.correlation) * identity + self.correlation * ones)
-            return {"loc": np.full(dimension, self.loc), "cholesky": pack(self.scale * factor)}
+            scale = self.each(dimension, float, "scale")[:, None]
+            return {"loc": self.each(dimension, float, "loc"), "cholesky": pack(scale * factor)}
 
         def check(self, dimension: int) -> None:
+            super().check(dimension)
             if dimension > LARGEST:
                 raise UsageError(f"family {self.family.name} takes at most {LARGEST} coordinates, not {dimension}")
             if dimension > 1 and self.correlation * (dimension - 1) <= -1.0:

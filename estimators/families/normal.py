@@ -11,7 +11,7 @@ import numpy as np
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Normal(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        loc: float = option(0.0, "mean of every coordinate")
-        scale: float = option(1.0, "σ of every coordinate", above=0.0)
+        loc: Values = option(0.0, "mean of every coordinate", per="coordinate")
+        scale: Values = option(1.0, "σ of every coordinate", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Normal()
 
         def parameters(self, dimension: int) -> Blocks:
-            return {"loc": np.full(dimension, self.loc), "log_scale": np.full(dimension, math.log(self.scale))}
+            return {"loc": self.each(dimension, float, "loc"), "log_scale": self.each(dimension, math.log, "scale")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("normal", (*sample_shape, dimension))}

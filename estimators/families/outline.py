@@ -73,8 +73,10 @@ class Marginals(NamedTuple):
     family, parameters : independent coordinates with these laws; they may be more than D.
     collect : (E φ of each, ∇ of each E φ by block) -> E Σ_i φ(z_i), and its ∇_λ {block: [*shape]} in the family
         whose marginals these are.
+    logits : whether the laws are those of the logits of z_i in (0, 1), not of z_i itself.
     """
 
     family: Any
     parameters: Blocks
     collect: Callable[[Array, Blocks], tuple[float, Blocks]]
+    logits: bool = False

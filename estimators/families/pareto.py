@@ -16,7 +16,7 @@ from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.log_location_scale import LogLocationScale
 from estimators.families.outline import HEAVY, Outline
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,15 @@ class Pareto(LogLocationScale):
 
     @dataclass(frozen=True)
     class At(Point):
-        scale: float = option(1.0, "lower end of every coordinate", above=0.0)
-        shape: float = option(5.0, "tail exponent of every coordinate", above=0.0)
+        scale: Values = option(1.0, "lower end of every coordinate", above=0.0, per="coordinate")
+        shape: Values = option(5.0, "tail exponent of every coordinate", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Pareto()
 
         def parameters(self, dimension: int) -> Blocks:
-            values = {"log_scale": math.log(self.scale), "log_shape": math.log(self.shape)}
-            return {name: np.full(dimension, value) for name, value in values.items()}
+            return {f"log_{name}": self.each(dimension, math.log, name) for name in ("scale", "shape")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}

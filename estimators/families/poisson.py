@@ -11,7 +11,7 @@ import numpy as np
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 #: The largest rate, and what counts go up to: beyond is a probability below 1e-25.
 LARGEST_RATE, MOST = 30.0, 100
@@ -33,14 +33,14 @@ class Poisson(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        rate: float = option(1.0, "mean of every coordinate", above=0.0, maximum=LARGEST_RATE)
+        rate: Values = option(1.0, "mean of every coordinate", above=0.0, maximum=LARGEST_RATE, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Poisson()
 
         def parameters(self, dimension: int) -> Blocks:
-            return {"log_rate": np.full(dimension, math.log(self.rate))}
+            return {"log_rate": self.each(dimension, math.log, "rate")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("uniform", (*sample_shape, dimension))}

@@ -11,7 +11,7 @@ import numpy as np
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Rayleigh(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        scale: float = option(1.0, "mode of every coordinate", above=0.0)
+        scale: Values = option(1.0, "mode of every coordinate", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Rayleigh()
 
         def parameters(self, dimension: int) -> Blocks:
-            return {"log_scale": np.full(dimension, math.log(self.scale))}
+            return {"log_scale": self.each(dimension, math.log, "scale")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}

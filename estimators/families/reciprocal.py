@@ -16,7 +16,7 @@ from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.log_location_scale import LogLocationScale
 from estimators.families.outline import Outline
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,22 @@ class Reciprocal(LogLocationScale):
 
     @dataclass(frozen=True)
     class At(Point):
-        low: float = option(1.0, "lower end of the support", above=0.0)
-        high: float = option(10.0, "upper end of the support, above low", above=0.0)
+        low: Values = option(1.0, "lower end of the support", above=0.0, per="coordinate")
+        high: Values = option(10.0, "upper end of the support, above low", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Reciprocal()
 
         def check(self, dimension: int) -> None:
-            if not self.low < self.high:
-                raise UsageError(f"family reciprocal with low={self.low:g}, high={self.high:g}: high must be above low")
+            super().check(dimension)
+            for low, high in self.rows("low", "high"):
+                if not low < high:
+                    raise UsageError(f"family reciprocal with low={low:g}, high={high:g}: high must be above low")
 
         def parameters(self, dimension: int) -> Blocks:
-            values = {"log_low": math.log(self.low), "log_span": math.log(math.log(self.high) - math.log(self.low))}
-            return {name: np.full(dimension, value) for name, value in values.items()}
+            span = self.each(dimension, lambda low, high: math.log(math.log(high) - math.log(low)), "low", "high")
+            return {"log_low": self.each(dimension, math.log, "low"), "log_span": span}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("uniform", (*sample_shape, dimension))}

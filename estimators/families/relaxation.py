@@ -8,6 +8,7 @@ Jang et al. 2017). `given` draws ζ conditional on z, again a smooth function of
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,11 @@ def sigmoid(xp: Any, x: Array) -> Array:
     """1/(1 + exp(−x)), without overflow."""
     small = xp.exp(-xp.abs(x))
     return xp.where(x >= 0.0, xp.ones_like(x), small) / (1.0 + small)
+
+
+def logit(probability: float) -> float:
+    """log p/(1 − p)."""
+    return math.log(probability) - math.log1p(-probability)
 
 
 def _log(xp: Any, u: Array) -> Array:

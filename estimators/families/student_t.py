@@ -17,7 +17,7 @@ from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.gamma_path import digamma_step, trigamma
 from estimators.families.outline import HEAVY, Outline
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class StudentT(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        loc: float = option(0.0, "location of every coordinate")
-        scale: float = option(1.0, "scale of every coordinate", above=0.0)
-        df: float = option(5.0, "degrees of freedom ν of every coordinate", above=0.0, maximum=1e12)
+        loc: Values = option(0.0, "location of every coordinate", per="coordinate")
+        scale: Values = option(1.0, "scale of every coordinate", above=0.0, per="coordinate")
+        df: Values = option(5.0, "degrees of freedom ν of every coordinate", above=0.0, maximum=1e12, per="coordinate")
 
         @property
         def family(self) -> Family:
             return StudentT()
 
         def parameters(self, dimension: int) -> Blocks:
-            values = {"loc": self.loc, "log_scale": math.log(self.scale), "log_df": math.log(self.df)}
-            return {name: np.full(dimension, value) for name, value in values.items()}
+            logarithms = {f"log_{name}": self.each(dimension, math.log, name) for name in ("scale", "df")}
+            return {"loc": self.each(dimension, float, "loc"), **logarithms}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         shape = (*sample_shape, dimension)

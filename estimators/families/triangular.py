@@ -16,7 +16,7 @@ from estimators.errors import UsageError
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.outline import Outline
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,29 @@ class Triangular(MeanField):
 
     @dataclass(frozen=True)
     class At(Point):
-        low: float = option(-1.0, "lower end of the support")
-        mode: float = option(0.0, "where the density is highest, between low and high")
-        high: float = option(1.0, "upper end of the support")
+        low: Values = option(-1.0, "lower end of the support", per="coordinate")
+        mode: Values = option(0.0, "where the density is highest, between low and high", per="coordinate")
+        high: Values = option(1.0, "upper end of the support", per="coordinate")
 
         @property
         def family(self) -> Family:
             return Triangular()
 
         def check(self, dimension: int) -> None:
-            if not self.low < self.mode < self.high:
-                raise UsageError(
-                    f"family triangular with low={self.low:g}, mode={self.mode:g}, high={self.high:g}: mode must be "
-                    "above low and below high"
-                )
+            super().check(dimension)
+            for low, mode, high in self.rows("low", "mode", "high"):
+                if not low < mode < high:
+                    raise UsageError(
+                        f"family triangular with low={low:g}, mode={mode:g}, high={high:g}: mode must be above low and "
+                        "below high"
+                    )
 
         def parameters(self, dimension: int) -> Blocks:
-            width, mode = math.log(self.high - self.low), math.log((self.mode - self.low) / (self.high - self.mode))
-            values = {"loc": self.low, "log_scale": width, "logit_mode": mode}
-            return {name: np.full(dimension, value) for name, value in values.items()}
+            return {
+                "loc": self.each(dimension, float, "low"),
+                "log_scale": self.each(dimension, lambda low, high: math.log(high - low), "low", "high"),
+                "logit_mode": self.each(dimension, _logit_mode, "low", "mode", "high"),
+            }
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         # Not uniform, since u = 0 would be drawn: an end of the support, where the score is infinite.
@@ -143,6 +147,10 @@ class Triangular(MeanField):
             "logit_mode": width * c * (1.0 - c) * by_mode,
         }
         return factor * _homogeneous(knots, order), gradient
+
+
+def _logit_mode(low: float, mode: float, high: float) -> float:
+    return math.log((mode - low) / (high - mode))
 
 
 def _mode(xp: Any, parameters: Blocks) -> Array:

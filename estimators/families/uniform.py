@@ -16,7 +16,7 @@ from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.location_scale import LocationScale
 from estimators.families.outline import Outline
 from estimators.noise import Noise
-from estimators.options import option
+from estimators.options import Values, option
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,22 @@ class Uniform(LocationScale):
 
     @dataclass(frozen=True)
     class At(Point):
-        low: float = option(0.0, "lower end of the support")
-        high: float = option(1.0, "upper end of the support, above low")
+        low: Values = option(0.0, "lower end of the support", per="coordinate")
+        high: Values = option(1.0, "upper end of the support, above low", per="coordinate")
 
         @property
         def family(self) -> Family:
             return Uniform()
 
         def check(self, dimension: int) -> None:
-            if not self.low < self.high:
-                raise UsageError(f"family uniform with low={self.low:g}, high={self.high:g}: high must be above low")
+            super().check(dimension)
+            for low, high in self.rows("low", "high"):
+                if not low < high:
+                    raise UsageError(f"family uniform with low={low:g}, high={high:g}: high must be above low")
 
         def parameters(self, dimension: int) -> Blocks:
-            width = math.log(self.high - self.low)
-            return {"loc": np.full(dimension, self.low), "log_scale": np.full(dimension, width)}
+            width = self.each(dimension, lambda low, high: math.log(high - low), "low", "high")
+            return {"loc": self.each(dimension, float, "low"), "log_scale": width}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("uniform", (*sample_shape, dimension))}

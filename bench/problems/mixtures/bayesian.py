@@ -61,6 +61,10 @@ class BayesianGaussianMixture(Mixture):
         return self.components * self.dim + choices
 
     @property
+    def q_dimension(self) -> int:
+        return self.components * self.dim
+
+    @property
     def family(self) -> Family:
         return (
             NormalCategorical(self.components * self.dim, self.components) if self.bound == "joint" else self.q.family
@@ -97,7 +101,7 @@ class BayesianGaussianMixture(Mixture):
     def parameters(self) -> Vectors:
         learned = self.hyperparameters == "learned"
         if self.at == "given":
-            numbers = self.q.parameters(self.components * self.dim)
+            numbers = self.q.parameters(self.q_dimension)
             return self.complete({**numbers, **(self._hyperparameters() if learned else {})})
         settings = {"tau": self.tau, "sigma": self.sigma, "learn": learned, "seed": self.start}
         return self.complete(by_cavi(self.points().tobytes(), self.dim, self.components, self.at, **settings))

@@ -57,7 +57,7 @@ class PoissonRegression(Regression):
 
     def check(self) -> None:
         super().check()
-        if self.at == "given" and max(abs(getattr(self.q, name)) for name in ("loc", "scale")) > 1.0:
+        if self.at == "given" and max(np.max(np.abs(getattr(self.q, name))) for name in ("loc", "scale")) > 1.0:
             self.exact()  # up to 1 nothing overflows, and no data need be read
 
     def exact_at(self, parameters: Vectors) -> Exact:

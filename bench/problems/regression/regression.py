@@ -67,7 +67,7 @@ class Regression(Problem):
             own = [field.name for field in fields(self.q)]
             listed = f"{', '.join(own[:-1])} and {own[-1]}"
             raise UsageError(f"problem {self.name}: at=fitted chooses {listed} itself; leave them out")
-        pole, scale = self.pole(), getattr(self.q, "scale", 0.0)
+        pole, scale = self.pole(), float(np.max(getattr(self.q, "scale", 0.0)))
         if pole is not None and self.at == "given" and scale > WIDEST * pole:
             raise UsageError(
                 f"problem {self.name}: scale is {scale:g}; its exact gradient is known up to scale={WIDEST * pole:g}"
