@@ -111,7 +111,7 @@ def shrink(values: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
 
 
 def difference(
-    moments: Moments, offset: np.ndarray, exact: np.ndarray, tolerance: np.ndarray, rare: bool = False
+    moments: Moments, offset: np.ndarray | float, exact: np.ndarray, tolerance: np.ndarray, rare: bool = False
 ) -> Difference:
     """ḡ − g from streamed moments about g + offset."""
     deviation = np.sqrt(moments.variances())

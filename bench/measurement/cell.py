@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from bench.measurement.declared import of_the_catalogue
 from bench.measurement.defensive import DefensiveDraws, Weighted
 from bench.measurement.integrate import Integral, integrate
 from bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from bench.measurement.moments import GROUPS
 from bench.measurement.plan import PILOT_BLOCKS, Plan, capped
+from bench.measurement.replicates import check_estimates, check_largest
 from bench.measurement.representable import unrepresentable_at
+from bench.measurement.rounding import rounding
 from bench.measurement.stream import Source, Stream, pilot_mean
 from bench.measurement.verdict import MOST_ROUNDS, Verdicts
 from bench.problems import Exact
@@ -169,6 +172,8 @@ class Evidence:
     Attributes
     ----------
     tolerance : τ by parameter block [P]; where absent, it is taken from the size of the estimates.
+    check : (stream roots, centre, Q by parameter block) of the first block of replicates; raises where these are no
+        replicates.
     integrals : integrates the estimator over its noise, if that can be done; called once estimates were seen finite.
     again : draws replicates again defensively, where the noise is ours and has tails.
     rare : whether z is discrete, and may have states that no replicate meets.
@@ -177,6 +182,7 @@ class Evidence:
     """
 
     tolerance: Mapping[str, np.ndarray] | None = None
+    check: Callable[[Any, Any, dict[str, np.ndarray]], None] | None = None
     integrals: Callable[[], dict[str, Integral] | None] = lambda: None
     again: DefensiveDraws | None = None
     rare: bool = False
@@ -194,19 +200,17 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
     each : called with the number of replicates so far.
     """
     setting, exact = prepared.setting, prepared.exact
-    again, integrand = DefensiveDraws(setting), setting.expectation.integrand
+    check_estimates(setting)
+    again = DefensiveDraws(setting)
     evidence = Evidence(
+        rounding(setting),
+        lambda roots, centre, norms: check_largest(setting, roots, 0, centre, norms),
         integrals=lambda: integrate(setting) if exact is not None else None,
         again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
-        searched=any(_users(part) for part in (setting.estimator, setting.expectation.family, integrand)),
+        searched=not of_the_catalogue(setting),
     )
     return measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
-
-
-def _users(part: Any) -> bool:
-    """Whether a class is none of the catalogue's."""
-    return type(part).__module__.partition(".")[0] not in ("bench", "estimators")
 
 
 def measure_source(
@@ -235,6 +239,8 @@ class _Measuring:
             self.main.extend(GROUPS << analysis, self.each)
             self.plan.spent += self.main.total.count - before
             if analysis == 0:
+                if self.evidence.check is not None:
+                    self.main.check_first(self.evidence.check)
                 self.verdicts = self._verdicts(analyses)
             last = analysis + 1 == analyses
             settled = self._look(last)
@@ -307,12 +313,10 @@ class _Measuring:
 
     def _defensive(self, count: int) -> Weighted:
         assert self.evidence.again is not None
-        drawn = self.evidence.again.draw(count, self._compared_with())
+        exact = self.main.centre if self.exact is None else self.exact.gradient
+        drawn = self.evidence.again.draw(count, exact, self.main.centre)
         self.plan.spent += drawn.count
         return drawn
-
-    def _compared_with(self) -> Mapping[str, np.ndarray]:
-        return self.main.centre if self.exact is None else self.exact.gradient
 
     def _rest_on_defensive_draws(self) -> bool:
         """Rounds of defensive draws, on which the verdicts then rest; false where none can be drawn."""

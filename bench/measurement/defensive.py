@@ -165,23 +165,26 @@ class Weighted:
 
     Attributes
     ----------
-    moments : of y = w (ĝ − c), with w ‖ĝ − c‖² as squared norm, by parameter block.
+    moments : of y = w (ĝ − g) by parameter block, with w ‖ĝ − c‖² as squared norm; c is a rough mean, for where g rests on
+        what was not met, ĝ − g shows no tail.
     total : the same of the squared norms of all blocks together.
-    count : n.
+    offset : g − c by parameter block [P].
     """
 
     moments: dict[str, Moments]
     total: Moments
-    centre: Mapping[str, np.ndarray]
+    offset: Mapping[str, np.ndarray]
 
     @property
     def count(self) -> int:
         return self.total.count
 
+    @np.errstate(over="ignore", invalid="ignore")
     def variance(self, names: tuple[str, ...]) -> float:
         """tr Var ĝ of those blocks: E w ‖ĝ − c‖² − ‖E ĝ − c‖²."""
         raw = sum(float(self.moments[n].norms[:, 0].sum()) for n in names) / self.count
-        return max(0.0, raw - sum(float(self.moments[n].shift() @ self.moments[n].shift()) for n in names))
+        means = [self.moments[n].shift() + self.offset[n] for n in names]
+        return max(0.0, raw - float(sum(m @ m for m in means)))
 
 
 @dataclass
@@ -207,9 +210,15 @@ class DefensiveDraws:
         specs = self.setting.specs
         return sum(math.prod(specs[n].shape) for n in self.widened if specs[n].kind != "normal")
 
-    def draw(self, replicates: int, centre: Mapping[str, np.ndarray]) -> Weighted:
-        """A round of at most that many fresh replicates, at least 64, compared with a centre c [P] by parameter block:
-        the exact gradient, where there is one."""
+    @np.errstate(over="ignore", invalid="ignore")  # whoever adds the sums up looks
+    def draw(self, replicates: int, exact: Mapping[str, np.ndarray], centre: Mapping[str, np.ndarray]) -> Weighted:
+        """A round of at most that many fresh replicates, at least 64.
+
+        Parameters
+        ----------
+        exact : what their mean is compared with, by parameter block [P].
+        centre : a rough mean, likewise.
+        """
         s, block = self.setting, max(1, min(self.setting.replicates, replicates // GROUPS))
         doublings = max(0, int(math.log2(max(1, replicates // (GROUPS * block)))))
         found = Weighted({name: Moments(size, block) for name, size in s.sizes.items()}, Moments(0, block), centre)
@@ -228,10 +237,11 @@ class DefensiveDraws:
             estimates = run(s.expectation.data, s.parameters, s.state, noise)
             whole = np.zeros(block)
             for name, moments in found.moments.items():
-                d = s.backend.to_numpy(estimates[name]).astype(np.float64) - centre[name]
+                estimate = s.backend.to_numpy(estimates[name]).astype(np.float64)
+                d = estimate - centre[name]
                 q = weight * np.einsum("ij,ij->i", d, d)
                 whole += q
-                _add(moments, weight[:, None] * d, q)
+                _add(moments, weight[:, None] * (estimate - exact[name]), q)
             _add(found.total, np.zeros((block, 0)), whole)
             top.append(mixture.largest(noise, weight * whole))
             if len(top) >= GROUPS:

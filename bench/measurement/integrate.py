@@ -280,7 +280,9 @@ def _pieced(
     kinds = [spec.kind for spec in specs.values() for _ in range(math.prod(spec.shape))]
     for counts in PIECES if trusted else PIECES[TO_THE_ENDS:]:
         level = tuple(
-            Grid([pieces(kind, row, n, 0.0, generator.random(), precision) for kind, row in zip(kinds, at, strict=True)])
+            Grid(
+                [pieces(kind, row, n, 0.0, generator.random(), precision) for kind, row in zip(kinds, at, strict=True)]
+            )
             for n in counts
         )
         if max(grid.points for grid in level) > MOST_POINTS:

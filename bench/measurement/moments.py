@@ -13,6 +13,14 @@ import numpy as np
 GROUPS = 64
 
 
+def kurtosis_of(sums: np.ndarray, count: int) -> float:
+    """κ = E Q²/(E Q)² from ΣQ and ΣQ², at least 1; 1 where nothing varies, infinite where squares overflow."""
+    mean, square = (float(s) / count for s in sums)
+    if mean <= 0.0 or (scaled := math.sqrt(square) / mean) == 0.0:
+        return 1.0
+    return max(1.0, scaled) ** 2 if math.isfinite(scaled) else math.inf
+
+
 class Moments:
     """Moments of one parameter block.
 
@@ -113,8 +121,7 @@ class Moments:
 
     def kurtosis(self) -> float:
         """κ = E Q²/(E Q)², at least 1; 1 where nothing varies."""
-        mean, square = self.norms.sum(axis=0) / self.count
-        return max(1.0, float(square / mean**2)) if mean**2 > 0.0 else 1.0
+        return kurtosis_of(self.norms.sum(axis=0), self.count)
 
     def group_means(self) -> np.ndarray:
         """ḡ − c of each group [groups, D]."""

@@ -186,7 +186,9 @@ def check_largest(
     far = _moved_away(estimate, few, middle, {name: np.sqrt(q[rows]) for name, q in norms.items()})
     if far is not None:
         name, i, one, other = far
-        what = f"replicate {rows[i]} lies {one:.6g} from the mean among {s.replicates} and {other:.6g} among {len(rows)}"
+        what = (
+            f"replicate {rows[i]} lies {one:.6g} from the mean among {s.replicates} and {other:.6g} among {len(rows)}"
+        )
         raise UsageError(_dependence(name, what))
 
 

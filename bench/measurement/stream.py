@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,6 +80,11 @@ class Stream:
                 self._add({name: [each[i : i + self._gathered] for each in parts] for name, parts in sums.items()})
             if each is not None:
                 each(self.total.count)
+
+    def check_first(self, check: Callable[[Any, Any, dict[str, np.ndarray]], None]) -> None:
+        """Give (roots, centre, Q by parameter block) of the first block to a check of its replicates."""
+        norms = self.kernel(self._roots, 0, self._centre).squared_norm
+        check(self._roots, self._centre, {name: q[0] for name, q in norms.items()})
 
     def _called(self, first: int, end: int) -> BlockSums:
         """Blocks `first` to `end`, of as many calls as that takes."""

@@ -62,7 +62,9 @@ def share_of_largest(largest: np.ndarray, total: float, power: int) -> float:
     """How much of ΣQ^power the 16 largest Q hold."""
     if total <= 0.0:
         return 0.0
-    return float(np.sum(np.sort(largest)[-SHARE_OF:] ** power) / total)
+    with np.errstate(over="ignore", invalid="ignore"):
+        share = float(np.sum(np.sort(largest)[-SHARE_OF:] ** power) / total)
+    return share if math.isfinite(share) else 1.0  # of squares that overflow
 
 
 def is_heavy(tail: float, square_share: float) -> bool:
@@ -127,13 +129,14 @@ def estimate_variance(
 def grouped_interval(values: np.ndarray, rounds: int = 2000) -> tuple[float, float]:
     """95 % interval for the mean of positive values, studentised on the log scale."""
     generator = np.random.default_rng(np.random.SeedSequence(20250101))
+    largest = 709.0  # keeps the interval a number
     n, mean = len(values), values.mean()
-    error = values.std(ddof=1) / (mean * math.sqrt(n))
+    values, mean = values / mean, float(mean)  # squares of what remains do not overflow
+    error = values.std(ddof=1) / math.sqrt(n)
     drawn = values[generator.integers(0, n, (rounds, n))]
     means = np.maximum(drawn.mean(axis=1), np.finfo(float).tiny)
     errors = np.maximum(drawn.std(axis=1, ddof=1) / (means * math.sqrt(n)), 1e-3 * error + 1e-300)
-    t = (np.log(means) - math.log(mean)) / errors
+    t = np.log(means) / errors
     upper, lower = np.quantile(t, [0.025, 0.975])
-    largest = 709.0  # keeps the interval a number
     low, high = np.clip(math.log(mean) - np.asarray([lower, upper]) * error, -largest, largest)
     return math.exp(low), math.exp(high)

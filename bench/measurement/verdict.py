@@ -25,7 +25,7 @@ from bench.measurement.bias import (
 from bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
 from bench.measurement.defensive import Weighted
 from bench.measurement.integrate import Integral
-from bench.measurement.moments import GROUPS, Moments
+from bench.measurement.moments import GROUPS, Moments, kurtosis_of
 from bench.measurement.stream import Described, Stream
 from bench.measurement.variance import (
     VarianceEstimate,
@@ -92,8 +92,7 @@ class Verdicts:
         return difference(stream.moments[name], centre - exact, exact, self.tolerance[name], self.rare)
 
     def weighted_difference(self, name: str, drawn: Weighted) -> Difference:
-        exact = self._exact(name)
-        return difference(drawn.moments[name], drawn.centre[name] - exact, exact, self.tolerance[name], self.rare)
+        return difference(drawn.moments[name], 0.0, self._exact(name), self.tolerance[name], self.rare)
 
     def _exact(self, name: str) -> np.ndarray:
         return np.zeros(self.setting.sizes[name]) if self.exact is None else self.exact.gradient[name]
@@ -201,10 +200,13 @@ class Verdicts:
         return False
 
     def alike(self, rounds: list[Weighted]) -> bool:
-        """Whether the last two rounds have met the same tails: neither has twice the other's variance of the mean."""
+        """Whether the last two rounds have met the same tails: neither has twice the other's variance, of the mean or of
+        an estimate."""
         for name in self.setting.blocks:
-            first, second = (float(r.moments[name].variances().sum()) for r in rounds[-2:])
-            if max(first, second) > ALIKE * min(first, second):
+            of_mean = [float(r.moments[name].variances().sum()) for r in rounds[-2:]]
+            if not all(
+                max(pair) <= ALIKE * min(pair) for pair in (of_mean, [r.variance((name,)) for r in rounds[-2:]])
+            ):
                 return False
         return True
 
@@ -330,22 +332,21 @@ class Verdicts:
             "bias_scale": scale.name,
             "certificate": certificate,
         }
-        unbiased = trusted and bound.certain and columns["bias_bound"] <= self.bias_bound
+        unbiased = bound.certain and columns["bias_bound"] <= self.bias_bound
         if self.dependent is not None:
             verdict, assumption = "inconclusive", None
         elif biased:
             verdict = "biased"
-        elif scale.lost:
+        elif scale.lost or not trusted:
             columns |= dict.fromkeys(("bias", "bias_low", "bias_high", "bias_bound", "bias_max"))
             verdict = "inconclusive"
-            reasons.append("gradient and deviation are below rounding")
+            lost, heavy_tail = "gradient and deviation are below rounding", "the tail is too heavy for a bound"
+            reasons.append(lost if scale.lost else heavy_tail)
         else:
             verdict = "unbiased" if unbiased else "inconclusive"
-            worst = float(d.skewness[np.argmax(np.abs(d.skewness))])
             if not bound.certain:
+                worst = float(d.skewness[np.argmax(np.abs(d.skewness))])
                 reasons.append(f"the bias bound is not certain: skewness {worst:.3g}")
-            elif not trusted:
-                reasons.append("the tail is too heavy for a verdict by these replicates")
         return {
             **columns,
             "verdict": verdict,
@@ -377,11 +378,10 @@ def _estimated(
     variance: float, count: int, sums: np.ndarray, largest: np.ndarray, groups: np.ndarray
 ) -> VarianceEstimate:
     """From ΣQ and ΣQ², the largest Q, and mean Q by group."""
-    mean, square = sums / count
     return estimate_variance(
         variance,
         count=count,
-        kurtosis=max(1.0, float(square / mean**2)) if mean**2 > 0.0 else 1.0,
+        kurtosis=kurtosis_of(sums, count),
         tail=tail_index(largest, count) if variance > 0.0 else math.nan,
         share=share_of_largest(largest, float(sums[0]), 1),
         square_share=share_of_largest(largest, float(sums[1]), 2),

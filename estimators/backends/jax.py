@@ -131,7 +131,9 @@ class JaxBackend:
         return jax.lax.map(function, xs)
 
     def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
-        return jax.jit(function, compiler_options=None if dear_sums or self.device != "cpu" else _options(_WITHOUT_LIBRARY))
+        return jax.jit(
+            function, compiler_options=None if dear_sums or self.device != "cpu" else _options(_WITHOUT_LIBRARY)
+        )
 
     def compile_quickly(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(function, compiler_options=_options(_QUICKLY))

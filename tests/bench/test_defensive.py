@@ -117,7 +117,7 @@ def test_the_mean_rests_on_a_rare_event(backend: str, high: bool) -> None:
     prepared = prepare(cell(Rare(high=high), backend))
     assert prepared.exact is not None
     exact = prepared.exact.gradient
-    drawn = DefensiveDraws(prepared.setting).draw(2**16, exact)
+    drawn = DefensiveDraws(prepared.setting).draw(2**16, exact, exact)
     moments = drawn.moments["loc"]
     error = math.sqrt(moments.variances()[0] / drawn.count)
     assert error < 0.02 * exact["loc"][0]

@@ -53,7 +53,9 @@ def of_each(change: Callable[[Any, Any], Any]) -> Mine:
     return Mine(lambda xp, gradients, noise: {name: change(xp, g) for name, g in gradients.items()})
 
 
-def setting_of(estimator: Estimator, problem: str = SQUARE, samples: int = 6, backend: str = "numpy", **more: Any) -> Setting:
+def setting_of(
+    estimator: Estimator, problem: str = SQUARE, samples: int = 6, backend: str = "numpy", **more: Any
+) -> Setting:
     return prepare(Cell(make_problem(problem), estimator, backend, num_samples=samples, **more)).setting
 
 
@@ -74,7 +76,11 @@ def look_at_largest(setting: Setting) -> None:
 
 SHAPES = {
     "mean over replicates": (lambda xp, g: xp.mean(g, axis=0), "(3,)", "do not average over the replicates"),
-    "mean, axis kept": (lambda xp, g: xp.mean(g, axis=0, keepdims=True), "(1, 3)", "do not average over the replicates"),
+    "mean, axis kept": (
+        lambda xp, g: xp.mean(g, axis=0, keepdims=True),
+        "(1, 3)",
+        "do not average over the replicates",
+    ),
     "mean over everything": (lambda xp, g: xp.mean(g), "numpy.float64", "return an array of numpy"),
     "seven rows": (lambda xp, g: g[:7], "(7, 3)", "one estimate for every replicate"),
     "trailing axis": (lambda xp, g: g[..., None], "(8, 3, 1)", "remove the last axis"),
@@ -212,7 +218,9 @@ def _clipped(xp: Any, g: Any, deviations: float) -> Any:
 def test_what_only_a_real_block_shows(case: str, backend: str) -> None:
     needs(backend)
     setting = setting_of(of_each(LARGEST[case]), "polynomial[degree=4,dim=1]", samples=1, backend=backend)
-    with pytest.raises(UsageError, match=r"estimate of \w+ depends on the other replicates of its call: replicate \d+ "):
+    with pytest.raises(
+        UsageError, match=r"estimate of \w+ depends on the other replicates of its call: replicate \d+ "
+    ):
         check_estimates(setting)  # eight are too few for it on some noise
         look_at_largest(setting)
 
@@ -226,10 +234,20 @@ def test_rare_choices_are_no_dependence(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 RIGHT = [
-    *[(SQUARE, e, 4) for e in ("score-function[baseline=leave-one-out]", "pathwise[antithetic=true]", "measure-valued")],
-    *[(SQUARE, e, 4) for e in ("score-function[baseline=fitted]", "taylor", "score-function[draws=stratified]", "price")],
+    *[
+        (SQUARE, e, 4)
+        for e in ("score-function[baseline=leave-one-out]", "pathwise[antithetic=true]", "measure-valued")
+    ],
+    *[
+        (SQUARE, e, 4)
+        for e in ("score-function[baseline=fitted]", "taylor", "score-function[draws=stratified]", "price")
+    ],
     *[(p, "pathwise", 1) for p in (REGRESSIONS[1], REGRESSIONS[5], *INTEGRAND_PROBLEMS[:3:2])],
-    *[(p, e, 2) for p in DISCRETE_PROBLEMS for e in ("disarm", "rebar", "enumeration", "score-function[baseline=none]")],
+    *[
+        (p, e, 2)
+        for p in DISCRETE_PROBLEMS
+        for e in ("disarm", "rebar", "enumeration", "score-function[baseline=none]")
+    ],
     ("linear-regression[family=multivariate-normal,at=fitted]", "pathwise[sticking-the-landing=true]", 1),
     ("gamma-poisson[family=gamma,concentration=2.3,rate=1.7,dim=3]", "pathwise", 2),
     ("square[k=1000,loc=3.3,dim=10]", "score-function[baseline=leave-one-out]", 2),
