@@ -1,0 +1,172 @@
+"""Measure a case, and judge the row by what is known to be true."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import bench
+from tests.adversary.cases import Case, difference, norm
+
+DEFAULT_CAP = 2**20
+DETECTED_SHARE = 0.85
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the table: what was said, what is true, and whether that is right.
+
+    `detectable` is whether the bias exceeds what the rules ask for at half of the cap; `detected` whether it was found.
+    """
+
+    kind: str
+    name: str
+    backend: str
+    verdict: str
+    bound: float | None
+    truth: float | None
+    right: bool
+    note: str = ""
+    detectable: bool = False
+    detected: bool = False
+
+    def line(self) -> str:
+        def number(value: float | None) -> str:
+            return "-" if value is None or not math.isfinite(value) else f"{value:.3g}"
+
+        mark = "right" if self.right else "WRONG"
+        if self.right and self.detectable and not self.detected:
+            mark = "missed"
+        return (
+            f"{self.kind:9} {self.name:44} {self.backend:14} {self.verdict:13} "
+            f"{number(self.bound):>9} {number(self.truth):>9} {mark:6} {self.note}"
+        )
+
+
+HEADER = f"{'kind':9} {'name':44} {'backend':14} {'verdict':13} {'bound':>9} {'true':>9}"
+
+
+def row_of(problem: Any, estimator: Any, backend: str = "numpy", block: str = "all", **options: Any) -> dict[str, Any]:
+    """Measure one cell and return its row, nulls as None; an error that escapes is the status `raised`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frame = bench.measure(problem, estimator, backend, timing=False, **options)
+    except Exception as error:
+        return {"status": "raised", "reason": f"{type(error).__name__}: {error}", "verdict": None}
+    chosen = frame[frame.block == block]
+    row = (chosen if len(chosen) else frame).iloc[0].to_dict()
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+
+
+def moments(case: Case, replicates: int) -> dict[str, np.ndarray]:
+    """Return the variance of every coordinate of one estimate, from a simulation of our own."""
+    with np.errstate(all="ignore"):
+        return {
+            name: np.asarray(block, dtype=np.float64).var(axis=0) + case.spike
+            for name, block in case.simulate(replicates).items()
+        }
+
+
+def detectable(case: Case, cap: int) -> bool:
+    """Return whether the bias has the size at which it has to be found, at half of the cap."""
+    if case.backend != "numpy" and case.name.startswith("surrogate-"):
+        return case.true_bias > 0.1
+    width = sum(block.size for block in case.setting.gradient.values())
+    variances = moments(case, 2**11 if width >= 1000 else 2**15)
+    bias = difference(case.mean, case.setting.gradient)
+    half = cap / 2
+    for name, variance in variances.items():
+        gap = np.abs(bias[name])
+        size = float(np.max(np.abs(case.setting.gradient[name])))
+        if np.any((gap > 5.5 * np.sqrt(variance / half)) & (gap > 1e-9 * size)):
+            return True
+    total = sum(float(np.sum(variance)) for variance in variances.values())
+    limit = 0.4 if width >= 1000 else 1.2 if width >= 100 else math.inf
+    return norm(bias) ** 2 > limit * total / half
+
+
+def judge(case: Case, cap: int = DEFAULT_CAP, seed: int = 0) -> Result:
+    """Measure a case at most `cap` times and judge its row."""
+    row = row_of(
+        case.setting.problem,
+        case.estimator(),
+        case.backend,
+        samples=case.samples,
+        dtype=case.dtype,
+        max_replicates=cap,
+        seed=seed,
+    )
+    return assess(case, row, cap)
+
+
+def assess(case: Case, row: dict[str, Any], cap: int) -> Result:
+    """Judge a row by what is known of the case."""
+    status, verdict, bound = row.get("status"), row.get("verdict"), row.get("bias_bound")
+    truth = case.true_bias
+    said = str(verdict) if status == "ok" else str(status)
+    note = str(row.get("reason") or "")[:90]
+    where = f"{case.backend}/{'f32' if case.dtype == 'float32' else 'f64'}"
+
+    def result(right: bool, why: str = "", **more: Any) -> Result:
+        return Result(case.kind, case.name, where, said, bound, truth, right, why or note, **more)
+
+    dependent = row.get("variance_flag") == "dependent"
+    if case.kind == "correct":
+        if status != "ok":
+            return result(False, f"refused: {note}")
+        if dependent:
+            return result(False, "called dependent")
+        return result(verdict in ("unbiased", "inconclusive"))
+    if "exception" in case.caught_by:
+        # Such a row may say nothing of bias: only a refusal with a reason, or the flag, will do.
+        caught = (status == "exception" and bool(row.get("reason"))) or (
+            dependent and verdict not in ("unbiased", "biased")
+        )
+        return result(caught, detectable=True, detected=caught)
+    if status != "ok":
+        return result(False, f"refused: {note}")
+    expected = detectable(case, cap)
+    detected = verdict == "biased"
+    if bound is not None and bound < truth * (1.0 - 1e-9):
+        excused = verdict == "unbiased" and "assumption" in case.caught_by and bool(row.get("assumption"))
+        if not excused:
+            return result(False, "bound below the bias", detectable=expected, detected=detected)
+    if verdict == "unbiased" and bound is None:
+        return result(False, "unbiased without a bound", detectable=expected, detected=detected)
+    if dependent:
+        return result(False, "called dependent", detectable=expected, detected=detected)
+    return result(verdict in ("biased", "inconclusive", "unbiased"), detectable=expected, detected=detected)
+
+
+def summary(results: Iterable[Result]) -> tuple[list[str], bool]:
+    """Return what the acceptance rules say of these results, and whether all hold."""
+    found = list(results)
+    lines, good = [], True
+    for kind in dict.fromkeys(result.kind for result in found):
+        chosen = [result for result in found if result.kind == kind]
+        bad = [result for result in chosen if not result.right]
+        text = f"{kind}: {len(chosen) - len(bad)} of {len(chosen)} right"
+        good &= not bad
+        visible = [result for result in chosen if result.detectable]
+        if visible:
+            share = sum(result.detected for result in visible) / len(visible)
+            text += f"; {share:.0%} of {len(visible)} that are large enough were found (at least {DETECTED_SHARE:.0%})"
+            good &= share >= DETECTED_SHARE
+        lines.append(text)
+    return lines, good
+
+
+@contextlib.contextmanager
+def timed(name: str) -> Any:
+    """Print how long a part took."""
+    start = time.perf_counter()
+    yield
+    print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
