@@ -207,6 +207,7 @@ def user_problem(
 
     size = next(iter(parameters.values())).shape[-1]
     title, q_entropy, given = name, entropy, parameters
+    point = at if at is not None else estimators.FAMILIES[family].At()
 
     @dataclass(frozen=True)
     class UserProblem(Problem):
@@ -214,10 +215,10 @@ def user_problem(
         summary = f"adversary: {title}"
         dimension = size
         entropy = q_entropy
-        q = at if at is not None else estimators.FAMILIES[family].At()
+        q = point
 
         def expectation(self) -> Expectation:
-            return Expectation(estimators.FAMILIES[family](), UserIntegrand(), {}, entropy=q_entropy)
+            return Expectation(point.family, UserIntegrand(), {}, entropy=q_entropy)
 
         def parameters(self) -> Blocks:
             return {block: np.array(array, dtype=np.float64) for block, array in given.items()}

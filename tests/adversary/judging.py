@@ -24,6 +24,7 @@ class Result:
     """One row of the table: what was said, what is true, and whether that is right.
 
     `detectable` is whether the bias exceeds what the rules ask for at half of the cap; `detected` whether it was found.
+    `low` is whether the bound of a row that is not `unbiased` is below the bias: a bound at 99.9 % may be, rarely.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Result:
     note: str = ""
     detectable: bool = False
     detected: bool = False
+    low: bool | None = None
 
     def line(self) -> str:
         def number(value: float | None) -> str:
@@ -44,6 +46,8 @@ class Result:
         mark = "right" if self.right else "WRONG"
         if self.right and self.detectable and not self.detected:
             mark = "missed"
+        elif self.right and self.low:
+            mark = "low"
         return (
             f"{self.kind:9} {self.name:44} {self.backend:14} {self.verdict:13} "
             f"{number(self.bound):>9} {number(self.truth):>9} {mark:6} {self.note}"
@@ -133,17 +137,21 @@ def assess(case: Case, row: dict[str, Any], cap: int) -> Result:
         return result(caught, detectable=True, detected=caught)
     if status != "ok":
         return result(False, f"refused: {note}")
-    expected = detectable(case, cap)
-    detected = verdict == "biased"
-    if bound is not None and bound < truth * (1.0 - 1e-9):
-        excused = verdict == "unbiased" and "assumption" in case.caught_by and bool(row.get("assumption"))
-        if not excused:
-            return result(False, "bound below the bias", detectable=expected, detected=detected)
-    if verdict == "unbiased" and bound is None:
-        return result(False, "unbiased without a bound", detectable=expected, detected=detected)
+    found = {"detectable": detectable(case, cap), "detected": verdict == "biased"}
     if dependent:
-        return result(False, "called dependent", detectable=expected, detected=detected)
-    return result(verdict in ("biased", "inconclusive", "unbiased"), detectable=expected, detected=detected)
+        return result(False, "called dependent", **found)
+    below = bound is None or bound < truth * (1.0 - 1e-6)
+    if verdict == "unbiased":
+        excused = "assumption" in case.caught_by and bool(row.get("assumption"))
+        return result(excused or not below, "bound below the bias" if below else "", **found)
+    return result(verdict in ("biased", "inconclusive"), "bound below the bias" if below else "", low=below, **found)
+
+
+def allowed_misses(runs: int, rate: float, level: float = 1e-3) -> int:
+    """Return how many misses a rate at most this large leaves, but for a chance of `level`."""
+    from scipy import stats
+
+    return int(stats.binom.isf(level, runs, rate))
 
 
 def summary(results: Iterable[Result]) -> tuple[list[str], bool]:
@@ -160,6 +168,11 @@ def summary(results: Iterable[Result]) -> tuple[list[str], bool]:
             share = sum(result.detected for result in visible) / len(visible)
             text += f"; {share:.0%} of {len(visible)} that are large enough were found (at least {DETECTED_SHARE:.0%})"
             good &= share >= DETECTED_SHARE
+        bounds = [result.low for result in chosen if result.low is not None]
+        if bounds:
+            allowed = allowed_misses(len(bounds), 1e-3)
+            text += f"; {sum(bounds)} of {len(bounds)} bounds beside other verdicts below the bias (at most {allowed})"
+            good &= sum(bounds) <= allowed
         lines.append(text)
     return lines, good
 

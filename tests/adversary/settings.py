@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import integrate, special
 
+from estimators import FAMILIES
 from tests.adversary.cases import Setting, user_problem
 
 
@@ -184,7 +185,7 @@ def categorical() -> Setting:
 
     gradient = {"logits": (probabilities * (TABLE - probabilities @ TABLE))[None]}
     parameters = {"logits": LOGITS[None]}
-    at = __import__("estimators").FAMILIES["categorical"].At(categories=5)
+    at = FAMILIES["categorical"].At(categories=5)
     return Setting(
         user_problem("own-table", value, parameters, gradient, "categorical", at=at), value, parameters, gradient
     )

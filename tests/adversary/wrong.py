@@ -496,7 +496,7 @@ def _exponential() -> list[Case]:
         return rate_score(t, t.f(z), z)
 
     cut = integrate.quad(lambda x: (x - 1.0) ** 2 * (1.0 - x) * math.exp(-x), 0.0, 3.0)[0] - 8.0 * math.exp(-3.0)
-    rate = s.exponential(rate=2.0)
+    rate = s.exponential(rate=2.0, k=3.0)
     exponential_noise = {"x": ("exponential", (2, 1))}
     return [
         case("stratum-lost", one, lost_stratum, uniforms(strata, 1), {"log_rate": np.array([lost])}, strata),
