@@ -176,6 +176,8 @@ def cases(backend: str) -> list[Case]:
         *(case for case in correct.cases() if case.name in CORRECT and case.dtype == "float64"),
     ]
     single = [
-        case.on(backend, "float32") for case in found if case.name in ("factor-0.9", "leave-one-out-8", "noise-clipped-2")
+        case.on(backend, "float32")
+        for case in found
+        if case.name in ("factor-0.9", "leave-one-out-8", "noise-clipped-2")
     ]
     return [*(case.on(backend, case.dtype) for case in found), *single, *_cases(backend)]

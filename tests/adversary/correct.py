@@ -227,16 +227,16 @@ def _heavy() -> list[Case]:
         setting = s.rare_step(t_edge, height)
         found.append(case(f"rare-step-{t_edge}", setting, plain, normals(2, 1), 2, simulated=False))
     found.append(case("rare-penalty", s.rare_penalty(5.5, 2e4, 0.5), plain, normals(4, 4), 4, simulated=False))
-    found.append(case("rare-penalty-pair", s.rare_penalty(5.0, 2e4, 0.5), leave_one_out, normals(2, 4), 2, simulated=False))
+    found.append(
+        case("rare-penalty-pair", s.rare_penalty(5.0, 2e4, 0.5), leave_one_out, normals(2, 4), 2, simulated=False)
+    )
     sq = s.square(dim=2)
     for p in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7):
 
         def rests(t: Tools, n: Blocks, p: float = p) -> Blocks:
             return each(square_path()(t, n), t.where(n["u"] < p, n["u"]) / p)
 
-        found.append(
-            case(f"rests-on-{p:g}", sq, rests, {**normals(1, 2), **uniforms()}, simulated=p > 1e-3)
-        )
+        found.append(case(f"rests-on-{p:g}", sq, rests, {**normals(1, 2), **uniforms()}, simulated=p > 1e-3))
     for df in (2.2, 3.0, 4.1):
 
         def student(t: Tools, n: Blocks, df: float = df) -> Blocks:
@@ -352,7 +352,13 @@ def _own_noise() -> list[Case]:
 
 
 def _discrete() -> list[Case]:
-    b1, b2, rare, pair, table = s.bernoulli(0.3), s.bernoulli(0.3, dim=2), s.bernoulli(0.02), s.bernoulli_pair(), s.categorical()
+    b1, b2, rare, pair, table = (
+        s.bernoulli(0.3),
+        s.bernoulli(0.3, dim=2),
+        s.bernoulli(0.02),
+        s.bernoulli_pair(),
+        s.categorical(),
+    )
     p = special.softmax(s.LOGITS)
 
     def mirrored(t: Tools, n: Blocks) -> Blocks:

@@ -125,9 +125,7 @@ for seed in range(2):
     never_biased(f"A3-poisson-1.2-{seed}", "poisson-regression[scale=1.2]", "pathwise", seed=seed)
 for seed in range(3):
     never_biased(f"A3-moment-6-{seed}", "exponential-moment[t=6,dim=4]", "measure-valued", seed=seed)
-    never_biased(
-        f"A3-mixture-10-{seed}", "square[family=mixture-of-normals,distance=10,dim=2]", "pathwise", seed=seed
-    )
+    never_biased(f"A3-mixture-10-{seed}", "square[family=mixture-of-normals,distance=10,dim=2]", "pathwise", seed=seed)
     for estimator in ("pathwise", "score-function"):
         never_biased(
             f"A3-log-normal-2.5-{estimator}-{seed}",
@@ -173,9 +171,7 @@ fault("A4-naive-cosine-5-float32")(
     lambda: _not_certified("cosine[k=5]", "planted-naive-exchange", 1.0, dtype="float32")
 )
 fault("A4-own-baseline-float32")(
-    lambda: _not_certified(
-        "square[k=1000,dim=10]", "planted-self-included-baseline", 0.5, samples=2, dtype="float32"
-    )
+    lambda: _not_certified("square[k=1000,dim=10]", "planted-self-included-baseline", 0.5, samples=2, dtype="float32")
 )
 for text, dtype in (
     ("exponential[k=1,loc=4,scale=0.1]", "float32"),
@@ -364,9 +360,7 @@ def _ratio(rows: list[dict[str, Any]], wanted: float) -> Answer:
 
 
 fault("B2-estimators-of-one-name")(lambda: _ratio(_frame("square", [_named(1.0), _named(3.0)]), 3.0))
-fault("B2-estimators-in-turn")(
-    lambda: _ratio([*_frame("square", _named(1.0)), *_frame("square", _named(3.0))], 3.0)
-)
+fault("B2-estimators-in-turn")(lambda: _ratio([*_frame("square", _named(1.0)), *_frame("square", _named(3.0))], 3.0))
 fault("B2-problems-of-one-name")(
     lambda: _ratio(
         _frame([_problem(1.0), _problem(3.0)], "score-function[baseline=leave-one-out]"),
@@ -723,5 +717,3 @@ def _d5() -> Answer:
     row = row_of("cosine[k=2.5]", "pathwise", samples=10)
     spent = (row["replicates"] or 0) >= 0.99 * 2**20
     return row["verdict"] == "unbiased" or spent, row, "unbiased, or all of the cap drawn"
-
-

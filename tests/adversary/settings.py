@@ -50,9 +50,7 @@ def scaled_square(
 
 def linear(loc: float = 0.5, scale: float = 1.0, dim: int = 1, slope: float = 1.0) -> Setting:
     """slope · Σ z."""
-    return _separable(
-        f"linear-{slope:g}", lambda xp, z: slope * xp.sum(z, axis=-1), loc, scale, dim, slope, 0.0
-    )
+    return _separable(f"linear-{slope:g}", lambda xp, z: slope * xp.sum(z, axis=-1), loc, scale, dim, slope, 0.0)
 
 
 def quartic(loc: float = 0.0, scale: float = 1.0, dim: int = 1) -> Setting:

@@ -187,7 +187,10 @@ def _normal() -> list[Case]:
 
     def through_sampler(t: Tools, n: Blocks) -> Blocks:
         f = t.f(at(t, n["e"]))
-        return {"loc": 0.0 * t.xp.mean(n["e"], axis=1), "log_scale": -t.xp.mean(f, axis=1)[:, None] + 0.0 * n["e"][:, 0]}
+        return {
+            "loc": 0.0 * t.xp.mean(n["e"], axis=1),
+            "log_scale": -t.xp.mean(f, axis=1)[:, None] + 0.0 * n["e"][:, 0],
+        }
 
     def model_only(t: Tools, n: Blocks) -> Blocks:
         return path(t, -at(t, n["e"]), n["e"])
@@ -271,9 +274,7 @@ def _tails() -> list[Case]:
         return path(t, 2.0 * (at(t, e) - 0.2), e)
 
     inside = s.expect(lambda e: e * e, -1.5, 1.5) + (1.0 - s.expect(lambda e: 1.0, -1.5, 1.5))
-    found.append(
-        case("redrawn-once", near, redraw, normals(1, 2, "e", "a"), blocks(near, log_scale=inside))
-    )
+    found.append(case("redrawn-once", near, redraw, normals(1, 2, "e", "a"), blocks(near, log_scale=inside)))
     for n_cells, name in ((16.0, "coarse"), (128.0, "float16")):
         far = s.square(loc=8.0, k=7.0, dim=2)
 
@@ -290,7 +291,9 @@ def _tails() -> list[Case]:
         return {**g, "loc": t.xp.floor(g["loc"] * 16.0) / 16.0}
 
     found.append(
-        case("gradient-floored", near, gradient_floor, normals(1, 2), {**near.gradient, "loc": np.full(2, -0.4 - 1 / 32)})
+        case(
+            "gradient-floored", near, gradient_floor, normals(1, 2), {**near.gradient, "loc": np.full(2, -0.4 - 1 / 32)}
+        )
     )
 
     def twelve(t: Tools, n: Blocks) -> Blocks:
@@ -351,9 +354,7 @@ def _events() -> list[Case]:
         def dropped(t: Tools, n: Blocks, p: float = p) -> Blocks:
             return each(square_path()(t, n), t.where(n["u"] > p, n["u"]))
 
-        found.append(
-            case(f"dropped-{p:g}", sq, dropped, {**normals(1, 2), **uniforms()}, times(sq.gradient, 1.0 - p))
-        )
+        found.append(case(f"dropped-{p:g}", sq, dropped, {**normals(1, 2), **uniforms()}, times(sq.gradient, 1.0 - p)))
     for p in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
         for place in ("low", "high", "inside"):
             if p > 1e-2 and place != "inside":
@@ -405,7 +406,13 @@ def _events() -> list[Case]:
 @cache
 def _spread() -> list[Case]:
     found = []
-    for dim, share, deviation in ((10, 0.05, 4.0), (100, 0.05, 4.0), (1000, 0.05, 3.0), (1000, 0.015, 0.3), (100, 0.02, 1.0)):
+    for dim, share, deviation in (
+        (10, 0.05, 4.0),
+        (100, 0.05, 4.0),
+        (1000, 0.05, 3.0),
+        (1000, 0.015, 0.3),
+        (100, 0.02, 1.0),
+    ):
         setting = s.square(loc=1.0, scale=1.0, k=0.0, dim=dim)
         size = 2.0 * math.sqrt(2.0)
         offset = {name: np.full(dim, share * size / math.sqrt(2.0)) for name in setting.gradient}
@@ -441,7 +448,13 @@ def _scales() -> list[Case]:
         for factor in (0.0, 0.5, 0.9):
             estimate = scaled(square_path(1.0, size), factor)
             found.append(
-                case(f"size-{size:g}-factor-{factor:g}", setting, estimate, normals(1, 2), times(setting.gradient, factor))
+                case(
+                    f"size-{size:g}-factor-{factor:g}",
+                    setting,
+                    estimate,
+                    normals(1, 2),
+                    times(setting.gradient, factor),
+                )
             )
     for size in (1e-12, 1e-4, 1e6):
         setting = s.scaled_square(size)
@@ -454,9 +467,7 @@ def _scales() -> list[Case]:
         case("own-baseline-far", far, own_baseline, normals(2, 10), times(far.gradient, 0.5), 2, dtype="float32")
     )
     offset = s.scaled_square(1.0, 1e4)
-    found.append(
-        case("own-baseline-offset", offset, own_baseline, normals(4, 2), times(offset.gradient, 0.75), 4)
-    )
+    found.append(case("own-baseline-offset", offset, own_baseline, normals(4, 2), times(offset.gradient, 0.75), 4))
     small = s.cosine(5.0, loc=1.0)
     found += [
         case("cosine-5-zero", small, scaled(plain, 0.0), normals(1, 1), times(small.gradient, 0.0), dtype="float32"),
@@ -502,11 +513,11 @@ def _exponential() -> list[Case]:
         case("stratum-lost", one, lost_stratum, uniforms(strata, 1), {"log_rate": np.array([lost])}, strata),
         case("strata-in-one-order", pair, same_order, uniforms(strata, 2), {"log_rate": np.full(2, together)}, strata),
         case("exponential-clipped", one, clipped, exponential_noise, {"log_rate": np.array([cut])}, 2),
-        case("rate-for-log-rate", rate, scaled(exponential_plain, 0.5), exponential_noise, times(rate.gradient, 0.5), 2),
+        case(
+            "rate-for-log-rate", rate, scaled(exponential_plain, 0.5), exponential_noise, times(rate.gradient, 0.5), 2
+        ),
     ]
 
 
 def cases() -> list[Case]:
     return [*_normal(), *_weights(), *_tails(), *_events(), *_spread(), *_scales(), *_exponential()]
-
-

@@ -43,10 +43,7 @@ def arm(t: Tools, u: Any) -> Blocks:
 def choose(t: Tools, u: Any, edges: np.ndarray) -> Any:
     """One-hot [R, S, K] of the interval between `edges` that u [R, S] lies in."""
     return t.xp.stack(
-        [
-            t.where((u >= float(low)) & (u < float(high)), u)
-            for low, high in zip(edges[:-1], edges[1:], strict=True)
-        ],
+        [t.where((u >= float(low)) & (u < float(high)), u) for low, high in zip(edges[:-1], edges[1:], strict=True)],
         axis=-1,
     )
 
@@ -87,9 +84,7 @@ def _bernoulli() -> list[Case]:
         case(
             "two-coins-lost",
             b2,
-            lambda t, n: each(
-                bernoulli_plain(t, n), 2.0 * t.where((n["coin"] > 0.13) & (n["coin"] < 0.6), n["coin"])
-            ),
+            lambda t, n: each(bernoulli_plain(t, n), 2.0 * t.where((n["coin"] > 0.13) & (n["coin"] < 0.6), n["coin"])),
             both,
             times(b2.gradient, 0.94),
             2,
@@ -102,9 +97,7 @@ def _bernoulli() -> list[Case]:
             uniforms(1, 1),
             times(b1.gradient, 2.0),
         ),
-        case(
-            "disarm-0.95", b1, lambda t, n: disarm(t, n["u"], 0.95), uniforms(1, 1), times(b1.gradient, 0.95)
-        ),
+        case("disarm-0.95", b1, lambda t, n: disarm(t, n["u"], 0.95), uniforms(1, 1), times(b1.gradient, 0.95)),
         case("arm-half", b1, scaled(lambda t, n: arm(t, n["u"]), 0.5), uniforms(1, 1), times(b1.gradient, 0.5)),
     ]
 
@@ -120,9 +113,7 @@ def _bernoulli() -> list[Case]:
         return {"logits": t.xp.mean(2.0 * (z - 0.2) * q * (1.0 - q), axis=1)}
 
     other = s.bernoulli(0.3, k=0.2)
-    found.append(
-        case("straight-through", other, straight, uniforms(1, 1), logits_of(2.0 * (p - 0.2) * p * (1 - p)))
-    )
+    found.append(case("straight-through", other, straight, uniforms(1, 1), logits_of(2.0 * (p - 0.2) * p * (1 - p))))
 
     def reversed_threshold(t: Tools, n: Blocks) -> Blocks:
         z = t.where(n["u"] > probability(t), n["u"])
@@ -153,9 +144,7 @@ def _bernoulli() -> list[Case]:
             weights = np.array([2.0 * (p if z else 1.0 - p) for z in states])
             terms = np.array([(z - 1.0) ** 2 * (z - p) for z in states])
             mean += 0.5**samples * float(weights @ terms / weights.sum())
-        found.append(
-            case(f"self-normalised-{samples}", b1, normalised, uniforms(samples, 1), logits_of(mean), samples)
-        )
+        found.append(case(f"self-normalised-{samples}", b1, normalised, uniforms(samples, 1), logits_of(mean), samples))
     rare = s.bernoulli(0.05)
 
     def floored(t: Tools, n: Blocks) -> Blocks:
@@ -215,9 +204,7 @@ def _bernoulli() -> list[Case]:
 
     # f is 0 at z = 1, so leaving those samples out changes nothing: shift f by 1 to make it matter.
     shifted = s.bernoulli(0.3, k=-1.0)
-    found.append(
-        case("states-left-out", shifted, biased_draw, uniforms(1, 1), logits_of(0.7 * 1.0 * (0.0 - 0.3)))
-    )
+    found.append(case("states-left-out", shifted, biased_draw, uniforms(1, 1), logits_of(0.7 * 1.0 * (0.0 - 0.3))))
     return found
 
 
@@ -295,5 +282,3 @@ def _ladder(setting: Setting) -> list[Case]:
 
 def cases() -> list[Case]:
     return [*_bernoulli(), *_categorical(), *_ladder(s.bernoulli(0.4))]
-
-
