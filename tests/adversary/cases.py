@@ -216,6 +216,7 @@ def user_problem(
         dimension = size
         entropy = q_entropy
         q = point
+        differentiate: str = "closed-form"
 
         def expectation(self) -> Expectation:
             return Expectation(point.family, UserIntegrand(), {}, entropy=q_entropy)

@@ -146,9 +146,11 @@ def _poisson_far() -> Answer:
 
 
 def _not_certified(problem: str, estimator: Any, truth: float, **options: Any) -> Answer:
+    """Right where nothing is said to be smaller than the true relative bias: a bound that is relative to g is above it."""
     row = row_of(problem, estimator, **options)
-    certified = row["verdict"] == "unbiased" and not (row.get("bias_bound") or 0.0) >= truth * (1.0 - 1e-6)
-    return row["status"] == "ok" and not certified, row, f"not unbiased below {truth:g}"
+    relative = row.get("bias_scale") == "gradient"
+    below = (row.get("bias_bound") or 0.0) < truth * (1.0 - 1e-6) and (relative or row["verdict"] == "unbiased")
+    return row["status"] == "ok" and not below, row, f"no bound below {truth:g}"
 
 
 def scaled_pathwise(size: float) -> Estimator:
@@ -258,8 +260,6 @@ def _mine(change: str) -> Estimator:
                 return {name: block + 0j for name, block in found.items()}
             if change == "integers":
                 return {name: xp.astype(block, xp.int64) for name, block in found.items()}
-            if change == "half-precision":
-                return {name: block.astype(np.float16) for name, block in found.items()}
             if change == "missing-block":
                 return {"loc": found["loc"]}
             if change == "misnamed-block":
@@ -284,7 +284,6 @@ CHANGES = (
     "trailing-axis",
     "complex",
     "integers",
-    "half-precision",
     "missing-block",
     "misnamed-block",
     "extra-block",
@@ -335,6 +334,7 @@ def _problem(k: float) -> Problem:
         name = "same-problem"
         summary = "closes over k"
         dimension = 1
+        differentiate: str = "closed-form"
 
         def expectation(self) -> Expectation:
             return Expectation(Normal(), Shifted(), {})
@@ -442,11 +442,10 @@ def _reading(backend: str) -> Problem:
         name = f"reads-loc-{backend}"
         summary = "f reads loc"
         dimension = 2
+        differentiate: str = "closed-form" if backend == "numpy" else "autodiff"
 
         def expectation(self) -> Expectation:
-            return Expectation(
-                Normal(), Reading(), {}, differentiate="closed-form" if backend == "numpy" else "autodiff"
-            )
+            return Expectation(Normal(), Reading(), {}, differentiate=self.differentiate)
 
         def parameters(self) -> Blocks:
             return {"loc": np.ones(2), "log_scale": np.zeros(2)}
@@ -520,6 +519,7 @@ def _brought(title: str, family: Any, f: Integrand, at: Blocks, answer: Blocks, 
         summary = title
         dimension = size
         q = point
+        differentiate: str = "closed-form"
 
         def expectation(self) -> Expectation:
             return Expectation(family, f, {})
@@ -659,6 +659,7 @@ def _d2_field() -> Answer:
         name = "q-as-a-field"
         summary = "annotates q"
         dimension = 1
+        differentiate: str = "closed-form"
         q: Any = dataclasses.field(default_factory=Normal.At)
 
         def expectation(self) -> Expectation:
@@ -668,8 +669,32 @@ def _d2_field() -> Answer:
             return Exact({"loc": np.zeros(1), "log_scale": np.full(1, 2.0)}, "closed-form")
 
     row = row_of(Field(), "pathwise")
-    clear = row["status"] == "ok" or "JSON serializable" not in str(row["reason"])
-    return clear, row, "it works, or a message that does not speak of JSON"
+    clear = row["status"] == "ok" or (" q" in str(row["reason"]) and "JSON serializable" not in str(row["reason"]))
+    return clear, row, "it works, or a message that speaks of q and not of JSON"
+
+
+@fault("D2-without-differentiate")
+def _d2_differentiate() -> Answer:
+    """README's problem has the option `differentiate`; one without it gets an answer, not an AttributeError."""
+
+    @dataclass(frozen=True)
+    class Without(Problem):
+        name = "without-differentiate"
+        summary = "lacks the option"
+        dimension = 1
+
+        def expectation(self) -> Expectation:
+            return Expectation(Normal(), PlainSquare(), {})
+
+        def parameters(self) -> Blocks:
+            return _normal_at(0.0, 1)
+
+        def exact(self) -> Exact:
+            return Exact({"loc": np.zeros(1), "log_scale": np.full(1, 2.0)}, "closed-form")
+
+    row = row_of(Without(), "pathwise")
+    clear = row["status"] == "ok" or "AttributeError" not in str(row["reason"])
+    return clear, row, "it works, or a message that says what is missing"
 
 
 @fault("D3-backward")

@@ -97,6 +97,13 @@ def detectable(case: Case, cap: int) -> bool:
     return norm(bias) ** 2 > limit * total / half
 
 
+def deviation_share(case: Case) -> float:
+    """Return ‖g‖ over the deviation of an estimate, where that is small enough to scale a bias by; else NaN."""
+    deviation = math.sqrt(sum(float(np.sum(variance)) for variance in moments(case, 2**15).values()))
+    share = norm(case.setting.gradient) / deviation if deviation else math.inf
+    return share if share < (1e-4 if case.dtype == "float32" else 1e-9) else math.nan
+
+
 def judge(case: Case, cap: int = DEFAULT_CAP, seed: int = 0) -> Result:
     """Measure a case at most `cap` times and judge its row."""
     row = row_of(
@@ -140,6 +147,10 @@ def assess(case: Case, row: dict[str, Any], cap: int) -> Result:
     found = {"detectable": detectable(case, cap), "detected": verdict == "biased"}
     if dependent:
         return result(False, "called dependent", **found)
+    if row.get("bias_scale") == "deviation":
+        truth *= deviation_share(case)
+        if truth != truth:
+            return result(False, "scaled by the deviation, though the gradient is not small", **found)
     below = bound is None or bound < truth * (1.0 - 1e-6)
     if verdict == "unbiased":
         excused = "assumption" in case.caught_by and bool(row.get("assumption"))

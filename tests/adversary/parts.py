@@ -8,7 +8,7 @@ from tests.adversary.cases import Blocks, Setting, Tools
 
 
 def normals(samples: int, dim: int, *names: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-    return {name: ("normal", (samples, dim)) for name in (names or ("e",))}
+    return dict.fromkeys(names or ("e",), ("normal", (samples, dim)))
 
 
 def uniforms(*shape: int, name: str = "u") -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -228,7 +229,7 @@ def expect(function: Any, low: float = -np.inf, high: float = np.inf, points: tu
     """E function(ε) for ε ~ N(0, 1), split at `points`."""
     edges = [max(low, -12.0), *points, min(high, 12.0)]
     total = 0.0
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in itertools.pairwise(edges):
         total += integrate.quad(
             lambda e: function(e) * math.exp(-0.5 * e * e) / math.sqrt(2.0 * math.pi),
             left,

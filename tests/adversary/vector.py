@@ -60,7 +60,7 @@ def judge(share: float, dim: int, correlated: bool, runs: int, k: float = 30.0) 
     allowed = allowed_misses(runs, 1e-3, 0.0046)
     median, reached = float(np.median(ratios)), float(np.median(needed))
     table = float(np.interp(math.log(reached), np.log([10.0, 30.0, 100.0]), TIGHTNESS[dim]))
-    loose = not correlated and 10.0 <= reached and median > 1.1 * table
+    loose = not correlated and reached >= 10.0 and median > 1.1 * table
     note = f"{below} of {runs} bounds below (at most {allowed}); bound/bias {median:.2f}"
     if not correlated:
         note += f", table {table:.2f} at k = {reached:.0f}"

@@ -43,7 +43,7 @@ def arm(t: Tools, u: Any) -> Blocks:
 def choose(t: Tools, u: Any, edges: np.ndarray) -> Any:
     """One-hot [R, S, K] of the interval between `edges` that u [R, S] lies in."""
     return t.xp.stack(
-        [t.where((u >= float(low)) & (u < float(high)), u) for low, high in zip(edges[:-1], edges[1:], strict=True)],
+        [t.where((u >= float(low)) & (u < float(high)), u) for low, high in itertools.pairwise(edges)],
         axis=-1,
     )
 
