@@ -146,7 +146,7 @@ def _poisson_far() -> Answer:
 
 
 def _not_certified(problem: str, estimator: Any, truth: float, **options: Any) -> Answer:
-    """Right where nothing is said to be smaller than the true relative bias: a bound that is relative to g is above it."""
+    """Right where no bound that is relative to the gradient, or beside `unbiased`, is below the true bias."""
     row = row_of(problem, estimator, **options)
     relative = row.get("bias_scale") == "gradient"
     below = (row.get("bias_bound") or 0.0) < truth * (1.0 - 1e-6) and (relative or row["verdict"] == "unbiased")

@@ -104,6 +104,26 @@ def problems() -> list[str]:
     return found
 
 
+VALUES_ALONE = (
+    "score-function",
+    "rao-blackwell",
+    "importance-sampling",
+    "overdispersed",
+    "measure-valued",
+    "enumeration",
+    "partial-summation",
+    "arm",
+    "disarm",
+)
+
+
+def wrong_by_nature(text: str, estimator: str) -> bool:
+    """Return whether ∇f misses a jump of f, or ∇²f a corner: then the estimator is biased, as the problem says."""
+    if text.startswith("step"):
+        return not estimator.startswith(VALUES_ALONE)
+    return text.startswith("absolute-value") and estimator.startswith("price")
+
+
 def cells(seed: int, backends: list[str]) -> Iterator[tuple[str, str, str, str, int, int]]:
     """Yield problem, estimator, backend, dtype, S and seed for ever, at random; most on NumPy, for its speed."""
     chosen, texts = random.Random(seed), problems()
@@ -111,9 +131,12 @@ def cells(seed: int, backends: list[str]) -> Iterator[tuple[str, str, str, str, 
     while True:
         # An eighth of the cells are the regressions and other named problems, which are few.
         text = chosen.choice(OTHERS if chosen.random() < 0.125 else texts)
+        estimator = chosen.choice(VARIANTS)
+        if wrong_by_nature(text, estimator):
+            continue
         yield (
             text,
-            chosen.choice(VARIANTS),
+            estimator,
             chosen.choices(backends, weights)[0],
             chosen.choices(("float64", "float32"), (2, 1))[0],
             chosen.choice((0, 0, 2, 4, 10)),
