@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-all lint benchmark benchmark-gate benchmark-baseline calibrate goals track track-planted peers clean
+.PHONY: help report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-planted peers clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -32,6 +32,11 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest -q -n 2
+
+# make adversary   attack the verdict: wrong and correct estimators, distributions, faults; hours (ADVERSARY='--only faults')
+ADVERSARY ?=
+adversary: $(READY)
+	$(BIN)/python -m tests.adversary $(ADVERSARY)
 
 # make benchmark   score functions, pathwise, measure-valued on every backend by pytest-benchmark: ratios to what ran beside
 BENCHMARK := tests/benchmarks --benchmark-enable --benchmark-only -q
