@@ -6,8 +6,8 @@ they close over or default to, and by the globals and modules they name; classes
 included; instances by their class and state; arrays by dtype, shape and bytes. All of it recursively.
 
 Functions are compared as the compiler made them, less docstrings and line numbers. A file may have been edited since it
-was imported, and a lambda or a function typed into a session has no file. Nothing is pickled: pickled bytes differ
-between two compilations of one source, and refer to an importable class by its name alone.
+was imported, and a lambda or a function typed into a session has no file. Objects are not serialised as bytes: those
+differ between two compilations of one source, and refer to an importable class by its name alone.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ import importlib
 import importlib.metadata
 import importlib.util
 import logging
-import pickle
 import platform
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from estimators import UsageError
+
+T = TypeVar("T")
 
 CATALOGUE = ("bench", "estimators")
 _ATOMS = {type(None): repr, bool: repr, int: hex, float: float.hex, complex: repr, str: str, bytes: bytes}
@@ -102,6 +103,22 @@ def brought(value: Any) -> bool:
     if known is None or known[0] != "catalogue":
         return True
     return any(brought(part) for part in _state(value).values())
+
+
+def _once_for_class(function: Callable[..., T]) -> Callable[..., T]:
+    """Keep what is found for a class and further arguments: by the class itself, for classes may call others equal."""
+    held: dict[tuple[Any, ...], tuple[Any, T]] = {}
+
+    @functools.wraps(function)
+    def call(cls: Any, *more: Any) -> T:
+        key = (id(cls), *more)
+        if key not in held:
+            if len(held) > 4096:
+                held.clear()
+            held[key] = cls, function(cls, *more)
+        return held[key][1]
+
+    return call
 
 
 class _Walk:
@@ -258,10 +275,7 @@ class _Walk:
             reduce = copyreg.dispatch_table.get(kind)
             made = reduce(value) if reduce else value.__reduce_ex__(4)
             if isinstance(made, str):
-                module = pickle.whichmodule(value, made)  # type: ignore[attr-defined]
-                if functools.reduce(getattr, made.split("."), sys.modules[module]) is not value:
-                    raise TypeError("a name of something else")
-                made = (_owner(module) or "", module, made)
+                made = (made, _package_of(value, made))
             else:
                 made = (*made[:3], *(list(items) for items in made[3:5] if items is not None))
         except Exception:
@@ -455,6 +469,17 @@ def _array(value: Any) -> tuple[str, str, tuple[int, ...], bytes | None]:
     return "jax", str(value.dtype), value.shape, np.asarray(value).tobytes()
 
 
+def _package_of(value: Any, name: str) -> str:
+    """The installed package, with its version, that has a constant under that name; its own before those that import
+    it."""
+    own = type(value).__module__.partition(".")[0]
+    having = {
+        n.partition(".")[0] for n, m in list(sys.modules.items()) if getattr(m, "__dict__", {}).get(name) is value
+    }
+    packages = [top for top in having if _owner(top) is not None]
+    return str(_owner(min(packages, key=lambda top: (top != own, top))))  # ValueError if it has none
+
+
 def _state(value: Any) -> dict[str, Any]:
     """An instance's attributes, in slots too; not what its cached properties hold, which follows from the others."""
     kind: type = type(value)
@@ -465,26 +490,26 @@ def _state(value: Any) -> dict[str, Any]:
     return found | {name: part for name, part in held.items() if not _is_cached(kind, name)}
 
 
-@functools.lru_cache(maxsize=4096)
+@_once_for_class
 def _slots(kind: Any) -> list[tuple[str, Any]]:
     declared = [vars(cls) for cls in kind.__mro__ if "__slots__" in vars(cls)]
     return [(n, part) for names in declared for n, part in names.items() if type(part) is types.MemberDescriptorType]
 
 
-@functools.lru_cache(maxsize=4096)
+@_once_for_class
 def _is_cached(kind: Any, name: str) -> bool:
     defined = next((vars(cls)[name] for cls in kind.__mro__ if name in vars(cls)), None)
     return isinstance(defined, functools.cached_property)
 
 
-@functools.lru_cache(maxsize=4096)
+@_once_for_class
 def _hides_state(kind: Any, base: Any) -> bool:
     """Whether instances hold more than `base` does beside `__dict__` and slots: fields in C, which nobody can read."""
     references = len(_slots(kind)) + (kind.__dictoffset__ not in (0, -1)) + (kind.__weakrefoffset__ > 0)
     return kind.__basicsize__ > base.__basicsize__ + 8 * references or kind.__itemsize__ != base.__itemsize__
 
 
-@functools.lru_cache(maxsize=4096)
+@_once_for_class
 def _named(cls: Any) -> tuple[str, str, str] | None:
     """Owner, module and name of a class that is not the user's own, nor made by a call; None for these."""
     owner = _owner(cls.__module__) if isinstance(cls.__module__, str) else None

@@ -220,7 +220,7 @@ class Plain:
     def method(self, x: float) -> Any:
         return x * self.value
 
-    def __getstate__(self) -> None:  # what pickling leaves out counts
+    def __getstate__(self) -> None:  # what copies leave out counts
         return None
 
 
@@ -324,7 +324,7 @@ MAKERS: dict[str, Callable[[float], Any]] = {
     "partial": lambda c: functools.partial(max, c),
     "partial of a closure": lambda c: functools.partial(closure(c), 1.0),
     "bound method": lambda c: Plain(c).method,
-    "what pickling leaves out": Plain,
+    "what copies leave out": Plain,
     "slots": Slotted,
     "cached": lambda c: functools.lru_cache(closure(c)),
     "list": lambda c: [1.0, c],
@@ -383,6 +383,18 @@ def test_kinds_are_told_apart() -> None:
         ["ab", "c"],
     ]
     assert len({of(v) for v in values}) == len(values)
+
+
+def test_classes_that_call_themselves_equal_are_told_apart() -> None:
+    class Meta(type):
+        def __eq__(cls, other: object) -> bool:
+            return True
+
+        def __hash__(cls) -> int:
+            return 1
+
+    assert of(Meta("A", (), {"c": 1})) != of(Meta("A", (), {"c": 2}))
+    assert of(Meta("A", (), {"__module__": "numpy"})) != of(Meta("A", (), {"c": 2}))
 
 
 def test_two_lambdas_of_one_line() -> None:
