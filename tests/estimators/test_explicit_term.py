@@ -489,7 +489,7 @@ class FollowingAsConstant(Following):
     explicit_term_is_zero = True
 
 
-@pytest.mark.parametrize("name", ["score-function", "pathwise", "measure-valued"])
+@pytest.mark.parametrize("name", ["score-function", "pathwise"])
 def test_a_term_declared_zero_is_left_out(backend: Any, name: str) -> None:
     """To the last bit, on NumPy without a method; and nothing is lost."""
     estimator, at = make_estimator(name), single([0.4, -0.3, 1.1], [0.7, 1.2, 0.3])
