@@ -30,6 +30,7 @@ from estimators import (
     Pathwise,
     Requires,
     UsageError,
+    enumeration,
 )
 from estimators.amortised import AmortisedExpectation, AmortisedNormal
 from estimators.backends import get
@@ -434,6 +435,17 @@ def test_discrete_by_integration(estimator: str) -> None:
         assert off <= 1e-12 * max(1.0, np.abs(exact.gradient["logits"]).max())
         return
     assert any(part in estimator for part in ("sobol", "cross-fitted", "stratified"))
+
+
+def test_enumeration_in_parts(numpy_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many replicates the states are evaluated in parts, the explicit term too."""
+    problem, estimator = ChosenProblem(3), make_estimator("enumeration")
+    exact: Any = problem.exact()
+    noise = draws(estimator.noise_specs(problem.expectation(), 1, 3), 4)
+    for at_once in (2**22, 16):
+        monkeypatch.setattr(enumeration, "AT_ONCE", at_once)
+        found = estimate(numpy_backend, estimator, problem.expectation(), problem.parameters(), noise)["logits"]
+        np.testing.assert_allclose(found, np.tile(exact.gradient["logits"], (4, 1)), rtol=1e-13)
 
 
 class Bent(Integrand):
