@@ -63,7 +63,9 @@ def test_the_exact_gradient_is_that_of_the_elbo() -> None:
             assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(exact.gradient[name][index], abs=1e-7)
 
 
-@pytest.mark.parametrize("estimator", ["score-function", "score-function[draws=antithetic]", "muprop"])
+@pytest.mark.parametrize(
+    "estimator", ["score-function", "score-function[draws=antithetic]", "muprop", "enumeration", "partial-summation"]
+)
 def test_every_block_is_unbiased_by_integration(estimator: str) -> None:
     rows = measured(make_cell(SMALL, estimator, precision=1.0))
     assert list(rows) == ["logits", *THETA, "all"]
@@ -78,14 +80,6 @@ def test_samples_made_in_other_ways(estimator: str) -> None:
     rows = measured(make_cell(SMALL, estimator, precision=1.0, max_replicates=2**14))
     assert all(abs(row["bias_z"]) < 5.0 for row in rows.values())
     assert all(rows[name]["mean_norm"] > 0.5 for name in THETA[:2])
-
-
-def test_no_samples_no_theta() -> None:
-    cell = make_cell(SMALL, "enumeration")
-    expectation, parameters = cell.problem.expectation(), cell.problem.parameters()
-    noise = draws(cell.estimator.noise_specs(expectation, 1, cell.problem.dimension), 2)
-    with pytest.raises(NotApplicable, match="enumeration draws no samples of q"):
-        estimate(get("numpy"), cell.estimator, expectation, parameters, noise)
 
 
 @pytest.mark.parametrize("problem", [LARGER[0], pytest.param(LARGER[1], marks=pytest.mark.slow)])

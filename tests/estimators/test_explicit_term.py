@@ -30,6 +30,7 @@ from estimators import (
     Pathwise,
     Requires,
     UsageError,
+    enumeration,
 )
 from estimators.amortised import AmortisedExpectation, AmortisedNormal
 from estimators.backends import get
@@ -436,6 +437,17 @@ def test_discrete_by_integration(estimator: str) -> None:
     assert any(part in estimator for part in ("sobol", "cross-fitted", "stratified"))
 
 
+def test_enumeration_in_parts(numpy_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many replicates the states are evaluated in parts, the explicit term too."""
+    problem, estimator = ChosenProblem(3), make_estimator("enumeration")
+    exact: Any = problem.exact()
+    noise = draws(estimator.noise_specs(problem.expectation(), 1, 3), 4)
+    for at_once in (2**22, 16):
+        monkeypatch.setattr(enumeration, "AT_ONCE", at_once)
+        found = estimate(numpy_backend, estimator, problem.expectation(), problem.parameters(), noise)["logits"]
+        np.testing.assert_allclose(found, np.tile(exact.gradient["logits"], (4, 1)), rtol=1e-13)
+
+
 class Bent(Integrand):
     """log p(x, z) = −(z − a loc)²/2 − z⁴/10, which reads loc."""
 
@@ -489,7 +501,7 @@ class FollowingAsConstant(Following):
     explicit_term_is_zero = True
 
 
-@pytest.mark.parametrize("name", ["score-function", "pathwise", "measure-valued"])
+@pytest.mark.parametrize("name", ["score-function", "pathwise"])
 def test_a_term_declared_zero_is_left_out(backend: Any, name: str) -> None:
     """To the last bit, on NumPy without a method; and nothing is lost."""
     estimator, at = make_estimator(name), single([0.4, -0.3, 1.1], [0.7, 1.2, 0.3])
