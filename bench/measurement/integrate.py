@@ -185,9 +185,7 @@ def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> 
     return found if believable else None
 
 
-def _compared(
-    setting: Setting, moments: np.ndarray, lost: np.ndarray, largest: float
-) -> tuple[Integral | None, bool]:
+def _compared(setting: Setting, moments: np.ndarray, lost: np.ndarray, largest: float) -> tuple[Integral | None, bool]:
     """What the grids make of a block, None where they disagree; and whether finer ones would change no moment.
 
     Parameters
@@ -297,7 +295,9 @@ def _pieced(
     kinds = [spec.kind for spec in specs.values() for _ in range(math.prod(spec.shape))]
     for counts in PIECES if trusted else PIECES[TO_THE_ENDS:]:
         level = tuple(
-            Grid([pieces(kind, row, n, 0.0, generator.random(), precision) for kind, row in zip(kinds, at, strict=True)])
+            Grid(
+                [pieces(kind, row, n, 0.0, generator.random(), precision) for kind, row in zip(kinds, at, strict=True)]
+            )
             for n in counts
         )
         if max(grid.points for grid in level) > MOST_POINTS:

@@ -19,8 +19,8 @@ TRAPEZOID, DOUBLY_EXPONENTIAL = 100, 40
 MANY = 80
 #: In units of the noise's precision: by how much the ends of a piece may be off, and how far from them to stay.
 ULPS, MARGIN = 4.0, 16.0
-#: How far the substitution for (0, 1) goes: to 3e-19 from the ends, beyond a uniform number's precision, or to 3e-46.
-END, FARTHER_END = 3.3, 4.2
+#: How far the substitution for (0, 1) goes: to 3e-19 from the ends, beyond a uniform number's precision, or to 2e-26.
+END, FARTHER_END = 3.3, 3.65
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ def _fixed(x: np.ndarray, w: np.ndarray) -> Rule:
     return Rule(x, w / w.sum(), np.zeros_like(x), np.zeros_like(x))
 
 
-def rule(
-    kind: str, nodes: int, reach: float, shift: float, precision: float = 2.0**-52, smooth: bool = False
-) -> Rule:
+def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2.0**-52, smooth: bool = False) -> Rule:
     """For one number without jumps.
 
     Parameters

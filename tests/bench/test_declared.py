@@ -184,9 +184,12 @@ def test_who_has_declared() -> None:
         def noise_by_block(self, expectation: Any, num_samples: int, dimension: int) -> dict[str, set[str]]:
             return super().noise_by_block(expectation, num_samples, dimension)
 
-    assert [
-        undeclared(prepared("square", make())[0]) is None for make in (Options, Mixed, Below, Further)
-    ] == [True, False, True, False]
+    assert [undeclared(prepared("square", make())[0]) is None for make in (Options, Mixed, Below, Further)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_noise_that_is_read_without_a_word() -> None:
@@ -194,7 +197,7 @@ def test_noise_that_is_read_without_a_word() -> None:
 
     class Hidden(Declared):
         def noise_by_block(self, expectation: Any, num_samples: int, dimension: int) -> dict[str, set[str]]:
-            return dict.fromkeys(expectation.blocks, {"base"})
+            return {block: {"base"} for block in expectation.blocks}
 
         jumps = Declared.jumps
 
