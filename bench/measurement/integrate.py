@@ -35,9 +35,9 @@ GRIDS = 3
 #: The reported error is this many times the largest disagreement of two grids, and what the noise's precision loses.
 SAFETY = 10.0
 #: ... and this many units in the last place of E |ĝ|, by which any average of such numbers may be off.
-ROUNDING = 64.0
-#: What is believed: grids disagree by at most so many units in the last place of the largest E |ĝ| in a block, and by
-#: this part of it; and the noise's precision loses at most that part.
+ROUNDING = 128.0
+#: What is believed: grids disagree by at most so many units in the last place of the largest E |ĝ|, and by this part of
+#: it; and the noise's precision loses at most that part.
 MOST_DISAGREEMENT, MOST_APART, MOST_LOST = 1e4, 1e-4, 1e-5
 #: By how much of themselves E |ĝ| and the variance may differ between grids: more, and there may be none.
 SETTLED_SIZE, SETTLED_VARIANCE = 0.1, 1e-3
@@ -73,7 +73,7 @@ class Integral:
     mean : E ĝ [P].
     variance : Var ĝ [P]; infinite where the grids do not settle on it, for there may be none.
     error : what the mean is off by at most [P]: 10 times the largest disagreement of any two grids, what the noise's
-        finite precision hides at jumps and at the ends of uniform noise, and 64 units in the last place of E |ĝ|. It is
+        finite precision hides at jumps and at the ends of uniform noise, and 128 units in the last place of E |ĝ|. It is
         absolute, and scales with ĝ.
     """
 
@@ -163,11 +163,13 @@ def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> 
     that agrees; of a user's own, all levels that agree must agree with each other."""
     trusted = of_the_catalogue(setting)
     found: dict[str, Integral] = {}
-    left = blocks
+    left, largest = blocks, 0.0
     for level in _levels(setting, specs, trusted):
         settled = set()
-        for block, (moments, lost) in _moments(setting, left, specs, level).items():
-            integral, settles = _compared(setting, moments, lost)
+        made = _moments(setting, left, specs, level)
+        largest = max(largest, *(float(moments[-1, 2].max(initial=0.0)) for moments, _ in made.values()))
+        for block, (moments, lost) in made.items():
+            integral, settles = _compared(setting, moments, lost, largest)
             if integral is None:
                 if not trusted:  # what a few nodes agreed on, more do not
                     found.pop(block, None)
@@ -183,20 +185,22 @@ def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> 
     return found if believable else None
 
 
-def _compared(setting: Setting, moments: np.ndarray, lost: np.ndarray) -> tuple[Integral | None, bool]:
+def _compared(setting: Setting, moments: np.ndarray, lost: np.ndarray, largest: float) -> tuple[Integral | None, bool]:
     """What the grids make of a block, None where they disagree; and whether finer ones would change no moment.
 
     Parameters
     ----------
     moments : E ĝ, E ĝ² and E |ĝ| on each grid [grids, 3, P].
     lost : what the weights' ends may add or take [grids, P].
+    largest : E |ĝ|, of all blocks that read this noise: what errors are compared with. A block that is rounding and
+        nothing else need not be known better.
     """
     if not (np.all(np.isfinite(moments)) and np.all(np.isfinite(lost))):
         return None, False
     precision = np.finfo(setting.dtype).eps
     mean, square, size = moments[-1]
     apart, squares_apart, sizes_apart = np.ptp(moments, axis=0)
-    missing, largest = lost.max(axis=0), size.max(initial=0.0)
+    missing = lost.max(axis=0)
     near = _near(setting)
     agrees = np.all(apart <= near * largest) and np.all(missing <= MOST_LOST * largest)
     if not (agrees and np.all(sizes_apart <= SETTLED_SIZE * largest)):
@@ -233,23 +237,34 @@ def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterato
     if size == 0 or (jumps and all(spec.kind in UNIFORM for spec in specs.values())):
         yield from _pieced(specs, jumps, discrete, trusted, precision, generator)
     elif size <= MOST_DIMENSIONS and not discrete:
-        level = tuple(
-            Grid([each for name, spec in specs.items() for each in _rules(spec, jumps.get(name), *how)])
-            for how in ((nodes, reach, precision, generator) for nodes, reach in zip(NODES[size], REACH, strict=True))
-        )
-        if max(grid.points for grid in level) <= MOST_POINTS:
-            yield level
+        free = any(spec.kind == "uniform" and name not in jumps for name, spec in specs.items())
+        for smooth in (True, False) if free else (False,):
+            level = tuple(
+                Grid([each for name, spec in specs.items() for each in _rules(spec, jumps.get(name), *how)])
+                for how in (
+                    (nodes, reach, precision, generator, smooth)
+                    for nodes, reach in zip(NODES[size], REACH, strict=True)
+                )
+            )
+            if max(grid.points for grid in level) <= MOST_POINTS:
+                yield level
 
 
 def _rules(
-    spec: Noise, jumps: np.ndarray | None, nodes: int, reach: float, precision: float, generator: np.random.Generator
+    spec: Noise,
+    jumps: np.ndarray | None,
+    nodes: int,
+    reach: float,
+    precision: float,
+    generator: np.random.Generator,
+    smooth: bool,
 ) -> Iterator[Rule]:
     """A rule for every number of one name; in pieces for those that jump."""
     if jumps is None:
         for shift in generator.random(math.prod(spec.shape)):
-            yield rule(spec.kind, nodes, reach, shift, precision)
+            yield rule(spec.kind, nodes, reach, shift, precision, smooth)
         return
-    each = nodes // 2 if spec.kind in UNIFORM else 40 + nodes // 2
+    each = 40 + nodes // 2 if nodes > 100 else nodes - 8  # else there would be too many points
     for at in _spread(jumps, spec):
         yield pieces(spec.kind, at, each if at.size else nodes, reach, generator.random(), precision)
 

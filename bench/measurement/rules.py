@@ -15,10 +15,12 @@ import numpy as np
 
 #: Fewest nodes of a trapezoid rule for Gaussian noise, and of one that bears singular ends.
 TRAPEZOID, DOUBLY_EXPONENTIAL = 100, 40
+#: Of as many nodes and more, Gauss rules of every other one will do.
+MANY = 80
 #: In units of the noise's precision: by how much the ends of a piece may be off, and how far from them to stay.
 ULPS, MARGIN = 4.0, 16.0
-#: Beyond ±3.3 the substitution for (0, 1) is nearer to an end than 2⁻⁵³.
-END = 3.3
+#: How far the substitution for (0, 1) goes: to 3e-19 from the ends, beyond a uniform number's precision, or to 2e-26.
+END, FARTHER_END = 3.3, 3.65
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def _fixed(x: np.ndarray, w: np.ndarray) -> Rule:
     return Rule(x, w / w.sum(), np.zeros_like(x), np.zeros_like(x))
 
 
-def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2.0**-52) -> Rule:
+def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2.0**-52, smooth: bool = False) -> Rule:
     """For one number without jumps.
 
     Parameters
@@ -51,9 +53,12 @@ def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2
     reach : where the noise is unbounded, how far out they go: standard deviations of a Normal, or what is as improbable.
     shift : in (0, 1), where they stand.
     precision : of the noise's arithmetic.
+    smooth : whether what is made of uniform noise is taken to be smooth at its ends, which resolves more in between.
     """
     if kind == "rademacher":
         return _fixed(np.asarray([-1.0, 1.0]), np.asarray([0.5, 0.5]))
+    if kind == "uniform" and smooth:
+        return _fixed(*_legendre(min(nodes, nodes // 2 + MANY), shift))
     if kind in ("uniform", "stratum"):
         return pieces(kind, np.zeros(0), nodes, reach, shift, precision)
     if kind == "exponential":
@@ -85,7 +90,8 @@ def pieces(kind: str, at: np.ndarray, nodes: int, reach: float, shift: float, pr
     ends = np.concatenate([[] if two_sided else [0.0], inner, [1.0] if bounded else []])
     # On the right side of a jump; and where noise has ends, inside, as are mirror images.
     margin = np.where(np.isin(ends, inner), 2.0 * precision * np.maximum(1.0, np.abs(ends)), 0.5 * precision * bounded)
-    unit, w = _doubly_exponential(nodes, shift) if nodes >= DOUBLY_EXPONENTIAL else _legendre(nodes, shift)
+    end = END if bounded else FARTHER_END
+    unit, w = _doubly_exponential(nodes, shift, end) if nodes >= DOUBLY_EXPONENTIAL else _legendre(nodes, shift)
     width = np.diff(ends)[:, None]
     x, w = ends[:-1, None] + width * unit, width * w
     least, most = (np.minimum(each[:, None], 0.25 * width) for each in (margin[:-1], margin[1:]))
@@ -135,9 +141,9 @@ def _half_line(
     return x, (last - first) / nodes * y * (1.0 + np.exp(-t)) * _density(kind, x)
 
 
-def _doubly_exponential(nodes: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
+def _doubly_exponential(nodes: int, shift: float, end: float) -> tuple[np.ndarray, np.ndarray]:
     """On (0, 1), the trapezoid rule in t with x = 1/(1 + exp(−π sinh t)), so that either end may be singular."""
-    t = END * (2.0 * (np.arange(nodes) + shift) / nodes - 1.0)
+    t = end * (2.0 * (np.arange(nodes) + shift) / nodes - 1.0)
     x = 1.0 / (1.0 + np.exp(-np.pi * np.sinh(t)))
     w = x / (1.0 + np.exp(np.pi * np.sinh(t))) * np.cosh(t)
     return x, w / w.sum()

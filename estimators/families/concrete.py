@@ -117,7 +117,7 @@ class RelaxedBernoulli(MeanField):
             np.stack([parameters[name] for name in self.blocks], axis=1), axis=0, return_inverse=True
         )
         x = np.linspace(-REACH, REACH, NODES)
-        weights = sigmoid(np, x) * sigmoid(np, -x) * (x[1] - x[0])
+        weights = sigmoid(np, x) * sigmoid(np, -x) * (2.0 * REACH / (NODES - 1))
         found = np.zeros((len(pairs), 3))
         for row, (location, log_temperature) in zip(found, pairs, strict=True):
             along = (location + x) / math.exp(log_temperature)

@@ -164,9 +164,9 @@ class Family(ABC):
         raise self.without("stratified")
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        """Where a sample jumps, or its path or score has a corner: by name of noise (that of weak derivatives too), values
-        [D, J] or [1, J] of each number; float64 NumPy arrays in and out. A user's family says it itself, if only that
-        there is nothing: else what it makes is never integrated, but sampled."""
+        """Where a sample jumps, or its path or score has a corner: by name of noise (that of weak derivatives too),
+        values [D, J] or [1, J] of each number; float64 NumPy arrays in and out. A user's family says it itself, if only
+        that there is nothing: else what it makes is never integrated, but sampled."""
         return {}
 
     def states(self, dimension: int) -> States:

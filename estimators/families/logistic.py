@@ -43,9 +43,9 @@ class Logistic(LocationScale):
         return 0.5 * (tangent * tangent - 1.0)
 
     def standard_moment(self, order: int) -> float:
-        """(2ⁿ − 2) πⁿ |Bₙ| for even n > 0, Bₙ Bernoulli's numbers."""
+        """2 n! (1 − 2^(1 − n)) ζ(n) for even n > 0."""
         if order % 2 or order == 0:
             return float(order == 0)
-        from scipy.special import bernoulli  # slow to import
+        from scipy.special import zeta  # slow to import
 
-        return (2.0**order - 2.0) * math.pi**order * abs(float(bernoulli(order)[order]))
+        return 2.0 * math.factorial(order) * (1.0 - 2.0 ** (1 - order)) * float(zeta(order))

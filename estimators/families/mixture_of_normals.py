@@ -89,6 +89,9 @@ class MixtureOfNormals(Family):
             z = xp.where(noise["component"] >= beyond[k - 1], each[k], z)
         return z
 
+    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+        return {"component": np.cumsum(_softmax(np, parameters["logits"]))[None, :-1]}
+
     def stratified(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
         loc, scale = parameters["loc"], backend.xp.exp(parameters["log_scale"])
         each = [loc[k] + scale[k] * noise["base"] for k in range(self.components)]

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.measurement.cell import prepare
 from bench.measurement.integrate import integrate
 from bench.measurement.rules import pieces, rule
+from tests.families import FAMILY_PROBLEMS
 from tests.support import (
     IN_THREE_DIMENSIONS,
     ON_NORMAL,
     TEST_FUNCTIONS,
+    VARIANTS,
     gauss,
     integrated_problem,
     make_cell,
@@ -20,8 +23,8 @@ from tests.support import (
     setting_of,
 )
 
-#: Strata have singular ends, the points of a net depend on each other, and a fitted state is each backend's own; these
-#: problems have no entropy and no minibatch.
+#: The Gauss rules of the tests do not bear the singular ends of strata, the points of a net depend on each other, and a
+#: fitted state is each backend's own; these problems have no entropy and no minibatch.
 REFUSED = ("sticking", "moving", "input-dependent", "=fitted", "combined", "surrogate", "stratified", "sobol")
 IN_ONE = tuple(v for v in ON_NORMAL if not any(part in v for part in REFUSED))
 
@@ -114,7 +117,8 @@ def test_agrees_with_gauss_rules(backend: Any, problem: str, estimator: str) -> 
 @pytest.mark.parametrize(
     ("problem", "estimator", "samples"),
     [
-        (TEST_FUNCTIONS[0], "pathwise", 5),
+        (TEST_FUNCTIONS[0], "pathwise[antithetic=true]", 10),  # pairs are no independent samples
+        (TEST_FUNCTIONS[0], "score-function[baseline=leave-one-out]", 5),
         (IN_THREE_DIMENSIONS[0], "measure-valued", 1),
         ("linear-regression[batch=7]", "pathwise", 1),
         ("exponential[k=-0.45]", "score-function", 1),  # E|ĝ| is finite, but not to 1e-12 on any grid of this reach
@@ -137,6 +141,109 @@ def test_tails_beyond_the_grid_are_no_bias(k: float, estimator: str) -> None:
     """exp(c z²) grows as fast as the Normal falls: a grid that ends too early must not call it biased."""
     for row in measured(make_cell(f"exponential[k={k}]", estimator, max_replicates=2**18)).values():
         assert row["verdict"] != "biased"
+
+
+#: Singular ends, corners, jumps, heavy tails, and f a million times its gradient.
+HARD = (
+    *(f"polynomial[{family}]" for family in ("degree=4", "degree=6", "family=exponential,degree=4")),
+    *(f"polynomial[family={family}]" for family in ("weibull,degree=3", "gumbel,degree=3", "logistic,degree=4")),
+    *(f"polynomial[family={family}]" for family in ("laplace,degree=4", "triangular,degree=5", "uniform,degree=9")),
+    *("polynomial[family=log-normal,degree=6,scale=0.3]", "exponential[k=-0.1]", "cosine[k=9]", "square[k=1000]"),
+    *("polynomial[family=student-t,df=9,degree=3]", "polynomial[family=mixture-of-normals,distance=3,degree=3]"),
+    *("polynomial[family=relaxed-bernoulli,degree=5]", "polynomial[family=poisson,rate=1.7,degree=4]"),
+)
+BOUNDED = (
+    *("score-function", "score-function[baseline=leave-one-out]", "score-function[draws=stratified]"),
+    *("score-function[draws=antithetic]", "pathwise", "measure-valued"),
+)
+
+
+def worst_ratio(problem: str, estimator: str, samples: int | None, dtype: str, seed: int) -> float:
+    """|mean − exact| over the error it is given, worst of all parameters; 0 where nothing is integrated. Parameters are
+    rounded to the dtype, and references are right to 5e-13."""
+    cell = make_cell(problem, estimator, samples, dtype=dtype, seed=seed)
+    if cell.impossible() is not None:
+        return 0.0
+    setting = prepare(cell).setting
+    found = integrate(setting)
+    parameters = {name: np.asarray(a, np.float64) for name, a in setting.parameters.items()}
+    exact = cell.problem.exact_at(parameters)
+    if found is None or exact is None or cell.estimator.biased is not None:
+        return 0.0
+    worst = 0.0
+    for name, gradient in exact.gradient.items():
+        off = np.maximum(0.0, np.abs(found[name].mean - np.ravel(gradient)) - 5e-13 * np.abs(np.ravel(gradient)))
+        worst = max(worst, float(np.max(np.divide(off, found[name].error, out=np.zeros_like(off), where=off > 0.0))))
+    return worst
+
+
+@pytest.mark.parametrize("problem", HARD)
+@pytest.mark.parametrize("estimator", BOUNDED)
+def test_errors_are_upper_bounds(problem: str, estimator: str) -> None:
+    assert worst_ratio(problem, estimator, None, "float64", 0) <= 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("problem", [*HARD, *(p.replace(",dim=3", "") for p in FAMILY_PROBLEMS.values())])
+def test_errors_are_upper_bounds_everywhere(problem: str, dtype: str) -> None:
+    """Every estimator, several S and seeds."""
+    ratios = {
+        (estimator, samples, seed): worst_ratio(problem, estimator, samples, dtype, seed)
+        for estimator in VARIANTS
+        for samples in (None, 2, 3)
+        for seed in (0, 1)
+    }
+    assert max(ratios.values()) <= 1.0, max(ratios, key=ratios.__getitem__)
+
+
+def test_integrated_where_strata_end() -> None:
+    """Two grids that end at the same place agree on what is wrong: E ε⁴ (ε² − 1) rests on what is within 1e-16."""
+    for problem in (HARD[0], "polynomial[family=exponential,degree=3]"):
+        assert integrate(setting_of(problem, "score-function[draws=stratified]", "numpy")) is not None
+
+
+@pytest.mark.parametrize("samples", [3, 10])
+@pytest.mark.parametrize(
+    ("problem", "estimator"),
+    [
+        ("cosine[k=2.5]", "pathwise"),
+        ("cosine[k=2.5]", "score-function[baseline=optimal]"),
+        ("square[family=exponential]", "measure-valued"),
+        ("square[family=bernoulli,probability=0.3]", "score-function"),
+    ],
+)
+def test_averages_of_samples(problem: str, estimator: str, samples: int) -> None:
+    """What averages S independent estimates is integrated at S = 1, whatever S."""
+    one, many = (integrate(setting_of(problem, estimator, "numpy", n)) for n in (1, samples))
+    assert one is not None
+    assert many is not None
+    for name in one:
+        np.testing.assert_allclose(many[name].mean, one[name].mean, rtol=1e-13, atol=1e-15)
+        np.testing.assert_allclose(many[name].variance, one[name].variance / samples, rtol=1e-3, atol=1e-15)
+
+
+def test_a_variance_that_does_not_settle_is_infinite() -> None:
+    """E exp of a Normal sum is known where E exp of its double is not yet: the mean stands, the variance does not."""
+    for problem, settles in (("poisson-regression", False), ("exponential-moment[t=1]", True)):
+        found = integrate(setting_of(problem, "pathwise", "numpy"))
+        assert found is not None
+        for each in found.values():
+            assert np.all(np.isfinite(each.mean))
+            assert np.all(np.isfinite(each.variance) == settles)
+
+
+def test_grids_stand_at_places_of_the_seed() -> None:
+    """The same for the same cell, others for another seed."""
+    first, again, other = (
+        integrate(prepare(make_cell("exponential[loc=1]", "score-function", seed=seed)).setting) for seed in (0, 0, 1)
+    )
+    assert first is not None
+    assert again is not None
+    assert other is not None
+    for name in first:
+        np.testing.assert_array_equal(first[name].mean, again[name].mean)
+        assert first[name].error != other[name].error
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
