@@ -262,13 +262,14 @@ def check_blocks(estimator: str, found: Any, blocks: Iterable[str]) -> None:
     wanted = ", ".join(blocks)
     if not isinstance(found, dict):
         raise UsageError(
-            f"estimator {estimator} returns {described(found)}; return a dict with an array [R, *shape] for each of {wanted}"
+            f"estimator {estimator} returns {described(found)}; return a dict of arrays [R, *shape], one for each of "
+            f"{wanted}"
         )
     missing, extra = [name for name in blocks if name not in found], [name for name in found if name not in blocks]
     if missing and extra:
         raise UsageError(
-            f"estimator {estimator} returns an estimate of {', '.join(map(str, extra))} and none of {', '.join(missing)}; "
-            f"the parameter blocks here are {wanted}"
+            f"estimator {estimator} returns an estimate of {', '.join(map(str, extra))} and none of "
+            f"{', '.join(missing)}; the parameter blocks here are {wanted}"
         )
     if missing:
         raise UsageError(
@@ -276,13 +277,13 @@ def check_blocks(estimator: str, found: Any, blocks: Iterable[str]) -> None:
         )
     if extra:
         raise UsageError(
-            f"estimator {estimator} returns an estimate of {', '.join(map(str, extra))}, which is no parameter block here; "
-            f"these are {wanted}"
+            f"estimator {estimator} returns an estimate of {', '.join(map(str, extra))}, which is no parameter block "
+            f"here; these are {wanted}"
         )
 
 
 def described(found: Any) -> str:
-    """What kind of thing it is, for people."""
+    """Name the type of an object, for people."""
     kind = type(found)
     owner = kind.__module__.partition(".")[0]
     return "None" if found is None else kind.__name__ if owner == "builtins" else f"{owner}.{kind.__name__}"

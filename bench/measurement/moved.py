@@ -1,11 +1,12 @@
 """A few estimates from given noise, as they are or with their arithmetic moved by units in the last place.
 
-What is moved: every floating number that an estimate reads (λ, data, fitted state, noise), and every value, gradient or
-Hessian product that f and log q return. The latter shows the rounding of f itself: of f = 1e6 + z² the constant stands in
-the code, where no movement of an input meets it.
+What is moved: every floating number that an estimate reads (λ, data, fitted state, noise); every value, gradient or
+Hessian product that f and log q return; every sample of a continuous q. The results of f show the rounding of f itself:
+of f = 1e6 + z² the constant stands in the code, where no movement of an input meets it. Samples show what is lost where
+they lie close together for their size, as near loc = 1000.
 
-What is exact is not moved: whole numbers in data and state (labels, counts, codes), row numbers, random signs, points of
-a net. Uniform noise stays inside [0, 1).
+What is exact is not moved: whole numbers in data and state (labels, counts, codes), row numbers, random signs, points
+of a net. Uniform noise stays inside [0, 1).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,14 +87,14 @@ class FewEstimates:
         return for_handful_of_calls(s.backend, evaluate)
 
     def noise(self, stream: str, block: int, replicates: int) -> Arrays:
-        """Noise of a stream of its own, drawn with NumPy on every backend: JAX would compile for it."""
+        """Draw noise of a stream of its own, with NumPy on every backend: JAX would compile for it."""
         s = self.setting
         roots = {name: stream_root(*s.path, stream, name) for name in s.specs}
         return draw(get("numpy"), s.specs, roots, block, replicates, s.dtype)
 
     @np.errstate(all="ignore")  # whoever looks at the numbers says what they are
     def __call__(self, noise: Arrays, inputs: Inputs | None = None) -> Arrays:
-        """Estimates [R, P] by parameter block."""
+        """Return estimates [R, P] by parameter block, as NumPy arrays."""
         backend, given = self.setting.backend, inputs or self.unmoved()
         on_device = {name: backend.asarray(a, None) for name, a in noise.items()}
         found = self._run(given.data, given.parameters, given.state, given.movement, on_device)
@@ -104,7 +105,7 @@ class FewEstimates:
         return Inputs(s.expectation.data, s.parameters, s.state, s.backend.asarray([0.0, 0.0], s.dtype))
 
     def moved(self, generator: np.random.Generator) -> Inputs:
-        """λ, data, state and the values of f, moved at random."""
+        """Return inputs moved at random: λ, data, state and the values of f."""
         s = self.setting
         movement = s.backend.asarray([self._eps, generator.uniform(1.0, 3.0)], s.dtype)
         data, state = (self._all_moved(a, generator, whole=False) for a in (s.expectation.data, s.state))
@@ -129,16 +130,20 @@ class FewEstimates:
 
 
 def moved_array(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """x (1 + ε r), each r −1, 0 or 1."""
+    """Return x (1 + ε r), each r −1, 0 or 1 at random."""
     units = generator.integers(-1, 2, size=values.shape, dtype=np.int8)
     return values * (1.0 + np.finfo(values.dtype).eps * units.astype(values.dtype))
 
 
 def with_moved_values(backend: Any, expectation: Expectation, movement: Array) -> Expectation:
-    """The expectation with every number x that f and log q return as x (1 + ε r), where ε, phase = `movement`.
+    """Return the expectation with each number x that f, log q and the sampler return as x (1 + ε r).
 
-    r is a cosine of the place in the array and of how many calls were made before: a constant to derivatives, and another
-    one for every value of f that an estimate holds against another. With ε = 0 nothing changes, not by a bit.
+    r is a cosine of the place in the array and of how many calls were made before: a constant to derivatives, and
+    another one for every value of f that an estimate compares with another. With ε = 0 no bit changes.
+
+    Parameters
+    ----------
+    movement : (ε, the phase of the cosine), an array.
     """
     calls = itertools.count()
     found = copy.copy(expectation)
@@ -151,7 +156,7 @@ def with_moved_values(backend: Any, expectation: Expectation, movement: Array) -
 
 
 def _shadowed(backend: Any, owner: Any, names: tuple[str, ...], movement: Array, calls: Any) -> Any:
-    """A copy whose methods of those names are moved."""
+    """Return a copy whose methods of those names are moved."""
     twin = copy.copy(owner)
     for name in names:
         method = getattr(owner, name, None)
@@ -210,7 +215,7 @@ def _check_array(setting: Setting, what: str, found: Any, shape: tuple[int, ...]
 
 
 def _advice(found: Any, shape: tuple[int, ...]) -> str:
-    """What most likely went wrong."""
+    """Say what to do about a wrong shape."""
     given, own = tuple(found.shape), shape[1:]
     if len(given) == len(shape) + 1 and given[:1] == shape[:1] and given[2:] == own:
         return "average over the samples of each replicate, axis 1"
@@ -222,14 +227,14 @@ def _advice(found: Any, shape: tuple[int, ...]) -> str:
 
 
 def owned(setting: Setting) -> tuple[Any, ...]:
-    """What a user brought to the setting. Two such objects may be equal and compute something else."""
+    """Return what a user brought to the setting; two such objects may be equal and compute something else."""
     e = setting.expectation
     parts = (setting.estimator, e, e.family, e.integrand, getattr(e, "encoder", None))
     return tuple(part for part in parts if not _of_catalogue(part))
 
 
 def _of_catalogue(part: Any) -> bool:
-    """Whether an object is of this project's own classes, and holds nothing but such and plain values."""
+    """Say whether an object is of this project's own classes, and holds nothing but such objects and plain values."""
     if part is None or isinstance(part, bool | int | float | str | np.ndarray):
         return True
     if isinstance(part, tuple):

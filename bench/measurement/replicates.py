@@ -3,7 +3,7 @@
 Everything measured rests on that. An estimate that depends on the other replicates of its call (batch statistics,
 clipping, a wrong axis) has no variance of its own, and no verdict on it means anything.
 
-What is not seen: a generator that an estimator seeds alike inside every call, whose numbers are the same for all replicates.
+What is not seen: a generator that an estimator seeds alike inside every call, whose numbers all replicates share.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def check_estimates(setting: Setting) -> None:
 
 
 def _impurity(estimate: FewEstimates, attempt: int) -> str | None:
-    """What is wrong on that draw of noise, or None."""
+    """Say what is wrong on that draw of noise; None if nothing is."""
     size = estimate.size
     first, second = (estimate.noise("purity", 2 * attempt + i, size) for i in range(2))
     found = estimate(first)
@@ -99,7 +99,7 @@ def _dependence(block: str, what: str) -> str:
 def _first_difference(
     estimate: FewEstimates, noise: Arrays, found: Arrays, again: Arrays, rounds: bool = True
 ) -> tuple[str, int, float, float] | None:
-    """Where estimates of the same replicates differ by more than rounding: (block, replicate, the two numbers).
+    """Find where estimates of the same replicates differ by more than rounding: (block, replicate, the two numbers).
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def _first_difference(
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """|one − other|, 0 where they are equal, infinite or not a number alike, infinite where one of them is."""
+    """Return |one − other|: 0 where both are the same infinity or both not a number, infinite where only one is."""
     difference = np.abs(one.astype(np.float64) - other.astype(np.float64))
     alike = (one == other) | (np.isnan(one) & np.isnan(other))
     return np.where(alike, 0.0, np.where(np.isnan(difference), np.inf, difference))
@@ -134,7 +134,8 @@ def _suspect(one: np.ndarray, other: np.ndarray, dtype: str) -> np.ndarray:
 
 @np.errstate(all="ignore")
 def _reach(estimate: FewEstimates, noise: Arrays, found: Arrays) -> Arrays:
-    """How far movements by units in the last place take each estimate [R, P], or the middle one of its coordinate."""
+    """Return how far movements by units in the last place take each estimate [R, P], at least the median of its
+    coordinate."""
     generator = np.random.default_rng(0)
     farthest = {name: np.zeros(values.shape) for name, values in found.items()}
     for _ in range(MOVEMENTS):
@@ -148,11 +149,11 @@ def _reach(estimate: FewEstimates, noise: Arrays, found: Arrays) -> Arrays:
 def check_largest(
     setting: Setting, roots: dict[str, Any], block: int, centre: dict[str, Any], squared_norms: dict[str, np.ndarray]
 ) -> None:
-    """Check that the estimates of a whole block that lie farthest from the centre come out the same in a small call.
+    """Check that the estimates of a whole block that lie farthest from the centre are the same in a small call.
 
-    It shows what eight replicates by themselves do not: clipping at many standard deviations of the batch, or a rule for
-    the first rows only. Where the kernel draws its own noise, which would have to be compiled to be had again, the block
-    is another one, of NumPy's noise.
+    This shows what eight replicates alone do not: clipping at many standard deviations of the batch, or a rule for the
+    first rows only. Where the kernel draws its noise inside (JAX), drawing it again would have to be compiled: there a
+    block of NumPy's noise is evaluated in its place.
 
     Parameters
     ----------
@@ -195,7 +196,7 @@ def check_largest(
 def _moved_away(
     estimate: FewEstimates, noise: Arrays, centre: Arrays, given: Arrays
 ) -> tuple[str, int, float, float] | None:
-    """Where ‖ĝ − centre‖ [R] differs from what is given by more than rounding: (block, replicate, the two numbers)."""
+    """Find where ‖ĝ − centre‖ [R] differs from what is given by more than rounding: (block, replicate, both)."""
     found, eps = estimate(noise), float(np.finfo(estimate.setting.dtype).eps)
     distance = {name: _distance(values, centre[name]) for name, values in found.items()}
     apart = {name: _difference(given[name], distance[name]) for name in found}
@@ -214,7 +215,7 @@ def _moved_away(
 
 
 def _largest(norms: Arrays, count: int) -> np.ndarray:
-    """The rows whose Q, each parameter block's relative to its mean, are largest together."""
+    """Return the rows with the largest Σ Q / mean Q over parameter blocks."""
     total = np.zeros(len(next(iter(norms.values()))))
     for q in norms.values():
         finite = np.where(np.isfinite(q), q, 0.0)
@@ -224,6 +225,6 @@ def _largest(norms: Arrays, count: int) -> np.ndarray:
 
 
 def _distance(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """‖ĝ − centre‖ [R], with the squares in the working precision, as the kernel has them."""
+    """Return ‖ĝ − centre‖ [R], with the squares in the working precision, as the kernel has them."""
     d = values - centre
     return np.sqrt(np.sum((d * d).astype(np.float64), axis=1))

@@ -1,4 +1,9 @@
-"""How far rounding may move an average of estimates, measured."""
+"""τ: how far rounding may move an average of estimates. Measured, never assumed.
+
+A few dozen replicates are evaluated as they are, and again with all that an estimate reads, and all that f and log q
+return, moved by random units in the last place (`moved.py`). The size of the change is the condition of the estimate:
+ε |ĝ| where nothing cancels, ε 10⁶ where f is 10⁶ + z², and ε times the terms where terms that cancel are added up.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +12,61 @@ import numpy as np
 from bench.measurement.kernel import Setting
 from bench.measurement.moved import FewEstimates
 
+#: Calls of `FewEstimates.size` replicates, and independent movements of each.
 CALLS, MOVEMENTS = 4, 4
-MULTIPLE = 64.0
-#: Of ε times the root mean square of an estimate: its own representation, and that of sums of it.
-REPRESENTED = 4.0
+#: Of every so many replicates, the one that moved farthest is left out.
 TRIMMED = 16
+#: Times the change. Over the catalogue (all variants × 32 problems × float32 and float64, on three backends) averages
+#: of right estimators were off by up to 7 changes, and estimates without variance varied by up to 14: four times that.
+MULTIPLE = 64.0
+#: Times ε and the root mean square of ĝ_j: what it takes to represent it, and sums of it.
+REPRESENTED = 4.0
 
 
+@np.errstate(all="ignore")  # estimates that are not finite are reported elsewhere
 def rounding(setting: Setting) -> dict[str, np.ndarray]:
-    change, size = sizes(setting)
+    """Return τ_j [P] by parameter block: rounding moves the average of coordinate j by no more than that.
+
+    τ_j = `MULTIPLE` · c_j + `REPRESENTED` · ε · rms(ĝ_j), where c_j is the mean over replicates of the root mean square
+    change of ĝ_j. τ bounds two things: the systematic part of rounding, which is in an average however many replicates
+    it has, and the spread of an estimate whose variance is zero but for rounding. Errors that differ from replicate to
+    replicate average out, so for an average τ is a cautious bound.
+
+    The two of 32 replicates that changed most are left out of c_j: a discrete choice that a movement turns over in one
+    of them is no rounding of the average. What cancels in most replicates is seen.
+
+    An estimator that returns 0 has τ = 0: nothing rounds it.
+    """
+    change, size = changes(setting)
     eps = float(np.finfo(setting.dtype).eps)
     return {name: MULTIPLE * change[name] + REPRESENTED * eps * size[name] for name in change}
 
 
-@np.errstate(all="ignore")
-def sizes(setting: Setting) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def changes(setting: Setting) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return c_j, and the root mean square of ĝ_j, each [P] by parameter block."""
     estimate = FewEstimates(setting)
     generator = np.random.default_rng(0)
     noises = [estimate.noise("rounding", call, estimate.size) for call in range(CALLS)]
-    plain = _stacked([estimate(noise) for noise in noises])
-    square = {name: np.zeros(values.shape) for name, values in plain.items()}
+    plain = _joined([estimate(noise) for noise in noises])
+    squares = {name: np.zeros(values.shape) for name, values in plain.items()}
     for _ in range(MOVEMENTS):
         inputs = estimate.moved(generator)
-        found = _stacked([estimate(estimate.moved_noise(noise, generator), inputs) for noise in noises])
-        for name, values in found.items():
-            change = (values - plain[name]) ** 2
-            square[name] += np.where(np.isfinite(change), change, 0.0)
-    kept = len(next(iter(plain.values()))) * (TRIMMED - 1) // TRIMMED
-    change = {n: np.sqrt(np.sort(s / MOVEMENTS, axis=0)[: max(1, kept)].mean(axis=0)) for n, s in square.items()}
-    rms = {n: np.sqrt(np.mean(np.where(np.isfinite(v), v, 0.0) ** 2, axis=0)) for n, v in plain.items()}
-    return change, rms
+        moved = _joined([estimate(estimate.moved_noise(noise, generator), inputs) for noise in noises])
+        for name, values in moved.items():
+            squares[name] += _finite((values - plain[name]) ** 2)
+    change = {name: _trimmed_mean(np.sqrt(total / MOVEMENTS)) for name, total in squares.items()}
+    return change, {name: np.sqrt(np.mean(_finite(values) ** 2, axis=0)) for name, values in plain.items()}
 
 
-def _stacked(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, 0.0)
+
+
+def _trimmed_mean(sizes: np.ndarray) -> np.ndarray:
+    """The mean over replicates [P] without the largest."""
+    kept = max(1, len(sizes) - len(sizes) // TRIMMED)
+    return np.sort(sizes, axis=0)[:kept].mean(axis=0)

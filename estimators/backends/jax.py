@@ -40,7 +40,7 @@ _SHORT = 256
 
 @functools.cache
 def _options(*wanted: tuple[str, Any]) -> dict[str, Any] | None:
-    """Those options of the compiler; None where this version of XLA does not have them."""
+    """Return those options of the compiler; None where this version of XLA does not have them."""
     options = dict(wanted)
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
@@ -118,7 +118,7 @@ class JaxBackend:
     def hvp(self, function: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
         return lambda z, vector: jax.jvp(jax.grad(function), (z,), (vector,))[1]
 
-    def pullback(self, function: Callable[..., Array], instead: str = "") -> Callable[..., dict[str, Array]]:
+    def pullback(self, function: Callable[..., Array]) -> Callable[..., dict[str, Array]]:
         gradient = jax.grad(function)
         return lambda parameters, *arrays: jax.vmap(lambda *each: gradient(parameters, *each))(*arrays)
 
@@ -131,12 +131,11 @@ class JaxBackend:
         return jax.lax.map(function, xs)
 
     def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
-        return jax.jit(
-            function, compiler_options=None if dear_sums or self.device != "cpu" else _options(_WITHOUT_LIBRARY)
-        )
+        options = None if dear_sums or self.device != "cpu" else _options(_WITHOUT_LIBRARY)
+        return jax.jit(function, compiler_options=options)
 
     def compile_quickly(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(function, compiler_options=_options(_QUICKLY))
+        return jax.jit(function, compiler_options=None if self.device != "cpu" else _options(_QUICKLY))
 
     def block_until_ready(self, tree: Any) -> Any:
         return jax.block_until_ready(tree)

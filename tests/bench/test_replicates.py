@@ -1,4 +1,4 @@
-"""Replicates that are not functions of their own noise, or have not the declared form, are refused with one clear line."""
+"""Replicates that are no functions of their own noise, or not of the declared form, are refused with one clear line."""
 
 from __future__ import annotations
 
@@ -68,10 +68,12 @@ def refused(estimator: Estimator, *said: str, **more: Any) -> None:
 
 def look_at_largest(setting: Setting) -> None:
     """What a measurement does after its first block."""
+    if setting.draws_inside:  # then the kernel's own numbers are not looked at, and it takes long to compile
+        return check_largest(setting, setting.roots("main"), 0, setting.zeros(), {})
     kernel = StatisticsKernel(setting)
     centre, roots = setting.to_device(pilot_mean(kernel)), setting.roots("main")
     found = kernel(roots, 0, centre)
-    check_largest(setting, roots, 0, centre, {name: q[0] for name, q in found.squared_norm.items()})
+    return check_largest(setting, roots, 0, centre, {name: q[0] for name, q in found.squared_norm.items()})
 
 
 SHAPES = {
@@ -218,10 +220,7 @@ def _clipped(xp: Any, g: Any, deviations: float) -> Any:
 def test_what_only_a_real_block_shows(case: str, backend: str) -> None:
     needs(backend)
     setting = setting_of(of_each(LARGEST[case]), "polynomial[degree=4,dim=1]", samples=1, backend=backend)
-    with pytest.raises(
-        UsageError, match=r"estimate of \w+ depends on the other replicates of its call: replicate \d+ "
-    ):
-        check_estimates(setting)  # eight are too few for it on some noise
+    with pytest.raises(UsageError, match=r"estimate of \w+ depends on the other replicates of its call: replicate \d"):
         look_at_largest(setting)
 
 
@@ -234,20 +233,13 @@ def test_rare_choices_are_no_dependence(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 RIGHT = [
+    *[(SQUARE, f"score-function[{o}]", 4) for o in ("baseline=leave-one-out", "baseline=fitted", "draws=stratified")],
     *[
         (SQUARE, e, 4)
-        for e in ("score-function[baseline=leave-one-out]", "pathwise[antithetic=true]", "measure-valued")
-    ],
-    *[
-        (SQUARE, e, 4)
-        for e in ("score-function[baseline=fitted]", "taylor", "score-function[draws=stratified]", "price")
+        for e in ("pathwise[antithetic=true]", "pathwise[draws=sobol]", "measure-valued", "taylor", "price")
     ],
     *[(p, "pathwise", 1) for p in (REGRESSIONS[1], REGRESSIONS[5], *INTEGRAND_PROBLEMS[:3:2])],
-    *[
-        (p, e, 2)
-        for p in DISCRETE_PROBLEMS
-        for e in ("disarm", "rebar", "enumeration", "score-function[baseline=none]")
-    ],
+    *[(p, e, 2) for p in DISCRETE_PROBLEMS for e in ("disarm", "rebar", "enumeration", "score-function")],
     ("linear-regression[family=multivariate-normal,at=fitted]", "pathwise[sticking-the-landing=true]", 1),
     ("gamma-poisson[family=gamma,concentration=2.3,rate=1.7,dim=3]", "pathwise", 2),
     ("square[k=1000,loc=3.3,dim=10]", "score-function[baseline=leave-one-out]", 2),
@@ -267,7 +259,7 @@ def test_right_estimators_pass(problem: str, estimator: str, samples: int, dtype
 
 
 @pytest.mark.parametrize("backend", OTHERS)
-@pytest.mark.parametrize("case", [RIGHT[0], RIGHT[7], RIGHT[-2]])
+@pytest.mark.parametrize("case", [RIGHT[0], RIGHT[8], RIGHT[-2]])
 def test_right_estimators_pass_on_other_backends(case: tuple[str, str, int], backend: str) -> None:
     needs(backend)
     check_estimates(prepare(make_cell(*case, backend, dtype="float32")).setting)
