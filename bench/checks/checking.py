@@ -25,6 +25,8 @@ OF_LAWS = (1, 2, 3)
 MOST_OWN = 8
 #: What a family may offer that nothing here is written for.
 UNWRITTEN = ("accepted", "stratified", "marginals", "relaxation")
+#: What is compared with averages of the score.
+ON_SCORE = ("entropy_gradient", "weak_derivatives", "power_moment", "bonnet_price")
 PACKAGES = ("bench", "estimators", "gradvar")
 
 
@@ -117,9 +119,12 @@ def family_findings(
         return
     if own is not None and own.dimension <= MOST_OWN and own.lab.backend is lab.backend:
         place = own
-    yield from _pointwise(place)
+    wrong_score = False
+    for each in _pointwise(place):
+        wrong_score = wrong_score or (each.check == "score" and each.status == "wrong")
+        yield each
     yield from _laws(lab, family, point)
-    yield from _in_expectation(place)
+    yield from _in_expectation(place, wrong_score)
     for name in UNWRITTEN:
         if name not in family.lacks and not families.inherited(family, name):
             yield about.not_checked(name, "no check is written for it")
@@ -170,7 +175,7 @@ def _combined(found: Iterable[Finding]) -> Iterator[Finding]:
     yield from several[:1]
 
 
-def _in_expectation(place: Place) -> Iterator[Finding]:
+def _in_expectation(place: Place, wrong_score: bool) -> Iterator[Finding]:
     family, about = place.family, place.about
     averages = identities.Averages(place)
     if "pathwise" not in family.lacks:
@@ -190,7 +195,11 @@ def _in_expectation(place: Place) -> Iterator[Finding]:
         ("outline", lambda: identities.outline(place, averages)),
     )
     for name, check in checks:
-        if name not in family.lacks and place.offers(name):
+        if name in family.lacks or not place.offers(name):
+            continue
+        if wrong_score and name in ON_SCORE:
+            yield about.not_checked(name, "it is compared with what score gives, which is wrong")
+        else:
             yield from guarded(about, name, check)
 
 

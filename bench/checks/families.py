@@ -17,7 +17,7 @@ from estimators.families.family import MeanField
 DISPERSION, ASIDE = 1.7, 0.2
 #: Rows and steps of λ among which a sample that jumps is looked for, how far λ is moved, and the size of a jump in
 #: spreads of z.
-JUMP_ROWS, JUMP_STEPS, JUMP_REACH, JUMP = 2048, 16, 0.5, 1e-4
+JUMP_ROWS, JUMP_STEPS, JUMP_REACH, JUMP = 2**14, 16, 1.0, 1e-4
 
 
 def batch_axes(place: Place) -> Finding:
@@ -132,8 +132,9 @@ def sample_jumps(place: Place) -> bool:
     """
     noise, spread = place.draw(JUMP_ROWS, "jump"), place.spread()
     for block, a in place.parameters.items():
-        direction = place.lab.generator("jump", block).choice([-1.0, 1.0], a.shape)
-        steps = np.linspace(0.0, JUMP_REACH, JUMP_STEPS + 1)
+        direction = place.lab.generator("jump", block).standard_normal(a.shape)
+        direction /= np.sqrt(np.mean(direction**2))
+        steps = np.linspace(-JUMP_REACH, JUMP_REACH, JUMP_STEPS + 1)
         z = np.stack([place.sample(place.moved(block, direction, t), noise) / spread for t in steps])
         change = np.abs(np.diff(z, axis=0)).max(axis=-1)  # [steps, rows]
         excess = change.max(axis=0) / (np.median(change, axis=0) + 1e-12)

@@ -81,9 +81,9 @@ def score_identity(place: Place, averages: Averages) -> Finding:
         entry = int(away.argmax())
         return place.about.wrong(check, f"{what}{labels[entry]} is {number((q @ s)[entry])} over all states; {remedy}")
 
-    def terms(round: int) -> np.ndarray:
+    def terms(round: int) -> tuple[np.ndarray, Cloud]:
         made, z = averages(round)
-        return made.weights[:, None] * flat(place.score(like, z), like, len(z))
+        return flat(place.score(like, z), like, len(z)), made
 
     return verify_mean(place.about, check, np.zeros(len(labels)), labels, "", remedy, terms, what)
 
@@ -111,12 +111,12 @@ def entropy_gradient(place: Place, averages: Averages) -> Finding:
 
     centre = float(np.median(place.log_density(like, _pilot(place))))
 
-    def terms(round: int) -> np.ndarray:
+    def terms(round: int) -> tuple[np.ndarray, Cloud]:
         made, z = averages(round)
         log_density = place.log_density(like, z)
         away = log_density - centre
         s = flat(place.score(like, z), like, len(z))
-        return made.weights[:, None] * (-away[:, None] * s - claimed)
+        return -away[:, None] * s - claimed, made
 
     return verify_mean(place.about, name, claimed, labels, reference, remedy, terms)
 
@@ -130,10 +130,10 @@ def _entropy_by_path(place: Place, averages: Averages) -> Finding | None:
     claimed = flat(place.lab.function(lambda p: family.entropy_gradient(backend, p))(like), like)
     call = place.lab.function(lambda p, noise, z: family.entropy_pathwise(backend, p, noise, z))
 
-    def terms(round: int) -> np.ndarray:
+    def terms(round: int) -> tuple[np.ndarray, Cloud]:
         made, z = averages(round)
         found = {n: np.zeros(()) for n in like} | call(like, made.noise, z)
-        return made.weights[:, None] * (flat(found, like, len(z)) - claimed)
+        return flat(found, like, len(z)) - claimed, made
 
     return verify_mean(place.about, name, claimed, labels, "E entropy_pathwise", "mend entropy_gradient", terms)
 
@@ -183,11 +183,11 @@ def implicit_path(place: Place, averages: Averages) -> Finding:
     family, backend = place.family, place.lab.backend
     call = place.lab.function(lambda p, noise, z, c: family.pathwise(backend, p, noise, z, c))
 
-    def terms(round: int) -> np.ndarray:
+    def terms(round: int) -> tuple[np.ndarray, Cloud]:
         made, z = averages(round)
         path = flat(call(like, made.noise, z, waves.slope(z)), like, len(z))
         phi = (waves.value(z) - centre)[:, None]
-        return made.weights[:, None] * (path - phi * flat(place.score(like, z), like, len(z)))
+        return path - phi * flat(place.score(like, z), like, len(z)), made
 
     remedy, what = "mend pathwise, score or sample", "for a test function φ, E ∇φ · ∂z/∂λ less E φ score"
     found = verify_mean(place.about, name, np.zeros(len(labels)), labels, "", remedy, terms, what)
@@ -234,7 +234,7 @@ def weak_derivatives(place: Place) -> Iterator[Finding]:
         )
         blocks = {n: like[n] for n in by_block}
 
-        def terms(round: int, averages: Averages = averages, call: Any = call, blocks: Vectors = blocks) -> np.ndarray:
+        def terms(round: int, averages: Averages = averages, call: Any = call, blocks: Vectors = blocks) -> tuple[np.ndarray, Cloud]:
             made, z = averages(round)
             found, scores = call(like, made.noise), place.score(like, z)
             value = phi(z)
@@ -244,7 +244,7 @@ def weak_derivatives(place: Place) -> Iterator[Finding]:
                 shape = (len(z), place.dimension)
                 weak = np.broadcast_to(constant * (phi(above + 0.0 * z) - phi(below + 0.0 * z)), shape)
                 columns.append(weak - (value - centre) * scores[n])
-            return made.weights[:, None] * np.concatenate(columns, axis=1)
+            return np.concatenate(columns, axis=1), made
 
         labels = labels_of(blocks)
         what = f"for a test function φ, c (E φ(z⁺) − E φ(z⁻)) with coupling={str(coupling).lower()}, less E φ score,"
@@ -273,7 +273,7 @@ def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
         powers = (_pilot(place) ** order).sum(axis=-1)
         centre, scale = float(np.median(powers)), float(np.abs(powers).mean())
 
-        def terms(round: int, order: int = order, claimed: np.ndarray = claimed, centre: float = centre) -> np.ndarray:
+        def terms(round: int, order: int = order, claimed: np.ndarray = claimed, centre: float = centre) -> tuple[np.ndarray, Cloud]:
             made, z = averages(round)
             power = z**order
             if by_score:
@@ -281,7 +281,7 @@ def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
                 slope = (power.sum(axis=-1) - centre)[:, None] * s
             else:
                 slope = flat(path(like, made.noise, z, order * z ** (order - 1)), like, len(z))
-            return made.weights[:, None] * (np.concatenate([power, slope], axis=1) - claimed)
+            return np.concatenate([power, slope], axis=1) - claimed, made
 
         yield verify_mean(
             place.about, name, claimed, labels, "the average", "mend power_moment", terms, scale=scale
@@ -297,11 +297,11 @@ def bonnet_price(place: Place, averages: Averages) -> Finding:
     centre = float(waves.value(_pilot(place)).mean())
     call = place.lab.function(lambda p, slope, hessian: family.bonnet_price(backend, p, slope, hessian))
 
-    def terms(round: int) -> np.ndarray:
+    def terms(round: int) -> tuple[np.ndarray, Cloud]:
         made, z = averages(round)
         given = flat(call(like, waves.slope(z), waves.hessian(z)), like, len(z))
         score = flat(place.score(like, z), like, len(z))
-        return made.weights[:, None] * (given - (waves.value(z) - centre)[:, None] * score)
+        return given - (waves.value(z) - centre)[:, None] * score, made
 
     what = "for a test function φ, bonnet_price less E φ score"
     return verify_mean(place.about, name, np.zeros(len(labels)), labels, "", "mend bonnet_price", terms, what)
@@ -330,9 +330,9 @@ def expected(place: Place, averages: Averages) -> Finding:
     claimed = np.broadcast_to(mean, (place.dimension,))
     labels = [f" of z[{i}]" for i in range(place.dimension)]
 
-    def terms(round: int) -> np.ndarray:
+    def terms(round: int) -> tuple[np.ndarray, Cloud]:
         made, z = averages(round)
-        return made.weights[:, None] * (z - claimed)
+        return z - claimed, made
 
     return verify_mean(place.about, "expected", claimed, labels, "E z", "mend expected or sample", terms)
 

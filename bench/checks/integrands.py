@@ -274,5 +274,6 @@ def check_integrand(bench: Bench) -> Iterator[Finding]:
     """All checks of what the integrand offers."""
     yield from guarded(bench.about, "shapes", lambda: shapes(bench))
     for name, check in CHECKS.items():
-        if getattr(bench.integrand, name) is not None:
+        offered = getattr(bench.integrand, name) is not None
+        if offered and (name != "model_pullback" or bench.integrand.model_shapes(bench.expectation.data)):
             yield from guarded(bench.about, name, lambda check=check: check(bench))  # type: ignore[misc]

@@ -37,7 +37,7 @@ class Effort:
 
 
 #: Before a measurement, and for the command `check`.
-QUICK = Effort(points=16, entries=8, samples=2**13, average=2**8, seconds=0.1)
+QUICK = Effort(points=16, entries=8, samples=2**13, average=2**9, seconds=0.2)
 FULL = Effort(points=32, entries=24, samples=2**16, average=2**12, seconds=1.0)
 
 
@@ -105,9 +105,14 @@ class Lab:
         `evaluate` evaluates so many points once.
         """
         evaluate(least)
-        start = time.process_time()
-        evaluate(least)
-        each = (time.process_time() - start) / least
+        each = 1.0
+        for rows in (least, 16 * least):
+            start = time.process_time()
+            evaluate(rows)
+            taken = time.process_time() - start
+            each = taken / rows
+            if taken > 0.02 * self.effort.seconds:  # else it is the time of one call that was taken
+                break
         points = most
         while points > least and points * each * times > self.effort.seconds:
             points //= 2

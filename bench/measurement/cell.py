@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.checks.session import require_right
 from bench.measurement.integrate import Integral, integrate
 from bench.measurement.judge import Judge
 from bench.measurement.kernel import Setting, StatisticsKernel, block_size
@@ -55,6 +56,7 @@ class Measurement:
 def prepare(cell: Any) -> Prepared:
     """Build the problem on the cell's backend and freeze the estimator's state."""
     setting, exact = unfitted(cell), finite_exact(cell.problem)
+    require_right(cell.problem, cell.backend)
     _check_representable(cell, setting)
     learnt, drew = fitted_state(setting, exact)
     remarks = ["conditional on a state fitted once, on noise of its own, then frozen"] if drew else []
