@@ -7,8 +7,8 @@ its density among all (the balance heuristic of Veach & Guibas 1995), at most 2.
 or along the directions in which f was seen to be largest, is met however rare it is.
 
 The means of the sets are independent and of the right expectation, so they give a t statistic. A mean is called
-different from 0 where t is beyond the quantile of `LEVEL` in two rounds, with the same sign, and where it is larger than
-what the `TOP` largest of all terms add. Where so few terms make most of the variance, the mean proves nothing.
+different from 0 where t is beyond the quantile of `LEVEL` in two rounds, with the same sign, and where it is larger
+than what the `TOP` largest of all terms add. Where so few terms make most of the variance, the mean proves nothing.
 
 Functions of the noise whose mean is known to be 0 are taken off as control variates, with coefficients fitted on the
 other half of the sets.
@@ -17,7 +17,7 @@ other half of the sets.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,8 @@ from estimators import Noise
 SETS = 32
 #: Probability that t is beyond its quantile for any number of a check, in each of two rounds.
 LEVEL = 1e-5
-#: Of the terms, the number whose sum must be smaller than a difference, and the share of the variance that they may have.
+#: Of the largest terms, the number whose sum must be smaller than a difference, and the most that they may have of the
+#: variance.
 TOP, MOST_OF_VARIANCE = 10, 0.5
 #: Of the size of the terms, below which a difference is rounding, or of no importance.
 NEGLIGIBLE = 1e-6
@@ -70,7 +71,7 @@ def _polynomials(kind: str, x: np.ndarray) -> list[np.ndarray]:
     return [evaluate(at, [0.0] * n + [1.0]) for n in range(1, 5)]
 
 
-def _controls(columns: list[tuple[str, np.ndarray, int]], weights: np.ndarray) -> np.ndarray:
+def _controls(columns: Sequence[tuple[str, np.ndarray, int]], weights: np.ndarray) -> np.ndarray:
     """Functions of mean 0 [N, controls], weighted: of single numbers, products of two normal ones, and the weights."""
     first = columns[: len(PRIMES)]
     each = [_polynomials(kind, a[:, i]) for kind, a, i in first]
@@ -111,9 +112,7 @@ def _quantile(kind: str, u: np.ndarray) -> np.ndarray:
     return -np.log1p(-u) if kind == "exponential" else u
 
 
-def cloud(
-    lab: Lab, specs: Mapping[str, Noise], points: int, *path: object, along: np.ndarray | None = None
-) -> Cloud:
+def cloud(lab: Lab, specs: Mapping[str, Noise], points: int, *path: object, along: np.ndarray | None = None) -> Cloud:
     """`SETS` sets of `points` points, an even number; the same path gives the same noise.
 
     `along` holds unit vectors [directions, normal numbers] along which normal noise is widened too.
@@ -211,13 +210,14 @@ def mean_of(terms: np.ndarray, made: Cloud, scale: float = 1.0, floor: Any = 0.0
 
     rows = terms.reshape(len(terms), -1)
     size = np.abs(rows).mean(axis=0)
+    spread = np.abs(rows - rows.mean(axis=0)).mean(axis=0)
     if finite(rows):
         rows = _without(rows, made.controls)
     sets = rows.reshape(SETS, len(rows) // SETS, -1).mean(axis=1)
     top = np.partition(np.abs(rows), len(rows) - TOP, axis=0)[-TOP:].sum(axis=0) / len(rows)
     squares = (rows - rows.mean(axis=0)) ** 2
     largest = np.partition(squares, len(rows) - TOP, axis=0)[-TOP:].sum(axis=0)
-    fragile = (largest > MOST_OF_VARIANCE * squares.sum(axis=0)) & (squares.mean(axis=0) > (NEGLIGIBLE * size) ** 2)
+    fragile = (largest > MOST_OF_VARIANCE * squares.sum(axis=0)) & (squares.mean(axis=0) > (NEGLIGIBLE * spread) ** 2)
     negligible = NEGLIGIBLE * size + ROUNDING * scale + floor
     quantile = float(stdtrit(SETS - 1, 1.0 - 0.5 * LEVEL / max(1, rows.shape[1])))
     error = sets.std(axis=0, ddof=1) / math.sqrt(SETS) + negligible / quantile

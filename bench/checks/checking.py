@@ -13,7 +13,7 @@ from bench.checks.estimators import check_estimator
 from bench.checks.findings import About, Finding, Findings, guarded, one_line
 from bench.checks.integrands import Bench, check_integrand
 from bench.checks.lab import FULL, Effort, Lab, WrongType, candidates, lab_where
-from bench.checks.places import DIMENSIONS, Place, found_place
+from bench.checks.places import Place, found_place
 from bench.checks.problems import check_problem, whole_of
 from bench.problems import Problem
 from estimators import Estimator, Family, Integrand, Point, UsageError

@@ -86,14 +86,26 @@ class Compared:
         return int(np.sum(np.all(np.isfinite(self.value) & np.isfinite(self.error), axis=1)))
 
 
-def compared(claimed: Any, value: Any, places: list[str], labels: list[str] | None = None, error: Any = None) -> Compared:
+def compared(
+    claimed: Any, value: Any, places: list[str], labels: list[str] | None = None, error: Any = None
+) -> Compared:
     """`Compared` of arrays [points] or [points, entries]; without `error` the value is exact but for rounding."""
     claimed, value = (np.asarray(a, dtype=np.float64) for a in (claimed, value))
     if error is None:
         error = 1e-11 * np.maximum(np.abs(claimed), np.abs(value))
         error = np.where(np.isfinite(value), error, np.inf)
     rows = [np.reshape(a, (len(places), -1)) for a in (claimed, value, np.broadcast_to(error, value.shape))]
-    return Compared(*rows, places, [""] if labels is None else labels)
+    return Compared(rows[0], rows[1], rows[2], places, [""] if labels is None else labels)
+
+
+def of_columns(
+    columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]], places: list[str], labels: list[str]
+) -> Compared:
+    """`Compared` of claimed numbers, values and errors [points] or [points, more], side by side."""
+    claimed, value, error = (
+        np.concatenate([np.reshape(c, (len(places), -1)) for c in part], axis=1) for part in zip(*columns, strict=True)
+    )
+    return Compared(claimed, value, error, places, labels)
 
 
 def verify(
@@ -109,7 +121,9 @@ def verify(
     """
     first = attempt(0)
     if first.known < LEAST_POINTS:
-        return about.not_checked(check, f"{reference} is not known at the samples: it is not finite or not smooth there")
+        return about.not_checked(
+            check, f"{reference} is not known at the samples: it is not finite or not smooth there"
+        )
     suspects = first.mismatches().sum(axis=0) >= LEAST_POINTS
     if not suspects.any():
         return about.ok(check)

@@ -20,4 +20,6 @@ def check_estimator(estimator: Estimator) -> Iterator[Finding]:
         )
     else:
         yield about.ok("requires")
-    yield about.not_checked("estimate", "an estimator is checked where it is measured: bench.measure(problem, estimator)")
+    yield about.not_checked(
+        "estimate", "an estimator is checked where it is measured: bench.measure(problem, estimator)"
+    )

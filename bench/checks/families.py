@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from bench.checks.differences import Compared, compared, derivative, verify
+from bench.checks.differences import Compared, compared, derivative, of_columns, verify
 from bench.checks.findings import Finding
 from bench.checks.lab import Vectors
-from bench.checks.places import Place, directions, places_of
+from bench.checks.places import Place, along_coordinates, coordinate_labels, labels_of, places_of
 from estimators import Family
 from estimators.families.family import MeanField
 
@@ -87,8 +87,7 @@ def _along_blocks(
             labels.append(label)
             found = derivative(lambda t, block=block, v=v: function(place.moved(block, v, t)))  # type: ignore[misc]
             columns.append((claimed(block, v), *found))
-    rows = [np.stack(c, axis=1) for c in zip(*columns, strict=True)]
-    return Compared(*rows, places_of(z), labels)
+    return of_columns(columns, places_of(z), labels)
 
 
 def _dot(given: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -152,7 +151,9 @@ def sample_jumps(place: Place) -> bool:
                 middle = 0.5 * (ends[0] + ends[1])
                 value = at(middle)
                 left = float(np.abs(value - values[0]).max()) > float(np.abs(values[1] - value).max())
-                ends, values = ([ends[0], middle], [values[0], value]) if left else ([middle, ends[1]], [value, values[1]])
+                ends, values = (
+                    ([ends[0], middle], [values[0], value]) if left else ([middle, ends[1]], [value, values[1]])
+                )
             if float(np.abs(values[1] - values[0]).max()) > JUMP:
                 return True
     return False
@@ -165,35 +166,10 @@ def log_density_gradient(place: Place) -> Finding:
     def attempt(round: int) -> Compared:
         z = place.samples(place.lab.effort.points, "slope", round)
         given = place.of_z("log_density_gradient")(place.parameters, z)
-        return along_coordinates(place, z, spread, given, lambda at: place.log_density(place.parameters, at), round)
+        return along_coordinates(place.lab, z, spread, given, lambda at: place.log_density(place.parameters, at), round)
 
     name = "log_density_gradient"
     return verify(place.about, name, "the derivative of log_density in z", f"mend {name} or log_density", attempt)
-
-
-def along_coordinates(
-    place: Place,
-    z: np.ndarray,
-    spread: np.ndarray,
-    given: np.ndarray,
-    function: Callable[[np.ndarray], np.ndarray],
-    round: int,
-) -> Compared:
-    """Derivatives of a function of z [points] in every coordinate, or some and random directions."""
-    labels, columns = [], []
-    for label, v in _coordinates(place, round):
-        step = v * spread
-        labels.append(label)
-        value, error = derivative(lambda t, step=step: function(z + t * step))  # type: ignore[misc]
-        columns.append((given @ step, value, error))
-    claimed, value, error = (np.stack(c, axis=1) for c in zip(*columns, strict=True))
-    sizes = np.asarray([np.abs(v * spread).sum() if np.count_nonzero(v) == 1 else 1.0 for _, v in _coordinates(place, round)])
-    return Compared(claimed / sizes, value / sizes, error / sizes, places_of(z), labels)
-
-
-def _coordinates(place: Place, round: int) -> list[tuple[str, np.ndarray]]:
-    named = directions("z", (place.dimension,), place.lab, "coordinates", round)
-    return [(label.replace(" of z", "", 1), v) for label, v in named]
 
 
 def log_density_hessian_product(place: Place) -> Finding:
@@ -211,10 +187,6 @@ def log_density_hessian_product(place: Place) -> Finding:
     return verify(place.about, name, "the derivative of log_density_gradient", f"mend {name}", attempt)
 
 
-def coordinate_labels(dimension: int) -> list[str]:
-    return [""] if dimension == 1 else [f"[{i}]" for i in range(dimension)]
-
-
 def log_densities(place: Place) -> Finding:
     """They sum to log q, and each changes with its own coordinate alone."""
 
@@ -225,8 +197,9 @@ def log_densities(place: Place) -> Finding:
         mixed = z.copy()
         mixed[:, 1:] = other[:, 1:]
         first = place.of_z("log_densities")(place.parameters, mixed)[:, 0]
-        pairs = np.stack([terms.sum(axis=-1), first], axis=1), np.stack([total, terms[:, 0]], axis=1)
-        return compared(*pairs, places_of(z), [": the sum", ": that of z[0], with the other coordinates changed,"])
+        given, right = np.stack([terms.sum(axis=-1), first], axis=1), np.stack([total, terms[:, 0]], axis=1)
+        labels = [": the sum", ": that of z[0], with the other coordinates changed,"]
+        return compared(given, right, places_of(z), labels)
 
     reference = "log_density, or the term of z[0] before,"
     return verify(place.about, "log_densities", reference, "mend log_densities or log_density", attempt)
@@ -238,7 +211,9 @@ def log_density_replaced(place: Place) -> Finding:
     def attempt(round: int) -> Compared:
         z, other = (place.samples(place.lab.effort.points, "replaced", round, i) for i in (0, 1))
         given = place.of_z("log_density_replaced")(place.parameters, z, other)
-        value = np.stack([place.log_density(place.parameters, replaced(z, other, i)) for i in range(z.shape[-1])], axis=1)
+        value = np.stack(
+            [place.log_density(place.parameters, replaced(z, other, i)) for i in range(z.shape[-1])], axis=1
+        )
         return compared(given, value, places_of(z), coordinate_labels(place.dimension))
 
     name = "log_density_replaced"
@@ -266,18 +241,11 @@ def entropy_pathwise(place: Place) -> Finding:
         given, value = own(place.parameters, noise, z), base(place.parameters, noise, z)
         shapes = {name: (len(z), *a.shape) for name, a in place.parameters.items()}
         full = {n: np.broadcast_to(given.get(n, np.zeros(())), shape) for n, shape in shapes.items()}
-        labels = [label for n, a in place.parameters.items() for label in _labels(n, a.shape)]
-        flat = [np.concatenate([a[n].reshape(len(z), -1) for n in shapes], axis=1) for a in (full, value)]
-        size = 1.0 + np.abs(flat[1])
-        return compared(*flat, places_of(z), labels, 1e-9 * size)
+        claimed, right = (np.concatenate([a[n].reshape(len(z), -1) for n in shapes], axis=1) for a in (full, value))
+        return compared(claimed, right, places_of(z), labels_of(place.parameters), 1e-9 * (1.0 + np.abs(right)))
 
     reference = "pathwise of −∇ log q, less score,"
     return verify(place.about, "entropy_pathwise", reference, "mend entropy_pathwise", attempt)
-
-
-def _labels(block: str, shape: tuple[int, ...]) -> list[str]:
-    indices = [", ".join(map(str, i)) for i in np.ndindex(*shape)]
-    return [f" of {block}" if len(indices) == 1 else f" of {block}[{i}]" for i in indices]
 
 
 def dispersed(place: Place) -> Finding:
@@ -310,10 +278,9 @@ def mirrored(place: Place) -> Finding:
     def attempt(round: int) -> Compared:
         noise = place.draw(place.lab.effort.points, "mirrored", round)
         twice = call(call(noise))
-        rows = [np.concatenate([a[n].reshape(len(a[n]), -1) for n in noise], axis=1) for a in (twice, noise)]
+        given, right = (np.concatenate([a[n].reshape(len(a[n]), -1) for n in noise], axis=1) for a in (twice, noise))
         labels = [f" of {n}" for n, a in noise.items() for _ in range(int(np.prod(a.shape[1:])))]
-        places = [f"noise {i}" for i in range(len(rows[0]))]
-        return compared(*rows, places, labels, 1e-9 + 0.0 * rows[1])
+        return compared(given, right, [f"noise {i}" for i in range(len(given))], labels, 1e-9 + 0.0 * right)
 
     what = "mirrored of mirrored noise"
     return verify(place.about, "mirrored", "the noise", "mend mirrored", attempt, what)

@@ -18,7 +18,7 @@ from bench.checks.families import path_compared
 from bench.checks.findings import Finding, number
 from bench.checks.lab import Vectors
 from bench.checks.laws import listed
-from bench.checks.places import Place
+from bench.checks.places import Place, labels_of
 from estimators import NotApplicable
 
 #: Relative to the size of the terms, what a sum over all states may differ by.
@@ -46,15 +46,6 @@ class Averages:
             made = cloud(self.place.lab, self.specs, self.points, self.purpose, round)
             self._clouds[round] = made, self.place.sample(self.place.parameters, made.noise)
         return self._clouds[round]
-
-
-def labels_of(blocks: Vectors) -> list[str]:
-    """A label for every entry of all blocks."""
-    found = []
-    for name, a in blocks.items():
-        indices = [", ".join(map(str, i)) for i in np.ndindex(*a.shape)]
-        found += [f" of {name}" if len(indices) == 1 else f" of {name}[{i}]" for i in indices]
-    return found
 
 
 def flat(blocks: Vectors, like: Vectors, rows: int | None = None) -> np.ndarray:
@@ -106,7 +97,8 @@ def entropy_gradient(place: Place, averages: Averages) -> Finding:
             return place.about.ok(name, "over all states")
         entry = int(away.argmax())
         return place.about.wrong(
-            name, f"{name}{labels[entry]} is {number(claimed[entry])}, but {reference} is {number(value[entry])}; {remedy}"
+            name,
+            f"{name}{labels[entry]} is {number(claimed[entry])}, but {reference} is {number(value[entry])}; {remedy}",
         )
 
     centre = float(np.median(place.log_density(like, _pilot(place))))
@@ -234,7 +226,9 @@ def weak_derivatives(place: Place) -> Iterator[Finding]:
         )
         blocks = {n: like[n] for n in by_block}
 
-        def terms(round: int, averages: Averages = averages, call: Any = call, blocks: Vectors = blocks) -> tuple[np.ndarray, Cloud]:
+        def terms(
+            round: int, averages: Averages = averages, call: Any = call, blocks: Vectors = blocks
+        ) -> tuple[np.ndarray, Cloud]:
             made, z = averages(round)
             found, scores = call(like, made.noise), place.score(like, z)
             value = phi(z)
@@ -248,9 +242,7 @@ def weak_derivatives(place: Place) -> Iterator[Finding]:
 
         labels = labels_of(blocks)
         what = f"for a test function φ, c (E φ(z⁺) − E φ(z⁻)) with coupling={str(coupling).lower()}, less E φ score,"
-        yield verify_mean(
-            place.about, name, np.zeros(len(labels)), labels, "", "mend weak_derivatives", terms, what
-        )
+        yield verify_mean(place.about, name, np.zeros(len(labels)), labels, "", "mend weak_derivatives", terms, what)
 
 
 def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
@@ -273,7 +265,9 @@ def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
         powers = (_pilot(place) ** order).sum(axis=-1)
         centre, scale = float(np.median(powers)), float(np.abs(powers).mean())
 
-        def terms(round: int, order: int = order, claimed: np.ndarray = claimed, centre: float = centre) -> tuple[np.ndarray, Cloud]:
+        def terms(
+            round: int, order: int = order, claimed: np.ndarray = claimed, centre: float = centre
+        ) -> tuple[np.ndarray, Cloud]:
             made, z = averages(round)
             power = z**order
             if by_score:
@@ -283,9 +277,7 @@ def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
                 slope = flat(path(like, made.noise, z, order * z ** (order - 1)), like, len(z))
             return np.concatenate([power, slope], axis=1) - claimed, made
 
-        yield verify_mean(
-            place.about, name, claimed, labels, "the average", "mend power_moment", terms, scale=scale
-        )
+        yield verify_mean(place.about, name, claimed, labels, "the average", "mend power_moment", terms, scale=scale)
 
 
 def bonnet_price(place: Place, averages: Averages) -> Finding:
@@ -319,7 +311,8 @@ def outline(place: Place, averages: Averages) -> Finding:
     row, i = np.argwhere(outside)[0]
     return place.about.wrong(
         "outline",
-        f"the sample z[{i}] is {number(z[row, i])}, but outline says {number(low[i])} to {number(high[i])}; mend outline",
+        f"the sample z[{i}] is {number(z[row, i])}, but outline says {number(low[i])} to {number(high[i])}; mend "
+        "outline",
     )
 
 
@@ -335,4 +328,3 @@ def expected(place: Place, averages: Averages) -> Finding:
         return z - claimed, made
 
     return verify_mean(place.about, "expected", claimed, labels, "E z", "mend expected or sample", terms)
-

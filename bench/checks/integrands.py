@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.checks.differences import Compared, compared, derivative, verify
-from bench.checks.families import coordinate_labels, replaced
+from bench.checks.differences import Compared, compared, derivative, of_columns, verify
+from bench.checks.families import replaced
 from bench.checks.findings import About, Finding, guarded
 from bench.checks.lab import Lab, Vectors
-from bench.checks.places import directions, places_of
+from bench.checks.places import along_coordinates, coordinate_labels, directions, places_of
 from estimators import Expectation, Integrand
 from estimators.amortised import AmortisedExpectation
 
@@ -83,16 +83,16 @@ def shapes(bench: Bench) -> Finding:
     if found.shape != points.shape[:-1]:
         return about.wrong(
             "shapes",
-            f"value has shape {list(found.shape)} for z of {list(points.shape)}; it must be {list(points.shape[:-1])}, one "
-            "number for every sample",
+            f"value has shape {list(found.shape)} for z of {list(points.shape)}; it must be {list(points.shape[:-1])}, "
+            "one number for every sample",
         )
     for s in range(samples):
         alone = value(points[:, s, :])
         if not np.allclose(alone, found[:, s], rtol=1e-9, atol=1e-9 * np.abs(found).max(), equal_nan=True):
             return about.wrong(
                 "shapes",
-                f"value of one sample alone is {alone.ravel()[0]:.6g}, but {found[0, s]:.6g} among others; let no sample "
-                "depend on the others",
+                f"value of one sample alone is {alone.ravel()[0]:.6g}, but {found[0, s]:.6g} among others; let no "
+                "sample depend on the others",
             )
     return about.ok("shapes")
 
@@ -102,16 +102,7 @@ def gradient(bench: Bench) -> Finding:
 
     def attempt(round: int) -> Compared:
         z, method, spread = bench.samples("gradient", round)
-        given, value = method("gradient")(z), method("value")
-        labels, columns = [], []
-        for label, v in directions("z", z.shape[1:], bench.lab, "gradient", round):
-            step = v * spread
-            size = np.abs(step).sum()
-            labels.append(label.replace(" of z", "", 1))
-            found, error = derivative(lambda t, step=step: value(z + t * step))  # type: ignore[misc]
-            columns.append((given @ step / size, found / size, error / size))
-        rows = [np.stack(c, axis=1) for c in zip(*columns, strict=True)]
-        return Compared(*rows, places_of(z), labels)
+        return along_coordinates(bench.lab, z, spread, method("gradient")(z), method("value"), "gradient", round)
 
     return verify(bench.about, "gradient", "the derivative of value", "mend gradient or value", attempt)
 
@@ -167,19 +158,15 @@ def hessian(bench: Bench) -> Finding:
         if given.shape != (*z.shape, z.shape[-1]):
             raise TypeError(f"hessian has shape {list(given.shape)}; it must be {[*z.shape, z.shape[-1]]}")
         slope = _slope(method, offered, spread)
-        some = range(z.shape[-1])
-        if len(some) > MOST_COORDINATES:
-            some = sorted(bench.lab.generator("columns", round).choice(len(some), MOST_COORDINATES, replace=False))  # type: ignore[assignment]
         labels, columns = [], []
-        for i in some:
+        for i in _some(bench, "columns", round):
             step = np.zeros(z.shape[-1])
             step[i] = spread[i]
             found, error = derivative(lambda t, step=step: slope(z + t * step))  # type: ignore[misc]
             scale = 0.0 if offered else 1e-6 * np.abs(found).max(axis=-1, keepdims=True)
             columns.append((given[..., i], found / spread[i], (error + scale) / spread[i]))
             labels += [f"[{j}, {i}]" for j in range(z.shape[-1])]
-        rows = [np.concatenate(c, axis=1) for c in zip(*columns, strict=True)]
-        return Compared(*rows, places_of(z), labels)
+        return of_columns(columns, places_of(z), labels)
 
     return verify(bench.about, name, "the derivative of gradient", "mend hessian or gradient", attempt)
 
@@ -253,8 +240,7 @@ def model_pullback(bench: Bench) -> Finding:
                 )
                 own = np.broadcast_to(given[block], (len(points), *shape)).reshape(len(points), -1) @ v.ravel()
                 columns.append((own, *moved))
-        rows = [np.stack(c, axis=1) for c in zip(*columns, strict=True)]
-        return Compared(*rows, places_of(points), labels)
+        return of_columns(columns, places_of(points), labels)
 
     what = "cotangent · ∂f/∂θ"
     return verify(bench.about, "model_pullback", "the derivative of value", "mend model_pullback", attempt, what)

@@ -100,7 +100,7 @@ class Lab:
         return draw(get("numpy"), specs, roots, 0, rows, "float64")
 
     def affordable(self, evaluate: Callable[[int], Any], most: int, times: float = 1.0, least: int = 256) -> int:
-        """The number of points, a power of two times `most`, for which `times` evaluations take no longer than they may.
+        """The number of points, `most` halved until `times` evaluations take no longer than they may.
 
         `evaluate` evaluates so many points once.
         """

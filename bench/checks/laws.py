@@ -59,7 +59,7 @@ class Cells:
         )
 
 
-def tested(
+def against_counts(
     about: About, check: str, cells: Cells, draw: Callable[[int], np.ndarray], up_to_a_factor: bool = False
 ) -> Finding:
     """Compare counts with probabilities.
@@ -154,7 +154,7 @@ def continuous(place: Place, mirrored: bool = False) -> Iterator[Finding]:
                 return found
 
             cells = line(density, pilot[:, i], f"z[{i}]" if place.dimension > 1 else "z")
-            yield tested(place.about, check, cells, lambda round, i=i: draw(round)[:, i])  # type: ignore[misc]
+            yield against_counts(place.about, check, cells, lambda round, i=i: draw(round)[:, i])  # type: ignore[misc]
         if place.dimension != 2:
             return
     flat = plane_of(pilot)
@@ -170,10 +170,10 @@ def continuous(place: Place, mirrored: bool = False) -> Iterator[Finding]:
     if len(flat.free) == 1:
         (i,) = flat.free
         cells = line(lambda x: joint(x[:, None]), pilot[:, i], f"z[{i}]" if place.dimension > 1 else "z")
-        yield tested(place.about, check, cells, lambda round: draw(round)[:, i], singular)
+        yield against_counts(place.about, check, cells, lambda round: draw(round)[:, i], singular)
     else:
         cells = squares(joint, pilot[:, flat.free])
-        yield tested(place.about, check, cells, lambda round: draw(round)[:, flat.free], singular)
+        yield against_counts(place.about, check, cells, lambda round: draw(round)[:, flat.free], singular)
 
 
 def _samples(place: Place, rows: int, mirrored: bool, *path: object) -> np.ndarray:
@@ -257,7 +257,7 @@ def squares(density: Callable[[np.ndarray], np.ndarray], pilot: np.ndarray) -> C
     coarse, fine = integrals(NODES_OF_TWO), integrals(2 * NODES_OF_TWO)
 
     def count(z: np.ndarray) -> np.ndarray:
-        return np.histogram2d(z[:, 0], z[:, 1], edges)[0].ravel()  # type: ignore[arg-type]
+        return np.histogram2d(z[:, 0], z[:, 1], edges)[0].ravel()
 
     def named(cell: int) -> str:
         i, j = divmod(cell, len(edges[1]) - 1)
@@ -287,7 +287,7 @@ def discrete(place: Place) -> Iterator[Finding]:
         return f"z = {', '.join(f'{v:g}' for v in states[cell])}"
 
     cells = Cells(probabilities, 0.0 * probabilities, count, named)
-    yield tested(place.about, check, cells, lambda round: place.samples(n, "law", round))
+    yield against_counts(place.about, check, cells, lambda round: place.samples(n, "law", round))
 
 
 def states(place: Place) -> Iterator[Finding]:
@@ -301,7 +301,8 @@ def states(place: Place) -> Iterator[Finding]:
     total = float(q.sum())
     if abs(total - 1.0) > ROUNDING:
         yield about.wrong(
-            "states", f"exp(log_density) sums to {number(total)} over the states and not to 1; mend log_density or states"
+            "states",
+            f"exp(log_density) sums to {number(total)} over the states and not to 1; mend log_density or states",
         )
         return
     known = {row.tobytes() for row in np.ascontiguousarray(z + 0.0)}
@@ -320,4 +321,3 @@ def listed(place: Place) -> np.ndarray | None:
     except NotApplicable:
         return None
     return np.asarray(place.lab.backend.to_numpy(states.listed(place.lab.backend, "float64")))
-

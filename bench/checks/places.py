@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.checks.differences import Compared, derivative, of_columns
 from bench.checks.findings import About, numbers
 from bench.checks.lab import Lab, Vectors
 from estimators import Family, UsageError
@@ -99,14 +100,45 @@ def directions(block: str, shape: tuple[int, ...], lab: Lab, *path: object) -> l
     return found
 
 
+def labels_of(blocks: Vectors) -> list[str]:
+    """A label for every entry of all blocks."""
+    found = []
+    for name, a in blocks.items():
+        indices = [", ".join(map(str, i)) for i in np.ndindex(*a.shape)]
+        found += [f" of {name}" if len(indices) == 1 else f" of {name}[{i}]" for i in indices]
+    return found
+
+
+def coordinate_labels(dimension: int) -> list[str]:
+    """A label for every coordinate."""
+    return [""] if dimension == 1 else [f"[{i}]" for i in range(dimension)]
+
+
+def along_coordinates(
+    lab: Lab,
+    z: np.ndarray,
+    spread: np.ndarray,
+    given: np.ndarray,
+    function: Callable[[np.ndarray], np.ndarray],
+    *path: object,
+) -> Compared:
+    """A gradient [points, D] beside differences of a function of z, in every coordinate or in random directions."""
+    labels, columns = [], []
+    for label, v in directions("z", z.shape[1:], lab, "coordinates", *path):
+        step = v * spread
+        size = np.abs(step).sum()
+        labels.append(label.replace(" of z", "", 1))
+        value, error = derivative(lambda t, step=step: function(z + t * step))  # type: ignore[misc]
+        columns.append((given @ step / size, value / size, error / size))
+    return of_columns(columns, places_of(z), labels)
+
+
 def places_of(z: np.ndarray) -> list[str]:
     """`z = …` for every row."""
     return [f"z = {numbers(row)}" for row in z.reshape(len(z), -1)]
 
 
-def found_place(
-    lab: Lab, family: Family, point: Any = None, dimensions: tuple[int, ...] = DIMENSIONS
-) -> Place:
+def found_place(lab: Lab, family: Family, point: Any = None, dimensions: tuple[int, ...] = DIMENSIONS) -> Place:
     """The family at its point's λ (without a point, at a random λ), moved at random, for the first dimension it takes.
 
     Raises
@@ -125,7 +157,9 @@ def found_place(
                 base = {name: np.asarray(a, dtype=np.float64) for name, a in point.parameters(dimension).items()}
             shapes = {name: tuple(a.shape) for name, a in base.items()}
             if shapes != {name: tuple(shape) for name, shape in family.shapes(dimension).items()}:
-                raise UsageError(f"its point has parameters of shapes {shapes}, but `shapes` is {family.shapes(dimension)}")
+                raise UsageError(
+                    f"its point has parameters of shapes {shapes}, but `shapes` is {family.shapes(dimension)}"
+                )
             moved = {name: a + MOVED * generator.standard_normal(a.shape) for name, a in base.items()}
             place = Place(lab, family, dimension, moved)
             if np.all(np.isfinite(place.log_density(moved, place.samples(2, "try")))):

@@ -133,16 +133,17 @@ def check_problem(whole: Whole, place: Place | None, wrong_score: bool) -> Itera
     if not all(np.all(np.isfinite(a)) for a in exact.gradient.values()):
         yield about.not_checked("exact", "the exact gradient is not finite")
         return
-    states = None if place is None or whole.expectation.noise_specs() else listed(place)
-    if states is not None and whole.expectation.importance_samples == 1:
-        yield from _over_states(whole, exact, place, states)  # type: ignore[arg-type]
+    simple = not whole.expectation.noise_specs() and whole.expectation.importance_samples == 1
+    states = listed(place) if place is not None and simple else None
+    if states is not None:
+        yield from _over_states(whole, exact, states)
     else:
         yield from _over_noise(whole, exact, place, wrong_score)
     if exact.optimal_baseline is not None:
         yield about.not_checked("exact.optimal_baseline", "an estimator with any baseline is unbiased")
 
 
-def _over_states(whole: Whole, exact: Exact, place: Place, z: np.ndarray) -> Iterator[Finding]:
+def _over_states(whole: Whole, exact: Exact, z: np.ndarray) -> Iterator[Finding]:
     """E f and its numerical derivative as sums."""
     lab, about = whole.lab, whole.about
     data = {name: lab.backend.asarray(a, "float64") for name, a in whole.expectation.data.items()}
@@ -173,8 +174,8 @@ def _over_states(whole: Whole, exact: Exact, place: Place, z: np.ndarray) -> Ite
         if abs(right - claim.value) > RELATIVE * abs(right) + 30.0 * off + 1e-8 * size:
             yield about.wrong(
                 "exact",
-                f"the exact gradient{claim.label} is {number(claim.value)}, but the derivative of E f over all states is "
-                f"{number(right)}; mend exact, or the integrand",
+                f"the exact gradient{claim.label} is {number(claim.value)}, but the derivative of E f over all states "
+                f"is {number(right)}; mend exact, or the integrand",
             )
             return
     yield about.ok("exact", "over all states")
@@ -202,9 +203,7 @@ class _Draws:
 
     def __getitem__(self, round: int) -> Cloud:
         if round not in self._clouds:
-            self._clouds[round] = cloud(
-                self.whole.lab, self.specs, self.points, "exact", round, along=self.along
-            )
+            self._clouds[round] = cloud(self.whole.lab, self.specs, self.points, "exact", round, along=self.along)
         return self._clouds[round]
 
 
@@ -260,10 +259,8 @@ def _gradient(whole: Whole, claims: list[_Claim], draws: _Draws, place: Place | 
     score = _Score(whole, claims, draws, place) if by_score and place is not None else None
     path = _paths(whole, claims, draws) if by_path else None
     if path is not None:
-        first = path(0)
-        if first is not None and score is not None and _contradict(first, score.mean(0)):
-            path = None
-        elif first is None:
+        by_path_first = path(0)
+        if by_path_first is None or (score is not None and _contradict(by_path_first, score.mean(0))):
             path = None
     if path is None and score is None:
         return about.not_checked(check, "neither the path of its samples nor its score gives the gradient")
@@ -290,7 +287,9 @@ def _gradient(whole: Whole, claims: list[_Claim], draws: _Draws, place: Place | 
             )
     if first.fragile.any():
         return about.not_checked(check, FRAGILE)
-    return about.ok(check, f"to {first.precision(values)}, by an average of {'paths' if path is not None else 'scores'}")
+    return about.ok(
+        check, f"to {first.precision(values)}, by an average of {'paths' if path is not None else 'scores'}"
+    )
 
 
 def _contradict(one: Mean, other: Mean) -> bool:
