@@ -198,19 +198,20 @@ class Mean:
         return np.where(sure & beyond, np.sign(self.value), 0.0)
 
 
-def mean_of(terms: np.ndarray, made: Cloud, scale: float = 1.0, floor: Any = 0.0) -> Mean:
-    """The mean of weighted terms [N, ...] on a cloud.
+def mean_of(values: np.ndarray, claimed: np.ndarray, made: Cloud, scale: float = 1.0, floor: Any = 0.0) -> Mean:
+    """The mean of values [N, entries] on a cloud, less what is claimed of them [entries].
 
     Parameters
     ----------
-    scale : the size of the numbers whose differences the terms are.
-    floor : a bound on the error of the terms' mean [entries].
+    scale : the size of the numbers that values are differences of.
+    floor : a bound on the error of the values' mean [entries].
     """
     from scipy.special import stdtrit
 
-    rows = terms.reshape(len(terms), -1)
-    size = np.abs(rows).mean(axis=0)
-    spread = np.abs(rows - rows.mean(axis=0)).mean(axis=0)
+    weights = made.weights[:, None]
+    centre = (weights * values).mean(axis=0)
+    rows = weights * (values - centre)
+    spread = np.abs(rows).mean(axis=0)
     if finite(rows):
         rows = _without(rows, made.controls)
     sets = rows.reshape(SETS, len(rows) // SETS, -1).mean(axis=1)
@@ -218,10 +219,10 @@ def mean_of(terms: np.ndarray, made: Cloud, scale: float = 1.0, floor: Any = 0.0
     squares = (rows - rows.mean(axis=0)) ** 2
     largest = np.partition(squares, len(rows) - TOP, axis=0)[-TOP:].sum(axis=0)
     fragile = (largest > MOST_OF_VARIANCE * squares.sum(axis=0)) & (squares.mean(axis=0) > (NEGLIGIBLE * spread) ** 2)
-    negligible = NEGLIGIBLE * size + ROUNDING * scale + floor
+    negligible = NEGLIGIBLE * spread + ROUNDING * (scale + np.abs(centre)) + floor
     quantile = float(stdtrit(SETS - 1, 1.0 - 0.5 * LEVEL / max(1, rows.shape[1])))
     error = sets.std(axis=0, ddof=1) / math.sqrt(SETS) + negligible / quantile
-    return Mean(sets.mean(axis=0), error, quantile, top, negligible, fragile)
+    return Mean(sets.mean(axis=0) + centre - claimed, error, quantile, top, negligible, fragile)
 
 
 def _without(rows: np.ndarray, controls: np.ndarray) -> np.ndarray:
@@ -229,7 +230,7 @@ def _without(rows: np.ndarray, controls: np.ndarray) -> np.ndarray:
     half = len(rows) // 2
     parts = []
     for own, other in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
-        x, y = controls[other], rows[other] - rows[other].mean(axis=0)
+        x, y = (a[other] - a[other].mean(axis=0) for a in (controls, rows))
         gram = x.T @ x
         ridge = 1e-10 * np.diag(gram).max() if len(gram) else 0.0
         fitted = np.linalg.solve(gram + ridge * np.eye(len(gram)), x.T @ y) if len(gram) else np.zeros((0, y.shape[1]))
@@ -255,19 +256,19 @@ def verify_mean(
     what: str | None = None,
     scale: float = 1.0,
 ) -> Finding:
-    """Check that the terms, weighted and less what is claimed, have mean 0.
+    """Check that values have the mean that is claimed.
 
     Parameters
     ----------
     claimed : the numbers that the class gives [entries], with `labels`; `what` is how messages call them.
     reference : what these numbers must be, empty where that is 0; remedy : what to do.
-    terms : round -> terms − claimed [N, entries], not weighted, and the cloud that they are of; `scale` is the size of
-        what they are differences of.
+    terms : round -> values [N, entries] whose mean it is, and the cloud that they are of; `scale` is the size of the
+        numbers that they are differences of.
     """
 
     def mean(round: int) -> Mean:
         values, made = terms(round)
-        return mean_of(made.weights[:, None] * values, made, scale)
+        return mean_of(values, np.ravel(claimed), made, scale)
 
     first = mean(0)
     if not finite(first.value):

@@ -25,8 +25,19 @@ OF_LAWS = (1, 2, 3)
 MOST_OWN = 8
 #: What a family may offer that nothing here is written for.
 UNWRITTEN = ("accepted", "stratified", "marginals", "relaxation")
-#: What is compared with averages of the score.
-ON_SCORE = ("entropy_gradient", "weak_derivatives", "power_moment", "bonnet_price")
+#: By check, the abilities without which there is nothing to check.
+NEEDS = {
+    "score_identity": ("score",),
+    "log_density_hessian_product": ("log_density_gradient",),
+    "entropy_pathwise": ("pathwise", "score", "log_density_gradient"),
+}
+#: By check, the methods that it takes to be right.
+RESTS_ON = {
+    "log_density_hessian_product": {"log_density_gradient"},
+    "entropy_pathwise": {"score", "pathwise", "log_density_gradient"},
+    "from_logits": {"logits"},
+    **{name: {"score"} for name in ("entropy_gradient", "weak_derivatives", "power_moment", "bonnet_price")},
+}
 PACKAGES = ("bench", "estimators", "gradvar")
 
 
@@ -119,29 +130,48 @@ def family_findings(
         return
     if own is not None and own.dimension <= MOST_OWN and own.lab.backend is lab.backend:
         place = own
-    wrong_score = False
-    for each in _pointwise(place):
-        wrong_score = wrong_score or (each.check == "score" and each.status == "wrong")
+    wrong: set[str] = set()
+    for each in _of_methods(place, wrong):
+        wrong |= {each.check} if each.status == "wrong" else set()
         yield each
     yield from _laws(lab, family, point)
-    yield from _in_expectation(place, wrong_score)
     for name in UNWRITTEN:
         if name not in family.lacks and not families.inherited(family, name):
             yield about.not_checked(name, "no check is written for it")
 
 
-def _pointwise(place: Place) -> Iterator[Finding]:
+def _of_methods(place: Place, wrong: set[str]) -> Iterator[Finding]:
+    """A finding or more for every method that the family offers; `wrong` holds what was found wrong so far."""
     family, about = place.family, place.about
+    averages = identities.Averages(place)
     yield from guarded(about, "shapes", lambda: families.batch_axes(place))
-    if "score" not in family.lacks:
-        if place.offers("score"):
-            yield from guarded(about, "score", lambda: families.score(place))
-        else:
-            yield about.wrong("score", "score is missing; write it, or name it in lacks with the reason")
-    for name, check in families.CHECKS.items():
-        if name in family.lacks or families.inherited(family, name):
+    for name in ("score", "pathwise"):
+        if name not in family.lacks and not place.offers(name):
+            yield about.wrong(name, f"{name} is missing; write it, or name it in lacks with the reason")
+    checks: dict[str, Callable[[], Finding | Iterable[Finding]]] = {
+        "score": lambda: families.score(place),
+        "pathwise": lambda: _path(place, averages),
+        **{name: lambda check=check: check(place) for name, check in families.CHECKS.items()},  # type: ignore[misc]
+        "score_identity": lambda: identities.score_identity(place, averages),
+        "entropy_gradient": lambda: identities.entropy_gradient(place, averages),
+        "weak_derivatives": lambda: _combined(identities.weak_derivatives(place)),
+        "power_moment": lambda: _combined(identities.power_moments(place, averages)),
+        "expected": lambda: [
+            *guarded(about, "expected_pathwise", lambda: families.expected(place)),
+            identities.expected(place, averages),
+        ],
+        "bonnet_price": lambda: identities.bonnet_price(place, averages),
+        "outline": lambda: identities.outline(place, averages),
+    }
+    for name, check in checks.items():
+        method = name if hasattr(family, name) else "score"
+        if {name, *NEEDS.get(name, ())} & set(family.lacks) or families.inherited(family, method):
             continue
-        yield from guarded(about, name, lambda check=check: check(place))  # type: ignore[misc]
+        doubtful = sorted(RESTS_ON.get(name, set()) & wrong)
+        if doubtful:
+            yield about.not_checked(name, f"it is compared with what {doubtful[0]} gives, which is wrong")
+        else:
+            yield from guarded(about, name, check)
 
 
 def _laws(lab: Lab, family: Family, point: Point | None) -> Iterator[Finding]:
@@ -173,34 +203,6 @@ def _combined(found: Iterable[Finding]) -> Iterator[Finding]:
     """One finding for several of a check: what is wrong, else what is right, else why nothing was checked."""
     several = sorted(found, key=lambda each: ("wrong", "ok", "not checked").index(each.status))
     yield from several[:1]
-
-
-def _in_expectation(place: Place, wrong_score: bool) -> Iterator[Finding]:
-    family, about = place.family, place.about
-    averages = identities.Averages(place)
-    if "pathwise" not in family.lacks:
-        if place.offers("pathwise"):
-            yield from guarded(about, "pathwise", lambda: _path(place, averages))
-        else:
-            yield about.wrong("pathwise", "pathwise is missing; write it, or name it in lacks with the reason")
-    has_score = "score" not in family.lacks and place.offers("score")
-    if has_score and "score_identity" not in family.lacks:
-        yield from guarded(about, "E score = 0", lambda: identities.score_identity(place, averages))
-    checks: tuple[tuple[str, Callable[[], Finding | Iterator[Finding]]], ...] = (
-        ("entropy_gradient", lambda: identities.entropy_gradient(place, averages)),
-        ("weak_derivatives", lambda: _combined(identities.weak_derivatives(place))),
-        ("power_moment", lambda: _combined(identities.power_moments(place, averages))),
-        ("expected", lambda: identities.expected(place, averages)),
-        ("bonnet_price", lambda: identities.bonnet_price(place, averages)),
-        ("outline", lambda: identities.outline(place, averages)),
-    )
-    for name, check in checks:
-        if name in family.lacks or not place.offers(name):
-            continue
-        if wrong_score and name in ON_SCORE:
-            yield about.not_checked(name, "it is compared with what score gives, which is wrong")
-        else:
-            yield from guarded(about, name, check)
 
 
 def _path(place: Place, averages: identities.Averages) -> Finding:
@@ -240,16 +242,20 @@ def problem_findings(
         own = {name: parameters[name] for name in expectation.family.blocks}
         place = Place(lab, expectation.family, problem.dimension, own)
     found: list[Finding] = []
-    if is_users(expectation.family) or (everything and is_users(problem) is False):
+    if is_users(expectation.family):
         family = expectation.family
         point = problem.q if type(problem.q.family) is type(family) else None
         found = list(family_findings(family, point, preferred, effort, seed, _moved(place)))
         yield from found
     if is_users(expectation.integrand) or everything:
-        yield from check_integrand(bench_on(lab))
-    if is_users(problem) or everything:
-        wrong_score = any(each.check == "score" and each.status == "wrong" for each in found)
-        yield from guarded(about, "exact", lambda: check_problem(whole_of(lab, problem), place, wrong_score))
+        for each in check_integrand(bench_on(lab)):
+            found.append(each)
+            yield each
+    wrong = {each.check for each in found if each.status == "wrong"}
+    if "shapes" in wrong:
+        yield about.not_checked("exact", "f or q gives results of wrong shapes")
+    elif is_users(problem) or everything:
+        yield from guarded(about, "exact", lambda: check_problem(whole_of(lab, problem), place, "score" in wrong))
 
 
 def _moved(place: Place | None) -> Place | None:

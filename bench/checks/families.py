@@ -342,7 +342,7 @@ def expected(place: Place) -> Finding:
     return verify(place.about, "expected_pathwise", "the derivative of expected", "mend expected_pathwise", attempt)
 
 
-#: By method, the checks that a family's own form of it takes; `score` and `pathwise` apart.
+#: By method, the checks that a family's own form of it takes; beside those that `checking` lists.
 CHECKS: dict[str, Callable[[Place], Finding | Iterator[Finding]]] = {
     "log_density_gradient": log_density_gradient,
     "log_density_hessian_product": log_density_hessian_product,
@@ -352,7 +352,6 @@ CHECKS: dict[str, Callable[[Place], Finding | Iterator[Finding]]] = {
     "dispersed": dispersed,
     "mirrored": mirrored,
     "logits": logits,
-    "expected": expected,
 }
 
 

@@ -118,9 +118,9 @@ def guarded(about: About, check: str, made: Callable[[], Finding | Iterable[Find
     """The findings of a check; a reason where it cannot be made, and what is wrong where the class raises."""
     found: list[Finding] = []
     try:
-        made_now = made()
-        for each in (made_now,) if isinstance(made_now, Finding) else made_now:
-            found.append(each)
+        with np.errstate(all="ignore"):
+            several = made()
+            found.extend((several,) if isinstance(several, Finding) else several)
     except UsageError as error:
         found.append(about.not_checked(check, one_line(error)))
     except Exception as error:  # the class's own code

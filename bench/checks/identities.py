@@ -108,7 +108,7 @@ def entropy_gradient(place: Place, averages: Averages) -> Finding:
         log_density = place.log_density(like, z)
         away = log_density - centre
         s = flat(place.score(like, z), like, len(z))
-        return -away[:, None] * s - claimed, made
+        return -away[:, None] * s, made
 
     return verify_mean(place.about, name, claimed, labels, reference, remedy, terms)
 
@@ -125,7 +125,7 @@ def _entropy_by_path(place: Place, averages: Averages) -> Finding | None:
     def terms(round: int) -> tuple[np.ndarray, Cloud]:
         made, z = averages(round)
         found = {n: np.zeros(()) for n in like} | call(like, made.noise, z)
-        return flat(found, like, len(z)) - claimed, made
+        return flat(found, like, len(z)), made
 
     return verify_mean(place.about, name, claimed, labels, "E entropy_pathwise", "mend entropy_gradient", terms)
 
@@ -275,7 +275,7 @@ def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
                 slope = (power.sum(axis=-1) - centre)[:, None] * s
             else:
                 slope = flat(path(like, made.noise, z, order * z ** (order - 1)), like, len(z))
-            return np.concatenate([power, slope], axis=1) - claimed, made
+            return np.concatenate([power, slope], axis=1), made
 
         yield verify_mean(place.about, name, claimed, labels, "the average", "mend power_moment", terms, scale=scale)
 
@@ -325,6 +325,6 @@ def expected(place: Place, averages: Averages) -> Finding:
 
     def terms(round: int) -> tuple[np.ndarray, Cloud]:
         made, z = averages(round)
-        return z - claimed, made
+        return z, made
 
     return verify_mean(place.about, "expected", claimed, labels, "E z", "mend expected or sample", terms)

@@ -258,8 +258,18 @@ CHECKS: dict[str, Callable[[Bench], Finding]] = {
 
 def check_integrand(bench: Bench) -> Iterator[Finding]:
     """All checks of what the integrand offers."""
-    yield from guarded(bench.about, "shapes", lambda: shapes(bench))
+    for each in guarded(bench.about, "shapes", lambda: shapes(bench)):
+        yield each
+        if each.status == "wrong":
+            return
+    wrong_gradient = False
     for name, check in CHECKS.items():
         offered = getattr(bench.integrand, name) is not None
-        if offered and (name != "model_pullback" or bench.integrand.model_shapes(bench.expectation.data)):
-            yield from guarded(bench.about, name, lambda check=check: check(bench))  # type: ignore[misc]
+        if not offered or (name == "model_pullback" and not bench.integrand.model_shapes(bench.expectation.data)):
+            continue
+        if name in ("hessian_product", "hessian") and wrong_gradient:
+            yield bench.about.not_checked(name, "it is compared with what gradient gives, which is wrong")
+            continue
+        for each in guarded(bench.about, name, lambda check=check: check(bench)):  # type: ignore[misc]
+            wrong_gradient = wrong_gradient or (name == "gradient" and each.status == "wrong")
+            yield each

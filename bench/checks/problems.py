@@ -102,6 +102,10 @@ def _claims(whole: Whole, exact: Exact) -> list[_Claim]:
     return found
 
 
+def _values(claims: list[_Claim]) -> np.ndarray:
+    return np.asarray([claim.value for claim in claims])
+
+
 def replace_effort(lab: Lab) -> Lab:
     """The same lab with fewer directions in a block."""
     return Lab(lab.backend.name, replace(lab.effort, entries=min(lab.effort.entries // 2, MOST_DIRECTIONS)), lab.seed)
@@ -222,7 +226,8 @@ def _over_noise(whole: Whole, exact: Exact, place: Place | None, wrong_score: bo
 def _objective(whole: Whole, claimed: float, draws: _Draws) -> Finding:
     def mean(round: int) -> Mean:
         made = draws[round]
-        return mean_of(made.weights * (draws.call(whole.parameters, made.noise) - claimed), made, abs(claimed))
+        values = draws.call(whole.parameters, made.noise)[:, None]
+        return mean_of(values, np.asarray([claimed]), made, abs(claimed))
 
     what = "exact().objective"
     first = mean(0)
@@ -265,7 +270,7 @@ def _gradient(whole: Whole, claims: list[_Claim], draws: _Draws, place: Place | 
     if path is None and score is None:
         return about.not_checked(check, "neither the path of its samples nor its score gives the gradient")
     means: list[Mean] = []
-    values = np.asarray([claim.value for claim in claims])
+    values = _values(claims)
     for round in (0, 1):
         found = path(round) if path is not None else score.mean(round) if score is not None else None
         if found is None or not np.all(np.isfinite(found.value)):
@@ -314,9 +319,9 @@ def _paths(whole: Whole, claims: list[_Claim], draws: _Draws) -> Callable[[int],
             size = np.abs(slope) * made.weights
             if np.any(error * made.weights > SETTLED * (size + size.mean()) + 1e-12):
                 return None
-            columns.append(made.weights * (slope + claim.added - claim.value))
+            columns.append(slope + claim.added)
             errors.append(float(np.mean(made.weights * error)))
-        return mean_of(np.stack(columns, axis=1), made, draws.size, np.asarray(errors))
+        return mean_of(np.stack(columns, axis=1), _values(claims), made, draws.size, np.asarray(errors))
 
     return mean
 
@@ -346,7 +351,7 @@ class _Score:
         read = {*whole.expectation.integrand.reads, *whole.expectation.model_blocks}
         columns, errors = [], []
         for claim in self.claims:
-            term = np.zeros(len(z)) + claim.added - claim.value
+            term = np.zeros(len(z)) + claim.added
             if claim.block in scores:
                 like = {claim.block: self.own[claim.block]}
                 term = term + f * (flat(scores, like, len(z)) @ claim.direction.ravel())
@@ -359,5 +364,5 @@ class _Score:
                 )
                 term = term + slope
                 errors[-1] = float(np.mean(made.weights * error))
-            columns.append(made.weights * term)
-        return mean_of(np.stack(columns, axis=1), made, self.draws.size, np.asarray(errors))
+            columns.append(term)
+        return mean_of(np.stack(columns, axis=1), _values(self.claims), made, self.draws.size, np.asarray(errors))
