@@ -6,7 +6,7 @@ bench.measure("cosine[k=2.5]", ["pathwise", "score-function[baseline=optimal]"],
 
 from typing import Any
 
-__all__ = ["Model", "measure", "minibatch_split"]
+__all__ = ["Model", "check", "measure", "minibatch_split"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bench.checks.checking import check
 from bench.problems import Problem
 from bench.problems.own import Model
 from bench.rows import to_frame
@@ -24,7 +25,7 @@ from bench.sweep.run import run
 from bench.sweep.store import Store
 from estimators import Estimator, backends
 
-__all__ = ["Model", "measure", "minibatch_split"]
+__all__ = ["Model", "check", "measure", "minibatch_split"]
 
 
 def _many(values: Any) -> list[Any]:

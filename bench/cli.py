@@ -27,8 +27,8 @@ app = typer.Typer(
     name="gradvar",
     help="Measure stochastic gradient estimators: is it unbiased, how large is its variance, what does it cost?",
     epilog="First: `gradvar run`, then `gradvar report`. An argument such as `cosine[k=2.5]` is a name with options; "
-    "`gradvar list` shows both. Exit status: 0; 1 where a cell failed or a gate tripped; 2 for bad usage; 3 where the "
-    "disk is full; 130 after Ctrl-C.",
+    "`gradvar list` shows both. Exit status: 0; 1 where a cell failed, a gate tripped or a check went wrong; 2 for "
+    "bad usage; 3 where the disk is full; 130 after Ctrl-C.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -288,6 +288,30 @@ def fit(
         checkpoint=checkpoint,
     )
     return command.fit(found, output, json, context.obj, resume)
+
+
+@app.command()
+def check(
+    target: Annotated[
+        str,
+        Argument(
+            metavar="TARGET",
+            help="`module:Class`, `path.py:Class`, or `path.py` for all in it; with default options",
+            show_default=False,
+        ),
+    ],
+    json: Annotated[bool, Option("--json", help="one JSON object a check: kind, name, check, status, message")] = False,
+) -> int:
+    """Check a family, an integrand, a problem or an estimator of yours.
+
+    Derivatives are compared with numerical ones, samples with the density, an exact gradient with E f worked out in
+    another way. Each check is `ok`, `wrong` or `not checked`; exit status 1 where one is wrong. For example:
+
+    gradvar check mine.py:MyFamily
+    """
+    from bench.checks import command
+
+    return command.run(target, json)
 
 
 def fail(message: str, status: int) -> int:

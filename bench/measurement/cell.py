@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.checks.session import require_right
 from bench.measurement.declared import of_the_catalogue
 from bench.measurement.defensive import DefensiveDraws, Weighted
 from bench.measurement.integrate import Integral, integrate
@@ -63,6 +64,7 @@ class Measurement:
 def prepare(cell: Any) -> Prepared:
     """Build the problem on the cell's backend and freeze the estimator's state."""
     setting, exact = unfitted(cell), finite_exact(cell.problem)
+    require_right(cell.problem, cell.backend)
     _check_representable(cell, setting)
     learnt, drew = fitted_state(setting, exact)
     remarks = ["conditional on a state fitted once, on noise of its own, then frozen"] if drew else []
@@ -320,10 +322,13 @@ class _Measuring:
 
     def _rest_on_defensive_draws(self) -> bool:
         """Rounds of defensive draws, on which the verdicts then rest; false where none can be drawn."""
-        size = self.plan.left // (MOST_ROUNDS + 1)
-        if self.evidence.again is None or size < GROUPS:
+        if self.evidence.again is None:
             return False
-        if self.evidence.again.rounds == 0:
+        scouted = self.evidence.again.rounds > 0
+        size = self.plan.left // (MOST_ROUNDS + (not scouted))
+        if size < GROUPS:
+            return False
+        if not scouted:
             self._defensive(size)  # tells where estimates are large
         rounds = [self._defensive(size), self._defensive(size)]
         self.verdicts.rest_on(rounds)
@@ -339,13 +344,18 @@ class _Measuring:
         return all(_good_enough(columns, self.goals) for columns in rows.values())
 
     def _search(self) -> bool:
-        """Look for rare events that no replicate met; whether that changed what the rows say."""
+        """Look for rare events that no replicate met; whether that changed what the rows say. Where none is found, what
+        was drawn for it counts beside the plain replicates."""
         if self.evidence.again is None or self.plan.left < GROUPS:
             return False
         drawn = self._defensive(min(self.plan.left // 2, self.main.total.count))
         if self.verdicts.suspicious(drawn, self.main):
             self._rest_on_defensive_draws()
+            return True
         self.verdicts.defended = True
+        self.verdicts.searched = [drawn]
+        if not self._satisfied() and self.plan.left >= drawn.count:
+            self.verdicts.searched.append(self._defensive(drawn.count))
         return True
 
 

@@ -84,6 +84,8 @@ class Verdicts:
         self.dependent: str | None = None
         #: Defensive rounds that agree, on which the verdicts then rest.
         self.rounds: list[Weighted] | None = None
+        #: Defensive draws that searched for rare events and found none, which then count beside plain replicates.
+        self.searched: list[Weighted] = []
         #: Whether a candidate was confirmed, or none found, by defensive draws.
         self.defended = False
 
@@ -200,8 +202,8 @@ class Verdicts:
         return False
 
     def alike(self, rounds: list[Weighted]) -> bool:
-        """Whether the last two rounds have met the same tails: neither has twice the other's variance, of the mean or of
-        an estimate."""
+        """Whether the last two rounds have met the same tails: neither has twice the other's variance, of the mean or
+        of an estimate."""
         for name in self.setting.blocks:
             of_mean = [float(r.moments[name].variances().sum()) for r in rounds[-2:]]
             if not all(
@@ -258,6 +260,8 @@ class Verdicts:
         spread = plain if plain.flag == "ok" or not self.rounds else self._weighted_spread(names, plain)
         exact = np.concatenate([self._exact(name) for name in names])
         off = d if self.rounds is None else self._pooled(names, self.rounds)
+        if self.rounds is None and self.searched:
+            off = _together([d, self._pooled(names, self.searched)])
         difference = off.groups.mean(axis=0)
         columns: dict[str, Any] = {
             "variance": spread.variance,
@@ -364,7 +368,7 @@ class Verdicts:
 
     def _pooled(self, names: tuple[str, ...], rounds: list[Weighted]) -> Difference:
         """Rounds of equally many draws as one."""
-        return combine([_averaged([self.weighted_difference(name, r) for r in rounds]) for name in names])
+        return combine([_together([self.weighted_difference(name, r) for r in rounds]) for name in names])
 
 
 def _is_heavy(moments: Moments) -> bool:
@@ -390,13 +394,18 @@ def _estimated(
     )
 
 
-def _averaged(rounds: list[Difference]) -> Difference:
-    first = rounds[0]
+def _together(parts: list[Difference]) -> Difference:
+    """Independent means of the same coordinates as one: each counts by its replicates."""
+    counts = np.asarray([part.count for part in parts], dtype=np.float64)
+    share = counts / counts.sum()
+    variance = sum(w * part.deviation**2 for w, part in zip(share, parts, strict=True))
+    third = sum(w * part.deviation**3 * part.skewness for w, part in zip(share, parts, strict=True))
+    mean = sum(w * part.groups.mean(axis=0) for w, part in zip(share, parts, strict=True))
     return replace(
-        first,
-        mean=shrink(np.mean([r.groups.mean(axis=0) for r in rounds], axis=0), first.tolerance),
-        deviation=np.sqrt(np.mean([r.deviation**2 for r in rounds], axis=0)),
-        skewness=np.mean([r.skewness for r in rounds], axis=0),
-        groups=np.mean([r.groups for r in rounds], axis=0),
-        count=sum(r.count for r in rounds),
+        parts[0],
+        mean=shrink(mean, parts[0].tolerance),
+        deviation=np.sqrt(variance),
+        skewness=np.where(variance > 0.0, third / np.where(variance > 0.0, variance, 1.0) ** 1.5, 0.0),
+        groups=sum(w * part.groups for w, part in zip(share, parts, strict=True)),
+        count=sum(part.count for part in parts),
     )

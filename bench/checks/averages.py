@@ -1,0 +1,293 @@
+"""Means over the noise, for identities that hold in expectation.
+
+A mean is taken over sets of points, each set an independent randomisation: of the first numbers of noise a shifted
+Kronecker sequence (Richtmyer 1951), of the others independent draws. Half of a set's points are drawn from wider
+distributions: one number of noise is widened, or normal noise along one direction, and every point has the weight of
+its density among all (the balance heuristic of Veach & Guibas 1995), at most 2. So what happens far out in one number,
+or along the directions in which f was seen to be largest, is met however rare it is.
+
+The means of the sets are independent and of the right expectation, so they give a t statistic. A mean is called
+different from 0 where t is beyond the quantile of `LEVEL` in two rounds, with the same sign, and where it is larger
+than what the `TOP` largest of all terms add. Where so few terms make most of the variance, the mean proves nothing.
+
+Functions of the noise whose mean is known to be 0 are taken off as control variates, with coefficients fitted on the
+other half of the sets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.checks.findings import About, Finding, number
+from bench.checks.lab import Lab, Vectors
+from estimators import Noise
+
+SETS = 32
+#: Probability that t is beyond its quantile for any number of a check, in each of two rounds.
+LEVEL = 1e-5
+#: Of the largest terms, the number whose sum must be smaller than a difference, and the most that they may have of the
+#: variance.
+TOP, MOST_OF_VARIANCE = 10, 0.5
+#: Of the size of the terms, below which a difference is rounding, or of no importance.
+NEGLIGIBLE = 1e-6
+#: Of what the terms are differences of, below which a difference is rounding.
+ROUNDING = 1e-11
+#: Square roots of primes generate the sequence, a number of noise each.
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
+#: The most normal numbers whose products are control variates, and the points that a control variate needs, for its
+#: coefficient to be worth its error.
+MOST_PAIRED, POINTS_A_CONTROL = 6, 32
+#: The most numbers that are widened in one set, and by what: powers of a uniform number, factors of others; and the
+#: number of points whose directions are widened too.
+MOST_WIDENED, POWER, FACTORS = 8, 4.0, (2.0, 4.0)
+EXTREMES = 4
+WIDENED = ("normal", "uniform", "exponential")
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Noise [N, *shape] by name with its weights [N]: `SETS` sets, one after another; and control variates, weighted
+    functions of mean 0 [N, controls]."""
+
+    noise: Vectors
+    weights: np.ndarray
+    controls: np.ndarray
+
+
+def _polynomials(kind: str, x: np.ndarray) -> list[np.ndarray]:
+    """Four functions of mean 0 of one number of noise: orthogonal polynomials."""
+    from numpy.polynomial import hermite_e, laguerre, legendre
+
+    evaluate, at = {
+        "normal": (hermite_e.hermeval, x),
+        "uniform": (legendre.legval, 2.0 * x - 1.0),
+        "exponential": (laguerre.lagval, x),
+    }[kind]
+    return [evaluate(at, [0.0] * n + [1.0]) for n in range(1, 5)]
+
+
+def _controls(columns: Sequence[tuple[str, np.ndarray, int]], weights: np.ndarray) -> np.ndarray:
+    """Functions of mean 0 [N, controls], weighted: of single numbers, products of two normal ones, and the weights."""
+    first = columns[: len(PRIMES)]
+    each = [_polynomials(kind, a[:, i]) for kind, a, i in first]
+    normal = [a[:, i] for kind, a, i in columns if kind == "normal"][:MOST_PAIRED]
+    found = [np.ones_like(weights), *(h[0] for h in each), *(h[1] for h in each)]
+    found += [normal[i] * normal[j] for i in range(len(normal)) for j in range(i)]
+    found += [*(h[2] for h in each), *(h[3] for h in each)]
+    found = found[: len(weights) // POINTS_A_CONTROL]
+    controls = weights[:, None] * np.stack(found, axis=1)
+    controls[:, 0] -= 1.0
+    return controls
+
+
+def _component(kind: str, base: np.ndarray, option: int) -> np.ndarray:
+    """Wider noise, made of noise of its own distribution."""
+    if kind != "uniform":
+        return FACTORS[option] * base
+    return base**POWER if option == 0 else 1.0 - (1.0 - base) ** POWER
+
+
+def _ratios(kind: str, x: np.ndarray) -> np.ndarray:
+    """The mean over both options of the wider density over the nominal one."""
+    if kind == "normal":
+        each = [np.exp(0.5 * x * x * (1.0 - c**-2)) / c for c in FACTORS]
+    elif kind == "exponential":
+        each = [np.exp(x * (1.0 - 1.0 / c)) / c for c in FACTORS]
+    else:
+        exponent = 1.0 / POWER - 1.0
+        each = [np.maximum(side, 1e-300) ** exponent / POWER for side in (x, 1.0 - x)]
+    return 0.5 * (each[0] + each[1])
+
+
+def _quantile(kind: str, u: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtri
+
+    if kind == "normal":
+        return np.asarray(ndtri(u))
+    return -np.log1p(-u) if kind == "exponential" else u
+
+
+def cloud(lab: Lab, specs: Mapping[str, Noise], points: int, *path: object, along: np.ndarray | None = None) -> Cloud:
+    """`SETS` sets of `points` points, an even number; the same path gives the same noise.
+
+    `along` holds unit vectors [directions, normal numbers] along which normal noise is widened too.
+    """
+    generator, rows = lab.generator("cloud", *path), SETS * points
+    noise = {name: np.array(a, order="C") for name, a in lab.draw(specs, rows, *path).items()}
+    flat = {n: a.reshape(rows, -1) for n, a in noise.items() if specs[n].kind in WIDENED}  # views
+    columns = [(specs[name].kind, a, i) for name, a in flat.items() for i in range(a.shape[1])]
+    if not columns:
+        return Cloud(noise, np.ones(rows), np.zeros((rows, 0)))
+    order = np.arange(points)
+    for (kind, a, i), prime in zip(columns, PRIMES, strict=False):
+        shift = generator.random((SETS, 1))
+        u = (shift + order * math.sqrt(prime)) % 1.0
+        a[:, i] = _quantile(kind, np.clip(u, 2.0**-53, 1.0 - 2.0**-53)).ravel()
+    normal = [(a, i) for kind, a, i in columns if kind == "normal"]
+    extra = np.zeros((0, len(normal))) if along is None else along
+    weights, half = np.ones(rows), points // 2
+    for s in range(SETS):
+        rows_of = slice(s * points, (s + 1) * points)
+        some = generator.permutation(len(columns))[:MOST_WIDENED]
+        count = len(some) + len(extra)
+        chosen = np.arange(half) % (2 * count)
+        x = np.stack([a[rows_of, i] for a, i in normal], axis=1) if len(extra) else np.zeros((points, 0))
+        for j, direction in enumerate(extra, start=len(some)):
+            for option in (0, 1):
+                wide = np.flatnonzero(chosen == 2 * j + option)
+                x[wide] += (FACTORS[option] - 1.0) * (x[wide] @ direction)[:, None] * direction
+        for (a, i), column in zip(normal, x.T, strict=False) if len(extra) else ():
+            a[rows_of, i] = column
+        for j, place in enumerate(some):
+            kind, a, i = columns[place]
+            for option in (0, 1):
+                wide = rows_of.start + np.flatnonzero(chosen == 2 * j + option)
+                a[wide, i] = _component(kind, a[wide, i], option)
+        density = np.full(points, 1.0 - half / points)
+        for j in range(count):
+            if j < len(some):
+                kind, a, i = columns[some[j]]
+                ratio = _ratios(kind, a[rows_of, i])
+            else:
+                final = np.stack([a[rows_of, i] for a, i in normal], axis=1)
+                ratio = _ratios("normal", final @ extra[j - len(some)])
+            density += np.sum(chosen // 2 == j) / points * ratio
+        weights[rows_of] = 1.0 / density
+    return Cloud(noise, weights, _controls(columns, weights))
+
+
+def extremes(specs: Mapping[str, Noise], noise: Vectors, size: np.ndarray) -> np.ndarray:
+    """Unit vectors towards the normal noise at which `size` [N] is largest: of `EXTREMES` points, and of the mean of
+    many. They are of use for fresh noise alone."""
+    normal = [noise[n].reshape(len(size), -1) for n, spec in specs.items() if spec.kind == "normal"]
+    if not normal:
+        return np.zeros((0, 0))
+    x = np.concatenate(normal, axis=1)
+    order = np.argsort(np.where(np.isfinite(size), size, 0.0))[::-1]
+    found = np.concatenate([x[order[:EXTREMES]], x[order[: 16 * EXTREMES]].mean(axis=0, keepdims=True)])
+    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-300)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Means [entries] with the standard errors of the sets, the quantile of t, what the largest terms add, what may be
+    rounding, and whether a few terms have most of the variance."""
+
+    value: np.ndarray
+    error: np.ndarray
+    quantile: float
+    top: np.ndarray
+    negligible: np.ndarray
+    fragile: np.ndarray
+
+    def precision(self, claimed: np.ndarray) -> str:
+        """How closely the means were compared with what is claimed, as messages show it."""
+        error, size = self.quantile * float(np.linalg.norm(self.error)), float(np.linalg.norm(claimed))
+        return f"{100.0 * error / size:.2g} %" if size > 0.0 else f"±{error:.2g}"
+
+    @property
+    def away(self) -> np.ndarray:
+        """The sign of means that are not 0, else 0."""
+        beyond = np.abs(self.value) > np.maximum(self.quantile * self.error, self.negligible)
+        sure = np.isfinite(self.value) & (np.abs(self.value) > self.top) & ~self.fragile
+        return np.where(sure & beyond, np.sign(self.value), 0.0)
+
+
+def mean_of(values: np.ndarray, claimed: np.ndarray, made: Cloud, scale: float = 1.0, floor: Any = 0.0) -> Mean:
+    """The mean of values [N, entries] on a cloud, less what is claimed of them [entries].
+
+    Parameters
+    ----------
+    scale : the size of the numbers that values are differences of.
+    floor : a bound on the error of the values' mean [entries].
+    """
+    from scipy.special import stdtrit
+
+    weights = made.weights[:, None]
+    centre = (weights * values).mean(axis=0)
+    rows = weights * (values - centre)
+    spread = np.abs(rows).mean(axis=0)
+    if finite(rows):
+        rows = _without(rows, made.controls)
+    sets = rows.reshape(SETS, len(rows) // SETS, -1).mean(axis=1)
+    top = np.partition(np.abs(rows), len(rows) - TOP, axis=0)[-TOP:].sum(axis=0) / len(rows)
+    squares = (rows - rows.mean(axis=0)) ** 2
+    largest = np.partition(squares, len(rows) - TOP, axis=0)[-TOP:].sum(axis=0)
+    fragile = (largest > MOST_OF_VARIANCE * squares.sum(axis=0)) & (squares.mean(axis=0) > (NEGLIGIBLE * spread) ** 2)
+    negligible = NEGLIGIBLE * spread + ROUNDING * (scale + np.abs(centre)) + floor
+    quantile = float(stdtrit(SETS - 1, 1.0 - 0.5 * LEVEL / max(1, rows.shape[1])))
+    error = sets.std(axis=0, ddof=1) / math.sqrt(SETS) + negligible / quantile
+    return Mean(sets.mean(axis=0) + centre - claimed, error, quantile, top, negligible, fragile)
+
+
+def _without(rows: np.ndarray, controls: np.ndarray) -> np.ndarray:
+    """Terms less their control variates; the coefficients for one half of the sets are those of the other."""
+    half = len(rows) // 2
+    parts = []
+    for own, other in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
+        x, y = (a[other] - a[other].mean(axis=0) for a in (controls, rows))
+        gram = x.T @ x
+        ridge = 1e-10 * np.diag(gram).max() if len(gram) else 0.0
+        fitted = np.linalg.solve(gram + ridge * np.eye(len(gram)), x.T @ y) if len(gram) else np.zeros((0, y.shape[1]))
+        parts.append(rows[own] - controls[own] @ fitted)
+    return np.concatenate(parts)
+
+
+FRAGILE = "the average rests on a few rare samples"
+
+
+def finite(terms: np.ndarray) -> bool:
+    return bool(np.all(np.isfinite(terms)))
+
+
+def verify_mean(
+    about: About,
+    check: str,
+    claimed: np.ndarray,
+    labels: list[str],
+    reference: str,
+    remedy: str,
+    terms: Callable[[int], tuple[np.ndarray, Cloud]],
+    what: str | None = None,
+    scale: float = 1.0,
+) -> Finding:
+    """Check that values have the mean that is claimed.
+
+    Parameters
+    ----------
+    claimed : the numbers that the class gives [entries], with `labels`; `what` is how messages call them.
+    reference : what these numbers must be, empty where that is 0; remedy : what to do.
+    terms : round -> values [N, entries] whose mean it is, and the cloud that they are of; `scale` is the size of the
+        numbers that they are differences of.
+    """
+
+    def mean(round: int) -> Mean:
+        values, made = terms(round)
+        return mean_of(values, np.ravel(claimed), made, scale)
+
+    first = mean(0)
+    if not finite(first.value):
+        return about.not_checked(check, f"{reference or what} is not finite at some of the samples")
+    second = mean(1) if first.away.any() else first
+    confirmed = (first.away != 0.0) & (first.away == second.away)
+    if not confirmed.any():
+        if first.fragile.any():
+            return about.not_checked(check, FRAGILE)
+        return about.ok(check, f"to {first.precision(claimed)}, by an average")
+    entry = int(np.argmax(confirmed * np.abs(first.value) / np.maximum(first.error, 1e-300)))
+    flat = np.ravel(claimed)
+    found, error = flat[entry] + first.value[entry], first.quantile * first.error[entry]
+    if not reference:
+        return about.wrong(
+            check, f"{what or check}{labels[entry]} is {number(found)} ± {number(error)} and not 0; {remedy}"
+        )
+    return about.wrong(
+        check,
+        f"{what or check}{labels[entry]} is {number(flat[entry])}, but {reference} is {number(found)} ± "
+        f"{number(error)}; {remedy}",
+    )

@@ -1,0 +1,267 @@
+"""`check`: everything that can be checked of a family, an integrand, a problem or an estimator."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from bench.checks import families, identities, laws
+from bench.checks.estimators import check_estimator
+from bench.checks.findings import About, Finding, Findings, guarded, one_line
+from bench.checks.integrands import Bench, check_integrand
+from bench.checks.lab import FULL, Effort, Lab, WrongType, candidates, lab_where
+from bench.checks.places import Place, found_place
+from bench.checks.problems import check_problem, whole_of
+from bench.problems import Problem
+from estimators import Estimator, Family, Integrand, Point, UsageError
+from estimators.amortised import AmortisedExpectation
+
+#: Dimensions in which densities are integrated, those of choices of three included.
+OF_LAWS = (1, 2, 3)
+#: The most coordinates of a problem at whose own λ its family is checked.
+MOST_OWN = 8
+#: What a family may offer that nothing here is written for.
+UNWRITTEN = ("accepted", "stratified", "marginals", "relaxation")
+#: By check, the abilities without which there is nothing to check.
+NEEDS = {
+    "score_identity": ("score",),
+    "log_density_hessian_product": ("log_density_gradient",),
+    "entropy_pathwise": ("pathwise", "score", "log_density_gradient"),
+}
+#: By check, the methods that it takes to be right.
+RESTS_ON = {
+    "log_density_hessian_product": {"log_density_gradient"},
+    "entropy_pathwise": {"score", "pathwise", "log_density_gradient"},
+    "from_logits": {"logits"},
+    **{name: {"score"} for name in ("entropy_gradient", "weak_derivatives", "power_moment", "bonnet_price")},
+}
+PACKAGES = ("bench", "estimators", "gradvar")
+
+
+def is_users(thing: Any) -> bool:
+    """Whether the class of an object is defined outside the project's packages."""
+    return type(thing).__module__.partition(".")[0] not in PACKAGES
+
+
+def check(thing: Any, *, seed: int = 0) -> Findings:
+    """Check a family, a point of one, an integrand, a problem or an estimator against what it says of itself.
+
+    Derivatives are compared with numerical ones, samples with the density, exact gradients with quadrature over the
+    noise or sums over states. A statistical comparison calls a right class wrong with probability 1e-6 at most.
+
+    Parameters
+    ----------
+    thing : an object, or a class that can be made without arguments.
+    seed : of the samples at which it is checked.
+
+    Returns
+    -------
+    Findings
+        One line a check when printed; `ok` says whether nothing is wrong.
+
+    Raises
+    ------
+    UsageError
+        Nothing that can be checked.
+    """
+    return Findings(_all(made(thing), FULL, seed))
+
+
+def made(thing: Any) -> Any:
+    """An object of a class, with its default options; an object as it is.
+
+    Raises
+    ------
+    UsageError
+        A class that needs options, or is abstract.
+    """
+    if not inspect.isclass(thing):
+        return thing
+    if issubclass(thing, Family) and hasattr(thing, "At"):
+        thing = thing.At
+    try:
+        return thing()
+    except TypeError as error:
+        raise UsageError(
+            f"{thing.__qualname__} cannot be made without options: {one_line(error)}; give its options defaults, or "
+            "check an object by bench.check"
+        ) from None
+
+
+def _all(thing: Any, effort: Effort, seed: int) -> Iterator[Finding]:
+    if isinstance(thing, Point):
+        yield from family_findings(thing.family, thing, None, effort, seed)
+    elif isinstance(thing, Family):
+        yield from family_findings(thing, None, None, effort, seed)
+    elif isinstance(thing, Problem):
+        yield from problem_findings(thing, effort, seed, None, everything=True)
+    elif isinstance(thing, Estimator):
+        yield from check_estimator(thing)
+    elif isinstance(thing, Integrand):
+        about = About("integrand", type(thing).__name__)
+        yield about.not_checked("value", "an integrand alone has no data and no q; check a Problem that uses it")
+    else:
+        raise UsageError(f"{type(thing).__name__} is no family, integrand, problem or estimator; nothing is checked")
+
+
+def family_findings(
+    family: Family, point: Point | None, preferred: str | None, effort: Effort, seed: int, own: Place | None = None
+) -> Iterator[Finding]:
+    """All checks of a family.
+
+    Parameters
+    ----------
+    own : the family at a problem's λ, where it is checked too.
+    """
+    about = About("family", family.name)
+    try:
+        lab = lab_where(lambda lab: found_place(lab, family, point), candidates(None, preferred), effort, seed)
+        place = found_place(lab, family, point)
+    except UsageError as error:
+        if own is None:
+            yield about.not_checked("everything", one_line(error))
+            return
+        lab, place = own.lab, own
+    except Exception as error:
+        yield about.raised("sample or log_density", error)
+        return
+    if own is not None and own.dimension <= MOST_OWN and own.lab.backend is lab.backend:
+        place = own
+    wrong: set[str] = set()
+    for each in _of_methods(place, wrong):
+        wrong |= {each.check} if each.status == "wrong" else set()
+        yield each
+    yield from _laws(lab, family, point)
+    for name in UNWRITTEN:
+        if name not in family.lacks and not families.inherited(family, name):
+            yield about.not_checked(name, "no check is written for it")
+
+
+def _of_methods(place: Place, wrong: set[str]) -> Iterator[Finding]:
+    """A finding or more for every method that the family offers; `wrong` holds what was found wrong so far."""
+    family, about = place.family, place.about
+    averages = identities.Averages(place)
+    yield from guarded(about, "shapes", lambda: families.batch_axes(place))
+    for name in ("score", "pathwise"):
+        if name not in family.lacks and not place.offers(name):
+            yield about.wrong(name, f"{name} is missing; write it, or name it in lacks with the reason")
+    checks: dict[str, Callable[[], Finding | Iterable[Finding]]] = {
+        "score": lambda: families.score(place),
+        "pathwise": lambda: _path(place, averages),
+        **{name: lambda check=check: check(place) for name, check in families.CHECKS.items()},  # type: ignore[misc]
+        "score_identity": lambda: identities.score_identity(place, averages),
+        "entropy_gradient": lambda: identities.entropy_gradient(place, averages),
+        "weak_derivatives": lambda: _combined(identities.weak_derivatives(place)),
+        "power_moment": lambda: _combined(identities.power_moments(place, averages)),
+        "expected": lambda: [
+            *guarded(about, "expected_pathwise", lambda: families.expected(place)),
+            identities.expected(place, averages),
+        ],
+        "bonnet_price": lambda: identities.bonnet_price(place, averages),
+        "outline": lambda: identities.outline(place, averages),
+    }
+    for name, check in checks.items():
+        method = name if hasattr(family, name) else "score"
+        if {name, *NEEDS.get(name, ())} & set(family.lacks) or families.inherited(family, method):
+            continue
+        doubtful = sorted(RESTS_ON.get(name, set()) & wrong)
+        if doubtful:
+            yield about.not_checked(name, f"it is compared with what {doubtful[0]} gives, which is wrong")
+        else:
+            yield from guarded(about, name, check)
+
+
+def _laws(lab: Lab, family: Family, point: Point | None) -> Iterator[Finding]:
+    """A finding for every check of samples, from all dimensions in which it can be made."""
+    by_check: dict[str, list[Finding]] = {}
+    for dimension in OF_LAWS:
+        try:
+            place = found_place(lab, family, point, (dimension,))
+        except UsageError:
+            continue
+        for each in guarded(place.about, laws.CHECK, lambda place=place: _law(place)):  # type: ignore[misc]
+            by_check.setdefault(each.check, []).append(each)
+    for several in by_check.values():
+        yield from _combined(several)
+
+
+def _law(place: Place) -> Iterator[Finding]:
+    family = place.family
+    if not family.discrete:
+        yield from laws.continuous(place)
+        if "mirrored" not in family.lacks:
+            yield from laws.continuous(place, mirrored=True)
+        return
+    yield from laws.states(place)
+    yield from laws.discrete(place)
+
+
+def _combined(found: Iterable[Finding]) -> Iterator[Finding]:
+    """One finding for several of a check: what is wrong, else what is right, else why nothing was checked."""
+    several = sorted(found, key=lambda each: ("wrong", "ok", "not checked").index(each.status))
+    yield from several[:1]
+
+
+def _path(place: Place, averages: identities.Averages) -> Finding:
+    found = families.pathwise(place)
+    if found.status == "wrong" and families.sample_jumps(place):
+        return identities.implicit_path(place, averages)
+    return found
+
+
+def problem_findings(
+    problem: Problem, effort: Effort, seed: int, preferred: str | None, everything: bool = False
+) -> Iterator[Finding]:
+    """All checks of a problem, its integrand and its family; without `everything`, of what a user brings alone."""
+    about = About("problem", problem.name)
+    expectation, parameters = problem.expectation(), problem.parameters()
+    parameters = {name: np.asarray(a, dtype=np.float64) for name, a in parameters.items()}
+
+    def bench_on(lab: Lab) -> Bench:
+        return Bench(lab, expectation, parameters, problem.dimension)
+
+    def works(lab: Lab) -> None:
+        bench = bench_on(lab)
+        data, z, noise = bench.at("works", rows=2)
+        bench.method("value", data, noise)(lab.to_numpy(z))
+
+    try:
+        lab = lab_where(works, candidates(problem.framework, preferred), effort, seed)
+    except (WrongType, UsageError) as error:
+        yield about.not_checked("everything", one_line(error))
+        return
+    except Exception as error:
+        yield about.raised("value", error)
+        return
+    amortised = isinstance(expectation, AmortisedExpectation)
+    place = None
+    if not amortised:
+        own = {name: parameters[name] for name in expectation.family.blocks}
+        place = Place(lab, expectation.family, problem.dimension, own)
+    found: list[Finding] = []
+    if is_users(expectation.family):
+        family = expectation.family
+        point = problem.q if type(problem.q.family) is type(family) else None
+        found = list(family_findings(family, point, preferred, effort, seed, _moved(place)))
+        yield from found
+    if is_users(expectation.integrand) or everything:
+        for each in check_integrand(bench_on(lab)):
+            found.append(each)
+            yield each
+    wrong = {each.check for each in found if each.status == "wrong"}
+    if "shapes" in wrong:
+        yield about.not_checked("exact", "f or q gives results of wrong shapes")
+    elif is_users(problem) or everything:
+        yield from guarded(about, "exact", lambda: check_problem(whole_of(lab, problem), place, "score" in wrong))
+
+
+def _moved(place: Place | None) -> Place | None:
+    """The same with λ moved at random, so that no two coordinates are alike."""
+    if place is None or place.dimension > MOST_OWN:
+        return None
+    generator = place.lab.generator("moved")
+    moved = {name: a + 0.25 * generator.standard_normal(a.shape) for name, a in place.parameters.items()}
+    return Place(place.lab, place.family, place.dimension, moved)

@@ -1,0 +1,142 @@
+"""Calling the methods of a class on its backend, with NumPy arrays in and out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from estimators import Noise, draw
+from estimators.backends import for_few_calls, get, missing
+from estimators.noise import stream_root
+
+Vectors = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is drawn.
+
+    Attributes
+    ----------
+    points : samples at which derivatives are compared.
+    entries : entries of one parameter block whose derivatives are taken one by one, or random directions beyond.
+    samples : independent samples that are compared with a density.
+    average : points in each of the sets that a mean is taken over.
+    seconds : the most that one mean may take, about.
+    """
+
+    points: int
+    entries: int
+    samples: int
+    average: int
+    seconds: float
+
+
+#: Before a measurement, and for the command `check`.
+QUICK = Effort(points=16, entries=8, samples=2**13, average=2**9, seconds=0.2)
+FULL = Effort(points=32, entries=24, samples=2**16, average=2**12, seconds=1.0)
+
+
+class WrongType(TypeError):
+    """A method gave something else than an array of floating-point numbers of the backend."""
+
+
+class Lab:
+    """A backend, in float64, and how much is drawn."""
+
+    def __init__(self, backend: str, effort: Effort, seed: int = 0) -> None:
+        self.backend, self.effort, self.seed = get(backend), effort, seed
+
+    def generator(self, *path: object) -> np.random.Generator:
+        """A generator for a purpose."""
+        return np.random.default_rng(stream_root("checks", self.seed, *path))
+
+    def to_device(self, tree: Any) -> Any:
+        """NumPy arrays on the backend, floating-point numbers as float64."""
+        if isinstance(tree, Mapping):
+            return {name: self.to_device(a) for name, a in tree.items()}
+        if isinstance(tree, np.ndarray):
+            return self.backend.asarray(tree, None if tree.dtype.kind in "iub" else "float64")
+        return tree
+
+    def to_numpy(self, tree: Any) -> Any:
+        """The other way round.
+
+        Raises
+        ------
+        WrongType
+            A result of another framework, or of a lower precision than it was given.
+        """
+        if isinstance(tree, Mapping):
+            return {name: self.to_numpy(a) for name, a in tree.items()}
+        if isinstance(tree, tuple | list):
+            return tuple(self.to_numpy(a) for a in tree)
+        if isinstance(tree, int | float):
+            return np.asarray(float(tree))
+        if self.backend.name == "numpy" and not isinstance(tree, np.ndarray | np.generic):
+            raise WrongType(f"the result is a {type(tree).__module__}.{type(tree).__name__} and no NumPy array")
+        found = np.asarray(self.backend.to_numpy(tree))
+        if found.dtype != np.float64:
+            raise WrongType(f"the result is of {found.dtype} where float64 was given")
+        return found
+
+    def function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function of arrays (and dicts of them) of the backend as one of NumPy arrays."""
+        call = for_few_calls(self.backend, function)
+
+        def evaluate(*arguments: Any) -> Any:
+            with np.errstate(all="ignore"):
+                return self.to_numpy(call(*(self.to_device(a) for a in arguments)))
+
+        return evaluate
+
+    def draw(self, specs: Mapping[str, Noise], rows: int, *path: object) -> Vectors:
+        """Independent noise [rows, *shape] for a purpose."""
+        roots = {name: stream_root("checks", self.seed, *path, name) for name in specs}
+        return draw(get("numpy"), specs, roots, 0, rows, "float64")
+
+    def affordable(self, evaluate: Callable[[int], Any], most: int, times: float = 1.0, least: int = 256) -> int:
+        """The number of points, `most` halved until `times` evaluations take no longer than they may.
+
+        `evaluate` evaluates so many points once.
+        """
+        evaluate(least)
+        each = 1.0
+        for rows in (least, 16 * least):
+            start = time.process_time()
+            evaluate(rows)
+            taken = time.process_time() - start
+            each = taken / rows
+            if taken > 0.02 * self.effort.seconds:  # else it is the time of one call that was taken
+                break
+        points = most
+        while points > least and points * each * times > self.effort.seconds:
+            points //= 2
+        return points
+
+
+def candidates(framework: str | None, preferred: str | None) -> list[str]:
+    """The backends on which a class may work, in the order in which they are tried."""
+    if framework is not None:
+        return [framework]
+    others = [preferred] if preferred else ["torch", "jax"]
+    return ["numpy", *(name for name in others if name != "numpy" and missing(name) is None)]
+
+
+def lab_where(works: Callable[[Lab], Any], names: list[str], effort: Effort, seed: int) -> Lab:
+    """A lab on the first backend on which `works` raises nothing; else the first exception is raised."""
+    first: Exception | None = None
+    for name in names:
+        lab = Lab(name, effort, seed)
+        try:
+            works(lab)
+        except Exception as error:  # whatever a framework makes of another's arrays
+            first = first or error
+        else:
+            return lab
+    assert first is not None
+    raise first

@@ -1,0 +1,169 @@
+"""Where a family is checked: parameters and dimension, and its methods there with NumPy arrays in and out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.checks.differences import Compared, derivative, of_columns
+from bench.checks.findings import About, numbers
+from bench.checks.lab import Lab, Vectors
+from estimators import Family, UsageError
+
+#: Dimensions that are tried, and how far parameters are moved at random, so that no two coordinates are alike.
+DIMENSIONS, MOVED = (3, 4, 2, 6, 5, 1, 8), 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A family at λ for z of D coordinates."""
+
+    lab: Lab
+    family: Family
+    dimension: int
+    parameters: Vectors
+
+    @property
+    def about(self) -> About:
+        return About("family", self.family.name)
+
+    def draw(self, rows: int, *path: object) -> Vectors:
+        """The noise of samples [rows, *shape]."""
+        return self.lab.draw(self.family.noise((), self.dimension), rows, "family", self.dimension, *path)
+
+    @functools.cached_property
+    def sample(self) -> Callable[[Vectors, Vectors], np.ndarray]:
+        backend = self.lab.backend
+        return self.lab.function(lambda parameters, noise: self.family.sample(backend, parameters, noise))
+
+    @functools.cached_property
+    def _calls(self) -> dict[str, Callable[..., Any]]:
+        return {}
+
+    def of_z(self, name: str) -> Callable[..., Any]:
+        """The method of (parameters, z, ...)."""
+        if name not in self._calls:
+            method, backend = getattr(self.family, name), self.lab.backend
+            self._calls[name] = self.lab.function(lambda parameters, z, *more: method(backend, parameters, z, *more))
+        return self._calls[name]
+
+    @property
+    def log_density(self) -> Callable[[Vectors, np.ndarray], np.ndarray]:
+        return self.of_z("log_density")
+
+    @property
+    def score(self) -> Callable[[Vectors, np.ndarray], Vectors]:
+        return self.of_z("score")
+
+    def samples(self, rows: int, *path: object) -> np.ndarray:
+        """z [rows, D]."""
+        z: np.ndarray = self.sample(self.parameters, self.draw(rows, *path))
+        return z
+
+    def spread(self) -> np.ndarray:
+        """The middle half's width of every coordinate [D], 1 where it is 0."""
+        low, high = np.nanquantile(self.samples(512, "spread"), [0.25, 0.75], axis=0)
+        return np.where(np.isfinite(high - low) & (high > low), high - low, 1.0)
+
+    def offers(self, name: str) -> bool:
+        """Whether the family has a method that `Family` leaves out."""
+        return getattr(type(self.family), name) is not getattr(Family, name)
+
+    def moved(self, block: str, direction: np.ndarray, t: float) -> Vectors:
+        """λ with one block moved."""
+        return {**self.parameters, block: self.parameters[block] + t * direction}
+
+    def directions(self, block: str, *path: object) -> list[tuple[str, np.ndarray]]:
+        """Labels, and directions in a block in which derivatives are taken."""
+        return directions(block, self.parameters[block].shape, self.lab, *path)
+
+
+def directions(block: str, shape: tuple[int, ...], lab: Lab, *path: object) -> list[tuple[str, np.ndarray]]:
+    """Every entry of a block, or of a large one a few of them and random directions in all, with their labels."""
+    size, most = int(np.prod(shape)), lab.effort.entries
+    generator, found = lab.generator("directions", block, *path), []
+    entries = range(size) if size <= most else sorted(generator.choice(size, most // 2, replace=False).tolist())
+    for entry in entries:
+        unit = np.zeros(size)
+        unit[entry] = 1.0
+        index = ", ".join(map(str, np.unravel_index(entry, shape)))
+        label = f" of {block}" if size == 1 else f" of {block}[{index}]"
+        found.append((label, unit.reshape(shape)))
+    if size > most:
+        for _ in range(most - most // 2):
+            signs = generator.choice([-1.0, 1.0], shape) / np.sqrt(size)
+            found.append((f" of {block} along a random direction", signs))
+    return found
+
+
+def labels_of(blocks: Vectors) -> list[str]:
+    """A label for every entry of all blocks."""
+    found = []
+    for name, a in blocks.items():
+        indices = [", ".join(map(str, i)) for i in np.ndindex(*a.shape)]
+        found += [f" of {name}" if len(indices) == 1 else f" of {name}[{i}]" for i in indices]
+    return found
+
+
+def coordinate_labels(dimension: int) -> list[str]:
+    """A label for every coordinate."""
+    return [""] if dimension == 1 else [f"[{i}]" for i in range(dimension)]
+
+
+def along_coordinates(
+    lab: Lab,
+    z: np.ndarray,
+    spread: np.ndarray,
+    given: np.ndarray,
+    function: Callable[[np.ndarray], np.ndarray],
+    *path: object,
+) -> Compared:
+    """A gradient [points, D] beside differences of a function of z, in every coordinate or in random directions."""
+    labels, columns = [], []
+    for label, v in directions("z", z.shape[1:], lab, "coordinates", *path):
+        step = v * spread
+        size = np.abs(step).sum()
+        labels.append(label.replace(" of z", "", 1))
+        value, error = derivative(lambda t, step=step: function(z + t * step))  # type: ignore[misc]
+        columns.append((given @ step / size, value / size, error / size))
+    return of_columns(columns, places_of(z), labels)
+
+
+def places_of(z: np.ndarray) -> list[str]:
+    """`z = …` for every row."""
+    return [f"z = {numbers(row)}" for row in z.reshape(len(z), -1)]
+
+
+def found_place(lab: Lab, family: Family, point: Any = None, dimensions: tuple[int, ...] = DIMENSIONS) -> Place:
+    """The family at its point's λ (without a point, at a random λ), moved at random, for the first dimension it takes.
+
+    Raises
+    ------
+    UsageError
+        It takes none of them.
+    """
+    reason = ""
+    for dimension in dimensions:
+        generator = lab.generator("place", dimension)
+        try:
+            if point is None:
+                base = {name: np.zeros(shape) for name, shape in family.shapes(dimension).items()}
+            else:
+                point.check(dimension)
+                base = {name: np.asarray(a, dtype=np.float64) for name, a in point.parameters(dimension).items()}
+            shapes = {name: tuple(a.shape) for name, a in base.items()}
+            if shapes != {name: tuple(shape) for name, shape in family.shapes(dimension).items()}:
+                raise UsageError(
+                    f"its point has parameters of shapes {shapes}, but `shapes` is {family.shapes(dimension)}"
+                )
+            moved = {name: a + MOVED * generator.standard_normal(a.shape) for name, a in base.items()}
+            place = Place(lab, family, dimension, moved)
+            if np.all(np.isfinite(place.log_density(moved, place.samples(2, "try")))):
+                return place
+        except (UsageError, ValueError, IndexError, ZeroDivisionError) as error:
+            reason = reason or str(error)
+    raise UsageError(reason or "no log-density is finite at its samples")

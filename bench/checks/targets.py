@@ -1,0 +1,88 @@
+"""What `gradvar check` is given: `module:Class`, `path.py:Class`, or a file with everything in it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bench.checks.findings import one_line
+from bench.problems import Problem
+from estimators import Estimator, Family, Integrand, UsageError
+from estimators.errors import unknown
+
+KINDS = (Family, Problem, Integrand, Estimator)
+
+
+def found(target: str) -> list[Any]:
+    """The objects and classes that a target names.
+
+    Raises
+    ------
+    UsageError
+        No such module, file or name, or nothing in it that can be checked.
+    """
+    source, colon, name = target.partition(":") if not target.endswith(".py") else (target, "", "")
+    if not source or (colon and not name) or not (colon or source.endswith(".py")):
+        raise UsageError(f"'{target}' is not of the form module:Class, path.py:Class or path.py")
+    module = _file(Path(source)) if source.endswith(".py") else _module(source)
+    if not name:
+        every = _own(module)
+        if not every:
+            raise UsageError(f"{source} defines no family, integrand, problem or estimator")
+        return every
+    thing: Any = module
+    for part in name.split("."):
+        if not hasattr(thing, part):
+            raise unknown(f"name in {source}", part, [n for n in vars(thing) if not n.startswith("_")])
+        thing = getattr(thing, part)
+    return [thing]
+
+
+def _own(module: ModuleType) -> list[Any]:
+    """The concrete classes that a module defines; of integrands, those that no problem in it may use."""
+    own = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and issubclass(value, KINDS)
+        and not inspect.isabstract(value)
+    ]
+    if any(issubclass(cls, Problem) for cls in own):
+        own = [cls for cls in own if not issubclass(cls, Integrand)]
+    return own
+
+
+def _module(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # whatever the module does
+        raise UsageError(f"module {name} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    name = f"gradvar_checked_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the file does
+        del sys.modules[name]
+        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return module
