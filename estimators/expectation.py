@@ -196,18 +196,18 @@ class Expectation:
         sizes = [math.prod(shape) for shape in self.shapes(dimension).values()]
         return self.importance_samples * max(self.integrand.width(self.data, dimension), *sizes)
 
-    def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
-        """f_λ(z) [...]."""
+    def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+        """f_λ(z) [...]; `logs` of z where they are known (`Family.logs`), here and below."""
         value = self.integrand.value(backend.xp, self.data, z, noise)
         if self.entropy == "sampled":
-            value = value - self.family.log_density(backend, parameters, z)
+            value = value - self.family.log_density(backend, parameters, z, *logs)
         return value
 
-    def gradient(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
+    def gradient(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
         """∇_z f_λ(z) at fixed λ [..., D]."""
         gradient = self.integrand_gradient(backend, z, noise)
         if self.entropy == "sampled":
-            gradient = gradient - self.family.log_density_gradient(backend, parameters, z)
+            gradient = gradient - self.family.log_density_gradient(backend, parameters, z, *logs)
         return gradient
 
     def integrand_gradient(self, backend: Any, z: Array, noise: dict[str, Array]) -> Array:
@@ -259,7 +259,7 @@ class Expectation:
             value = value - self.family.log_density_replaced(backend, parameters, z, replacement)
         return value
 
-    def local_terms(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
+    def local_terms(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
         """The sum of the terms of f_λ that contain z_i, for every i [..., D]."""
         xp = backend.xp
         if self.integrand.local_terms is not None:
@@ -267,7 +267,7 @@ class Expectation:
         else:
             terms = self.integrand.value(xp, self.data, z, noise)[..., None] + xp.zeros_like(z)
         if self.entropy == "sampled":
-            terms = terms - self.family.log_densities(backend, parameters, z)
+            terms = terms - self.family.log_densities(backend, parameters, z, *logs)
         return terms
 
     def _replace_one_by_one(self, backend: Any, z: Array, replacement: Array, noise: dict[str, Array]) -> Array:

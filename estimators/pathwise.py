@@ -91,7 +91,8 @@ class Pathwise(Estimator):
         noise = self.family_noise(backend, family, noise)
         z = family.sample(backend, parameters, noise)
         if self.sticking_the_landing:
-            slope = expectation.gradient(backend, parameters, z, noise)
+            logs = family.logs(backend, parameters, noise)
+            slope = expectation.gradient(backend, parameters, z, noise, *logs)
         else:
             slope = expectation.integrand_gradient(backend, z, noise)
         gradients = family.pathwise(backend, parameters, noise, z, slope)
