@@ -12,6 +12,7 @@ nodes. Where any of this fails, as under tails too heavy for a wave, there is no
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ import numpy as np
 from bench.problems.problem import Exact, Vectors
 from estimators import Family, NotApplicable, Point
 from estimators.backends import get
+from estimators.families.logs import Logs
+from estimators.families.outline import Outline
 
 #: (z, log q(z)) -> φ(z) q(z), elementwise.
 Weighted = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -89,11 +92,17 @@ def check_growth(what: str, q: Point, growth: float, power: int, option: str, si
 
 @dataclass(frozen=True)
 class _Nodes:
-    """Nodes, what they weigh, and their distances from the upper end where only those are precise."""
+    """Nodes, what they weigh, and their distances from the upper end where only those are precise.
+
+    A rule in v, with exp(−v) of a piece for the distance from an end, weighs by dv: `logs` are of z, `shift` is
+    log |dz/dv|, which is added to log q, and z itself may have been rounded to the end.
+    """
 
     z: np.ndarray
     weights: np.ndarray
     from_high: np.ndarray | None = None
+    logs: Logs | None = None
+    shift: np.ndarray | None = None
 
 
 def _between(low: float, high: float, count: int, exact_high: bool) -> _Nodes:
@@ -118,14 +127,43 @@ def _beyond(end: float, width: float, direction: float, count: int) -> _Nodes:
     return _Nodes(end + direction * away, away * 0.5 * np.pi * np.cosh(t) * (2.0 * REACH / (count - 1)))
 
 
-def _pieces(points: list[float], width: float, count: int, mirrored: bool) -> list[_Nodes]:
-    """One rule between every two neighbours, the outermost of which may be infinite."""
-    inner = [p for p in points if np.isfinite(p)]
-    rules = [_between(a, b, count, mirrored and b == points[-1]) for a, b in itertools.pairwise(inner)]
+def _towards(end: float, start: float, bounded: bool, count: int) -> _Nodes:
+    """exp-sinh in v, with (start − end) exp(−v) for the distance from 0 or 1: it reaches past the smallest number."""
+    t = np.linspace(-REACH, REACH, count)
+    v = np.exp(0.5 * np.pi * np.sinh(t))
+    log = np.log(abs(start - end)) - v
+    away = np.exp(log)
+    far = np.log1p(-away) if bounded else None
+    low, high = (log, far) if end == 0.0 else (far, log)
+    z = away if end == 0.0 else 1.0 - away
+    return _Nodes(z, v * 0.5 * np.pi * np.cosh(t) * (2.0 * REACH / (count - 1)), None, Logs(low, high), log)
+
+
+def _far_from(start: float, count: int) -> _Nodes:
+    """exp-sinh in v, with start exp(v) for z: it reaches past the largest number."""
+    t = np.linspace(-REACH, REACH, count)
+    v = np.exp(0.5 * np.pi * np.sinh(t))
+    log = math.log(start) + v
+    with np.errstate(over="ignore"):
+        z = np.exp(log)
+    return _Nodes(z, v * 0.5 * np.pi * np.cosh(t) * (2.0 * REACH / (count - 1)), None, Logs(log), log)
+
+
+def _pieces(points: list[float], outline: Outline, count: int, logs: bool) -> list[_Nodes]:
+    """One rule between every two neighbours, the outermost of which may be infinite; `logs` says that the family knows
+    what to do with logarithms of z, and of 1 − z where it has a mirror image."""
+    inner, mirrored, width = [p for p in points if np.isfinite(p)], bool(outline.mirror), float(outline.width[0])
+    pairs, rules = list(itertools.pairwise(inner)), []
+    if logs:
+        rules.append(_towards(*pairs.pop(0), mirrored, count))
+        if mirrored:
+            rules.append(_towards(*pairs.pop()[::-1], mirrored, count))
+    rules += [_between(a, b, count, mirrored and b == points[-1]) for a, b in pairs]
     if points[0] == -np.inf:
         rules.append(_beyond(inner[0], width, -1.0, count))
     if points[-1] == np.inf:
-        rules.append(_beyond(inner[-1], width, 1.0, count))
+        heavy = logs and outline.above.power == 0.0
+        rules.append(_far_from(inner[-1], count) if heavy else _beyond(inner[-1], width, 1.0, count))
     return rules
 
 
@@ -134,7 +172,7 @@ def _moments(
 ) -> tuple[float, dict[str, float]] | None:
     """E φ and ∇ E φ of one coordinate; parameters [1]."""
     outline = family.outline(parameters)
-    low, middle, high, width = (float(a[0]) for a in (outline.low, outline.middle, outline.high, outline.width))
+    low, middle, high = (float(a[0]) for a in (outline.low, outline.middle, outline.high))
     if outline.discrete:
         counted = _Nodes(np.arange(high + 1.0), np.ones(int(high) + 1))
         sums = _sums(family, parameters, weighted, [counted])
@@ -144,7 +182,7 @@ def _moments(
     points = sorted({low, middle, high} | {float(b) for b in breaks if low < b < high})
     count, before = FEWEST, None
     while count <= MOST:
-        rules = _pieces(points, width, count, bool(outline.mirror))
+        rules = _pieces(points, outline, count, type(family).logs is not Family.logs)
         sums = _sums(family, parameters, weighted, rules)
         if before is not None and np.all(np.abs(sums.terms - before.terms) <= AGREEMENT * sums.sizes):
             ended = np.maximum(sums.first, sums.last) <= NEGLIGIBLE * sums.sizes
@@ -186,8 +224,11 @@ def _law(family: Any, parameters: Vectors, rule: _Nodes) -> tuple[np.ndarray, li
     """log q and the scores, by block, at the nodes."""
     backend, mirror = get("numpy"), family.outline(parameters).mirror
     z = rule.z[:, None]
-    log_density = family.log_densities(backend, parameters, z)[:, 0]
-    score = family.score(backend, parameters, z)
+    logs = () if rule.logs is None else (Logs(*(a if a is None else a[:, None] for a in rule.logs)),)
+    log_density = family.log_densities(backend, parameters, z, *logs)[:, 0]
+    score = family.score(backend, parameters, z, *logs)
+    if rule.shift is not None:
+        log_density = log_density + rule.shift
     if rule.from_high is not None:
         away, there = rule.from_high[:, None], {n: sign * parameters[other] for n, (other, sign) in mirror.items()}
         near = rule.from_high < 0.5 * rule.from_high.max()

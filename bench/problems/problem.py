@@ -116,6 +116,8 @@ class Problem(ABC):
     differentiate: str
     #: The one framework its f is written in; None for arithmetic that all have.
     framework: str | None = None
+    #: Whether ∇f has no bound at an end of the support.
+    singular: ClassVar[bool] = False
     #: K, the importance samples of a bound; 1 for an expectation or an ELBO.
     importance_samples: int = 1
     #: Adam's first step size in a fit where nothing is said; None for the optimiser's own.

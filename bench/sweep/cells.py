@@ -133,7 +133,9 @@ class Cell:
             )
         from bench.measurement.representable import unrepresentable
 
-        return unrepresentable(problem.q, self.estimator, problem.entropy, problem.dimension, self.dtype)
+        return unrepresentable(
+            problem.q, self.estimator, problem.entropy, problem.dimension, self.dtype, problem.singular
+        )
 
 
 @functools.cache

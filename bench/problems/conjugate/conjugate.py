@@ -31,6 +31,8 @@ class Conjugate(Problem):
     entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
+    singular: ClassVar[bool] = True
+
     @property
     def dimension(self) -> int:
         return self.dim
