@@ -9,7 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.gamma_path import accepted_slope, gamma_noise, log_gamma_slope, log_standard_gamma, trigamma
+from estimators.families.gamma_path import (
+    accepted_slope,
+    gamma_noise,
+    log_gamma_slope,
+    log_standard_gamma,
+    standard_gamma,
+    trigamma,
+)
 from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
 from estimators.families.logs import Logs, above_zero, log_from_zero
 from estimators.families.outline import Outline, Tail
@@ -55,8 +62,9 @@ class Gamma(MeanField):
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """z = g/rate."""
-        (logs,) = self.logs(backend, parameters, noise)
-        return above_zero(backend.xp, backend.xp.exp(logs.low))
+        xp = backend.xp
+        g = standard_gamma(backend, xp.exp(parameters["log_concentration"]), noise)
+        return above_zero(xp, g * xp.exp(-parameters["log_rate"]))
 
     def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
         concentration = backend.xp.exp(parameters["log_concentration"])
@@ -264,8 +272,7 @@ class ChiSquared(MeanField):
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """z = 2 g."""
-        (logs,) = self.logs(backend, parameters, noise)
-        return above_zero(backend.xp, backend.xp.exp(logs.low))
+        return above_zero(backend.xp, 2.0 * standard_gamma(backend, self._concentration(backend, parameters), noise))
 
     def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
         return (Logs(log_standard_gamma(backend, self._concentration(backend, parameters), noise) + math.log(2.0)),)

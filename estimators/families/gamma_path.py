@@ -38,17 +38,26 @@ def gamma_noise(shape: tuple[int, ...], prefix: str = "") -> dict[str, Noise]:
     }
 
 
-def log_standard_gamma(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
-    """log g [..., *shape] of g ~ Gamma(α, 1), for α that broadcasts with it.
+def standard_gamma(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
+    """g [..., *shape] ~ Gamma(α, 1), for α that broadcasts with it; 0 where it underflows."""
+    accepted, boost = _boosted(backend, concentration, noise, prefix)
+    return accepted * backend.xp.exp(boost)
 
-    α < 1 is boosted: a number of Gamma(α + 1, 1), times u^(1/α).
-    """
+
+def log_standard_gamma(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
+    """log g."""
+    accepted, boost = _boosted(backend, concentration, noise, prefix)
+    return backend.xp.log(accepted) + boost
+
+
+def _boosted(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str) -> tuple[Array, Array]:
+    """A number of Gamma(α, 1), and 0; where α < 1 one of Gamma(α + 1, 1), and log u^(1/α), by which it is boosted."""
     xp = backend.xp
     small = concentration < 1.0
     d, c = constants(xp, xp.where(small, concentration + 1.0, concentration))
     root = 1.0 + c * accepted_proposal(backend, concentration, noise, prefix)
-    boost = noise[f"{prefix}boost"] / concentration
-    return xp.log(d * root * root * root) - xp.where(small, boost, xp.zeros_like(boost))
+    boost = -noise[f"{prefix}boost"] / concentration
+    return d * root * root * root, xp.where(small, boost, xp.zeros_like(boost))
 
 
 def accepted_proposal(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:

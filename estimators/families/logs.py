@@ -48,8 +48,8 @@ def from_logit(xp: Any, logit: Array) -> tuple[Array, Logs]:
     """z = 1/(1 + exp(−logit)) inside (0, 1), and its logarithms."""
     small = xp.exp(-xp.abs(logit))
     more, zero = xp.log1p(small), xp.zeros_like(logit)
-    positive = logit >= 0.0
-    z = xp.where(positive, xp.ones_like(small), small) / (1.0 + small)
+    positive, nearer = logit >= 0.0, small / (1.0 + small)
+    z = xp.where(positive, 1.0 - nearer, nearer)
     logs = Logs(xp.where(positive, zero, logit) - more, xp.where(positive, -logit, zero) - more)
     return below_one(xp, above_zero(xp, z)), logs
 
