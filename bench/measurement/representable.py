@@ -81,7 +81,9 @@ def _at_options(q: Point, dimension: int, dtype: str, needs: _Needs) -> str | No
     return _unrepresentable(q.family, q.parameters(dimension), dimension, dtype, needs)
 
 
-def _unrepresentable(family: Family, parameters: dict[str, Any], dimension: int, dtype: str, needs: _Needs) -> str | None:
+def _unrepresentable(
+    family: Family, parameters: dict[str, Any], dimension: int, dtype: str, needs: _Needs
+) -> str | None:
     named = f"family {family.name}"
     eps, largest = float(np.finfo(dtype).eps), float(np.finfo(dtype).max) ** 0.25
     with np.errstate(all="ignore"):

@@ -111,16 +111,17 @@ class RelaxedBernoulli(MeanField):
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
         """∂z = z (1 − z) ∂(logit z), and logit z = (logit + l)/T."""
-        (logs,) = self.logs(backend, parameters, noise)
-        temperature, scaled, _ = self._scaled(backend.xp, parameters, logs)
-        along = cotangent * backend.xp.exp(logs.low + logs.high) / temperature
-        return {"logits": along, "log_temperature": -along * scaled}
+        xp, logit = backend.xp, self._logit(backend.xp, parameters, noise)
+        small = xp.exp(-xp.abs(logit))
+        along = cotangent * small / ((1.0 + small) * (1.0 + small))
+        return {"logits": along * xp.exp(-parameters["log_temperature"]), "log_temperature": -along * logit}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """−log q is log z (1 − z) − log T less the density of l."""
-        temperature, scaled, _ = self._scaled(backend.xp, parameters, *self.logs(backend, parameters, noise))
-        along = (1.0 - 2.0 * z) / temperature
-        return {"logits": along, "log_temperature": -1.0 - along * scaled}
+        away = 1.0 - 2.0 * z
+        along = away * backend.xp.exp(-parameters["log_temperature"])
+        logit = self._logit(backend.xp, parameters, noise)
+        return {"logits": along, "log_temperature": -1.0 - away * logit}
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """By the trapezoid rule in l, for every λ_i that is another."""

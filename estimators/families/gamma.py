@@ -23,7 +23,7 @@ from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
 from estimators.options import option
 
-#: Of concentrations: below it log z is beyond −1e5 in one sample of many, and float32 has too few digits for it.
+#: Of concentrations. log z is of the size of 1/α, and smaller ones are not tested.
 SMALLEST = 1e-3
 REJECTION = "its sample path is a rejection, which a mirror image would accept elsewhere"
 

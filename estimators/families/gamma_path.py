@@ -1,9 +1,10 @@
 """Standard gamma numbers g ~ Gamma(α, 1) from a fixed amount of noise, and their derivative in α.
 
 The sampler is Marsaglia & Tsang's (2000) rejection with `PROPOSALS` proposals, the first accepted one of which is
-used. It returns log g: at α = 0.001 most g are below the smallest floating-point number. Its path jumps where a proposal comes to be refused, so it has no useful derivative at fixed noise; the path that
-has one is the inverse CDF's, dg/dα = −(∂F(g; α)/∂α)/q(g), which needs g alone (implicit reparameterisation, Figurnov
-et al. 2018); here as ∂ log g/∂α = (dg/dα)/g, which stays finite where g underflows.
+used. It gives log g too: at α = 0.001 half of all g are below the smallest float64 number. Its path jumps where a
+proposal comes to be refused, so it has no useful derivative at fixed noise; the path that has one is the inverse CDF's,
+dg/dα = −(∂F(g; α)/∂α)/q(g), which needs g alone (implicit reparameterisation, Figurnov et al. 2018). It is computed as
+∂ log g/∂α = (dg/dα)/g, which stays finite where g underflows.
 """
 
 from __future__ import annotations

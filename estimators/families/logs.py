@@ -46,11 +46,12 @@ def below_one(xp: Any, z: Array) -> Array:
 
 def from_logit(xp: Any, logit: Array) -> tuple[Array, Logs]:
     """z = 1/(1 + exp(−logit)) inside (0, 1), and its logarithms."""
-    small = xp.exp(-xp.abs(logit))
+    away = xp.abs(logit)
+    small = xp.exp(-away)
+    nearer = small / (1.0 + small)
+    z = xp.where(logit >= 0.0, 1.0 - nearer, nearer)
     more, zero = xp.log1p(small), xp.zeros_like(logit)
-    positive, nearer = logit >= 0.0, small / (1.0 + small)
-    z = xp.where(positive, 1.0 - nearer, nearer)
-    logs = Logs(xp.where(positive, zero, logit) - more, xp.where(positive, -logit, zero) - more)
+    logs = Logs(xp.minimum(logit, zero) - more, -xp.maximum(logit, zero) - more)
     return below_one(xp, above_zero(xp, z)), logs
 
 
