@@ -73,7 +73,7 @@ def _check_representable(cell: Any, setting: Setting) -> None:
         return  # asked when the cell was planned
     dimension = points * problem.dimension
     reason = unrepresentable_at(
-        problem.family, laws, cell.estimator, problem.entropy, dimension, cell.dtype, problem.singular
+        problem.family, laws, cell.estimator, problem.entropy, dimension, cell.dtype, problem.distances
     )
     if reason is not None:
         raise NotApplicable(reason)

@@ -30,16 +30,16 @@ SELDOM = 9.2
 
 
 def unrepresentable(
-    q: Point, estimator: Estimator, entropy: str, dimension: int, dtype: str, singular: bool = False
+    q: Point, estimator: Estimator, entropy: str, dimension: int, dtype: str, distances: str = "none"
 ) -> str | None:
     """Why estimates of that dtype cannot be had of q, or None.
 
     Parameters
     ----------
     entropy : of the problem, on which depends what the estimator requires.
-    singular : whether f goes as the logarithm of the distance from an end of the support.
+    distances : of the problem.
     """
-    return _at_options(q, dimension, dtype, _needs(q.family, estimator, entropy, singular))
+    return _at_options(q, dimension, dtype, _needs(q.family, estimator, entropy, distances))
 
 
 def unrepresentable_at(
@@ -49,10 +49,10 @@ def unrepresentable_at(
     entropy: str,
     dimension: int,
     dtype: str,
-    singular: bool = False,
+    distances: str = "none",
 ) -> str | None:
     """The same of λ that no options give."""
-    return _unrepresentable(family, parameters, dimension, dtype, _needs(family, estimator, entropy, singular))
+    return _unrepresentable(family, parameters, dimension, dtype, _needs(family, estimator, entropy, distances))
 
 
 class _Needs(NamedTuple):
@@ -61,19 +61,21 @@ class _Needs(NamedTuple):
     Attributes
     ----------
     neighbours : f is compared at z and s z, where 1 − s is of the order of the squared spread of z.
-    distance : whether the distance from an end must be told from 0: `none`, `logs` where logarithms of it are at hand,
-        `z` where it is made of z.
+    distances : what distances from an end of the support are made of that must be told from 0, as `Problem.distances`.
     """
 
     neighbours: bool
-    distance: str
+    distances: str
 
 
-def _needs(family: Family, estimator: Estimator, entropy: str, singular: bool) -> _Needs:
+def _needs(family: Family, estimator: Estimator, entropy: str, distances: str) -> _Needs:
     requires = estimator.requirements(entropy)
     weak = "weak_derivatives" in requires.family
-    slopes = "logs" if requires.integrand else "none"
-    return _Needs(weak and "independent_parts" in family.lacks, ("z" if weak else slopes) if singular else "none")
+    if entropy == "sampled" and distances == "none" and _rounded_ends(family):  # log q is singular there
+        distances = "logs"
+    if weak and distances != "none":  # what replaces a coordinate has no logarithms
+        distances = "z"
+    return _Needs(weak and "independent_parts" in family.lacks, distances if weak or requires.integrand else "none")
 
 
 @functools.lru_cache(maxsize=256)
@@ -101,7 +103,7 @@ def _unrepresentable(
         if rounded:  # scores are made of logarithms there, and z may be rounded to the end
             clipped = size <= 2.0 * float(np.finfo(dtype).smallest_normal)
             apart = np.where(clipped | np.all(z <= 1.0, axis=0), np.maximum(apart, width), apart)
-        if needs.distance != "none" and _nearest(family, parameters, dimension, dtype, needs.distance == "z"):
+        if needs.distances != "none" and _nearest(family, parameters, dimension, dtype, needs.distances == "z"):
             return (
                 f"{named} has samples nearer to an end of its support than {dtype} can tell, where this problem's f is "
                 "singular; give larger options"
@@ -172,7 +174,9 @@ def _finite_far_out(family: Family, parameters: dict[str, Any], dimension: int, 
     backend = get("numpy")
     for at, noise in _far_out(family, parameters, dimension, dtype, FARTHEST[dtype]):
         z, logs = family.sample(backend, at, noise), family.logs(backend, at, noise)
-        found = [z, family.log_density(backend, at, z, *logs), *family.score(backend, at, z, *logs).values()]
+        found = [z, family.log_density(backend, at, z, *logs)]
+        if "score" not in family.lacks:
+            found += family.score(backend, at, z, *logs).values()
         if not all(np.all(np.isfinite(a)) for a in found):
             return False
     return True

@@ -116,8 +116,6 @@ class Problem(ABC):
     differentiate: str
     #: The one framework its f is written in; None for arithmetic that all have.
     framework: str | None = None
-    #: Whether ∇f has no bound at an end of the support.
-    singular: ClassVar[bool] = False
     #: K, the importance samples of a bound; 1 for an expectation or an ELBO.
     importance_samples: int = 1
     #: Adam's first step size in a fit where nothing is said; None for the optimiser's own.
@@ -144,6 +142,12 @@ class Problem(ABC):
     def lacks(self) -> Mapping[str, str]:
         """What the integrand lacks, as `Integrand.lacks` says."""
         return {}
+
+    @property
+    def distances(self) -> str:
+        """From what f makes distances from an end of the support of q, of which ∇f goes as the inverse: `logs`
+        (`Integrand.reads_logs`), or `z`; `none` where ∇f is bounded there."""
+        return "none"
 
     @property
     def blocks(self) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ class Cell:
         from bench.measurement.representable import unrepresentable
 
         return unrepresentable(
-            problem.q, self.estimator, problem.entropy, problem.dimension, self.dtype, problem.singular
+            problem.q, self.estimator, problem.entropy, problem.dimension, self.dtype, problem.distances
         )
 
 

@@ -31,11 +31,13 @@ class Conjugate(Problem):
     entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
-    singular: ClassVar[bool] = True
-
     @property
     def dimension(self) -> int:
         return self.dim
+
+    @property
+    def distances(self) -> str:
+        return "z" if self.differentiate == "autodiff" else "logs"
 
     def check(self) -> None:
         super().check()
