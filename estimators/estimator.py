@@ -310,8 +310,9 @@ def values_and_scores(
 ) -> tuple[Array, Blocks]:
     """f [R, S] and the scores [R, S, *shape] at the samples that the noise makes, as NumPy arrays."""
     noise = draws.from_uniforms(backend, expectation.family, noise)
-    z = expectation.family.sample(backend, parameters, noise)
-    values = backend.to_numpy(expectation.value(backend, parameters, z, noise))
+    family = expectation.family
+    z, logs = family.sample(backend, parameters, noise), family.logs(backend, parameters, noise)
+    values = backend.to_numpy(expectation.value(backend, parameters, z, noise, *logs))
     values = values.reshape(len(values), -1)
-    scores = expectation.family.score(backend, parameters, z)
+    scores = family.score(backend, parameters, z, *logs)
     return values, {k: backend.to_numpy(s).reshape(*values.shape, *s.shape[z.ndim - 1 :]) for k, s in scores.items()}

@@ -18,7 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from estimators.errors import UsageError
 from estimators.families.family import Family
@@ -59,6 +59,10 @@ class Integrand(ABC):
     @abstractmethod
     def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
         """f at every sample [...]."""
+
+    #: Whether `value`, `gradient` and `local_terms` take the `Logs` of z as a last argument, where the family has them
+    #: (`Family.logs`): for an f that goes as log z or log(1 − z) near an end, where z alone has been rounded.
+    reads_logs: ClassVar[bool] = False
 
     #: Blocks of λ that f reads, in `data` under their names. Every estimator adds the explicit term E ∂f/∂λ at fixed z.
     reads: tuple[str, ...] = ()
@@ -228,25 +232,29 @@ class Expectation:
         sizes = [math.prod(shape) for shape in self.shapes(dimension).values()]
         return self.importance_samples * max(self.integrand.width(self.data, dimension), *sizes)
 
-    def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
-        """f_λ(z) [...]."""
-        value = self.integrand.value(backend.xp, self.data, z, noise)
+    def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+        """f_λ(z) [...]; `logs` of z where they are known (`Family.logs`), here and below."""
+        value = self.integrand.value(backend.xp, self.data, z, noise, *self._read(logs))
         if self.entropy == "sampled":
-            value = value - self.family.log_density(backend, parameters, z)
+            value = value - self.family.log_density(backend, parameters, z, *logs)
         return value
 
-    def gradient(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
+    def gradient(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
         """∇_z f_λ(z) at fixed λ [..., D]."""
-        gradient = self.integrand_gradient(backend, z, noise)
+        gradient = self.integrand_gradient(backend, z, noise, *logs)
         if self.entropy == "sampled":
-            gradient = gradient - self.family.log_density_gradient(backend, parameters, z)
+            gradient = gradient - self.family.log_density_gradient(backend, parameters, z, *logs)
         return gradient
 
-    def integrand_gradient(self, backend: Any, z: Array, noise: dict[str, Array]) -> Array:
+    def _read(self, logs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What of the logs the integrand is given."""
+        return logs if self.integrand.reads_logs else ()
+
+    def integrand_gradient(self, backend: Any, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
         """∇_z of the integrand, without an ELBO's entropy term [..., D]."""
         xp = backend.xp
         if self.differentiate == "closed-form" and self.integrand.gradient is not None:
-            return self.integrand.gradient(xp, self.data, z, noise)
+            return self.integrand.gradient(xp, self.data, z, noise, *self._read(logs))
         return backend.gradient(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z)
 
     def hessian_product(
@@ -308,15 +316,15 @@ class Expectation:
             value = value - self.family.log_density_replaced(backend, parameters, z, replacement)
         return value
 
-    def local_terms(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array]) -> Array:
+    def local_terms(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
         """The sum of the terms of f_λ that contain z_i, for every i [..., D]."""
         xp = backend.xp
         if self.integrand.local_terms is not None:
-            terms = self.integrand.local_terms(xp, self.data, z, noise)
+            terms = self.integrand.local_terms(xp, self.data, z, noise, *self._read(logs))
         else:
             terms = self.integrand.value(xp, self.data, z, noise)[..., None] + xp.zeros_like(z)
         if self.entropy == "sampled":
-            terms = terms - self.family.log_densities(backend, parameters, z)
+            terms = terms - self.family.log_densities(backend, parameters, z, *logs)
         return terms
 
     def _replace_one_by_one(self, backend: Any, z: Array, replacement: Array, noise: dict[str, Array]) -> Array:

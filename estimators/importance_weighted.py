@@ -28,12 +28,14 @@ class Groups:
     Attributes
     ----------
     z : [R, S·K, D], of which every K in a row are a group; [R, D] where S = K = 1.
+    logs : those of z, from the family.
     size : K.
     """
 
     def __init__(self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> None:
         self.backend, self.expectation, self.parameters, self.noise = backend, expectation, parameters, noise
         self.z = expectation.family.sample(backend, parameters, noise)
+        self.logs = expectation.family.logs(backend, parameters, noise)
         self.size = expectation.importance_samples
         self._log_weights: Array = None
         self._normalised: Array = None
@@ -42,7 +44,7 @@ class Groups:
     def log_weights(self) -> Array:
         """log w [R, S, K]."""
         if self._log_weights is None:
-            value = self.expectation.value(self.backend, self.parameters, self.z, self.noise)
+            value = self.expectation.value(self.backend, self.parameters, self.z, self.noise, *self.logs)
             self._log_weights = self.backend.xp.reshape(value, (value.shape[0], -1, self.size))
         return self._log_weights
 
@@ -132,6 +134,6 @@ class ImportanceWeighted(Estimator):
 def along_paths(groups: Groups, weights: Array) -> Blocks:
     """Σ_k weight_k · ∂ log w/∂z (z_k) · ∂z_k/∂λ at fixed λ in log w, averaged over the groups."""
     backend, expectation, z = groups.backend, groups.expectation, groups.z
-    slope = expectation.gradient(backend, groups.parameters, z, groups.noise)
+    slope = expectation.gradient(backend, groups.parameters, z, groups.noise, *groups.logs)
     moved = expectation.family.pathwise(backend, groups.parameters, groups.noise, z, spread(weights, slope) * slope)
     return groups.mean(moved)

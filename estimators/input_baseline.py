@@ -54,7 +54,8 @@ def learn(backend: Any, expectation: Expectation, parameters: Blocks, noise: dic
         moved = xp.roll(noise[name], -shift, axis=0)
         own = {k: xp.roll(v, -shift, axis=0) if k in inferred else v for k, v in parameters.items()}
         there = expectation.family.sample(backend, own, noise) if inferred else z
-        value = backend.to_numpy(expectation.value(backend, own, there, {**noise, name: moved}))
+        logs = expectation.family.logs(backend, own, noise)
+        value = backend.to_numpy(expectation.value(backend, own, there, {**noise, name: moved}, *logs))
         values.append(value.reshape(len(rows), -1).mean(axis=1).astype(np.float64))
     seen = np.stack([np.roll(rows, -shift, axis=0) for shift in shifts])  # [K, W, B]
     level, weights = fitted(np.stack(values), seen, population)

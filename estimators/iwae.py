@@ -29,7 +29,7 @@ class Iwae(ImportanceWeighted):
     def family_gradient(self, groups: Groups) -> Blocks:
         backend, expectation, z = groups.backend, groups.expectation, groups.z
         family, weights = expectation.family, groups.normalised
-        slope = expectation.integrand_gradient(backend, z, groups.noise)
+        slope = expectation.integrand_gradient(backend, z, groups.noise, *groups.logs)
         gradients = family.pathwise(backend, groups.parameters, groups.noise, z, spread(weights, slope) * slope)
         for name, moved in family.entropy_pathwise(backend, groups.parameters, groups.noise, z).items():
             gradients[name] = gradients[name] + spread(weights, gradients[name]) * moved

@@ -90,10 +90,11 @@ class Pathwise(Estimator):
         xp, family = backend.xp, expectation.family
         noise = self.family_noise(backend, family, noise)
         z = family.sample(backend, parameters, noise)
+        logs = family.logs(backend, parameters, noise)
         if self.sticking_the_landing:
-            slope = expectation.gradient(backend, parameters, z, noise)
+            slope = expectation.gradient(backend, parameters, z, noise, *logs)
         else:
-            slope = expectation.integrand_gradient(backend, z, noise)
+            slope = expectation.integrand_gradient(backend, z, noise, *logs)
         gradients = family.pathwise(backend, parameters, noise, z, slope)
         if expectation.entropy == "sampled" and not self.sticking_the_landing:
             entropy = family.entropy_pathwise(backend, parameters, noise, z)

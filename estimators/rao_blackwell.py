@@ -45,6 +45,7 @@ class RaoBlackwell(Estimator):
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         z = expectation.family.sample(backend, parameters, noise)
-        terms = expectation.local_terms(backend, parameters, z, noise)
-        score = expectation.family.score(backend, parameters, z)
+        logs = expectation.family.logs(backend, parameters, noise)
+        terms = expectation.local_terms(backend, parameters, z, noise, *logs)
+        score = expectation.family.score(backend, parameters, z, *logs)
         return combine(backend, self.baseline, z, terms, score, state)

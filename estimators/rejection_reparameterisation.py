@@ -35,8 +35,9 @@ class RejectionReparameterisation(Estimator):
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)
-        value = expectation.value(backend, parameters, z, noise)
-        slope = expectation.gradient(backend, parameters, z, noise)
+        logs = family.logs(backend, parameters, noise)
+        value = expectation.value(backend, parameters, z, noise, *logs)
+        slope = expectation.gradient(backend, parameters, z, noise, *logs)
         moved, score = family.accepted(backend, parameters, noise, z)
         return {
             name: mean_over_samples(xp, z, slope * moved[name] + spread(value, score[name]) * score[name])

@@ -121,8 +121,9 @@ class ScoreFunction(Estimator):
     ) -> Blocks:
         noise = self.family_noise(backend, expectation.family, noise)
         z = expectation.family.sample(backend, parameters, noise)
-        value = expectation.value(backend, parameters, z, noise)
-        score = expectation.family.score(backend, parameters, z)
+        logs = expectation.family.logs(backend, parameters, noise)
+        value = expectation.value(backend, parameters, z, noise, *logs)
+        score = expectation.family.score(backend, parameters, z, *logs)
         if self.baseline == "input-dependent":
             value = value - input_baseline.of_rows(backend, expectation, noise, state, value)
             return combine(backend, "none", z, value, score, state)

@@ -42,10 +42,11 @@ class VarGrad(Estimator):
     ) -> Blocks:
         xp = backend.xp
         z = expectation.family.sample(backend, parameters, noise)
-        value = expectation.value(backend, parameters, z, noise)
+        logs = expectation.family.logs(backend, parameters, noise)
+        value = expectation.value(backend, parameters, z, noise, *logs)
         value = value - xp.mean(value, axis=1, keepdims=True)
         gradients = {}
-        for name, s in expectation.family.score(backend, parameters, z).items():
+        for name, s in expectation.family.score(backend, parameters, z, *logs).items():
             s = s - xp.mean(s, axis=1, keepdims=True)
             gradients[name] = xp.sum(spread(value, s) * s, axis=1) / (value.shape[1] - 1)
         return gradients

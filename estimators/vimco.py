@@ -32,7 +32,7 @@ class Vimco(ImportanceWeighted):
     )
 
     def family_gradient(self, groups: Groups) -> Blocks:
-        score = groups.expectation.family.score(groups.backend, groups.parameters, groups.z)
+        score = groups.expectation.family.score(groups.backend, groups.parameters, groups.z, *groups.logs)
         signal = groups.flat(self._above_baseline(groups)) - groups.normalised
         return groups.mean({name: spread(signal, s) * s for name, s in score.items()})
 

@@ -82,7 +82,9 @@ def _check_representable(cell: Any, setting: Setting) -> None:
     if points == 1 and all(np.array_equal(laws[name], a.astype(cell.dtype)) for name, a in given.items()):
         return  # asked when the cell was planned
     dimension = points * problem.dimension
-    reason = unrepresentable_at(problem.family, laws, cell.estimator, problem.entropy, dimension, cell.dtype)
+    reason = unrepresentable_at(
+        problem.family, laws, cell.estimator, problem.entropy, dimension, cell.dtype, problem.distances
+    )
     if reason is not None:
         raise NotApplicable(reason)
 

@@ -26,6 +26,7 @@ import numpy as np
 from bench.problems.problem import Exact, Vectors
 from estimators import Family, NotApplicable, Point
 from estimators.backends import get
+from estimators.families.logs import Logs
 from estimators.families.outline import Marginals, Outline
 from estimators.families.relaxation import sigmoid
 
@@ -128,12 +129,16 @@ class _Nodes:
     """Nodes, what they weigh, and their distances from the upper end where only those are precise.
 
     `part` is `both` for integrals of q and of φ q, else which of the two; where it is `wave` the weights hold φ.
+    A rule in v, with exp(−v) of a piece for the distance from an end, weighs by dv: `logs` are of z, `shift` is
+    log |dz/dv|, which is added to log q, and z itself may have been rounded to the end.
     """
 
     z: np.ndarray
     weights: np.ndarray
     from_high: np.ndarray | None = None
     part: str = "both"
+    logs: Logs | None = None
+    shift: np.ndarray | None = None
 
 
 def _between(low: float, high: float, count: int, exact_high: bool) -> _Nodes:
@@ -192,18 +197,50 @@ def _remainder(x: np.ndarray) -> np.ndarray:
     return np.where(small, series, -np.expm1(-x) - x * np.exp(-x))
 
 
-def _pieces(points: list[float], width: float, count: int, outline: Outline, wave: float) -> list[_Nodes]:
+def _towards(end: float, start: float, bounded: bool, count: int) -> _Nodes:
+    """exp-sinh in v, with (start − end) exp(−v) for the distance from 0 or 1: it reaches past the smallest number."""
+    t = np.linspace(-REACH, REACH, count)
+    v = np.exp(0.5 * np.pi * np.sinh(t))
+    log = np.log(abs(start - end)) - v
+    away = np.exp(log)
+    far = np.log1p(-away) if bounded else None
+    low, high = (log, far) if end == 0.0 else (far, log)
+    z = away if end == 0.0 else 1.0 - away
+    weights = v * 0.5 * np.pi * np.cosh(t) * (2.0 * REACH / (count - 1))
+    return _Nodes(z, weights, logs=Logs(low, high), shift=log)
+
+
+def _far_from(start: float, count: int, part: str) -> _Nodes:
+    """exp-sinh in v, with start exp(v) for z: it reaches past the largest number."""
+    t = np.linspace(-REACH, REACH, count)
+    v = np.exp(0.5 * np.pi * np.sinh(t))
+    log = math.log(start) + v
+    with np.errstate(over="ignore"):
+        z = np.exp(log)
+    weights = v * 0.5 * np.pi * np.cosh(t) * (2.0 * REACH / (count - 1))
+    return _Nodes(z, weights, part=part, logs=Logs(log), shift=log)
+
+
+def _pieces(points: list[float], outline: Outline, count: int, logs: bool, wave: float) -> list[_Nodes]:
     """One rule between every two neighbours, the outermost of which may be infinite; two beyond those where a tail is
-    too heavy for a wave."""
-    inner, mirrored = [p for p in points if np.isfinite(p)], bool(outline.mirror)
-    rules = [_between(a, b, count, mirrored and b == points[-1]) for a, b in itertools.pairwise(inner)]
+    too heavy for a wave. `logs` says that the family knows what to do with logarithms of z, and of 1 − z where it has a
+    mirror image."""
+    inner, mirrored, width = [p for p in points if np.isfinite(p)], bool(outline.mirror), float(outline.width[0])
+    pairs, rules = list(itertools.pairwise(inner)), []
+    if logs:
+        rules.append(_towards(*pairs.pop(0), mirrored, count))
+        if mirrored:
+            rules.append(_towards(*pairs.pop()[::-1], mirrored, count))
+    rules += [_between(a, b, count, mirrored and b == points[-1]) for a, b in pairs]
     for end, last, direction, tail in (
         (points[0], inner[0], -1.0, outline.below),
         (points[-1], inner[-1], 1.0, outline.above),
     ):
         if np.isinf(end):
             waves = wave > 0.0 and tail.power < 1.0
-            rules.append(_beyond(last, width, direction, count, "density" if waves else "both"))
+            part = "density" if waves else "both"
+            heavy = logs and direction > 0.0 and tail.power == 0.0
+            rules.append(_far_from(last, count, part) if heavy else _beyond(last, width, direction, count, part))
             rules += [_along_wave(last, wave, direction, count)] if waves else []
     return rules
 
@@ -211,7 +248,7 @@ def _pieces(points: list[float], width: float, count: int, outline: Outline, wav
 def _moments(family: Any, parameters: Vectors, phi: _Phi) -> tuple[float, dict[str, float], float] | None:
     """E φ and ∇ E φ of one coordinate, and how far off the latter may be; parameters [1]."""
     outline = family.outline(parameters)
-    low, middle, high, width = (float(a[0]) for a in (outline.low, outline.middle, outline.high, outline.width))
+    low, middle, high = (float(a[0]) for a in (outline.low, outline.middle, outline.high))
     if outline.discrete:
         counted = _Nodes(np.arange(high + 1.0), np.ones(int(high) + 1))
         sums = _sums(family, parameters, phi.weighted, [counted])
@@ -221,7 +258,8 @@ def _moments(family: Any, parameters: Vectors, phi: _Phi) -> tuple[float, dict[s
     points = sorted({low, middle, high} | {float(b) for b in phi.breaks if low < b < high})
     count, before = FEWEST, None
     while count <= MOST:
-        sums = _sums(family, parameters, phi.weighted, _pieces(points, width, count, outline, phi.wave))
+        rules = _pieces(points, outline, count, type(family).logs is not Family.logs, phi.wave)
+        sums = _sums(family, parameters, phi.weighted, rules)
         if before is not None and np.all(np.abs(sums.terms - before.terms) <= AGREEMENT * sums.sizes):
             ended = np.maximum(sums.first, sums.last) <= NEGLIGIBLE * sums.sizes
             return _settle(family, parameters, phi.weighted, sums, before, (low, high)) if np.all(ended) else None
@@ -250,8 +288,8 @@ def _sums(family: Any, parameters: Vectors, weighted: Weighted, rules: list[_Nod
             # An end of the support or beyond, within rounding; and a φ that overflows where q has vanished.
             gone = ~np.isfinite(log_density) | ((density == 0.0) & ~np.isfinite(product))
             rows = np.where(gone, 0.0, np.stack([density, product]))
-            rows[0] *= rule.part != "wave"
-            rows[1] *= rule.part != "density"
+            if rule.part != "both":
+                rows[0 if rule.part == "wave" else 1] = 0.0
             # Where q has vanished its score may be infinite.
             rows = np.concatenate([rows, *(np.where(rows == 0.0, 0.0, rows * s) for s in score)])
             rows = np.where(rule.weights == 0.0, 0.0, rows * rule.weights)
@@ -265,8 +303,11 @@ def _law(family: Any, parameters: Vectors, rule: _Nodes) -> tuple[np.ndarray, li
     """log q and the scores, by block, at the nodes."""
     backend, mirror = get("numpy"), family.outline(parameters).mirror
     z = rule.z[:, None]
-    log_density = family.log_densities(backend, parameters, z)[:, 0]
-    score = family.score(backend, parameters, z)
+    logs = () if rule.logs is None else (Logs(*(a if a is None else a[:, None] for a in rule.logs)),)
+    log_density = family.log_densities(backend, parameters, z, *logs)[:, 0]
+    score = family.score(backend, parameters, z, *logs)
+    if rule.shift is not None:
+        log_density = log_density + rule.shift
     if rule.from_high is not None:
         away, there = rule.from_high[:, None], {n: sign * parameters[other] for n, (other, sign) in mirror.items()}
         near = rule.from_high < 0.5 * rule.from_high.max()

@@ -151,6 +151,12 @@ class Problem(ABC):
         return {}
 
     @property
+    def distances(self) -> str:
+        """From what f makes distances from an end of the support of q, of which ∇f goes as the inverse: `logs`
+        (`Integrand.reads_logs`), or `z`; `none` where ∇f is bounded there."""
+        return "none"
+
+    @property
     def blocks(self) -> tuple[str, ...]:
         """The names of all parameter blocks: λ's, then those of a model."""
         return self.family.blocks

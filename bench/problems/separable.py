@@ -22,33 +22,33 @@ Array = Any
 
 
 class Separable(Integrand):
-    """Σ_i φ(z_i)."""
+    """Σ_i φ(z_i). What `reads_logs` takes them as the last argument of `term` and `derivative`."""
 
     @abstractmethod
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def term(self, xp: Any, data: dict[str, Array], z: Array, *logs: Any) -> Array:
         """φ(z) elementwise."""
 
     @abstractmethod
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def derivative(self, xp: Any, data: dict[str, Array], z: Array, *logs: Any) -> Array:
         """φ'(z) elementwise."""
 
     @abstractmethod
     def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         """φ''(z) elementwise."""
 
-    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        return xp.sum(self.term(xp, data, z), axis=-1)
+    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+        return xp.sum(self.term(xp, data, z, *logs), axis=-1)
 
-    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        return self.derivative(xp, data, z)
+    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+        return self.derivative(xp, data, z, *logs)
 
     def hessian_product(
         self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
     ) -> Array:
         return self.curvature(xp, data, z) * vector
 
-    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        return self.term(xp, data, z)
+    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+        return self.term(xp, data, z, *logs)
 
     def replaced(
         self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]

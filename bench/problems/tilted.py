@@ -65,7 +65,7 @@ class TiltedSquare(OverCoordinates):
 
     def check(self) -> None:
         super().check()
-        check_moment(f"problem {self.name}", self.q, 2)
+        check_moment(f"problem {self.name}", self.q, 2, self.dimension)
 
     def data(self) -> dict[str, Array]:
         return {"a": np.asarray(self.a)}

@@ -155,7 +155,9 @@ class Cell:
             )
         from bench.measurement.representable import unrepresentable
 
-        return unrepresentable(problem.q, self.estimator, problem.entropy, problem.q_dimension, self.dtype)
+        return unrepresentable(
+            problem.q, self.estimator, problem.entropy, problem.q_dimension, self.dtype, problem.distances
+        )
 
 
 @functools.cache

@@ -17,6 +17,7 @@ import numpy as np
 from estimators.errors import NotApplicable, UsageError
 from estimators.families.concrete_marginal import ConcreteLogit
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
+from estimators.families.logs import Logs, above_zero, from_logit, log_from_one, log_from_zero, log_softmax
 from estimators.families.outline import Marginals, Outline
 from estimators.families.relaxation import TINY, logit, sigmoid
 from estimators.noise import Noise
@@ -28,11 +29,7 @@ REACH, NODES = 40.0, 8001
 
 @dataclass(frozen=True)
 class RelaxedBernoulli(MeanField):
-    """Parameters: `logits` [D] and `log_temperature` [D].
-
-    Samples keep a distance of half a rounding error ε from 1, where the density has no value: what E score then lacks
-    of 0 is of order ε^T, so a low temperature is better served by estimators that relax a `bernoulli` themselves.
-    """
+    """Parameters: `logits` [D] and `log_temperature` [D]."""
 
     name: ClassVar[str] = "relaxed-bernoulli"
     summary: ClassVar[str] = "relaxed (binary Concrete) Bernoullis on (0, 1); parameters logits, log_temperature"
@@ -62,12 +59,16 @@ class RelaxedBernoulli(MeanField):
         return {"base": Noise("uniform", (*sample_shape, dimension))}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        xp, u = backend.xp, noise["base"]
-        last = 1.0 - 0.5 * float(xp.finfo(u.dtype).eps)
+        return from_logit(backend.xp, self._logit(backend.xp, parameters, noise))[0]
+
+    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+        return (from_logit(backend.xp, self._logit(backend.xp, parameters, noise))[1],)
+
+    def _logit(self, xp: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        """logit z."""
+        u = noise["base"]
         low, high = (xp.where(side > TINY, side, xp.full_like(u, TINY)) for side in (u, 1.0 - u))
-        z = sigmoid(xp, (parameters["logits"] + xp.log(low) - xp.log(high)) / xp.exp(parameters["log_temperature"]))
-        z = xp.where(z > TINY, z, xp.full_like(z, TINY))
-        return xp.where(z < last, z, xp.full_like(z, last))
+        return (parameters["logits"] + xp.log(low) - xp.log(high)) / xp.exp(parameters["log_temperature"])
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         """Nowhere; but as z is of order u^(1/T) near 0, and likewise near 1, it is integrated as what has ends is."""
@@ -78,38 +79,49 @@ class RelaxedBernoulli(MeanField):
         mirror = {"logits": ("logits", -1.0), "log_temperature": ("log_temperature", 1.0)}
         return Outline(zero, sigmoid(np, parameters["logits"]), zero + 1.0, zero + 1.0, mirror=mirror)
 
-    def _scaled(self, xp: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
+    def _ends(self, xp: Any, parameters: Blocks, z: Array, logs: Logs | None) -> Logs:
+        """The density is ∝ z^(T − 1) near 0, and likewise near 1."""
+        if logs:
+            return logs
+        temperature = xp.exp(parameters["log_temperature"])
+        return Logs(log_from_zero(xp, z, temperature), log_from_one(xp, z, temperature))
+
+    def _scaled(self, xp: Any, parameters: Blocks, ends: Logs) -> tuple[Array, Array, Array]:
         """T, T logit z, and tanh of half what that is above the logit: −d/dx log of the logistic density."""
         temperature = xp.exp(parameters["log_temperature"])
-        scaled = temperature * (xp.log(z) - xp.log1p(-z))
+        scaled = temperature * (ends.low - ends.high)
         return temperature, scaled, xp.tanh(0.5 * (scaled - parameters["logits"]))
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        xp = backend.xp
-        _, scaled, _ = self._scaled(xp, parameters, z)
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+        xp, ends = backend.xp, self._ends(backend.xp, parameters, z, logs)
+        _, scaled, _ = self._scaled(xp, parameters, ends)
         away = xp.abs(scaled - parameters["logits"])
         logistic = -away - 2.0 * xp.log1p(xp.exp(-away))
-        return logistic + parameters["log_temperature"] - xp.log(z) - xp.log1p(-z)
+        return logistic + parameters["log_temperature"] - ends.low - ends.high
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        temperature, _, slope = self._scaled(backend.xp, parameters, z)
-        return (2.0 * z - 1.0 - temperature * slope) / (z * (1.0 - z))
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+        xp = backend.xp
+        temperature, _, slope = self._scaled(xp, parameters, self._ends(xp, parameters, z, logs))
+        both = above_zero(xp, xp.exp(logs.low + logs.high)) if logs else z * (1.0 - z)
+        return (2.0 * z - 1.0 - temperature * slope) / both
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        _, scaled, slope = self._scaled(backend.xp, parameters, z)
+    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
+        _, scaled, slope = self._scaled(backend.xp, parameters, self._ends(backend.xp, parameters, z, logs))
         return {"logits": slope, "log_temperature": 1.0 - slope * scaled}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
         """∂z = z (1 − z) ∂(logit z), and logit z = (logit + l)/T."""
-        temperature, scaled, _ = self._scaled(backend.xp, parameters, z)
-        along = cotangent * z * (1.0 - z) / temperature
-        return {"logits": along, "log_temperature": -along * scaled}
+        xp, logit = backend.xp, self._logit(backend.xp, parameters, noise)
+        small = xp.exp(-xp.abs(logit))
+        along = cotangent * small / ((1.0 + small) * (1.0 + small))
+        return {"logits": along * xp.exp(-parameters["log_temperature"]), "log_temperature": -along * logit}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """−log q is log z (1 − z) − log T less the density of l."""
-        temperature, scaled, _ = self._scaled(backend.xp, parameters, z)
-        along = (1.0 - 2.0 * z) / temperature
-        return {"logits": along, "log_temperature": -1.0 - along * scaled}
+        away = 1.0 - 2.0 * z
+        along = away * backend.xp.exp(-parameters["log_temperature"])
+        logit = self._logit(backend.xp, parameters, noise)
+        return {"logits": along, "log_temperature": -1.0 - away * logit}
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """By the trapezoid rule in l, for every λ_i that is another."""
@@ -190,36 +202,41 @@ class Concrete(Family):
         return xp.reshape(z, (*z.shape[:-1], -1, self.categories))
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        xp = backend.xp
-        perturbed = parameters["logits"] - xp.log(self._by_choice(xp, noise["base"]))
-        z = _softmax(xp, perturbed / xp.exp(parameters["log_temperature"])[:, None])
-        least = float(xp.finfo(z.dtype).tiny)  # the score reads log z
-        z = xp.where(z > least, z, xp.full_like(z, least))
-        return xp.reshape(z, (*z.shape[:-2], -1))
+        (logs,) = self.logs(backend, parameters, noise)
+        return above_zero(backend.xp, backend.xp.exp(logs.low))
 
-    def _parts(self, xp: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
-        """T [D/K, 1], log z and logits − T log z [..., D/K, K]."""
+    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+        log = log_softmax(backend.xp, self._perturbed(backend.xp, parameters, noise))
+        return (Logs(backend.xp.reshape(log, (*log.shape[:-2], -1))),)
+
+    def _perturbed(self, xp: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+        """ζ [..., D/K, K], of which z is the softmax."""
+        gumbel = -xp.log(self._by_choice(xp, noise["base"]))
+        return (parameters["logits"] + gumbel) / xp.exp(parameters["log_temperature"])[:, None]
+
+    def _parts(self, xp: Any, parameters: Blocks, z: Array, logs: Logs | None) -> tuple[Array, Array, Array]:
+        """T [D/K, 1], log z and logits − T log z [..., D/K, K]; the density is ∝ z^(T − 1) near 0."""
         temperature = xp.exp(parameters["log_temperature"])[:, None]
-        log = xp.log(self._by_choice(xp, z))
+        log = self._by_choice(xp, logs.low) if logs else log_from_zero(xp, self._by_choice(xp, z), temperature)
         return temperature, log, parameters["logits"] - temperature * log
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp, k = backend.xp, self.categories
-        _, log, exponents = self._parts(xp, parameters, z)
+        _, log, exponents = self._parts(xp, parameters, z, logs)
         largest = xp.max(exponents, axis=-1, keepdims=True)
         total = largest[..., 0] + xp.log(xp.sum(xp.exp(exponents - largest), axis=-1))
         each = xp.sum(exponents - log, axis=-1) - k * total + (k - 1) * parameters["log_temperature"] + math.lgamma(k)
         return xp.sum(each, axis=-1)
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp = backend.xp
-        temperature, log, exponents = self._parts(xp, parameters, z)
+        temperature, _, exponents = self._parts(xp, parameters, z, logs)
         slope = self.categories * temperature * _softmax(xp, exponents) - temperature - 1.0
-        return xp.reshape(slope * xp.exp(-log), z.shape)
+        return xp.reshape(slope, z.shape) / z
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         xp, k = backend.xp, self.categories
-        temperature, log, exponents = self._parts(xp, parameters, z)
+        temperature, log, exponents = self._parts(xp, parameters, z, logs)
         p = _softmax(xp, exponents)
         of_temperature = k - 1.0 + temperature[:, 0] * xp.sum((k * p - 1.0) * log, axis=-1)
         return {"logits": 1.0 - k * p, "log_temperature": of_temperature}
@@ -228,7 +245,7 @@ class Concrete(Family):
         """z = softmax(ζ), ζ = (logits + g)/T, so ∂ζ/∂log T = −ζ."""
         xp = backend.xp
         temperature = xp.exp(parameters["log_temperature"])[:, None]
-        perturbed = (parameters["logits"] - xp.log(self._by_choice(xp, noise["base"]))) / temperature
+        perturbed = self._perturbed(xp, parameters, noise)
         z, c = self._by_choice(xp, z), self._by_choice(xp, cotangent)
         along = z * (c - xp.sum(z * c, axis=-1, keepdims=True))
         return {"logits": along / temperature, "log_temperature": -xp.sum(along * perturbed, axis=-1)}

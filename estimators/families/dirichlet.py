@@ -11,8 +11,9 @@ import numpy as np
 from estimators.errors import UsageError
 from estimators.families.family import Array, Blocks, Family, Point
 from estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
-from estimators.families.gamma_path import gamma_noise, gamma_slope, standard_gamma, trigamma
+from estimators.families.gamma_path import gamma_noise, log_gamma_slope, log_standard_gamma, trigamma
 from estimators.families.gamma_ratios import Beta
+from estimators.families.logs import Logs, above_zero, log_from_zero, log_softmax
 from estimators.families.outline import Marginals
 from estimators.noise import Noise
 from estimators.options import Values, option
@@ -57,43 +58,48 @@ class Dirichlet(Family):
         return gamma_noise((*sample_shape, dimension))
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        (g,) = self.gammas(backend, parameters, noise)
-        return g / backend.xp.sum(g, axis=-1, keepdims=True)
+        (logs,) = self.logs(backend, parameters, noise)
+        return above_zero(backend.xp, backend.xp.exp(logs.low))
 
-    def gammas(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array]:
-        """The numbers that a sample is made of, [..., D]."""
-        return (standard_gamma(backend, backend.xp.exp(parameters["log_concentration"]), noise),)
+    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+        return (Logs(log_softmax(backend.xp, *self.log_gammas(backend, parameters, noise))),)
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_gammas(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array]:
+        """The logarithms of the numbers that a sample is made of, [..., D]."""
+        return (log_standard_gamma(backend, backend.xp.exp(parameters["log_concentration"]), noise),)
+
+    def log_density(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp, gammaln = backend.xp, backend.special.gammaln
         concentration = xp.exp(parameters["log_concentration"])
+        log_z = logs.low if logs else log_from_zero(xp, z, concentration)
         constant = gammaln(xp.sum(concentration)) - xp.sum(gammaln(concentration))
-        return constant + xp.sum((concentration - 1.0) * xp.log(z), axis=-1)
+        return constant + xp.sum((concentration - 1.0) * log_z, axis=-1)
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         """Of the density's formula, as if z were free; along the simplex it is the density's."""
         return (backend.xp.exp(parameters["log_concentration"]) - 1.0) / z
 
     def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
         return (1.0 - backend.xp.exp(parameters["log_concentration"])) / (z * z) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         """α (log z − ψ(α) + ψ(Σα))."""
         xp, digamma = backend.xp, backend.special.digamma
         concentration = xp.exp(parameters["log_concentration"])
+        log_z = logs.low if logs else log_from_zero(xp, z, concentration)
         constant = digamma(xp.sum(concentration)) - digamma(concentration)
-        return {"log_concentration": concentration * (xp.log(z) + constant)}
+        return {"log_concentration": concentration * (log_z + constant)}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        return self.pathwise_of(backend, parameters, self.gammas(backend, parameters, noise), cotangent)
+        return self.pathwise_of(backend, parameters, self.log_gammas(backend, parameters, noise), cotangent)
 
-    def pathwise_of(self, backend: Any, parameters: Blocks, gammas: tuple[Array], cotangent: Array) -> Blocks:
-        """(cotangent_i − cotangent · z)/Σg times dg_i/dα_i."""
-        xp, (g,) = backend.xp, gammas
+    def pathwise_of(self, backend: Any, parameters: Blocks, log_gammas: tuple[Array], cotangent: Array) -> Blocks:
+        """z_i (cotangent_i − cotangent · z) times ∂ log g_i/∂α_i."""
+        xp, (log_g,) = backend.xp, log_gammas
         concentration = xp.exp(parameters["log_concentration"])
-        total = xp.sum(g, axis=-1, keepdims=True)
-        along = (cotangent - xp.sum(cotangent * g, axis=-1, keepdims=True) / total) / total
-        return {"log_concentration": along * concentration * gamma_slope(backend, concentration, g)}
+        z = xp.exp(log_softmax(xp, log_g))
+        along = z * (cotangent - xp.sum(cotangent * z, axis=-1, keepdims=True))
+        return {"log_concentration": along * concentration * log_gamma_slope(backend, concentration, log_g)}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
         """α ((Σα − D) ψ′(Σα) − (α − 1) ψ′(α))."""

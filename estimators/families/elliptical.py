@@ -15,7 +15,7 @@ import numpy as np
 from estimators.errors import NotApplicable
 from estimators.families.family import Array, Blocks, Family
 from estimators.families.gamma import SMALLEST
-from estimators.families.gamma_path import digamma_step, gamma_noise, gamma_slope, standard_gamma, trigamma
+from estimators.families.gamma_path import digamma_step, gamma_noise, log_gamma_slope, log_standard_gamma, trigamma
 from estimators.families.multivariate_normal import MultivariateNormal
 from estimators.families.outline import Marginals
 from estimators.families.student_t import StudentT
@@ -61,12 +61,15 @@ class Elliptical(Family):
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         half = 0.5 * backend.xp.exp(parameters["log_degrees"])
-        return self.sample_at(backend, parameters, noise["base"], standard_gamma(backend, half, noise))
+        return self.sample_at(backend, parameters, noise["base"], log_standard_gamma(backend, half, noise))
 
-    def sample_at(self, backend: Any, parameters: Blocks, base: Array, g: Array) -> Array:
-        """z [..., D] from ε [..., D] and g [..., 1]."""
-        half = 0.5 * backend.xp.exp(parameters["log_degrees"])
-        return NORMAL.sample(backend, parameters, {"base": base * backend.xp.sqrt(half / g)})
+    def sample_at(self, backend: Any, parameters: Blocks, base: Array, log_g: Array) -> Array:
+        """z [..., D] from ε [..., D] and log g [..., 1]."""
+        return NORMAL.sample(backend, parameters, {"base": base * self._stretch(backend, parameters, log_g)})
+
+    def _stretch(self, backend: Any, parameters: Blocks, log_g: Array) -> Array:
+        """√(ν/(2 g)) [..., 1]."""
+        return backend.xp.exp(0.5 * (parameters["log_degrees"] - math.log(2.0) - log_g))
 
     def _pulled(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
         """ν [1], the squared length r² of L⁻¹(z − loc) [..., 1], and (ν + D)/(ν + r²) [..., 1].
@@ -112,18 +115,18 @@ class Elliptical(Family):
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
         half = 0.5 * backend.xp.exp(parameters["log_degrees"])
-        g = standard_gamma(backend, half, noise)
-        return self.pathwise_at(backend, parameters, noise["base"], g, z, cotangent)
+        log_g = log_standard_gamma(backend, half, noise)
+        return self.pathwise_at(backend, parameters, noise["base"], log_g, z, cotangent)
 
     def pathwise_at(
-        self, backend: Any, parameters: Blocks, base: Array, g: Array, z: Array, cotangent: Array
+        self, backend: Any, parameters: Blocks, base: Array, log_g: Array, z: Array, cotangent: Array
     ) -> Blocks:
-        """The Normal's at ε √(ν/(2 g)); and for ν, (z − loc) (1 − α (dg/dα)/g)/2 with α = ν/2, implicit."""
+        """The Normal's at ε √(ν/(2 g)); and for ν, (z − loc) (1 − α ∂ log g/∂α)/2 with α = ν/2, implicit."""
         xp = backend.xp
         half = 0.5 * xp.exp(parameters["log_degrees"])
-        stretched = base * xp.sqrt(half / g)
+        stretched = base * self._stretch(backend, parameters, log_g)
         along = xp.sum(cotangent * (z - parameters["loc"]), axis=-1, keepdims=True)
-        relative = 0.5 * (1.0 - half * gamma_slope(backend, half, g) / g)
+        relative = 0.5 * (1.0 - half * log_gamma_slope(backend, half, log_g))
         normal = NORMAL.pathwise(backend, parameters, {"base": stretched}, z, cotangent)
         return {**normal, "log_degrees": along * relative}
 

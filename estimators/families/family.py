@@ -122,6 +122,16 @@ class Family(ABC):
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """z = t(ε, λ) [..., D]; reads the names that `noise` declares."""
 
+    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+        """The `Logs` of the sample that the noise makes, as a tuple of one, of a family whose samples are rounded to an
+        end of the support; else an empty tuple.
+
+        What has logs takes them as the last argument of `score`, `log_density`, `log_densities` and
+        `log_density_gradient`: `family.score(backend, parameters, z, *family.logs(backend, parameters, noise))`.
+        Without them, and for a z of other origin, they are computed from z.
+        """
+        return ()
+
     @abstractmethod
     def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         """log q(z) [...]."""
@@ -200,8 +210,9 @@ class Family(ABC):
         −log q is log |∂t/∂ε| less the log-density of the noise, so where t is affine in ε it is the same for every
         sample, and the family knows it.
         """
-        path = self.pathwise(backend, parameters, noise, z, -self.log_density_gradient(backend, parameters, z))
-        score = self.score(backend, parameters, z)
+        logs = self.logs(backend, parameters, noise)
+        slope = self.log_density_gradient(backend, parameters, z, *logs)
+        path, score = self.pathwise(backend, parameters, noise, z, -slope), self.score(backend, parameters, z, *logs)
         return {name: path[name] - score[name] for name in path}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
@@ -255,8 +266,8 @@ class MeanField(Family):
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         """log q(z_i) of each coordinate [..., D]; λ may have the batch axes of z."""
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        return backend.xp.sum(self.log_densities(backend, parameters, z), axis=-1)
+    def log_density(self, backend: Any, parameters: Blocks, z: Array, *logs: Any) -> Array:
+        return backend.xp.sum(self.log_densities(backend, parameters, z, *logs), axis=-1)
 
     def log_density_replaced(self, backend: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
         terms = self.log_densities(backend, parameters, z)

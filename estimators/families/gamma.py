@@ -9,14 +9,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.gamma_path import accepted_slope, gamma_noise, gamma_slope, standard_gamma, trigamma
+from estimators.families.gamma_path import (
+    accepted_slope,
+    gamma_noise,
+    log_gamma_slope,
+    log_standard_gamma,
+    standard_gamma,
+    trigamma,
+)
 from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
+from estimators.families.logs import Logs, above_zero, log_from_zero
 from estimators.families.outline import Outline, Tail
 from estimators.noise import Noise
 from estimators.options import Values, option
 
-#: Less would take samples to 0 in float32.
-SMALLEST = 0.2
+#: Of concentrations. log z is of the size of 1/α, and smaller ones are not tested.
+SMALLEST = 1e-3
 REJECTION = "its sample path is a rejection, which a mirror image would accept elsewhere"
 
 
@@ -55,34 +63,41 @@ class Gamma(MeanField):
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """z = g/rate."""
         xp = backend.xp
-        return standard_gamma(backend, xp.exp(parameters["log_concentration"]), noise) * xp.exp(-parameters["log_rate"])
+        g = standard_gamma(backend, xp.exp(parameters["log_concentration"]), noise)
+        return above_zero(xp, g * xp.exp(-parameters["log_rate"]))
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+        concentration = backend.xp.exp(parameters["log_concentration"])
+        return (Logs(log_standard_gamma(backend, concentration, noise) - parameters["log_rate"]),)
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp, log_rate = backend.xp, parameters["log_rate"]
         concentration = xp.exp(parameters["log_concentration"])
+        log_z = logs.low if logs else log_from_zero(xp, z, concentration)
         constant = concentration * log_rate - backend.special.gammaln(concentration)
-        return constant + (concentration - 1.0) * xp.log(z) - xp.exp(log_rate) * z
+        return constant + (concentration - 1.0) * log_z - xp.exp(log_rate) * z
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp = backend.xp
         return (xp.exp(parameters["log_concentration"]) - 1.0) / z - xp.exp(parameters["log_rate"])
 
     def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
         return (1.0 - backend.xp.exp(parameters["log_concentration"])) / (z * z) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         """α (log(rate z) − ψ(α)) and α − rate z."""
         xp, log_rate = backend.xp, parameters["log_rate"]
         concentration = xp.exp(parameters["log_concentration"])
-        away = xp.log(z) + (log_rate - backend.special.digamma(concentration))
+        log_z = logs.low if logs else log_from_zero(xp, z, concentration)
+        away = log_z + (log_rate - backend.special.digamma(concentration))
         return {"log_concentration": concentration * away, "log_rate": concentration - xp.exp(log_rate) * z}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """∂z/∂log_concentration = α (dg/dα)/rate, implicit; ∂z/∂log_rate = −z."""
+        """∂z/∂log_concentration = z α ∂ log g/∂α, implicit; ∂z/∂log_rate = −z."""
         xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
-        rate = xp.exp(parameters["log_rate"])
-        slope = concentration * gamma_slope(backend, concentration, rate * z) / rate
-        return {"log_concentration": cotangent * slope, "log_rate": -cotangent * z}
+        relative = log_gamma_slope(backend, concentration, xp.log(z) + parameters["log_rate"])
+        along = cotangent * z
+        return {"log_concentration": along * concentration * relative, "log_rate": -along}
 
     def accepted(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Blocks, Blocks]:
         """The rate only stretches what is accepted."""
@@ -112,11 +127,13 @@ class Gamma(MeanField):
         which has one more exponential (Mohamed et al. 2020, table 1; here for log rate)."""
         xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
         mean = xp.exp(-parameters["log_rate"])
-        g = standard_gamma(backend, concentration, noise, WEAK)
-        weight, s = shrinkage(backend, concentration, noise)
+        log_g = log_standard_gamma(backend, concentration, noise, WEAK)
+        weight, log_s = shrinkage(backend, concentration, noise)
+        g, shrunk = xp.exp(log_g), xp.exp(log_g + log_s)
+        z = above_zero(xp, mean * g)
         return {
-            "log_concentration": (weight, mean * g, mean * s * g),
-            "log_rate": (concentration, mean * g, mean * (g + noise["one_more"])),
+            "log_concentration": (weight, z, above_zero(xp, mean * shrunk)),
+            "log_rate": (concentration, z, mean * (g + noise["one_more"])),
         }
 
     def outline(self, parameters: Blocks) -> Outline:
@@ -257,30 +274,37 @@ class ChiSquared(MeanField):
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """z = 2 g."""
-        return 2.0 * standard_gamma(backend, self._concentration(backend, parameters), noise)
+        return above_zero(backend.xp, 2.0 * standard_gamma(backend, self._concentration(backend, parameters), noise))
+
+    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+        return (Logs(log_standard_gamma(backend, self._concentration(backend, parameters), noise) + math.log(2.0)),)
 
     def _concentration(self, backend: Any, parameters: Blocks) -> Array:
         return 0.5 * backend.xp.exp(parameters["log_degrees"])
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        xp, half = backend.xp, self._concentration(backend, parameters)
-        return (half - 1.0) * xp.log(0.5 * z) - 0.5 * z - backend.special.gammaln(half) - math.log(2.0)
+    def _log_g(self, backend: Any, half: Array, z: Array, logs: Logs | None) -> Array:
+        return (logs.low if logs else log_from_zero(backend.xp, z, half)) - math.log(2.0)
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+        half = self._concentration(backend, parameters)
+        constant = backend.special.gammaln(half) + math.log(2.0)
+        return (half - 1.0) * self._log_g(backend, half, z, logs) - 0.5 * z - constant
+
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         return (self._concentration(backend, parameters) - 1.0) / z - 0.5
 
     def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
         return (1.0 - self._concentration(backend, parameters)) / (z * z) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         """ν/2 (log(z/2) − ψ(ν/2))."""
         half = self._concentration(backend, parameters)
-        return {"log_degrees": half * (backend.xp.log(0.5 * z) - backend.special.digamma(half))}
+        return {"log_degrees": half * (self._log_g(backend, half, z, logs) - backend.special.digamma(half))}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """ν dg/dα, implicit."""
+        """z ν/2 ∂ log g/∂α, implicit."""
         half = self._concentration(backend, parameters)
-        return {"log_degrees": 2.0 * cotangent * half * gamma_slope(backend, half, 0.5 * z)}
+        return {"log_degrees": cotangent * z * half * log_gamma_slope(backend, half, backend.xp.log(0.5 * z))}
 
     def accepted(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Blocks, Blocks]:
         half = self._concentration(backend, parameters)
@@ -301,9 +325,10 @@ class ChiSquared(MeanField):
     ) -> dict[str, tuple[Array, Array, Array]]:
         """As of gamma in its concentration: ∂log ν is ∂log α."""
         half = self._concentration(backend, parameters)
-        z = 2.0 * standard_gamma(backend, half, noise, WEAK)
-        weight, s = shrinkage(backend, half, noise)
-        return {"log_degrees": (weight, z, s * z)}
+        xp, log_g = backend.xp, log_standard_gamma(backend, half, noise, WEAK)
+        weight, log_s = shrinkage(backend, half, noise)
+        z, shrunk = (above_zero(xp, 2.0 * xp.exp(each)) for each in (log_g, log_g + log_s))
+        return {"log_degrees": (weight, z, shrunk)}
 
     def outline(self, parameters: Blocks) -> Outline:
         middle = np.exp(parameters["log_degrees"])

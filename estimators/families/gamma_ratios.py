@@ -11,8 +11,9 @@ import numpy as np
 from estimators.errors import NotApplicable
 from estimators.families.family import Array, Blocks, Family, MeanField, Point
 from estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
-from estimators.families.gamma_path import digamma_step, gamma_noise, gamma_slope, standard_gamma, trigamma
+from estimators.families.gamma_path import digamma_step, gamma_noise, log_gamma_slope, log_standard_gamma, trigamma
 from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
+from estimators.families.logs import Logs, above_zero, from_logit, log_from_one, log_from_zero
 from estimators.families.outline import HEAVY, Outline
 from estimators.noise import Noise
 from estimators.options import Values, option
@@ -59,52 +60,68 @@ class Beta(_OfTwo):
         return gamma_noise(shape, "alpha_") | gamma_noise(shape, "beta_")
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        a, b = self.gammas(backend, parameters, noise)
-        return a / (a + b)
+        return self._made(backend, parameters, noise)[0]
 
-    def gammas(
+    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+        return (self._made(backend, parameters, noise)[1],)
+
+    def _made(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, Logs]:
+        a, b = self.log_gammas(backend, parameters, noise)
+        return from_logit(backend.xp, a - b)
+
+    def log_gammas(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], prefix: str = ""
     ) -> tuple[Array, Array]:
-        """The two numbers that a sample is made of."""
+        """The logarithms of the two numbers that a sample is made of."""
         alpha, beta = self._exponentials(backend, parameters)
-        above = standard_gamma(backend, alpha, noise, f"{prefix}alpha_")
-        return above, standard_gamma(backend, beta, noise, f"{prefix}beta_")
+        above = log_standard_gamma(backend, alpha, noise, f"{prefix}alpha_")
+        return above, log_standard_gamma(backend, beta, noise, f"{prefix}beta_")
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        xp, gammaln = backend.xp, backend.special.gammaln
+    def _ends(self, xp: Any, alpha: Array, beta: Array, z: Array, logs: Logs | None) -> Logs:
+        return logs or Logs(log_from_zero(xp, z, alpha), log_from_one(xp, z, beta))
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+        gammaln = backend.special.gammaln
         alpha, beta = self._exponentials(backend, parameters)
+        low, high = self._ends(backend.xp, alpha, beta, z, logs)
         constant = gammaln(alpha + beta) - gammaln(alpha) - gammaln(beta)
-        return constant + (alpha - 1.0) * xp.log(z) + (beta - 1.0) * xp.log1p(-z)
+        return constant + (alpha - 1.0) * low + (beta - 1.0) * high
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+        xp = backend.xp
         alpha, beta = self._exponentials(backend, parameters)
-        return (alpha - 1.0) / z - (beta - 1.0) / (1.0 - z)
+        rest = above_zero(xp, xp.exp(logs.high)) if logs else 1.0 - z
+        return (alpha - 1.0) / z - (beta - 1.0) / rest
 
     def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
         alpha, beta = self._exponentials(backend, parameters)
         return ((1.0 - alpha) / (z * z) + (1.0 - beta) / ((1.0 - z) * (1.0 - z))) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         """α (log z − ψ(α) + ψ(α + β)) and β (log(1 − z) − ψ(β) + ψ(α + β))."""
-        xp, digamma = backend.xp, backend.special.digamma
+        digamma = backend.special.digamma
         alpha, beta = self._exponentials(backend, parameters)
+        low, high = self._ends(backend.xp, alpha, beta, z, logs)
         both = digamma(alpha + beta)
         return {
-            "log_alpha": alpha * (xp.log(z) + (both - digamma(alpha))),
-            "log_beta": beta * (xp.log1p(-z) + (both - digamma(beta))),
+            "log_alpha": alpha * (low + (both - digamma(alpha))),
+            "log_beta": beta * (high + (both - digamma(beta))),
         }
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        return self.pathwise_of(backend, parameters, self.gammas(backend, parameters, noise), cotangent)
+        return self.pathwise_of(backend, parameters, self.log_gammas(backend, parameters, noise), cotangent)
 
-    def pathwise_of(self, backend: Any, parameters: Blocks, gammas: tuple[Array, Array], cotangent: Array) -> Blocks:
-        """∂z/∂α = b/(a + b)² da/dα, ∂z/∂β = −a/(a + b)² db/dβ."""
-        a, b = gammas
+    def pathwise_of(
+        self, backend: Any, parameters: Blocks, log_gammas: tuple[Array, Array], cotangent: Array
+    ) -> Blocks:
+        """∂z/∂α = z (1 − z) ∂ log a/∂α, ∂z/∂β = −z (1 − z) ∂ log b/∂β."""
+        xp, (a, b) = backend.xp, log_gammas
         alpha, beta = self._exponentials(backend, parameters)
-        shared = cotangent / ((a + b) * (a + b))
+        small = xp.exp(-xp.abs(a - b))
+        along = cotangent * small / ((1.0 + small) * (1.0 + small))
         return {
-            "log_alpha": shared * b * alpha * gamma_slope(backend, alpha, a),
-            "log_beta": -shared * a * beta * gamma_slope(backend, beta, b),
+            "log_alpha": along * alpha * log_gamma_slope(backend, alpha, a),
+            "log_beta": -along * beta * log_gamma_slope(backend, beta, b),
         }
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
@@ -126,11 +143,11 @@ class Beta(_OfTwo):
     ) -> dict[str, tuple[Array, Array, Array]]:
         """a against s a, or b against s b, each with the other number as it is (`gamma_weak.py`)."""
         alpha, beta = self._exponentials(backend, parameters)
-        a, b = self.gammas(backend, parameters, noise, WEAK)
-        weight_a, s = shrinkage(backend, alpha, noise, "alpha_")
-        weight_b, t = shrinkage(backend, beta, noise, "beta_")
-        z = a / (a + b)
-        return {"log_alpha": (weight_a, z, s * a / (s * a + b)), "log_beta": (weight_b, z, a / (a + t * b))}
+        a, b = self.log_gammas(backend, parameters, noise, WEAK)
+        weight_a, log_s = shrinkage(backend, alpha, noise, "alpha_")
+        weight_b, log_t = shrinkage(backend, beta, noise, "beta_")
+        z, less, more = (from_logit(backend.xp, a - b + moved)[0] for moved in (0.0, log_s, -log_t))
+        return {"log_alpha": (weight_a, z, less), "log_beta": (weight_b, z, more)}
 
     def outline(self, parameters: Blocks) -> Outline:
         alpha, beta = np.exp(parameters["log_alpha"]), np.exp(parameters["log_beta"])
@@ -181,25 +198,34 @@ class F(_OfTwo):
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """z = (a/m)/(b/n)."""
-        m, n = self._exponentials(backend, parameters)
-        a, b = self.gammas(backend, parameters, noise)
-        return a * n / (b * m)
+        (logs,) = self.logs(backend, parameters, noise)
+        return above_zero(backend.xp, backend.xp.exp(logs.low))
 
-    def gammas(
+    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+        a, b = self.log_gammas(backend, parameters, noise)
+        return (Logs(a - b + (parameters["log_denominator"] - parameters["log_numerator"])),)
+
+    def log_gammas(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], prefix: str = ""
     ) -> tuple[Array, Array]:
-        """The two numbers that a sample is made of, of Gamma(m/2, 1) and Gamma(n/2, 1)."""
+        """The logarithms of the two numbers that a sample is made of, of Gamma(m/2, 1) and Gamma(n/2, 1)."""
         m, n = self._exponentials(backend, parameters)
-        above = standard_gamma(backend, 0.5 * m, noise, f"{prefix}numerator_")
-        return above, standard_gamma(backend, 0.5 * n, noise, f"{prefix}denominator_")
+        above = log_standard_gamma(backend, 0.5 * m, noise, f"{prefix}numerator_")
+        return above, log_standard_gamma(backend, 0.5 * n, noise, f"{prefix}denominator_")
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def _log_odds(self, backend: Any, parameters: Blocks, m: Array, z: Array, logs: Logs | None) -> Array:
+        """log(a/b)."""
+        log_z = logs.low if logs else log_from_zero(backend.xp, z, 0.5 * m)
+        return log_z + (parameters["log_numerator"] - parameters["log_denominator"])
+
+    def log_densities(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp, gammaln = backend.xp, backend.special.gammaln
         m, n = self._exponentials(backend, parameters)
-        constant = gammaln(0.5 * (m + n)) - gammaln(0.5 * m) - gammaln(0.5 * n) + 0.5 * m * xp.log(m / n)
-        return constant + (0.5 * m - 1.0) * xp.log(z) - 0.5 * (m + n) * xp.log1p(m / n * z)
+        log_odds = self._log_odds(backend, parameters, m, z, logs)
+        constant = gammaln(0.5 * (m + n)) - gammaln(0.5 * m) - gammaln(0.5 * n) + xp.log(m / n)
+        return constant + (0.5 * m - 1.0) * log_odds - 0.5 * (m + n) * xp.logaddexp(xp.zeros_like(log_odds), log_odds)
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         m, n = self._exponentials(backend, parameters)
         return (0.5 * m - 1.0) / z - 0.5 * (m + n) * m / (n + m * z)
 
@@ -208,27 +234,29 @@ class F(_OfTwo):
         ratio = m / (n + m * z)
         return ((1.0 - 0.5 * m) / (z * z) + 0.5 * (m + n) * ratio * ratio) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         """The derivatives of `log_densities`, with p = m z/(n + m z) the beta number behind z."""
-        xp = backend.xp
         m, n = self._exponentials(backend, parameters)
-        odds = m * z / n  # p/(1 − p)
-        common = 0.5 * m * (1.0 - z) / (1.0 + odds)  # through log(m/n)
-        above = 0.5 * m * (digamma_step(backend, 0.5 * m, 0.5 * n) - xp.log1p(1.0 / odds))
-        below = 0.5 * n * (digamma_step(backend, 0.5 * n, 0.5 * m) - xp.log1p(odds))
+        log_odds = self._log_odds(backend, parameters, m, z, logs)  # log p/(1 − p)
+        p, (log_p, log_rest) = from_logit(backend.xp, log_odds)
+        common = 0.5 * (m * (1.0 - p) - n * p)  # through log(m/n)
+        above = 0.5 * m * (digamma_step(backend, 0.5 * m, 0.5 * n) + log_p)
+        below = 0.5 * n * (digamma_step(backend, 0.5 * n, 0.5 * m) + log_rest)
         return {"log_numerator": above + common, "log_denominator": below - common}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        return self.pathwise_of(backend, parameters, self.gammas(backend, parameters, noise), cotangent)
+        return self.pathwise_of(backend, parameters, self.log_gammas(backend, parameters, noise), cotangent)
 
-    def pathwise_of(self, backend: Any, parameters: Blocks, gammas: tuple[Array, Array], cotangent: Array) -> Blocks:
-        """z (½ m (da/dα)/a − 1) and z (1 − ½ n (db/dα)/b)."""
-        a, b = gammas
+    def pathwise_of(
+        self, backend: Any, parameters: Blocks, log_gammas: tuple[Array, Array], cotangent: Array
+    ) -> Blocks:
+        """z (½ m ∂ log a/∂α − 1) and z (1 − ½ n ∂ log b/∂α)."""
+        a, b = log_gammas
         m, n = self._exponentials(backend, parameters)
-        pulled = cotangent * a * n / (b * m)
+        pulled = cotangent * backend.xp.exp(a - b) * n / m
         return {
-            "log_numerator": pulled * (0.5 * m * gamma_slope(backend, 0.5 * m, a) / a - 1.0),
-            "log_denominator": pulled * (1.0 - 0.5 * n * gamma_slope(backend, 0.5 * n, b) / b),
+            "log_numerator": pulled * (0.5 * m * log_gamma_slope(backend, 0.5 * m, a) - 1.0),
+            "log_denominator": pulled * (1.0 - 0.5 * n * log_gamma_slope(backend, 0.5 * n, b)),
         }
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
@@ -261,21 +289,17 @@ class F(_OfTwo):
         nearly cancel on average, so the variance is that of either, many times pathwise's."""
         xp = backend.xp
         m, n = self._exponentials(backend, parameters)
-        a, b = self.gammas(backend, parameters, noise, WEAK)
+        a, b = self.log_gammas(backend, parameters, noise, WEAK)
 
-        def parts(name: str, concentration: Array, number: Array) -> tuple[Array, Array]:
-            weight, s = shrinkage(backend, concentration, noise, f"{name}_")
+        def parts(name: str, concentration: Array, log_number: Array) -> tuple[Array, Array]:
+            weight, log_s = shrinkage(backend, concentration, noise, f"{name}_")
             heads = noise[f"{name}_coin"] > 0.0
-            other = xp.where(heads, s * number, number + noise[f"{name}_one_more"])
+            other = xp.where(heads, log_number + log_s, xp.log(xp.exp(log_number) + noise[f"{name}_one_more"]))
             return 2.0 * xp.where(heads, weight, concentration + xp.zeros_like(weight)), other
 
         (weight_a, moved_a), (weight_b, moved_b) = parts("numerator", 0.5 * m, a), parts("denominator", 0.5 * n, b)
-        ratio = n / m
-        z = ratio * a / b
-        return {
-            "log_numerator": (weight_a, z, ratio * moved_a / b),
-            "log_denominator": (weight_b, z, ratio * a / moved_b),
-        }
+        z, by_a, by_b = (above_zero(xp, n / m * xp.exp(odds)) for odds in (a - b, moved_a - b, a - moved_b))
+        return {"log_numerator": (weight_a, z, by_a), "log_denominator": (weight_b, z, by_b)}
 
     def outline(self, parameters: Blocks) -> Outline:
         middle = np.ones_like(parameters["log_numerator"])

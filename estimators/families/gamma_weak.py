@@ -45,7 +45,7 @@ def one_more_noise(shape: tuple[int, ...], prefix: str = "") -> dict[str, Noise]
 
 
 def shrinkage(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> tuple[Array, Array]:
-    """The weight 2u/(1 − s) and s, of the shape of the noise, for α that broadcasts with it."""
+    """The weight 2u/(1 − s) and log s, of the shape of the noise, for α that broadcasts with it."""
     xp, e = backend.xp, noise[f"{prefix}shrink"]
     u = -xp.expm1(-e)
     # log(1 − u²), to full precision at either end
@@ -53,4 +53,4 @@ def shrinkage(backend: Any, concentration: Array, noise: dict[str, Array], prefi
     log_s = log_power / concentration
     fallen = xp.expm1(log_s)
     moved = fallen < 0.0  # else g and s g are the same number, and so is f of either
-    return xp.where(moved, -2.0 * u / xp.where(moved, fallen, fallen - 1.0), xp.zeros_like(u)), xp.exp(log_s)
+    return xp.where(moved, -2.0 * u / xp.where(moved, fallen, fallen - 1.0), xp.zeros_like(u)), log_s

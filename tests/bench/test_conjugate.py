@@ -177,8 +177,8 @@ def test_unbiased(problem: int, estimator: str) -> None:
         ("gamma-poisson[family=normal]", "'normal'; choose from: gamma, erlang, exponential, chi-squared"),
         ("gamma-poisson[alpha=2]", "unknown option of problem gamma-poisson 'alpha'"),
         (
-            "gamma-poisson[concentration=0.1]",
-            "option 'concentration' is '0.1'; it must be a finite number, at least 0.2",
+            "gamma-poisson[concentration=1e-4]",
+            "option 'concentration' is '1e-4'; it must be a finite number, at least 0.001",
         ),
         ("gamma-poisson[family=erlang,at=posterior]", "at=posterior is for family=gamma, which it belongs to"),
         ("gamma-poisson[at=posterior,rate=2]", "at=posterior chooses concentration and rate itself; leave them out"),

@@ -12,11 +12,11 @@ from tests.support import problem_is_refused
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("family=gamma,concentration=0", "option 'concentration' is '0'; it must be a finite number, at least 0.2"),
+        ("family=gamma,concentration=0", "option 'concentration' is '0'; it must be a finite number, at least 0.001"),
         ("family=gamma,rate=-1", "option 'rate' is '-1'; it must be a finite number, above 0"),
         ("family=erlang,events=2.5", "option 'events' is '2.5'; it must be a whole number, at least 1, at most 1000"),
-        ("family=chi-squared,degrees=0.1", "option 'degrees' is '0.1'; it must be a finite number, at least 0.4"),
-        ("family=beta,beta=0", "option 'beta' is '0'; it must be a finite number, at least 0.2"),
+        ("family=chi-squared,degrees=0.001", "option 'degrees' is '0.001'; it must be a finite number, at least 0.002"),
+        ("family=beta,beta=0", "option 'beta' is '0'; it must be a finite number, at least 0.001"),
         ("family=dirichlet", "family dirichlet needs at least 2 coordinates, since they sum to 1"),
         ("family=poisson,rate=31", "option 'rate' is '31'; it must be a finite number, at most 30, above 0"),
         (

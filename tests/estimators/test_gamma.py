@@ -16,9 +16,9 @@ from estimators.families.gamma_path import (
     constants,
     digamma_step,
     gamma_noise,
-    gamma_slope,
+    log_gamma_slope,
+    log_standard_gamma,
     proposal,
-    standard_gamma,
     trigamma,
 )
 from tests.estimators import laws
@@ -28,21 +28,37 @@ from tests.support import draws, estimate, make_cell
 FALSE_ALARM = 1e-6
 
 
-def slope_by_integration(concentration: float, g: float) -> float:
-    """−(∂F/∂α)/q in extended precision, by exp-sinh quadrature of ∫ (log t − ψ(α)) q(t) dt from g away from α."""
+def slope_by_integration(concentration: float, log_g: float) -> float:
+    """−(∂F/∂α)/(g q) in extended precision, by exp-sinh quadrature of ∫ (log t − ψ(α)) q(t) dt from g away from α."""
     t = np.linspace(np.longdouble(-6.5), np.longdouble(6.5), 833)
     y = np.exp(np.longdouble(np.pi) / 2 * np.sinh(t))
     w = y * np.longdouble(np.pi) / 2 * np.cosh(t) * (t[1] - t[0])
-    a, away = np.longdouble(concentration), np.log(np.longdouble(g)) - special.digamma(concentration)
-    g = np.longdouble(g)
+    a, g = np.longdouble(concentration), np.exp(np.longdouble(log_g))
+    away = np.longdouble(log_g) - special.digamma(concentration + 1.0) + 1.0 / a
     with np.errstate(over="ignore", invalid="ignore"):
         if g <= a:  # t = g exp(−y)
             y, w = y / a, w / a
-            terms = -g * (away - y) * np.exp(-a * y - g * np.expm1(-y)) * w
+            terms = -(away - y) * np.exp(-a * y - g * np.expm1(-y)) * w
         else:  # t = g (1 + y)
             y, w = y / np.sqrt(g + 1), w / np.sqrt(g + 1)
-            terms = g * (away + np.log1p(y)) * np.exp((a - 1) * np.log1p(y) - g * y) * w
+            terms = (away + np.log1p(y)) * np.exp((a - 1) * np.log1p(y) - g * y) * w
     return float(np.sum(np.where(np.isfinite(terms), terms, 0.0)))
+
+
+def law_of_log(concentration: float) -> Any:
+    """Of log g. Below 1e-300 P(g < x) is xᵅ/Γ(α + 1) to all digits; SciPy's `loggamma` loses what is below −745."""
+
+    class Law:
+        def cdf(self, x: np.ndarray) -> np.ndarray:
+            low = np.exp(concentration * x - special.gammaln(concentration + 1.0))
+            return np.where(x < -690.0, low, special.gammainc(concentration, np.exp(np.maximum(x, -690.0))))
+
+        def ppf(self, levels: Any) -> np.ndarray:
+            levels = np.asarray(levels)
+            low = (np.log(levels) + special.gammaln(concentration + 1.0)) / concentration
+            return np.where(low < -690.0, low, np.log(np.maximum(special.gammaincinv(concentration, levels), 1e-300)))
+
+    return Law()
 
 
 def test_steps_of_digamma(backend: Any) -> None:
@@ -54,14 +70,14 @@ def test_steps_of_digamma(backend: Any) -> None:
         np.testing.assert_allclose(found, expected, rtol=2e-14)
 
 
-@pytest.mark.parametrize("concentration", [0.05, 0.2, 0.7, 1.0, 1.9, 6.0, 40.0, 1e3, 1e5])
+@pytest.mark.parametrize("concentration", [1e-3, 0.01, 0.05, 0.2, 0.7, 1.0, 1.9, 6.0, 40.0, 1e3, 1e5])
 def test_slope(backend: Any, concentration: float) -> None:
-    """Over all that is ever drawn, from the 1e-8 quantile to that of 1 − 1e-8."""
+    """Over all that is ever drawn, from the 1e-8 quantile to that of 1 − 1e-8; at small α also where g underflows."""
     levels = [1e-8, 1e-5, 1e-3, 0.02, 0.1, 0.3, 0.5, 0.55, 0.6, 0.7, 0.9, 0.99, 1.0 - 1e-4, 1.0 - 1e-8]
-    g = stats.gamma(concentration).ppf(levels)
-    at = backend.asarray(np.full(len(g), concentration), "float64")
-    found = backend.to_numpy(gamma_slope(backend, at, backend.asarray(g, "float64")))
-    expected = [slope_by_integration(concentration, x) for x in g]
+    log_g = law_of_log(concentration).ppf(levels)
+    at = backend.asarray(np.full(len(log_g), concentration), "float64")
+    found = backend.to_numpy(log_gamma_slope(backend, at, backend.asarray(log_g, "float64")))
+    expected = [slope_by_integration(concentration, x) for x in log_g]
     np.testing.assert_allclose(found, expected, rtol=1e-12 if concentration <= 1e3 else 1e-10)
 
 
@@ -69,8 +85,8 @@ def test_slope_of_the_exponential(backend: Any) -> None:
     """α = 1: −∂F/∂α = ∫_g^∞ (log t + γ) e⁻ᵗ dt = e⁻ᵍ (log g + γ) + E₁(g)."""
     g = np.asarray([1e-6, 0.2, 0.999, 1.0, 1.001, 2.7, 20.0])
     expected = np.log(g) + np.euler_gamma + special.exp1(g) * np.exp(g)
-    found = gamma_slope(backend, backend.asarray(np.ones(len(g)), "float64"), backend.asarray(g, "float64"))
-    np.testing.assert_allclose(backend.to_numpy(found), expected, rtol=1e-10)
+    found = log_gamma_slope(backend, backend.asarray(np.ones(len(g)), "float64"), backend.asarray(np.log(g), "float64"))
+    np.testing.assert_allclose(g * backend.to_numpy(found), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("concentration", [1.0, 1.4, 7.0, 300.0])
@@ -89,12 +105,21 @@ def test_proposals(concentration: float) -> None:
     assert refused**PROPOSALS < 3.1e-11
 
 
+@pytest.mark.parametrize("concentration", [1e-3, 0.01, 0.1, 0.3])
+def test_law_of_small_concentrations(backend: Any, concentration: float) -> None:
+    """Of log g, since g itself underflows."""
+    noise = {k: backend.asarray(a, "float64") for k, a in draws(gamma_noise((20,)), 2000).items()}
+    found = log_standard_gamma(backend, backend.asarray([concentration] * 20, "float64"), noise)
+    assert stats.kstest(backend.to_numpy(found).ravel(), law_of_log(concentration).cdf).pvalue > FALSE_ALARM
+
+
 @pytest.mark.parametrize("concentration", [0.3, 1.0, 4.2])
 def test_first_accepted(backend: Any, concentration: float) -> None:
     """Against a loop that stops at the first proposal it accepts; and the law of what comes out."""
     noise = draws(gamma_noise((20,)), 2000)
     on = {k: backend.asarray(a, "float64") for k, a in noise.items()}
-    found = backend.to_numpy(standard_gamma(backend, backend.asarray([concentration] * 20, "float64"), on))
+    log_g = log_standard_gamma(backend, backend.asarray([concentration] * 20, "float64"), on)
+    found = np.exp(backend.to_numpy(log_g))
     assert stats.kstest(found.ravel(), stats.gamma(concentration).cdf).pvalue > FALSE_ALARM
     boosted = concentration < 1.0
     d = concentration + boosted - 1.0 / 3.0
@@ -111,8 +136,8 @@ def test_none_accepted(backend: Any) -> None:
     """Then it is d."""
     noise = {"proposal": np.full((1, PROPOSALS), -50.0), "acceptance": np.ones((1, PROPOSALS)), "boost": np.ones(1)}
     on = {k: backend.asarray(a, "float64") for k, a in noise.items()}
-    found = standard_gamma(backend, backend.asarray([2.0], "float64"), on)
-    np.testing.assert_allclose(backend.to_numpy(found), [2.0 - 1.0 / 3.0], rtol=1e-14)
+    found = log_standard_gamma(backend, backend.asarray([2.0], "float64"), on)
+    np.testing.assert_allclose(backend.to_numpy(found), np.log([2.0 - 1.0 / 3.0]), rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["gamma", "chi-squared"])
@@ -142,11 +167,12 @@ def test_pathwise_of_two(name: str) -> None:
     both, weights = laws.pair(x, x), np.prod(laws.pair(first, second), axis=-1)
     kept = weights > 0.0
     both, weights = both[kept], weights[kept]
-    gammas: Any = (both,) if name == "dirichlet" else (both[:, :1], both[:, 1:])
+    log = np.log(both)
+    log_gammas: Any = (log,) if name == "dirichlet" else (log[:, :1], log[:, 1:])
     a, b = both[:, :1], both[:, 1:]
     z = {"f": a / b * shapes[1] / shapes[0], "beta": a / (a + b), "dirichlet": both / (a + b)}[name]
     for order in (1, 2, 3):
-        path = family.pathwise_of(backend, parameters, gammas, order * z ** (order - 1))  # type: ignore[attr-defined]
+        path = family.pathwise_of(backend, parameters, log_gammas, order * z ** (order - 1))  # type: ignore[attr-defined]
         for block, gradient in family.power_moment(parameters, order)[1].items():
             np.testing.assert_allclose(
                 weights @ path[block], gradient, rtol=1e-10, atol=1e-12, err_msg=f"{order} {block}"
@@ -206,10 +232,11 @@ def test_elliptical_path(numpy_backend: Any) -> None:
     v = v * stats.gamma(8.5).pdf(g)
     inside = v > 1e-60
     both, weights = laws.pair(e, g[inside]), np.prod(laws.pair(w, v[inside]), axis=-1)
-    z = family.sample_at(numpy_backend, parameters, both[:, :1], both[:, 1:])  # type: ignore[attr-defined]
+    log_g = np.log(both[:, 1:])
+    z = family.sample_at(numpy_backend, parameters, both[:, :1], log_g)  # type: ignore[attr-defined]
     for order in (1, 2, 3):
         slope = order * z ** (order - 1)
-        path = family.pathwise_at(numpy_backend, parameters, both[:, :1], both[:, 1:], z, slope)  # type: ignore[attr-defined]
+        path = family.pathwise_at(numpy_backend, parameters, both[:, :1], log_g, z, slope)  # type: ignore[attr-defined]
         for block, gradient in family.power_moment(parameters, order)[1].items():
             np.testing.assert_allclose(weights @ path[block], gradient, rtol=1e-10, atol=1e-12, err_msg=block)
 

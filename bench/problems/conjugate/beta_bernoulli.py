@@ -15,6 +15,7 @@ from bench.problems.conjugate.conjugate import Conjugate
 from bench.problems.problem import Vectors, family_option
 from bench.problems.test_functions import Separable
 from estimators import Point
+from estimators.families.logs import Logs, above_zero
 from estimators.options import option
 
 Array = Any
@@ -26,11 +27,15 @@ TRIALS = 45
 class BetaBernoulliIntegrand(Separable):
     """log p(y_i, z_i) = (A − 1) log z + (B − 1) log(1 − z) + constant, with A and B the posterior's α and β."""
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
-        return data["power"] * xp.log(z) + data["other_power"] * xp.log1p(-z) + data["constant"]
+    reads_logs: ClassVar[bool] = True
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
-        return data["power"] / z - data["other_power"] / (1.0 - z)
+    def term(self, xp: Any, data: dict[str, Array], z: Array, logs: Logs | None = None) -> Array:
+        low, high = logs or (xp.log(z), xp.log1p(-z))
+        return data["power"] * low + data["other_power"] * high + data["constant"]
+
+    def derivative(self, xp: Any, data: dict[str, Array], z: Array, logs: Logs | None = None) -> Array:
+        rest = above_zero(xp, xp.exp(logs.high)) if logs else 1.0 - z
+        return data["power"] / z - data["other_power"] / rest
 
     def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         rest = 1.0 - z

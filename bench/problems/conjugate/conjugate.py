@@ -35,6 +35,10 @@ class Conjugate(Problem):
     def dimension(self) -> int:
         return self.dim
 
+    @property
+    def distances(self) -> str:
+        return "z" if self.differentiate == "autodiff" else "logs"
+
     def check(self) -> None:
         super().check()
         if self.at == "given":

@@ -17,6 +17,7 @@ from bench.problems.problem import Vectors, family_option
 from bench.problems.test_functions import Separable
 from estimators import Point
 from estimators.families.gamma import Erlang
+from estimators.families.logs import Logs
 from estimators.options import option
 
 Array = Any
@@ -29,10 +30,13 @@ YEARS = 20
 class GammaPoissonIntegrand(Separable):
     """log p(y_i, z_i) = (A − 1) log z − B z + constant, with A and B the posterior's concentration and rate."""
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
-        return data["power"] * xp.log(z) - data["rate"] * z + data["constant"]
+    reads_logs: ClassVar[bool] = True
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def term(self, xp: Any, data: dict[str, Array], z: Array, logs: Logs | None = None) -> Array:
+        log_z = logs.low if logs else xp.log(z)
+        return data["power"] * log_z - data["rate"] * z + data["constant"]
+
+    def derivative(self, xp: Any, data: dict[str, Array], z: Array, logs: Logs | None = None) -> Array:
         return data["power"] / z - data["rate"]
 
     def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
