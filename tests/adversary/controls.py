@@ -60,7 +60,7 @@ def _problems() -> dict[str, tuple[str, dict[str, Any]]]:
         "banana": ("banana", {}),
         "square-full-rank": ("square", {"q": q("multivariate-normal", correlation=0.5), "dim": 3}),
         "square-laplace": ("square", {"q": q("laplace"), "dim": 2}),
-        "square-exponential": ("square", {"q": q("exponential", rate=2.0)}),
+        "square-exponential": ("square", {"k": 3.0, "q": q("exponential", rate=2.0)}),
         "square-log-normal": ("square", {"q": q("log-normal", scale=0.3)}),
         "square-bernoulli": ("square", {"q": q("bernoulli", probability=0.3), "dim": 2}),
         "square-bernoulli-even": ("square", {"q": q("bernoulli", probability=0.5)}),
@@ -125,24 +125,25 @@ def judge(
     shown = f"{name.removeprefix('planted-')}-{samples} {label}"
     where = f"{backend}/{'f32' if dtype == 'float32' else 'f64'}"
     verdict = str(row["verdict"]) if row["status"] == "ok" else str(row["status"])
-    if row["status"] != "ok":
-        reason = str(row["reason"])[:90]
-        return Result("control", shown, where, verdict, None, None, False, reason)
+    if row["status"] not in ("ok", "nonfinite"):
+        return Result("control", shown, where, verdict, None, None, False, str(row["reason"])[:90])
     exact = problem.exact()
     if exact is None:
         return None
     bound = row.get("bias_bound")
-    known = True
     try:
         with np.errstate(all="ignore"):
             bias, variance = bias_of(problem, estimator, name, samples, exact.gradient)
+        finite = all(bool(np.all(np.isfinite(variance[block]))) for block in variance)
+        note = "" if finite else "its estimates are not finite"
     except Exception as error:
-        known, note = False, f"no simulation: {type(error).__name__}"
-    if not known:
+        finite, note = False, f"no simulation: {type(error).__name__}"
+    if row["status"] == "nonfinite":
+        return Result("control", shown, where, verdict, None, None, not finite, note or str(row["reason"])[:90])
+    if not finite:
         # Its bias is not known here; the suite promises that it comes out `biased`, and it must not be certified.
-        return Result(
-            "control", shown, where, verdict, bound, None, verdict != "unbiased", note, True, verdict == "biased"
-        )
+        caught = verdict == "biased"
+        return Result("control", shown, where, verdict, bound, None, verdict != "unbiased", note, True, caught)
     size = norm(exact.gradient)
     truth = norm(bias) / size
     half = cap / 2

@@ -471,7 +471,7 @@ def _scales() -> list[Case]:
     small = s.cosine(5.0, loc=1.0)
     found += [
         case("cosine-5-zero", small, scaled(plain, 0.0), normals(1, 1), times(small.gradient, 0.0), dtype="float32"),
-        case("cosine-5-minus", small, scaled(square_path(), 0.0), normals(1, 1), times(small.gradient, 0.0)),
+        case("cosine-5-zero", small, scaled(square_path(), 0.0), normals(1, 1), times(small.gradient, 0.0)),
     ]
     return found
 
