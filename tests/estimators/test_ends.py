@@ -130,6 +130,31 @@ def test_densities_far_out() -> None:
     np.testing.assert_allclose(found, expected[:, 0], rtol=1e-13)
 
 
+def test_simplexes_of_two() -> None:
+    """A Dirichlet number of two is a beta number beside the rest, a Concrete choice of two a relaxed Bernoulli; where z
+    is 0 or 1 too."""
+    backend, x = get("numpy"), np.asarray([-3e4, -800.0, -40.0, -1.0, 0.3, 50.0, 800.0, 3e4])[:, None]
+    (one, of_one), (rest, of_rest) = from_logit(np, x), from_logit(np, -x)
+    both, logs = np.concatenate([one, rest], axis=1), Logs(np.concatenate([of_one.low, of_rest.low], axis=1))
+    dirichlet, beta = FAMILIES["dirichlet"].At().family, FAMILIES["beta"].At().family
+    at = {"log_concentration": np.log([1e-3, 0.02])}
+    pair = {"log_alpha": np.log([1e-3]), "log_beta": np.log([0.02])}
+    found, expected = dirichlet.score(backend, at, both, logs), beta.score(backend, pair, one, of_one)
+    scores = np.concatenate([expected["log_alpha"], expected["log_beta"]], axis=1)
+    np.testing.assert_allclose(found["log_concentration"], scores, rtol=1e-12)
+    densities = dirichlet.log_density(backend, at, both, logs), beta.log_density(backend, pair, one, of_one)
+    np.testing.assert_allclose(*densities, rtol=1e-12)
+    concrete, relaxed = FAMILIES["concrete"].At().family, FAMILIES["relaxed-bernoulli"].At().family
+    at = {"logits": np.asarray([[0.9, -0.3]]), "log_temperature": np.log([0.05])}
+    pair = {"logits": np.asarray([1.2]), "log_temperature": np.log([0.05])}
+    found, expected = concrete.score(backend, at, both, logs), relaxed.score(backend, pair, one, of_one)
+    slope = np.stack([expected["logits"], -expected["logits"]], axis=-1)
+    np.testing.assert_allclose(found["logits"], slope, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(found["log_temperature"], expected["log_temperature"], rtol=1e-11, atol=1e-11)
+    densities = concrete.log_density(backend, at, both, logs), relaxed.log_density(backend, pair, one, of_one)
+    np.testing.assert_allclose(*densities, rtol=1e-12)
+
+
 @pytest.mark.parametrize("concentration", SMALL)
 def test_gamma_path_in_expectation(concentration: float) -> None:
     """E[n zⁿ ∂ log z/∂λ] is the moment's gradient, integrated over log g."""
