@@ -165,8 +165,8 @@ class Weighted:
 
     Attributes
     ----------
-    moments : of y = w (ĝ − g) by parameter block, with w ‖ĝ − c‖² as squared norm; c is a rough mean, for where g rests on
-        what was not met, ĝ − g shows no tail.
+    moments : of y = w (ĝ − g) by parameter block, with w ‖ĝ − c‖² as squared norm; c is a rough mean, for where g rests
+        on what was not met, ĝ − g shows no tail.
     total : the same of the squared norms of all blocks together.
     offset : g − c by parameter block [P].
     """

@@ -258,7 +258,7 @@ def _moments(family: Any, parameters: Vectors, phi: _Phi) -> tuple[float, dict[s
     points = sorted({low, middle, high} | {float(b) for b in phi.breaks if low < b < high})
     count, before = FEWEST, None
     while count <= MOST:
-        rules = _pieces(points, outline, count, type(family).logs is not Family.logs, phi.wave)
+        rules = _pieces(points, outline, count, getattr(type(family), "logs", Family.logs) is not Family.logs, phi.wave)
         sums = _sums(family, parameters, phi.weighted, rules)
         if before is not None and np.all(np.abs(sums.terms - before.terms) <= AGREEMENT * sums.sizes):
             ended = np.maximum(sums.first, sums.last) <= NEGLIGIBLE * sums.sizes

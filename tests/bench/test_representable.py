@@ -91,7 +91,7 @@ def test_student_t_of_many_degrees(df: float) -> None:
 )
 def test_points_that_no_options_give(problem: str, dtype: str, said: str | None) -> None:
     """λ of a fit is seen once there is one; it was called biased, or exact, for want of digits."""
-    cell = make_cell(problem, "pathwise", dtype=dtype, max_replicates=64)
+    cell = make_cell(problem, "pathwise", dtype=dtype, max_replicates=2**14)
     assert cell.impossible() is None
     row = measure_cell(cell).rows[-1]
     assert (row["status"], said is None) == ("n/a" if said else "ok", row["reason"] is None)
