@@ -125,7 +125,7 @@ SHORT_NULL = (
     ("exponential-moment[t=3]", "measure-valued", "float64", 1),
     ("step[k=0.4,family=exponential]", "score-function[baseline=mean]", "float32", 2),
     ("absolute-value[k=0.4,family=logistic,dim=2]", "pathwise", "float64", 1),
-    ("square[family=log-normal,scale=0.8,loc=-1]", "importance-sampling", "float64", 2),
+    ("square[family=normal,scale=0.8,loc=-1,dim=2]", "importance-sampling", "float64", 2),
     ("square[family=bernoulli,probability=0.02,dim=2]", "score-function[baseline=leave-one-out]", "float64", 2),
     ("square[family=bernoulli,probability=0.8,dim=6]", "disarm", "float32", 4),
     ("square[family=geometric,probability=0.8]", "score-function[baseline=none]", "float64", 1),
