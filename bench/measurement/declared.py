@@ -1,8 +1,8 @@
 """Who says where an estimate jumps.
 
 Quadrature knows of no jump that it is not told. The classes of the catalogue are checked against exact gradients, so
-what they declare is taken as it stands. Of what a user brings, only what declares for itself is integrated: a class that
-defines a method may have brought a branch with it, of which the declaration that it inherits knows nothing.
+what they declare is taken as it stands. Of what a user brings, only what declares for itself is integrated: a class
+that defines a method may have brought a branch with it, of which the declaration that it inherits knows nothing.
 """
 
 from __future__ import annotations

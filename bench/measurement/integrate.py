@@ -73,8 +73,8 @@ class Integral:
     mean : E ĝ [P].
     variance : Var ĝ [P]; infinite where the grids do not settle on it, for there may be none.
     error : what the mean is off by at most [P]: 10 times the largest disagreement of any two grids, what the noise's
-        finite precision hides at jumps and at the ends of uniform noise, and 128 units in the last place of E |ĝ|. It is
-        absolute, and scales with ĝ.
+        finite precision hides at jumps and at the ends of uniform noise, and 128 units in the last place of E |ĝ|. It
+        is absolute, and scales with ĝ.
     """
 
     mean: np.ndarray
@@ -229,9 +229,9 @@ def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterato
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
     jumps = estimator.jumps(expectation, parameters, setting.num_samples, setting.dimension)
     discrete = expectation.family.discrete
-    if "curvature" in expectation.integrand.lacks:  # f is then not smooth in z, nor between the states of a discrete z
-        if not discrete or "relaxation" in estimator.requirements(expectation.entropy).family:
-            return
+    between = not discrete or "relaxation" in estimator.requirements(expectation.entropy).family
+    if "curvature" in expectation.integrand.lacks and between:  # f jumps, or turns, between states
+        return
     generator = np.random.default_rng(stream_root(*setting.path, "integration"))
     precision = float(np.finfo(setting.dtype).eps)
     if size == 0 or (jumps and all(spec.kind in UNIFORM for spec in specs.values())):
