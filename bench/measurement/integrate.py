@@ -229,10 +229,8 @@ def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterato
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
     jumps = estimator.jumps(expectation, parameters, setting.num_samples, setting.dimension)
     discrete = expectation.family.discrete
-    relaxes = "relaxation" in estimator.requirements(expectation.entropy).family
-    if "curvature" in expectation.integrand.lacks and (
-        relaxes or not discrete
-    ):  # f is not smooth where it is evaluated
+    between = not discrete or "relaxation" in estimator.requirements(expectation.entropy).family
+    if "curvature" in expectation.integrand.lacks and between:  # f jumps, or turns, between states
         return
     generator = np.random.default_rng(stream_root(*setting.path, "integration"))
     precision = float(np.finfo(setting.dtype).eps)

@@ -50,7 +50,8 @@ def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2
     Parameters
     ----------
     nodes : how many.
-    reach : where the noise is unbounded, how far out they go: standard deviations of a Normal, or as improbable.
+    reach : where the noise is unbounded, how far out they go: standard deviations of a Normal, or what is as
+        improbable.
     shift : in (0, 1), where they stand.
     precision : of the noise's arithmetic.
     smooth : whether what is made of uniform noise is taken to be smooth at its ends, which resolves more in between.
