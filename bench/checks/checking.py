@@ -97,7 +97,8 @@ def _all(thing: Any, effort: Effort, seed: int) -> Iterator[Finding]:
     elif isinstance(thing, Family):
         yield from family_findings(thing, None, None, effort, seed)
     elif isinstance(thing, Problem):
-        yield from problem_findings(thing, effort, seed, None, everything=True)
+        about = About("problem", thing.name)
+        yield from guarded(about, "everything", lambda: problem_findings(thing, effort, seed, None, everything=True))
     elif isinstance(thing, Estimator):
         yield from check_estimator(thing)
     elif isinstance(thing, Integrand):
@@ -219,6 +220,13 @@ def problem_findings(
     about = About("problem", problem.name)
     expectation, parameters = problem.expectation(), problem.parameters()
     parameters = {name: np.asarray(a, dtype=np.float64) for name, a in parameters.items()}
+    right = {name: tuple(shape) for name, shape in expectation.shapes(problem.dimension).items()}
+    given = {name: a.shape for name, a in parameters.items()}
+    if given != right:
+        yield about.wrong(
+            "parameters", f"parameters has shapes {given}; family and integrand have {right}; mend q or them"
+        )
+        return
 
     def bench_on(lab: Lab) -> Bench:
         return Bench(lab, expectation, parameters, problem.dimension)
@@ -252,6 +260,9 @@ def problem_findings(
             found.append(each)
             yield each
     wrong = {each.check for each in found if each.status == "wrong"}
+    encoder = getattr(expectation, "encoder", None)
+    if encoder is not None and is_users(encoder) and encoder.pullback is not None:
+        yield about.not_checked("encoder.pullback", "no check is written for it")
     if "shapes" in wrong:
         yield about.not_checked("exact", "f or q gives results of wrong shapes")
     elif is_users(problem) or everything:

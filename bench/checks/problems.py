@@ -93,7 +93,7 @@ class _Claim:
 
 
 def _claims(whole: Whole, exact: Exact) -> list[_Claim]:
-    lab = replace_effort(whole.lab)
+    lab = with_few_directions(whole.lab)
     found = []
     for block, gradient in exact.gradient.items():
         for label, v in directions(block, np.shape(gradient), lab, "exact"):
@@ -106,7 +106,7 @@ def _values(claims: list[_Claim]) -> np.ndarray:
     return np.asarray([claim.value for claim in claims])
 
 
-def replace_effort(lab: Lab) -> Lab:
+def with_few_directions(lab: Lab) -> Lab:
     """The same lab with fewer directions in a block."""
     return Lab(lab.backend.name, replace(lab.effort, entries=min(lab.effort.entries // 2, MOST_DIRECTIONS)), lab.seed)
 

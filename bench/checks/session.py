@@ -43,9 +43,11 @@ def _content(problem: Any) -> Any:
 
 def _first_wrong(problem: Any, backend: str) -> str | None:
     from bench.checks.checking import problem_findings
+    from bench.checks.findings import About, guarded
     from bench.checks.lab import QUICK
 
-    for found in problem_findings(problem, QUICK, 0, backend):
+    about = About("problem", problem.name)
+    for found in guarded(about, "everything", lambda: problem_findings(problem, QUICK, 0, backend)):
         if found.status == "wrong" and not found.raised:  # what raises does so again where it is measured
             return found.sentence
     return None

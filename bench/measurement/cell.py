@@ -176,8 +176,7 @@ class Evidence:
     Attributes
     ----------
     tolerance : τ by parameter block [P]; where absent, it is taken from the size of the estimates.
-    check : (stream roots, centre, Q by parameter block) of the first block of replicates; raises where these are no
-        replicates.
+    check : (stream roots, block, centre, Q by parameter block) of a block of replicates; raises where these are none.
     integrals : integrates the estimator over its noise, if that can be done; called once estimates were seen finite.
     again : draws replicates again defensively, where the noise is ours and has tails.
     rare : whether z is discrete, and may have states that no replicate meets.
@@ -186,7 +185,7 @@ class Evidence:
     """
 
     tolerance: Mapping[str, np.ndarray] | None = None
-    check: Callable[[Any, Any, dict[str, np.ndarray]], None] | None = None
+    check: Callable[[Any, int, Any, dict[str, np.ndarray]], None] | None = None
     integrals: Callable[[], dict[str, Integral] | None] = lambda: None
     again: DefensiveDraws | None = None
     rare: bool = False
@@ -208,7 +207,7 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
     again = DefensiveDraws(setting)
     evidence = Evidence(
         rounding(setting),
-        lambda roots, centre, norms: check_largest(setting, roots, 0, centre, norms),
+        lambda roots, block, centre, norms: check_largest(setting, roots, block, centre, norms),
         integrals=lambda: integrate(setting) if exact is not None else None,
         again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
@@ -244,7 +243,7 @@ class _Measuring:
             self.plan.spent += self.main.total.count - before
             if analysis == 0:
                 if self.evidence.check is not None:
-                    self.main.check_first(self.evidence.check)
+                    self.main.check_largest(GROUPS if self.evidence.searched else 1, self.evidence.check)
                 self.verdicts = self._verdicts(analyses)
             last = analysis + 1 == analyses
             settled = self._look(last)

@@ -81,10 +81,19 @@ class Stream:
             if each is not None:
                 each(self.total.count)
 
-    def check_first(self, check: Callable[[Any, Any, dict[str, np.ndarray]], None]) -> None:
-        """Give (roots, centre, Q by parameter block) of the first block to a check of its replicates."""
-        norms = self.kernel(self._roots, 0, self._centre).squared_norm
-        check(self._roots, self._centre, {name: q[0] for name, q in norms.items()})
+    def check_largest(self, blocks: int, check: Callable[[Any, int, Any, dict[str, np.ndarray]], None]) -> None:
+        """Give (roots, block, centre, Q by parameter block) to a check of the replicates of one block: of the first
+        so many the one with the largest Q."""
+        largest: tuple[float, int, dict[str, np.ndarray]] | None = None
+        for first in range(0, blocks, self.kernel.chunk):
+            norms = self.kernel(self._roots, first, self._centre).squared_norm
+            for i in range(min(self.kernel.chunk, blocks - first)):
+                of_block = {name: q[i] for name, q in norms.items()}
+                most = max(float(q.max()) for q in of_block.values())
+                if largest is None or most > largest[0]:
+                    largest = most, first + i, of_block
+        assert largest is not None
+        check(self._roots, largest[1], self._centre, largest[2])
 
     def _called(self, first: int, end: int) -> BlockSums:
         """Blocks `first` to `end`, of as many calls as that takes."""

@@ -155,7 +155,8 @@ def assess(case: Case, row: dict[str, Any], cap: int) -> Result:
     if verdict == "unbiased":
         excused = "assumption" in case.caught_by and bool(row.get("assumption"))
         return result(excused or not below, "bound below the bias" if below else "", **found)
-    return result(verdict in ("biased", "inconclusive"), "bound below the bias" if below else "", low=below, **found)
+    low = None if bound is None else below  # a row without a bound promises nothing
+    return result(verdict in ("biased", "inconclusive"), "bound below the bias" if low else "", low=low, **found)
 
 
 def allowed_misses(runs: int, rate: float, level: float = 1e-3) -> int:

@@ -328,6 +328,14 @@ def test_an_exact_answer_by_enumeration(factor: float, found: set[str]) -> None:
     assert wrong(problem_findings(Faulty(), QUICK, 0, None)) == found
 
 
+def test_parameters_of_another_family() -> None:
+    class Faulty(CoinProblem):
+        def parameters(self) -> dict[str, np.ndarray]:
+            return {"loc": np.zeros(3), "log_scale": np.zeros(3)}
+
+    assert wrong(problem_findings(Faulty(), QUICK, 0, None)) == {"parameters"}
+
+
 def test_an_elbo_without_its_entropy() -> None:
     """The exact gradient of E log p alone, where f is log p − log q."""
 
