@@ -24,6 +24,7 @@ import numpy as np
 
 from bench.measurement.kernel import Setting, compiled_once, evaluator
 from bench.measurement.moments import GROUPS, Moments
+from bench.measurement.variance import SHARE_OF
 from estimators.backends import for_few_calls
 from estimators.noise import Noise, stream_root
 
@@ -169,11 +170,13 @@ class Weighted:
         on what was not met, ĝ − g shows no tail.
     total : the same of the squared norms of all blocks together.
     offset : g − c by parameter block [P].
+    held_by_few : how much of Σ w ‖ĝ − c‖ the 16 largest hold, by parameter block: much where the tails were not met.
     """
 
     moments: dict[str, Moments]
     total: Moments
     offset: Mapping[str, np.ndarray]
+    held_by_few: dict[str, float] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -227,7 +230,7 @@ class DefensiveDraws:
         roots, root = s.roots(stream), stream_root(*s.path, stream, "mixture")
         run = compiled_once(("drawn again", s.structure), lambda: for_few_calls(s.backend, evaluator(s), s.dear_sums))
         top: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
-        every = {**found.moments, "": found.total}
+        every, sizes = {**found.moments, "": found.total}, {name: _Share() for name in s.sizes}
         for _ in range(doublings):
             for moments in every.values():
                 moments.double()
@@ -239,13 +242,16 @@ class DefensiveDraws:
             for name, moments in found.moments.items():
                 estimate = s.backend.to_numpy(estimates[name]).astype(np.float64)
                 d = estimate - centre[name]
-                q = weight * np.einsum("ij,ij->i", d, d)
+                q = np.einsum("ij,ij->i", d, d)
+                sizes[name].add(weight * np.sqrt(q))
+                q *= weight
                 whole += q
                 _add(moments, weight[:, None] * (estimate - exact[name]), q)
             _add(found.total, np.zeros((block, 0)), whole)
             top.append(mixture.largest(noise, weight * whole))
             if len(top) >= GROUPS:
                 top = [_largest(top)]
+        found.held_by_few = {name: each.of_largest() for name, each in sizes.items()}
         self._top = [_largest([*self._top, *top])]
         self.rounds += 1
         return found
@@ -264,6 +270,20 @@ class DefensiveDraws:
             norms = np.linalg.norm(candidates, axis=1, keepdims=True)
             found[name] = (candidates / np.where(norms > 0.0, norms, 1.0))[norms[:, 0] > 0.0]
         return found
+
+
+class _Share:
+    """How much of a sum its largest terms hold."""
+
+    def __init__(self) -> None:
+        self.total, self.largest = 0.0, np.zeros(0)
+
+    def add(self, values: np.ndarray) -> None:
+        self.total += float(values.sum())
+        self.largest = np.sort(np.concatenate([self.largest, values]))[-SHARE_OF:]
+
+    def of_largest(self) -> float:
+        return float(self.largest.sum() / self.total) if 0.0 < self.total < math.inf else float(self.total > 0.0)
 
 
 def _add(moments: Moments, y: np.ndarray, q: np.ndarray) -> None:

@@ -45,6 +45,8 @@ CONTRADICTION_LEVEL = 1e-4
 DEPENDENT_BELOW, DEPENDENT_ABOVE, FEW_HOLD = 0.36, 2.1, 0.5
 #: Variances of two rounds of defensive draws that differ by more say that the tails were not met alike.
 ALIKE = 2.0
+#: 16 draws that hold more than this of Σ w ‖ĝ − c‖ say the same.
+FEW_OF_A_MEAN = 0.25
 #: Defensive rounds a verdict may rest on.
 MOST_ROUNDS = 4
 
@@ -202,9 +204,11 @@ class Verdicts:
         return False
 
     def alike(self, rounds: list[Weighted]) -> bool:
-        """Whether the last two rounds have met the same tails: neither has twice the other's variance, of the mean or
-        of an estimate."""
+        """Whether the last two rounds have met the tails, and the same ones: a mean does not rest on a few draws, and
+        neither has twice the other's variance, of the mean or of an estimate."""
         for name in self.setting.blocks:
+            if max(r.held_by_few[name] for r in rounds[-2:]) > FEW_OF_A_MEAN:
+                return False
             of_mean = [float(r.moments[name].variances().sum()) for r in rounds[-2:]]
             if not all(
                 max(pair) <= ALIKE * min(pair) for pair in (of_mean, [r.variance((name,)) for r in rounds[-2:]])
