@@ -152,17 +152,17 @@ def compiled_once(key: Hashable, build: Callable[[], Any]) -> Any:
 
 def evaluator(setting: Setting) -> Any:
     """(data, parameters, state, noise) -> estimates, flat [R, P]: the pure function behind every compiled one."""
-    backend, estimator, expectation = setting.backend, setting.estimator, setting.expectation
+    backend, estimator, expectation, sizes = setting.backend, setting.estimator, setting.expectation, setting.sizes
 
     def evaluate(data: Any, parameters: Any, state: Any, noise: Any) -> dict[str, Array]:
-        return flattened(setting, estimator.estimate(backend, expectation.bind(data), parameters, noise, state))
+        found = estimator.estimate(backend, expectation.bind(data), parameters, noise, state)
+        return flattened(backend.xp, sizes, found)
 
     return evaluate
 
 
-def flattened(setting: Setting, found: dict[str, Array]) -> dict[str, Array]:
-    """Estimates [R, *shape] as [R, P]."""
-    xp, sizes = setting.backend.xp, setting.sizes
+def flattened(xp: Any, sizes: dict[str, int], found: dict[str, Array]) -> dict[str, Array]:
+    """Return estimates [R, *shape] as [R, P], P of each block from `sizes`."""
     return {name: g if g.ndim == 2 else xp.reshape(g, (-1, sizes[name])) for name, g in found.items()}
 
 

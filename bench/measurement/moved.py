@@ -82,7 +82,7 @@ class FewEstimates:
             expectation = with_moved_values(s.backend, s.expectation.bind(data), movement)
             found = s.estimator.estimate(s.backend, expectation, parameters, noise, state)
             check_form(s, found, len(next(iter(noise.values()))) if noise else 1)
-            return flattened(s, found)
+            return flattened(s.backend.xp, s.sizes, found)
 
         return for_handful_of_calls(s.backend, evaluate)
 

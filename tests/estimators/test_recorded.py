@@ -56,6 +56,16 @@ def test_every_estimator_recorded_is_the_estimator(estimator: str, family: str) 
     held_against_itself(estimator, family)
 
 
+def test_what_takes_its_output_by_name() -> None:
+    """NumPy warns of a third positional argument of these two."""
+
+    def clipped(given: Arrays) -> Any:
+        return np.minimum(np.maximum(2.0 * given["a"], -1.0), 1.0)
+
+    given = {"a": np.linspace(-2.0, 2.0, 7)}
+    np.testing.assert_array_equal(record(clipped, (given,))(given), clipped(given))
+
+
 def chain(given: Arrays) -> Any:
     """Steps on one array in whose memory each could write, and views of it."""
     doubled = given["x"] * 2.0
