@@ -224,7 +224,7 @@ def test_what_rests_on_rare_events_is_not_called_biased(problem: str, estimator:
 
 
 def test_defensive_draws_certify_what_plain_ones_cannot() -> None:
-    """A log-normal f whose plain mean is off by ten standard errors: bounded within a few per cent, with its variance."""
+    """A log-normal f whose plain mean is off by ten standard errors: bounded within 20 %, with its variance."""
     row = measured(make_cell("square[family=log-normal,scale=1.5,dim=2]", "pathwise", bias_bound=0.2))["loc"]
     assert (row["verdict"], row["assumption"]) == ("unbiased", "defensive")
     second = 4.0 * math.exp(8.0 * 1.5**2)  # E (2 z²)²
