@@ -38,7 +38,7 @@ SAFETY = 10.0
 ROUNDING = 128.0
 #: What is believed: grids disagree by at most so many units in the last place of the largest E |ĝ|, and by this part of
 #: it; and the noise's precision loses at most that part.
-MOST_DISAGREEMENT, MOST_APART, MOST_LOST = 1e4, 1e-4, 1e-5
+MOST_DISAGREEMENT, MOST_APART, MOST_LOST = 1e5, 1e-4, 1e-5
 #: By how much of themselves E |ĝ| and the variance may differ between grids: more, and there may be none.
 SETTLED_SIZE, SETTLED_VARIANCE = 0.1, 1e-3
 
