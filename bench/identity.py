@@ -92,6 +92,11 @@ class Same:
         object.__setattr__(self, "key", _Walk(by_identity=True).of(self.value, ""))
 
 
+def of_the_catalogue(thing: Any) -> bool:
+    """Return whether a class or function stands in the project's own packages."""
+    return str(getattr(thing, "__module__", "")).partition(".")[0] in CATALOGUE
+
+
 def brought(value: Any) -> bool:
     """Return whether a user brought an object: its class is none of the catalogue, or it holds a part that is not."""
     if type(value) in _ATOMS:

@@ -15,6 +15,7 @@ from bench.checks.integrands import Bench, check_integrand
 from bench.checks.lab import FULL, Effort, Lab, WrongType, candidates, lab_where
 from bench.checks.places import Place, found_place
 from bench.checks.problems import check_problem, whole_of
+from bench.identity import of_the_catalogue
 from bench.problems import Problem
 from estimators import Estimator, Family, Integrand, Point, UsageError
 from estimators.amortised import AmortisedExpectation
@@ -38,12 +39,11 @@ RESTS_ON = {
     "from_logits": {"logits"},
     **{name: {"score"} for name in ("entropy_gradient", "weak_derivatives", "power_moment", "bonnet_price")},
 }
-PACKAGES = ("bench", "estimators", "gradvar")
 
 
 def is_users(thing: Any) -> bool:
     """Whether the class of an object is defined outside the project's packages."""
-    return type(thing).__module__.partition(".")[0] not in PACKAGES
+    return not of_the_catalogue(type(thing))
 
 
 def check(thing: Any, *, seed: int = 0) -> Findings:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.checks.session import require_right
-from bench.measurement.declared import of_the_catalogue
+from bench.measurement.declared import all_of_the_catalogue
 from bench.measurement.defensive import DefensiveDraws, Weighted
 from bench.measurement.integrate import Integral, integrate
 from bench.measurement.kernel import Setting, StatisticsKernel, block_size
@@ -211,7 +211,7 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
         integrals=lambda: integrate(setting) if exact is not None else None,
         again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
-        searched=not of_the_catalogue(setting),
+        searched=not all_of_the_catalogue(setting),
     )
     return measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
 

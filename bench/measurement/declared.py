@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from bench.identity import of_the_catalogue
 from bench.measurement.kernel import Setting
 from estimators import Estimator, Family, Integrand
 from estimators.amortised import Amortised
 
-CATALOGUE = ("estimators", "bench")
 #: How a class of each kind declares, and what to write.
 DECLARATIONS: dict[type, tuple[str, str]] = {
     Estimator: ("jumps", "define `jumps` there too: where an estimate jumps, by name of noise"),
@@ -28,21 +28,17 @@ DECLARATIONS: dict[type, tuple[str, str]] = {
 def undeclared(setting: Setting) -> str | None:
     """What of a user's own does not say where it jumps, in one line, with what to do; None where all is said."""
     expectation, estimator = setting.expectation, setting.estimator
-    if not _of_the_catalogue(type(expectation)):
+    if not of_the_catalogue(type(expectation)):
         return f"expectation {type(expectation).__name__} is of a class of its own, whose jumps are not known"
-    if isinstance(estimator, Amortised) and not _of_the_catalogue(type(estimator.inner)):
+    if isinstance(estimator, Amortised) and not of_the_catalogue(type(estimator.inner)):
         return f"{estimator.inner.name} is a class of its own, whose jumps are not known for every datum at once"
     return next(_undeclared([estimator, expectation.family, expectation.integrand]), None)
 
 
-def of_the_catalogue(setting: Setting) -> bool:
+def all_of_the_catalogue(setting: Setting) -> bool:
     """Whether nothing of a user's own takes part: no class, and no function."""
     parts = setting.estimator, setting.expectation.family, setting.expectation.integrand
-    return all(_of_the_catalogue(type(part)) for each in parts for part in _parts(each))
-
-
-def _of_the_catalogue(thing: Any) -> bool:
-    return str(getattr(thing, "__module__", "")).partition(".")[0] in CATALOGUE
+    return all(of_the_catalogue(type(part)) for each in parts for part in _parts(each))
 
 
 def _parts(thing: Any) -> Iterator[Any]:
@@ -61,14 +57,14 @@ def _undeclared(things: list[Any]) -> Iterator[str]:
     for thing in things:
         for part in _parts(thing):
             if not isinstance(part, tuple(DECLARATIONS)):
-                if not _of_the_catalogue(part):
+                if not of_the_catalogue(part):
                     yield "f is a function of the user's own, which does not say where it jumps"
                 continue
             kind = next(each for each in DECLARATIONS if isinstance(part, each))
             name, remedy = DECLARATIONS[kind]
             said = False
             for cls in type(part).__mro__:
-                if cls is object or _of_the_catalogue(cls):
+                if cls is object or of_the_catalogue(cls):
                     continue
                 said = said or name in vars(cls)
                 own = [each for each, value in vars(cls).items() if not each.startswith("__") and _computes(value)]

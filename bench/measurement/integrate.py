@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.declared import of_the_catalogue, undeclared
+from bench.measurement.declared import all_of_the_catalogue, undeclared
 from bench.measurement.kernel import Setting, compiled_once, evaluator
 from bench.measurement.rules import Rule, anywhere, pieces, rule
 from estimators import NotApplicable, draws
@@ -115,7 +115,7 @@ def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
     """The integrals of S = 1, where an estimate of S samples is the average of S such on noise of their own: seen on
     replicates drawn at random. None where it is not, and of what a user brings."""
     count = setting.num_samples
-    if count == 1 or setting.estimator.smallest_num_samples() > 1 or not of_the_catalogue(setting):
+    if count == 1 or setting.estimator.smallest_num_samples() > 1 or not all_of_the_catalogue(setting):
         return None
     one = replace(setting, num_samples=1)
     alike = {name: replace(spec, shape=(count, *spec.shape)) for name, spec in one.specs.items()}
@@ -161,7 +161,7 @@ def _all_blocks(setting: Setting) -> dict[str, Integral] | None:
 def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> dict[str, Integral] | None:
     """Of blocks that read the same noise, each from the first level whose grids settle on its moments, or the last one
     that agrees; of a user's own, all levels that agree must agree with each other."""
-    trusted = of_the_catalogue(setting)
+    trusted = all_of_the_catalogue(setting)
     found: dict[str, Integral] = {}
     left, largest = blocks, 0.0
     for level in _levels(setting, specs, trusted):

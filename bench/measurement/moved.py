@@ -21,6 +21,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from bench.identity import brought, of_the_catalogue
 from bench.measurement.kernel import Setting, compiled_once, flattened
 from estimators import Expectation, UsageError, draw
 from estimators.backends import for_handful_of_calls, get
@@ -41,7 +42,6 @@ OF_FAMILY = (
 )
 UNIFORM = ("uniform", "stratum")
 EXACT = ("rows", "rademacher", "sobol")
-_CATALOGUE = ("bench", "estimators")
 _IS_ARRAY: dict[str, Callable[[Any], bool]] = {
     "numpy": lambda a: isinstance(a, np.ndarray),
     "torch": array_api_compat.is_torch_array,
@@ -229,16 +229,6 @@ def _advice(found: Any, shape: tuple[int, ...]) -> str:
 def owned(setting: Setting) -> tuple[Any, ...]:
     """Return what a user brought to the setting; two such objects may be equal and compute something else."""
     e = setting.expectation
-    parts = (setting.estimator, e, e.family, e.integrand, getattr(e, "encoder", None))
-    return tuple(part for part in parts if not _of_catalogue(part))
-
-
-def _of_catalogue(part: Any) -> bool:
-    """Say whether an object is of this project's own classes, and holds nothing but such objects and plain values."""
-    if part is None or isinstance(part, bool | int | float | str | np.ndarray):
-        return True
-    if isinstance(part, tuple):
-        return all(map(_of_catalogue, part))
-    if type(part).__module__.partition(".")[0] not in _CATALOGUE:
-        return False
-    return isinstance(part, Expectation) or all(map(_of_catalogue, getattr(part, "__dict__", {}).values()))
+    parts = (setting.estimator, e.family, e.integrand, getattr(e, "encoder", None))
+    own = () if of_the_catalogue(type(e)) else (e,)
+    return (*own, *(part for part in parts if brought(part)))
