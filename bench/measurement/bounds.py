@@ -7,6 +7,7 @@ lies in few coordinates, the intervals of the coordinates give a smaller one.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,10 @@ class Scale:
     size: float
     name: str  # `gradient`, or `deviation` where ‖g‖ is within rounding
     lost: bool  # whether even that is within rounding
+
+    def of(self, bias: float) -> float:
+        """A bias relative to it; infinite where there is nothing to compare with."""
+        return bias / self.size if bias < self.size * sys.float_info.max else math.inf
 
 
 def scale_of(exact: np.ndarray, variance: float, tolerance: np.ndarray) -> Scale:

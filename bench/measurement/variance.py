@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,9 +121,9 @@ def estimate_variance(
         return VarianceEstimate(variance, variance * math.exp(-half), variance * math.exp(half), "ok", half)
     flag = "not-estimable" if heavy and seems_infinite(tail, share, count) else "unreliable"
     low, high = grouped_interval(group_means)
-    ratio = variance / max(group_means.mean(), np.finfo(float).tiny)
+    ratio = variance / max(float(group_means.mean()), sys.float_info.min)
     low, high = min(low * ratio, variance), max(high * ratio, variance)
-    half = 0.5 * math.log(high / low) if low > 0.0 else math.inf
+    half = 0.5 * (math.log(high) - math.log(low)) if low > 0.0 else math.inf
     return VarianceEstimate(variance, low, high, flag, half, heavy)
 
 

@@ -330,13 +330,12 @@ class Verdicts:
             rare = f"no event rarer than {MISSED / d.count:.1g} matters"
             assumption = "defensive" if self.defended else self.assumption or rare
         scale = scale_of(exact, variance, tolerance)
-        size = scale.size or sys.float_info.min
         columns: dict[str, Any] = {
-            "bias": bound.estimate / size,
-            "bias_low": bound.low / size,
-            "bias_high": bound.high / size,
-            "bias_bound": bound.value / size,
-            "bias_max": bound.worst / size,
+            "bias": scale.of(bound.estimate),
+            "bias_low": scale.of(bound.low),
+            "bias_high": scale.of(bound.high),
+            "bias_bound": scale.of(bound.value),
+            "bias_max": scale.of(bound.worst),
             "bias_scale": scale.name,
             "certificate": certificate,
         }
