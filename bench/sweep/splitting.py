@@ -30,8 +30,7 @@ def add_parts(
     listener: Listener,
     stop: Callable[[], bool],
 ) -> None:
-    """Split every cell that was measured, draws a minibatch and has not been split; as many replicates as it had, or
-    `MOST`."""
+    """Split every cell that was measured, draws a minibatch and has not been split, within its own cap or `MOST`."""
     from bench.measurement.decomposition import as_series, from_series
     from bench.measurement.minibatch import split
     from bench.measurement.stream import NonFinite
@@ -45,7 +44,7 @@ def add_parts(
         if stop():
             return
         listener.cell_started(cell)
-        same = replace(cell, goals=replace(cell.goals, max_replicates=min(found[0]["replicates"], MOST)))
+        same = replace(cell, goals=replace(cell.goals, max_replicates=min(cell.goals.max_replicates, MOST)))
         try:
             store.put_series(cell.key, as_series(split(same)))
         except (NotApplicable, NonFinite):  # the cell's own row says what of it is wrong

@@ -118,7 +118,7 @@ class JaxBackend:
     def hvp(self, function: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
         return lambda z, vector: jax.jvp(jax.grad(function), (z,), (vector,))[1]
 
-    def pullback(self, function: Callable[..., Array]) -> Callable[..., dict[str, Array]]:
+    def pullback(self, function: Callable[..., Array], instead: str = "") -> Callable[..., dict[str, Array]]:
         gradient = jax.grad(function)
         return lambda parameters, *arrays: jax.vmap(lambda *each: gradient(parameters, *each))(*arrays)
 
