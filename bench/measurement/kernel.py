@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -121,6 +122,14 @@ class Setting:
 
     def noise(self, roots: dict[str, Any], block: int, replicates: int) -> dict[str, Array]:
         """One block's noise, on the device."""
+        if self.draws_inside:  # loops that are not compiled once are compiled at every call
+            key = ("noise", self.backend.name, self.backend.device, tuple(self.specs.items()), replicates, self.dtype)
+            backend, specs, dtype = self.backend, self.specs, self.dtype
+            run = compiled_once(
+                key, lambda: backend.compile(lambda r, b: draw(backend, specs, r, b, replicates, dtype))
+            )
+            found: dict[str, Array] = run(roots, backend.asarray(block, "int32"))
+            return found
         streams = self.streams(roots, block)
         return self.drawer(streams, replicates)(streams)
 
@@ -140,14 +149,20 @@ class Setting:
         return {name: self.backend.asarray(a, self.dtype) for name, a in arrays.items()}
 
 
+#: Compiled functions that are kept, the last ones used: each holds memory, and the system allows a process so many.
+MOST_COMPILED = 512
 _COMPILED: dict[Hashable, Any] = {}
+_COMPILING = threading.RLock()
 
 
 def compiled_once(key: Hashable, build: Callable[[], Any]) -> Any:
     """What `build` makes, made at the first call with that key."""
-    if key not in _COMPILED:
-        _COMPILED[key] = build()
-    return _COMPILED[key]
+    with _COMPILING:  # a thread compiles what is to be timed
+        found = _COMPILED.pop(key, None)
+        _COMPILED[key] = found = build() if found is None else found
+        while len(_COMPILED) > MOST_COMPILED:
+            _COMPILED.pop(next(iter(_COMPILED)))
+        return found
 
 
 def evaluator(setting: Setting) -> Any:
