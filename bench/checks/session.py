@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.identity import Same
 from estimators import UsageError
 
-#: By what was checked, what is wrong with it; the objects themselves are kept, so that no other takes their place.
-_KNOWN: dict[Any, tuple[str | None, Any]] = {}
+#: By the content of what was checked, what is wrong with it.
+_KNOWN: dict[str, str | None] = {}
 
 
 def require_right(problem: Any, backend: str) -> None:
@@ -24,21 +25,12 @@ def require_right(problem: Any, backend: str) -> None:
     users = [thing for thing in (problem, expectation.integrand, expectation.family) if is_users(thing)]
     if not users:
         return
-    key = (*map(type, (problem, expectation.integrand, expectation.family)), _content(problem))
+    key = Same((problem, *users)).key
     if key not in _KNOWN:
-        _KNOWN[key] = _first_wrong(problem, backend), problem
-    message, _ = _KNOWN[key]
+        _KNOWN[key] = _first_wrong(problem, backend)
+    message = _KNOWN[key]
     if message is not None:
         raise UsageError(message)
-
-
-def _content(problem: Any) -> Any:
-    """What tells a problem from others of its class."""
-    try:
-        hash(problem)
-    except TypeError:  # a field that is an array
-        return id(problem)
-    return problem
 
 
 def _first_wrong(problem: Any, backend: str) -> str | None:

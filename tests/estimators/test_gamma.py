@@ -192,7 +192,8 @@ def test_rejection_reparameterisation(backend: Any, name: str, concentration: fl
     _, limit = proposal(np, d, c, x)
     weights = stats.norm.pdf(x) * np.exp(-limit)
     weights /= weights.sum()
-    e, more = rule("exponential", 100, 11.0) if boosted else (np.ones(1), np.ones(1))
+    boost = rule("exponential", 200, 11.0, 0.5)
+    e, more = (boost.x, boost.w) if boosted else (np.ones(1), np.ones(1))
     both, weights = laws.pair(x, e), np.prod(laws.pair(weights, more), axis=-1)
     shape = (len(both), 1, PROPOSALS)
     noise = {
