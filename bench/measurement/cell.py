@@ -21,7 +21,7 @@ from bench.measurement.representable import unrepresentable_at
 from bench.measurement.rounding import rounding
 from bench.measurement.stream import Source, Stream, pilot_mean
 from bench.measurement.verdict import MOST_ROUNDS, Verdicts
-from bench.problems import Exact
+from bench.problems import Exact, Problem
 from bench.rows import ALL
 from estimators import Normal, NotApplicable, UsageError
 from estimators.backends import get
@@ -101,7 +101,8 @@ def finite_exact(problem: Any) -> Exact | None:
 def unfitted(cell: Any) -> Setting:
     """The cell's problem at its λ, on its backend; the estimator has no state yet."""
     backend, problem = get(cell.backend, cell.device), cell.problem
-    if problem.q.family.blocks != problem.family.blocks:
+    from_q = type(problem).parameters is Problem.parameters
+    if from_q and problem.q.family.blocks != problem.family.blocks:
         raise UsageError(
             f"problem {problem.name}: family is {problem.family.name}, but q is of family {problem.q.family.name}; set "
             f"q = {type(problem.family).__name__}.At(...) and leave family out"

@@ -129,12 +129,13 @@ class Differentiating(Estimator):
         import torch
 
         family = expectation.family
-        free = {name: a.clone().requires_grad_(True) for name, a in parameters.items()}
+        count = len(noise["base"])
+        free = {name: a.expand(count, *a.shape).clone().requires_grad_(True) for name, a in parameters.items()}
         if self.by in ("backward", "grad"):
             total = expectation.value(backend, free, family.sample(backend, free, noise), noise).sum()
             if self.by == "backward":
                 total.backward()
-                return {name: a.grad[None, :] for name, a in free.items()}
+                return {name: a.grad for name, a in free.items()}
             return dict(zip(free, torch.autograd.grad(total, list(free.values())), strict=True))
         z = family.sample(backend, parameters, noise)
         if self.by == "print":
