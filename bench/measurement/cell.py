@@ -244,7 +244,7 @@ class _Measuring:
             self.plan.spent += self.main.total.count - before
             if analysis == 0:
                 if self.evidence.check is not None:
-                    self.main.check_largest(GROUPS if self.evidence.searched else 1, self.evidence.check)
+                    self.main.check_largest(self.evidence.check)
                 self.verdicts = self._verdicts(analyses)
             last = analysis + 1 == analyses
             settled = self._look(last)

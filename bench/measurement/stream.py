@@ -62,6 +62,8 @@ class Stream:
         self._gathered = GATHERED if max(setting.sizes.values()) <= FEW else 1
         # So few blocks at a time that their Q in float64 stay in the processor's cache from one pass to the next.
         self._few = 1 << (max(1, FEW // setting.replicates).bit_length() - 1)
+        #: Of the first 64 blocks the one with the largest Q: that, its number, and its Q by parameter block.
+        self._largest: tuple[float, int, dict[str, np.ndarray]] = -1.0, 0, {}
         self._roots = setting.roots(stream)
         self._centre = setting.to_device(centre)
 
@@ -73,7 +75,9 @@ class Stream:
                     moments.double()
             first, size = self.total.blocks, max(self._gathered, self.kernel.chunk)
             step = max(self.kernel.chunk, min(self._few, size))
-            parts = [self._sums(self._called(i, min(i + step, first + size))) for i in range(first, first + size, step)]
+            parts = [
+                self._sums(self._called(i, min(i + step, first + size)), i) for i in range(first, first + size, step)
+            ]
             sums = {n: [_one(p) for p in zip(*(part[n] for part in parts), strict=True)] for n in self._all}
             # As many at a time whatever the kernel's chunk, so that it does not change how sums are rounded.
             for i in range(0, size, self._gathered):
@@ -81,25 +85,16 @@ class Stream:
             if each is not None:
                 each(self.total.count)
 
-    def check_largest(self, blocks: int, check: Callable[[Any, int, Any, dict[str, np.ndarray]], None]) -> None:
-        """Give (roots, block, centre, Q by parameter block) to a check of the replicates of one block: of the first
-        so many the one with the largest Q."""
-        largest: tuple[float, int, dict[str, np.ndarray]] | None = None
-        for first in range(0, blocks, self.kernel.chunk):
-            norms = self.kernel(self._roots, first, self._centre).squared_norm
-            for i in range(min(self.kernel.chunk, blocks - first)):
-                of_block = {name: q[i] for name, q in norms.items()}
-                most = max(float(q.max()) for q in of_block.values())
-                if largest is None or most > largest[0]:
-                    largest = most, first + i, of_block
-        assert largest is not None
-        check(self._roots, largest[1], self._centre, largest[2])
+    def check_largest(self, check: Callable[[Any, int, Any, dict[str, np.ndarray]], None]) -> None:
+        """Give (roots, block, centre, Q by parameter block) to a check of the replicates of one block: of the first 64
+        the one with the largest Q."""
+        check(self._roots, self._largest[1], self._centre, self._largest[2])
 
     def _called(self, first: int, end: int) -> BlockSums:
         """Blocks `first` to `end`, of as many calls as that takes."""
         return _joined([self.kernel(self._roots, i, self._centre) for i in range(first, end, self.kernel.chunk)])
 
-    def _sums(self, found: BlockSums) -> dict[str, list[np.ndarray]]:
+    def _sums(self, found: BlockSums, first: int) -> dict[str, list[np.ndarray]]:
         """What is added up of a call's blocks: Σd, Σd², Σd³ [blocks, P], and ΣQ and ΣQ² [blocks, 2]; by parameter
         block, and of the whole. The largest Q are kept."""
         blocks, few = len(next(iter(found.squared_norm.values()))), self._few
@@ -109,12 +104,20 @@ class Stream:
                 q = {name: found.squared_norm[name][i : i + few] for name in self.moments}
                 wide = {name: each.astype(np.float64, copy=False) for name, each in q.items()}
                 wide[ALL] = functools.reduce(np.add, wide.values())
+                if first < GROUPS:
+                    self._keep_block(wide[ALL].max(axis=1), first + i, found.squared_norm, i)
                 for name, each in wide.items():
                     np.sum(each, axis=1, out=norms[name][i : i + few, 0])
                     np.vecdot(each, each, out=norms[name][i : i + few, 1])
                     self._all[name].keep_largest(q.get(name, each))
         power = {**found.power, ALL: 3 * (np.empty((blocks, 0)),)}
         return {name: [*power[name], norms[name]] for name in self._all}
+
+    def _keep_block(self, most: np.ndarray, first: int, norms: dict[str, np.ndarray], offset: int) -> None:
+        """Keep the block with the largest Q, `first` being the number of the first of these."""
+        j = int(np.argmax(most))
+        if most[j] > self._largest[0] and first + j < GROUPS:
+            self._largest = float(most[j]), first + j, {name: norms[name][offset + j].copy() for name in self.moments}
 
     def _add(self, sums: dict[str, list[np.ndarray]]) -> None:
         with np.errstate(invalid="ignore", over="ignore"):

@@ -47,6 +47,9 @@ DEPENDENT_BELOW, DEPENDENT_ABOVE, FEW_HOLD = 0.36, 2.1, 0.5
 ALIKE = 2.0
 #: 16 draws that hold more than this of Σ w ‖ĝ − c‖ say the same.
 FEW_OF_A_MEAN = 0.25
+#: Relative error of exact gradients that do not say theirs, by source: what quadrature is asked to settle on, with a
+#: margin; elsewhere rounding.
+REFERENCE_ERROR, REFERENCE_ROUNDING = {"quadrature": 1e-9}, 1e-13
 #: Defensive rounds a verdict may rest on.
 MOST_ROUNDS = 4
 
@@ -79,7 +82,8 @@ class Verdicts:
         rare: bool = False,
         assumption: str | None = None,
     ) -> None:
-        self.setting, self.exact, self.tolerance, self.integrals = setting, exact, tolerance, integrals
+        self.setting, self.exact, self.integrals = setting, exact, integrals
+        self.tolerance = {name: tolerance[name] + _reference_error(exact, name) for name in setting.blocks}
         self.analyses, self.bias_bound, self.rare, self.assumption = analyses, bias_bound, rare, assumption
         self.confirmed: set[str] = set()
         self.refused: str | None = None
@@ -372,6 +376,14 @@ class Verdicts:
     def _pooled(self, names: tuple[str, ...], rounds: list[Weighted]) -> Difference:
         """Rounds of equally many draws as one."""
         return combine([_together([self.weighted_difference(name, r) for r in rounds]) for name in names])
+
+
+def _reference_error(exact: Exact | None, name: str) -> float:
+    """How far off a coordinate of the exact gradient may be."""
+    if exact is None:
+        return 0.0
+    relative = exact.error if exact.error is not None else REFERENCE_ERROR.get(exact.source, REFERENCE_ROUNDING)
+    return relative * float(np.linalg.norm(exact.gradient[name]))
 
 
 def _is_heavy(moments: Moments) -> bool:

@@ -62,10 +62,10 @@ KERNEL = "square[k=2,dim=100]"
 SLOW_TO_COMPILE = (REAL_DATA, "torch", "measure-valued")
 
 
-def cell(problem: str, backend: str, estimator: str, dtype: str = "float64", replicates: int = 1) -> Cell:
+def cell(problem: str, backend: str, estimator: str, dtype: str = "float64", replicates: int = 2**20) -> Cell:
     """A cell with the least S that the estimator takes.
 
-    It draws exactly `replicates` (in whole blocks, at least 64 of them): its goals are out of reach.
+    It draws `replicates`, less what does not fill a doubling: its goals are out of reach.
     """
     from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 

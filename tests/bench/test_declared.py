@@ -226,6 +226,9 @@ class Bent(SmoothPower):
     def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
         return data["c"] * xp.sum(xp.abs(z), axis=-1)
 
+    def gradient(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
+        return data["c"] * xp.sign(z)
+
 
 @dataclass(frozen=True)
 class Own(Problem):

@@ -70,7 +70,10 @@ def test_every_block_is_unbiased_by_integration(estimator: str) -> None:
     rows = measured(make_cell(SMALL, estimator, precision=1.0))
     assert list(rows) == ["logits", *THETA, "all"]
     assert {row["certificate"] for row in rows.values()} == {"integration"}
-    assert {row["verdict"] for row in rows.values()} == {"unbiased"}
+    for name, row in rows.items():  # at the fitted point some gradients are 0, and some estimate them without variance
+        below = row["reason"] == "gradient and deviation are below rounding"
+        assert row["verdict"] == ("inconclusive" if below else "unbiased")
+        assert not below or name in ("logits", "weight_logits")
     assert rows["all"]["bias_bound"] < 1e-10
 
 

@@ -66,6 +66,7 @@ BY_RULE = tuple(e for e in OF_NORMAL if "sobol" not in e and "stratified" not in
 class SquareLessLoc(Integrand):
     """A user's f(z) = Σ z² − loc², from nothing but its value: E f = Σ σ²."""
 
+    lacks: ClassVar[Any] = {}
     reads = ("loc",)
 
     def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
@@ -149,6 +150,8 @@ def test_it_is_a_mean_over_the_samples(numpy_backend: Any, name: str, samples: i
 class Scaled(Integrand):
     """Another f, times c(λ) = 1 + Σ mean sin λ over all blocks: whatever the family, ∂/∂λ is f cos λ / size."""
 
+    lacks: ClassVar[Any] = {}
+
     of: Integrand
     names: tuple[str, ...]
     reads: tuple[str, ...] = ()
@@ -175,6 +178,8 @@ class Scaled(Integrand):
 
 
 class ScaledOnNumpy(Scaled):
+    lacks: ClassVar[Any] = {}
+
     def explicit_pullback(self, xp: Any, data: Any, z: Any, cotangent: Any, noise: Any) -> Any:
         weighted = cotangent * self.of.value(xp, data, z, noise)
         each = weighted if z.ndim == 2 else xp.sum(weighted, axis=1)
@@ -360,6 +365,7 @@ def test_it_compiles(differentiating: Any, numpy_backend: Any) -> None:
 class Chosen(Integrand):
     """(Σ w z − Σ tanh l)², of binary z with logits l: all coordinates are coupled, and z and l."""
 
+    lacks: ClassVar[Any] = {}
     reads = ("logits",)
 
     def away(self, xp: Any, data: Any, z: Any) -> Any:
@@ -451,6 +457,7 @@ def test_enumeration_in_parts(numpy_backend: Any, monkeypatch: pytest.MonkeyPatc
 class Bent(Integrand):
     """log p(x, z) = −(z − a loc)²/2 − z⁴/10, which reads loc."""
 
+    lacks: ClassVar[Any] = {}
     reads = ("loc",)
 
     def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:

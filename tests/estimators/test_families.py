@@ -193,7 +193,8 @@ def grid(name: str, dimension: int) -> tuple[Any, Blocks, np.ndarray, np.ndarray
     if name in laws.GRIDS:
         return family, parameters, *laws.grid(name, parameters)
     (spec,) = family.noise((), dimension).values()
-    x, w = rule(spec.kind, 160, 9.5)
+    nodes = rule(spec.kind, 160, 9.5, 0.5)
+    x, w = nodes.x, nodes.w
     base = np.stack([a.ravel() for a in np.meshgrid(*[x] * dimension, indexing="ij")], axis=-1)
     weights = np.prod(np.stack([a.ravel() for a in np.meshgrid(*[w] * dimension, indexing="ij")]), axis=0)
     (noise,) = family.noise((), dimension)

@@ -229,7 +229,8 @@ def test_elliptical_path(numpy_backend: Any) -> None:
     """Integrated over ε and g: E[n zⁿ⁻¹ ∂z/∂λ] is the moment's gradient."""
     family = FAMILIES["elliptical"].At().family
     parameters = {"loc": np.asarray([0.4]), "cholesky": np.log([0.8]), "log_degrees": np.log([17.0])}
-    (e, w), (g, v) = rule("normal", 160, 11.0), laws.half_line(300)
+    normal, (g, v) = rule("normal", 160, 11.0, 0.5), laws.half_line(300)
+    e, w = normal.x, normal.w
     v = v * stats.gamma(8.5).pdf(g)
     inside = v > 1e-60
     both, weights = laws.pair(e, g[inside]), np.prod(laws.pair(w, v[inside]), axis=-1)
