@@ -218,7 +218,9 @@ def _over_noise(whole: Whole, exact: Exact, place: Place | None, wrong_score: bo
     if not np.all(np.isfinite(values[0])):
         yield about.not_checked("exact", "f is not finite at some samples")
         return
-    if exact.objective is not None:
+    if exact.objective is not None and whole.problem.entropy == "analytic":
+        yield about.not_checked("exact.objective", "with entropy=analytic it may hold the entropy or not")
+    elif exact.objective is not None:
         yield _objective(whole, exact.objective, draws)
     yield _gradient(whole, claims, draws, place, wrong_score)
 

@@ -17,6 +17,8 @@ from bench.measurement.integrate import Integral
 from bench.measurement.moments import GROUPS
 
 BOUND_LEVEL = 1e-3
+#: ‖g‖ at most this fraction of the standard deviation counts as zero: no sampling tells it from that.
+NEGLIGIBLE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Scale:
     """What a bias is compared with."""
 
     size: float
-    name: str  # `gradient`, or `deviation` where ‖g‖ is within rounding
+    name: str  # `gradient`, or `deviation` where ‖g‖ is within rounding, or negligible beside it
     lost: bool  # whether even that is within rounding
 
     def of(self, bias: float) -> float:
@@ -33,9 +35,9 @@ class Scale:
 
 
 def scale_of(exact: np.ndarray, variance: float, tolerance: np.ndarray) -> Scale:
-    """‖g‖, or the standard deviation where ‖g‖ is within rounding."""
+    """‖g‖, or the standard deviation where ‖g‖ is within rounding or negligible beside it."""
     norm, deviation, rounding = float(np.linalg.norm(exact)), math.sqrt(variance), float(np.linalg.norm(tolerance))
-    if norm > rounding:
+    if norm > max(rounding, NEGLIGIBLE * deviation):
         return Scale(norm, "gradient", False)
     return Scale(deviation, "deviation", deviation <= rounding)
 

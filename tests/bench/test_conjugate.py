@@ -162,7 +162,7 @@ ASKED = [
 def test_unbiased(problem: int, estimator: str) -> None:
     """Certified within 5 % at 99.9 %, by sampling: fixed seeds."""
     text = GIVEN[problem].replace("dim=2", "dim=1")
-    row = measured(make_cell(text, estimator, bias_bound=0.05, precision=1.0, max_replicates=2**17))["all"]
+    row = measured(make_cell(text, estimator, bias_bound=0.05, precision=1.0, max_replicates=2**19))["all"]
     assert (row["verdict"], row["exact_source"]) == ("unbiased", "closed-form"), row
 
 

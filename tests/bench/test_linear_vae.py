@@ -152,22 +152,22 @@ MOST = {(LEAVE_ONE_OUT, 2, 5): 2**22, **dict.fromkeys(CERTIFIED, 2**17)}
     ("estimator", "samples", "batch"),
     [*CERTIFIED, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE)],
 )
-def test_certified_within_one_per_cent(estimator: str, samples: int, batch: int | None) -> None:
+def test_certified_within_two_per_cent(estimator: str, samples: int, batch: int | None) -> None:
     """Of ∇φ and of ∇θ: every block's bound, relative to the gradient of its network; at 99.9 % and fixed seeds."""
     problem = f"linear-vae[batch={batch}]" if batch else "linear-vae"
     most = MOST.get((estimator, samples, batch), 2**19)
-    rows = measured(make_cell(problem, estimator, samples, max_replicates=most))
+    rows = measured(make_cell(problem, estimator, samples, bias_bound=0.02, max_replicates=most))
     assert rows["all"]["verdict"] == "unbiased"
     for network in ("encoder", "decoder"):
         own = [row for name, row in rows.items() if name.startswith(network)]
         assert all(row["verdict"] in ("unbiased", "inconclusive") for row in own)
         norm = np.linalg.norm([row["exact_norm"] for row in own])
-        assert max(row["bias_bound"] * row["exact_norm"] for row in own) <= 0.01 * norm
+        assert max(row["bias_bound"] * row["exact_norm"] for row in own) <= 0.02 * norm
 
 
 @pytest.mark.slow
 def test_the_plain_score_function_is_certified_on_a_toy() -> None:
-    rows = measured(make_cell("linear-vae[size=10,latent=1]", "score-function", max_replicates=2**22))
+    rows = measured(make_cell("linear-vae[size=10,latent=1]", "score-function", bias_bound=0.02, max_replicates=2**22))
     assert {row["verdict"] for row in rows.values()} == {"unbiased"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -53,6 +53,8 @@ class Bent(Integrand):
 
 
 class BentWithPullback(Bent):
+    lacks: ClassVar[Any] = {}
+
     def model_pullback(self, xp: Any, data: Any, z: Any, cotangent: Any, noise: Any) -> Any:
         away, weight = z - data["target"], xp.exp(data["bend"])
         over = tuple(range(1, z.ndim - 1))
