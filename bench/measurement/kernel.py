@@ -123,8 +123,8 @@ class Setting:
     def noise(self, roots: dict[str, Any], block: int, replicates: int) -> dict[str, Array]:
         """One block's noise, on the device."""
         if self.draws_inside:  # loops that are not compiled once are compiled at every call
-            key = ("noise", self.backend.name, self.backend.device, tuple(self.specs.items()), replicates, self.dtype)
-            backend, specs, dtype = self.backend, self.specs, self.dtype
+            backend, specs, dtype = self.backend, {name: self.specs[name] for name in roots}, self.dtype
+            key = ("noise", backend.name, backend.device, tuple(specs.items()), replicates, dtype)
             run = compiled_once(
                 key, lambda: backend.compile(lambda r, b: draw(backend, specs, r, b, replicates, dtype))
             )

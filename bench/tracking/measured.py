@@ -25,9 +25,9 @@ from bench.tracking.workloads import (
 
 #: A bias certified below this is rounding, whose ups and downs mean nothing.
 EXACT = 1e-6
-REPLICATES = 2**15
+REPLICATES = 2**18
 #: For the estimator that evaluates f for every coordinate.
-FEWER_REPLICATES = 2**12
+FEWER_REPLICATES = 2**15
 
 Name = tuple[str, str, str]
 Grid = dict[Name, dict[str, Any]]

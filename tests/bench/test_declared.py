@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bench.measurement.cell import prepare
 from bench.measurement.declared import undeclared
@@ -257,6 +258,13 @@ class OwnSilent(Own):
 
 class OwnBent(Own):
     integrand: ClassVar[Integrand] = Bent()
+
+    def exact_at(self, parameters: Blocks) -> Exact:
+        """Of E |z| for a Normal."""
+        scale = np.exp(parameters["log_scale"])
+        law = stats.norm(parameters["loc"], scale)
+        gradient = {"loc": 1.0 - 2.0 * law.cdf(0.0), "log_scale": 2.0 * scale**2 * law.pdf(0.0)}
+        return Exact({name: self.c * g for name, g in gradient.items()}, "closed-form")
 
 
 @pytest.mark.parametrize("estimator", [Pathwise(), ScoreFunction()])

@@ -28,7 +28,7 @@ from bench.sweep.store import Store
 from estimators import ESTIMATORS, FAMILIES, Estimator, Expectation, Integrand, Normal, Requires
 from tests.support import make_cell, needs
 
-ONCE = Goals(max_replicates=1)
+ONCE = Goals(max_replicates=64)
 #: JAX compiles what it sees once: whatever it closes over is a constant.
 BACKENDS = pytest.mark.parametrize("backend", ["numpy", pytest.param("jax", marks=pytest.mark.slow)])
 
@@ -192,7 +192,7 @@ def test_a_key_is_the_same_in_every_process(load: Callable[..., Any], tmp_path: 
     root = Path(bench.__file__).parents[1]
     text = (
         "import mine; from bench.sweep.cells import *; "
-        "print(Cell(make_problem('square'), mine.Mine(), goals=Goals(max_replicates=1)).key)"
+        "print(Cell(make_problem('square'), mine.Mine(), goals=Goals(max_replicates=64)).key)"
     )
     for seed in ("1", "2"):  # the order of sets of strings
         paths = os.pathsep.join([str(tmp_path), str(root)])

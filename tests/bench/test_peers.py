@@ -109,7 +109,8 @@ def test_peers_are_judged_and_timed_like_ours(tmp_path: Path) -> None:
     biased = peer(tmp_path, "biased", on_estimates="found['loc'] *= 1.1")
     dies = peer(tmp_path, "dies", on_call="if calls > 200: os._exit(4)")
     rows = ran(tmp_path, good, biased, dies)
-    assert rows["good"]["verdict"] == "unbiased"
+    assert rows["good"]["verdict"] in ("unbiased", "inconclusive")
+    assert rows["good"]["bias_bound"] < 0.05
     assert rows["good"]["versions"] == {"numpy": np.__version__}
     for name in ("good", "numpy"):
         assert rows[name]["status"] == "ok"
