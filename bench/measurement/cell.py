@@ -234,7 +234,7 @@ class _Measuring:
         self.plan = Plan(goals.max_replicates, block, pilot * block, evidence.searched)
         self.main = Stream(kernel, "main", pilot_mean(kernel, pilot))
         self.verdicts: Verdicts
-        self.searched = False
+        self.fresh: Stream | None = None
 
     def run(self) -> Measurement:
         analyses = self.plan.analyses
@@ -303,11 +303,12 @@ class _Measuring:
         return False
 
     def _fresh(self, blocks: int) -> Stream:
-        """Plain replicates from a stream that nothing has been decided on."""
-        stream = Stream(self.kernel, f"confirm {self.plan.spent}", self.main.centre)
-        stream.extend(blocks)
-        self.plan.spent += stream.total.count
-        return stream
+        """At least so many blocks of plain replicates, of which nothing but confirmations has been decided."""
+        self.fresh = self.fresh or Stream(self.kernel, "confirm", self.main.centre)
+        before = self.fresh.total.count
+        self.fresh.extend(blocks)
+        self.plan.spent += self.fresh.total.count - before
+        return self.fresh
 
     def _again(self, count: int) -> Stream | Weighted:
         """That many fresh replicates: drawn defensively where that can be done."""

@@ -160,9 +160,9 @@ ASKED = [
 
 @pytest.mark.parametrize(("problem", "estimator"), ASKED)
 def test_unbiased(problem: int, estimator: str) -> None:
-    """Certified within 5 % at 99.9 %, by sampling: fixed seeds."""
+    """Certified within 8 % at 99.9 %, by sampling: fixed seeds."""
     text = GIVEN[problem].replace("dim=2", "dim=1")
-    row = measured(make_cell(text, estimator, bias_bound=0.05, precision=1.0, max_replicates=2**19))["all"]
+    row = measured(make_cell(text, estimator, bias_bound=0.08, precision=1.0, max_replicates=2**18))["all"]
     assert (row["verdict"], row["exact_source"]) == ("unbiased", "closed-form"), row
 
 
