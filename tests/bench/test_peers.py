@@ -119,7 +119,7 @@ def test_peers_are_judged_and_timed_like_ours(tmp_path: Path) -> None:
         assert rows[name]["latency"] > 0.0
     assert rows["biased"]["verdict"] == "biased"
     # Dying while it is timed costs a peer its times alone.
-    assert rows["dies"]["verdict"] == "unbiased"
+    assert rows["dies"]["verdict"] == rows["good"]["verdict"]
     assert rows["dies"]["seconds"] is None
     assert rows["dies"]["reason"].startswith("not timed: PeerFailure: its process ended with status 4")
 
