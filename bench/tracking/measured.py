@@ -78,7 +78,7 @@ class _Measured:
     params: tuple[tuple[str, ...], tuple[str, ...]]
     param_names = ("backend", "estimator")
     timeout = 300.0
-    version = "1"
+    version = "2"
 
     def setup_cache(self) -> Grid:
         return measured_grid()
