@@ -49,7 +49,7 @@ ALIKE = 2.0
 FEW_OF_A_MEAN = 0.25
 #: Relative error of exact gradients that do not say theirs, by source: what quadrature is asked to settle on, with a
 #: margin; elsewhere rounding.
-REFERENCE_ERROR, REFERENCE_ROUNDING = {"quadrature": 1e-10}, 1e-13
+REFERENCE_ERROR, REFERENCE_ROUNDING = {"quadrature": 1e-11}, 1e-13
 #: Defensive rounds a verdict may rest on.
 MOST_ROUNDS = 4
 
