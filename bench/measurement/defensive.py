@@ -329,8 +329,9 @@ class _Mixture:
             rows = which == place
             flat[rows] = widening.widen(flat[rows], generator)
             kept = flat.astype(s.dtype)
-            if s.specs[name].kind in ("uniform", "stratum"):  # which never are 1
-                kept = np.minimum(kept, np.nextafter(np.ones((), s.dtype), 0.0, dtype=s.dtype))
+            if s.specs[name].kind in ("uniform", "stratum"):  # no nearer to an end than what generators draw
+                least = np.finfo(s.dtype).epsneg
+                kept = np.clip(kept, least, 1.0 - least)
             total += widening.ratio(kept.astype(np.float64))
             noise[name] = s.backend.asarray(kept.reshape(given.shape), s.dtype)
         return noise, 1.0 / (0.5 + 0.5 * total / len(self.names))

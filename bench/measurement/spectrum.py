@@ -36,6 +36,8 @@ class Spectrum:
         the largest eigenvalue of Ĉ is too large by what noise in the others adds, (tr Ĉ − ℓ)/(ν − 1).
         """
         freedom = len(groups) - 1
+        if not np.all(np.isfinite(groups)):  # nothing is known
+            return cls(math.inf, math.inf, math.inf)
         centred = groups - groups.mean(axis=0)
         scale = float(np.abs(centred).max(initial=0.0)) or 1.0  # so that squares of very small numbers do not underflow
         centred = centred / scale
@@ -53,17 +55,23 @@ class Spectrum:
         """P(‖ȳ‖² is at least this), were its mean 0: a scaled χ² with the same mean and variance."""
         if self.trace <= 0.0:
             return 1.0 if squared_norm <= 0.0 else 0.0
+        if not math.isfinite(self.trace):
+            return 1.0
         freedom = self.trace**2 / self.squares if self.squares > 0.0 else 1.0
         return float(special.chdtrc(freedom, freedom * squared_norm / self.trace))
 
     def upper(self, squared_norm: float, quantile: float) -> float:
         """Upper confidence limit for ‖E ȳ‖, of which the estimate is U = ‖ȳ‖² − v; the quantile is one of t₆₃."""
+        if not math.isfinite(self.trace):
+            return math.inf
         above, q2 = max(squared_norm - self.trace, 0.0), quantile**2
         spread = math.sqrt(self.largest * above + q2 * self.largest**2 + 0.5 * self.squares)
         return math.sqrt(above + 2.0 * q2 * self.largest + 2.0 * quantile * spread)
 
     def lower(self, squared_norm: float, quantile: float) -> float:
         """Lower confidence limit for ‖E ȳ‖."""
+        if not math.isfinite(self.trace):
+            return 0.0
         q2 = quantile**2
         less = squared_norm - self.trace - 2.0 / 3.0 * (q2 - 1.0) * self.largest
         if less <= quantile * math.sqrt(2.0 * self.squares):
