@@ -208,11 +208,6 @@ class DefensiveDraws:
         """The names of noise that have tails to visit."""
         return [n for n, spec in self.setting.specs.items() if math.prod(spec.shape) and widening(spec.kind)]
 
-    def axes(self) -> int:
-        """How many numbers, not normal, are widened one by one."""
-        specs = self.setting.specs
-        return sum(math.prod(specs[n].shape) for n in self.widened if specs[n].kind != "normal")
-
     @np.errstate(over="ignore", invalid="ignore")  # whoever adds the sums up looks
     def draw(self, replicates: int, exact: Mapping[str, np.ndarray], centre: Mapping[str, np.ndarray]) -> Weighted:
         """A round of at most that many fresh replicates, at least 64.
