@@ -111,11 +111,22 @@ def shrink(values: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
 
 
 def difference(
-    moments: Moments, offset: np.ndarray | float, exact: np.ndarray, tolerance: np.ndarray, rare: bool = False
+    moments: Moments,
+    offset: np.ndarray | float,
+    exact: np.ndarray,
+    tolerance: np.ndarray,
+    rounding: np.ndarray | None = None,
+    rare: bool = False,
 ) -> Difference:
-    """ḡ − g from streamed moments about g + offset."""
+    """ḡ − g from streamed moments about g + offset.
+
+    Parameters
+    ----------
+    tolerance : how far ḡ − g may be off for rounding and for the error of g [D].
+    rounding : deviations at most this are none [D]; the tolerance if absent.
+    """
     deviation = np.sqrt(moments.variances())
-    constant = deviation <= tolerance
+    constant = deviation <= (tolerance if rounding is None else rounding)
     size = np.maximum(MISSED_SIZE * np.abs(exact), math.sqrt(moments.largest_norm))
     return Difference(
         mean=shrink(moments.shift() + offset, tolerance),

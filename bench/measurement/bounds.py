@@ -17,8 +17,6 @@ from bench.measurement.integrate import Integral
 from bench.measurement.moments import GROUPS
 
 BOUND_LEVEL = 1e-3
-#: ‖g‖ at most this fraction of the standard deviation counts as zero: no sampling tells it from that.
-NEGLIGIBLE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Scale:
     """What a bias is compared with."""
 
     size: float
-    name: str  # `gradient`, or `deviation` where ‖g‖ is within rounding, or negligible beside it
+    name: str  # `gradient`, or `deviation` where ‖g‖ is within rounding
     lost: bool  # whether even that is within rounding
 
     def of(self, bias: float) -> float:
@@ -35,9 +33,9 @@ class Scale:
 
 
 def scale_of(exact: np.ndarray, variance: float, tolerance: np.ndarray) -> Scale:
-    """‖g‖, or the standard deviation where ‖g‖ is within rounding or negligible beside it."""
+    """‖g‖, or the standard deviation where ‖g‖ is within rounding and the reference's own error."""
     norm, deviation, rounding = float(np.linalg.norm(exact)), math.sqrt(variance), float(np.linalg.norm(tolerance))
-    if norm > max(rounding, NEGLIGIBLE * deviation):
+    if norm > rounding:
         return Scale(norm, "gradient", False)
     return Scale(deviation, "deviation", deviation <= rounding)
 

@@ -83,7 +83,9 @@ class Verdicts:
         assumption: str | None = None,
     ) -> None:
         self.setting, self.exact, self.integrals = setting, exact, integrals
-        self.tolerance = {name: tolerance[name] + _reference_error(exact, name) for name in setting.blocks}
+        self.rounding = {name: np.asarray(tolerance[name]) for name in setting.blocks}
+        #: How far rounding and the reference's own error may move a difference.
+        self.tolerance = {name: tau + _reference_error(exact, name) for name, tau in self.rounding.items()}
         self.analyses, self.bias_bound, self.rare, self.assumption = analyses, bias_bound, rare, assumption
         self.confirmed: set[str] = set()
         self.refused: str | None = None
@@ -97,10 +99,14 @@ class Verdicts:
 
     def difference(self, name: str, stream: Stream) -> Difference:
         centre, exact = stream.centre[name], self._exact(name)
-        return difference(stream.moments[name], centre - exact, exact, self.tolerance[name], self.rare)
+        return self._difference(name, stream.moments[name], centre - exact)
 
     def weighted_difference(self, name: str, drawn: Weighted) -> Difference:
-        return difference(drawn.moments[name], 0.0, self._exact(name), self.tolerance[name], self.rare)
+        return self._difference(name, drawn.moments[name], 0.0)
+
+    def _difference(self, name: str, moments: Moments, offset: np.ndarray | float) -> Difference:
+        exact, constant = self._exact(name), self.rounding[name]
+        return difference(moments, offset, exact, self.tolerance[name], constant, self.rare)
 
     def _exact(self, name: str) -> np.ndarray:
         return np.zeros(self.setting.sizes[name]) if self.exact is None else self.exact.gradient[name]
@@ -141,7 +147,7 @@ class Verdicts:
         found = {}
         for name, moments in stream.moments.items():
             deviation = np.sqrt(moments.variances())
-            varies = deviation > self.tolerance[name]
+            varies = deviation > self.rounding[name]
             if not np.any(varies):
                 continue
             between = moments.group_means()[:, varies].var(axis=0, ddof=1).sum()
@@ -203,7 +209,7 @@ class Verdicts:
             plain, weighted = stream.moments[name].variances().sum(), drawn.variance((name,))
             moments = drawn.moments[name]
             error = weighted * math.sqrt((moments.kurtosis() - 1.0) / moments.count)
-            if weighted > ALIKE * plain + 4.0 * error and weighted > (self.tolerance[name] ** 2).sum():
+            if weighted > ALIKE * plain + 4.0 * error and weighted > (self.rounding[name] ** 2).sum():
                 return True
         return False
 
@@ -242,7 +248,7 @@ class Verdicts:
         """Whether the variance of every row may be known to such a half-width: told without the tail index, which is
         most of the work for `rows`."""
         constant = {
-            name: bool(np.all(np.sqrt(moments.variances()) <= self.tolerance[name]))
+            name: bool(np.all(np.sqrt(moments.variances()) <= self.rounding[name]))
             for name, moments in stream.moments.items()
         }
         every = {**stream.moments, ALL: stream.total}

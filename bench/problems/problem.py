@@ -37,6 +37,10 @@ class Exact:
     optimal_baseline: Vectors | None = None
     error: float | None = None
 
+    def stationary(self) -> Exact:
+        """The same at a maximum in λ, whose gradient is what rounding and the search for it left: unknown."""
+        return replace(self, error=1.0)
+
     def flat(self) -> Exact:
         """The same with every block of the gradient as one vector [P], as estimates are compared."""
         return replace(self, gradient={name: np.ravel(g) for name, g in self.gradient.items()})

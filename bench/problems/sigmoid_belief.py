@@ -138,6 +138,10 @@ class SigmoidBeliefNetwork(Problem):
         share = {"prior": 0.0, "halfway": 0.5, "fitted": 1.0}[self.at]
         return {"logits": share * fitted(self.images, self.hidden).ravel() if share else np.zeros(self.dimension)}
 
+    def exact(self) -> Exact | None:
+        found = super().exact()
+        return found.stationary() if found is not None and self.at == "fitted" else found
+
     def exact_at(self, parameters: Vectors) -> Exact:
         states, joint = enumerated(self.images, self.hidden)
         logits = parameters["logits"].reshape(self.images, self.hidden)

@@ -101,7 +101,7 @@ def deviation_share(case: Case) -> float:
     """Return ‖g‖ over the deviation of an estimate, where that is small enough to scale a bias by; else NaN."""
     deviation = math.sqrt(sum(float(np.sum(variance)) for variance in moments(case, 2**15).values()))
     share = norm(case.setting.gradient) / deviation if deviation else math.inf
-    return share if share < (1e-4 if case.dtype == "float32" else 1e-9) else math.nan
+    return share if share < (1e-5 if case.dtype == "float32" else 1e-13) else math.nan
 
 
 def judge(case: Case, cap: int = DEFAULT_CAP, seed: int = 0) -> Result:

@@ -115,7 +115,7 @@ def test_what_a_bias_is_compared_with() -> None:
     """‖g‖ down to rounding, whatever its size; then the deviation; and below that nothing."""
     tiny = np.full(2, 1e-13)
     assert scale_of(np.asarray([1e-2, 0.0]), 1e12, tiny).name == "gradient"
-    assert scale_of(np.asarray([1e-4, 0.0]), 1e12, tiny).name == "deviation"
+    assert scale_of(np.asarray([1e-12, 0.0]), 1e12, tiny).name == "gradient"
     assert scale_of(np.asarray([1e-14, 0.0]), 4.0, tiny) == scale_of(np.zeros(2), 4.0, tiny)
     assert (scale_of(np.zeros(2), 4.0, tiny).size, scale_of(np.zeros(2), 4.0, tiny).lost) == (2.0, False)
     assert scale_of(np.asarray([1e-14, 0.0]), 1e-28, tiny).lost

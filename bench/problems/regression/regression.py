@@ -109,6 +109,10 @@ class Regression(Problem):
             fourth=(design**4).T @ fit[4],
         )
 
+    def exact(self) -> Exact | None:
+        found = super().exact()
+        return found.stationary() if found is not None and self.at == "fitted" else found
+
     def exact_at(self, parameters: Vectors) -> Exact:
         """The exact ELBO, its gradient and, for the mean-field Normal, optimal baselines at any λ."""
         found = self.expected(parameters["loc"], square_root(self.family, parameters))
