@@ -42,6 +42,7 @@ COLUMNS: dict[str, str] = {
     "bias_max": "number",
     "bias_scale": "string",
     "certificate": "string",
+    "control_gain": "number",
     "assumption": "string",
     "verdict": "string",
     # variance

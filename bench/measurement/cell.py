@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.checks.session import require_right
+from bench.measurement.controls.fit import PILOT, Controls, fit
 from bench.measurement.declared import all_of_the_catalogue
 from bench.measurement.defensive import DefensiveDraws, Weighted
 from bench.measurement.integrate import Integral, integrate
@@ -29,6 +31,11 @@ from estimators.estimator import Knowledge, values_and_scores
 from estimators.options import effective
 
 WARM_UP = 1024
+#: Controls are used where they make the variance of an estimate this many times smaller; and certify with so many
+#: replicates at the least, for those that are never met are not relieved of anything.
+LEAST_GAIN, FEWEST = 1.5, 2**14
+#: Where what is left of the estimates is heavy-tailed after that part of the replicates, controls are given up.
+MOST_OF_CAP = 0.125
 #: What a verdict on noise from elsewhere assumes.
 NOT_OURS = "the noise is not ours: no event rarer than the replicates show matters"
 #: Units in the last place that estimates of one size may be off, where nobody measured it.
@@ -183,6 +190,8 @@ class Evidence:
     rare : whether z is discrete, and may have states that no replicate meets.
     searched : whether rare events are looked for although no replicate met one: where parts are a user's own.
     assumption : what nobody checked.
+    controls : fits controls of known mean, given a rough mean by parameter block, and makes the kernel of what is left of
+        the estimates; where the noise is ours.
     """
 
     tolerance: Mapping[str, np.ndarray] | None = None
@@ -192,6 +201,7 @@ class Evidence:
     rare: bool = False
     searched: bool = False
     assumption: str | None = None
+    controls: Callable[[dict[str, np.ndarray]], tuple[Controls, Source] | None] | None = None
 
 
 def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
@@ -213,8 +223,16 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
         again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
         searched=not all_of_the_catalogue(setting),
+        controls=lambda centre: _controlled(setting, centre, again.widened),
     )
     return measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
+
+
+def _controlled(
+    setting: Setting, centre: dict[str, np.ndarray], widened: list[str]
+) -> tuple[Controls, StatisticsKernel] | None:
+    controls = fit(setting, centre, widened)
+    return None if controls is None else (controls, StatisticsKernel(setting, controls))
 
 
 def measure_source(
@@ -235,6 +253,9 @@ class _Measuring:
         self.main = Stream(kernel, "main", pilot_mean(kernel, pilot))
         self.verdicts: Verdicts
         self.fresh: Stream | None = None
+        #: Controls of known mean, what is left of the estimates on fresh noise, and by what streams of it are offset.
+        self.controls: Controls | None = None
+        self.left: Source | None = None
 
     def run(self) -> Measurement:
         analyses = self.plan.analyses
@@ -245,9 +266,11 @@ class _Measuring:
             if analysis == 0:
                 if self.evidence.check is not None:
                     self.main.check_largest(self.evidence.check)
-                self.verdicts = self._verdicts(analyses)
+                self.verdicts = self._verdicts(2 * analyses if self.evidence.controls else analyses)
             last = analysis + 1 == analyses
             settled = self._look(last)
+            if analysis == 0 and not settled:
+                self._control()
             if not (settled or last or self.verdicts.may_be_precise(self.main, self.goals.precision)):
                 continue
             rows = self.verdicts.rows(self.main)
@@ -285,6 +308,83 @@ class _Measuring:
             found[name] = UNMEASURED * float(np.finfo(self.kernel.setting.dtype).eps) * size
         return found
 
+    def _control(self) -> None:
+        """Go on with replicates relieved of controls of known mean, where that promises a verdict from fewer."""
+        verdicts, evidence, count = self.verdicts, self.evidence, self.main.total.count
+        if evidence.controls is None or self.exact is None or verdicts.integrals is not None or verdicts.dependent:
+            return
+        if self.plan.left < 4 * count + PILOT or not self._wanted(count) or verdicts.heavy(self.main):
+            return
+        made = evidence.controls(self._mean(self.main))
+        if made is None:
+            return
+        self.controls, self.left = made
+        self.plan.spent += self.controls.replicates
+        centre = self._confirmed()
+        if centre is None:
+            self.controls = None
+            return
+        stream = self._relieved("controlled", centre)
+        self.verdicts.relieve(stream, self.controls)
+        blocks = GROUPS
+        while True:
+            stream.extend(blocks, self.each)
+            self.plan.spent += stream.total.count // (1 if blocks == GROUPS else 2)
+            count = stream.total.count
+            candidates = verdicts.candidates(stream)
+            if candidates and self.plan.left >= count:
+                verdicts.confirm(candidates, self._again(count))
+            if count >= FEWEST and self._certain():
+                return
+            if self.plan.left < 2 * count:
+                break
+            if count >= self.plan.cap * MOST_OF_CAP and verdicts.heavy(stream):
+                break
+            blocks *= 2
+        if verdicts.heavy(stream):  # what is left of the estimates tells less than these themselves
+            self.controls = self.verdicts.relieved = None
+
+    def _wanted(self, count: int) -> bool:
+        """Whether plain replicates would have to be many times as many."""
+        wanted = 0.0
+        for columns in self.verdicts.rows(self.main).values():
+            if columns["final"] or columns["verdict"] in ("unbiased", "biased"):
+                continue
+            bound = columns.get("bias_bound")
+            wanted = max(wanted, math.inf if bound is None else (bound / self.goals.bias_bound) ** 2)
+        return (wanted - 1.0) * count > 2 * PILOT
+
+    def _certain(self) -> bool:
+        return all(columns["final"] or columns["verdict"] != "inconclusive" for columns in self._rows().values())
+
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        return self.verdicts.rows(self.main)
+
+    def _relieved(self, name: str, centre: dict[str, np.ndarray]) -> Stream:
+        """A stream of estimates less controls, about a rough mean of that."""
+        assert self.controls is not None and self.left is not None
+        dtype, constant = self.kernel.setting.dtype, self.controls.constant
+        offset = {n: constant.get(n, np.zeros(size)) for n, size in self.kernel.setting.sizes.items()}
+        return Stream(self.left, name, {n: c.astype(dtype).astype(np.float64) for n, c in centre.items()}, offset)
+
+    def _confirmed(self) -> dict[str, np.ndarray] | None:
+        """The mean of estimates less controls where fresh nominal draws confirm that these help: none of them is judged."""
+        assert self.controls is not None
+        if self.controls.gain < LEAST_GAIN:
+            return None
+        mean = self._mean(self.main)
+        stream = self._relieved("controls", {n: c - self.controls.constant.get(n, 0.0) for n, c in mean.items()})
+        stream.extend(GROUPS)
+        self.plan.spent += stream.total.count
+        left = sum(float(m.variances().sum()) for m in stream.moments.values())
+        plain = sum(float(m.variances().sum()) for m in self.main.moments.values())
+        if left * LEAST_GAIN > plain:
+            return None
+        return self._mean(stream)
+
+    def _mean(self, stream: Stream) -> dict[str, np.ndarray]:
+        return {name: stream.centre[name] + moments.shift() for name, moments in stream.moments.items()}
+
     def _look(self, last: bool) -> bool:
         """One interim analysis of the mean; whether nothing that follows would change the verdicts."""
         verdicts, count = self.verdicts, self.main.total.count
@@ -294,6 +394,8 @@ class _Measuring:
             if verdicts.dependent is not None:
                 return True
         verdicts.cross_examine(self.main)
+        if verdicts.relieved is not None:
+            return False
         candidates = verdicts.candidates(self.main)
         closing = last or self.plan.left < 3 * count  # after the next analysis none could be confirmed
         if (candidates or closing) and verdicts.heavy(self.main):
@@ -312,14 +414,19 @@ class _Measuring:
 
     def _again(self, count: int) -> Stream | Weighted:
         """That many fresh replicates: drawn defensively where that can be done."""
-        if self.evidence.again is None:
+        if self.evidence.again is not None:
+            return self._defensive(count)
+        if self.controls is None:
             return self._fresh(self.main.total.blocks)
-        return self._defensive(count)
+        stream = self._relieved(f"confirm {count}", self._mean(self.verdicts.relieved))
+        stream.extend(count // self.kernel.setting.replicates)
+        self.plan.spent += stream.total.count
+        return stream
 
     def _defensive(self, count: int) -> Weighted:
         assert self.evidence.again is not None
         exact = self.main.centre if self.exact is None else self.exact.gradient
-        drawn = self.evidence.again.draw(count, exact, self.main.centre)
+        drawn = self.evidence.again.draw(count, exact, self.main.centre, self.controls)
         self.plan.spent += drawn.count
         return drawn
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from bench.measurement.moments import GROUPS, Moments
 from bench.measurement.variance import SHARE_OF
 from estimators.backends import for_few_calls
 from estimators.noise import Noise, stream_root
+
+if TYPE_CHECKING:
+    from bench.measurement.controls.fit import Controls
 
 #: How far a normal number, and by which power a uniform one, is widened: each as often as the other.
 WIDENED, POWERS = (2.0, 4.0), (3.0, 8.0)
@@ -171,12 +174,14 @@ class Weighted:
     total : the same of the squared norms of all blocks together.
     offset : g − c by parameter block [P].
     held_by_few : how much of Σ w ‖ĝ − c‖ the 16 largest hold, by parameter block: much where the tails were not met.
+    relieved : whether ĝ is less controls of known mean.
     """
 
     moments: dict[str, Moments]
     total: Moments
     offset: Mapping[str, np.ndarray]
     held_by_few: dict[str, float] = field(default_factory=dict)
+    relieved: bool = False
 
     @property
     def count(self) -> int:
@@ -209,19 +214,27 @@ class DefensiveDraws:
         return [n for n, spec in self.setting.specs.items() if math.prod(spec.shape) and widening(spec.kind)]
 
     @np.errstate(over="ignore", invalid="ignore")  # whoever adds the sums up looks
-    def draw(self, replicates: int, exact: Mapping[str, np.ndarray], centre: Mapping[str, np.ndarray]) -> Weighted:
+    def draw(
+        self,
+        replicates: int,
+        exact: Mapping[str, np.ndarray],
+        centre: Mapping[str, np.ndarray],
+        controls: Controls | None = None,
+    ) -> Weighted:
         """A round of at most that many fresh replicates, at least 64.
 
         Parameters
         ----------
         exact : what their mean is compared with, by parameter block [P].
         centre : a rough mean, likewise.
+        controls : what is taken off the estimates before they are weighted.
         """
         s, block = self.setting, max(1, min(self.setting.replicates, replicates // GROUPS))
         doublings = max(0, int(math.log2(max(1, replicates // (GROUPS * block)))))
         found = Weighted({name: Moments(size, block) for name, size in s.sizes.items()}, Moments(0, block), centre)
+        found.relieved = controls is not None
         stream = f"defensive {self.rounds}"
-        mixture = _Mixture(s, self.widened, self._directions())
+        mixture = Mixture(s, self.widened, self._directions())
         roots, root = s.roots(stream), stream_root(*s.path, stream, "mixture")
         run = compiled_once(("drawn again", s.structure), lambda: for_few_calls(s.backend, evaluator(s), s.dear_sums))
         top: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
@@ -234,8 +247,11 @@ class DefensiveDraws:
             noise, weight = mixture.draw(s.noise(roots, i, block), generator)
             estimates = run(s.expectation.data, s.parameters, s.state, noise)
             whole = np.zeros(block)
+            made = {name: s.backend.to_numpy(a).astype(np.float64) for name, a in estimates.items()}
+            if controls is not None:
+                made = controls.relieved({n: s.backend.to_numpy(a).astype(np.float64) for n, a in noise.items()}, made)
             for name, moments in found.moments.items():
-                estimate = s.backend.to_numpy(estimates[name]).astype(np.float64)
+                estimate = made[name]
                 d = estimate - centre[name]
                 q = np.einsum("ij,ij->i", d, d)
                 sizes[name].add(weight * np.sqrt(q))
@@ -297,7 +313,7 @@ def _largest(parts: list[tuple[np.ndarray, dict[str, np.ndarray]]]) -> tuple[np.
     return q[keep], {name: np.concatenate([part[1][name] for part in parts])[keep] for name in names}
 
 
-class _Mixture:
+class Mixture:
     """Nominal noise -> that of the mixture, and weights."""
 
     def __init__(self, setting: Setting, names: list[str], directions: dict[str, np.ndarray]) -> None:

@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -201,6 +201,13 @@ def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any) -
     return backend.compile(over_blocks, setting.dear_sums)
 
 
+def on_device(setting: Setting, arrays: Any) -> Any:
+    """Arrays in dictionaries, however deep, on the device and in the working precision."""
+    if isinstance(arrays, dict):
+        return {name: on_device(setting, each) for name, each in arrays.items()}
+    return setting.backend.asarray(arrays, setting.dtype)
+
+
 @dataclass(frozen=True)
 class BlockSums:
     """Sums over the replicates of consecutive blocks, in the working precision, d = ĝ − centre.
@@ -233,14 +240,38 @@ def in_bulk(setting: Setting) -> Setting:
     return replace(setting, replicates=max(setting.replicates, 1 << max(0, fits.bit_length() - 1)))
 
 
-class StatisticsKernel:
-    """Streams blocks of replicates through estimate and block sums."""
+class Correction(Protocol):
+    """What is taken off estimates, as a function of their noise: see `controls`."""
 
-    def __init__(self, setting: Setting) -> None:
+    @property
+    def structure(self) -> Hashable: ...
+    @property
+    def arrays(self) -> dict[str, Any]: ...
+    def corrected(self, xp: Any, arrays: dict[str, Any], noise: dict[str, Array], found: Any) -> dict[str, Array]: ...
+
+
+def _corrected(setting: Setting, evaluate: Any, correction: Correction) -> Any:
+    """`evaluate`, whose state is (the estimator's, the correction's arrays), less the correction."""
+
+    def corrected(data: Any, parameters: Any, state: Any, noise: Any) -> dict[str, Array]:
+        own, arrays = state
+        return correction.corrected(setting.backend.xp, arrays, noise, evaluate(data, parameters, own, noise))
+
+    return corrected
+
+
+class StatisticsKernel:
+    """Streams blocks of replicates through estimate and block sums, less a correction if there is one."""
+
+    def __init__(self, setting: Setting, correction: Correction | None = None) -> None:
         self.setting = setting
         backend, replicates = setting.backend, setting.replicates
         xp = backend.xp
         evaluate = evaluator(setting)
+        self._state: Any = setting.state
+        if correction is not None:
+            evaluate = _corrected(setting, evaluate, correction)
+            self._state = setting.state, on_device(setting, correction.arrays)
         self.chunk = blocks_per_call(setting)
         # The third order serves only the correction for skew: a quarter of the replicates will do.
         self.cubed = cubed = max(1, replicates // 4)
@@ -257,14 +288,14 @@ class StatisticsKernel:
                 found[name] = (*sums, backend.matrix_sum(square if axis == 0 else xp.matrix_transpose(square), 1))
             return found
 
-        key = ("statistics", setting.structure, replicates, self.chunk)
+        key = ("statistics", setting.structure, replicates, self.chunk, correction and correction.structure)
         self._run = compiled_once(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # whoever adds the sums up looks
     def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
         """Blocks `first` to `first + chunk`."""
         s = self.setting
-        arguments = (s.expectation.data, s.parameters, s.state, centre)
+        arguments = (s.expectation.data, s.parameters, self._state, centre)
         if s.draws_inside:
             blocks = s.backend.asarray(np.arange(first, first + self.chunk), "int32")
             found = s.backend.block_until_ready(self._run(*arguments, roots, blocks))

@@ -51,11 +51,25 @@ class Source(Protocol):
 
 
 class Stream:
-    """Replicates of one noise stream, gathered in doubling looks."""
+    """Replicates of one noise stream, gathered in doubling looks.
 
-    def __init__(self, kernel: Source, stream: str, centre: dict[str, np.ndarray]) -> None:
+    Parameters
+    ----------
+    centre : what is subtracted before squares are taken, by parameter block [P].
+    offset : what was taken off the estimates before, in the mean, likewise; nothing if absent.
+    """
+
+    def __init__(
+        self,
+        kernel: Source,
+        stream: str,
+        centre: dict[str, np.ndarray],
+        offset: dict[str, np.ndarray] | None = None,
+    ) -> None:
         setting = kernel.setting
         self.kernel, self.centre = kernel, centre
+        self.relieved = offset is not None
+        self.offset = offset or {name: np.zeros(size) for name, size in setting.sizes.items()}
         self.moments = {name: Moments(p, setting.replicates, kernel.cubed) for name, p in setting.sizes.items()}
         self.total = Moments(0, setting.replicates)
         self._all = {**self.moments, ALL: self.total}

@@ -23,6 +23,7 @@ from bench.measurement.bias import (
     stage_two,
 )
 from bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
+from bench.measurement.controls.fit import Controls
 from bench.measurement.defensive import Weighted
 from bench.measurement.integrate import Integral
 from bench.measurement.moments import GROUPS, Moments, kurtosis_of
@@ -50,6 +51,11 @@ FEW_OF_A_MEAN = 0.25
 #: Relative error of exact gradients that do not say theirs, by source: what quadrature is asked to settle on, with a
 #: margin; elsewhere rounding.
 REFERENCE_ERROR, REFERENCE_ROUNDING = {"quadrature": 1e-11}, 1e-13
+#: What the mean of a control may be off by, in its deviations: sums are rounded, and normals of JAX in single precision
+#: lie in [−5.42, 5.22].
+LAW_OF_NOISE = {"float64": 1e-13, "float32": 1e-5}
+#: The largest `control_gain` that is told: f may be known exactly.
+MOST_GAIN = 1e6
 #: Defensive rounds a verdict may rest on.
 MOST_ROUNDS = 4
 
@@ -96,17 +102,22 @@ class Verdicts:
         self.searched: list[Weighted] = []
         #: Whether a candidate was confirmed, or none found, by defensive draws.
         self.defended = False
+        #: Replicates relieved of controls of known mean, on which the mean is then judged.
+        self.relieved: Stream | None = None
+        #: Deviation by which controls may be rounded, and their law off.
+        self.blur: dict[str, np.ndarray] = {}
 
     def difference(self, name: str, stream: Stream) -> Difference:
-        centre, exact = stream.centre[name], self._exact(name)
-        return self._difference(name, stream.moments[name], centre - exact)
+        offset = stream.centre[name] + stream.offset[name] - self._exact(name)
+        return self._difference(name, stream.moments[name], offset, relieved=stream.relieved)
 
     def weighted_difference(self, name: str, drawn: Weighted) -> Difference:
-        return self._difference(name, drawn.moments[name], 0.0)
+        return self._difference(name, drawn.moments[name], 0.0, relieved=drawn.relieved)
 
-    def _difference(self, name: str, moments: Moments, offset: np.ndarray | float) -> Difference:
-        exact, constant = self._exact(name), self.rounding[name]
-        return difference(moments, offset, exact, self.tolerance[name], constant, self.rare)
+    def _difference(self, name: str, moments: Moments, offset: np.ndarray | float, relieved: bool) -> Difference:
+        blur = self.blur[name] if relieved else 0.0
+        tolerance, constant = self.tolerance[name] + blur, self.rounding[name] + blur
+        return difference(moments, offset, self._exact(name), tolerance, constant, self.rare)
 
     def _exact(self, name: str) -> np.ndarray:
         return np.zeros(self.setting.sizes[name]) if self.exact is None else self.exact.gradient[name]
@@ -176,6 +187,15 @@ class Verdicts:
             return {}
         level = STAGE_LEVEL / (self.analyses * len(self.setting.blocks))
         return self._first({name: self.difference(name, stream) for name in self._open()}, level)
+
+    def relieve(self, stream: Stream, controls: Controls) -> None:
+        """Judge the mean by replicates relieved of controls from here on.
+
+        A control's mean is known as well as its law is and as sums of such size are rounded.
+        """
+        self.relieved = stream
+        law = LAW_OF_NOISE[self.setting.dtype]
+        self.blur = {name: law * controls.spread.get(name, np.zeros(size)) for name, size in self.setting.sizes.items()}
 
     def _open(self) -> list[str]:
         return [name for name in self.setting.blocks if name not in self.confirmed]
@@ -273,9 +293,7 @@ class Verdicts:
         plain = _estimated(variance, norms.count, norms.norms.sum(axis=0), norms.largest, groups)
         spread = plain if plain.flag == "ok" or not self.rounds else self._weighted_spread(names, plain)
         exact = np.concatenate([self._exact(name) for name in names])
-        off = d if self.rounds is None else self._pooled(names, self.rounds)
-        if self.rounds is None and self.searched:
-            off = _together([d, self._pooled(names, self.searched)])
+        off, gain = self._off(names, d)
         difference = off.groups.mean(axis=0)
         columns: dict[str, Any] = {
             "variance": spread.variance,
@@ -300,8 +318,19 @@ class Verdicts:
             "exact_source": self.exact.source,
             "bias_norm": float(np.linalg.norm(difference)),
             "bias_z": float(off.z[np.argmax(np.abs(off.z))]),
+            "control_gain": gain,
             "snr": float(np.linalg.norm(exact) / math.sqrt(spread.variance)) if spread.variance > 0.0 else None,
         }
+
+    def _off(self, names: tuple[str, ...], plain: Difference) -> tuple[Difference, float]:
+        """What the mean is judged by, and how many times smaller controls made the variance of an estimate."""
+        if self.rounds is not None:
+            return self._pooled(names, self.rounds), 1.0
+        if self.relieved is not None:
+            left = combine([self.difference(name, self.relieved) for name in names])
+            variance, rest = float((plain.deviation**2).sum()), float((left.deviation**2).sum())
+            return left, min(MOST_GAIN, variance / rest) if rest > 0.0 else MOST_GAIN
+        return (_together([plain, self._pooled(names, self.searched)]) if self.searched else plain), 1.0
 
     def _weighted_spread(self, names: tuple[str, ...], plain: VarianceEstimate) -> VarianceEstimate:
         """Of defensive rounds, where these tell more than plain replicates."""
@@ -375,6 +404,8 @@ class Verdicts:
     def _sampled(self, names: tuple[str, ...], d: Difference, heavy: bool) -> tuple[Bound, bool]:
         """The bound, and whether the tails were met."""
         bound = sampled_bound(d, BOUND_LEVEL / (self.analyses + MOST_ROUNDS))
+        if self.relieved is not None:
+            return bound, not self.heavy(self.relieved)
         if self.rounds is None:
             return bound, not heavy
         return replace(bound, certain=True), len(self.rounds) > 1 and self.alike(self.rounds)

@@ -1,0 +1,131 @@
+"""Functions of one number of noise that are orthonormal under its law: each has mean 0 and variance 1.
+
+The law is that of the generator, nothing else: no family, estimator or model of f enters, so that what is made of these
+functions has a known mean whether or not what is measured is right.
+
+    normal        Hermite polynomials
+    exponential   Laguerre polynomials
+    rayleigh      Laguerre polynomials of w²/2, which is exponential
+    maxwell       generalised Hermite polynomials (of the weight m² exp(−m²/2))
+    uniform, stratum   Legendre polynomials; between jumps, polynomials of how many jumps lie below
+    rademacher    the number itself
+
+Polynomials come from the moments by the Gram–Schmidt process, in rational arithmetic.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+#: E xⁿ of what the polynomials are of.
+MOMENTS: dict[str, Callable[[int], Fraction]] = {
+    "normal": lambda n: Fraction(0 if n % 2 else math.prod(range(1, n, 2))),
+    "exponential": lambda n: Fraction(math.factorial(n)),
+    "rayleigh": lambda n: Fraction(math.factorial(n)),
+    "maxwell": lambda n: Fraction(0 if n % 2 else math.prod(range(1, n + 2, 2))),
+    "uniform": lambda n: Fraction(1, n + 1),
+    "stratum": lambda n: Fraction(1, n + 1),
+    "rademacher": lambda n: Fraction(0 if n % 2 else 1),
+}
+#: The most functions of a number that takes two values only.
+TWO_VALUED = {"rademacher": 1}
+#: Numbers whose law is the same on either side of 0, or of 1/2: functions of odd degree change their sign.
+SYMMETRIC = ("normal", "maxwell", "uniform", "stratum", "rademacher")
+#: Jumps that are told apart, at most, for each number.
+MOST_JUMPS = 16
+
+
+@functools.lru_cache(maxsize=64)
+def polynomials(kind: str, degree: int) -> tuple[tuple[float, ...], ...]:
+    """Coefficients c_0, c_1, … of the orthonormal polynomials of degree 1 to `degree` (fewer of a number of two values)."""
+    moment = MOMENTS[kind]
+
+    def product(one: list[Fraction], other: list[Fraction]) -> Fraction:
+        return sum((a * b * moment(i + j) for i, a in enumerate(one) for j, b in enumerate(other)), Fraction(0))
+
+    found: list[tuple[list[Fraction], Fraction]] = [([Fraction(1)], Fraction(1))]
+    for order in range(1, min(degree, TWO_VALUED.get(kind, degree)) + 1):
+        new = [Fraction(0)] * order + [Fraction(1)]
+        for old, square in found:
+            share = product(new, old) / square
+            new = [a - share * (old[i] if i < len(old) else 0) for i, a in enumerate(new)]
+        found.append((new, product(new, new)))
+    return tuple(tuple(float(a) / math.sqrt(square) for a in each) for each, square in found[1:])
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The functions of one name's numbers.
+
+    Attributes
+    ----------
+    kind : of the noise.
+    degree : how many functions.
+    jumps : J, jumps of each number; 0 where polynomials of the number itself are meant.
+    """
+
+    kind: str
+    degree: int
+    jumps: int = 0
+
+    def __call__(self, xp: Any, x: Array, steps: dict[str, Array]) -> list[Array]:
+        """φ_1, φ_2, … at x [..., m], each of its shape; `steps` from `stepped`, where there are jumps."""
+        if self.jumps:
+            at, rise = steps["at"], steps["rise"]  # [J, m], [degree, J + 1, m]
+            found = []
+            above = [xp.astype(x >= at[j], x.dtype) for j in range(self.jumps)]
+            for k in range(self.degree):
+                value = rise[k, 0] + xp.zeros_like(x)
+                for j in range(self.jumps):
+                    value = value + rise[k, j + 1] * above[j]
+                found.append(value)
+            return found
+        of = 0.5 * x * x if self.kind == "rayleigh" else x
+        found = []
+        for coefficients in polynomials(self.kind, self.degree):
+            value = coefficients[-1] * xp.ones_like(of)
+            for c in reversed(coefficients[:-1]):
+                value = value * of + c
+            found.append(value)
+        return found
+
+
+def stepped(at: np.ndarray, degree: int, dtype: str) -> tuple[int, dict[str, np.ndarray]]:
+    """Orthonormal polynomials of how many jumps lie below a uniform number, as step functions of it.
+
+    Parameters
+    ----------
+    at : where every number jumps [m, J], rounded to the dtype that it is compared in.
+
+    Returns
+    -------
+    How many functions there are, and {"at": [J, m], "rise": [degree, J + 1, m]}: the value on the first piece, then by
+    how much it rises at every jump. A number with fewer pieces has functions that are 0.
+    """
+    inside = np.where((at > 0.0) & (at < 1.0), at, 1.0)
+    ends = np.sort(inside, axis=1)[:, :MOST_JUMPS].astype(dtype).astype(np.float64)
+    ends = ends[:, : max(1, int(np.max(np.sum(ends < 1.0, axis=1))))]
+    m, jumps = ends.shape
+    edges = np.concatenate([np.zeros((m, 1)), ends, np.ones((m, 1))], axis=1)
+    p = np.maximum(np.diff(edges, axis=1), 0.0)  # [m, J + 1]
+    index = np.broadcast_to(np.arange(jumps + 1.0), p.shape)
+    found: list[np.ndarray] = [np.ones_like(p)]
+    for order in range(1, min(degree, jumps) + 1):
+        new = index**order
+        for _ in range(2):  # once more, for rounding
+            for old in found:
+                new = new - np.sum(p * new * old, axis=1, keepdims=True) * old
+        norm = np.sqrt(np.sum(p * new * new, axis=1, keepdims=True))
+        found.append(np.where(norm > 1e-9, new / np.where(norm > 1e-9, norm, 1.0), 0.0))
+    values = np.stack(found[1:])  # [degree, m, J + 1]
+    rise = np.concatenate([values[..., :1], np.diff(values, axis=2)], axis=2)
+    return len(values), {"at": np.ascontiguousarray(ends.T), "rise": np.ascontiguousarray(np.swapaxes(rise, 1, 2))}

@@ -1,0 +1,324 @@
+"""Fitting controls on a pilot: a model of f, then one coefficient for each feature and coordinate of the estimate.
+
+The pilot is drawn as defensive draws are, widened in one number at a time, with density weights of at most 2, so that
+the fit knows the tails; a nominal one is blind to them. Coefficients are chosen by cross-validation between its halves
+and then frozen: what they are does not bias anything, for the means of the features are known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bench.measurement.controls.basis import SYMMETRIC, Basis, stepped
+from bench.measurement.controls.features import Arrays, Layout, Source, sample_axis
+from bench.measurement.defensive import Mixture
+from bench.measurement.kernel import Setting, compiled_once, evaluator
+from estimators import NotApplicable
+from estimators.backends import for_few_calls
+from estimators.noise import Noise, stream_root
+
+#: Replicates of the pilot, at most.
+PILOT = 4096
+#: Functions of a number; of few numbers more.
+DEGREE, FEW_NUMBERS, HIGHER_DEGREE = 4, 4, 8
+#: The most numbers whose products of two are modelled, and how many draws a coefficient wants.
+INTERACTING, DRAWS_A_COEFFICIENT = 48, 3
+#: Features of all numbers together, at most, where coordinates have no number of their own: a share of the pilot.
+POOLED_SHARE = 8
+#: Variance that must be left, at most, for controls to be used on a coordinate.
+WORTH = 0.9
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Frozen controls: Σ C h(noise) by coordinate, whose mean is `constant`.
+
+    Attributes
+    ----------
+    layout : what the features are.
+    pooled : the blocks whose coordinates use the features of every number.
+    arrays : the model, and coefficients by block.
+    constant : E Σ C h by block [P], float64.
+    spread : deviation of Σ C h by block [P], in the pilot.
+    gain : variance of an estimate over what was left in cross-validation, trace over all blocks.
+    """
+
+    layout: Layout
+    pooled: tuple[str, ...]
+    arrays: Arrays
+    constant: dict[str, np.ndarray]
+    spread: dict[str, np.ndarray]
+    gain: float
+    replicates: int = 0
+    blocks: tuple[str, ...] = field(default=())
+
+    @property
+    def structure(self) -> Hashable:
+        """All that is static."""
+        return self.layout, self.pooled, self.blocks
+
+    def relieved(self, noise: Arrays, found: Arrays) -> dict[str, np.ndarray]:
+        """Estimates less Σ C (h − E h), all NumPy arrays."""
+        left = self.corrected(np, self.arrays, noise, found)
+        return {name: a + self.constant[name] if name in self.constant else a for name, a in left.items()}
+
+    def corrected(self, xp: Any, arrays: Arrays, noise: Arrays, found: Arrays) -> Arrays:
+        """Estimates [R, P] by block less Σ C h, whose mean is `constant`."""
+        correction = self.correction(xp, arrays, noise)
+        return {name: a - correction[name] if name in correction else a for name, a in found.items()}
+
+    def correction(self, xp: Any, arrays: Arrays, noise: Arrays) -> Arrays:
+        """Σ C h, by block [R, P]."""
+        averages, whole = self.layout(xp, noise, arrays["model"])
+        found = {}
+        for name in self.blocks:
+            c = arrays["C"][name]
+            if name in self.pooled:
+                value = xp.concat([*averages, *(w[:, None] for w in whole)], axis=1) @ c
+            else:
+                value = sum((each * c[k] for k, each in enumerate(averages[1:], 1)), averages[0] * c[0])
+                for k, each in enumerate(whole, len(averages)):
+                    value = value + each[:, None] * c[k]
+            found[name] = value
+        return found
+
+
+def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
+    """What the features of a setting's noise are, and the arrays of steps; None where nothing is known of any."""
+    expectation, estimator = setting.expectation, setting.estimator
+    one = expectation.sample_specs(setting.dimension)
+    parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
+    try:
+        jumps = estimator.jumps(expectation, parameters, setting.num_samples, setting.dimension)
+    except NotApplicable:
+        jumps = {}
+    steps: Arrays = {}
+
+    def basis(name: str, spec: Noise, shape: tuple[int, ...], degree: int) -> Basis | None:
+        numbers = math.prod(shape)
+        if spec.kind in ("uniform", "stratum") and name in jumps and jumps[name].shape[-1]:
+            at = jumps[name]
+            if at.ndim > 1 and at.shape[:-1] != shape:
+                lead = len(at.shape) - 1 - len(shape)
+                at = at.reshape(-1, *shape, at.shape[-1])[0] if lead > 0 else np.broadcast_to(at, (*shape, at.shape[-1]))
+            at = np.broadcast_to(at, (*shape, at.shape[-1])).reshape(numbers, -1)
+            count, arrays = stepped(at, degree, setting.dtype)
+            steps[f"steps {name}"] = arrays
+            return Basis(spec.kind, count, arrays["at"].shape[0]) if count else None
+        if spec.kind in ("rows", "sobol"):
+            return None
+        return Basis(spec.kind, degree)
+
+    total = sum(math.prod(spec.shape) for name, spec in one.items() if name in setting.specs)
+    degree = HIGHER_DEGREE if total <= FEW_NUMBERS else DEGREE
+    own, others = [], []
+    crossed = True
+    for name, spec in one.items():
+        full = setting.specs.get(name)
+        if full is None or not math.prod(full.shape):
+            continue
+        axis = sample_axis(full.shape, spec.shape)
+        if axis == -1:
+            continue
+        made = basis(name, spec, spec.shape, degree)
+        if made is None:
+            continue
+        there = 1 if axis is None else full.shape[axis]
+        pairs = there * 2 == setting.num_samples and spec.kind in SYMMETRIC
+        crossed &= there == setting.num_samples > 1
+        own.append(Source(name, made, axis, math.prod(spec.shape), pairs))
+    if not own:
+        return None
+    numbers = sum(source.numbers for source in own)
+    for name, spec in setting.specs.items():
+        if name in one or spec.kind in ("rows", "sobol"):
+            continue
+        for axis in (None, *range(len(spec.shape))):
+            shape = spec.shape if axis is None else spec.shape[:axis] + spec.shape[axis + 1 :]
+            if math.prod(shape) == numbers and (axis is None or spec.shape[axis] == setting.num_samples):
+                made = basis(name, spec, shape, 2)
+                if made is not None:
+                    others.append(Source(name, made, axis, numbers))
+                break
+    return Layout(tuple(own), tuple(others), setting.num_samples, numbers <= INTERACTING and numbers > 1, crossed), steps
+
+
+def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> Controls | None:
+    """Fit controls on a pilot of noise of its own; None where there is nothing to gain.
+
+    Parameters
+    ----------
+    centre : a rough mean of the estimates [P], by block.
+    widened : the names of noise that are drawn wider.
+    """
+    made = layout_of(setting)
+    if made is None:
+        return None
+    layout, steps = made
+    noise, weight, estimates, values = _pilot(setting, widened, layout)
+    model: Arrays = {**steps, **_model(layout, noise, weight, values, steps)}
+    averages, whole = layout(np, noise, model)
+    means = layout.means(model)
+    halves = np.arange(len(weight)) % 2 == 0
+    coefficients, constant, spread, pooled, blocks = {}, {}, {}, [], []
+    before = after = 0.0
+    for name, estimate in estimates.items():
+        y = estimate - centre[name]
+        found = None
+        if y.shape[1] == layout.numbers:
+            h = np.stack([*averages, *(np.broadcast_to(w[:, None], y.shape) for w in whole)], axis=2)  # [n, m, k]
+            found = _own(h, y, weight, halves)
+        else:
+            h = np.concatenate([*averages, *(w[:, None] for w in whole)], axis=1)  # [n, K]
+            if h.shape[1] * POOLED_SHARE <= len(weight):
+                found = _pooled(h, y, weight, halves)
+                pooled.append(name)
+        plain = _variance(y, weight)
+        before += float(plain.sum())
+        if found is None:
+            after += float(plain.sum())
+            continue
+        c, left = found
+        after += float(left.sum())
+        blocks.append(name)
+        coefficients[name] = c
+        if name in pooled:
+            mean = np.concatenate([*means, np.zeros(len(whole))])
+            constant[name] = mean @ c
+            spread[name] = np.sqrt(_variance(h @ c, weight))
+        else:
+            constant[name] = sum((m * c[k] for k, m in enumerate(means)), np.zeros(layout.numbers))
+            spread[name] = np.sqrt(_variance(np.einsum("njk,kj->nj", h, c), weight))
+    gain = before / after if after > 0.0 else math.inf
+    arrays = {"model": model, "C": coefficients}
+    return Controls(layout, tuple(pooled), arrays, constant, spread, gain, len(weight), tuple(blocks))
+
+
+def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[Arrays, np.ndarray, Arrays, np.ndarray]:
+    """Noise as NumPy arrays, its weights [n], estimates [n, P] by block, and f at every sample [n, S]."""
+    s, block = setting, min(setting.replicates, PILOT)
+    roots, root = s.roots("controls"), stream_root(*s.path, "controls", "mixture")
+    mixture = Mixture(s, widened, {})
+    run = compiled_once(("drawn again", s.structure), lambda: for_few_calls(s.backend, evaluator(s), s.dear_sums))
+    objective = compiled_once(("objective", s.structure), lambda: for_few_calls(s.backend, _objective(s), s.dear_sums))
+    parts = []
+    for i in range(max(1, PILOT // block)):
+        generator = np.random.default_rng(np.random.SeedSequence(root, spawn_key=(i,)))
+        noise, weight = mixture.draw(s.noise(roots, i, block), generator)
+        estimates = run(s.expectation.data, s.parameters, s.state, noise)
+        values = objective(s.expectation.data, s.parameters, _samples(s, layout, noise))
+        to = s.backend.to_numpy
+        parts.append(
+            (
+                {name: to(a).astype(np.float64) for name, a in noise.items()},
+                weight,
+                {name: to(a).astype(np.float64) for name, a in estimates.items()},
+                to(values).astype(np.float64).reshape(block, -1),
+            )
+        )
+    noise = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
+    estimates = {name: np.concatenate([part[2][name] for part in parts]) for name in parts[0][2]}
+    return noise, np.concatenate([p[1] for p in parts]), estimates, np.concatenate([p[3] for p in parts])
+
+
+def _objective(setting: Setting) -> Any:
+    expectation, backend = setting.expectation, setting.backend
+    return lambda data, parameters, noise: expectation.bind(data).sampled_objective(backend, parameters, noise)
+
+
+def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
+    """The noise of every sample on its own [R S, *shape of one]; noise of f once for each."""
+    xp, one = setting.backend.xp, setting.expectation.sample_specs(setting.dimension)
+    axes = {source.name: source for source in layout.own}
+    there = 1
+    for source in layout.own:
+        there = 1 if source.axis is None else setting.specs[source.name].shape[source.axis]
+    found = {}
+    for name, spec in one.items():
+        a = noise[name]
+        if name in axes and axes[name].axis is not None:
+            a = xp.moveaxis(a, 1 + axes[name].axis, 1)
+        else:
+            a = xp.stack([a] * there, axis=1) if there > 1 else a[:, None]
+        found[name] = xp.reshape(a, (a.shape[0] * a.shape[1], *spec.shape))
+    return found
+
+
+def _model(layout: Layout, noise: Arrays, weight: np.ndarray, values: np.ndarray, steps: Arrays) -> Arrays:
+    """h [degree, m] and M [m, m] of q, by weighted least squares."""
+    plain = Layout(tuple(Source(s.name, s.basis, s.axis, s.numbers) for s in layout.own), (), layout.samples)
+    phi = [each.reshape(-1, layout.numbers) for each in plain.functions(np, noise, steps)]
+    n, m = phi[0].shape
+    f, w = values.reshape(-1), np.repeat(weight, n // len(weight))
+    i, j = np.triu_indices(m, 1)
+    pairs = len(i) if layout.interacting else 0
+    degree = len(phi)
+    while degree > 2 and (1 + degree * m + pairs) * DRAWS_A_COEFFICIENT > n:
+        degree -= 1
+    if (1 + degree * m + pairs) * DRAWS_A_COEFFICIENT > n:
+        pairs = 0
+    columns = [np.ones((n, 1)), *phi[:degree]]
+    if pairs:
+        columns.append(phi[0][:, i] * phi[0][:, j])
+    x = np.concatenate(columns, axis=1)
+    c = _solve(x, f[:, None], w)[:, 0]
+    h, M = np.zeros((len(phi), m)), np.zeros((m, m))
+    h[:degree] = c[1 : 1 + degree * m].reshape(degree, m)
+    if pairs:
+        M[i, j] = c[1 + degree * m :]
+        M = M + M.T
+    return {"h": h, "M": M}
+
+
+def _solve(x: np.ndarray, y: np.ndarray, w: np.ndarray, ridge: float = 1e-10) -> np.ndarray:
+    """Weighted least squares by normal equations, a little ridge for columns that say the same."""
+    a = x.T @ (w[:, None] * x)
+    scale = np.sqrt(np.maximum(np.diag(a), 1e-300))
+    a = a / scale[:, None] / scale[None, :] + ridge * np.eye(len(a))
+    return np.linalg.solve(a, (x.T @ (w[:, None] * y)) / scale[:, None]) / scale[:, None]
+
+
+def _variance(y: np.ndarray, w: np.ndarray) -> np.ndarray:
+    total = w.sum()
+    mean = (w @ y) / total
+    return np.maximum((w @ (y * y)) / total - mean**2, 0.0)
+
+
+def _own(h: np.ndarray, y: np.ndarray, w: np.ndarray, halves: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Coefficients [k, m] of every number's own features, and the variance that is left [m]."""
+
+    def solve(some: np.ndarray) -> np.ndarray:
+        x = np.concatenate([np.ones((*h[some].shape[:2], 1)), h[some]], axis=2)
+        wx = w[some][:, None, None] * x
+        a = np.einsum("njk,njl->jkl", wx, x, optimize=True)
+        b = np.einsum("njk,nj->jk", wx, y[some], optimize=True)
+        scale = np.sqrt(np.maximum(np.einsum("jkk->jk", a), 1e-300))
+        a = a / scale[:, :, None] / scale[:, None, :] + 1e-10 * np.eye(a.shape[1])
+        return (np.linalg.solve(a, (b / scale)[..., None])[..., 0] / scale)[:, 1:]  # [m, k]
+
+    left = np.zeros(y.shape[1])
+    for some in (halves, ~halves):
+        c = solve(some)
+        left += 0.5 * _variance(y[~some] - np.einsum("njk,jk->nj", h[~some], c), w[~some])
+    plain = _variance(y, w)
+    good = left < WORTH * plain
+    return np.where(good[None, :], solve(np.ones(len(w), dtype=bool)).T, 0.0), np.where(good, left, plain)
+
+
+def _pooled(h: np.ndarray, y: np.ndarray, w: np.ndarray, halves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients [K, P] of the features of all numbers, and the variance that is left [P]."""
+
+    def solve(some: np.ndarray) -> np.ndarray:
+        return _solve(np.concatenate([np.ones((int(some.sum()), 1)), h[some]], axis=1), y[some], w[some])[1:]
+
+    left = np.zeros(y.shape[1])
+    for some in (halves, ~halves):
+        left += 0.5 * _variance(y[~some] - h[~some] @ solve(some), w[~some])
+    plain = _variance(y, w)
+    good = left < WORTH * plain
+    return np.where(good[None, :], solve(np.ones(len(w), dtype=bool)), 0.0), np.where(good, left, plain)
