@@ -16,7 +16,7 @@ from bench.measurement.integrate import Integral, integrate
 from bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from bench.measurement.moments import GROUPS
 from bench.measurement.plan import PILOT_BLOCKS, Plan, capped
-from bench.measurement.replicates import check_estimates, check_largest
+from bench.measurement.replicates import Unchanged, check_estimates, check_largest
 from bench.measurement.representable import unrepresentable_at
 from bench.measurement.rounding import rounding
 from bench.measurement.stream import Source, Stream, pilot_mean
@@ -205,6 +205,8 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
     """
     setting, exact = prepared.setting, prepared.exact
     check_estimates(setting)
+    brought = not all_of_the_catalogue(setting)
+    unchanged = Unchanged(setting) if brought else None
     again = DefensiveDraws(setting)
     evidence = Evidence(
         rounding(setting),
@@ -212,9 +214,12 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
         integrals=lambda: integrate(setting) if exact is not None else None,
         again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
-        searched=not all_of_the_catalogue(setting),
+        searched=brought,
     )
-    return measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
+    found = measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
+    if unchanged is not None:
+        unchanged.check()
+    return found
 
 
 def measure_source(
@@ -273,6 +278,7 @@ class _Measuring:
             self.goals.bias_bound,
             evidence.rare,
             evidence.assumption,
+            evidence.searched,
         )
 
     def _rounding(self) -> dict[str, np.ndarray]:
@@ -299,7 +305,10 @@ class _Measuring:
         if (candidates or closing) and verdicts.heavy(self.main):
             return self._rest_on_defensive_draws()
         if candidates and self.plan.left >= count:
-            verdicts.confirm(candidates, self._again(count))
+            again = self._again(count)
+            if isinstance(again, Weighted) and verdicts.varies_more(again, self.main):
+                return self._rest_on_defensive_draws(again)  # plain draws missed what the mean rests on
+            verdicts.confirm(candidates, again)
         return False
 
     def _fresh(self, blocks: int) -> Stream:
@@ -323,10 +332,18 @@ class _Measuring:
         self.plan.spent += drawn.count
         return drawn
 
-    def _rest_on_defensive_draws(self) -> bool:
-        """Rounds of defensive draws, on which the verdicts then rest; false where none can be drawn."""
+    def _rest_on_defensive_draws(self, known: Weighted | None = None) -> bool:
+        """Rounds of defensive draws, on which the verdicts then rest; false where none can be drawn.
+
+        Parameters
+        ----------
+        known : a round that is there already, on which they rest alone where few replicates are left.
+        """
         if self.evidence.again is None:
             return False
+        if known is not None and self.plan.left < known.count:
+            self.verdicts.rest_on([known])
+            return True
         scouted = self.evidence.again.rounds > 0
         size = self.plan.left // (MOST_ROUNDS + (not scouted))
         if size < GROUPS:
@@ -353,7 +370,7 @@ class _Measuring:
             return False
         drawn = self._defensive(min(self.plan.left // 2, self.main.total.count))
         if self.verdicts.suspicious(drawn, self.main):
-            self._rest_on_defensive_draws()
+            self._rest_on_defensive_draws(drawn)
             return True
         self.verdicts.defended = True
         self.verdicts.searched = [drawn]

@@ -32,6 +32,8 @@ from estimators.noise import Noise, stream_root
 WIDENED, POWERS = (2.0, 4.0), (3.0, 8.0)
 #: Draws of the largest weighted Q that tell where an estimate grows, and how many are directions of their own.
 EXTREMES, OWN_DIRECTIONS, PRINCIPAL = 256, 16, 4
+#: How near to an end of uniform noise is at the end of what a generator draws: its least number to this power.
+AT_AN_END = 2.0 / 3.0
 #: Exponents beyond this stand for weights of 0.
 LARGEST_EXPONENT = 700.0
 
@@ -171,12 +173,15 @@ class Weighted:
     total : the same of the squared norms of all blocks together.
     offset : g − c by parameter block [P].
     held_by_few : how much of Σ w ‖ĝ − c‖ the 16 largest hold, by parameter block: much where the tails were not met.
+    at_the_ends : how much of Σ w ‖ĝ − c‖ and of Σ w ‖ĝ − c‖² noise holds that lies at the ends of what generators draw,
+        by parameter block: much where they would grow without limit if noise had more digits.
     """
 
     moments: dict[str, Moments]
     total: Moments
     offset: Mapping[str, np.ndarray]
     held_by_few: dict[str, float] = field(default_factory=dict)
+    at_the_ends: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -219,13 +224,15 @@ class DefensiveDraws:
         """
         s, block = self.setting, max(1, min(self.setting.replicates, replicates // GROUPS))
         doublings = max(0, int(math.log2(max(1, replicates // (GROUPS * block)))))
-        found = Weighted({name: Moments(size, block) for name, size in s.sizes.items()}, Moments(0, block), centre)
+        offset = {name: exact[name] - centre[name] for name in s.sizes}
+        found = Weighted({name: Moments(size, block) for name, size in s.sizes.items()}, Moments(0, block), offset)
         stream = f"defensive {self.rounds}"
         mixture = _Mixture(s, self.widened, self._directions())
         roots, root = s.roots(stream), stream_root(*s.path, stream, "mixture")
         run = compiled_once(("drawn again", s.structure), lambda: for_few_calls(s.backend, evaluator(s), s.dear_sums))
         top: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         every, sizes = {**found.moments, "": found.total}, {name: _Share() for name in s.sizes}
+        ends = {name: np.zeros((2, 2)) for name in s.sizes}  # of the first and second power: all, and at the ends
         for _ in range(doublings):
             for moments in every.values():
                 moments.double()
@@ -233,13 +240,15 @@ class DefensiveDraws:
             generator = np.random.default_rng(np.random.SeedSequence(root, spawn_key=(i,)))
             noise, weight = mixture.draw(s.noise(roots, i, block), generator)
             estimates = run(s.expectation.data, s.parameters, s.state, noise)
-            whole = np.zeros(block)
+            whole, at_an_end = np.zeros(block), mixture.at_an_end(noise)
             for name, moments in found.moments.items():
                 estimate = s.backend.to_numpy(estimates[name]).astype(np.float64)
                 d = estimate - centre[name]
                 q = np.einsum("ij,ij->i", d, d)
-                sizes[name].add(weight * np.sqrt(q))
+                first = weight * np.sqrt(q)
+                sizes[name].add(first)
                 q *= weight
+                ends[name] += [[each.sum(), each[at_an_end].sum()] for each in (first, q)]
                 whole += q
                 _add(moments, weight[:, None] * (estimate - exact[name]), q)
             _add(found.total, np.zeros((block, 0)), whole)
@@ -247,6 +256,8 @@ class DefensiveDraws:
             if len(top) >= GROUPS:
                 top = [_largest(top)]
         found.held_by_few = {name: each.of_largest() for name, each in sizes.items()}
+        for name, (first, second) in ends.items():
+            found.at_the_ends[name] = _part(*first), _part(*second)
         self._top = [_largest([*self._top, *top])]
         self.rounds += 1
         return found
@@ -267,6 +278,11 @@ class DefensiveDraws:
         return found
 
 
+def _part(total: float, part: float) -> float:
+    """`part` over `total`: 0 of nothing, all of what overflows."""
+    return float(part / total) if 0.0 < total < math.inf else float(total > 0.0)
+
+
 class _Share:
     """How much of a sum its largest terms hold."""
 
@@ -278,7 +294,7 @@ class _Share:
         self.largest = np.sort(np.concatenate([self.largest, values]))[-SHARE_OF:]
 
     def of_largest(self) -> float:
-        return float(self.largest.sum() / self.total) if 0.0 < self.total < math.inf else float(self.total > 0.0)
+        return _part(self.total, self.largest.sum())
 
 
 def _add(moments: Moments, y: np.ndarray, q: np.ndarray) -> None:
@@ -330,6 +346,19 @@ class _Mixture:
             total += widening.ratio(kept.astype(np.float64))
             noise[name] = s.backend.asarray(kept.reshape(given.shape), s.dtype)
         return noise, 1.0 / (0.5 + 0.5 * total / len(self.names))
+
+    def at_an_end(self, noise: dict[str, Any]) -> np.ndarray:
+        """Whether a number of uniform or exponential noise is at an end of what generators draw [R]."""
+        s = self.setting
+        near = float(np.finfo(s.dtype).epsneg) ** AT_AN_END
+        found = np.zeros(len(next(iter(noise.values()))) if noise else s.replicates, dtype=bool)
+        for name in self.names:
+            flat = s.backend.to_numpy(noise[name]).reshape(len(found), -1)
+            if s.specs[name].kind in ("uniform", "stratum"):
+                found |= np.any((flat <= near) | (1.0 - flat <= near), axis=1)
+            elif s.specs[name].kind == "exponential":
+                found |= np.any((flat <= near) | (np.exp(-flat) <= near), axis=1)
+        return found
 
     def largest(self, noise: dict[str, Any], q: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The largest of a block, with their normal noise, flat."""

@@ -100,6 +100,7 @@ def test_pieces_that_meet_at_corners(kind: str, nodes: int, shift: float) -> Non
     assert low == 0.0 or found.x.min() < -8.0
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
 @pytest.mark.parametrize("estimator", IN_ONE)
 def test_agrees_with_gauss_rules(backend: Any, problem: str, estimator: str) -> None:
@@ -178,6 +179,7 @@ def worst_ratio(problem: str, estimator: str, samples: int | None, dtype: str, s
     return worst
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("problem", HARD)
 @pytest.mark.parametrize("estimator", BOUNDED)
 def test_errors_are_upper_bounds(problem: str, estimator: str) -> None:

@@ -248,6 +248,7 @@ RIGHT = [
 ]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("problem", "estimator", "samples"), RIGHT)
 def test_right_estimators_pass(problem: str, estimator: str, samples: int, dtype: str) -> None:
