@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.identity import of_the_catalogue
 from bench.measurement.kernel import Setting
 from bench.measurement.moved import Arrays, FewEstimates, owned
 from estimators import UsageError
@@ -38,6 +39,7 @@ def check_estimates(setting: Setting) -> None:
     UsageError
         With one line that says what is wrong.
     """
+    _check_names(setting)
     own = owned(setting)
     key = (setting.structure, setting.num_samples, setting.replicates, tuple(map(id, own)))
     if key in _checked:
@@ -46,6 +48,19 @@ def check_estimates(setting: Setting) -> None:
     if _impurity(estimate, 0) is not None and (complaint := _impurity(estimate, 1)) is not None:
         raise UsageError(complaint)
     _checked[key] = own  # kept, so that no other object gets its id
+
+
+def _check_names(setting: Setting) -> None:
+    """Check that an estimator's own noise does not take a name that the family or f has for noise of another kind."""
+    if of_the_catalogue(type(setting.estimator)):
+        return
+    for name, spec in setting.expectation.sample_specs(setting.dimension).items():
+        own = setting.specs.get(name)
+        if own is not None and own.kind != spec.kind:
+            raise UsageError(
+                f"{setting.estimator.name} declares noise {name!r} of kind {own.kind}, in place of noise of kind "
+                f"{spec.kind} that samples are made of; give it another name"
+            )
 
 
 class Unchanged:

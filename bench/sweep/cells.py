@@ -53,6 +53,8 @@ class Goals:
                 f"max replicates is {checked['max_replicates']}; it must be at least {FEWEST}: the verdict compares "
                 f"{FEWEST} groups of replicates"
             )
+        if checked["bias_bound"] >= 1.0:
+            raise UsageError(f"bias bound is {self.bias_bound}; it is a part of the gradient, below 1: 0.01 for 1 %")
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # text becomes a number
 
