@@ -101,6 +101,20 @@ class Cell:
         """Why the cell's results cannot be kept for an equal one, or None."""
         return f"not stored: {self._content}" if isinstance(self._content, identity.Unhashable) else None
 
+    @property
+    def content(self) -> dict[str, str] | None:
+        """What tells a user's objects of one name apart: a digest by `problem` and `estimator`, of those that are none
+        of the catalogue or read a file; None where there are none, or an object has no content."""
+        if isinstance(self._content, identity.Unhashable):
+            return None
+        problem, estimator = self._content
+        read = self.problem.content()
+        if read is not None:
+            problem = hashlib.sha256(f"{problem} {read}".encode()).hexdigest()
+        found = {"problem": problem} if read is not None or identity.brought(self.problem) else {}
+        found |= {"estimator": estimator} if identity.brought(self.estimator) else {}
+        return found or None
+
     @functools.cached_property
     def key(self) -> str:
         """SHA-256 of the description, the goals, the content of problem and estimator and the sources that measure.

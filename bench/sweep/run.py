@@ -74,6 +74,7 @@ def _common(cell: Cell, started: str) -> dict[str, Any]:
         "versions": environment.versions(cell.backend),
         "machine": environment.machine(),
         "code_version": environment.code_version(),
+        "content": cell.content,
         "cell_key": cell.key,
         "started": started,
         "finished": now(),
