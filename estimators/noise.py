@@ -12,9 +12,11 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
+
+from estimators.errors import UsageError, unknown
 
 Array = Any
 Kind = Literal["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher", "stratum", "rows", "sobol"]
@@ -39,6 +41,12 @@ class Noise:
     kind: Kind
     shape: tuple[int, ...]
     population: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise unknown("kind of noise", str(self.kind), get_args(Kind))
+        if not isinstance(self.shape, tuple):
+            raise UsageError(f"the shape of noise is {self.shape!r}; it must be a tuple of whole numbers")
 
 
 def stream_root(*path: object) -> int:

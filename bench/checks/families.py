@@ -41,10 +41,7 @@ def batch_axes(place: Place) -> Finding:
     results.append(("log_density", *both, ()))
     if "score" not in family.lacks and place.offers("score"):
         batched, single = place.score(place.parameters, z), place.score(place.parameters, flat)
-        if set(batched) != set(place.parameters):
-            return place.about.wrong(
-                check, f"score has blocks {sorted(batched)} where they must be {sorted(place.parameters)}; mend score"
-            )
+        place.require_blocks("score", batched)
         results += [(f"score of {n}", batched[n], single[n], a.shape) for n, a in place.parameters.items()]
     for what, batch, one, shape in results:
         if batch.shape != (rows, samples, *shape):
@@ -105,6 +102,7 @@ def path_compared(place: Place, round: int) -> Compared:
     family, backend = place.family, place.lab.backend
     call = place.lab.function(lambda p, noise, z, c: family.pathwise(backend, p, noise, z, c))
     given = call(place.parameters, noise, z, cotangent)
+    place.require_blocks("pathwise", given)
     return _along_blocks(
         place,
         z,

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.forms import jumps_of
 from bench.measurement.declared import all_of_the_catalogue, undeclared
 from bench.measurement.kernel import Setting, compiled_once, evaluator
 from bench.measurement.rules import Rule, anywhere, pieces, rule
@@ -227,7 +228,8 @@ def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterato
         return
     expectation, estimator = setting.expectation, setting.estimator
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
-    jumps = estimator.jumps(expectation, parameters, setting.num_samples, setting.dimension)
+    jumps_of(expectation.family, expectation.family.jumps(parameters, setting.dimension))
+    jumps = jumps_of(estimator, estimator.jumps(expectation, parameters, setting.num_samples, setting.dimension))
     discrete = expectation.family.discrete
     between = not discrete or "relaxation" in estimator.requirements(expectation.entropy).family
     if "curvature" in expectation.integrand.lacks and between:  # f jumps, or turns, between states

@@ -15,6 +15,7 @@ from typing import Any
 
 from bench import identity
 from bench.controls import CONTROLS
+from bench.forms import require_form
 from bench.problems import PROBLEMS, Problem
 from estimators import ESTIMATORS, Estimator, NotApplicable, UsageError
 from estimators.backends import missing
@@ -235,7 +236,17 @@ def grid(
     noise: str = "native",
     goals: Goals | None = None,
 ) -> list[Cell]:
-    """Every combination, problems outermost. Without `samples`, each estimator gets the least S it works with."""
+    """Every combination, problems outermost. Without `samples`, each estimator gets the least S it works with.
+
+    Raises
+    ------
+    UsageError
+        A problem or an estimator is none, or an object of a user's has not the form of one.
+    """
+    problems, estimators = list(problems), list(estimators)
+    for things, kind in ((problems, Problem), (estimators, Estimator)):
+        for thing in things:
+            require_form(thing, kind)
     axes = itertools.product(problems, estimators, backends, devices, dtypes, tuple(samples) or (None,), seeds)
     return [
         Cell(
