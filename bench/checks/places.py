@@ -61,6 +61,12 @@ class Place:
     def score(self) -> Callable[[Vectors, np.ndarray], Vectors]:
         return self.of_z("score")
 
+    @functools.cached_property
+    def pathwise(self) -> Callable[..., Vectors]:
+        """(λ, noise, z, cotangent) -> by block."""
+        family, backend = self.family, self.lab.backend
+        return self.lab.function(lambda p, noise, z, c: family.pathwise(backend, p, noise, z, c))
+
     def require_blocks(self, name: str, found: Any) -> None:
         """Raise WrongForm where a method's result is no dict of every parameter block, and of none beside."""
         if not isinstance(found, dict):
