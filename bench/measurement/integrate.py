@@ -161,7 +161,8 @@ def _all_blocks(setting: Setting) -> dict[str, Integral] | None:
 
 def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> dict[str, Integral] | None:
     """Of blocks that read the same noise, each from the first level whose grids settle on its moments, or the last one
-    that agrees; of a user's own, all levels that agree must agree with each other."""
+    that agrees. What a few nodes agreed on by chance, as where they miss a narrow peak, more do not: levels that agree
+    must agree with each other, and one that does not must come near; of a user's own, all levels from then on agree."""
     trusted = all_of_the_catalogue(setting)
     found: dict[str, Integral] = {}
     left, largest = blocks, 0.0
@@ -172,10 +173,10 @@ def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> 
         for block, (moments, lost) in made.items():
             integral, settles = _compared(setting, moments, lost, largest)
             if integral is None:
-                if not trusted:  # what a few nodes agreed on, more do not
-                    found.pop(block, None)
+                if block in found and not (trusted and _near_it(found[block], moments, largest)):
+                    found.pop(block)
                 continue
-            if not trusted and block in found:
+            if block in found:
                 integral = _both(found[block], integral)
             found[block] = integral
             settled |= {block} if settles and trusted else set()
@@ -211,6 +212,11 @@ def _compared(setting: Setting, moments: np.ndarray, lost: np.ndarray, largest: 
     unsettled = squares_apart > SETTLED_VARIANCE * variance + near * square
     settles = np.all(apart <= 1e2 * precision * size) and np.all(squares_apart <= 1e2 * precision * square)
     return Integral(mean, np.where(unsettled, np.inf, variance), error), bool(settles)
+
+
+def _near_it(cheap: Integral, moments: np.ndarray, largest: float) -> bool:
+    """Whether grids that do not agree well enough, such as those that are off by rounding, say about the same."""
+    return bool(np.all(np.abs(moments[:, 0] - cheap.mean) <= MOST_APART * largest))
 
 
 def _both(cheap: Integral, dear: Integral) -> Integral:
