@@ -11,9 +11,9 @@ import numpy as np
 
 from bench.checks.session import require_right
 from bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
-from bench.measurement.declared import all_of_the_catalogue
+from bench.measurement.declared import all_of_the_catalogue, undeclared
 from bench.measurement.defensive import DefensiveDraws, Weighted
-from bench.measurement.integrate import Integral, integrate
+from bench.measurement.integrate import Integral, few_numbers, integrate
 from bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from bench.measurement.moments import GROUPS
 from bench.measurement.plan import PILOT_BLOCKS, Plan, capped
@@ -181,6 +181,7 @@ class Evidence:
     rare : whether z is discrete, and may have states that no replicate meets.
     searched : whether rare events are looked for although no replicate met one: where parts are a user's own.
     assumption : what nobody checked.
+    sampled : why the noise of a user's parts is not integrated over, where it is of few numbers.
     """
 
     tolerance: Mapping[str, np.ndarray] | None = None
@@ -190,6 +191,7 @@ class Evidence:
     rare: bool = False
     searched: bool = False
     assumption: str | None = None
+    sampled: str | None = None
 
 
 def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
@@ -211,6 +213,7 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
         again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
         searched=not all_of_the_catalogue(setting),
+        sampled=undeclared(setting) if few_numbers(setting) else None,
     )
     return measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
 
@@ -271,6 +274,8 @@ class _Measuring:
             self.goals.bias_bound,
             evidence.rare,
             evidence.assumption,
+            0 if evidence.again is None else evidence.again.uniform,
+            evidence.sampled,
         )
 
     def _rounding(self) -> dict[str, np.ndarray]:

@@ -112,6 +112,13 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
         return None
 
 
+def few_numbers(setting: Setting) -> bool:
+    """Whether the noise is of so few numbers that integration is tried where jumps are declared."""
+    size = sum(math.prod(spec.shape) for spec in setting.specs.values())
+    uniform = all(spec.kind in UNIFORM for spec in setting.specs.values())
+    return size <= (MOST_NUMBERS if uniform else MOST_DIMENSIONS)
+
+
 def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
     """The integrals of S = 1, where an estimate of S samples is the average of S such on noise of their own: seen on
     replicates drawn at random. None where it is not, and of what a user brings."""
