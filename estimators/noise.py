@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from estimators.errors import UsageError
+from estimators.errors import UsageError, unknown
 
 Array = Any
 Kind = Literal["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher", "stratum", "rows", "sobol"]
@@ -45,7 +45,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise UsageError(f"noise of kind {self.kind!r} is not known; choose from: {', '.join(KINDS)}")
+            raise unknown("kind of noise", str(self.kind), KINDS)
         sizes = self.shape if isinstance(self.shape, tuple) else (None,)
         if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in sizes):
             raise UsageError(f"noise of shape {self.shape!r}: a shape is a tuple of whole numbers, such as () or (3,)")

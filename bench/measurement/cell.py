@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from bench.checks.session import require_right
-from bench.measurement.declared import all_of_the_catalogue
+from bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
+from bench.measurement.declared import all_of_the_catalogue, undeclared
 from bench.measurement.defensive import DefensiveDraws, Weighted
-from bench.measurement.integrate import Integral, integrate
+from bench.measurement.integrate import Integral, few_numbers, integrate
 from bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from bench.measurement.moments import GROUPS
 from bench.measurement.plan import PILOT_BLOCKS, Plan, capped
@@ -92,7 +93,7 @@ def _check_representable(cell: Any, setting: Setting) -> None:
 def finite_exact(problem: Any) -> Exact | None:
     """The problem's exact answer; NotApplicable where it overflows, which at extreme options it may."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        exact: Exact | None = problem.exact()
+        exact = exact_of(problem)
     if exact is None or all(np.all(np.isfinite(gradient)) for gradient in exact.gradient.values()):
         return exact
     raise NotApplicable(f"the exact gradient of problem {problem.name} overflows; give less extreme options")
@@ -107,14 +108,11 @@ def unfitted(cell: Any) -> Setting:
             f"problem {problem.name}: family is {problem.family.name}, but q is of family {problem.q.family.name}; set "
             f"q = {type(problem.family).__name__}.At(...) and leave family out"
         )
-    expectation, parameters = problem.expectation(), problem.parameters()
+    expectation = expectation_of(problem)
+    parameters = parameters_of(problem, expectation)
     if expectation.family != problem.family:
         raise UsageError(f"problem {problem.name} has q of {problem.family} and an expectation of {expectation.family}")
-    if expectation.importance_samples != problem.importance_samples:
-        raise UsageError(
-            f"problem {problem.name} has importance_samples = {problem.importance_samples} and an expectation of "
-            f"{expectation.importance_samples}; make them the same"
-        )
+    require_results(cell.estimator, expectation, cell.num_samples, problem.dimension)
     path = (problem.name, json.dumps(_options(problem), sort_keys=True), cell.seed, cell.num_samples)
     on_device = expectation.bind({name: backend.asarray(a, cell.dtype) for name, a in expectation.data.items()})
     width = expectation.width(problem.dimension)
@@ -155,7 +153,7 @@ def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple
     objective, baseline = (exact.objective, exact.optimal_baseline) if exact is not None else (None, None)
     known = Knowledge(objective, baseline, warm_up, pilot)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # whoever learns from the numbers looks
-        learnt = setting.estimator.fit(known)
+        learnt = state_of(setting.estimator, setting.estimator.fit(known))
     return learnt, drew
 
 
@@ -183,6 +181,7 @@ class Evidence:
     rare : whether z is discrete, and may have states that no replicate meets.
     searched : whether rare events are looked for although no replicate met one: where parts are a user's own.
     assumption : what nobody checked.
+    sampled : why the noise of a user's parts is not integrated over, where it is of few numbers.
     """
 
     tolerance: Mapping[str, np.ndarray] | None = None
@@ -192,6 +191,7 @@ class Evidence:
     rare: bool = False
     searched: bool = False
     assumption: str | None = None
+    sampled: str | None = None
 
 
 def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
@@ -215,6 +215,7 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
         again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
         searched=brought,
+        sampled=undeclared(setting) if few_numbers(setting) else None,
     )
     found = measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
     if unchanged is not None:
@@ -279,6 +280,8 @@ class _Measuring:
             evidence.rare,
             evidence.assumption,
             evidence.searched,
+            0 if evidence.again is None else evidence.again.uniform,
+            evidence.sampled,
         )
 
     def _rounding(self) -> dict[str, np.ndarray]:

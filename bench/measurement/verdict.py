@@ -23,7 +23,7 @@ from bench.measurement.bias import (
     stage_two,
 )
 from bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
-from bench.measurement.defensive import Weighted
+from bench.measurement.defensive import LEAST_FOR_UNIFORM, Weighted
 from bench.measurement.integrate import Integral
 from bench.measurement.moments import GROUPS, Moments, kurtosis_of
 from bench.measurement.stream import Described, Stream
@@ -80,6 +80,8 @@ class Verdicts:
     rare : whether z is discrete, and may have states that no replicate meets.
     assumption : what a verdict by sampling rests on and nobody checked, beside rare events; None if nothing.
     brought : whether a part is not of the catalogue, so that its smoothness is a claim.
+    uniform : how many numbers of uniform noise defensive rounds widen, one at a time.
+    sampled : why the noise of a user's parts is not integrated over, where it could be; None elsewhere.
     """
 
     def __init__(
@@ -93,6 +95,8 @@ class Verdicts:
         rare: bool = False,
         assumption: str | None = None,
         brought: bool = False,
+        uniform: int = 0,
+        sampled: str | None = None,
     ) -> None:
         self.brought = brought
         self.setting, self.exact, self.integrals = setting, exact, integrals
@@ -100,6 +104,7 @@ class Verdicts:
         #: How far rounding and the reference's own error may move a difference.
         self.tolerance = {name: tau + _reference_error(exact, name) for name, tau in self.rounding.items()}
         self.analyses, self.bias_bound, self.rare, self.assumption = analyses, bias_bound, rare, assumption
+        self.uniform, self.sampled = uniform, sampled
         self.confirmed: set[str] = set()
         self.refused: str | None = None
         self.dependent: str | None = None
@@ -364,7 +369,7 @@ class Verdicts:
     ) -> dict[str, Any]:
         tolerance = np.concatenate([self.tolerance[name] for name in names])
         reasons = [self.refused, self.dependent]
-        assumption = None
+        assumption, few = None, None
         if self.integrals is not None:
             integrals = [self.integrals[name] for name in names]
             bound, certificate = integrated_bound(integrals, exact, tolerance), "integration"
@@ -379,6 +384,7 @@ class Verdicts:
             certificate = "sampling"
             biased = any(name in self.confirmed for name in names)
             biased &= bound.low > 0.0 or bool(np.max(np.abs(d.z)) > STILL_OFF)
+            few = self._few_draws() if biased else None
             rare = f"no event rarer than {MISSED / d.count:.1g} matters"
             assumption = "defensive" if self.defended else self.assumption or rare
         scale = scale_of(exact, variance, tolerance)
@@ -394,6 +400,9 @@ class Verdicts:
         unbiased = bound.certain and columns["bias_bound"] <= self.bias_bound
         if self.dependent is not None:
             verdict, assumption = "inconclusive", None
+        elif few is not None:
+            verdict = "inconclusive"
+            reasons.append(few)
         elif biased:
             verdict = "biased"
         elif scale.lost or not trusted:
@@ -406,6 +415,8 @@ class Verdicts:
             if not bound.certain:
                 worst = float(d.skewness[np.argmax(np.abs(d.skewness))])
                 reasons.append(f"the bias bound is not certain: skewness {worst:.3g}")
+        if verdict == "inconclusive" and certificate == "sampling" and self.dependent is None and self.sampled:
+            reasons.append(f"not integrated over the noise: {self.sampled}")
         return {
             **columns,
             "verdict": verdict,
@@ -413,6 +424,15 @@ class Verdicts:
             "reason": "; ".join(filter(None, reasons)) or None,
             "final": self.dependent is not None or (scale.lost and not biased),
         }
+
+    def _few_draws(self) -> str | None:
+        """Why defensive rounds may not show a bias: rare events of uniform noise need many draws a number."""
+        if self.rounds is None or self.rounds[-1].count >= LEAST_FOR_UNIFORM * self.uniform:
+            return None
+        return (
+            f"two rounds of {self.rounds[-1].count:,} defensive draws say biased, and {self.uniform} numbers of "
+            f"uniform noise need {LEAST_FOR_UNIFORM:,} each: raise max replicates"
+        )
 
     def _sampled(self, names: tuple[str, ...], d: Difference, heavy: bool) -> tuple[Bound, bool]:
         """The bound, and whether the tails were met."""

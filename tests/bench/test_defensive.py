@@ -208,6 +208,33 @@ def test_a_bias_of_a_rare_event_is_found() -> None:
     assert row["bias"] == pytest.approx(0.1, rel=0.3)
 
 
+@dataclass(frozen=True)
+class OneOfMany(TooMuch):
+    """The event is of one of several uniform numbers."""
+
+    name = "one-of-many"
+    numbers: int = 40
+
+    def noise_specs(self, expectation: Any, num_samples: int, dimension: int) -> dict[str, Noise]:
+        base = super(Rare, self).noise_specs(expectation, num_samples, dimension)
+        return {**base, "events": Noise("uniform", (self.numbers,))}
+
+    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+        noise = {**noise, "event": noise["events"][:, 0]}
+        return super().estimate_integrand(backend, expectation, parameters, noise, state)
+
+
+def test_a_bias_needs_draws_of_every_uniform_number() -> None:
+    """About 100,000 draws a round are enough for ten numbers, not for eleven, whatever they show."""
+    few = OneOfMany(probability=1e-3, share=0.3, numbers=4)
+    assert measured(cell(few))["loc"]["verdict"] == "biased"
+    row = measured(cell(OneOfMany(probability=1e-3, share=0.3)))["loc"]
+    assert row["verdict"] == "inconclusive"
+    assert row["bias"] == pytest.approx(0.3, rel=0.3)
+    assert row["bias_low"] > 0.1
+    assert "defensive draws say biased, and 40 numbers of uniform noise need 10,000 each" in row["reason"]
+
+
 @pytest.mark.parametrize("noise", ["rows", "rademacher"])
 def test_noise_without_tails_is_left_alone(noise: str) -> None:
     assert widening(noise) is None

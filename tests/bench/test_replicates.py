@@ -316,7 +316,7 @@ def test_what_changes_after_the_checks() -> None:
         calls[0] += 1
         return {name: (1.2 if calls[0] > 30 else 1.0) * each for name, each in g.items()}
 
-    row = measured(make_cell(SQUARE, Mine(later)))["all"]
+    row = measured(Cell(make_problem(SQUARE), Mine(later), num_samples=6))["all"]
     assert row["status"] == "exception"
     assert "not a function of its noise" in row["reason"]
 

@@ -176,7 +176,7 @@ def test_roots_do_not_collide() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("gauss", ()), "noise of kind 'gauss' is not known; choose from: normal, "),
+        (("gauss", ()), "unknown kind of noise 'gauss'; choose from: normal, "),
         (("normal", 3), "a shape is a tuple of whole numbers"),
         (("normal", (-1,)), "a shape is a tuple of whole numbers"),
         (("rows", (3,)), "rows draws 3 of a population of 0"),
