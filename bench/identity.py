@@ -97,6 +97,11 @@ def of_the_catalogue(thing: Any) -> bool:
     return str(getattr(thing, "__module__", "")).partition(".")[0] in CATALOGUE
 
 
+def of_the_user(module: Any) -> bool:
+    """Whether a module of that name is none of the catalogue, the standard library or an installed package."""
+    return isinstance(module, str) and _owner(module) is None
+
+
 def brought(value: Any) -> bool:
     """Return whether a user brought an object: its class is none of the catalogue, or it holds a part that is not."""
     if type(value) in _ATOMS:

@@ -77,10 +77,10 @@ def bars(printing: bool) -> Iterator[Any]:
 
 def show_table(rows: list[Row]) -> None:
     """The `all` rows as a table on standard output."""
-    from bench.report.names import estimator_text, problem_text
+    from bench.report.names import telling_apart
     from bench.report.numbers import bias, interval, seconds, significant, verdict
 
-    table = []
+    table, named = [], telling_apart(rows)
     for row in rows:
         if row["block"] != ALL:
             continue
@@ -89,7 +89,7 @@ def show_table(rows: list[Row]) -> None:
             known = f"{verdict(row['verdict'])} {bias(row)}".rstrip()
             variance = f"{significant(row['variance'])}  {interval(row['variance_low'], row['variance_high'])}"
             variance += "" if row["variance_flag"] == "ok" else f" {row['variance_flag']}"
-        cell = (problem_text(row), estimator_text(row), row["backend"], str(row["num_samples"]))
+        cell = (*named(row), row["backend"], str(row["num_samples"]))
         table.append((*cell, known, variance, seconds(row["seconds"])))
     print_table(("problem", "estimator", "backend", "S", "bias", "variance", "seconds"), table)
 
@@ -98,13 +98,13 @@ def show_parts(rows: list[Row], store: Store) -> None:
     """What of the variance is that of the samples of z, and what the minibatch's, as a table on standard output."""
     from bench.measurement.decomposition import from_series
     from bench.report.minibatch_table import HEADINGS, cells
-    from bench.report.names import estimator_text, problem_text
+    from bench.report.names import telling_apart
 
-    table = []
+    table, named = [], telling_apart(rows)
     for row in rows:
         parts = from_series(store.series(row["cell_key"])) if row["block"] == ALL else None
         if parts is not None:
-            cell = (problem_text(row), estimator_text(row), row["backend"], str(row["num_samples"]))
+            cell = (*named(row), row["backend"], str(row["num_samples"]))
             table.append((*cell, *cells(parts)))
     if table:
         print("\nvariance in parts")

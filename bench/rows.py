@@ -69,6 +69,7 @@ COLUMNS: dict[str, str] = {
     "threads": "integer",
     "machine": "string",
     "code_version": "string",
+    "content": "json",  # {"problem" or "estimator": digest} of what a user brought
     "cell_key": "string",
     "started": "string",
     "finished": "string",

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from estimators.errors import UsageError
 from estimators.families.family import Family
@@ -140,6 +140,20 @@ class Expectation:
         differentiate: Differentiate = "closed-form",
         importance_samples: int = 1,
     ) -> None:
+        for what, given, kind in (("family", family, Family), ("integrand", integrand, Integrand)):
+            if not isinstance(given, kind):
+                shown = f"the class {given.__name__}; give an object of it" if isinstance(given, type) else repr(given)
+                raise UsageError(f"{what} of the Expectation is {shown}; it must be an object of class {kind.__name__}")
+        if not isinstance(data, Mapping):
+            raise UsageError(f"data of the Expectation is {data!r:.60}; it must be a dict {{name: array}}")
+        for what, chosen, choices in (("entropy", entropy, Entropy), ("differentiate", differentiate, Differentiate)):
+            if chosen not in get_args(choices):
+                raise UsageError(f"{what} of the Expectation is {chosen!r}; choose from {', '.join(get_args(choices))}")
+        reads: Any = integrand.reads
+        if isinstance(reads, str) or not isinstance(reads, Sequence):
+            raise UsageError(
+                f"{type(integrand).__name__}: reads is {reads!r}; it must be a tuple of names of blocks of λ"
+            )
         if importance_samples < 1 or (importance_samples > 1 and entropy != "sampled"):
             raise UsageError(
                 f"importance samples: {importance_samples} with entropy={entropy}; they must be at least 1, and above "

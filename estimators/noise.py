@@ -12,12 +12,15 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from estimators.errors import UsageError, unknown
+
 Array = Any
 Kind = Literal["normal", "uniform", "exponential", "rayleigh", "maxwell", "rademacher", "stratum", "rows", "sobol"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,18 @@ class Noise:
     kind: Kind
     shape: tuple[int, ...]
     population: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise unknown("kind of noise", str(self.kind), KINDS)
+        sizes = self.shape if isinstance(self.shape, tuple) else (None,)
+        if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in sizes):
+            raise UsageError(f"noise of shape {self.shape!r}: a shape is a tuple of whole numbers, such as () or (3,)")
+        if self.kind == "rows" and not 0 < math.prod(self.shape) <= self.population:
+            drawn, rows = math.prod(self.shape), self.population
+            raise UsageError(
+                f"noise of kind rows draws {drawn} of a population of {rows}; give Noise('rows', shape, rows)"
+            )
 
 
 def stream_root(*path: object) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import pytest
@@ -12,6 +13,17 @@ from tests.support import needs
 
 settings.register_profile("exact", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.load_profile("exact")
+
+
+#: Of tests marked `matrix` the fast tests take one in so many, chosen by their names; `make test-all` takes all.
+ONE_IN = 3
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("matrix") and zlib.crc32(item.nodeid.encode()) % ONE_IN:
+            item.add_marker(pytest.mark.slow)
 
 
 def _get(name: str) -> Any:

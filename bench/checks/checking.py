@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from bench import forms
 from bench.checks import families, identities, laws
 from bench.checks.estimators import check_estimator
-from bench.checks.findings import About, Finding, Findings, guarded, one_line
+from bench.checks.findings import About, Finding, Findings, guarded, one_line, wrong_form
 from bench.checks.integrands import Bench, check_integrand
-from bench.checks.lab import FULL, Effort, Lab, WrongType, candidates, lab_where
+from bench.checks.lab import FULL, Effort, Lab, NoArray, WrongType, candidates, lab_where
 from bench.checks.places import Place, found_place
 from bench.checks.problems import check_problem, whole_of
 from bench.identity import of_the_catalogue
@@ -67,7 +68,7 @@ def check(thing: Any, *, seed: int = 0) -> Findings:
     UsageError
         Nothing that can be checked.
     """
-    return Findings(_all(made(thing), FULL, seed))
+    return Findings(of_any(made(thing), FULL, seed))
 
 
 def made(thing: Any) -> Any:
@@ -82,6 +83,11 @@ def made(thing: Any) -> Any:
         return thing
     if issubclass(thing, Family) and hasattr(thing, "At"):
         thing = thing.At
+    if inspect.isabstract(thing):
+        raise UsageError(
+            f"{thing.__qualname__} does not define {', '.join(sorted(thing.__abstractmethods__))}, without which no "
+            "object of it can be made"
+        )
     try:
         return thing()
     except TypeError as error:
@@ -91,7 +97,15 @@ def made(thing: Any) -> Any:
         ) from None
 
 
-def _all(thing: Any, effort: Effort, seed: int) -> Iterator[Finding]:
+def of_any(thing: Any, effort: Effort, seed: int) -> Iterator[Finding]:
+    """All checks of an object of any kind."""
+    kind = next((each for each in forms.KINDS if isinstance(thing, each)), None)
+    try:
+        if kind is not None:
+            forms.require_form(thing, kind)
+    except forms.WrongForm as error:
+        yield wrong_form(error)
+        return
     if isinstance(thing, Point):
         yield from family_findings(thing.family, thing, None, effort, seed)
     elif isinstance(thing, Family):
@@ -218,15 +232,13 @@ def problem_findings(
 ) -> Iterator[Finding]:
     """All checks of a problem, its integrand and its family; without `everything`, of what a user brings alone."""
     about = About("problem", problem.name)
-    expectation, parameters = problem.expectation(), problem.parameters()
-    parameters = {name: np.asarray(a, dtype=np.float64) for name, a in parameters.items()}
-    right = {name: tuple(shape) for name, shape in expectation.shapes(problem.dimension).items()}
-    given = {name: a.shape for name, a in parameters.items()}
-    if given != right:
-        yield about.wrong(
-            "parameters", f"parameters has shapes {given}; family and integrand have {right}; mend q or them"
-        )
+    try:
+        expectation = forms.expectation_of(problem)
+        given = forms.parameters_of(problem, expectation)
+    except forms.WrongForm as error:
+        yield wrong_form(error)
         return
+    parameters = {name: np.asarray(a, dtype=np.float64) for name, a in given.items()}
 
     def bench_on(lab: Lab) -> Bench:
         return Bench(lab, expectation, parameters, problem.dimension)
@@ -238,11 +250,11 @@ def problem_findings(
 
     try:
         lab = lab_where(works, candidates(problem.framework, preferred), effort, seed)
-    except (WrongType, UsageError) as error:
-        yield about.not_checked("everything", one_line(error))
-        return
     except Exception as error:
-        yield about.raised("value", error)
+        if isinstance(error, WrongType | UsageError) and not isinstance(error, NoArray):
+            yield about.not_checked("everything", one_line(error))
+        else:
+            yield about.raised("value", error)
         return
     amortised = isinstance(expectation, AmortisedExpectation)
     place = None

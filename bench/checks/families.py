@@ -24,8 +24,8 @@ def batch_axes(place: Place) -> Finding:
     """Shapes, and that [R, S, D] gives what [R·S, D] gives."""
     lab, family, check = place.lab, place.family, "shapes"
     rows, samples = 3, 4
-    specs = family.noise((samples,), place.dimension)
-    z = place.sample(place.parameters, lab.draw(specs, rows, "batch"))
+    noise = lab.draw(family.noise((samples,), place.dimension), rows, "batch")
+    z = place.sample(place.parameters, noise)
     expected: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = [
         ("sample", place.samples(rows, "batch").shape, (rows, place.dimension)),
         ("sample", z.shape, (rows, samples, place.dimension)),
@@ -41,11 +41,20 @@ def batch_axes(place: Place) -> Finding:
     results.append(("log_density", *both, ()))
     if "score" not in family.lacks and place.offers("score"):
         batched, single = place.score(place.parameters, z), place.score(place.parameters, flat)
-        if set(batched) != set(place.parameters):
-            return place.about.wrong(
-                check, f"score has blocks {sorted(batched)} where they must be {sorted(place.parameters)}; mend score"
-            )
+        place.require_blocks("score", batched)
         results += [(f"score of {n}", batched[n], single[n], a.shape) for n, a in place.parameters.items()]
+    if "pathwise" not in family.lacks and place.offers("pathwise"):
+        single_noise = {name: a.reshape(rows * samples, *a.shape[2:]) for name, a in noise.items()}
+        batched, single = (
+            place.pathwise(place.parameters, n, at, np.ones_like(at)) for n, at in ((noise, z), (single_noise, flat))
+        )
+        place.require_blocks("pathwise", batched)
+        for n, a in place.parameters.items():
+            several, alone = (
+                np.broadcast_to(found, (*axes, *a.shape)) if found.ndim <= a.ndim else found
+                for found, axes in ((batched[n], (rows, samples)), (single[n], (rows * samples,)))
+            )
+            results.append((f"pathwise of {n}", several, alone, a.shape))
     for what, batch, one, shape in results:
         if batch.shape != (rows, samples, *shape):
             return place.about.wrong(
@@ -102,9 +111,8 @@ def path_compared(place: Place, round: int) -> Compared:
     noise = place.draw(points, "pathwise", round)
     z = place.sample(place.parameters, noise)
     cotangent = place.lab.generator("cotangent", round).standard_normal(z.shape) / place.spread()
-    family, backend = place.family, place.lab.backend
-    call = place.lab.function(lambda p, noise, z, c: family.pathwise(backend, p, noise, z, c))
-    given = call(place.parameters, noise, z, cotangent)
+    given = place.pathwise(place.parameters, noise, z, cotangent)
+    place.require_blocks("pathwise", given)
     return _along_blocks(
         place,
         z,

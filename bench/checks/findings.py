@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.checks.lab import NoArray
+from bench.forms import WrongForm
 from estimators import UsageError
 
 OK, WRONG, NOT_CHECKED = "ok", "wrong", "not checked"
@@ -91,8 +93,15 @@ class About:
         return Finding(self.kind, self.name, check, NOT_CHECKED, reason)
 
     def raised(self, check: str, error: BaseException) -> Finding:
+        if isinstance(error, NoArray):
+            return self.wrong(check, f"{check}: {error}")
         message = f"{check} raises {type(error).__name__}: {one_line(error)}"
         return Finding(self.kind, self.name, check, WRONG, message, raised=True)
+
+
+def wrong_form(error: WrongForm) -> Finding:
+    """The finding that an object has not the form it must have."""
+    return About(error.kind, error.name).wrong(error.part, error.message)
 
 
 def one_line(error: BaseException) -> str:
@@ -121,6 +130,8 @@ def guarded(about: About, check: str, made: Callable[[], Finding | Iterable[Find
         with np.errstate(all="ignore"):
             several = made()
             found.extend((several,) if isinstance(several, Finding) else several)
+    except WrongForm as error:
+        found.append(wrong_form(error))
     except UsageError as error:
         found.append(about.not_checked(check, one_line(error)))
     except Exception as error:  # the class's own code

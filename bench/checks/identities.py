@@ -172,12 +172,10 @@ def implicit_path(place: Place, averages: Averages) -> Finding:
         return place.about.not_checked(name, "the sample jumps as λ moves, and the family lacks the score identity")
     waves = _waves(place)
     centre = float(waves.value(_pilot(place)).mean())
-    family, backend = place.family, place.lab.backend
-    call = place.lab.function(lambda p, noise, z, c: family.pathwise(backend, p, noise, z, c))
 
     def terms(round: int) -> tuple[np.ndarray, Cloud]:
         made, z = averages(round)
-        path = flat(call(like, made.noise, z, waves.slope(z)), like, len(z))
+        path = flat(place.pathwise(like, made.noise, z, waves.slope(z)), like, len(z))
         phi = (waves.value(z) - centre)[:, None]
         return path - phi * flat(place.score(like, z), like, len(z)), made
 
@@ -248,12 +246,10 @@ def weak_derivatives(place: Place) -> Iterator[Finding]:
 def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
     """E z_i^n; its gradient against E[Σ z^n ∇_λ log q], or against the path's."""
     like, family, name = place.parameters, place.family, "power_moment"
-    backend = place.lab.backend
     by_score = not {"score", "score_identity"} & set(family.lacks)
     if not by_score and "pathwise" in family.lacks:
         yield place.about.not_checked(name, "the family has neither the identity E score = 0 nor a path")
         return
-    path = place.lab.function(lambda p, noise, z, c: family.pathwise(backend, p, noise, z, c))
     for order in ORDERS:
         try:
             moment, gradient = family.power_moment(like, order)
@@ -274,7 +270,7 @@ def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
                 s = flat(place.score(like, z), like, len(z))
                 slope = (power.sum(axis=-1) - centre)[:, None] * s
             else:
-                slope = flat(path(like, made.noise, z, order * z ** (order - 1)), like, len(z))
+                slope = flat(place.pathwise(like, made.noise, z, order * z ** (order - 1)), like, len(z))
             return np.concatenate([power, slope], axis=1), made
 
         yield verify_mean(place.about, name, claimed, labels, "the average", "mend power_moment", terms, scale=scale)

@@ -13,8 +13,10 @@ from bench.checks.families import replaced
 from bench.checks.findings import About, Finding, guarded
 from bench.checks.lab import Lab, Vectors
 from bench.checks.places import along_coordinates, coordinate_labels, directions, places_of
+from bench.forms import WrongForm
 from estimators import Expectation, Integrand
 from estimators.amortised import AmortisedExpectation
+from estimators.estimator import described
 
 #: Coordinates that a check of one after another looks at, and the most for which a Hessian is written out.
 MOST_COORDINATES, MOST_HESSIAN = 8, 64
@@ -80,6 +82,10 @@ def shapes(bench: Bench) -> Finding:
     value = bench.method("value", data, noise)
     points = bench.lab.to_numpy(z)
     found = value(points)
+    if not isinstance(found, np.ndarray):
+        raise WrongForm(
+            bench.integrand, f"value returns a {described(found)}; it must return an array of {bench.lab.backend.name}"
+        )
     if found.shape != points.shape[:-1]:
         return about.wrong(
             "shapes",
@@ -102,9 +108,18 @@ def gradient(bench: Bench) -> Finding:
 
     def attempt(round: int) -> Compared:
         z, method, spread = bench.samples("gradient", round)
-        return along_coordinates(bench.lab, z, spread, method("gradient")(z), method("value"), "gradient", round)
+        given = _shaped(bench, "gradient", method("gradient")(z), z.shape)
+        return along_coordinates(bench.lab, z, spread, given, method("value"), "gradient", round)
 
     return verify(bench.about, "gradient", "the derivative of value", "mend gradient or value", attempt)
+
+
+def _shaped(bench: Bench, name: str, found: Any, right: tuple[int, ...]) -> np.ndarray:
+    """What a method gives, where it has the shape that it must have."""
+    if not isinstance(found, np.ndarray) or found.shape != right:
+        shown = f"has shape {list(found.shape)}" if isinstance(found, np.ndarray) else f"returns a {described(found)}"
+        raise WrongForm(bench.integrand, f"{name} {shown}; it must be an array of shape {list(right)}")
+    return found
 
 
 def _slope(method: Callable[[str], Callable[..., Any]], offered: bool, spread: np.ndarray) -> Callable[..., Any]:
@@ -135,7 +150,7 @@ def hessian_product(bench: Bench) -> Finding:
     def attempt(round: int) -> Compared:
         z, method, spread = bench.samples("hessian", round)
         vector = bench.lab.generator("hessian", round).standard_normal(z.shape) * spread
-        given = method(name)(z, vector)
+        given = _shaped(bench, name, method(name)(z, vector), z.shape)
         slope = _slope(method, offered, spread)
         found, error = derivative(lambda t: slope(z + t * vector))
         scale = np.abs(found).max(axis=-1, keepdims=True)
@@ -154,9 +169,7 @@ def hessian(bench: Bench) -> Finding:
 
     def attempt(round: int) -> Compared:
         z, method, spread = bench.samples("hessian", round)
-        given = method(name)(z)
-        if given.shape != (*z.shape, z.shape[-1]):
-            raise TypeError(f"hessian has shape {list(given.shape)}; it must be {[*z.shape, z.shape[-1]]}")
+        given = _shaped(bench, name, method(name)(z), (*z.shape, z.shape[-1]))
         slope = _slope(method, offered, spread)
         labels, columns = [], []
         for i in _some(bench, "columns", round):
@@ -190,7 +203,8 @@ def replacement(bench: Bench) -> Finding:
 
     def attempt(round: int) -> Compared:
         z, other, method = _two(bench, "replaced", round)
-        given, value, some = method("replaced")(z, other), method("value"), _some(bench, "replaced")
+        given = _shaped(bench, "replaced", method("replaced")(z, other), z.shape)
+        value, some = method("value"), _some(bench, "replaced")
         right = np.stack([value(replaced(z, other, i)) for i in some], axis=1)
         size = np.abs(value(z))[:, None] + np.abs(right)
         labels = [coordinate_labels(bench.dimension)[i] for i in some]
@@ -205,7 +219,7 @@ def local_terms(bench: Bench) -> Finding:
     def attempt(round: int) -> Compared:
         z, other, method = _two(bench, "terms", round)
         terms, value, some = method("local_terms"), method("value"), _some(bench, "terms")
-        before, at = terms(z), value(z)
+        before, at = _shaped(bench, "local_terms", terms(z), z.shape), value(z)
         moved = [replaced(z, other, i) for i in some]
         given = np.stack([terms(m)[:, i] - before[:, i] for m, i in zip(moved, some, strict=True)], axis=1)
         right = np.stack([value(m) - at for m in moved], axis=1)

@@ -11,6 +11,7 @@ import numpy as np
 
 from estimators import Noise, draw
 from estimators.backends import for_few_calls, get, missing
+from estimators.estimator import described
 from estimators.noise import stream_root
 
 Vectors = dict[str, np.ndarray]
@@ -45,6 +46,10 @@ class WrongType(TypeError):
     """A method gave something else than an array of floating-point numbers of the backend."""
 
 
+class NoArray(WrongType):
+    """A method gave what is no array of any framework."""
+
+
 class Lab:
     """A backend, in float64, and how much is drawn."""
 
@@ -77,6 +82,8 @@ class Lab:
             return tuple(self.to_numpy(a) for a in tree)
         if isinstance(tree, int | float):
             return np.asarray(float(tree))
+        if tree is None or type(tree).__module__ == "builtins":
+            raise NoArray(f"the result is {described(tree)}; it must be an array of {self.backend.name}")
         if self.backend.name == "numpy" and not isinstance(tree, np.ndarray | np.generic):
             raise WrongType(f"the result is a {type(tree).__module__}.{type(tree).__name__} and no NumPy array")
         found = np.asarray(self.backend.to_numpy(tree))

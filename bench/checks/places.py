@@ -12,7 +12,9 @@ import numpy as np
 from bench.checks.differences import Compared, derivative, of_columns
 from bench.checks.findings import About, numbers
 from bench.checks.lab import Lab, Vectors
+from bench.forms import WrongForm
 from estimators import Family, UsageError
+from estimators.estimator import described
 
 #: Dimensions that are tried, and how far parameters are moved at random, so that no two coordinates are alike.
 DIMENSIONS, MOVED = (3, 4, 2, 6, 5, 1, 8), 0.25
@@ -58,6 +60,22 @@ class Place:
     @property
     def score(self) -> Callable[[Vectors, np.ndarray], Vectors]:
         return self.of_z("score")
+
+    @functools.cached_property
+    def pathwise(self) -> Callable[..., Vectors]:
+        """(λ, noise, z, cotangent) -> by block."""
+        family, backend = self.family, self.lab.backend
+        return self.lab.function(lambda p, noise, z, c: family.pathwise(backend, p, noise, z, c))
+
+    def require_blocks(self, name: str, found: Any) -> None:
+        """Raise WrongForm where a method's result is no dict of every parameter block, and of none beside."""
+        if not isinstance(found, dict):
+            raise WrongForm(self.family, f"{name} returns a {described(found)}; it must return a dict {{block: array}}")
+        if set(found) != set(self.parameters):
+            raise WrongForm(
+                self.family,
+                f"{name} has blocks {sorted(found)} where they must be {sorted(self.parameters)}; mend {name}",
+            )
 
     def samples(self, rows: int, *path: object) -> np.ndarray:
         """z [rows, D]."""

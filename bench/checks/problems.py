@@ -25,6 +25,7 @@ from bench.checks.identities import explicit, flat
 from bench.checks.lab import Lab, Vectors
 from bench.checks.laws import listed
 from bench.checks.places import Place, directions
+from bench.forms import exact_of
 from bench.problems import Exact
 from estimators import Expectation
 from estimators.amortised import AmortisedExpectation
@@ -120,7 +121,7 @@ def check_problem(whole: Whole, place: Place | None, wrong_score: bool) -> Itera
     wrong_score : whether the family's score was found wrong, so that nothing may rest on it.
     """
     about, problem = whole.about, whole.problem
-    exact = problem.exact()
+    exact = exact_of(problem)
     if exact is None:
         yield about.not_checked("exact", "the problem gives no exact gradient")
         return

@@ -48,11 +48,9 @@ def _own(module: ModuleType) -> list[Any]:
     own = [
         value
         for value in vars(module).values()
-        if inspect.isclass(value)
-        and value.__module__ == module.__name__
-        and issubclass(value, KINDS)
-        and not inspect.isabstract(value)
+        if inspect.isclass(value) and value.__module__ == module.__name__ and issubclass(value, KINDS)
     ]
+    own = [cls for cls in own if not inspect.isabstract(cls)] or own
     if any(issubclass(cls, Problem) for cls in own):
         own = [cls for cls in own if not issubclass(cls, Integrand)]
     return own

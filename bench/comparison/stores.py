@@ -57,9 +57,12 @@ def compare(before: Store, after: Store) -> Comparison:
 
 
 def by_identity(store: Store) -> dict[str, Result]:
-    """The cells of a store by what they are, whatever measured them."""
+    """The cells of a store by what they are, whatever measured them; an object of a user's by its name, where the store
+    has several of that name with the digest of its content."""
     found, _ = load(store, [cleaned(row) for row in store.rows()])
-    return {json.dumps([r[column] for column in _IDENTITY], sort_keys=True, default=str): r for r in found}
+    return {
+        json.dumps([r.problem, r.estimator, *(r[c] for c in _IDENTITY)], sort_keys=True, default=str): r for r in found
+    }
 
 
 def _label(r: Result) -> str:

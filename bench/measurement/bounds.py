@@ -69,13 +69,14 @@ def sampled_bound(d: Difference, level: float) -> Bound:
     rounding = float(np.linalg.norm(d.tolerance))
     whole = spectrum.upper(squared, t_quantile(level, GROUPS - 1)) + rounding
     half = t_quantile(0.05, GROUPS - 1)
+    value = min(whole, float(np.linalg.norm(farther))) if dimension > 1 else float(farther[0])
     return Bound(
-        value=min(whole, float(np.linalg.norm(farther))) if dimension > 1 else float(farther[0]),
+        value=value,
         worst=float(farther.max()),
         certain=bool(np.all(decidable(d.skewness, z, d.count) | (d.deviation == 0.0))),
         estimate=math.sqrt(max(squared - spectrum.trace, 0.0)),
         low=spectrum.lower(squared, half),
-        high=spectrum.upper(squared, half),
+        high=min(spectrum.upper(squared, half), value),
     )
 
 

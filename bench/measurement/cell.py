@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from bench.checks.session import require_right
+from bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
 from bench.measurement.controls.fit import PILOT, Controls, fit
-from bench.measurement.declared import all_of_the_catalogue
+from bench.measurement.declared import all_of_the_catalogue, undeclared
 from bench.measurement.defensive import DefensiveDraws, Weighted
-from bench.measurement.integrate import Integral, integrate
+from bench.measurement.integrate import Integral, few_numbers, integrate
 from bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from bench.measurement.moments import GROUPS
 from bench.measurement.plan import PILOT_BLOCKS, Plan, capped
-from bench.measurement.replicates import check_estimates, check_largest
+from bench.measurement.replicates import Unchanged, check_estimates, check_largest
 from bench.measurement.representable import unrepresentable_at
 from bench.measurement.rounding import rounding
 from bench.measurement.stream import Source, Stream, pilot_mean
@@ -34,8 +35,6 @@ WARM_UP = 1024
 #: Controls are used where they make the variance of an estimate this many times smaller; and certify with so many
 #: replicates at the least, for those that are never met are not relieved of anything.
 LEAST_GAIN, FEWEST = 1.5, 2**14
-#: Where what is left of the estimates is heavy-tailed after that part of the replicates, controls are given up.
-MOST_OF_CAP = 0.125
 #: What a verdict on noise from elsewhere assumes.
 NOT_OURS = "the noise is not ours: no event rarer than the replicates show matters"
 #: Units in the last place that estimates of one size may be off, where nobody measured it.
@@ -99,7 +98,7 @@ def _check_representable(cell: Any, setting: Setting) -> None:
 def finite_exact(problem: Any) -> Exact | None:
     """The problem's exact answer; NotApplicable where it overflows, which at extreme options it may."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        exact: Exact | None = problem.exact()
+        exact = exact_of(problem)
     if exact is None or all(np.all(np.isfinite(gradient)) for gradient in exact.gradient.values()):
         return exact
     raise NotApplicable(f"the exact gradient of problem {problem.name} overflows; give less extreme options")
@@ -114,14 +113,11 @@ def unfitted(cell: Any) -> Setting:
             f"problem {problem.name}: family is {problem.family.name}, but q is of family {problem.q.family.name}; set "
             f"q = {type(problem.family).__name__}.At(...) and leave family out"
         )
-    expectation, parameters = problem.expectation(), problem.parameters()
+    expectation = expectation_of(problem)
+    parameters = parameters_of(problem, expectation)
     if expectation.family != problem.family:
         raise UsageError(f"problem {problem.name} has q of {problem.family} and an expectation of {expectation.family}")
-    if expectation.importance_samples != problem.importance_samples:
-        raise UsageError(
-            f"problem {problem.name} has importance_samples = {problem.importance_samples} and an expectation of "
-            f"{expectation.importance_samples}; make them the same"
-        )
+    require_results(cell.estimator, expectation, cell.num_samples, problem.dimension)
     path = (problem.name, json.dumps(_options(problem), sort_keys=True), cell.seed, cell.num_samples)
     on_device = expectation.bind({name: backend.asarray(a, cell.dtype) for name, a in expectation.data.items()})
     width = expectation.width(problem.dimension)
@@ -162,7 +158,7 @@ def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple
     objective, baseline = (exact.objective, exact.optimal_baseline) if exact is not None else (None, None)
     known = Knowledge(objective, baseline, warm_up, pilot)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # whoever learns from the numbers looks
-        learnt = setting.estimator.fit(known)
+        learnt = state_of(setting.estimator, setting.estimator.fit(known))
     return learnt, drew
 
 
@@ -190,8 +186,9 @@ class Evidence:
     rare : whether z is discrete, and may have states that no replicate meets.
     searched : whether rare events are looked for although no replicate met one: where parts are a user's own.
     assumption : what nobody checked.
-    controls : fits controls of known mean, given a rough mean by parameter block, and makes the kernel of what is left of
-        the estimates; where the noise is ours.
+    controls : fits controls of known mean, given a rough mean by parameter block, and makes the kernel of what is left
+        of the estimates; where the noise is ours.
+    sampled : why the noise of a user's parts is not integrated over, where it is of few numbers.
     """
 
     tolerance: Mapping[str, np.ndarray] | None = None
@@ -202,6 +199,7 @@ class Evidence:
     searched: bool = False
     assumption: str | None = None
     controls: Callable[[dict[str, np.ndarray]], tuple[Controls, Source] | None] | None = None
+    sampled: str | None = None
 
 
 def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
@@ -215,6 +213,8 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
     """
     setting, exact = prepared.setting, prepared.exact
     check_estimates(setting)
+    brought = not all_of_the_catalogue(setting)
+    unchanged = Unchanged(setting) if brought else None
     again = DefensiveDraws(setting)
     evidence = Evidence(
         rounding(setting),
@@ -222,10 +222,14 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
         integrals=lambda: integrate(setting) if exact is not None else None,
         again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
-        searched=not all_of_the_catalogue(setting),
         controls=lambda centre: _controlled(setting, centre, again.widened),
+        searched=brought,
+        sampled=undeclared(setting) if few_numbers(setting) else None,
     )
-    return measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
+    found = measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
+    if unchanged is not None:
+        unchanged.check()
+    return found
 
 
 def _controlled(
@@ -274,15 +278,15 @@ class _Measuring:
             if not (settled or last or self.verdicts.may_be_precise(self.main, self.goals.precision)):
                 continue
             rows = self.verdicts.rows(self.main)
-            if settled or all(_good_enough(columns, self.goals) for columns in rows.values()):
+            if settled or self._satisfied(rows):
                 break
         if self.evidence.searched and not settled and self._search():
             rows = self.verdicts.rows(self.main)
         squared = {name: moments.group_squared_norms() for name, moments in self.main.moments.items()}
         squared[ALL] = sum(squared.values(), np.zeros(GROUPS))
         for columns in rows.values():
-            columns.pop("half_width")
-            columns.pop("final")
+            for name in ("half_width", "final", "untrusted_bound"):
+                columns.pop(name, None)
         return Measurement(rows, self.main.total.count, squared)
 
     def _verdicts(self, analyses: int) -> Verdicts:
@@ -296,6 +300,9 @@ class _Measuring:
             self.goals.bias_bound,
             evidence.rare,
             evidence.assumption,
+            evidence.searched,
+            0 if evidence.again is None else evidence.again.uniform,
+            evidence.sampled,
         )
 
     def _rounding(self) -> dict[str, np.ndarray]:
@@ -334,15 +341,19 @@ class _Measuring:
             candidates = verdicts.candidates(stream)
             if candidates and self.plan.left >= count:
                 verdicts.confirm(candidates, self._again(count))
-            if count >= FEWEST and self._certain():
-                return
+            if count >= FEWEST:
+                if self._certain():
+                    return
+                if verdicts.tails_matter(self.main):
+                    most = count
+                    while self._rest_on_defensive_draws(most=most) and not self._certain():
+                        if self.plan.left < count:
+                            break
+                        most *= 4
+                    return
             if self.plan.left < 2 * count:
-                break
-            if count >= self.plan.cap * MOST_OF_CAP and verdicts.heavy(stream):
-                break
+                return
             blocks *= 2
-        if verdicts.heavy(stream):  # what is left of the estimates tells less than these themselves
-            self.controls = self.verdicts.relieved = None
 
     def _wanted(self, count: int) -> bool:
         """Whether plain replicates would have to be many times as many."""
@@ -362,13 +373,14 @@ class _Measuring:
 
     def _relieved(self, name: str, centre: dict[str, np.ndarray]) -> Stream:
         """A stream of estimates less controls, about a rough mean of that."""
-        assert self.controls is not None and self.left is not None
+        assert self.controls is not None
+        assert self.left is not None
         dtype, constant = self.kernel.setting.dtype, self.controls.constant
         offset = {n: constant.get(n, np.zeros(size)) for n, size in self.kernel.setting.sizes.items()}
         return Stream(self.left, name, {n: c.astype(dtype).astype(np.float64) for n, c in centre.items()}, offset)
 
     def _confirmed(self) -> dict[str, np.ndarray] | None:
-        """The mean of estimates less controls where fresh nominal draws confirm that these help: none of them is judged."""
+        """The mean of estimates less controls, where fresh nominal draws confirm that these help: none is judged."""
         assert self.controls is not None
         if self.controls.gain < LEAST_GAIN:
             return None
@@ -401,7 +413,10 @@ class _Measuring:
         if (candidates or closing) and verdicts.heavy(self.main):
             return self._rest_on_defensive_draws()
         if candidates and self.plan.left >= count:
-            verdicts.confirm(candidates, self._again(count))
+            again = self._again(count)
+            if isinstance(again, Weighted) and verdicts.varies_more(again, self.main):
+                return self._rest_on_defensive_draws(again)  # plain draws missed what the mean rests on
+            verdicts.confirm(candidates, again)
         return False
 
     def _fresh(self, blocks: int) -> Stream:
@@ -416,7 +431,7 @@ class _Measuring:
         """That many fresh replicates: drawn defensively where that can be done."""
         if self.evidence.again is not None:
             return self._defensive(count)
-        if self.controls is None:
+        if self.verdicts.relieved is None:
             return self._fresh(self.main.total.blocks)
         stream = self._relieved(f"confirm {count}", self._mean(self.verdicts.relieved))
         stream.extend(count // self.kernel.setting.replicates)
@@ -430,12 +445,21 @@ class _Measuring:
         self.plan.spent += drawn.count
         return drawn
 
-    def _rest_on_defensive_draws(self) -> bool:
-        """Rounds of defensive draws, on which the verdicts then rest; false where none can be drawn."""
+    def _rest_on_defensive_draws(self, known: Weighted | None = None, most: int | None = None) -> bool:
+        """Rounds of defensive draws, on which the verdicts then rest; false where none can be drawn.
+
+        Parameters
+        ----------
+        known : a round that is there already, on which they rest alone where few replicates are left.
+        most : the most draws of a round; as many as the budget allows if absent.
+        """
         if self.evidence.again is None:
             return False
+        if known is not None and self.plan.left < known.count:
+            self.verdicts.rest_on([known])
+            return True
         scouted = self.evidence.again.rounds > 0
-        size = self.plan.left // (MOST_ROUNDS + (not scouted))
+        size = min(self.plan.left // (MOST_ROUNDS + (not scouted)), most or self.plan.cap)
         if size < GROUPS:
             return False
         if not scouted:
@@ -449,9 +473,11 @@ class _Measuring:
             self.verdicts.rest_on(rounds)
         return True
 
-    def _satisfied(self) -> bool:
-        rows = self.verdicts.rows(self.main)
-        return all(_good_enough(columns, self.goals) for columns in rows.values())
+    def _satisfied(self, rows: dict[str, dict[str, Any]] | None = None) -> bool:
+        """Whether more plain replicates would tell nothing that is asked for."""
+        judged = self.verdicts.relieved is not None  # by others
+        rows = self.verdicts.rows(self.main) if rows is None else rows
+        return all(_good_enough(columns, self.goals, judged) for columns in rows.values())
 
     def _search(self) -> bool:
         """Look for rare events that no replicate met; whether that changed what the rows say. Where none is found, what
@@ -460,7 +486,7 @@ class _Measuring:
             return False
         drawn = self._defensive(min(self.plan.left // 2, self.main.total.count))
         if self.verdicts.suspicious(drawn, self.main):
-            self._rest_on_defensive_draws()
+            self._rest_on_defensive_draws(drawn)
             return True
         self.verdicts.defended = True
         self.verdicts.searched = [drawn]
@@ -469,6 +495,6 @@ class _Measuring:
         return True
 
 
-def _good_enough(columns: dict[str, Any], goals: Any) -> bool:
+def _good_enough(columns: dict[str, Any], goals: Any, judged: bool = False) -> bool:
     precise = columns["half_width"] <= goals.precision and columns["variance_flag"] == "ok"
-    return columns["final"] or (precise and columns["verdict"] != "inconclusive")
+    return columns["final"] or (precise and (judged or columns["verdict"] != "inconclusive"))

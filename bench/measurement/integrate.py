@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.forms import jumps_of
 from bench.measurement.declared import all_of_the_catalogue, undeclared
 from bench.measurement.kernel import Setting, compiled_once, evaluator
 from bench.measurement.rules import Rule, anywhere, pieces, rule
@@ -111,6 +112,13 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
         return None
 
 
+def few_numbers(setting: Setting) -> bool:
+    """Whether the noise is of so few numbers that integration is tried where jumps are declared."""
+    size = sum(math.prod(spec.shape) for spec in setting.specs.values())
+    uniform = all(spec.kind in UNIFORM for spec in setting.specs.values())
+    return size <= (MOST_NUMBERS if uniform else MOST_DIMENSIONS)
+
+
 def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
     """The integrals of S = 1, where an estimate of S samples is the average of S such on noise of their own: seen on
     replicates drawn at random. None where it is not, and of what a user brings."""
@@ -160,7 +168,8 @@ def _all_blocks(setting: Setting) -> dict[str, Integral] | None:
 
 def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> dict[str, Integral] | None:
     """Of blocks that read the same noise, each from the first level whose grids settle on its moments, or the last one
-    that agrees; of a user's own, all levels that agree must agree with each other."""
+    that agrees. What a few nodes agreed on by chance, as where they miss a narrow peak, more do not: levels that agree
+    must agree with each other, and one that does not must come near; of a user's own, all levels from then on agree."""
     trusted = all_of_the_catalogue(setting)
     found: dict[str, Integral] = {}
     left, largest = blocks, 0.0
@@ -171,10 +180,10 @@ def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> 
         for block, (moments, lost) in made.items():
             integral, settles = _compared(setting, moments, lost, largest)
             if integral is None:
-                if not trusted:  # what a few nodes agreed on, more do not
-                    found.pop(block, None)
+                if block in found and not (trusted and _near_it(found[block], moments, largest)):
+                    found.pop(block)
                 continue
-            if not trusted and block in found:
+            if block in found:
                 integral = _both(found[block], integral)
             found[block] = integral
             settled |= {block} if settles and trusted else set()
@@ -212,6 +221,11 @@ def _compared(setting: Setting, moments: np.ndarray, lost: np.ndarray, largest: 
     return Integral(mean, np.where(unsettled, np.inf, variance), error), bool(settles)
 
 
+def _near_it(cheap: Integral, moments: np.ndarray, largest: float) -> bool:
+    """Whether grids that do not agree well enough, such as those that are off by rounding, say about the same."""
+    return bool(np.all(np.abs(moments[:, 0] - cheap.mean) <= MOST_APART * largest))
+
+
 def _both(cheap: Integral, dear: Integral) -> Integral:
     """The dearer of two levels; of no finite error where they exclude each other."""
     apart = np.abs(cheap.mean - dear.mean) > cheap.error + dear.error
@@ -227,7 +241,8 @@ def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterato
         return
     expectation, estimator = setting.expectation, setting.estimator
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
-    jumps = estimator.jumps(expectation, parameters, setting.num_samples, setting.dimension)
+    jumps_of(expectation.family, expectation.family.jumps(parameters, setting.dimension))
+    jumps = jumps_of(estimator, estimator.jumps(expectation, parameters, setting.num_samples, setting.dimension))
     discrete = expectation.family.discrete
     between = not discrete or "relaxation" in estimator.requirements(expectation.entropy).family
     if "curvature" in expectation.integrand.lacks and between:  # f jumps, or turns, between states

@@ -201,13 +201,6 @@ def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any) -
     return backend.compile(over_blocks, setting.dear_sums)
 
 
-def on_device(setting: Setting, arrays: Any) -> Any:
-    """Arrays in dictionaries, however deep, on the device and in the working precision."""
-    if isinstance(arrays, dict):
-        return {name: on_device(setting, each) for name, each in arrays.items()}
-    return setting.backend.asarray(arrays, setting.dtype)
-
-
 @dataclass(frozen=True)
 class BlockSums:
     """Sums over the replicates of consecutive blocks, in the working precision, d = ĝ − centre.
@@ -251,10 +244,11 @@ class Correction(Protocol):
 
 
 def _corrected(setting: Setting, evaluate: Any, correction: Correction) -> Any:
-    """`evaluate`, whose state is (the estimator's, the correction's arrays), less the correction."""
+    """`evaluate` less the correction, whose arrays stand beside the estimator's state."""
 
     def corrected(data: Any, parameters: Any, state: Any, noise: Any) -> dict[str, Array]:
-        own, arrays = state
+        own = {name: state[name] for name in setting.state}
+        arrays = {name: state[f"control {name}"] for name in correction.arrays}
         return correction.corrected(setting.backend.xp, arrays, noise, evaluate(data, parameters, own, noise))
 
     return corrected
@@ -271,7 +265,8 @@ class StatisticsKernel:
         self._state: Any = setting.state
         if correction is not None:
             evaluate = _corrected(setting, evaluate, correction)
-            self._state = setting.state, on_device(setting, correction.arrays)
+            arrays = setting.to_device(correction.arrays)
+            self._state = {**setting.state, **{f"control {name}": a for name, a in arrays.items()}}
         self.chunk = blocks_per_call(setting)
         # The third order serves only the correction for skew: a quarter of the replicates will do.
         self.cubed = cubed = max(1, replicates // 4)

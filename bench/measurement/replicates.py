@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.identity import of_the_catalogue
 from bench.measurement.kernel import Setting
 from bench.measurement.moved import Arrays, FewEstimates, owned
 from estimators import UsageError
@@ -38,6 +39,7 @@ def check_estimates(setting: Setting) -> None:
     UsageError
         With one line that says what is wrong.
     """
+    _check_names(setting)
     own = owned(setting)
     key = (setting.structure, setting.num_samples, setting.replicates, tuple(map(id, own)))
     if key in _checked:
@@ -48,6 +50,42 @@ def check_estimates(setting: Setting) -> None:
     _checked[key] = own  # kept, so that no other object gets its id
 
 
+def _check_names(setting: Setting) -> None:
+    """Check that an estimator's own noise does not take a name that the family or f has for noise of another kind."""
+    if of_the_catalogue(type(setting.estimator)):
+        return
+    for name, spec in setting.expectation.sample_specs(setting.dimension).items():
+        own = setting.specs.get(name)
+        if own is not None and own.kind != spec.kind:
+            raise UsageError(
+                f"{setting.estimator.name} declares noise {name!r} of kind {own.kind}, in place of noise of kind "
+                f"{spec.kind} that samples are made of; give it another name"
+            )
+
+
+class Unchanged:
+    """Estimates of a few replicates as they are now, to be compared with what they are later."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._estimate = FewEstimates(setting)
+        self._noise = self._estimate.noise("purity", 0, self._estimate.size)
+        self._found = self._estimate(self._noise)
+
+    def check(self) -> None:
+        """Raise UsageError where the same noise gives something else by now."""
+        rounds = self._estimate.setting.backend.device != "cpu"
+        later = _first_difference(self._estimate, self._noise, self._found, self._estimate(self._noise), rounds)
+        if later is not None:
+            raise UsageError(_impure(*later))
+
+
+def _impure(block: str, place: int, one: float, other: float) -> str:
+    return (
+        f"estimate of {block} is not a function of its noise: the same noise gave {one:.6g}, then {other:.6g} "
+        f"(replicate {place}); declare everything random in `noise_specs`, and keep nothing between calls"
+    )
+
+
 def _impurity(estimate: FewEstimates, attempt: int) -> str | None:
     """Say what is wrong on that draw of noise; None if nothing is."""
     size = estimate.size
@@ -56,11 +94,7 @@ def _impurity(estimate: FewEstimates, attempt: int) -> str | None:
     # One processor makes the same sums in the same order; a graphics processor need not.
     again = _first_difference(estimate, first, found, estimate(first), estimate.setting.backend.device != "cpu")
     if again is not None:
-        block, place, one, other = again
-        return (
-            f"estimate of {block} is not a function of its noise: the same noise gave {one:.6g}, then {other:.6g} "
-            f"(replicate {place}); declare everything random in `noise_specs`, and keep nothing between calls"
-        )
+        return _impure(*again)
     if size == 1:
         return None
     # In another place, with another neighbour: every second one comes from the second draw.

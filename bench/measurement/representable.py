@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.forms import point_of, sample_of
 from bench.identity import Same
 from estimators import Estimator, Family, Point, draw
 from estimators.backends import get
@@ -82,7 +83,7 @@ def _needs(family: Family, estimator: Estimator, entropy: str, distances: str) -
 @functools.lru_cache(maxsize=256)
 def _at_options(same: Same, dimension: int, dtype: str, needs: _Needs) -> str | None:
     q = same.value
-    return _unrepresentable(q.family, q.parameters(dimension), dimension, dtype, needs)
+    return _unrepresentable(q.family, point_of(q, dimension), dimension, dtype, needs)
 
 
 def _unrepresentable(
@@ -139,7 +140,8 @@ def _unrepresentable(
 def _samples(family: Family, parameters: dict[str, Any], dimension: int, dtype: str) -> np.ndarray:
     """[R, D]."""
     at, noise = _drawn(family, parameters, dimension, dtype, max(FEWEST, min(SAMPLES, NUMBERS // dimension)))
-    return np.asarray(family.sample(get("numpy"), at, noise))
+    rows = len(next(iter(noise.values()), ()))
+    return sample_of(family, get("numpy"), at, noise, (rows, dimension))
 
 
 def _drawn(

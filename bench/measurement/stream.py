@@ -139,9 +139,13 @@ class Stream:
                 before = moments.count
                 moments.add(*sums[name])
                 if name is not ALL and not np.all(np.isfinite(moments.norms)):
-                    raise NonFinite(
-                        f"estimate of {name} is not finite within replicates {before} to {moments.count - 1}"
+                    finite = bool(np.all(np.isfinite(moments.sums[:, 0])))
+                    what = (
+                        f"the square of an estimate of {name} overflows"
+                        if finite
+                        else f"estimate of {name} is not finite"
                     )
+                    raise NonFinite(f"{what} within replicates {before} to {moments.count - 1}")
 
 
 def _one(parts: Sequence[np.ndarray]) -> np.ndarray:

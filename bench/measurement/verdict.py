@@ -24,7 +24,7 @@ from bench.measurement.bias import (
 )
 from bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
 from bench.measurement.controls.fit import Controls
-from bench.measurement.defensive import Weighted
+from bench.measurement.defensive import LEAST_FOR_UNIFORM, Weighted
 from bench.measurement.integrate import Integral
 from bench.measurement.moments import GROUPS, Moments, kurtosis_of
 from bench.measurement.stream import Described, Stream
@@ -46,8 +46,18 @@ CONTRADICTION_LEVEL = 1e-4
 DEPENDENT_BELOW, DEPENDENT_ABOVE, FEW_HOLD = 0.36, 2.1, 0.5
 #: Variances of two rounds of defensive draws that differ by more say that the tails were not met alike.
 ALIKE = 2.0
-#: 16 draws that hold more than this of Σ w ‖ĝ − c‖ say the same.
-FEW_OF_A_MEAN = 0.25
+#: Draws that make the variance so many times larger show what plain ones missed, however few they are.
+FAR_MORE = 10.0
+#: 16 draws that hold more than this of Σ w ‖ĝ − c‖ say the same; noise at the ends of what generators draw that holds
+#: so much of it, or of Σ w ‖ĝ − c‖², says that there may be no mean, or no variance.
+FEW_OF_A_MEAN, ENDS_OF_A_SUM = 0.25, 0.25
+#: How far apart a variance by integration and a sampled one may be, of an estimator that is not of the catalogue: this
+#: part of itself and so many standard errors, of a kurtosis that is no larger than this.
+VARIANCES_APART, ERRORS_APART, KURTOSIS = 0.1, 6.0, 50.0
+#: What a certificate by integration rests on where a class that is not of the catalogue says where it jumps.
+AS_SMOOTH = "as smooth between its jumps as it says: no peak falls between the nodes of the grids"
+#: z of a coordinate that is still off when all draws are counted.
+STILL_OFF = 3.0
 #: Relative error of exact gradients that do not say theirs, by source: what quadrature is asked to settle on, with a
 #: margin; elsewhere rounding.
 REFERENCE_ERROR, REFERENCE_ROUNDING = {"quadrature": 1e-11}, 1e-13
@@ -75,6 +85,9 @@ class Verdicts:
     bias_bound : certified relative bias that makes `unbiased`.
     rare : whether z is discrete, and may have states that no replicate meets.
     assumption : what a verdict by sampling rests on and nobody checked, beside rare events; None if nothing.
+    brought : whether a part is not of the catalogue, so that its smoothness is a claim.
+    uniform : how many numbers of uniform noise defensive rounds widen, one at a time.
+    sampled : why the noise of a user's parts is not integrated over, where it could be; None elsewhere.
     """
 
     def __init__(
@@ -87,12 +100,17 @@ class Verdicts:
         bias_bound: float = 0.01,
         rare: bool = False,
         assumption: str | None = None,
+        brought: bool = False,
+        uniform: int = 0,
+        sampled: str | None = None,
     ) -> None:
+        self.brought = brought
         self.setting, self.exact, self.integrals = setting, exact, integrals
         self.rounding = {name: np.asarray(tolerance[name]) for name in setting.blocks}
         #: How far rounding and the reference's own error may move a difference.
         self.tolerance = {name: tau + _reference_error(exact, name) for name, tau in self.rounding.items()}
         self.analyses, self.bias_bound, self.rare, self.assumption = analyses, bias_bound, rare, assumption
+        self.uniform, self.sampled = uniform, sampled
         self.confirmed: set[str] = set()
         self.refused: str | None = None
         self.dependent: str | None = None
@@ -135,6 +153,21 @@ class Verdicts:
             known = np.where(np.isnan(integral.variance), np.inf, integral.variance)
             error = np.sqrt(np.maximum(moments.variances(), known) / moments.count)
             self._examine(name, integral, moments.shift() + stream.centre[name], error, moments.count)
+            if self.brought and self.integrals is not None:
+                self._compare_variances(name, integral, moments)
+
+    def _compare_variances(self, name: str, integral: Integral, moments: Moments) -> None:
+        """Refuse the integrals where replicates vary by more, or less, than these say: they have missed something."""
+        sampled, known = float(moments.variances().sum()), float(integral.variance.sum())
+        error = math.sqrt((min(moments.kurtosis(), KURTOSIS) - 1.0) / moments.count)
+        least = float((self.rounding[name] ** 2).sum())
+        if not math.isfinite(known) or abs(sampled - known) <= (VARIANCES_APART + ERRORS_APART * error) * known + least:
+            return
+        self.integrals = None
+        self.refused = (
+            f"integration over the noise was refused: it gives {name} a variance of {known:.4g}, and {moments.count} "
+            f"replicates have {sampled:.4g}"
+        )
 
     def _examine(self, name: str, integral: Integral, mean: np.ndarray, error: np.ndarray, count: int) -> None:
         numbers = sum(self.setting.sizes.values())
@@ -223,21 +256,27 @@ class Verdicts:
     def suspicious(self, drawn: Weighted, stream: Stream) -> bool:
         """Whether defensive draws found what plain ones did not: a mean that is off, or more variance."""
         differences = {name: self.weighted_difference(name, drawn) for name in self.setting.blocks}
-        if self._first(differences, STAGE_LEVEL / len(self.setting.blocks)):
-            return True
-        for name in self.setting.blocks:
-            plain, weighted = stream.moments[name].variances().sum(), drawn.variance((name,))
-            moments = drawn.moments[name]
-            error = weighted * math.sqrt((moments.kurtosis() - 1.0) / moments.count)
-            if weighted > ALIKE * plain + 4.0 * error and weighted > (self.rounding[name] ** 2).sum():
-                return True
-        return False
+        off = self._first(differences, STAGE_LEVEL / len(self.setting.blocks))
+        return bool(off) or self.varies_more(drawn, stream)
+
+    def varies_more(self, drawn: Weighted, stream: Stream) -> bool:
+        """Whether defensive draws found more variance than plain ones."""
+        plain = {name: float(stream.moments[name].variances().sum()) for name in self.setting.blocks}
+        return any(self._varies_more((name,), drawn, variance) for name, variance in plain.items())
+
+    def _varies_more(self, names: tuple[str, ...], drawn: Weighted, plain: float) -> bool:
+        moments, weighted = drawn.total if len(names) > 1 else drawn.moments[names[0]], drawn.variance(names)
+        error = weighted * math.sqrt((moments.kurtosis() - 1.0) / moments.count)
+        rounding = sum(float((self.rounding[name] ** 2).sum()) for name in names)
+        return weighted > max(min(ALIKE * plain + 4.0 * error, FAR_MORE * plain), rounding)
 
     def alike(self, rounds: list[Weighted]) -> bool:
         """Whether the last two rounds have met the tails, and the same ones: a mean does not rest on a few draws, and
         neither has twice the other's variance, of the mean or of an estimate."""
         for name in self.setting.blocks:
             if max(r.held_by_few[name] for r in rounds[-2:]) > FEW_OF_A_MEAN:
+                return False
+            if max(r.at_the_ends[name][0] for r in rounds[-2:]) > ENDS_OF_A_SUM:
                 return False
             of_mean = [float(r.moments[name].variances().sum()) for r in rounds[-2:]]
             if not all(
@@ -291,7 +330,9 @@ class Verdicts:
         variance = float((d.deviation**2).sum())
         groups = sum((stream.moments[n].group_squared_norms() for n in names), np.zeros(GROUPS))
         plain = _estimated(variance, norms.count, norms.norms.sum(axis=0), norms.largest, groups)
-        spread = plain if plain.flag == "ok" or not self.rounds else self._weighted_spread(names, plain)
+        rounds = [r for r in self.rounds or [] if not r.relieved]
+        missed = any(self._varies_more(names, r, variance) for r in rounds)
+        spread = plain if not rounds or (plain.flag == "ok" and not missed) else self._weighted_spread(names, plain)
         exact = np.concatenate([self._exact(name) for name in names])
         off, gain = self._off(names, d)
         difference = off.groups.mean(axis=0)
@@ -324,13 +365,24 @@ class Verdicts:
 
     def _off(self, names: tuple[str, ...], plain: Difference) -> tuple[Difference, float]:
         """What the mean is judged by, and how many times smaller controls made the variance of an estimate."""
-        if self.rounds is not None:
-            return self._pooled(names, self.rounds), 1.0
+        gain, left = 1.0, None
         if self.relieved is not None:
             left = combine([self.difference(name, self.relieved) for name in names])
             variance, rest = float((plain.deviation**2).sum()), float((left.deviation**2).sum())
-            return left, min(MOST_GAIN, variance / rest) if rest > 0.0 else MOST_GAIN
-        return (_together([plain, self._pooled(names, self.searched)]) if self.searched else plain), 1.0
+            gain = min(MOST_GAIN, variance / rest) if rest > 0.0 else MOST_GAIN
+        if self.rounds is not None:
+            return self._pooled(names, self.rounds), gain
+        if left is not None:
+            return left, gain
+        return (_together([plain, self._pooled(names, self.searched)]) if self.searched else plain), gain
+
+    def tails_matter(self, stream: Stream) -> bool:
+        """Whether replicates relieved of controls are heavy-tailed, or nothing but skewness keeps small bounds from being
+        believed: weighted draws tell more then."""
+        if self.relieved is not None and self.heavy(self.relieved):
+            return True
+        rows = self.rows(stream).values()
+        return all(row["verdict"] != "inconclusive" or row["untrusted_bound"] <= self.bias_bound for row in rows)
 
     def _weighted_spread(self, names: tuple[str, ...], plain: VarianceEstimate) -> VarianceEstimate:
         """Of defensive rounds, where these tell more than plain replicates."""
@@ -346,14 +398,17 @@ class Verdicts:
         )
         if len(self.rounds) > 1 and not self.alike(self.rounds):
             weighted = replace(weighted, flag="unreliable" if weighted.flag == "ok" else weighted.flag)
-        return weighted if weighted.flag == "ok" or weighted.half_width < plain.half_width else plain
+        if max(r.at_the_ends[name][1] for r in self.rounds for name in names) > ENDS_OF_A_SUM:
+            return replace(weighted, high=math.inf, half_width=math.inf, flag="not-estimable")
+        better = weighted.flag == "ok" or weighted.half_width < plain.half_width
+        return weighted if better or plain.flag == "ok" else plain
 
     def _verdict(
         self, names: tuple[str, ...], d: Difference, exact: np.ndarray, variance: float, heavy: bool
     ) -> dict[str, Any]:
         tolerance = np.concatenate([self.tolerance[name] for name in names])
         reasons = [self.refused, self.dependent]
-        assumption = None
+        assumption, few = None, None
         if self.integrals is not None:
             integrals = [self.integrals[name] for name in names]
             bound, certificate = integrated_bound(integrals, exact, tolerance), "integration"
@@ -362,10 +417,13 @@ class Verdicts:
             off = np.abs(np.concatenate([i.mean for i in integrals]) - exact)
             biased = bool(np.any(off > tolerance + np.concatenate([i.error for i in integrals])))
             trusted = True
+            assumption = AS_SMOOTH if self.brought else None
         else:
             bound, trusted = self._sampled(names, d, heavy)
             certificate = "sampling"
             biased = any(name in self.confirmed for name in names)
+            biased &= bound.low > 0.0 or bool(np.max(np.abs(d.z)) > STILL_OFF)
+            few = self._few_draws() if biased else None
             rare = f"no event rarer than {MISSED / d.count:.1g} matters"
             assumption = "defensive" if self.defended else self.assumption or rare
         scale = scale_of(exact, variance, tolerance)
@@ -377,10 +435,14 @@ class Verdicts:
             "bias_max": scale.of(bound.worst),
             "bias_scale": scale.name,
             "certificate": certificate,
+            "untrusted_bound": scale.of(bound.value),
         }
         unbiased = bound.certain and columns["bias_bound"] <= self.bias_bound
         if self.dependent is not None:
             verdict, assumption = "inconclusive", None
+        elif few is not None:
+            verdict = "inconclusive"
+            reasons.append(few)
         elif biased:
             verdict = "biased"
         elif scale.lost or not trusted:
@@ -393,6 +455,8 @@ class Verdicts:
             if not bound.certain:
                 worst = float(d.skewness[np.argmax(np.abs(d.skewness))])
                 reasons.append(f"the bias bound is not certain: skewness {worst:.3g}")
+        if verdict == "inconclusive" and certificate == "sampling" and self.dependent is None and self.sampled:
+            reasons.append(f"not integrated over the noise: {self.sampled}")
         return {
             **columns,
             "verdict": verdict,
@@ -401,13 +465,20 @@ class Verdicts:
             "final": self.dependent is not None or (scale.lost and not biased),
         }
 
+    def _few_draws(self) -> str | None:
+        """Why defensive rounds may not show a bias: rare events of uniform noise need many draws a number."""
+        if self.rounds is None or self.rounds[-1].count >= LEAST_FOR_UNIFORM * self.uniform:
+            return None
+        return (
+            f"two rounds of {self.rounds[-1].count:,} defensive draws say biased, and {self.uniform} numbers of "
+            f"uniform noise need {LEAST_FOR_UNIFORM:,} each: raise max replicates"
+        )
+
     def _sampled(self, names: tuple[str, ...], d: Difference, heavy: bool) -> tuple[Bound, bool]:
         """The bound, and whether the tails were met."""
         bound = sampled_bound(d, BOUND_LEVEL / (self.analyses + MOST_ROUNDS))
-        if self.relieved is not None:
-            return bound, not self.heavy(self.relieved)
         if self.rounds is None:
-            return bound, not heavy
+            return bound, not (heavy if self.relieved is None else self.heavy(self.relieved))
         return replace(bound, certain=True), len(self.rounds) > 1 and self.alike(self.rounds)
 
     def _pooled(self, names: tuple[str, ...], rounds: list[Weighted]) -> Difference:

@@ -119,7 +119,8 @@ class Problem(ABC):
     q: Point = Normal.At()
     #: An ELBO's entropy option, `none` for other integrands.
     entropy: str = "none"
-    differentiate: str
+    #: How ∇f is made, as the expectation has it: `closed-form` or `autodiff`.
+    differentiate: str = "closed-form"
     #: The one framework its f is written in; None for arithmetic that all have.
     framework: str | None = None
     #: K, the importance samples of a bound; 1 for an expectation or an ELBO.

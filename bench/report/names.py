@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bench.rows import Row
 from estimators.options import spell, written
+
+#: Characters of a digest that are shown.
+SHORTEST = 6
 
 
 def problem_text(row: Row) -> str:
@@ -35,6 +38,36 @@ def estimator_text(row: Row) -> str:
     from estimators import ESTIMATORS
 
     return _spelled(row["estimator"], row["estimator_options"], {**ESTIMATORS, **CONTROLS})
+
+
+def telling_apart(rows: Iterable[Row]) -> Callable[[Row], tuple[str, str]]:
+    """What a row's problem and estimator are called among these rows: their texts, and after those that stand for
+    objects of different content, `#` and the start of its digest: `mine#3fa2b1`."""
+    digests: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        for kind, text in _texts(row).items():
+            digests.setdefault((kind, text), set()).add(_content(row, kind))
+
+    def named(row: Row) -> tuple[str, str]:
+        found = []
+        for kind, text in _texts(row).items():
+            own, others = _content(row, kind), digests[kind, text]
+            length = next(n for n in range(SHORTEST, 65) if n == 64 or len({d[:n] for d in others}) == len(others))
+            found.append(f"{text}#{own[:length]}" if own and len(others) > 1 else text)
+        return found[0], found[1]
+
+    return named
+
+
+TEXTS: dict[str, Callable[[Row], str]] = {"problem": problem_text, "estimator": estimator_text}
+
+
+def _texts(row: Row) -> dict[str, str]:
+    return {kind: text(row) for kind, text in TEXTS.items()}
+
+
+def _content(row: Row, kind: str) -> str:
+    return str((row["content"] or {}).get(kind, ""))
 
 
 def planted(name: str | None) -> bool:

@@ -80,7 +80,8 @@ def of(result: Result) -> list[Network]:
     if len(groups) < 2 or not result.measured or not any(len(rows) > 1 for rows in groups.values()):
         return []
     found = [(name, _row(name, rows), tuple(str(r["block"]) for r in rows)) for name, rows in groups.items()]
-    return [Network({name: row}, result.store, result, name, layers) for name, row, layers in found if row]
+    called = result.problem, result.estimator
+    return [Network({name: row}, result.store, *called, result, name, layers) for name, row, layers in found if row]
 
 
 def _row(name: str, layers: list[Row]) -> Row | None:

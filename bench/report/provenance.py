@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bench.report.names import TEXTS
 from bench.report.numbers import times
 from bench.report.ratios import timed_as_two
 from bench.report.results import CONTEXT, Result
@@ -46,6 +47,13 @@ def provenance(results: list[Result], superseded: int) -> Provenance:
     if superseded:
         warnings.append(
             f"{superseded} older results of cells that were measured again are not shown; results.csv has them."
+        )
+    marked = dict.fromkeys(getattr(r, kind) for r in results for kind in TEXTS if r.marked(kind))
+    if marked:
+        warnings.append(
+            "Objects of one name that compute different things are told apart by the start of the digest of their "
+            f"content, the one measured last at the end: {', '.join(marked)}. A class counts as another once it is "
+            "edited."
         )
     origins = [("machine", name, n) for name, n in machines.items()]
     origins += [("code", name, n) for name, n in codes.items()]

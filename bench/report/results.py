@@ -18,7 +18,7 @@ from estimators.options import numbers
 
 _IDENTITY = (
     *("problem", "problem_options", "estimator", "estimator_options", "backend", "device", "dtype"),
-    *("num_samples", "seed", "noise", "machine"),
+    *("num_samples", "seed", "noise", "machine", "content"),
 )
 #: Columns that are sizes; one that is negative or larger than `LARGEST` did not come from a measurement.
 _SIZES = ("variance", "seconds", "latency", "evaluations", "num_samples", "replicates", "exact_norm", "bias_norm")
@@ -35,26 +35,26 @@ class Result:
     ----------
     blocks : its rows by parameter block, `all` among them.
     store : where its series are.
+    problem, estimator : what they are called: `name[k=v]`, and `#` with the start of a digest where another object of
+        that name has another content.
     """
 
     blocks: dict[str, Row]
     store: Store
+    problem: str
+    estimator: str
 
     @property
     def row(self) -> Row:
         """The `all` row; the last one of a cell that has none."""
-        return self.blocks.get(ALL) or list(self.blocks.values())[-1]
+        return _whole(self.blocks)
 
     def __getitem__(self, column: str) -> Any:
         return self.row[column]
 
-    @functools.cached_property
-    def problem(self) -> str:
-        return names.problem_text(self.row)
-
-    @functools.cached_property
-    def estimator(self) -> str:
-        return names.estimator_text(self.row)
+    def marked(self, kind: str) -> bool:
+        """Whether its `problem` or `estimator` has a digest behind its name."""
+        return bool(getattr(self, kind) != names.TEXTS[kind](self.row))
 
     @property
     def planted(self) -> bool:
@@ -99,13 +99,17 @@ def load(store: Store, rows: Iterable[Row]) -> tuple[list[Result], int]:
     cells: dict[str, dict[str, Row]] = {}
     for row in rows:
         cells.setdefault(row["cell_key"] or "", {})[row["block"] or ALL] = row
-    newest: dict[str, Result] = {}
+    newest: dict[str, dict[str, Row]] = {}
     for blocks in cells.values():
-        result = Result(blocks, store)
-        identity = json.dumps([result[column] for column in _IDENTITY], sort_keys=True, default=str)
+        identity = json.dumps([_whole(blocks)[column] for column in _IDENTITY], sort_keys=True, default=str)
         newest.pop(identity, None)
-        newest[identity] = result
-    return list(newest.values()), len(cells) - len(newest)
+        newest[identity] = blocks
+    named = names.telling_apart(map(_whole, newest.values()))
+    return [Result(b, store, *named(_whole(b))) for b in newest.values()], len(cells) - len(newest)
+
+
+def _whole(blocks: dict[str, Row]) -> Row:
+    return blocks.get(ALL) or list(blocks.values())[-1]
 
 
 def cleaned(row: Row) -> Row:

@@ -39,6 +39,8 @@ def find(rankings: list[Ranking]) -> list[Sweep]:
     groups: dict[tuple[str, ...], Sweep] = {}
     for ranking in rankings:
         first = ranking.results[0]
+        if first.marked("problem"):
+            continue
         for name in first["problem_options"]:
             value = first.option(name)
             if value is None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from bench import identity
 from bench.controls import CONTROLS
+from bench.forms import require_form
 from bench.problems import PROBLEMS, Problem
 from estimators import ESTIMATORS, Estimator, NotApplicable, UsageError
 from estimators.backends import missing
@@ -53,6 +54,8 @@ class Goals:
                 f"max replicates is {checked['max_replicates']}; it must be at least {FEWEST}: the verdict compares "
                 f"{FEWEST} groups of replicates"
             )
+        if checked["bias_bound"] >= 1.0:
+            raise UsageError(f"bias bound is {self.bias_bound}; it is a part of the gradient, below 1: 0.01 for 1 %")
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # text becomes a number
 
@@ -100,6 +103,20 @@ class Cell:
     def not_stored(self) -> str | None:
         """Why the cell's results cannot be kept for an equal one, or None."""
         return f"not stored: {self._content}" if isinstance(self._content, identity.Unhashable) else None
+
+    @property
+    def content(self) -> dict[str, str] | None:
+        """What tells a user's objects of one name apart: a digest by `problem` and `estimator`, of those that are none
+        of the catalogue or read a file; None where there are none, or an object has no content."""
+        if isinstance(self._content, identity.Unhashable):
+            return None
+        problem, estimator = self._content
+        read = self.problem.content()
+        if read is not None:
+            problem = hashlib.sha256(f"{problem} {read}".encode()).hexdigest()
+        found = {"problem": problem} if read is not None or identity.brought(self.problem) else {}
+        found |= {"estimator": estimator} if identity.brought(self.estimator) else {}
+        return found or None
 
     @functools.cached_property
     def key(self) -> str:
@@ -221,7 +238,17 @@ def grid(
     noise: str = "native",
     goals: Goals | None = None,
 ) -> list[Cell]:
-    """Every combination, problems outermost. Without `samples`, each estimator gets the least S it works with."""
+    """Every combination, problems outermost. Without `samples`, each estimator gets the least S it works with.
+
+    Raises
+    ------
+    UsageError
+        A problem or an estimator is none, or an object of a user's has not the form of one.
+    """
+    problems, estimators = list(problems), list(estimators)
+    for things, kind in ((problems, Problem), (estimators, Estimator)):
+        for thing in things:
+            require_form(thing, kind)
     axes = itertools.product(problems, estimators, backends, devices, dtypes, tuple(samples) or (None,), seeds)
     return [
         Cell(

@@ -10,11 +10,12 @@ import datetime
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.identity import brought
+from bench.identity import brought, of_the_user
 from bench.rows import ALL, Row, row
 from bench.sweep import environment
 from bench.sweep.cells import Cell
@@ -74,6 +75,7 @@ def _common(cell: Cell, started: str) -> dict[str, Any]:
         "versions": environment.versions(cell.backend),
         "machine": environment.machine(),
         "code_version": environment.code_version(),
+        "content": cell.content,
         "cell_key": cell.key,
         "started": started,
         "finished": now(),
@@ -94,13 +96,14 @@ def _with_reason(found: Row, reason: str) -> Row:
 
 def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
     started = now()
-    reason = cell.impossible()
-    if reason is not None:
-        return Outcome(failed_rows(cell, "n/a", reason, started))
-    from bench.measurement.cell import measure, prepare
     from bench.measurement.stream import NonFinite
 
     try:
+        reason = cell.impossible()
+        if reason is not None:
+            return Outcome(failed_rows(cell, "n/a", reason, started))
+        from bench.measurement.cell import measure, prepare
+
         prepared = prepare(cell)
         measured = measure(prepared, cell.goals, each)
     except NotApplicable as error:  # seen only once the problem was built, such as a missing gradient on NumPy
@@ -109,8 +112,10 @@ def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
         return Outcome(failed_rows(cell, "nonfinite", str(error), started))
     except Exception as error:  # a cell that raises must not take the others with it
         status = "out-of-memory" if _is_out_of_memory(error) else "exception"
-        kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "  # which are sentences for people
-        return Outcome(failed_rows(cell, status, kind + _one_line(error), started))
+        said = _one_line(error)
+        if not isinstance(error, UsageError):  # which are sentences for people
+            said = f"{type(error).__name__}: {said}{_place(error)}"
+        return Outcome(failed_rows(cell, status, said, started))
     common = {
         **_common(cell, started),
         "replicates": measured.replicates,
@@ -130,6 +135,18 @@ def _is_out_of_memory(error: Exception) -> bool:
     """Each framework says it in its own way."""
     said = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory")
     return isinstance(error, MemoryError) or any(words in str(error) for words in said)
+
+
+def _place(error: BaseException) -> str:
+    """Where in a user's own code an exception was raised, in brackets; nothing where it was elsewhere."""
+    place, traceback = "", error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if of_the_user(frame.f_globals.get("__name__")):
+            code = frame.f_code
+            place = f" (in {code.co_qualname}, line {traceback.tb_lineno} of {Path(code.co_filename).name})"
+        traceback = traceback.tb_next
+    return place
 
 
 def _one_line(error: BaseException) -> str:

@@ -70,6 +70,9 @@ _ASSUMED = {
     "expected": "it is not made of choices",
     "relaxation": "it is not made of choices",
 }
+#: The same of what most families have, where a class neither defines it nor says why not.
+_NONE_WRITTEN = "none is written for it"
+_LEFT_OUT = ("weak_derivatives", "log_density_gradient", "log_density_replaced", "entropy_gradient", "power_moment")
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,20 @@ class Family(ABC):
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         said = cls.__dict__.get("lacks", {})
-        assumed = {name: why for name, why in _ASSUMED.items() if getattr(cls, name) is getattr(Family, name)}
+        if not isinstance(said, Mapping):
+            raise UsageError(f"family {cls.__name__}: lacks is {said!r}; it must be a dict {{ability: why}}")
+
+        def left_out(name: str) -> bool:
+            return getattr(cls, name) is getattr(Family, name)
+
+        assumed = {name: why for name, why in _ASSUMED.items() if left_out(name)}
         said = {name: why for name, why in said.items() if name in assumed or name not in _ASSUMED}
-        inherited = {name: why for name, why in cls.lacks.items() if name in said or name not in _ASSUMED}
-        cls.lacks = {**assumed, **inherited}
+        inherited = {
+            name: why
+            for name, why in cls.lacks.items()
+            if name in said or (name not in _ASSUMED and (why != _NONE_WRITTEN or left_out(name)))
+        }
+        cls.lacks = {**{name: _NONE_WRITTEN for name in _LEFT_OUT if left_out(name)}, **assumed, **inherited}
 
     @property
     def discrete(self) -> bool:
@@ -102,7 +115,8 @@ class Family(ABC):
 
     def without(self, ability: str) -> NotApplicable:
         """The error for what this family cannot have."""
-        return NotApplicable(f"family {self.name} has not got {ABILITIES[ability]}: {self.lacks[ability]}")
+        why = self.lacks.get(ability, f"it does not define {ability}")
+        return NotApplicable(f"family {self.name} has not got {ABILITIES[ability]}: {why}")
 
     @abstractmethod
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
@@ -287,7 +301,8 @@ class Point(ABC):
     """
 
     def __post_init__(self) -> None:
-        for name, value in converted(self, f"family {self.family.name}").items():
+        named = getattr(self.family, "name", type(self.family).__name__)
+        for name, value in converted(self, f"family {named}").items():
             object.__setattr__(self, name, value)
 
     @property

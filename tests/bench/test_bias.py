@@ -199,6 +199,7 @@ CORRECT = [
 ]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("problem", "estimator"), CORRECT)
 def test_no_correct_estimator_is_biased(problem: str, estimator: str) -> None:
     """At fixed seeds; about 1e-7 a cell were they fresh. Where the noise is low-dimensional it is proven unbiased."""

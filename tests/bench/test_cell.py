@@ -47,6 +47,7 @@ def quadrature(problem: str, estimator: str) -> dict[str, Any]:
     return integrated_problem(backends.get("numpy"), problem, estimator, nodes=96)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_measured_variance(backend_name: str, problem: str, estimator: str) -> None:

@@ -16,11 +16,11 @@ from bench.measurement.integrate import Integral, integrate
 from bench.measurement.kernel import Setting
 from bench.problems import Exact, Problem
 from bench.problems.own import Model
-from bench.sweep.cells import Cell, make_problem
+from bench.sweep.cells import Cell, Goals, make_problem
 from estimators import Estimator, Expectation, Integrand, Noise, Normal, Pathwise, Requires, ScoreFunction
 from estimators.families.bernoulli import Bernoulli
 from estimators.families.relaxation import sigmoid
-from tests.support import make_cell, needs
+from tests.support import make_cell, measured, needs
 
 Blocks = dict[str, Any]
 BERNOULLI = "square[family=bernoulli,probability=0.3]"
@@ -339,3 +339,17 @@ def test_functions_of_ones_own_are_sampled() -> None:
 @pytest.mark.parametrize("problem", ["square", "logistic-regression", BERNOULLI])
 def test_the_catalogue_is_trusted(problem: str) -> None:
     assert undeclared(prepare(make_cell(problem, "score-function")).setting) is None
+
+
+def test_an_inconclusive_row_says_what_would_have_to_be_declared() -> None:
+    """Only there, and only of what could be integrated: 64 replicates certify nothing."""
+    once = Goals(max_replicates=64)
+    row = measured(Cell(make_problem("square"), Weighted(0.5, 2.0), goals=once))["all"]
+    assert (row["verdict"], row["certificate"]) == ("inconclusive", "sampling")
+    assert "not integrated over the noise: Weighted defines expected, and does not say where" in row["reason"]
+    assert "define `jumps` there too" in row["reason"]
+    many = measured(Cell(make_problem("square[dim=100]"), Weighted(0.5, 2.0), goals=once))["all"]
+    assert many["verdict"] == "inconclusive"
+    assert "not integrated" not in (many["reason"] or "")
+    declared = measured(Cell(make_problem("square"), Declared(0.5, 2.0), goals=once))["all"]
+    assert "not integrated" not in (declared["reason"] or "")

@@ -740,7 +740,7 @@ def test_what_has_no_content_is_measured_and_not_stored(tmp_path: Path) -> None:
     assert list(whole["status"]) == ["ok"] * 3
     assert (whole["seconds"] > 0.0).all()
     said = "not stored: estimator.estimate_integrand → c.lock is a lock, which has no content that can be hashed"
-    assert list(whole["reason"].fillna("")) == [said, said, ""]
+    assert [said in reason for reason in whole["reason"].fillna("")] == [True, True, False]
     one, other, plain = np.sqrt(whole["variance"])
     assert other == pytest.approx(3.0 * one, rel=LIKE)
     assert plain == one

@@ -100,6 +100,7 @@ def test_pieces_that_meet_at_corners(kind: str, nodes: int, shift: float) -> Non
     assert low == 0.0 or found.x.min() < -8.0
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
 @pytest.mark.parametrize("estimator", IN_ONE)
 def test_agrees_with_gauss_rules(backend: Any, problem: str, estimator: str) -> None:
@@ -178,10 +179,24 @@ def worst_ratio(problem: str, estimator: str, samples: int | None, dtype: str, s
     return worst
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("problem", HARD)
 @pytest.mark.parametrize("estimator", BOUNDED)
 def test_errors_are_upper_bounds(problem: str, estimator: str) -> None:
     assert worst_ratio(problem, estimator, None, "float64", 0) <= 1.0
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("temperature", [0.05, 0.3, 1.5, 8.0])
+@pytest.mark.parametrize("estimator", ["pathwise", "score-function", "score-function[draws=stratified]"])
+def test_errors_of_relaxed_bernoullis_are_upper_bounds(temperature: float, dtype: str, estimator: str) -> None:
+    """λ's logarithm of the temperature included: ∂f of a cold one is a narrow peak, which the grids of few nodes miss.
+
+    At 0.05 in float32 they did so alike, and the gradient of −0.25 was certified to be −0.00004 ± 0.0004.
+    """
+    for probability in (0.5, 0.3):
+        problem = f"square[family=relaxed-bernoulli,temperature={temperature},probability={probability}]"
+        assert max(worst_ratio(problem, estimator, None, dtype, seed) for seed in (0, 1)) <= 1.0
 
 
 @pytest.mark.slow

@@ -74,6 +74,7 @@ def integral_of_a_wave(law: Any, k: float) -> float:
     return middle + above + float(quad(lambda y: law.pdf(-y), -a, np.inf, **tail)[0])
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("name", "function"), [p for p in PAIRS if p[0] in ONE])
 def test_expectations_are_those_of_scipy(name: str, function: str) -> None:
     """What lies beyond the quantiles of 1e-13 is at most about 1e-11 of these integrands, but of heavy tails' |z|."""
@@ -94,6 +95,7 @@ def test_expectations_are_those_of_scipy(name: str, function: str) -> None:
     assert found(name, function).objective == pytest.approx(expected, rel=1e-7 if heavy else 1e-10)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("name", "function"), PAIRS)
 def test_gradients_are_those_of_the_expectations(name: str, function: str) -> None:
     """Along one random direction, by central differences, extrapolated twice."""

@@ -17,7 +17,7 @@ from bench.measurement.stream import pilot_mean
 from bench.sweep.cells import Cell, make_problem
 from estimators import Estimator, Noise, Requires, UsageError
 from estimators.estimator import mean_over_samples, spread
-from tests.support import DISCRETE_PROBLEMS, INTEGRAND_PROBLEMS, REGRESSIONS, make_cell, needs
+from tests.support import DISCRETE_PROBLEMS, INTEGRAND_PROBLEMS, REGRESSIONS, make_cell, measured, needs
 
 SQUARE = "square[k=1.3,loc=0.4,dim=3]"
 OTHERS = ("torch", "jax")
@@ -248,6 +248,7 @@ RIGHT = [
 ]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("problem", "estimator", "samples"), RIGHT)
 def test_right_estimators_pass(problem: str, estimator: str, samples: int, dtype: str) -> None:
@@ -305,3 +306,29 @@ def test_once_for_an_estimator_and_its_shapes(monkeypatch: pytest.MonkeyPatch) -
     assert count(first) == 3
     assert count(first) == 3
     assert count(make(3.0)) == 4
+
+
+def test_what_changes_after_the_checks() -> None:
+    """An estimate that is 1.2 times as large from its 31st call on: found out at the end of the measurement."""
+    calls = [0]
+
+    def later(xp: Any, g: Any, noise: Any) -> Any:
+        calls[0] += 1
+        return {name: (1.2 if calls[0] > 30 else 1.0) * each for name, each in g.items()}
+
+    row = measured(Cell(make_problem(SQUARE), Mine(later), num_samples=6))["all"]
+    assert row["status"] == "exception"
+    assert "not a function of its noise" in row["reason"]
+
+
+def test_a_name_of_the_familys_noise() -> None:
+    """Noise of another kind under the family's name would take its place."""
+
+    class Colliding(Mine):
+        name: ClassVar[str] = "colliding"
+
+        def noise_specs(self, e: Any, S: int, D: int) -> Any:
+            return {**super().noise_specs(e, S, D), "base": Noise("uniform", (D,))}
+
+    with pytest.raises(UsageError, match="give it another name"):
+        check_estimates(setting_of(Colliding(lambda xp, g, noise: g), SQUARE))

@@ -138,6 +138,7 @@ CONSTANT = [
 ]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("problem", "estimator", "block"), CONSTANT)
@@ -163,6 +164,7 @@ SCALES = [
 ]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("problem", SCALES)
 @pytest.mark.parametrize("estimator", ["score-function", "score-function[baseline=leave-one-out]", "pathwise"])

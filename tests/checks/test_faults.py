@@ -79,6 +79,12 @@ MINE: dict[str, tuple[str, Callable[..., Any], str]] = {
         "shapes",
     ),
     "sign of pathwise": ("pathwise", times("pathwise", "loc", -1.0), "pathwise"),
+    "pathwise is doubled": ("pathwise", times("pathwise", "loc", 2.0), "pathwise"),
+    "pathwise of several samples is doubled": (
+        "pathwise",
+        lambda q, b, p, n, z, c: {k: a * (z.ndim - 1.0) for k, a in q.pathwise(b, p, n, z, c).items()},
+        "shapes",
+    ),
     "pathwise is 0.1 % off": ("pathwise", times("pathwise", "log_scale", 1.001), "pathwise"),
     "the slope's sign": ("log_density_gradient", scaled("log_density_gradient", -1.0), "log_density_gradient"),
     "the curvature's factor": (
@@ -352,3 +358,29 @@ def test_outlines_are_those_of_the_family() -> None:
     """(So that the fault above is one.)"""
     right: Outline = Mine().outline({"loc": np.zeros(1), "log_scale": np.zeros(1)})
     assert right.low[0] == -np.inf
+
+
+@pytest.mark.parametrize("block", ["loc", "log_scale"])
+def test_a_doubled_path_from_which_the_exact_gradient_was_made(block: str) -> None:
+    """The estimate agrees with what it is compared with; the family and the exact gradient are each found wrong."""
+    method = times("pathwise", block, 2.0)
+    family = with_method(Mine, "pathwise", method)
+
+    @dataclass(frozen=True)
+    class At(Mine.At):
+        @property
+        def family(self) -> Family:
+            return family
+
+    class Doubled(FormProblem):
+        q = At(loc=0.7, scale=0.6)
+
+        def expectation(self) -> Expectation:
+            return Expectation(family, self.integrand, super().expectation().data)
+
+        def exact_at(self, parameters: dict[str, np.ndarray]) -> Exact | None:
+            right = super().exact_at(parameters)
+            assert right is not None
+            return replace(right, gradient={**right.gradient, block: 2.0 * right.gradient[block]})
+
+    assert {"pathwise", "exact"} <= wrong(problem_findings(Doubled(), QUICK, 0, None))

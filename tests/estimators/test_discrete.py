@@ -59,6 +59,7 @@ def assert_unbiased(backend: Any, problem: str, estimator: str) -> None:
         np.testing.assert_allclose(found[name].mean, gradient, rtol=0.0, atol=1e-12 * size)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("problem", "estimator"), UNBIASED)
 def test_unbiased(numpy_backend: Any, problem: str, estimator: str) -> None:
     """Over all of its noise."""
@@ -69,6 +70,7 @@ def test_unbiased(numpy_backend: Any, problem: str, estimator: str) -> None:
 ONCE = [(TOYS[0], e) for e in RELAXED] + [(p, e) for p, e in UNBIASED if p == TOYS[2]]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("problem", "estimator"), ONCE)
 def test_unbiased_elsewhere(differentiating: Any, problem: str, estimator: str) -> None:
     assert_unbiased(differentiating, problem, estimator)

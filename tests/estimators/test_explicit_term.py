@@ -121,6 +121,7 @@ def test_unbiased_by_a_rule(numpy_backend: Any, name: str) -> None:
         assert np.abs(mean - expected[block]).max() <= 1e-12 * max(1.0, size.max()), block
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("name", "samples"),
     [(e, s) for e in OF_NORMAL for s in (1, 4) if s >= make_estimator(e).smallest_num_samples()],
@@ -271,6 +272,7 @@ MORE = list({e: (e, f) for e, f in grid(4) if e not in {few for few, _ in FEW}}.
 REST = [(e, f) for e, f in PAIRS if e not in {few for few, _ in (*FEW, *MORE)}]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("estimator", "family"), [*FEW, *MORE])
 def test_unbiased_by_integration(estimator: str, family: str) -> None:
     """Whatever the family and the estimator's identity; of one that is biased by nature, the explicit term."""
@@ -314,6 +316,7 @@ def test_unbiased_by_sampling(numpy_backend: Any, estimator: str, family: str) -
     assert seen
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("estimator", "family"), PAIRS)
 def test_automatic_derivatives_are_the_closed_form(

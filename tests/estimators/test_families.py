@@ -110,6 +110,7 @@ def test_abilities_are_declared(cls: type[Family]) -> None:
             method(*[None] * (method.__code__.co_argcount - 1))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", FAMILIES)
 def test_shapes(name: str, backend: Any) -> None:
     case = case_of(name, backend)
@@ -121,6 +122,7 @@ def test_shapes(name: str, backend: Any) -> None:
     assert hash(case.family) == hash(made(name))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", SCIPY)
 def test_density(name: str, backend: Any) -> None:
     case = case_of(name, backend)
@@ -128,6 +130,7 @@ def test_density(name: str, backend: Any) -> None:
     case.close(found, backend.asarray(SCIPY[name](PARAMETERS[name], backend.to_numpy(case.z)), "float64"))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", all_but("score"))
 def test_score(name: str, differentiating: Any) -> None:
     case = case_of(name, differentiating)
@@ -137,6 +140,7 @@ def test_score(name: str, differentiating: Any) -> None:
         case.close(found[block], values)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", [name for name in all_but("pathwise") if name not in laws.IMPLICIT])
 def test_pathwise(name: str, differentiating: Any) -> None:
     """cotangent · ∂t(ε, λ)/∂λ, summed over the coordinates of z."""
@@ -147,6 +151,7 @@ def test_pathwise(name: str, differentiating: Any) -> None:
         case.close(found[block], values)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", [name for name in all_but("pathwise") if name not in laws.IMPLICIT])
 def test_entropy_along_the_path(name: str, differentiating: Any) -> None:
     """d/dλ of −log q_λ(t(ε, λ)), what a family knows of it and what any works out; a block left out is 0."""
@@ -163,6 +168,7 @@ def test_entropy_along_the_path(name: str, differentiating: Any) -> None:
             case.close(worked_out[block], values)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", all_but("log_density_gradient"))
 def test_derivatives_in_z(name: str, differentiating: Any) -> None:
     case, xp = case_of(name, differentiating), differentiating.xp
@@ -174,6 +180,7 @@ def test_derivatives_in_z(name: str, differentiating: Any) -> None:
     case.close(product, xp.zeros_like(product) + differentiating.hvp(total)(case.z, case.vector))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", all_but("log_density_replaced"))
 def test_replaced(name: str, backend: Any) -> None:
     case, xp = case_of(name, backend), backend.xp

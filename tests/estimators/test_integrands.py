@@ -109,6 +109,7 @@ def test_values_suffice_elsewhere(backend: Any, numpy_backend: Any, entropy: str
         close(found, ask(numpy_backend, expectation_of(CoupledWithGradient(), entropy, a=0.8), estimator, HERE))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("problem", [p for p in (*BUNDLED, *MODELS[1:3]) if applies(p, "pathwise", 3)])
 @pytest.mark.parametrize("samples", [1, 3])
 def test_bundled_gradients_are_gradients(differentiating: Any, problem: str, samples: int) -> None:
@@ -122,6 +123,7 @@ def test_bundled_gradients_are_gradients(differentiating: Any, problem: str, sam
     close(found, expected)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("problem", [*BUNDLED, *TWO_FAMILIES, *MODELS[1:3]])
 @pytest.mark.parametrize("samples", [1, 3])
 def test_bundled_hessian_products(differentiating: Any, numpy_backend: Any, problem: str, samples: int) -> None:
@@ -148,6 +150,7 @@ def test_numpy_says_what_to_add_for_a_hessian(numpy_backend: Any) -> None:
         expectation.hessian_product(numpy_backend, HERE, z, z, {})
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("problem", [p for p in (*BUNDLED, *MODELS[1:3]) if "dim=" in p or "regression" in p])
 @pytest.mark.parametrize("samples", [1, 3])
 def test_bundled_replacement_is_replacement(backend: Any, problem: str, samples: int) -> None:
@@ -183,6 +186,7 @@ BY_ESTIMATOR = [
 ]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("name", "estimator", "entropy"),
     [

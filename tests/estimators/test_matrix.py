@@ -155,6 +155,7 @@ def test_a_no_is_refused_with_its_reason(family: str) -> None:
                 assert "\n" not in reason
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("backend", "estimator", "family", "samples"), list(every_case()))
 def test_parity(backend: str, estimator: str, family: str, samples: int) -> None:
     needs(backend)
@@ -162,6 +163,7 @@ def test_parity(backend: str, estimator: str, family: str, samples: int) -> None
     case.check(case.on(get(backend)), KNOWN[family].tolerance)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("entropy", ["sampled", "analytic"])
 @pytest.mark.parametrize(("estimator", "family"), sorted(COVERING))
@@ -176,6 +178,7 @@ def test_parity_of_an_elbo(backend: str, estimator: str, family: str, entropy: s
     case.check(case.on(get(backend)), KNOWN[family].tolerance)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("backend", ["numpy", "torch", pytest.param("jax", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("estimator", "family"), sorted(COVERING))
 def test_parity_in_single_precision(backend: str, estimator: str, family: str) -> None:
@@ -247,6 +250,7 @@ FEW = [pair for pair in OWN if numbers(*pair) <= 4]
 REST = [pair for pair in OWN if pair not in FEW or unresolved(*pair) is not None]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("estimator", "family"), FEW)
 def test_bias_by_integration(estimator: str, family: str) -> None:
     """E ĝ is the exact gradient, or the estimator says that it is biased."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from estimators import UsageError
 from estimators.backends import get
 from estimators.noise import Noise, _draw, draw, mirror, stream_root
 
@@ -169,3 +171,17 @@ def test_roots_do_not_collide() -> None:
     roots = sorted(stream_root(*path) for path in paths)
     assert all(a < b for a, b in pairwise(roots))
     assert all(0 <= root < 2**128 for root in roots)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("gauss", ()), "unknown kind of noise 'gauss'; choose from: normal, "),
+        (("normal", 3), "a shape is a tuple of whole numbers"),
+        (("normal", (-1,)), "a shape is a tuple of whole numbers"),
+        (("rows", (3,)), "rows draws 3 of a population of 0"),
+    ],
+)
+def test_noise_that_nobody_can_draw_is_refused(arguments: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        Noise(*arguments)

@@ -143,6 +143,7 @@ def test_triangular_score_has_no_variance(i: int) -> None:
     assert upto[1] - upto[0] > 0.3 * upto[0]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("order", range(6))
 def test_moments(at: tuple[str, Integrated], order: int) -> None:
     name, case = at

@@ -77,12 +77,14 @@ COMPILED_SLOWLY = [
 ]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("problem", "estimator", "samples"), [*CASES, *INTEGRAND_CASES])
 def test_float64(differentiating: Any, problem: str, estimator: str, samples: int) -> None:
     case = Case(problem, estimator, samples)
     case.check(case.on(differentiating), 1e-12)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("problem", "estimator", "samples"), FLOAT32)
 def test_float32(backend: Any, problem: str, estimator: str, samples: int) -> None:
     case = Case(problem, estimator, samples, "float32")

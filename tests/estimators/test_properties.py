@@ -128,6 +128,7 @@ def largest(*results: Blocks) -> float:
     return max(1.0, *(float(np.abs(g).max()) for result in results for g in result.values()))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("estimator", ANY_F)
 @pytest.mark.parametrize("samples", [2, 4])
 @given(a=numbers, b=numbers, seed=st.integers(0, 2**32))
@@ -141,6 +142,7 @@ def test_linear_in_f(backend: Any, estimator: str, samples: int, a: float, b: fl
     close(both, expected, 1e3 * (1.0 + abs(a) + abs(b)) * largest(one, other))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("estimator", ANY_F)
 @given(shift=numbers, stretch=scales)
 def test_translation_and_scale(backend: Any, estimator: str, shift: float, stretch: float) -> None:
@@ -244,6 +246,7 @@ def test_coupled_measure_valued_of_an_even_f(backend: Any) -> None:
 AVERAGED = [v for v in TAKEN if not any(part in v for part in ("cross", "stratified", "sobol"))]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("estimator", AVERAGED)
 def test_more_samples_are_an_average(backend: Any, estimator: str) -> None:
     """S = 4 is the mean of its samples' own estimates; leave-one-out, of the estimates of its pairs."""

@@ -36,6 +36,7 @@ FITTED = (*COMBINED, *SURROGATE)
 BEND = np.asarray([[0.5, 0.2, 0.0], [0.2, -1.0, 0.3], [0.0, 0.3, 2.0]])
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
 @pytest.mark.parametrize("estimator", [*QUADRATIC, *FITTED])
 def test_unbiased(backend: Any, problem: str, estimator: str) -> None:

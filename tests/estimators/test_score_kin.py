@@ -60,6 +60,7 @@ def same(found: Blocks, expected: Blocks) -> None:
         np.testing.assert_allclose(found[name], values, rtol=0.0, atol=1e-12 * size, err_msg=name)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
 @pytest.mark.parametrize("estimator", UNBIASED)
 def test_unbiased(backend: Any, problem: str, estimator: str) -> None:

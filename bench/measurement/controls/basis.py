@@ -46,7 +46,7 @@ MOST_JUMPS = 16
 
 @functools.lru_cache(maxsize=64)
 def polynomials(kind: str, degree: int) -> tuple[tuple[float, ...], ...]:
-    """Coefficients c_0, c_1, … of the orthonormal polynomials of degree 1 to `degree` (fewer of a number of two values)."""
+    """Coefficients c_0, c_1, … of orthonormal polynomials of degree 1 to `degree`, fewer of a number of two values."""
     moment = MOMENTS[kind]
 
     def product(one: list[Fraction], other: list[Fraction]) -> Fraction:
@@ -71,11 +71,19 @@ class Basis:
     kind : of the noise.
     degree : how many functions.
     jumps : J, jumps of each number; 0 where polynomials of the number itself are meant.
+    coefficients : of those (`polynomials`).
     """
 
     kind: str
     degree: int
     jumps: int = 0
+    coefficients: tuple[tuple[float, ...], ...] = ()
+
+    @classmethod
+    def smooth(cls, kind: str, degree: int) -> Basis:
+        """Polynomials of the number itself."""
+        found = polynomials(kind, degree)
+        return cls(kind, len(found), 0, found)
 
     def __call__(self, xp: Any, x: Array, steps: dict[str, Array]) -> list[Array]:
         """φ_1, φ_2, … at x [..., m], each of its shape; `steps` from `stepped`, where there are jumps."""
@@ -91,7 +99,7 @@ class Basis:
             return found
         of = 0.5 * x * x if self.kind == "rayleigh" else x
         found = []
-        for coefficients in polynomials(self.kind, self.degree):
+        for coefficients in self.coefficients:
             value = coefficients[-1] * xp.ones_like(of)
             for c in reversed(coefficients[:-1]):
                 value = value * of + c

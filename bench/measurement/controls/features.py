@@ -2,9 +2,11 @@
 
 Let x be the numbers of noise of one sample of z, φ_k their orthonormal functions, and
 
-    q(x) = Σ_k h_k·φ_k(x) + ½ φ_1(x)ᵀ M φ_1(x),    M symmetric with diagonal 0,
+    q(x) = Σ_k h_k·φ_k(x) + ½ φ_1(x)ᵀ M φ_1(x) + Σ_α c_α He_α(Vᵀ x),    M symmetric with diagonal 0,
 
-a model of f without its constant. Numbers are independent, so with t = M φ_1, for every number j,
+a model of f without its constant; the last term, products of Hermite polynomials of total degree 3 and 4 along a few
+orthonormal directions V, where x is Normal. Numbers are independent, and polynomials of different degree orthogonal, so
+with t the slope of the last two terms, for every number j,
 
     E φ_k,j = 0,   E t_j = 0,   E t_j φ_1,j = 0,   E q φ_1,j = h_1,j,   E q φ_2,j = h_2,j,
 
@@ -17,16 +19,23 @@ A score function's estimate is close to q φ_1 and q φ_2, a pathwise one to t a
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bench.measurement.controls.basis import SYMMETRIC, Basis, stepped
-from estimators.noise import Noise, mirror
+from bench.measurement.controls.basis import Basis
+from estimators.noise import mirror
 
 Array = Any
 Arrays = dict[str, Any]
+
+#: Total degrees of products in q, and of those that their slopes have.
+HIGH, BELOW = (3, 4), (2, 3)
+HERMITE = Basis.smooth("normal", max(HIGH))
+#: Names of other noise whose products are features: two, as of a coupling.
+PAIRED = 2
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,17 @@ class Source:
         x = xp.reshape(x, (x.shape[0], x.shape[1], self.numbers))
         return xp.concat([x, mirror(xp, self.basis.kind, x)], axis=1) if self.pairs else x  # type: ignore[arg-type]
 
+    def functions(self, xp: Any, noise: Arrays, model: Arrays) -> list[Array]:
+        """φ_1, φ_2, … of its numbers, each [R, S, m]."""
+        steps = {name: model[f"{name} of {self.name}"] for name in ("at", "rise")} if self.basis.jumps else {}
+        return self.basis(xp, self.read(xp, noise), steps)
+
+
+def powers(directions: int, degrees: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The exponents of all products of Hermite polynomials in so many directions, of these total degrees."""
+    every = itertools.product(range(max(degrees) + 1), repeat=directions)
+    return tuple(each for each in every if sum(each) in degrees)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -64,15 +84,21 @@ class Layout:
     own : noise of the samples, whose numbers x f is modelled in.
     others : noise drawn for something else, with as many numbers as x.
     samples : S.
-    pairs : whether M is there.
+    interacting : whether M is there.
+    directions : how many directions of Normal x have products of degree 3 and 4 in q.
     crossed : whether products of averages are features too.
+    high, below : the exponents of those products, and of their slopes.
     """
 
     own: tuple[Source, ...]
     others: tuple[Source, ...]
     samples: int
     interacting: bool = True
+    directions: int = 0
     crossed: bool = False
+    hermite: Basis = HERMITE
+    high: tuple[tuple[int, ...], ...] = ()
+    below: tuple[tuple[int, ...], ...] = ()
 
     @property
     def numbers(self) -> int:
@@ -84,52 +110,71 @@ class Layout:
 
     def functions(self, xp: Any, noise: Arrays, model: Arrays) -> list[Array]:
         """φ_1, φ_2, … of x, each [R, S, m]; 0 where a number has fewer."""
-        each = [source.basis(xp, source.read(xp, noise), model.get(f"steps {source.name}", {})) for source in self.own]
+        each = [source.functions(xp, noise, model) for source in self.own]
         found = []
         for k in range(self.degree):
             parts = [phi[k] if k < len(phi) else xp.zeros_like(phi[0]) for phi in each]
             found.append(parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1))
         return found
 
-    def __call__(self, xp: Any, noise: Arrays, model: Arrays) -> tuple[list[Array], list[Array]]:
-        """Features of every number, each [R, m], and of an estimate as a whole [R]; their means by `means`.
+    def products(self, xp: Any, first: Array, model: Arrays, every: tuple[tuple[int, ...], ...]) -> Array:
+        """Products of Hermite polynomials of u = Vᵀ φ_1 [..., A], of these exponents."""
+        u = first @ model["V"]
+        hermite = [self.hermite(xp, u[..., r], {}) for r in range(self.directions)]
+        found = []
+        for exponents in every:
+            factors = [hermite[r][n - 1] for r, n in enumerate(exponents) if n]
+            product = factors[0]
+            for factor in factors[1:]:
+                product = product * factor
+            found.append(product)
+        return xp.stack(found, axis=-1)
+
+    def __call__(self, xp: Any, noise: Arrays, model: Arrays) -> tuple[list[Array], Array]:
+        """Features of every number, each [R, m], and q of an estimate as a whole [R]; their means by `means`.
 
         Parameters
         ----------
-        model : {"h": [degree, m], "M": [m, m]} and the arrays of bases with jumps.
+        model : h [degree, m], M [m, m], V [m, directions], c and slope of the products, and what bases with jumps read.
         """
         phi = self.functions(xp, noise, model)
         first, second = phi[0], phi[1] if len(phi) > 1 else xp.zeros_like(phi[0])
-        q = sum((xp.sum(phi[k] * model["h"][k], axis=-1) for k in range(1, len(phi))), xp.sum(first * model["h"][0], axis=-1))
+        q = sum((xp.sum(each * model["h"][k], axis=-1) for k, each in enumerate(phi[1:], 1)), first @ model["h"][0])
         found: list[Array] = list(phi)
         if self.interacting:
             t = first @ model["M"]
             q = q + 0.5 * xp.sum(t * first, axis=-1)
+            if self.directions:
+                q = q + self.products(xp, first, model, self.high) @ model["c"]
+                t = t + (self.products(xp, first, model, self.below) @ model["slope"]) @ xp.matrix_transpose(model["V"])
             found += [t, t * first]
         found += [q[..., None] * first, q[..., None] * second]
-        for source in self.others:
-            x = source.read(xp, noise)
-            values = source.basis(xp, x, model.get(f"steps {source.name}", {}))[:2]
-            found += values
-            found += [values[0] * first]
+        drawn = [source.functions(xp, noise, model)[:2] for source in self.others]
+        for values in drawn:
+            found += [*values, values[0] * first]
             if self.interacting:
                 found += [t * each for each in values]
+        if len(drawn) == PAIRED:
+            found += [one * other for one in drawn[0] for other in drawn[1]]
+            if self.interacting:
+                found += [t * drawn[0][0] * drawn[1][0]]
         averages = [xp.mean(each, axis=1) for each in found]
         whole = xp.mean(q, axis=1)
         if self.crossed:
             averages += [whole[:, None] * averages[0], whole[:, None] * xp.mean(second, axis=1)]
-        return averages, [whole]
+        return averages, whole
 
-    def means(self, model: Arrays) -> list[np.ndarray]:
-        """E of the features of every number, each [m]; those of the whole have mean 0."""
+    def means(self, model: Arrays, features: int) -> list[np.ndarray]:
+        """E of the features of every number, each [m]; q as a whole has mean 0."""
         h = np.asarray(model["h"])
-        zero = np.zeros(h.shape[1])
-        first, second = h[0], h[1] if len(h) > 1 else zero
-        found = [zero] * (self.degree + (2 if self.interacting else 0)) + [first, second]
-        for source in self.others:
-            values = min(2, source.basis.degree)
-            found += [zero] * (values + 1 + (values if self.interacting else 0))
-        return found + ([first / self.samples, second / self.samples] if self.crossed else [])
+        found = [np.zeros(h.shape[1])] * features
+        at = self.degree + (2 if self.interacting else 0)
+        found[at] = h[0]
+        found[at + 1] = h[1] if len(h) > 1 else found[at + 1]
+        if self.crossed:
+            found[-2] = h[0] / self.samples
+            found[-1] = h[1] / self.samples if len(h) > 1 else found[-1]
+        return found
 
 
 def sample_axis(full: tuple[int, ...], one: tuple[int, ...]) -> int | None:

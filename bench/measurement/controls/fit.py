@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bench.measurement.controls.basis import SYMMETRIC, Basis, stepped
-from bench.measurement.controls.features import Arrays, Layout, Source, sample_axis
+from bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, Source, powers, sample_axis
 from bench.measurement.defensive import Mixture
 from bench.measurement.kernel import Setting, compiled_once, evaluator
 from estimators import NotApplicable
@@ -26,6 +26,8 @@ from estimators.noise import Noise, stream_root
 PILOT = 4096
 #: Functions of a number; of few numbers more.
 DEGREE, FEW_NUMBERS, HIGHER_DEGREE = 4, 4, 8
+#: Directions of Normal noise in which degrees 3 and 4 are modelled.
+DIRECTIONS = 4
 #: The most numbers whose products of two are modelled, and how many draws a coefficient wants.
 INTERACTING, DRAWS_A_COEFFICIENT = 48, 3
 #: Features of all numbers together, at most, where coordinates have no number of their own: a share of the pilot.
@@ -74,16 +76,14 @@ class Controls:
 
     def correction(self, xp: Any, arrays: Arrays, noise: Arrays) -> Arrays:
         """Σ C h, by block [R, P]."""
-        averages, whole = self.layout(xp, noise, arrays["model"])
+        averages, whole = self.layout(xp, noise, arrays)
         found = {}
         for name in self.blocks:
-            c = arrays["C"][name]
+            c = arrays[f"C of {name}"]
             if name in self.pooled:
-                value = xp.concat([*averages, *(w[:, None] for w in whole)], axis=1) @ c
+                value = xp.concat([*averages, whole[:, None]], axis=1) @ c
             else:
-                value = sum((each * c[k] for k, each in enumerate(averages[1:], 1)), averages[0] * c[0])
-                for k, each in enumerate(whole, len(averages)):
-                    value = value + each[:, None] * c[k]
+                value = sum((each * c[k] for k, each in enumerate(averages)), whole[:, None] * c[-1])
             found[name] = value
         return found
 
@@ -103,16 +103,15 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
         numbers = math.prod(shape)
         if spec.kind in ("uniform", "stratum") and name in jumps and jumps[name].shape[-1]:
             at = jumps[name]
-            if at.ndim > 1 and at.shape[:-1] != shape:
-                lead = len(at.shape) - 1 - len(shape)
-                at = at.reshape(-1, *shape, at.shape[-1])[0] if lead > 0 else np.broadcast_to(at, (*shape, at.shape[-1]))
+            while at.ndim > 1 + len(shape):  # those of every sample, which are the same
+                at = at[0]
             at = np.broadcast_to(at, (*shape, at.shape[-1])).reshape(numbers, -1)
             count, arrays = stepped(at, degree, setting.dtype)
-            steps[f"steps {name}"] = arrays
+            steps.update({f"{each} of {name}": values for each, values in arrays.items()})
             return Basis(spec.kind, count, arrays["at"].shape[0]) if count else None
         if spec.kind in ("rows", "sobol"):
             return None
-        return Basis(spec.kind, degree)
+        return Basis.smooth(spec.kind, degree)
 
     total = sum(math.prod(spec.shape) for name, spec in one.items() if name in setting.specs)
     degree = HIGHER_DEGREE if total <= FEW_NUMBERS else DEGREE
@@ -125,13 +124,13 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
         axis = sample_axis(full.shape, spec.shape)
         if axis == -1:
             continue
-        made = basis(name, spec, spec.shape, degree)
-        if made is None:
+        reader = basis(name, spec, spec.shape, degree)
+        if reader is None:
             continue
         there = 1 if axis is None else full.shape[axis]
         pairs = there * 2 == setting.num_samples and spec.kind in SYMMETRIC
         crossed &= there == setting.num_samples > 1
-        own.append(Source(name, made, axis, math.prod(spec.shape), pairs))
+        own.append(Source(name, reader, axis, math.prod(spec.shape), pairs))
     if not own:
         return None
     numbers = sum(source.numbers for source in own)
@@ -141,11 +140,18 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
         for axis in (None, *range(len(spec.shape))):
             shape = spec.shape if axis is None else spec.shape[:axis] + spec.shape[axis + 1 :]
             if math.prod(shape) == numbers and (axis is None or spec.shape[axis] == setting.num_samples):
-                made = basis(name, spec, shape, 2)
-                if made is not None:
-                    others.append(Source(name, made, axis, numbers))
+                reader = basis(name, spec, shape, 2)
+                if reader is not None:
+                    others.append(Source(name, reader, axis, numbers))
                 break
-    return Layout(tuple(own), tuple(others), setting.num_samples, numbers <= INTERACTING and numbers > 1, crossed), steps
+    interacting = 1 < numbers <= INTERACTING
+    normal = interacting and numbers > FEW_NUMBERS and all(source.basis.kind == "normal" for source in own)
+    directions = min(DIRECTIONS, numbers) if normal else 0
+    high, below = (powers(directions, degrees) if directions else () for degrees in (HIGH, BELOW))
+    made = Layout(
+        tuple(own), tuple(others), setting.num_samples, interacting, directions, crossed, high=high, below=below
+    )
+    return made, steps
 
 
 def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> Controls | None:
@@ -163,7 +169,7 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
     noise, weight, estimates, values = _pilot(setting, widened, layout)
     model: Arrays = {**steps, **_model(layout, noise, weight, values, steps)}
     averages, whole = layout(np, noise, model)
-    means = layout.means(model)
+    means = layout.means(model, len(averages))
     halves = np.arange(len(weight)) % 2 == 0
     coefficients, constant, spread, pooled, blocks = {}, {}, {}, [], []
     before = after = 0.0
@@ -171,10 +177,10 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
         y = estimate - centre[name]
         found = None
         if y.shape[1] == layout.numbers:
-            h = np.stack([*averages, *(np.broadcast_to(w[:, None], y.shape) for w in whole)], axis=2)  # [n, m, k]
+            h = np.stack([*averages, np.broadcast_to(whole[:, None], y.shape)], axis=2)  # [n, m, k]
             found = _own(h, y, weight, halves)
         else:
-            h = np.concatenate([*averages, *(w[:, None] for w in whole)], axis=1)  # [n, K]
+            h = np.concatenate([*averages, whole[:, None]], axis=1)  # [n, K]
             if h.shape[1] * POOLED_SHARE <= len(weight):
                 found = _pooled(h, y, weight, halves)
                 pooled.append(name)
@@ -186,16 +192,16 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
         c, left = found
         after += float(left.sum())
         blocks.append(name)
-        coefficients[name] = c
+        coefficients[f"C of {name}"] = c
         if name in pooled:
-            mean = np.concatenate([*means, np.zeros(len(whole))])
+            mean = np.concatenate([*means, np.zeros(1)])
             constant[name] = mean @ c
             spread[name] = np.sqrt(_variance(h @ c, weight))
         else:
             constant[name] = sum((m * c[k] for k, m in enumerate(means)), np.zeros(layout.numbers))
             spread[name] = np.sqrt(_variance(np.einsum("njk,kj->nj", h, c), weight))
     gain = before / after if after > 0.0 else math.inf
-    arrays = {"model": model, "C": coefficients}
+    arrays = {**model, **coefficients}
     return Controls(layout, tuple(pooled), arrays, constant, spread, gain, len(weight), tuple(blocks))
 
 
@@ -237,12 +243,14 @@ def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
     axes = {source.name: source for source in layout.own}
     there = 1
     for source in layout.own:
-        there = 1 if source.axis is None else setting.specs[source.name].shape[source.axis]
+        if source.axis is not None:
+            there = setting.specs[source.name].shape[source.axis]
     found = {}
     for name, spec in one.items():
         a = noise[name]
-        if name in axes and axes[name].axis is not None:
-            a = xp.moveaxis(a, 1 + axes[name].axis, 1)
+        axis = axes[name].axis if name in axes else None
+        if axis is not None:
+            a = xp.moveaxis(a, 1 + axis, 1)
         else:
             a = xp.stack([a] * there, axis=1) if there > 1 else a[:, None]
         found[name] = xp.reshape(a, (a.shape[0] * a.shape[1], *spec.shape))
@@ -256,23 +264,51 @@ def _model(layout: Layout, noise: Arrays, weight: np.ndarray, values: np.ndarray
     n, m = phi[0].shape
     f, w = values.reshape(-1), np.repeat(weight, n // len(weight))
     i, j = np.triu_indices(m, 1)
-    pairs = len(i) if layout.interacting else 0
     degree = len(phi)
-    while degree > 2 and (1 + degree * m + pairs) * DRAWS_A_COEFFICIENT > n:
+
+    def draws_suffice(coefficients: int) -> bool:
+        return (1 + coefficients) * DRAWS_A_COEFFICIENT <= n
+
+    pairs = len(i) if layout.interacting and draws_suffice(2 * m + len(i)) else 0
+    while degree > 2 and not draws_suffice(degree * m + pairs):
         degree -= 1
-    if (1 + degree * m + pairs) * DRAWS_A_COEFFICIENT > n:
-        pairs = 0
     columns = [np.ones((n, 1)), *phi[:degree]]
     if pairs:
         columns.append(phi[0][:, i] * phi[0][:, j])
-    x = np.concatenate(columns, axis=1)
-    c = _solve(x, f[:, None], w)[:, 0]
-    h, M = np.zeros((len(phi), m)), np.zeros((m, m))
-    h[:degree] = c[1 : 1 + degree * m].reshape(degree, m)
+    c = _solve(np.concatenate(columns, axis=1), f[:, None], w)[:, 0]
+    M = np.zeros((m, m))
     if pairs:
         M[i, j] = c[1 + degree * m :]
         M = M + M.T
-    return {"h": h, "M": M}
+    model: Arrays = {"M": M}
+    high = 0
+    if layout.directions:
+        curvature = M + np.diag(math.sqrt(2.0) * c[1 + m : 1 + 2 * m])
+        values, vectors = np.linalg.eigh(curvature)
+        model["V"] = np.ascontiguousarray(vectors[:, np.argsort(-np.abs(values))[: layout.directions]])
+        products = layout.products(np, phi[0], model, layout.high)
+        high = products.shape[1]
+        columns[3:] = [products, *columns[1 + degree :]]  # in place of powers of single numbers
+        degree = 2
+        c = _solve(np.concatenate(columns, axis=1), f[:, None], w)[:, 0]
+        model["c"] = c[1 + 2 * m : 1 + 2 * m + high]
+        model["slope"] = _slopes(layout, model["c"])
+        if pairs:
+            M[i, j] = M[j, i] = c[1 + 2 * m + high :]
+    h = np.zeros((len(phi), m))
+    h[:degree] = c[1 : 1 + degree * m].reshape(degree, m)
+    return {**model, "h": h}
+
+
+def _slopes(layout: Layout, c: np.ndarray) -> np.ndarray:
+    """∂/∂u_r of Σ_α c_α He_α(u), in orthonormal products of one degree less [B, directions]."""
+    found = np.zeros((len(layout.below), layout.directions))
+    for exponents, coefficient in zip(layout.high, c, strict=True):
+        for r, n in enumerate(exponents):
+            if n:  # He_n' = √n He_{n−1} of orthonormal ones
+                one_less = tuple(k - (s == r) for s, k in enumerate(exponents))
+                found[layout.below.index(one_less), r] += math.sqrt(n) * coefficient
+    return found
 
 
 def _solve(x: np.ndarray, y: np.ndarray, w: np.ndarray, ridge: float = 1e-10) -> np.ndarray:

@@ -1,0 +1,480 @@
+"""Whether an object of a user's has the form that everything else takes for granted, before anything is computed.
+
+A class may leave out most methods, and what needs one that is missing is then not applicable. What it does define must
+be of the right kind: attributes of the right type, methods that take what they are called with, and results that can be
+used. Each fault is one line: whose, what is there, and what must be.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from bench.identity import of_the_catalogue
+from bench.problems import Exact, Problem
+from estimators import Estimator, Expectation, Family, Integrand, Noise, Point, Requires, UsageError
+from estimators.estimator import described
+from estimators.expectation import INTEGRAND, Differentiate, Entropy
+from estimators.families.family import ABILITIES
+
+Right = Callable[[Any], bool]
+KINDS: dict[type, str] = {
+    Problem: "problem",
+    Estimator: "estimator",
+    Family: "family",
+    Point: "point",
+    Integrand: "integrand",
+}
+#: By kind, methods that are None where they are left out, and what they take.
+OPTIONAL: dict[type, dict[str, str]] = {
+    Integrand: {
+        "gradient": "xp, data, z, noise",
+        "hessian_product": "xp, data, z, vector, noise",
+        "hessian": "backend, data, z, noise",
+        "replaced": "backend, data, z, replacement, noise",
+        "local_terms": "xp, data, z, noise",
+        "explicit_pullback": "xp, data, z, cotangent, noise",
+        "model_pullback": "xp, data, z, cotangent, noise",
+    }
+}
+#: Methods that take the logarithms of z too, where there are any.
+WITH_LOGS: dict[type, tuple[str, ...]] = {
+    Integrand: ("value", "gradient", "local_terms"),
+    Family: ("score", "log_density", "log_densities", "log_density_gradient"),
+}
+BLOCKS = "a tuple of the names of the parameter blocks"
+NOISE = "a dict {name: Noise(kind, shape)}"
+SHAPES = "a dict {block: shape}, each shape a tuple of whole numbers"
+ARRAYS = "a dict {block: NumPy array of numbers}"
+
+
+class WrongForm(UsageError):
+    """What is wrong with the form of a thing: `kind` and `name` of it, `part` (an attribute or method) and `message`,
+    which begins with it."""
+
+    def __init__(self, thing: Any, message: str) -> None:
+        self.kind, self.name = called(thing)
+        self.part, self.message = message.partition(" ")[0], message
+        super().__init__(f"{self.kind} {self.name}: {message}")
+
+
+def text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def count(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
+
+
+def texts(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(map(text, value))
+
+
+def one_of(*choices: Any) -> Right:
+    return lambda value: any(value is each or (isinstance(each, str) and value == each) for each in choices)
+
+
+def mapping(right: Right) -> Right:
+    return lambda value: isinstance(value, Mapping) and all(map(text, value)) and all(map(right, value.values()))
+
+
+def shape(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(count(each, 0) for each in value)
+
+
+def numbers(value: Any) -> bool:
+    """Whether it is an array of real numbers."""
+    return hasattr(value, "shape") and np.asarray(value).dtype.kind in "fiub"
+
+
+def some_numbers(value: Any) -> bool:
+    """The same of what becomes one."""
+    try:
+        return np.asarray(value, dtype=np.float64).dtype == np.float64
+    except (TypeError, ValueError):
+        return False
+
+
+def requirement(value: Any) -> bool:
+    return isinstance(value, Requires) and all(
+        isinstance(each, tuple) and all(map(text, each)) for each in (value.family, value.integrand)
+    )
+
+
+def wrong_form(thing: Any) -> str | None:
+    """What is wrong with the form of a problem, estimator, family, point or integrand of a user's, in one line after
+    its kind and name; None where nothing is, and for what the catalogue defines."""
+    return next(_wrong(thing), None)
+
+
+def require_form(thing: Any, kind: type) -> None:
+    """Check an object that somebody gives as one of a kind, and for a problem its q and family.
+
+    Raises
+    ------
+    UsageError
+        With one line that says what is wrong; `WrongForm` of a thing of that kind.
+    """
+    if not isinstance(thing, kind):
+        what = "an" if KINDS[kind][0] in "aeiou" else "a"
+        if inspect.isclass(thing) and issubclass(thing, kind):
+            raise UsageError(f"{thing.__qualname__} is a class; give an object of it: {thing.__qualname__}()")
+        raise UsageError(f"{described(thing)} is no {KINDS[kind]}; give {what} {KINDS[kind]}, or its name as a text")
+    message = wrong_form(thing)
+    if message is not None:
+        raise WrongForm(thing, message)
+    if isinstance(thing, Problem):
+        require_form(thing.q, Point)
+    if isinstance(thing, Problem | Point):
+        require_form(thing.family, Family)
+
+
+def called(thing: Any) -> tuple[str, str]:
+    """Kind and name of an object."""
+    kind = next(name for cls, name in KINDS.items() if isinstance(thing, cls))
+    name: Any = getattr(thing, "name", None)
+    return kind, name if text(name) else type(thing).__name__
+
+
+def _wrong(thing: Any) -> Iterator[str]:
+    if of_the_catalogue(type(thing)):
+        return
+    kind = next(each for each in KINDS if isinstance(thing, each))
+    yield from _signatures(thing, kind)
+    checks: dict[type, Callable[[Any], Iterator[str]]] = {
+        Problem: _of_problem,
+        Estimator: _of_estimator,
+        Family: _of_family,
+        Point: _of_point,
+        Integrand: _of_integrand,
+    }
+    yield from checks[kind](thing)
+
+
+def _signatures(thing: Any, kind: type) -> Iterator[str]:
+    """Whether what stands in place of a method is one, and takes what it is called with."""
+    optional = OPTIONAL.get(kind, {})
+    defined = {name for cls in type(thing).__mro__ if not of_the_catalogue(cls) for name in vars(cls)}
+    logs = bool(getattr(thing, "reads_logs", False)) if kind is Integrand else False
+    logs = logs or (isinstance(thing, Family) and type(thing).logs is not Family.logs)
+    for name in sorted(defined):
+        base = getattr(kind, name, None)
+        if not (name in optional or inspect.isfunction(base)) or name.startswith("__"):
+            continue
+        takes = optional.get(name) or ", ".join(_positional(base))
+        method = getattr(thing, name)
+        if method is None and name in optional:
+            continue
+        if not callable(method):
+            yield f"{name} is {_shown(method)}; it must be a method that takes ({takes})"
+            continue
+        given = len(takes.split(", ")) if takes else 0
+        try:
+            signature = inspect.signature(method)
+        except (TypeError, ValueError):  # of what is written in C
+            continue
+        for number in (given, given + 1) if logs and name in WITH_LOGS[kind] else (given,):
+            try:
+                signature.bind(*range(number))
+            except TypeError:
+                more = ", logs" if number > given else ""
+                own = ", ".join(p.name for p in signature.parameters.values())
+                yield f"{name} takes ({own}); after self it must take ({takes}{more})"
+                break
+
+
+def _positional(function: Any) -> list[str]:
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _attribute(thing: Any, name: str, right: Right, must: str) -> Iterator[str]:
+    try:
+        value = getattr(thing, name)
+    except AttributeError as error:
+        own = getattr(error, "obj", thing) is thing and getattr(error, "name", name) == name
+        yield f"{name} is missing; it must be {must}" if own else f"{name} raises {_error(error)}; it must be {must}"
+        return
+    except Exception as error:
+        yield f"{name} raises {_error(error)}; it must be {must}"
+        return
+    if inspect.ismethod(value) and not right(value):
+        yield f"{name} is a method; make it an attribute or a property: {must}"
+    elif not right(value):
+        yield f"{name} is {_shown(value)}; it must be {must}"
+
+
+def _result(thing: Any, name: str, arguments: tuple[Any, ...], right: Right, must: str) -> Iterator[str]:
+    try:
+        value = getattr(thing, name)(*arguments)
+    except UsageError:  # a refusal of its own, which is seen where it counts
+        return
+    except Exception as error:
+        yield f"{name} raises {_error(error)}; it must return {must}"
+        return
+    if not right(value):
+        yield f"{name} returns {_shown(value)}; it must return {must}"
+
+
+def _error(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200] or 'no message'}"
+
+
+def _shown(value: Any) -> str:
+    if inspect.isclass(value):
+        return f"the class {value.__qualname__}"
+    if value is None or isinstance(value, str | int | float | tuple | list | dict | Requires):
+        return " ".join(repr(value).split())[:100]
+    return f"a {described(value)}"
+
+
+def _lacks(thing: Any, abilities: Mapping[str, str]) -> Iterator[str]:
+    must = "a dict {ability: why}"
+    yield from _attribute(thing, "lacks", mapping(lambda why: isinstance(why, str)), must)
+    for name in thing.lacks:
+        if name not in abilities:
+            yield f"lacks names {name}, which is no ability; choose from {', '.join(abilities)}"
+
+
+def _unknown(what: str, requires: Requires) -> Iterator[str]:
+    for given, known, whom in ((requires.family, ABILITIES, "family"), (requires.integrand, INTEGRAND, "integrand")):
+        for name in given:
+            if name not in known:
+                yield f"{what} names {name}, which no {whom} is asked for; choose from {', '.join(known)}"
+
+
+def _of_problem(problem: Any) -> Iterator[str]:
+    yield from _attribute(problem, "name", text, "the text that rows call it by")
+    yield from _attribute(problem, "dimension", count, "D, a whole number of at least 1")
+    yield from _attribute(problem, "q", lambda v: isinstance(v, Point), "a family at a point, such as Normal.At()")
+    yield from _attribute(
+        problem, "family", lambda v: isinstance(v, Family), "the family of q; leave it out, for q says it"
+    )
+    for name, choices in (("entropy", get_args(Entropy)), ("differentiate", get_args(Differentiate))):
+        yield from _attribute(problem, name, one_of(*choices), f"one of {', '.join(choices)}")
+    yield from _attribute(problem, "framework", one_of(None, "numpy", "torch", "jax"), "torch, jax or None")
+    yield from _attribute(problem, "importance_samples", count, "a whole number of at least 1")
+    yield from _lacks(problem, INTEGRAND)
+    yield from _attribute(problem, "distances", one_of("logs", "z", "none"), "one of logs, z, none")
+    if type(problem).blocks is not Problem.blocks:
+        yield from _attribute(problem, "blocks", texts, BLOCKS)
+    yield from _result(problem, "content", (), lambda v: v is None or text(v), "a text or None")
+
+
+def _of_estimator(estimator: Any) -> Iterator[str]:
+    known = "Requires(family=(...), integrand=(...)), each a tuple of names"
+    yield from _attribute(estimator, "name", text, "the text that rows call it by")
+    yield from _attribute(estimator, "requires", requirement, known)
+    yield from _unknown("requires", estimator.requires)
+    yield from _attribute(estimator, "biased", lambda v: v is None or text(v), "None, or the reason as a text")
+    for entropy in get_args(Entropy):
+        yield from _result(estimator, "also_requires", (entropy,), requirement, known)
+        yield from _unknown("also_requires", estimator.also_requires(entropy))
+    yield from _result(estimator, "smallest_num_samples", (), count, "a whole number of at least 1")
+    choices = get_args(Entropy)
+    yield from _result(estimator, "least_entropy", (), one_of(*choices), f"one of {', '.join(choices)}")
+
+
+def _of_family(family: Any) -> Iterator[str]:
+    yield from _attribute(family, "name", text, "the text that rows call it by")
+    yield from _attribute(family, "blocks", texts, BLOCKS)
+    yield from _lacks(family, ABILITIES)
+    for dimension in (3, 2, 1):
+        try:
+            shapes = family.shapes(dimension)
+        except UsageError:  # of other dimensions alone
+            continue
+        except Exception as error:
+            yield f"shapes raises {_error(error)}; it must return {SHAPES}"
+            return
+        if not mapping(shape)(shapes) or list(shapes) != list(family.blocks):
+            yield f"shapes returns {_shown(shapes)}; it must return {SHAPES}, of the blocks {', '.join(family.blocks)}"
+            return
+        for batch in ((), (2,)):
+            right = mapping(lambda v: isinstance(v, Noise) and v.shape[: len(batch)] == batch)  # noqa: B023
+            must = f"{NOISE}, each shape beginning with {batch}, the sample_shape"
+            yield from _result(family, "noise", (batch, dimension), right, must)
+        return
+
+
+def _of_point(point: Any) -> Iterator[str]:
+    yield from _attribute(point, "family", lambda v: isinstance(v, Family), "an object of the family: Mine()")
+
+
+def _of_integrand(integrand: Any) -> Iterator[str]:
+    yield from _attribute(integrand, "reads", texts, "a tuple of the names of blocks of λ")
+    yield from _lacks(integrand, INTEGRAND)
+
+
+def expectation_of(problem: Any) -> Any:
+    """Its expectation, of which everything that a user brings has the right form.
+
+    Raises
+    ------
+    WrongForm
+        With one line that says what is wrong.
+    """
+    expectation = problem.expectation()
+    if not isinstance(expectation, Expectation):
+        raise WrongForm(
+            problem,
+            f"expectation returns {_shown(expectation)}; it must return an Expectation(family, integrand, data)",
+        )
+    require_form(expectation.family, Family)
+    require_form(expectation.integrand, Integrand)
+    for name in ("entropy", "importance_samples"):
+        if getattr(expectation, name) != getattr(problem, name):
+            own, other = getattr(problem, name), getattr(expectation, name)
+            raise WrongForm(problem, f"{name} = {own} and an expectation of {other}; make them the same")
+    integrand, data = expectation.integrand, expectation.data
+    if not of_the_catalogue(type(integrand)):
+        must: list[tuple[str, tuple[Any, ...], Right, str]] = [
+            ("noise_specs", (data,), mapping(lambda v: isinstance(v, Noise)), NOISE),
+            ("model_shapes", (data,), mapping(shape), SHAPES),
+            ("width", (data, problem.dimension), count, "a whole number of at least 1"),
+        ]
+        _require(integrand, must)
+    return expectation
+
+
+def _require(thing: Any, results: list[tuple[str, tuple[Any, ...], Right, str]]) -> None:
+    for each in results:
+        for message in _result(thing, *each):
+            raise WrongForm(thing, message)
+
+
+def parameters_of(problem: Any, expectation: Any) -> dict[str, np.ndarray]:
+    """Its λ.
+
+    Raises
+    ------
+    WrongForm
+        They are no arrays of the shapes that family and integrand have.
+    """
+    found: Any = problem.parameters()
+    if not mapping(numbers)(found):
+        raise WrongForm(problem, f"parameters returns {_shown(found)}; it must return {ARRAYS}")
+    right = {name: tuple(each) for name, each in expectation.shapes(problem.dimension).items()}
+    given = {name: tuple(a.shape) for name, a in found.items()}
+    if given != right:
+        raise WrongForm(problem, f"parameters has shapes {given}; family and integrand have {right}; mend q or them")
+    return dict(found)
+
+
+def point_of(point: Any, dimension: int) -> dict[str, np.ndarray]:
+    """λ of a family at a point, in D coordinates.
+
+    Raises
+    ------
+    WrongForm
+        It is no dict of arrays of the family's shapes.
+    """
+    found = point.parameters(dimension)
+    if of_the_catalogue(type(point)):
+        return dict(found)
+    if not mapping(numbers)(found):
+        raise WrongForm(point, f"parameters returns {_shown(found)}; it must return {ARRAYS}")
+    given = {name: tuple(a.shape) for name, a in found.items()}
+    right = {name: tuple(each) for name, each in point.family.shapes(dimension).items()}
+    if given != right:
+        raise WrongForm(point, f"parameters has shapes {given}; its family has {right}; mend one of them")
+    return dict(found)
+
+
+def sample_of(family: Any, backend: Any, parameters: Any, noise: Any, right: tuple[int, ...]) -> np.ndarray:
+    """Samples on NumPy.
+
+    Raises
+    ------
+    WrongForm
+        They are no array of that shape.
+    """
+    found = family.sample(backend, parameters, noise)
+    if of_the_catalogue(type(family)):
+        return np.asarray(found)
+    if not isinstance(found, np.ndarray):
+        raise WrongForm(
+            family, f"sample returns {_shown(found)}; it must return an array of {backend.name}, z [..., D]"
+        )
+    if found.shape != right:
+        raise WrongForm(
+            family, f"sample has shape {list(found.shape)} where it must be {list(right)}; mend sample or noise"
+        )
+    if not isinstance(logs := family.logs(backend, parameters, noise), tuple):
+        raise WrongForm(family, f"logs returns {_shown(logs)}; it must return a tuple, () where there are none")
+    return found
+
+
+def exact_of(problem: Any) -> Exact | None:
+    """Its exact answer.
+
+    Raises
+    ------
+    WrongForm
+        It is neither None nor an `Exact` of arrays.
+    """
+    found: Any = problem.exact()
+    if found is None:
+        return None
+    if not isinstance(found, Exact):
+        raise WrongForm(
+            problem, f"exact returns {_shown(found)}; it must return None or Exact({{block: gradient}}, source)"
+        )
+    if not mapping(some_numbers)(found.gradient):
+        raise WrongForm(problem, f"exact has the gradient {_shown(found.gradient)}; it must be {ARRAYS}")
+    return found
+
+
+def require_results(estimator: Any, expectation: Any, num_samples: int, dimension: int) -> None:
+    """Check what an estimator of a user's says of its estimates.
+
+    Raises
+    ------
+    WrongForm
+        With one line that says what is wrong.
+    """
+    if not of_the_catalogue(type(estimator)):
+        at = (expectation, num_samples, dimension)
+        sets = mapping(lambda v: isinstance(v, set | frozenset))
+        _require(
+            estimator,
+            [
+                ("noise_specs", at, mapping(lambda v: isinstance(v, Noise)), NOISE),
+                ("evaluations", at, lambda v: count(v, 0), "a whole number"),
+                (
+                    "noise_by_block",
+                    at,
+                    sets,
+                    "a dict {block: set of names}",
+                ),
+            ],
+        )
+
+
+def state_of(estimator: Any, found: Any) -> dict[str, np.ndarray]:
+    """What `fit` learnt, where it can be used.
+
+    Raises
+    ------
+    WrongForm
+        It is no dict of arrays.
+    """
+    if not mapping(some_numbers)(found):
+        raise WrongForm(
+            estimator,
+            f"fit returns {_shown(found)}; it must return a dict {{name: NumPy array}}, {{}} where nothing is learnt",
+        )
+    return dict(found)
+
+
+def jumps_of(thing: Any, found: Any) -> dict[str, np.ndarray]:
+    """What `jumps` says, likewise."""
+    if not mapping(some_numbers)(found):
+        raise WrongForm(
+            thing,
+            f"jumps returns {_shown(found)}; it must return a dict {{name of noise: values}}, {{}} where nothing jumps",
+        )
+    return dict(found)
