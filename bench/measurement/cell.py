@@ -347,7 +347,7 @@ class _Measuring:
                 if verdicts.tails_matter(self.main):
                     most = count
                     while self._rest_on_defensive_draws(most=most) and not self._certain():
-                        if self.plan.left < count:
+                        if self.plan.left < 2 * most * MOST_ROUNDS:
                             break
                         most *= 4
                     return

@@ -6,16 +6,24 @@ from dataclasses import dataclass
 
 from bench.measurement.moments import GROUPS
 
+#: Replicates in a block, below which calls cost more than what they do.
+FEWEST_IN_BLOCK = 64
 #: Blocks of a pilot run, for estimates whose mean nobody has looked at.
 PILOT_BLOCKS = 4
 
 
+#: Which part of the cap the first analysis may take.
+FIRST = 16
+
+
 def capped(block: int, cap: int) -> int:
-    """Replicates in a block, at most so many that two runs of 64 blocks and a pilot fit in the cap.
+    """Replicates in a block, at most so many that 64 blocks and a pilot are a sixteenth of the cap, down to 64; and at
+    least so many that twice 64 blocks and a pilot fit in it if they can.
 
     Rounded down to five binary digits, for loops want many factors of two.
     """
-    fits = max(1, cap // (2 * GROUPS + PILOT_BLOCKS))
+    most = cap // (2 * GROUPS + PILOT_BLOCKS)
+    fits = max(1, min(most, max(cap // (FIRST * GROUPS + PILOT_BLOCKS), FEWEST_IN_BLOCK)))
     spare = max(0, fits.bit_length() - 5)
     return min(block, fits >> spare << spare)
 

@@ -377,8 +377,8 @@ class Verdicts:
         return (_together([plain, self._pooled(names, self.searched)]) if self.searched else plain), gain
 
     def tails_matter(self, stream: Stream) -> bool:
-        """Whether replicates relieved of controls are heavy-tailed, or nothing but skewness keeps small bounds from being
-        believed: weighted draws tell more then."""
+        """Whether replicates relieved of controls are heavy-tailed, or nothing but skewness keeps small bounds from
+        being believed: weighted draws tell more then."""
         if self.relieved is not None and self.heavy(self.relieved):
             return True
         rows = self.rows(stream).values()

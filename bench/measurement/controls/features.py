@@ -167,13 +167,15 @@ class Layout:
     def means(self, model: Arrays, features: int) -> list[np.ndarray]:
         """E of the features of every number, each [m]; q as a whole has mean 0."""
         h = np.asarray(model["h"])
-        found = [np.zeros(h.shape[1])] * features
+        zero = np.zeros(h.shape[1])
+        # A number of two values has one function alone.
+        has = [np.concatenate([np.full(s.numbers, s.basis.degree > k) for s in self.own]) for k in range(2)]
+        first, second = (np.where(has[k], h[k], 0.0) if k < len(h) else zero for k in range(2))
+        found = [zero] * features
         at = self.degree + (2 if self.interacting else 0)
-        found[at] = h[0]
-        found[at + 1] = h[1] if len(h) > 1 else found[at + 1]
+        found[at : at + 2] = first, second
         if self.crossed:
-            found[-2] = h[0] / self.samples
-            found[-1] = h[1] / self.samples if len(h) > 1 else found[-1]
+            found[-2:] = first / self.samples, second / self.samples
         return found
 
 

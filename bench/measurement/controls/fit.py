@@ -297,6 +297,7 @@ def _model(layout: Layout, noise: Arrays, weight: np.ndarray, values: np.ndarray
             M[i, j] = M[j, i] = c[1 + 2 * m + high :]
     h = np.zeros((len(phi), m))
     h[:degree] = c[1 : 1 + degree * m].reshape(degree, m)
+    h *= [np.any(each != 0.0, axis=0) for each in phi]  # of numbers that have fewer functions
     return {**model, "h": h}
 
 

@@ -1,0 +1,131 @@
+"""Cells whose mean is judged by replicates relieved of controls: right ones certified, wrong ones found, from few."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from bench.measurement.cell import prepare
+from bench.measurement.controls.fit import PILOT, Controls, fit
+from bench.measurement.defensive import DefensiveDraws
+from bench.measurement.kernel import StatisticsKernel
+from bench.measurement.stream import Stream
+from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from estimators import Pathwise
+from tests.support import measured, needs
+
+LOGISTIC = "logistic-regression[scale=0.5]"
+
+
+def cell(problem: str, estimator: Any, samples: int = 1, backend: str = "numpy", cap: int = 2**17, **more: Any) -> Cell:
+    made = make_estimator(estimator) if isinstance(estimator, str) else estimator
+    return Cell(make_problem(problem), made, backend, num_samples=samples, goals=Goals(max_replicates=cap), **more)
+
+
+@dataclass(frozen=True)
+class Scaled(Pathwise):
+    """Pathwise times a factor."""
+
+    name: ClassVar[str] = "scaled"
+    factor: float = 0.98
+
+    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+        found = super().estimate_integrand(backend, expectation, parameters, noise, state)
+        return {name: self.factor * each for name, each in found.items()}
+
+
+CASES = [
+    (LOGISTIC, "score-function", 1),
+    (LOGISTIC, "score-function[baseline=leave-one-out]", 4),
+    (LOGISTIC, "pathwise", 1),
+    ("linear-regression", "measure-valued", 1),
+    ("sigmoid-belief-network[images=2]", "disarm", 2),
+    ("square[family=weibull,dim=5]", "pathwise", 1),
+]
+
+
+@pytest.mark.parametrize(("problem", "estimator", "samples"), CASES)
+def test_right_estimators_are_certified(problem: str, estimator: str, samples: int) -> None:
+    rows = measured(cell(problem, estimator, samples))
+    assert rows["all"]["verdict"] == "unbiased"
+    assert rows["all"]["control_gain"] > 2.0
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_on_other_backends(backend: str, dtype: str) -> None:
+    needs(backend)
+    row = measured(cell(LOGISTIC, "score-function", backend=backend, dtype=dtype))["all"]
+    assert row["verdict"] == "unbiased"
+    assert row["control_gain"] > 100.0
+
+
+@pytest.mark.parametrize("factor", [0.98, 1.02])
+def test_a_bias_of_two_percent_is_found(factor: float) -> None:
+    """From at most 2^16 replicates, where plain sampling has an error of 1 % of the gradient."""
+    row = measured(cell(LOGISTIC, Scaled(factor=factor), cap=2**16))["all"]
+    assert row["verdict"] == "biased"
+    assert row["bias_low"] <= 0.02 <= row["bias_high"]
+
+
+def fitted(problem: str, estimator: str, samples: int, seed: int = 0) -> tuple[Any, Controls]:
+    prepared = prepare(cell(problem, estimator, samples, seed=seed))
+    zero = {name: np.zeros(size) for name, size in prepared.setting.sizes.items()}
+    controls = fit(prepared.setting, zero, DefensiveDraws(prepared.setting).widened)
+    assert controls is not None
+    assert controls.replicates <= PILOT
+    return prepared, controls
+
+
+@pytest.mark.parametrize(("problem", "estimator", "samples"), CASES)
+def test_what_is_left_has_the_same_mean(problem: str, estimator: str, samples: int) -> None:
+    """z of every coordinate against the exact gradient, over four seeds: Σ z² of k independent ones is within 6
+    standard errors of k, were they independent; a chance of 1e-3 for coordinates that are not."""
+    z: list[np.ndarray] = []
+    for seed in range(4):
+        prepared, controls = fitted(problem, estimator, samples, seed)
+        kernel = StatisticsKernel(prepared.setting, controls)
+        stream = Stream(kernel, "test", {n: -c for n, c in controls.constant.items()}, controls.constant)
+        stream.extend(64)
+        for name, moments in stream.moments.items():
+            mean = moments.shift() + stream.centre[name] + stream.offset[name]
+            error = np.sqrt(moments.variances() / moments.count)
+            off = mean - prepared.exact.gradient[name]
+            varies = error > 1e-12 * np.abs(prepared.exact.gradient[name]).max()
+            z.append((off[varies] / error[varies]))
+    every = np.concatenate(z)
+    assert np.abs(every).max() < 5.0
+    assert np.mean(every**2) < 1.0 + 6.0 * np.sqrt(2.0 / len(every))
+
+
+@dataclass(frozen=True)
+class Twice(Pathwise):
+    """Pathwise whose noise is not what the controls are made of: they cannot help."""
+
+    name: ClassVar[str] = "twice"
+
+    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+        xp = backend.xp
+        whole = {"base": xp.sign(noise["base"]) * xp.sqrt(xp.abs(noise["base"]) + 1e-3) * 0.0 + noise["base"]}
+        found = super().estimate_integrand(backend, expectation, parameters, whole, state)
+        wave = xp.cos(40.0 * noise["base"])
+        return {name: each + 30.0 * wave for name, each in found.items()}
+
+
+def test_where_controls_do_not_help_they_are_left() -> None:
+    """A fast wave hides all that polynomials know: the mean is judged by the estimates themselves."""
+    row = measured(cell("square[dim=5]", Twice()))["all"]
+    assert row["control_gain"] == 1.0
+
+
+def test_no_pilot_where_the_first_look_certifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.measurement import cell as module
+
+    def none(*given: Any) -> None:
+        raise AssertionError("a pilot was drawn")
+
+    monkeypatch.setattr(module, "fit", none)
+    assert measured(cell("square[dim=6,loc=4,scale=0.1]", "pathwise"))["all"]["verdict"] == "unbiased"
