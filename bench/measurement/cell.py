@@ -13,6 +13,7 @@ import numpy as np
 from bench.checks.session import require_right
 from bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
 from bench.measurement.controls.fit import PILOT, Controls, fit
+from bench.measurement.controls.relieved import Relieved
 from bench.measurement.declared import all_of_the_catalogue, undeclared
 from bench.measurement.defensive import DefensiveDraws, Weighted
 from bench.measurement.integrate import Integral, few_numbers, integrate
@@ -234,9 +235,9 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
 
 def _controlled(
     setting: Setting, centre: dict[str, np.ndarray], widened: list[str]
-) -> tuple[Controls, StatisticsKernel] | None:
+) -> tuple[Controls, Relieved] | None:
     controls = fit(setting, centre, widened)
-    return None if controls is None else (controls, StatisticsKernel(setting, controls))
+    return None if controls is None else (controls, Relieved(setting, controls))
 
 
 def measure_source(
@@ -345,7 +346,7 @@ class _Measuring:
                 if self._certain():
                     return
                 if verdicts.tails_matter(self.main):
-                    most = count
+                    most = count // 4
                     while self._rest_on_defensive_draws(most=most) and not self._certain():
                         if self.plan.left < 2 * most * MOST_ROUNDS:
                             break
@@ -458,7 +459,7 @@ class _Measuring:
         if known is not None and self.plan.left < known.count:
             self.verdicts.rest_on([known])
             return True
-        scouted = self.evidence.again.rounds > 0
+        scouted = self.evidence.again.rounds > 0 or most is not None
         size = min(self.plan.left // (MOST_ROUNDS + (not scouted)), most or self.plan.cap)
         if size < GROUPS:
             return False

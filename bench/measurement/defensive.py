@@ -265,7 +265,8 @@ class DefensiveDraws:
             whole, at_an_end = np.zeros(block), mixture.at_an_end(noise)
             made = {name: s.backend.to_numpy(a).astype(np.float64) for name, a in estimates.items()}
             if controls is not None:
-                made = controls.relieved({n: s.backend.to_numpy(a).astype(np.float64) for n, a in noise.items()}, made)
+                read = {name: s.backend.to_numpy(a).astype(np.float64) for name, a in noise.items()}
+                made = controls.relieved(read, made)
             for name, moments in found.moments.items():
                 estimate = made[name]
                 d = estimate - centre[name]

@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -233,40 +233,14 @@ def in_bulk(setting: Setting) -> Setting:
     return replace(setting, replicates=max(setting.replicates, 1 << max(0, fits.bit_length() - 1)))
 
 
-class Correction(Protocol):
-    """What is taken off estimates, as a function of their noise: see `controls`."""
-
-    @property
-    def structure(self) -> Hashable: ...
-    @property
-    def arrays(self) -> dict[str, Any]: ...
-    def corrected(self, xp: Any, arrays: dict[str, Any], noise: dict[str, Array], found: Any) -> dict[str, Array]: ...
-
-
-def _corrected(setting: Setting, evaluate: Any, correction: Correction) -> Any:
-    """`evaluate` less the correction, whose arrays stand beside the estimator's state."""
-
-    def corrected(data: Any, parameters: Any, state: Any, noise: Any) -> dict[str, Array]:
-        own = {name: state[name] for name in setting.state}
-        arrays = {name: state[f"control {name}"] for name in correction.arrays}
-        return correction.corrected(setting.backend.xp, arrays, noise, evaluate(data, parameters, own, noise))
-
-    return corrected
-
-
 class StatisticsKernel:
-    """Streams blocks of replicates through estimate and block sums, less a correction if there is one."""
+    """Streams blocks of replicates through estimate and block sums."""
 
-    def __init__(self, setting: Setting, correction: Correction | None = None) -> None:
+    def __init__(self, setting: Setting) -> None:
         self.setting = setting
         backend, replicates = setting.backend, setting.replicates
         xp = backend.xp
         evaluate = evaluator(setting)
-        self._state: Any = setting.state
-        if correction is not None:
-            evaluate = _corrected(setting, evaluate, correction)
-            arrays = setting.to_device(correction.arrays)
-            self._state = {**setting.state, **{f"control {name}": a for name, a in arrays.items()}}
         self.chunk = blocks_per_call(setting)
         # The third order serves only the correction for skew: a quarter of the replicates will do.
         self.cubed = cubed = max(1, replicates // 4)
@@ -283,14 +257,14 @@ class StatisticsKernel:
                 found[name] = (*sums, backend.matrix_sum(square if axis == 0 else xp.matrix_transpose(square), 1))
             return found
 
-        key = ("statistics", setting.structure, replicates, self.chunk, correction and correction.structure)
+        key = ("statistics", setting.structure, replicates, self.chunk)
         self._run = compiled_once(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # whoever adds the sums up looks
     def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
         """Blocks `first` to `first + chunk`."""
         s = self.setting
-        arguments = (s.expectation.data, s.parameters, self._state, centre)
+        arguments = (s.expectation.data, s.parameters, s.state, centre)
         if s.draws_inside:
             blocks = s.backend.asarray(np.arange(first, first + self.chunk), "int32")
             found = s.backend.block_until_ready(self._run(*arguments, roots, blocks))

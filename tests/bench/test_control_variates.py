@@ -10,8 +10,8 @@ import pytest
 
 from bench.measurement.cell import prepare
 from bench.measurement.controls.fit import PILOT, Controls, fit
+from bench.measurement.controls.relieved import Relieved
 from bench.measurement.defensive import DefensiveDraws
-from bench.measurement.kernel import StatisticsKernel
 from bench.measurement.stream import Stream
 from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from estimators import Pathwise
@@ -87,7 +87,7 @@ def test_what_is_left_has_the_same_mean(problem: str, estimator: str, samples: i
     z: list[np.ndarray] = []
     for seed in range(4):
         prepared, controls = fitted(problem, estimator, samples, seed)
-        kernel = StatisticsKernel(prepared.setting, controls)
+        kernel = Relieved(prepared.setting, controls)
         stream = Stream(kernel, "test", {n: -c for n, c in controls.constant.items()}, controls.constant)
         stream.extend(64)
         for name, moments in stream.moments.items():
@@ -95,7 +95,7 @@ def test_what_is_left_has_the_same_mean(problem: str, estimator: str, samples: i
             error = np.sqrt(moments.variances() / moments.count)
             off = mean - prepared.exact.gradient[name]
             varies = error > 1e-12 * np.abs(prepared.exact.gradient[name]).max()
-            z.append((off[varies] / error[varies]))
+            z.append(off[varies] / error[varies])
     every = np.concatenate(z)
     assert np.abs(every).max() < 5.0
     assert np.mean(every**2) < 1.0 + 6.0 * np.sqrt(2.0 / len(every))

@@ -8,7 +8,6 @@ and then frozen: what they are does not bias anything, for the means of the feat
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,33 +58,33 @@ class Controls:
     replicates: int = 0
     blocks: tuple[str, ...] = field(default=())
 
-    @property
-    def structure(self) -> Hashable:
-        """All that is static."""
-        return self.layout, self.pooled, self.blocks
+    def corrected(self, noise: Arrays, found: Arrays) -> Arrays:
+        """Estimates [R, P] by block less Σ C h, whose mean is `constant`."""
+        averages, whole = self.layout(np, noise, self.arrays)
+        left = dict(found)
+        for name in self.blocks:
+            c = self.arrays[f"C of {name}"]
+            if name in self.pooled:
+                value = np.concatenate([*averages, whole[:, None]], axis=1) @ c
+            else:
+                value = whole[:, None] * c[-1]
+                for k, each in enumerate(averages):
+                    value += each * c[k]
+            left[name] = found[name] - value
+        return left
 
-    def relieved(self, noise: Arrays, found: Arrays) -> dict[str, np.ndarray]:
-        """Estimates less Σ C (h − E h), all NumPy arrays."""
-        left = self.corrected(np, self.arrays, noise, found)
+    def relieved(self, noise: Arrays, found: Arrays) -> Arrays:
+        """Estimates less Σ C (h − E h)."""
+        left = self.corrected(noise, found)
         return {name: a + self.constant[name] if name in self.constant else a for name, a in left.items()}
 
-    def corrected(self, xp: Any, arrays: Arrays, noise: Arrays, found: Arrays) -> Arrays:
-        """Estimates [R, P] by block less Σ C h, whose mean is `constant`."""
-        correction = self.correction(xp, arrays, noise)
-        return {name: a - correction[name] if name in correction else a for name, a in found.items()}
 
-    def correction(self, xp: Any, arrays: Arrays, noise: Arrays) -> Arrays:
-        """Σ C h, by block [R, P]."""
-        averages, whole = self.layout(xp, noise, arrays)
-        found = {}
-        for name in self.blocks:
-            c = arrays[f"C of {name}"]
-            if name in self.pooled:
-                value = xp.concat([*averages, whole[:, None]], axis=1) @ c
-            else:
-                value = sum((each * c[k] for k, each in enumerate(averages)), whole[:, None] * c[-1])
-            found[name] = value
-        return found
+def estimates_of(setting: Setting, noise: Arrays) -> tuple[Arrays, Arrays]:
+    """The noise, and the estimates [R, P] that it makes, as NumPy arrays of float64."""
+    s, to = setting, setting.backend.to_numpy
+    run = compiled_once(("drawn again", s.structure), lambda: for_few_calls(s.backend, evaluator(s), s.dear_sums))
+    found = run(s.expectation.data, s.parameters, s.state, noise)
+    return tuple({name: to(a).astype(np.float64) for name, a in arrays.items()} for arrays in (noise, found))  # type: ignore[return-value]
 
 
 def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
@@ -210,26 +209,18 @@ def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[Arrays
     s, block = setting, min(setting.replicates, PILOT)
     roots, root = s.roots("controls"), stream_root(*s.path, "controls", "mixture")
     mixture = Mixture(s, widened, {})
-    run = compiled_once(("drawn again", s.structure), lambda: for_few_calls(s.backend, evaluator(s), s.dear_sums))
     objective = compiled_once(("objective", s.structure), lambda: for_few_calls(s.backend, _objective(s), s.dear_sums))
     parts = []
     for i in range(max(1, PILOT // block)):
         generator = np.random.default_rng(np.random.SeedSequence(root, spawn_key=(i,)))
         noise, weight = mixture.draw(s.noise(roots, i, block), generator)
-        estimates = run(s.expectation.data, s.parameters, s.state, noise)
         values = objective(s.expectation.data, s.parameters, _samples(s, layout, noise))
-        to = s.backend.to_numpy
         parts.append(
-            (
-                {name: to(a).astype(np.float64) for name, a in noise.items()},
-                weight,
-                {name: to(a).astype(np.float64) for name, a in estimates.items()},
-                to(values).astype(np.float64).reshape(block, -1),
-            )
+            (*estimates_of(s, noise), weight, s.backend.to_numpy(values).astype(np.float64).reshape(block, -1))
         )
-    noise = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
-    estimates = {name: np.concatenate([part[2][name] for part in parts]) for name in parts[0][2]}
-    return noise, np.concatenate([p[1] for p in parts]), estimates, np.concatenate([p[3] for p in parts])
+    noises, estimates = ({name: np.concatenate([p[k][name] for p in parts]) for name in parts[0][k]} for k in range(2))
+    weights, values = (np.concatenate([p[k] for p in parts]) for k in (2, 3))
+    return noises, weights, estimates, values
 
 
 def _objective(setting: Setting) -> Any:
