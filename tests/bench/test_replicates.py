@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+import bench
 from bench.measurement import replicates as replicates_module
 from bench.measurement.cell import prepare
 from bench.measurement.kernel import Setting, StatisticsKernel
@@ -17,7 +18,7 @@ from bench.measurement.stream import pilot_mean
 from bench.sweep.cells import Cell, make_problem
 from estimators import Estimator, Noise, Requires, UsageError
 from estimators.estimator import mean_over_samples, spread
-from tests.support import DISCRETE_PROBLEMS, INTEGRAND_PROBLEMS, REGRESSIONS, make_cell, measured, needs
+from tests.support import DISCRETE_PROBLEMS, INTEGRAND_PROBLEMS, REGRESSIONS, make_cell, needs
 
 SQUARE = "square[k=1.3,loc=0.4,dim=3]"
 OTHERS = ("torch", "jax")
@@ -316,7 +317,7 @@ def test_what_changes_after_the_checks() -> None:
         calls[0] += 1
         return {name: (1.2 if calls[0] > 30 else 1.0) * each for name, each in g.items()}
 
-    row = measured(Cell(make_problem(SQUARE), Mine(later), num_samples=6))["all"]
+    row = bench.measure(SQUARE, Mine(later), samples=6, timing=False).iloc[-1]
     assert row["status"] == "exception"
     assert "not a function of its noise" in row["reason"]
 

@@ -170,7 +170,8 @@ def check_variances(backend: Any, problem: str) -> None:
 
 @pytest.mark.parametrize("probability", [0.03, 0.3, 0.5, 0.77])
 def test_variances_in_closed_form(backend: Any, probability: float) -> None:
-    """One Bernoulli, Δ = f₁ − f₀, q = 1 − p, m and M the smaller and the larger of them."""
+    """One Bernoulli, Δ = f₁ − f₀, q = 1 − p, m and M the smaller and the larger of them; f less MuProp's model of it is
+    (z − p)²."""
     p, q, f0, f1 = probability, 1.0 - probability, T**2, (1.0 - T) ** 2
     square, m, larger = (f1 - f0) ** 2, min(p, q), max(p, q)
     expected = {
@@ -178,6 +179,7 @@ def test_variances_in_closed_form(backend: Any, probability: float) -> None:
         "score-function[baseline=leave-one-out]": p * q * square * (0.5 - p * q),
         "disarm": p * q * square * (0.5 * larger - p * q),
         "arm": square * (2.0 / 3.0 * (0.125 - (0.5 - m) ** 3) - p**2 * q**2),
+        "muprop": p * q * (p**3 + q**3) ** 2,
         "measure-valued": 0.0,
         "enumeration": 0.0,
     }

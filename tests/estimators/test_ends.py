@@ -7,15 +7,18 @@ x = sinh(π/2 sinh t)).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import special, stats
 
 from bench.sweep.cells import make_problem
-from estimators import FAMILIES
+from estimators import FAMILIES, Family
 from estimators.backends import get
 from estimators.families.gamma_path import log_gamma_slope
 from estimators.families.logs import Logs, from_logit
+from tests.families import DIMENSION, KNOWN, PARAMETERS
 from tests.support import Blocks, draws, estimate, make_cell, needs
 
 #: Chance that one statistical test here fails for code that is right; seeds are fixed.
@@ -153,6 +156,22 @@ def test_simplexes_of_two() -> None:
     np.testing.assert_allclose(found["log_temperature"], expected["log_temperature"], rtol=1e-11, atol=1e-11)
     densities = concrete.log_density(backend, at, both, logs), relaxed.log_density(backend, pair, one, of_one)
     np.testing.assert_allclose(*densities, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name, cls in FAMILIES.items() if cls.logs is not Family.logs])
+def test_logs_are_those_of_the_sample(name: str, backend: Any) -> None:
+    """Where z is not near an end."""
+    family = FAMILIES[name].At(**KNOWN[name].structure).family
+    at, noise = (
+        {k: backend.asarray(a, "float64") for k, a in arrays.items()}
+        for arrays in (PARAMETERS[name], draws(family.noise((), DIMENSION), 50))
+    )
+    z, (logs,) = family.sample(backend, at, noise), family.logs(backend, at, noise)
+    for found, distance in ((logs.low, z), (logs.high, 1.0 - z)):
+        if found is not None:
+            np.testing.assert_allclose(
+                np.exp(backend.to_numpy(found)), backend.to_numpy(distance), rtol=1e-12, atol=1e-15
+            )
 
 
 @pytest.mark.parametrize("concentration", SMALL)

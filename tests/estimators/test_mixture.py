@@ -71,7 +71,8 @@ def test_components_as_often_as_probable(backend: Any) -> None:
 
 @pytest.mark.parametrize("dimension", [1, 2])
 def test_stratified(backend: Any, dimension: int) -> None:
-    problem = f"polynomial[family=mixture-of-normals,components=3,loc=0.4,scale=0.8,degree=3,dim={dimension}]"
+    q = "family=mixture-of-normals,components=3,weights=1:5:2,loc=0.4,scale=0.8"
+    problem = f"polynomial[{q},degree=3,dim={dimension}]"
     exact = make_cell(problem, "stratified-pathwise").problem.exact()
     for block, (mean, _, size) in integrated_problem(backend, problem, "stratified-pathwise", nodes=12).items():
         np.testing.assert_allclose(mean, exact.gradient[block], rtol=0.0, atol=1e-12 * max(1.0, size.max()))

@@ -179,6 +179,17 @@ def test_elbo_of_a_normal(backend: Any, estimator: str, loc: float, scale: float
     assert_variance(found, exact.gaussian_elbo(loc, scale, m, prior)[estimator])
 
 
+@pytest.mark.parametrize(
+    "estimator", ["score-function", "rao-blackwell", "importance-sampling", "overdispersed", *WEAK]
+)
+def test_elbo_of_a_normal_from_its_values(backend: Any, estimator: str) -> None:
+    """−log q is of q, though a wider proposal draws, and of the point that f is evaluated at, replaced or not."""
+    loc, scale, m, prior = 0.4, 0.7, -0.3, 1.2
+    expectation = expectation_of(LogNormalDensity(), "sampled", m=m, s=prior)
+    found = integrated(backend, make_estimator(estimator), expectation, single(loc, scale), 1, nodes=96)
+    assert_unbiased(found, {"loc": (m - loc) / prior**2, "log_scale": 1 - (scale / prior) ** 2})
+
+
 def test_at_the_optimum(backend: Any) -> None:
     """q = p: sticking the landing is exactly 0, the total derivative has the Fisher information for variance."""
     m, s = -0.3, 1.2

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bench.sweep.cells import make_estimator
-from estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, NotApplicable, UsageError
+from estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, Expectation, NotApplicable, UsageError
 from estimators.backends import get
 from estimators.draws import from_uniforms
 from estimators.families import FAMILIES, MultivariateNormal, Normal
@@ -127,6 +128,18 @@ def test_local_terms(backend: Any, problem: str) -> None:
     local = lambda at: backend.to_numpy(expectation.local_terms(backend, parameters, at, noise))[..., i]  # noqa: E731
     expected = value(moved) - value(z)
     np.testing.assert_allclose(local(moved) - local(z), expected, rtol=0, atol=1e-12 * max(1.0, np.abs(value(z)).max()))
+
+
+def test_local_terms_of_a_separable_elbo(backend: Any) -> None:
+    """(z_i − k)² − log q(z_i): of the entropy too, nothing of the other coordinates."""
+    problem = make_cell(f"{SQUARE[:-1]},dim=3]", "rao-blackwell").problem
+    put = lambda arrays: {n: backend.asarray(a, None) for n, a in arrays.items()}  # noqa: E731
+    plain = problem.expectation()
+    elbo = Expectation(plain.family, plain.integrand, put(plain.data), "sampled")
+    z = np.random.default_rng(3).normal(size=(5, 3))
+    found = elbo.local_terms(backend, put(problem.parameters()), backend.asarray(z, "float64"), {})
+    expected = (z - K) ** 2 - stats.norm(LOC, SCALE).logpdf(z)
+    np.testing.assert_allclose(backend.to_numpy(found), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
