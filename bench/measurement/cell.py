@@ -468,7 +468,7 @@ class _Measuring:
         rounds = [self._defensive(size), self._defensive(size)]
         self.verdicts.rest_on(rounds)
         while len(rounds) < MOST_ROUNDS and self.plan.left >= size:
-            if self.verdicts.alike(rounds) and self._satisfied():
+            if self.verdicts.alike(rounds) and (self._satisfied() if most is None else self._certain()):
                 break
             rounds.append(self._defensive(size))
             self.verdicts.rest_on(rounds)
