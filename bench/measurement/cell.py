@@ -20,7 +20,7 @@ from bench.measurement.integrate import Integral, few_numbers, integrate
 from bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from bench.measurement.moments import GROUPS
 from bench.measurement.plan import PILOT_BLOCKS, Plan, capped
-from bench.measurement.replicates import Unchanged, check_estimates, check_largest
+from bench.measurement.replicates import Unchanged, check_estimates, check_largest, check_whole
 from bench.measurement.representable import unrepresentable_at
 from bench.measurement.rounding import rounding
 from bench.measurement.stream import Source, Stream, pilot_mean
@@ -215,7 +215,11 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
     setting, exact = prepared.setting, prepared.exact
     check_estimates(setting)
     brought = not all_of_the_catalogue(setting)
-    unchanged = Unchanged(setting) if brought else None
+    unchanged = None
+    if brought:
+        unchanged = Unchanged(setting)
+        width = setting.expectation.width(setting.dimension)
+        check_whole(setting, min(block_size(width, setting.num_samples), goals.max_replicates))
     again = DefensiveDraws(setting)
     evidence = Evidence(
         rounding(setting),
@@ -412,7 +416,8 @@ class _Measuring:
         candidates = verdicts.candidates(self.main)
         closing = last or self.plan.left < 3 * count  # after the next analysis none could be confirmed
         if (candidates or closing) and verdicts.heavy(self.main):
-            return self._rest_on_defensive_draws()
+            # Of fewer than 200 times their kurtosis, replicates of any distribution look heavy-tailed.
+            return closing and self._rest_on_defensive_draws()
         if candidates and self.plan.left >= count:
             again = self._again(count)
             if isinstance(again, Weighted) and verdicts.varies_more(again, self.main):

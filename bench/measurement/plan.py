@@ -17,15 +17,17 @@ FIRST = 16
 
 
 def capped(block: int, cap: int) -> int:
-    """Replicates in a block, at most so many that 64 blocks and a pilot are a sixteenth of the cap, down to 64; and at
-    least so many that twice 64 blocks and a pilot fit in it if they can.
+    """Replicates in a block: at most so many that two runs of 64 blocks and a pilot fit in the cap, and halved until
+    64 blocks are a sixteenth of it, or calls would cost more than what they do. So the main run doubles to half of it.
 
     Rounded down to five binary digits, for loops want many factors of two.
     """
-    most = cap // (2 * GROUPS + PILOT_BLOCKS)
-    fits = max(1, min(most, max(cap // (FIRST * GROUPS + PILOT_BLOCKS), FEWEST_IN_BLOCK)))
+    fits = max(1, cap // (2 * GROUPS + PILOT_BLOCKS))
     spare = max(0, fits.bit_length() - 5)
-    return min(block, fits >> spare << spare)
+    found = min(block, fits >> spare << spare)
+    while found * GROUPS * FIRST > cap and found >= 2 * FEWEST_IN_BLOCK and found % 2 == 0:
+        found //= 2
+    return found
 
 
 @dataclass

@@ -205,15 +205,7 @@ def check_largest(
         return
     middle = {name: s.backend.to_numpy(c).astype(s.dtype) for name, c in centre.items()}
     if s.draws_inside:
-        noise = estimate.noise("largest", 0, s.replicates)
-        whole = estimate(noise)
-        rows = _largest({name: _distance(values, middle[name]) ** 2 for name, values in whole.items()}, estimate.size)
-        few = {name: a[rows] for name, a in noise.items()}
-        difference = _first_difference(estimate, few, estimate(few), {n: a[rows] for n, a in whole.items()})
-        if difference is not None:
-            name, i, other, one = difference
-            what = f"replicate {rows[i]} is {one:.6g} among {s.replicates} and {other:.6g} among {len(rows)}"
-            raise UsageError(_dependence(name, what))
+        check_whole(setting, s.replicates, middle)
         return
     norms = {name: np.asarray(q, np.float64).reshape(-1) for name, q in squared_norms.items()}
     rows = _largest(norms, estimate.size)
@@ -224,6 +216,22 @@ def check_largest(
         what = (
             f"replicate {rows[i]} lies {one:.6g} from the mean among {s.replicates} and {other:.6g} among {len(rows)}"
         )
+        raise UsageError(_dependence(name, what))
+
+
+def check_whole(setting: Setting, replicates: int, middle: Arrays | None = None) -> None:
+    """The same of one call of that many replicates, on NumPy's noise: of those farthest from `middle` [P], or from
+    their mean."""
+    estimate = FewEstimates(setting)
+    noise = estimate.noise("largest", 0, replicates)
+    whole = estimate(noise)
+    about = {name: values.mean(axis=0) for name, values in whole.items()} if middle is None else middle
+    rows = _largest({name: _distance(values, about[name]) ** 2 for name, values in whole.items()}, estimate.size)
+    few = {name: a[rows] for name, a in noise.items()}
+    difference = _first_difference(estimate, few, estimate(few), {n: a[rows] for n, a in whole.items()})
+    if difference is not None:
+        name, i, other, one = difference
+        what = f"replicate {rows[i]} is {one:.6g} among {replicates} and {other:.6g} among {len(rows)}"
         raise UsageError(_dependence(name, what))
 
 

@@ -255,7 +255,7 @@ class Verdicts:
 
     def suspicious(self, drawn: Weighted, stream: Stream) -> bool:
         """Whether defensive draws found what plain ones did not: a mean that is off, or more variance."""
-        differences = {name: self.weighted_difference(name, drawn) for name in self.setting.blocks}
+        differences = {name: self.weighted_difference(name, drawn) for name in self._open()}
         off = self._first(differences, STAGE_LEVEL / len(self.setting.blocks))
         return bool(off) or self.varies_more(drawn, stream)
 
