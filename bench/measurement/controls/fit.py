@@ -118,11 +118,9 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
     crossed = True
     for name, spec in one.items():
         full = setting.specs.get(name)
-        if full is None or not math.prod(full.shape):
-            continue
-        axis = sample_axis(full.shape, spec.shape)
-        if axis == -1:
-            continue
+        axis = -1 if full is None else sample_axis(full.shape, spec.shape)
+        if full is None or axis == -1 or not math.prod(full.shape):
+            return None  # f is not a function of what is drawn, sample by sample
         reader = basis(name, spec, spec.shape, degree)
         if reader is None:
             continue
@@ -166,6 +164,8 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
         return None
     layout, steps = made
     noise, weight, estimates, values = _pilot(setting, widened, layout)
+    if not all(np.all(np.isfinite(a)) for a in (values, *estimates.values())):
+        return None
     model: Arrays = {**steps, **_model(layout, noise, weight, values, steps)}
     averages, whole = layout(np, noise, model)
     means = layout.means(model, len(averages))
