@@ -195,7 +195,7 @@ def test_not_finite(backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """No exact gradient: no verdict, but all of the variance."""
-    cell = make_cell(TEST_FUNCTIONS[0], "score-function[baseline=optimal]", precision=0.02, max_replicates=2**18)
+    cell = make_cell(TEST_FUNCTIONS[0], "score-function[baseline=optimal]", max_replicates=2**18)
     monkeypatch.setattr(type(cell.problem), "exact", lambda self: None)
     rows = measured(cell)
     expected = exact.square(-0.6 - 1.37, 0.83)["score-function[baseline=optimal]"]
@@ -203,7 +203,7 @@ def test_without_a_reference(monkeypatch: pytest.MonkeyPatch) -> None:
         assert rows[name]["verdict"] == "no-reference"
         assert rows[name]["exact_norm"] is None
         assert rows[name]["bias_bound"] is None
-        assert rows[name]["variance"] == pytest.approx(variance, rel=0.05)
+        assert rows[name]["variance"] == pytest.approx(variance, rel=0.1)
     # The state is then learned from noise of its own, and the row says so.
     assert "conditional on a state" in rows["loc"]["reason"]
 
