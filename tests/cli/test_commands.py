@@ -33,7 +33,7 @@ PROMISED = re.findall(
     """
 problem problem_options dimension family estimator estimator_options backend device dtype num_samples block seed noise
 replicates status reason exact_norm exact_source mean_norm bias_norm bias_z bias bias_low bias_high bias_bound
-bias_max bias_scale certificate assumption verdict variance variance_low variance_high variance_flag skewness kurtosis
+bias_max bias_scale certificate control_gain assumption verdict variance variance_low variance_high variance_flag skewness kurtosis
 tail_k snr seconds seconds_low seconds_high latency latency_low latency_high compile_seconds evaluations
 work_normalised_variance versions threads machine code_version content cell_key started finished
 """,
@@ -220,6 +220,7 @@ def test_list_says_where_the_score_identity_fails(gradvar: Run) -> None:
     assert {"uniform", "pareto", "reciprocal"} <= set(dict(told))
 
 
+@pytest.mark.slow
 def test_combinations_are_what_estimators_require(gradvar: Run) -> None:
     """A no has its reason, and running that cell shows the same."""
     refused = {}

@@ -277,7 +277,7 @@ def test_what_is_biased_by_nature_is_caught(estimator: str) -> None:
             break
     else:
         pytest.fail("nowhere")
-    cell = make_cell(least(estimator, family), estimator, max_replicates=2**20)
+    cell = make_cell(least(estimator, family), estimator, max_replicates=2**22)
     prepared = prepare(cell)
     kernel = StatisticsKernel(prepared.setting)
     sampled = measure_source(kernel, prepared.exact, cell.goals)

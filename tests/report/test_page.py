@@ -178,6 +178,7 @@ def test_any_store_has_a_report(tmp_path: Path, what: str) -> None:
         assert "Nothing here was timed" in page
 
 
+@pytest.mark.slow
 def test_hundreds_of_cells_stay_quick_and_drawn(tmp_path: Path) -> None:
     estimators = [f"mine-{i}" for i in range(20)]
     cells = [
