@@ -34,8 +34,8 @@ from estimators.options import effective
 
 WARM_UP = 1024
 #: Controls are used where they make the variance of an estimate this many times smaller; and certify with so many
-#: replicates at the least, for those that are never met are not relieved of anything.
-LEAST_GAIN, FEWEST = 1.5, 2**14
+#: replicates at the least, more of what a user brings: events that are never met are not relieved of anything.
+LEAST_GAIN, FEWEST_RELIEVED, FEWEST_BROUGHT = 1.5, 2**12, 2**14
 #: What a verdict on noise from elsewhere assumes.
 NOT_OURS = "the noise is not ours: no event rarer than the replicates show matters"
 #: Units in the last place that estimates of one size may be off, where nobody measured it.
@@ -265,6 +265,7 @@ class _Measuring:
         #: Controls of known mean, what is left of the estimates on fresh noise, and by what streams of it are offset.
         self.controls: Controls | None = None
         self.left: Source | None = None
+        self.attempted = False
 
     def run(self) -> Measurement:
         analyses = self.plan.analyses
@@ -278,7 +279,7 @@ class _Measuring:
                 self.verdicts = self._verdicts(2 * analyses if self.evidence.controls else analyses)
             last = analysis + 1 == analyses
             settled = self._look(last)
-            if analysis == 0 and not settled:
+            if not (settled or self.attempted):
                 self._control()
             if not (settled or last or self.verdicts.may_be_precise(self.main, self.goals.precision)):
                 continue
@@ -327,6 +328,7 @@ class _Measuring:
             return
         if self.plan.left < 4 * count + PILOT or not self._wanted(count) or verdicts.heavy(self.main):
             return
+        self.attempted = True
         made = evidence.controls(self._mean(self.main))
         if made is None:
             return
@@ -346,11 +348,11 @@ class _Measuring:
             candidates = verdicts.candidates(stream)
             if candidates and self.plan.left >= count:
                 verdicts.confirm(candidates, self._again(count))
-            if count >= FEWEST:
+            if count >= (FEWEST_BROUGHT if evidence.searched else FEWEST_RELIEVED):
                 if self._certain():
                     return
                 if verdicts.tails_matter(self.main):
-                    most = count // 4
+                    most = GROUPS * self.kernel.setting.replicates  # in blocks of a shape that is compiled
                     while self._rest_on_defensive_draws(most=most) and not self._certain():
                         if self.plan.left < 2 * most * MOST_ROUNDS:
                             break

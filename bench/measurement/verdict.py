@@ -61,9 +61,9 @@ STILL_OFF = 3.0
 #: Relative error of exact gradients that do not say theirs, by source: what quadrature is asked to settle on, with a
 #: margin; elsewhere rounding.
 REFERENCE_ERROR, REFERENCE_ROUNDING = {"quadrature": 1e-11}, 1e-13
-#: What the mean of a control may be off by, in its deviations: sums are rounded, and normals of JAX in single precision
-#: lie in [−5.42, 5.22].
-LAW_OF_NOISE = {"float64": 1e-13, "float32": 1e-5}
+#: What the mean of a control may be off by, in its deviations: its coefficients come from normal equations, sums are
+#: rounded, and normals of JAX in single precision lie in [−5.42, 5.22].
+LAW_OF_NOISE = {"float64": 1e-8, "float32": 1e-5}
 #: The largest `control_gain` that is told: f may be known exactly.
 MOST_GAIN = 1e6
 #: Defensive rounds a verdict may rest on.
@@ -251,7 +251,16 @@ class Verdicts:
 
     def heavy(self, stream: Stream) -> list[str]:
         """The parameter blocks, and `all`, whose tail is so heavy that plain replicates tell little of their mean."""
-        return [name for name, moments in {**stream.moments, ALL: stream.total}.items() if _is_heavy(moments)]
+        found = {**stream.moments, ALL: stream.total}
+        constant = {name for name in stream.moments if self._constant(name, stream)}
+        if len(constant) == len(stream.moments):
+            constant.add(ALL)
+        return [name for name, moments in found.items() if name not in constant and _is_heavy(moments)]
+
+    def _constant(self, name: str, stream: Stream) -> bool:
+        """Whether estimates of a block vary by no more than rounding."""
+        blur = self.blur[name] if stream.relieved else 0.0
+        return bool(np.all(np.sqrt(stream.moments[name].variances()) <= self.rounding[name] + blur))
 
     def suspicious(self, drawn: Weighted, stream: Stream) -> bool:
         """Whether defensive draws found what plain ones did not: a mean that is off, or more variance."""
@@ -306,10 +315,7 @@ class Verdicts:
     def may_be_precise(self, stream: Stream, precision: float) -> bool:
         """Whether the variance of every row may be known to such a half-width: told without the tail index, which is
         most of the work for `rows`."""
-        constant = {
-            name: bool(np.all(np.sqrt(moments.variances()) <= self.rounding[name]))
-            for name, moments in stream.moments.items()
-        }
+        constant = {name: self._constant(name, stream) for name in stream.moments}
         every = {**stream.moments, ALL: stream.total}
         constant[ALL] = all(constant.values())
         return all(

@@ -18,7 +18,7 @@ from bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, Sou
 from bench.measurement.defensive import Mixture
 from bench.measurement.kernel import Setting, compiled_once, evaluator
 from estimators import NotApplicable
-from estimators.backends import for_few_calls
+from estimators.backends import for_few_calls, get
 from estimators.noise import Noise, stream_root
 
 #: Replicates of the pilot, at most.
@@ -84,7 +84,9 @@ def estimates_of(setting: Setting, noise: Arrays) -> tuple[Arrays, Arrays]:
     s, to = setting, setting.backend.to_numpy
     run = compiled_once(("drawn again", s.structure), lambda: for_few_calls(s.backend, evaluator(s), s.dear_sums))
     found = run(s.expectation.data, s.parameters, s.state, noise)
-    return tuple({name: to(a).astype(np.float64) for name, a in arrays.items()} for arrays in (noise, found))  # type: ignore[return-value]
+    numbers = {name: to(a) for name, a in noise.items()}
+    read = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in numbers.items()}
+    return read, {name: to(a).astype(np.float64) for name, a in found.items()}
 
 
 def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
@@ -209,28 +211,40 @@ def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[Arrays
     s, block = setting, min(setting.replicates, PILOT)
     roots, root = s.roots("controls"), stream_root(*s.path, "controls", "mixture")
     mixture = Mixture(s, widened, {})
-    objective = compiled_once(("objective", s.structure), lambda: for_few_calls(s.backend, _objective(s), s.dear_sums))
     parts = []
     for i in range(max(1, PILOT // block)):
         generator = np.random.default_rng(np.random.SeedSequence(root, spawn_key=(i,)))
         noise, weight = mixture.draw(s.noise(roots, i, block), generator)
-        values = objective(s.expectation.data, s.parameters, _samples(s, layout, noise))
-        parts.append(
-            (*estimates_of(s, noise), weight, s.backend.to_numpy(values).astype(np.float64).reshape(block, -1))
-        )
+        drawn, estimates = estimates_of(s, noise)
+        parts.append((drawn, estimates, weight, _objective(s, _samples(s, layout, drawn)).reshape(block, -1)))
     noises, estimates = ({name: np.concatenate([p[k][name] for p in parts]) for name in parts[0][k]} for k in range(2))
     weights, values = (np.concatenate([p[k] for p in parts]) for k in (2, 3))
     return noises, weights, estimates, values
 
 
-def _objective(setting: Setting) -> Any:
-    expectation, backend = setting.expectation, setting.backend
-    return lambda data, parameters, noise: expectation.bind(data).sampled_objective(backend, parameters, noise)
+def _objective(setting: Setting, noise: Arrays) -> np.ndarray:
+    """f [n] on noise of one sample each; by NumPy, which compiles nothing, where f can."""
+
+    def on(backend: Any) -> np.ndarray:
+        def moved(arrays: Arrays) -> Arrays:
+            return {k: backend.asarray(setting.backend.to_numpy(a), None) for k, a in arrays.items()}
+
+        expectation = setting.expectation.bind(moved(setting.expectation.data))
+        cast = {
+            k: backend.asarray(a if a.dtype.kind != "f" else a.astype(setting.dtype), None) for k, a in noise.items()
+        }
+        found = expectation.sampled_objective(backend, moved(setting.parameters), cast)
+        return np.asarray(backend.to_numpy(found), dtype=np.float64)
+
+    try:
+        return on(get("numpy"))
+    except Exception:  # of a user's f, which may be made for one framework
+        return on(setting.backend)
 
 
 def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
     """The noise of every sample on its own [R S, *shape of one]; noise of f once for each."""
-    xp, one = setting.backend.xp, setting.expectation.sample_specs(setting.dimension)
+    one = setting.expectation.sample_specs(setting.dimension)
     axes = {source.name: source for source in layout.own}
     there = 1
     for source in layout.own:
@@ -240,11 +254,8 @@ def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
     for name, spec in one.items():
         a = noise[name]
         axis = axes[name].axis if name in axes else None
-        if axis is not None:
-            a = xp.moveaxis(a, 1 + axis, 1)
-        else:
-            a = xp.stack([a] * there, axis=1) if there > 1 else a[:, None]
-        found[name] = xp.reshape(a, (a.shape[0] * a.shape[1], *spec.shape))
+        a = np.stack([a] * there, axis=1) if axis is None else np.moveaxis(a, 1 + axis, 1)
+        found[name] = a.reshape(a.shape[0] * a.shape[1], *spec.shape)
     return found
 
 
@@ -304,11 +315,14 @@ def _slopes(layout: Layout, c: np.ndarray) -> np.ndarray:
 
 
 def _solve(x: np.ndarray, y: np.ndarray, w: np.ndarray, ridge: float = 1e-10) -> np.ndarray:
-    """Weighted least squares by normal equations, a little ridge for columns that say the same."""
+    """Weighted least squares by normal equations, a little ridge for columns that say the same; refined once."""
     a = x.T @ (w[:, None] * x)
     scale = np.sqrt(np.maximum(np.diag(a), 1e-300))
     a = a / scale[:, None] / scale[None, :] + ridge * np.eye(len(a))
-    return np.linalg.solve(a, (x.T @ (w[:, None] * y)) / scale[:, None]) / scale[:, None]
+    c = np.zeros((x.shape[1], y.shape[1]))
+    for _ in range(2):
+        c += np.linalg.solve(a, (x.T @ (w[:, None] * (y - x @ c))) / scale[:, None]) / scale[:, None]
+    return c
 
 
 def _variance(y: np.ndarray, w: np.ndarray) -> np.ndarray:
