@@ -219,6 +219,7 @@ def check_largest(
         raise UsageError(_dependence(name, what))
 
 
+@np.errstate(all="ignore")
 def check_whole(setting: Setting, replicates: int, middle: Arrays | None = None) -> None:
     """The same of one call of that many replicates, on NumPy's noise: of those farthest from `middle` [P], or from
     their mean."""

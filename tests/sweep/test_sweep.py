@@ -61,7 +61,7 @@ def cell(problem: str | Square = "square", estimator: str = "pathwise", **change
     ("integrand", "status", "reason"),
     [
         (Raising(), "exception", "ValueError: two lines"),
-        (Overflowing(), "nonfinite", "the square of an estimate of loc overflows"),
+        (Overflowing(), "nonfinite", "estimate of loc is not finite"),
         (Greedy(), "out-of-memory", "Unable to allocate"),
         (GreedyOnADevice(), "out-of-memory", "RESOURCE_EXHAUSTED"),
     ],
