@@ -240,7 +240,10 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
 def _controlled(
     setting: Setting, centre: dict[str, np.ndarray], widened: list[str]
 ) -> tuple[Controls, Relieved] | None:
-    controls = fit(setting, centre, widened)
+    try:
+        controls = fit(setting, centre, widened)
+    except np.linalg.LinAlgError:  # of a pilot in which features say the same
+        controls = None
     return None if controls is None else (controls, Relieved(setting, controls))
 
 

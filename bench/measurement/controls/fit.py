@@ -153,6 +153,7 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
     return made, steps
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # what is not finite is no control
 def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> Controls | None:
     """Fit controls on a pilot of noise of its own; None where there is nothing to gain.
 
@@ -201,6 +202,8 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
         else:
             constant[name] = sum((m * c[k] for k, m in enumerate(means)), np.zeros(layout.numbers))
             spread[name] = np.sqrt(_variance(np.einsum("njk,kj->nj", h, c), weight))
+    if not (blocks and all(np.all(np.isfinite(a)) for a in (*constant.values(), *coefficients.values()))):
+        return None
     gain = before / after if after > 0.0 else math.inf
     arrays = {**model, **coefficients}
     return Controls(layout, tuple(pooled), arrays, constant, spread, gain, len(weight), tuple(blocks))
