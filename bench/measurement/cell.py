@@ -279,7 +279,8 @@ class _Measuring:
             if analysis == 0:
                 if self.evidence.check is not None:
                     self.main.check_largest(self.evidence.check)
-                self.verdicts = self._verdicts(2 * analyses if self.evidence.controls else analyses)
+                # Those of what controls leave, and of its defensive rounds, come beside.
+                self.verdicts = self._verdicts(2 * (analyses + MOST_ROUNDS) if self.evidence.controls else analyses)
             last = analysis + 1 == analyses
             settled = self._look(last)
             if not (settled or self.attempted):
@@ -350,7 +351,12 @@ class _Measuring:
             count = stream.total.count
             candidates = verdicts.candidates(stream)
             if candidates and self.plan.left >= count:
-                verdicts.confirm(candidates, self._again(count))
+                again = self._again(count)
+                if isinstance(again, Weighted) and verdicts.varies_more(again, stream):
+                    self._leave_controls()  # replicates missed what the mean rests on
+                    self._rest_on_defensive_draws()
+                    return
+                verdicts.confirm(candidates, again)
             if count >= (FEWEST_BROUGHT if evidence.searched else FEWEST_RELIEVED):
                 if self._certain():
                     return
@@ -365,6 +371,9 @@ class _Measuring:
                 return
             blocks *= 2
 
+    def _leave_controls(self) -> None:
+        self.controls = self.verdicts.relieved = None
+
     def _wanted(self, count: int) -> bool:
         """Whether plain replicates would have to be many times as many."""
         wanted = 0.0
@@ -376,10 +385,8 @@ class _Measuring:
         return (wanted - 1.0) * count > 2 * PILOT
 
     def _certain(self) -> bool:
-        return all(columns["final"] or columns["verdict"] != "inconclusive" for columns in self._rows().values())
-
-    def _rows(self) -> dict[str, dict[str, Any]]:
-        return self.verdicts.rows(self.main)
+        rows = self.verdicts.rows(self.main).values()
+        return all(columns["final"] or columns["verdict"] != "inconclusive" for columns in rows)
 
     def _relieved(self, name: str, centre: dict[str, np.ndarray]) -> Stream:
         """A stream of estimates less controls, about a rough mean of that."""
@@ -449,10 +456,10 @@ class _Measuring:
         self.plan.spent += stream.total.count
         return stream
 
-    def _defensive(self, count: int) -> Weighted:
+    def _defensive(self, count: int, relieved: bool = True) -> Weighted:
         assert self.evidence.again is not None
         exact = self.main.centre if self.exact is None else self.exact.gradient
-        drawn = self.evidence.again.draw(count, exact, self.main.centre, self.controls)
+        drawn = self.evidence.again.draw(count, exact, self.main.centre, self.controls if relieved else None)
         self.plan.spent += drawn.count
         return drawn
 
@@ -495,14 +502,15 @@ class _Measuring:
         was drawn for it counts beside the plain replicates."""
         if self.evidence.again is None or self.plan.left < GROUPS:
             return False
-        drawn = self._defensive(min(self.plan.left // 2, self.main.total.count))
+        drawn = self._defensive(min(self.plan.left // 2, self.main.total.count), relieved=False)
         if self.verdicts.suspicious(drawn, self.main):
+            self._leave_controls()
             self._rest_on_defensive_draws(drawn)
             return True
         self.verdicts.defended = True
         self.verdicts.searched = [drawn]
         if not self._satisfied() and self.plan.left >= drawn.count:
-            self.verdicts.searched.append(self._defensive(drawn.count))
+            self.verdicts.searched.append(self._defensive(drawn.count, relieved=False))
         return True
 
 
