@@ -8,6 +8,7 @@ used. Each fault is one line: whose, what is there, and what must be.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
@@ -425,6 +426,16 @@ def exact_of(problem: Any) -> Exact | None:
         )
     if not mapping(some_numbers)(found.gradient):
         raise WrongForm(problem, f"exact has the gradient {_shown(found.gradient)}; it must be {ARRAYS}")
+    for name, gradient in found.gradient.items():
+        if np.iscomplexobj(gradient):
+            raise WrongForm(problem, f"exact has a complex gradient of {name}; gradients are real")
+        if np.any(np.isnan(gradient)) and not of_the_catalogue(type(problem)):
+            raise WrongForm(problem, f"exact has a gradient of {name} that is not a number")
+    error: Any = found.error
+    if error is not None and not (isinstance(error, int | float | np.number) and 0.0 <= error < math.inf):
+        raise WrongForm(
+            problem, f"exact has the error {_shown(error)}; it must be None or a number that is not negative"
+        )
     return found
 
 

@@ -65,8 +65,9 @@ def sampled_bound(d: Difference, level: float) -> Bound:
     spectrum, squared = d.spectrum(), float(d.mean @ d.mean)
     z, dimension = normal_quantile(level / len(d.mean)), len(d.mean)
     ends = [np.abs(d.mean - d.deviation * hall_inverse(sign * z, d.skewness, d.count)) for sign in (-1.0, 1.0)]
-    farther = np.maximum(*ends) + d.tolerance
-    rounding = float(np.linalg.norm(d.tolerance))
+    # Means were moved towards 0 by a tolerance, and the truth may be one tolerance away from where they were.
+    farther = np.maximum(*ends) + 2.0 * d.tolerance
+    rounding = 2.0 * float(np.linalg.norm(d.tolerance))
     whole = spectrum.upper(squared, t_quantile(level, GROUPS - 1)) + rounding
     half = t_quantile(0.05, GROUPS - 1)
     value = min(whole, float(np.linalg.norm(farther))) if dimension > 1 else float(farther[0])
@@ -76,7 +77,7 @@ def sampled_bound(d: Difference, level: float) -> Bound:
         certain=bool(np.all(decidable(d.skewness, z, d.count) | (d.deviation == 0.0))),
         estimate=math.sqrt(max(squared - spectrum.trace, 0.0)),
         low=spectrum.lower(squared, half),
-        high=min(spectrum.upper(squared, half), value),
+        high=min(spectrum.upper(squared, half) + rounding, value),
     )
 
 

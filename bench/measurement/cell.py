@@ -459,7 +459,11 @@ class _Measuring:
     def _defensive(self, count: int, relieved: bool = True) -> Weighted:
         assert self.evidence.again is not None
         exact = self.main.centre if self.exact is None else self.exact.gradient
-        drawn = self.evidence.again.draw(count, exact, self.main.centre, self.controls if relieved else None)
+        controls, centre = self.controls if relieved else None, self.main.centre
+        if controls is not None and self.verdicts.relieved is not None:
+            centre = self._mean(self.verdicts.relieved)
+            centre = {name: c + self.verdicts.relieved.offset[name] for name, c in centre.items()}
+        drawn = self.evidence.again.draw(count, exact, centre, controls)
         self.plan.spent += drawn.count
         return drawn
 

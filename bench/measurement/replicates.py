@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench.identity import of_the_catalogue
+from bench.measurement.controls.features import sample_axis
 from bench.measurement.kernel import Setting
 from bench.measurement.moved import Arrays, FewEstimates, owned
 from estimators import UsageError
@@ -56,6 +57,11 @@ def _check_names(setting: Setting) -> None:
         return
     for name, spec in setting.expectation.sample_specs(setting.dimension).items():
         own = setting.specs.get(name)
+        if own is not None and own.kind == spec.kind and sample_axis(own.shape, spec.shape) == -1:
+            raise UsageError(
+                f"{setting.estimator.name} declares noise {name!r} of shape {own.shape}, in place of noise of shape "
+                f"{spec.shape} a sample that samples are made of; give it another name"
+            )
         if own is not None and own.kind != spec.kind:
             raise UsageError(
                 f"{setting.estimator.name} declares noise {name!r} of kind {own.kind}, in place of noise of kind "

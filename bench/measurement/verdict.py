@@ -276,7 +276,8 @@ class Verdicts:
     def _varies_more(self, names: tuple[str, ...], drawn: Weighted, plain: float) -> bool:
         moments, weighted = drawn.total if len(names) > 1 else drawn.moments[names[0]], drawn.variance(names)
         error = weighted * math.sqrt((moments.kurtosis() - 1.0) / moments.count)
-        rounding = sum(float((self.rounding[name] ** 2).sum()) for name in names)
+        blur = self.blur if drawn.relieved else {}
+        rounding = sum(float(((self.rounding[name] + blur.get(name, 0.0)) ** 2).sum()) for name in names)
         return weighted > max(min(ALIKE * plain + 4.0 * error, FAR_MORE * plain), rounding)
 
     def alike(self, rounds: list[Weighted]) -> bool:
@@ -341,6 +342,8 @@ class Verdicts:
         spread = plain if not rounds or (plain.flag == "ok" and not missed) else self._weighted_spread(names, plain)
         exact = np.concatenate([self._exact(name) for name in names])
         off, gain = self._off(names, d)
+        if gain < 1.0 / ALIKE and spread.flag == "ok":  # what is left of fresh replicates varies more than these
+            spread = replace(spread, flag="unreliable")
         difference = off.groups.mean(axis=0)
         columns: dict[str, Any] = {
             "variance": spread.variance,
@@ -458,7 +461,9 @@ class Verdicts:
             reasons.append(lost if scale.lost else heavy_tail)
         else:
             verdict = "unbiased" if unbiased else "inconclusive"
-            if not bound.certain:
+            if not math.isfinite(bound.value):
+                reasons.append("an estimate is not finite where its noise is drawn wider")
+            elif not bound.certain:
                 worst = float(d.skewness[np.argmax(np.abs(d.skewness))])
                 reasons.append(f"the bias bound is not certain: skewness {worst:.3g}")
         if verdict == "inconclusive" and certificate == "sampling" and self.dependent is None and self.sampled:
