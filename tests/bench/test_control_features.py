@@ -130,7 +130,7 @@ def test_means_of_features(kind: str, size: float) -> None:
     arrays = model(made, size)
     points, weights = grid(kind, 3, 8)
     averages, whole = made(np, {"base": points}, arrays)
-    means = made.means(arrays, len(averages))
+    means = made.means(arrays)
     for feature, mean in zip([*averages, whole[:, None] + np.zeros(3)], [*means, np.zeros(3)], strict=True):
         np.testing.assert_allclose(weights @ feature, mean, atol=1e-12 * max(1.0, (weights @ np.abs(feature)).max()))
 
@@ -141,9 +141,7 @@ def test_means_with_products_in_directions() -> None:
     arrays = model(made, 3.0)
     points, weights = grid("normal", 3, 12)
     averages, whole = made(np, {"base": points}, arrays)
-    for feature, mean in zip(
-        [*averages, whole[:, None]], [*made.means(arrays, len(averages)), np.zeros(1)], strict=True
-    ):
+    for feature, mean in zip([*averages, whole[:, None]], [*made.means(arrays), np.zeros(1)], strict=True):
         np.testing.assert_allclose(weights @ feature, mean, atol=1e-11)
 
 
@@ -154,7 +152,7 @@ def test_means_over_two_samples(kind: str) -> None:
     arrays = model(made, 2.0)
     points, weights = grid(kind, 4, 8)
     averages, _ = made(np, {"base": points.reshape(-1, 2, 2)}, arrays)
-    for feature, mean in zip(averages, made.means(arrays, len(averages)), strict=True):
+    for feature, mean in zip(averages, made.means(arrays), strict=True):
         np.testing.assert_allclose(weights @ feature, mean, atol=1e-11)
 
 
@@ -166,7 +164,7 @@ def test_means_beside_other_noise(names: tuple[str, ...]) -> None:
     points, weights = grid("uniform", 2 * (1 + len(names)), 6)
     noise = {name: points[:, 2 * i : 2 * i + 2] for i, name in enumerate(("base", *names))}
     averages, _ = made(np, noise, arrays)
-    for feature, mean in zip(averages, made.means(arrays, len(averages)), strict=True):
+    for feature, mean in zip(averages, made.means(arrays), strict=True):
         np.testing.assert_allclose(weights @ feature, mean, atol=1e-11)
 
 

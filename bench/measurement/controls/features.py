@@ -108,6 +108,15 @@ class Layout:
     def degree(self) -> int:
         return max(source.basis.degree for source in self.own)
 
+    @property
+    def features(self) -> int:
+        """How many features every number has."""
+        values = [min(2, source.basis.degree) for source in self.others]
+        beside = sum(v + 1 + (v if self.interacting else 0) for v in values)
+        if len(values) == PAIRED:
+            beside += values[0] * values[1] + (1 if self.interacting else 0)
+        return self.degree + 2 + (2 if self.interacting else 0) + beside + (2 if self.crossed else 0)
+
     def functions(self, xp: Any, noise: Arrays, model: Arrays) -> list[Array]:
         """φ_1, φ_2, … of x, each [R, S, m]; 0 where a number has fewer."""
         each = [source.functions(xp, noise, model) for source in self.own]
@@ -164,14 +173,14 @@ class Layout:
             averages += [whole[:, None] * averages[0], whole[:, None] * xp.mean(second, axis=1)]
         return averages, whole
 
-    def means(self, model: Arrays, features: int) -> list[np.ndarray]:
+    def means(self, model: Arrays) -> list[np.ndarray]:
         """E of the features of every number, each [m]; q as a whole has mean 0."""
         h = np.asarray(model["h"])
         zero = np.zeros(h.shape[1])
         # A number of two values has one function alone.
         has = [np.concatenate([np.full(s.numbers, s.basis.degree > k) for s in self.own]) for k in range(2)]
         first, second = (np.where(has[k], h[k], 0.0) if k < len(h) else zero for k in range(2))
-        found = [zero] * features
+        found = [zero] * self.features
         at = self.degree + (2 if self.interacting else 0)
         found[at : at + 2] = first, second
         if self.crossed:

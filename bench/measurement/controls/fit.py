@@ -29,8 +29,9 @@ DEGREE, FEW_NUMBERS, HIGHER_DEGREE = 4, 4, 8
 DIRECTIONS = 4
 #: The most numbers whose products of two are modelled, and how many draws a coefficient wants.
 INTERACTING, DRAWS_A_COEFFICIENT = 48, 3
-#: Features of all numbers together, at most, where coordinates have no number of their own: a share of the pilot.
-POOLED_SHARE = 8
+#: Draws that each feature of all numbers together wants, where coordinates have no number of their own; and the most
+#: numbers and coordinates there may be.
+POOLED_SHARE, MOST_NUMBERS, MOST_POOLED = 8, 300, 4096
 #: Variance that must be left, at most, for controls to be used on a coordinate.
 WORTH = 0.9
 
@@ -166,26 +167,30 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
     if made is None:
         return None
     layout, steps = made
+    few = layout.numbers <= MOST_NUMBERS and sum(setting.sizes.values()) <= 4 * MOST_POOLED
+    if not (few and any(_usable(layout, size) for size in setting.sizes.values())):
+        return None
     noise, weight, estimates, values = _pilot(setting, widened, layout)
     if not all(np.all(np.isfinite(a)) for a in (values, *estimates.values())):
         return None
     model: Arrays = {**steps, **_model(layout, noise, weight, values, steps)}
     averages, whole = layout(np, noise, model)
-    means = layout.means(model, len(averages))
+    means = layout.means(model)
     halves = np.arange(len(weight)) % 2 == 0
     coefficients, constant, spread, pooled, blocks = {}, {}, {}, [], []
     before = after = 0.0
     for name, estimate in estimates.items():
         y = estimate - centre[name]
         found = None
-        if y.shape[1] == layout.numbers:
+        if not _usable(layout, y.shape[1]):
+            pass
+        elif y.shape[1] == layout.numbers:
             h = np.stack([*averages, np.broadcast_to(whole[:, None], y.shape)], axis=2)  # [n, m, k]
             found = _own(h, y, weight, halves)
         else:
             h = np.concatenate([*averages, whole[:, None]], axis=1)  # [n, K]
-            if h.shape[1] * POOLED_SHARE <= len(weight):
-                found = _pooled(h, y, weight, halves)
-                pooled.append(name)
+            found = _pooled(h, y, weight, halves)
+            pooled.append(name)
         plain = _variance(y, weight)
         before += float(plain.sum())
         if found is None:
@@ -207,6 +212,12 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
     gain = before / after if after > 0.0 else math.inf
     arrays = {**model, **coefficients}
     return Controls(layout, tuple(pooled), arrays, constant, spread, gain, len(weight), tuple(blocks))
+
+
+def _usable(layout: Layout, coordinates: int) -> bool:
+    """Whether a block of so many coordinates can be relieved: each by features of a number of its own, or of all."""
+    pooled = 1 + layout.features * layout.numbers
+    return coordinates == layout.numbers or (pooled * POOLED_SHARE <= PILOT and coordinates <= MOST_POOLED)
 
 
 def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[Arrays, np.ndarray, Arrays, np.ndarray]:
