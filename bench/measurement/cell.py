@@ -367,7 +367,7 @@ class _Measuring:
                             break
                         most *= 4
                     return
-            if self.plan.left < 2 * count:
+            if self.plan.left < count:
                 return
             blocks *= 2
 

@@ -150,6 +150,7 @@ _DETAILS = (
     ("bias, 95 %", lambda r: numbers.bias_interval(r) or "–"),
     ("largest coordinate", lambda r: "–" if r["bias_max"] is None else f"≤ {numbers.percent(r['bias_max'])}"),
     ("certificate", lambda r: r["certificate"] or "–"),
+    ("controls", lambda r: numbers.times(r["control_gain"]) if (r["control_gain"] or 1.0) > 1.0 else "–"),
     ("assumption", lambda r: r["assumption"] or "–"),
     ("z", lambda r: numbers.significant(r["bias_z"])),
     ("‖g‖", lambda r: numbers.significant(r["exact_norm"])),

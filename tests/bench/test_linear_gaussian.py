@@ -268,7 +268,7 @@ def test_certified_by_integration(estimator: str) -> None:
 
 def test_certified_by_sampling() -> None:
     """DReG in λ to 1 %, in three dimensions with K = 5."""
-    rows = measured(make_cell(problem(5, 3), "dreg", max_replicates=2**20))
+    rows = measured(make_cell(problem(5, 3), "dreg", max_replicates=2**21))
     for block in ("loc", "log_scale"):
         assert rows[block]["verdict"] == "unbiased"
         assert rows[block]["certificate"] == "sampling"

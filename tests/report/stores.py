@@ -37,6 +37,7 @@ def rows(key: str, **given: Any) -> list[Row]:
         "bias_high": 0.003,
         "bias_bound": 0.004,
         "bias_max": 0.003,
+        "control_gain": 12.0,
         "assumption": "defensive",
         "bias_norm": 0.001,
         "exact_norm": 1.0,
