@@ -56,6 +56,14 @@ class Noise:
             )
 
 
+def sample_axis(full: tuple[int, ...], one: tuple[int, ...]) -> int | None:
+    """Which axis of `full` is left out in `one`; −1 where that does not make one of the other."""
+    if full == one:
+        return None
+    places = [k for k in range(len(full)) if full[:k] + full[k + 1 :] == one]
+    return places[0] if len(full) == len(one) + 1 and places else -1
+
+
 def stream_root(*path: object) -> int:
     """A 128-bit number for the stream at `path`, stable across processes and machines."""
     text = "\x1f".join(str(part) for part in path)

@@ -203,6 +203,16 @@ class Weighted:
         return max(0.0, raw - float(sum(m @ m for m in means)))
 
 
+def estimates_of(setting: Setting, noise: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The noise, and the estimates [R, P] that it makes, as NumPy arrays of float64."""
+    s, to = setting, setting.backend.to_numpy
+    run = compiled_once(("drawn again", s.structure), lambda: for_few_calls(s.backend, evaluator(s), s.dear_sums))
+    found = run(s.expectation.data, s.parameters, s.state, noise)
+    numbers = {name: to(a) for name, a in noise.items()}
+    read = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in numbers.items()}
+    return read, {name: to(a).astype(np.float64) for name, a in found.items()}
+
+
 @dataclass
 class DefensiveDraws:
     """Draws a cell's replicates again, defensively; its directions are learnt from every round so far.
@@ -251,7 +261,6 @@ class DefensiveDraws:
         stream = f"defensive {self.rounds}"
         mixture = Mixture(s, self.widened, self._directions())
         roots, root = s.roots(stream), stream_root(*s.path, stream, "mixture")
-        run = compiled_once(("drawn again", s.structure), lambda: for_few_calls(s.backend, evaluator(s), s.dear_sums))
         top: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         every, sizes = {**found.moments, "": found.total}, {name: _Share() for name in s.sizes}
         ends = {name: np.zeros((2, 2)) for name in s.sizes}  # of the first and second power: all, and at the ends
@@ -261,11 +270,9 @@ class DefensiveDraws:
         for i in range(GROUPS << doublings):
             generator = np.random.default_rng(np.random.SeedSequence(root, spawn_key=(i,)))
             noise, weight = mixture.draw(s.noise(roots, i, block), generator)
-            estimates = run(s.expectation.data, s.parameters, s.state, noise)
+            read, made = estimates_of(s, noise)
             whole, at_an_end = np.zeros(block), mixture.at_an_end(noise)
-            made = {name: s.backend.to_numpy(a).astype(np.float64) for name, a in estimates.items()}
             if controls is not None:
-                read = {name: s.backend.to_numpy(a).astype(np.float64) for name, a in noise.items()}
                 made = controls.relieved(read, made)
             for name, moments in found.moments.items():
                 estimate = made[name]

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from bench.identity import of_the_catalogue
-from bench.measurement.controls.features import sample_axis
 from bench.measurement.kernel import Setting
 from bench.measurement.moved import Arrays, FewEstimates, owned
 from estimators import UsageError
+from estimators.noise import sample_axis
 
 #: Differences beyond this power of ε, relative to the size of the estimates, are looked into; others are rounding.
 SUSPECT = 0.5

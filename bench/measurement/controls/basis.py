@@ -38,8 +38,8 @@ MOMENTS: dict[str, Callable[[int], Fraction]] = {
 }
 #: The most functions of a number that takes two values only.
 TWO_VALUED = {"rademacher": 1}
-#: Numbers whose law is the same on either side of 0, or of 1/2: functions of odd degree change their sign.
-SYMMETRIC = ("normal", "maxwell", "uniform", "stratum", "rademacher")
+#: Kinds that have a mirror image of the same law (`estimators.noise.mirror`).
+MIRRORED = ("normal", "maxwell", "uniform", "rademacher", "exponential")
 #: Jumps that are told apart, at most, for each number.
 MOST_JUMPS = 16
 

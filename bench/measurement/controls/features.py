@@ -186,11 +186,3 @@ class Layout:
         if self.crossed:
             found[-2:] = first / self.samples, second / self.samples
         return found
-
-
-def sample_axis(full: tuple[int, ...], one: tuple[int, ...]) -> int | None:
-    """Which axis of `full` is left out in `one`; −1 where that does not make one of the other."""
-    if full == one:
-        return None
-    places = [k for k in range(len(full)) if full[:k] + full[k + 1 :] == one]
-    return places[0] if len(full) == len(one) + 1 and places else -1

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.controls.basis import SYMMETRIC, Basis, stepped
-from bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, Source, powers, sample_axis
-from bench.measurement.defensive import Mixture
-from bench.measurement.kernel import Setting, compiled_once, evaluator
+from bench.measurement.controls.basis import MIRRORED, Basis, stepped
+from bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, Source, powers
+from bench.measurement.defensive import Mixture, estimates_of
+from bench.measurement.kernel import Setting
 from estimators import NotApplicable
-from estimators.backends import for_few_calls, get
-from estimators.noise import Noise, stream_root
+from estimators.backends import get
+from estimators.noise import Noise, sample_axis, stream_root
 
 #: Replicates of the pilot, at most.
 PILOT = 4096
@@ -80,16 +80,6 @@ class Controls:
         return {name: a + self.constant[name] if name in self.constant else a for name, a in left.items()}
 
 
-def estimates_of(setting: Setting, noise: Arrays) -> tuple[Arrays, Arrays]:
-    """The noise, and the estimates [R, P] that it makes, as NumPy arrays of float64."""
-    s, to = setting, setting.backend.to_numpy
-    run = compiled_once(("drawn again", s.structure), lambda: for_few_calls(s.backend, evaluator(s), s.dear_sums))
-    found = run(s.expectation.data, s.parameters, s.state, noise)
-    numbers = {name: to(a) for name, a in noise.items()}
-    read = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in numbers.items()}
-    return read, {name: to(a).astype(np.float64) for name, a in found.items()}
-
-
 def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
     """What the features of a setting's noise are, and the arrays of steps; None where nothing is known of any."""
     expectation, estimator = setting.expectation, setting.estimator
@@ -128,7 +118,7 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
         if reader is None:
             continue
         there = 1 if axis is None else full.shape[axis]
-        pairs = there * 2 == setting.num_samples and spec.kind in SYMMETRIC
+        pairs = there * 2 == setting.num_samples and spec.kind in MIRRORED
         crossed &= there == setting.num_samples > 1
         own.append(Source(name, reader, axis, math.prod(spec.shape), pairs))
     if not own:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.controls.fit import Controls, estimates_of
+from bench.measurement.controls.fit import Controls
+from bench.measurement.defensive import estimates_of
 from bench.measurement.kernel import BlockSums, Setting
 
 
