@@ -23,7 +23,7 @@ from bench.measurement.plan import PILOT_BLOCKS, Plan, capped
 from bench.measurement.replicates import Unchanged, check_estimates, check_largest, check_whole
 from bench.measurement.representable import unrepresentable_at
 from bench.measurement.rounding import rounding
-from bench.measurement.stream import Source, Stream, pilot_mean
+from bench.measurement.stream import GATHERED, Source, Stream, pilot_mean
 from bench.measurement.verdict import MOST_ROUNDS, Verdicts
 from bench.problems import Exact, Problem
 from bench.rows import ALL
@@ -36,6 +36,8 @@ WARM_UP = 1024
 #: Controls are used where they make the variance of an estimate this many times smaller; and certify with so many
 #: replicates at the least, more of what a user brings: events that are never met are not relieved of anything.
 LEAST_GAIN, FEWEST_RELIEVED, FEWEST_BROUGHT = 1.5, 2**12, 2**14
+#: Nominal replicates that have to confirm the gain.
+CONFIRMING = 2048
 #: What a verdict on noise from elsewhere assumes.
 NOT_OURS = "the noise is not ours: no event rarer than the replicates show matters"
 #: Units in the last place that estimates of one size may be off, where nobody measured it.
@@ -403,7 +405,8 @@ class _Measuring:
             return None
         mean = self._mean(self.main)
         stream = self._relieved("controls", {n: c - self.controls.constant.get(n, 0.0) for n, c in mean.items()})
-        stream.extend(GROUPS)
+        some = GATHERED * self.kernel.setting.replicates
+        stream.extend(min(GROUPS, GATHERED * math.ceil(CONFIRMING / some)))
         self.plan.spent += stream.total.count
         left = sum(float(m.variances().sum()) for m in stream.moments.values())
         plain = sum(float(m.variances().sum()) for m in self.main.moments.values())

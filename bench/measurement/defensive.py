@@ -18,14 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from bench.measurement.kernel import Setting, compiled_once, evaluator
+from bench.measurement.evaluate import Arrays, blocks_together, estimates_of, in_double
+from bench.measurement.kernel import Setting
 from bench.measurement.moments import GROUPS, Moments
 from bench.measurement.variance import SHARE_OF
-from estimators.backends import for_few_calls
 from estimators.noise import Noise, stream_root
 
 if TYPE_CHECKING:
@@ -203,16 +203,6 @@ class Weighted:
         return max(0.0, raw - float(sum(m @ m for m in means)))
 
 
-def estimates_of(setting: Setting, noise: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The noise, and the estimates [R, P] that it makes, as NumPy arrays of float64."""
-    s, to = setting, setting.backend.to_numpy
-    run = compiled_once(("drawn again", s.structure), lambda: for_few_calls(s.backend, evaluator(s), s.dear_sums))
-    found = run(s.expectation.data, s.parameters, s.state, noise)
-    numbers = {name: to(a) for name, a in noise.items()}
-    read = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in numbers.items()}
-    return read, {name: to(a).astype(np.float64) for name, a in found.items()}
-
-
 @dataclass
 class DefensiveDraws:
     """Draws a cell's replicates again, defensively; its directions are learnt from every round so far.
@@ -260,20 +250,21 @@ class DefensiveDraws:
         found.relieved = controls is not None
         stream = f"defensive {self.rounds}"
         mixture = Mixture(s, self.widened, self._directions())
-        roots, root = s.roots(stream), stream_root(*s.path, stream, "mixture")
+        root = stream_root(*s.path, stream, "mixture")
         top: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         every, sizes = {**found.moments, "": found.total}, {name: _Share() for name in s.sizes}
         ends = {name: np.zeros((2, 2)) for name in s.sizes}  # of the first and second power: all, and at the ends
         for _ in range(doublings):
             for moments in every.values():
                 moments.double()
-        for i in range(GROUPS << doublings):
+        together = blocks_together(s, block)
+        for i in range((GROUPS << doublings) // together):
             generator = np.random.default_rng(np.random.SeedSequence(root, spawn_key=(i,)))
-            noise, weight = mixture.draw(s.noise(roots, i, block), generator)
-            read, made = estimates_of(s, noise)
-            whole, at_an_end = np.zeros(block), mixture.at_an_end(noise)
+            noise, weight = mixture.draw(s.host_noise(stream, i, together * block), generator)
+            made = in_double(estimates_of(s, noise, block))
+            whole, at_an_end = np.zeros(together * block), mixture.at_an_end(noise)
             if controls is not None:
-                made = controls.relieved(read, made)
+                made = controls.relieved(noise, made)
             for name, moments in found.moments.items():
                 estimate = made[name]
                 d = estimate - centre[name]
@@ -284,7 +275,7 @@ class DefensiveDraws:
                 ends[name] += [[each.sum(), each[at_an_end].sum()] for each in (first, q)]
                 whole += q
                 _add(moments, weight[:, None] * (estimate - exact[name]), q)
-            _add(found.total, np.zeros((block, 0)), whole)
+            _add(found.total, np.zeros((len(whole), 0)), whole)
             top.append(mixture.largest(noise, weight * whole))
             if len(top) >= GROUPS:
                 top = [_largest(top)]
@@ -331,10 +322,12 @@ class _Share:
 
 
 def _add(moments: Moments, y: np.ndarray, q: np.ndarray) -> None:
-    """One block of weighted values [R, P] and their squared norms [R]."""
+    """Some blocks of weighted values [R, P] and their squared norms [R]."""
+    q = q.reshape(-1, moments.block_replicates)
+    y = y.reshape(*q.shape, -1)
     square = y * y
-    norms = np.asarray([[q.sum(), (q * q).sum()]])
-    moments.add(y.sum(axis=0)[None], square.sum(axis=0)[None], (square * y).sum(axis=0)[None], norms)
+    norms = np.stack([q.sum(axis=1), np.einsum("bi,bi->b", q, q)], axis=1)
+    moments.add(y.sum(axis=1), square.sum(axis=1), np.einsum("bij,bij->bj", square, y), norms)
     moments.keep_largest(q)
 
 
@@ -358,8 +351,8 @@ class Mixture:
             m = math.prod(setting.specs[name].shape)
             self.widenings[name] = kind(setting.specs[name], directions.get(name, np.zeros((0, m))))
 
-    def draw(self, nominal: dict[str, Any], generator: np.random.Generator) -> tuple[dict[str, Any], np.ndarray]:
-        """The noise on the device, and w [R] of the numbers that it holds there."""
+    def draw(self, nominal: Arrays, generator: np.random.Generator) -> tuple[Arrays, np.ndarray]:
+        """The noise, and w [R] of its numbers as the cell's precision holds them."""
         s = self.setting
         replicates = len(next(iter(nominal.values()))) if nominal else s.replicates
         if not self.names:
@@ -368,7 +361,7 @@ class Mixture:
         which[generator.random(replicates) < 0.5] = -1
         noise, total = dict(nominal), np.zeros(replicates)
         for place, (name, widening) in enumerate(self.widenings.items()):
-            given = s.backend.to_numpy(nominal[name])
+            given = nominal[name]
             flat = given.reshape(replicates, -1).astype(np.float64)
             rows = which == place
             flat[rows] = widening.widen(flat[rows], generator)
@@ -377,28 +370,27 @@ class Mixture:
                 least = np.finfo(s.dtype).epsneg
                 kept = np.clip(kept, least, 1.0 - least)
             total += widening.ratio(kept.astype(np.float64))
-            noise[name] = s.backend.asarray(kept.reshape(given.shape), s.dtype)
+            noise[name] = kept.reshape(given.shape)
         return noise, 1.0 / (0.5 + 0.5 * total / len(self.names))
 
-    def at_an_end(self, noise: dict[str, Any]) -> np.ndarray:
+    def at_an_end(self, noise: Arrays) -> np.ndarray:
         """Whether a number of uniform or exponential noise is at an end of what generators draw [R]."""
         s = self.setting
         near = float(np.finfo(s.dtype).epsneg) ** AT_AN_END
         found = np.zeros(len(next(iter(noise.values()))) if noise else s.replicates, dtype=bool)
         for name in self.names:
-            flat = s.backend.to_numpy(noise[name]).reshape(len(found), -1)
+            flat = noise[name].reshape(len(found), -1)
             if s.specs[name].kind in ("uniform", "stratum"):
                 found |= np.any((flat <= near) | (1.0 - flat <= near), axis=1)
             elif s.specs[name].kind == "exponential":
                 found |= np.any((flat <= near) | (np.exp(-flat) <= near), axis=1)
         return found
 
-    def largest(self, noise: dict[str, Any], q: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def largest(self, noise: Arrays, q: np.ndarray) -> tuple[np.ndarray, Arrays]:
         """The largest of a block, with their normal noise, flat."""
         keep = np.argsort(q)[-EXTREMES:]
         found = {}
         for name in self.names:
             if self.setting.specs[name].kind == "normal":
-                values = self.setting.backend.to_numpy(noise[name])
-                found[name] = values.reshape(len(q), -1)[keep].astype(np.float64)
+                found[name] = noise[name].reshape(len(q), -1)[keep].astype(np.float64)
         return q[keep], found

@@ -16,18 +16,18 @@ a small part of the noise no grid meets.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from bench.forms import jumps_of
 from bench.measurement.declared import all_of_the_catalogue, undeclared
-from bench.measurement.kernel import Setting, compiled_once, evaluator
+from bench.measurement.evaluate import Arrays, estimates_of
+from bench.measurement.kernel import Setting
 from bench.measurement.rules import Rule, anywhere, pieces, rule
 from estimators import NotApplicable, draws
-from estimators.backends import for_few_calls, get
+from estimators.backends import get
 from estimators.noise import Noise, draw, stream_root
 
 Axes = list[Rule]
@@ -133,13 +133,13 @@ def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
     if found is None:
         return None
     replicates = max(8, min(64, CHUNK // count))
-    source, backend = get("numpy"), setting.backend
+    source = get("numpy")
     roots = {name: source.root(stream_root(*setting.path, "integration", name)) for name in alike}
     drawn = draw(source, alike, roots, 0, replicates, setting.dtype)
-    whole = _estimates(setting)({name: backend.asarray(a, setting.dtype) for name, a in drawn.items()})
+    whole = estimates_of(setting, drawn)
     made = next((size for size in SIZES if size >= replicates * count), replicates * count)
     each = {n: np.resize(a, (made, *one.specs[n].shape)) for n, a in drawn.items()}
-    for block, single in _estimates(one)({n: backend.asarray(a, setting.dtype) for n, a in each.items()}).items():
+    for block, single in estimates_of(one, each).items():
         parts = single[: replicates * count].astype(np.float64).reshape(replicates, count, -1)
         apart, size = np.abs(whole[block] - parts.mean(axis=1)), np.abs(parts).mean(axis=1)
         if not np.all(apart <= _near(setting) * size):
@@ -320,20 +320,11 @@ def _pieced(
         yield level
 
 
-def _estimates(setting: Setting) -> Callable[[dict[str, Any]], dict[str, np.ndarray]]:
-    """Noise -> estimates."""
-    s, backend = setting, setting.backend
-    run = compiled_once(("integrated", s.structure), lambda: for_few_calls(backend, evaluator(s), s.dear_sums))
-    given = s.expectation.data, s.parameters, s.state
-    return lambda noise: {name: backend.to_numpy(a) for name, a in run(*given, noise).items()}
-
-
 def _moments(
     setting: Setting, blocks: list[str], specs: dict[str, Noise], level: Level
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Of every block E ĝ, E ĝ² and E |ĝ| on every grid [grids, 3, P], and Σ |ĝ| with one axis after another weighted by
     what its weights lose [grids, P]. The points of all grids are evaluated together."""
-    estimated = _estimates(setting)
     ends = np.cumsum([0, *(grid.points for grid in level)])
     others = {name: spec for name, spec in setting.specs.items() if name not in specs}
     result = {b: (np.zeros((len(level), 3, p)), np.zeros((len(level), p))) for b, p in _sizes(setting, blocks).items()}
@@ -348,7 +339,7 @@ def _moments(
                 rows = slice(first - start, last - start)
                 columns[rows], weights, loss = _points(setting, grid, which, first - ends[which], last - ends[which])
                 parts.append((which, rows, weights, loss))
-        found = estimated(_noise(setting, specs, others, columns, start))
+        found = estimates_of(setting, _noise(setting, specs, others, columns, start))
         for block, (moments, lost) in result.items():
             g = found[block].astype(np.float64)
             for which, rows, weights, loss in parts:
@@ -395,10 +386,10 @@ def _fractions(generator: np.random.Generator, count: int, near_ends: bool) -> n
 
 def _noise(
     setting: Setting, specs: dict[str, Noise], others: dict[str, Noise], columns: np.ndarray, start: int
-) -> dict[str, Any]:
+) -> Arrays:
     """Numbers of noise by name; of names that are not read, other ones for every point, which would show that they
     are."""
-    drawn: dict[str, np.ndarray] = {}
+    drawn: Arrays = {}
     if others:
         source = get("numpy")
         roots = {name: source.root(stream_root(*setting.path, "integration", name)) for name in others}
@@ -408,5 +399,4 @@ def _noise(
         size = math.prod(spec.shape)
         drawn[name] = columns[:, used : used + size].reshape(len(columns), *spec.shape)
         used += size
-    backend = setting.backend
-    return {n: backend.asarray(a, None if setting.specs[n].kind == "rows" else setting.dtype) for n, a in drawn.items()}
+    return {n: a if setting.specs[n].kind == "rows" else a.astype(setting.dtype) for n, a in drawn.items()}

@@ -27,6 +27,8 @@ BLOCK_ELEMENTS = 2**17
 LARGEST_BLOCK = 16384
 #: Numbers a call returns at most, unless one block has more: large results cost time, and each takes memory anew.
 MOST_RETURNED = 2**20
+#: Kinds of noise on [0, 1).
+BELOW_ONE = ("uniform", "stratum", "sobol")
 #: Blocks a timed call loops over at most: enough to hide what a call costs, and no more seconds than that.
 TIMED_BLOCKS = 4
 
@@ -133,6 +135,22 @@ class Setting:
         streams = self.streams(roots, block)
         return self.drawer(streams, replicates)(streams)
 
+    def host_noise(self, stream: str, block: int, replicates: int) -> dict[str, np.ndarray]:
+        """One block's noise as NumPy arrays, on every backend: nothing is compiled for it, and its tails end where
+        those of float64 do, for it is drawn in that precision and rounded to the cell's."""
+        roots = {name: stream_root(*self.path, stream, name) for name in self.specs}
+        found = draw(get("numpy"), self.specs, roots, block, replicates, "float64")
+        return {name: self.rounded(name, a) for name, a in found.items()}
+
+    def rounded(self, name: str, noise: np.ndarray) -> np.ndarray:
+        """Noise of a name in the cell's precision; what is uniform stays below 1."""
+        if noise.dtype.kind != "f":
+            return noise
+        found = noise.astype(self.dtype)
+        if self.specs[name].kind in BELOW_ONE:
+            found = np.minimum(found, 1.0 - np.finfo(self.dtype).epsneg, dtype=self.dtype)
+        return found
+
     def drawer(self, names: Iterable[str], replicates: int) -> Callable[[dict[str, Any]], dict[str, Array]]:
         """Open streams, for the noise so named -> their next noise, on the device."""
         specs = {name: self.specs[name] for name in names}
@@ -165,12 +183,19 @@ def compiled_once(key: Hashable, build: Callable[[], Any]) -> Any:
         return found
 
 
-def evaluator(setting: Setting) -> Any:
-    """(data, parameters, state, noise) -> estimates, flat [R, P]: the pure function behind every compiled one."""
+def evaluator(setting: Setting, check: Callable[[dict[str, Array], dict[str, Array]], None] | None = None) -> Any:
+    """(data, parameters, state, noise) -> estimates, flat [R, P]: the pure function behind every compiled one.
+
+    Parameters
+    ----------
+    check : told the estimates and the noise, before they are made flat.
+    """
     backend, estimator, expectation, sizes = setting.backend, setting.estimator, setting.expectation, setting.sizes
 
     def evaluate(data: Any, parameters: Any, state: Any, noise: Any) -> dict[str, Array]:
         found = estimator.estimate(backend, expectation.bind(data), parameters, noise, state)
+        if check is not None:
+            check(found, noise)
         return flattened(backend.xp, sizes, found)
 
     return evaluate

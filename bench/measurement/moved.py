@@ -18,15 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
 from bench.identity import brought, of_the_catalogue
-from bench.measurement.kernel import Setting, compiled_once, flattened
-from estimators import Expectation, UsageError, draw
-from estimators.backends import for_handful_of_calls, get
-from estimators.estimator import check_blocks, described
-from estimators.noise import stream_root
+from bench.measurement.evaluate import check_form
+from bench.measurement.kernel import BELOW_ONE, Setting, compiled_once, flattened
+from estimators import Expectation
+from estimators.backends import for_handful_of_calls
 
 Array = Any
 Arrays = dict[str, np.ndarray]
@@ -40,13 +38,7 @@ OF_FAMILY = (
     "log_density_gradient",
     "log_density_hessian_product",
 )
-UNIFORM = ("uniform", "stratum")
 EXACT = ("rows", "rademacher", "sobol")
-_IS_ARRAY: dict[str, Callable[[Any], bool]] = {
-    "numpy": lambda a: isinstance(a, np.ndarray),
-    "torch": array_api_compat.is_torch_array,
-    "jax": array_api_compat.is_jax_array,
-}
 
 
 @dataclass(frozen=True)
@@ -81,16 +73,10 @@ class FewEstimates:
         def evaluate(data: Any, parameters: Any, state: Any, movement: Any, noise: Any) -> dict[str, Array]:
             expectation = with_moved_values(s.backend, s.expectation.bind(data), movement)
             found = s.estimator.estimate(s.backend, expectation, parameters, noise, state)
-            check_form(s, found, len(next(iter(noise.values()))) if noise else 1)
+            check_form(s, found, noise)
             return flattened(s.backend.xp, s.sizes, found)
 
         return for_handful_of_calls(s.backend, evaluate)
-
-    def noise(self, stream: str, block: int, replicates: int) -> Arrays:
-        """Draw noise of a stream of its own, with NumPy on every backend: JAX would compile for it."""
-        s = self.setting
-        roots = {name: stream_root(*s.path, stream, name) for name in s.specs}
-        return draw(get("numpy"), s.specs, roots, block, replicates, s.dtype)
 
     @np.errstate(all="ignore")  # whoever looks at the numbers says what they are
     def __call__(self, noise: Arrays, inputs: Inputs | None = None) -> Arrays:
@@ -124,7 +110,7 @@ class FewEstimates:
     def moved_noise(self, noise: Arrays, generator: np.random.Generator) -> Arrays:
         moved = {name: moved_array(noise[name], generator) for name in self._movable}
         for name, spec in self._movable.items():
-            if spec.kind in UNIFORM:
+            if spec.kind in BELOW_ONE:
                 moved[name] = np.where(moved[name] < 1.0, moved[name], noise[name])
         return {**noise, **moved}
 
@@ -182,48 +168,6 @@ def _moved_method(
         return found * xp.astype(1.0 + movement[0] * wave, found.dtype)
 
     return lambda *given, **named: moved(method(*given, **named))
-
-
-def check_form(setting: Setting, found: Any, replicates: int) -> None:
-    """Check that estimates are what they have to be, by shapes and dtypes alone, so that it costs a compiler nothing.
-
-    Raises
-    ------
-    UsageError
-        Not a dict of exactly the declared parameter blocks, each an array of the backend [R, *shape] of the cell's
-        dtype.
-    """
-    wanted = setting.expectation.shapes(setting.dimension)
-    check_blocks(setting.estimator.name, found, wanted)
-    for block, shape in wanted.items():
-        _check_array(setting, f"estimate of {block}", found[block], (replicates, *shape))
-
-
-def _check_array(setting: Setting, what: str, found: Any, shape: tuple[int, ...]) -> None:
-    backend = setting.backend
-    if not _IS_ARRAY[backend.name](found):
-        raise UsageError(f"{what} is {described(found)}; return an array of {backend.name}, of shape {shape}")
-    dtype = str(found.dtype).removeprefix("torch.")
-    if dtype != setting.dtype:
-        kinds = {"complex": "take its real part", "float": "compute in the dtype of the noise"}
-        advice = next((do for kind, do in kinds.items() if dtype.startswith(kind)), "return real floating numbers")
-        raise UsageError(f"{what} has dtype {dtype} in a cell of {setting.dtype}; {advice}")
-    if tuple(found.shape) != shape:
-        raise UsageError(
-            f"{what} has shape {tuple(found.shape)} where {shape} is wanted, replicates first; {_advice(found, shape)}"
-        )
-
-
-def _advice(found: Any, shape: tuple[int, ...]) -> str:
-    """Say what to do about a wrong shape."""
-    given, own = tuple(found.shape), shape[1:]
-    if len(given) == len(shape) + 1 and given[:1] == shape[:1] and given[2:] == own:
-        return "average over the samples of each replicate, axis 1"
-    if given in (own, (1, *own), ()):
-        return "do not average over the replicates, axis 0"
-    if len(given) == len(shape) + 1 and given[:-1] == shape:
-        return "remove the last axis"
-    return "return one estimate for every replicate"
 
 
 def owned(setting: Setting) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench.identity import of_the_catalogue
+from bench.measurement.evaluate import estimates_of
 from bench.measurement.kernel import Setting
 from bench.measurement.moved import Arrays, FewEstimates, owned
 from estimators import UsageError
@@ -74,7 +75,7 @@ class Unchanged:
 
     def __init__(self, setting: Setting) -> None:
         self._estimate = FewEstimates(setting)
-        self._noise = self._estimate.noise("purity", 0, self._estimate.size)
+        self._noise = setting.host_noise("purity", 0, self._estimate.size)
         self._found = self._estimate(self._noise)
 
     def check(self) -> None:
@@ -95,7 +96,7 @@ def _impure(block: str, place: int, one: float, other: float) -> str:
 def _impurity(estimate: FewEstimates, attempt: int) -> str | None:
     """Say what is wrong on that draw of noise; None if nothing is."""
     size = estimate.size
-    first, second = (estimate.noise("purity", 2 * attempt + i, size) for i in range(2))
+    first, second = (estimate.setting.host_noise("purity", 2 * attempt + i, size) for i in range(2))
     found = estimate(first)
     # One processor makes the same sums in the same order; a graphics processor need not.
     again = _first_difference(estimate, first, found, estimate(first), estimate.setting.backend.device != "cpu")
@@ -230,8 +231,8 @@ def check_whole(setting: Setting, replicates: int, middle: Arrays | None = None)
     """The same of one call of that many replicates, on NumPy's noise: of those farthest from `middle` [P], or from
     their mean."""
     estimate = FewEstimates(setting)
-    noise = estimate.noise("largest", 0, replicates)
-    whole = estimate(noise)
+    noise = setting.host_noise("largest", 0, replicates)
+    whole = estimates_of(setting, noise)
     about = {name: values.mean(axis=0) for name, values in whole.items()} if middle is None else middle
     rows = _largest({name: _distance(values, about[name]) ** 2 for name, values in whole.items()}, estimate.size)
     few = {name: a[rows] for name, a in noise.items()}

@@ -47,7 +47,7 @@ def changes(setting: Setting) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
     """Return c_j, and the root mean square of ĝ_j, each [P] by parameter block."""
     estimate = FewEstimates(setting)
     generator = np.random.default_rng(0)
-    noises = [estimate.noise("rounding", call, estimate.size) for call in range(CALLS)]
+    noises = [setting.host_noise("rounding", call, estimate.size) for call in range(CALLS)]
     plain = _joined([estimate(noise) for noise in noises])
     squares = {name: np.zeros(values.shape) for name, values in plain.items()}
     for _ in range(MOVEMENTS):

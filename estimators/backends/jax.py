@@ -28,6 +28,8 @@ jax.config.update("jax_enable_x64", True)
 
 #: YNNPACK, to which XLA leaves sums on the CPU, first stores every operand in full, broadcast ones too.
 _WITHOUT_LIBRARY = ("xla_cpu_experimental_ynn_fusion_type", "")
+#: A fifth less time to compile, and code as fast.
+_BRIEFLY = ("xla_backend_optimization_level", 1)
 #: Half the time to compile, and slower code.
 _QUICKLY = ("xla_backend_optimization_level", 0)
 #: One estimate's noise is stored before it is read if it is of so many numbers.
@@ -131,8 +133,8 @@ class JaxBackend:
         return jax.lax.map(function, xs)
 
     def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
-        options = None if dear_sums or self.device != "cpu" else _options(_WITHOUT_LIBRARY)
-        return jax.jit(function, compiler_options=options)
+        wanted = (_BRIEFLY,) if dear_sums else (_BRIEFLY, _WITHOUT_LIBRARY)
+        return jax.jit(function, compiler_options=None if self.device != "cpu" else _options(*wanted))
 
     def compile_quickly(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(function, compiler_options=None if self.device != "cpu" else _options(_QUICKLY))

@@ -76,7 +76,7 @@ def test_terms_that_cancel(dtype: str) -> None:
     setting = prepared(FITTED, STICKING, dtype=dtype).setting
     tau, eps = rounding(setting), float(np.finfo(dtype).eps)
     few = FewEstimates(setting)
-    found = few(few.noise("test", 0, 2048))
+    found = few(few.setting.host_noise("test", 0, 2048))
     for name, values in found.items():
         deviation = np.sqrt(np.mean(values.astype(float) ** 2, axis=0))
         assert np.all(deviation < tau[name])
@@ -117,7 +117,7 @@ def test_choices_turned_over_by_rounding() -> None:
     """One threshold within a unit in the last place of one of the 32 replicates says nothing of the average."""
     setting = prepare(Cell(make_problem("square[k=1,dim=1]"), Coin((0.5,)))).setting
     few = FewEstimates(setting)
-    coins = np.concatenate([few.noise("rounding", call, few.size)["coin"] for call in range(CALLS)])
+    coins = np.concatenate([few.setting.host_noise("rounding", call, few.size)["coin"] for call in range(CALLS)])
     eps = float(np.finfo(float).eps)
     for count, small in ((0, True), (1, True), (2, True), (16, False)):
         tau = rounding(replace(setting, estimator=Coin((0.5, *map(float, coins[:count])))))
@@ -150,7 +150,7 @@ def test_averages_of_estimates_without_variance(
     cell = prepared(problem, estimator, 2 if "antithetic" in estimator else None, backend, dtype=dtype)
     assert cell.exact is not None
     few = FewEstimates(cell.setting)
-    found = few(few.noise("test", 0, few.size))[block].astype(float) - cell.exact.gradient[block]
+    found = few(few.setting.host_noise("test", 0, few.size))[block].astype(float) - cell.exact.gradient[block]
     tau = rounding(cell.setting)[block]
     assert np.all(np.abs(found.mean(axis=0)) <= tau)
     assert np.all(found.std(axis=0) <= tau)
@@ -177,7 +177,7 @@ def test_integrals_of_right_estimators(problem: str, estimator: str, dtype: str)
     tau, integrals = rounding(made.setting), integrate(made.setting)
     assert made.exact is not None
     few = FewEstimates(made.setting)
-    found = few(few.noise("test", 0, 1024))
+    found = few(few.setting.host_noise("test", 0, 1024))
     for name, exact in made.exact.gradient.items():
         if integrals is not None:
             assert np.all(np.abs(integrals[name].mean - exact) <= tau[name] + integrals[name].error)
@@ -191,7 +191,7 @@ def test_unmoved_estimates_are_those_that_are_measured(backend: str) -> None:
     for problem, estimator in (("logistic-regression[loc=0.17,scale=0.71,batch=7]", "pathwise"), (FITTED, STICKING)):
         setting = prepared(problem, estimator, backend=backend).setting
         few = FewEstimates(setting)
-        noise = few.noise("test", 0, few.size)
+        noise = few.setting.host_noise("test", 0, few.size)
         on_device = {name: setting.backend.asarray(a, None) for name, a in noise.items()}
         plain, expected = few(noise), estimates(setting, on_device)
         moved = few(noise, few.moved(np.random.default_rng(1)))
@@ -211,7 +211,7 @@ def test_what_is_exact_is_not_moved() -> None:
     assert any(np.any(moved.data[name] != values) for name, values in setting.expectation.data.items())
     assert np.any(moved.parameters["loc"] != 3.0)  # λ is no code, whatever its numbers
     assert all(a.dtype == np.float32 for a in moved.parameters.values())
-    noise = few.noise("test", 0, few.size)
+    noise = few.setting.host_noise("test", 0, few.size)
     np.testing.assert_array_equal(few.moved_noise(noise, generator)["rows"], noise["rows"])
 
 

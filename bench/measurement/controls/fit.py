@@ -15,7 +15,8 @@ import numpy as np
 
 from bench.measurement.controls.basis import MIRRORED, Basis, stepped
 from bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, Source, powers
-from bench.measurement.defensive import Mixture, estimates_of
+from bench.measurement.defensive import Mixture
+from bench.measurement.evaluate import estimates_of, in_double
 from bench.measurement.kernel import Setting
 from estimators import NotApplicable
 from estimators.backends import get
@@ -61,8 +62,8 @@ class Controls:
 
     def corrected(self, noise: Arrays, found: Arrays) -> Arrays:
         """Estimates [R, P] by block less Σ C h, whose mean is `constant`."""
-        averages, whole = self.layout(np, noise, self.arrays)
-        left = dict(found)
+        averages, whole = self.layout(np, in_double(noise), self.arrays)
+        left = {name: a.astype(np.float64, copy=False) for name, a in found.items()}
         for name in self.blocks:
             c = self.arrays[f"C of {name}"]
             if name in self.pooled:
@@ -71,7 +72,7 @@ class Controls:
                 value = whole[:, None] * c[-1]
                 for k, each in enumerate(averages):
                     value += each * c[k]
-            left[name] = found[name] - value
+            left[name] = left[name] - value
         return left
 
     def relieved(self, noise: Arrays, found: Arrays) -> Arrays:
@@ -163,6 +164,7 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
     noise, weight, estimates, values = _pilot(setting, widened, layout)
     if not all(np.all(np.isfinite(a)) for a in (values, *estimates.values())):
         return None
+    noise = in_double(noise)
     model: Arrays = {**steps, **_model(layout, noise, weight, values, steps)}
     averages, whole = layout(np, noise, model)
     means = layout.means(model)
@@ -213,17 +215,11 @@ def _usable(layout: Layout, coordinates: int) -> bool:
 def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[Arrays, np.ndarray, Arrays, np.ndarray]:
     """Noise as NumPy arrays, its weights [n], estimates [n, P] by block, and f at every sample [n, S]."""
     s, block = setting, min(setting.replicates, PILOT)
-    roots, root = s.roots("controls"), stream_root(*s.path, "controls", "mixture")
-    mixture = Mixture(s, widened, {})
-    parts = []
-    for i in range(max(1, PILOT // block)):
-        generator = np.random.default_rng(np.random.SeedSequence(root, spawn_key=(i,)))
-        noise, weight = mixture.draw(s.noise(roots, i, block), generator)
-        drawn, estimates = estimates_of(s, noise)
-        parts.append((drawn, estimates, weight, _objective(s, _samples(s, layout, drawn)).reshape(block, -1)))
-    noises, estimates = ({name: np.concatenate([p[k][name] for p in parts]) for name in parts[0][k]} for k in range(2))
-    weights, values = (np.concatenate([p[k] for p in parts]) for k in (2, 3))
-    return noises, weights, estimates, values
+    generator = np.random.default_rng(stream_root(*s.path, "controls", "mixture"))
+    count = PILOT // block * block
+    noise, weight = Mixture(s, widened, {}).draw(s.host_noise("controls", 0, count), generator)
+    values = _objective(s, _samples(s, layout, noise)).reshape(count, -1)
+    return noise, weight, in_double(estimates_of(s, noise, block)), values
 
 
 def _objective(setting: Setting, noise: Arrays) -> np.ndarray:
@@ -234,9 +230,7 @@ def _objective(setting: Setting, noise: Arrays) -> np.ndarray:
             return {k: backend.asarray(setting.backend.to_numpy(a), None) for k, a in arrays.items()}
 
         expectation = setting.expectation.bind(moved(setting.expectation.data))
-        cast = {
-            k: backend.asarray(a if a.dtype.kind != "f" else a.astype(setting.dtype), None) for k, a in noise.items()
-        }
+        cast = {k: backend.asarray(a, None) for k, a in noise.items()}
         found = expectation.sampled_objective(backend, moved(setting.parameters), cast)
         return np.asarray(backend.to_numpy(found), dtype=np.float64)
 

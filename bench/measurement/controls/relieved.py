@@ -1,38 +1,47 @@
 """Block sums of estimates less controls.
 
-Estimates are made where the cell's are; controls are evaluated in float64 by NumPy, so that nothing is compiled for so
-few replicates, and nothing of single precision adds to the error.
+Estimates are made where the cell's are, of noise that NumPy draws; controls are evaluated in float64 by NumPy, so that
+nothing is compiled for so few replicates, and nothing of single precision adds to the error.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from bench.measurement.controls.fit import Controls
-from bench.measurement.defensive import estimates_of
+from bench.measurement.evaluate import blocks_together, estimates_of
 from bench.measurement.kernel import BlockSums, Setting
+
+
+@dataclass(frozen=True)
+class _OnHost(Setting):
+    """A cell whose streams are drawn on the host: they need no root but their name."""
+
+    def roots(self, stream: str) -> Any:
+        return stream
 
 
 class Relieved:
     """Where block sums of estimates less Σ C h come from, whose mean is less `controls.constant`."""
 
-    chunk = 1
-
     def __init__(self, setting: Setting, controls: Controls) -> None:
-        self.setting, self.controls = setting, controls
+        self.setting = _OnHost(**{each.name: getattr(setting, each.name) for each in fields(setting)})
+        self.controls = controls
         self.cubed = setting.replicates
+        self.chunk = blocks_together(setting, setting.replicates)
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # whoever adds the sums up looks
-    def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Any]) -> BlockSums:
-        s = self.setting
-        noise = s.noise(roots, first, s.replicates)
-        left = self.controls.corrected(*estimates_of(s, noise))
+    def __call__(self, roots: str, first: int, centre: dict[str, Any]) -> BlockSums:
+        s, blocks = self.setting, self.chunk
+        noise = s.host_noise(roots, first // blocks, blocks * s.replicates)
+        left = self.controls.corrected(noise, estimates_of(s, noise, s.replicates))
         power, squared = {}, {}
         for name, estimate in left.items():
-            d = estimate - s.backend.to_numpy(centre[name])
+            d = (estimate - s.backend.to_numpy(centre[name])).reshape(blocks, s.replicates, -1)
             square = d * d
-            power[name] = tuple(each.sum(axis=0)[None] for each in (d, square, square * d))
-            squared[name] = square.sum(axis=1)[None]
+            power[name] = d.sum(axis=1), square.sum(axis=1), np.einsum("bij,bij->bj", square, d)
+            squared[name] = square.sum(axis=2)
         return BlockSums(power, squared)

@@ -1,0 +1,106 @@
+"""Estimates of noise that is given, compiled once, and the form that they must have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from bench.measurement.kernel import Setting, compiled_once, evaluator
+from estimators import UsageError
+from estimators.backends import for_few_calls
+from estimators.estimator import check_blocks, described
+
+Array = Any
+Arrays = dict[str, np.ndarray]
+
+#: Numbers of noise that are looked at together, and blocks, at most.
+NUMBERS_TOGETHER, MOST_TOGETHER = 2**16, 16
+
+_IS_ARRAY: dict[str, Callable[[Any], bool]] = {
+    "numpy": lambda a: isinstance(a, np.ndarray),
+    "torch": array_api_compat.is_torch_array,
+    "jax": array_api_compat.is_jax_array,
+}
+
+
+def estimates_of(setting: Setting, noise: Arrays, at_once: int | None = None) -> Arrays:
+    """The estimates [R, P] of noise from the host, by parameter block, as NumPy arrays of the cell's precision.
+
+    Parameters
+    ----------
+    at_once : replicates in a call of the compiled function, a divisor of R; all if absent. As many as the cell's blocks
+        have, wherever that can be, for JAX compiles every shape anew.
+    """
+    s = setting
+
+    def build() -> Any:
+        return for_few_calls(s.backend, evaluator(s, lambda made, given: check_form(s, made, given)), s.dear_sums)
+
+    run = compiled_once(("given noise", s.structure), build)
+    replicates = len(next(iter(noise.values()))) if noise else 1
+    parts = []
+    for start in range(0, replicates, at_once or replicates):
+        some = {name: a[start : start + at_once] if at_once else a for name, a in noise.items()}
+        on_device = {name: s.backend.asarray(a, None) for name, a in some.items()}
+        found = run(s.expectation.data, s.parameters, s.state, on_device)
+        parts.append({name: s.backend.to_numpy(a) for name, a in found.items()})
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def blocks_together(setting: Setting, replicates: int) -> int:
+    """How many blocks of so many replicates are drawn and looked at together, a power of two: small arrays cost the
+    calls, large ones the cache."""
+    numbers = replicates * max(1, sum(math.prod(spec.shape) for spec in setting.specs.values()))
+    return min(MOST_TOGETHER, 1 << max(0, (NUMBERS_TOGETHER // numbers).bit_length() - 1))
+
+
+def in_double(noise: Arrays) -> Arrays:
+    """The same noise with its floating numbers in float64."""
+    return {name: a.astype(np.float64, copy=False) if a.dtype.kind == "f" else a for name, a in noise.items()}
+
+
+def check_form(setting: Setting, found: Any, noise: Mapping[str, Array]) -> None:
+    """Check that estimates are what they have to be, by shapes and dtypes alone, so that it costs a compiler nothing.
+
+    Raises
+    ------
+    UsageError
+        Not a dict of exactly the declared parameter blocks, each an array of the backend [R, *shape] of the cell's
+        dtype.
+    """
+    replicates = len(next(iter(noise.values()))) if noise else 1
+    wanted = setting.expectation.shapes(setting.dimension)
+    check_blocks(setting.estimator.name, found, wanted)
+    for block, shape in wanted.items():
+        _check_array(setting, f"estimate of {block}", found[block], (replicates, *shape))
+
+
+def _check_array(setting: Setting, what: str, found: Any, shape: tuple[int, ...]) -> None:
+    backend = setting.backend
+    if not _IS_ARRAY[backend.name](found):
+        raise UsageError(f"{what} is {described(found)}; return an array of {backend.name}, of shape {shape}")
+    dtype = str(found.dtype).removeprefix("torch.")
+    if dtype != setting.dtype:
+        kinds = {"complex": "take its real part", "float": "compute in the dtype of the noise"}
+        advice = next((do for kind, do in kinds.items() if dtype.startswith(kind)), "return real floating numbers")
+        raise UsageError(f"{what} has dtype {dtype} in a cell of {setting.dtype}; {advice}")
+    if tuple(found.shape) != shape:
+        raise UsageError(
+            f"{what} has shape {tuple(found.shape)} where {shape} is wanted, replicates first; {_advice(found, shape)}"
+        )
+
+
+def _advice(found: Any, shape: tuple[int, ...]) -> str:
+    """Say what to do about a wrong shape."""
+    given, own = tuple(found.shape), shape[1:]
+    if len(given) == len(shape) + 1 and given[:1] == shape[:1] and given[2:] == own:
+        return "average over the samples of each replicate, axis 1"
+    if given in (own, (1, *own), ()):
+        return "do not average over the replicates, axis 0"
+    if len(given) == len(shape) + 1 and given[:-1] == shape:
+        return "remove the last axis"
+    return "return one estimate for every replicate"
