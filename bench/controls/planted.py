@@ -83,11 +83,19 @@ class InSampleCoefficient(Planted):
             product = spread(value, score) * score
             if self.form == "covariance":
                 centred = score - xp.mean(score, axis=1, keepdims=True)
-                coefficient = xp.sum(product * centred, axis=1) / xp.sum(centred * centred, axis=1)
+                coefficient = _fitted(xp, product, score, centred)
             else:
-                coefficient = xp.sum(product * score, axis=1) / xp.sum(score * score, axis=1)
+                coefficient = _fitted(xp, product, score, score)
             gradients[name] = xp.mean(product, axis=1) - coefficient * xp.mean(score, axis=1)
         return gradients
+
+
+def _fitted(xp: Any, product: Array, score: Array, by: Array) -> Array:
+    """Σ f s r/Σ r² over the samples [R, S, P]; 0 where all r are 0, as of discrete samples that are the same, but for
+    rounding."""
+    squares = xp.sum(by * by, axis=1)
+    varies = squares > xp.finfo(score.dtype).eps * xp.sum(score * score, axis=1)
+    return xp.where(varies, xp.sum(product * by, axis=1) / xp.where(varies, squares, 1.0), 0.0)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from bench.measurement.integrate import Integral
 from bench.measurement.moments import GROUPS
 
 BOUND_LEVEL = 1e-3
+#: A gradient below this may rest on events 17 standard deviations away, which no draw meets, not even a defensive one.
+FAINT = 1e-60
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class Scale:
     size: float
     name: str  # `gradient`, or `deviation` where ‖g‖ is within rounding
     lost: bool  # whether even that is within rounding
+    rounding: float = 0.0  # ‖τ‖
+
+    def hides(self, bias: np.ndarray) -> bool:
+        """Whether there is nothing to compare a bias with, and it may itself be rounding."""
+        return self.lost and float(np.linalg.norm(bias)) <= max(self.rounding, FAINT)
 
     def of(self, bias: float) -> float:
         """A bias relative to it; infinite where there is nothing to compare with."""
@@ -35,9 +42,9 @@ class Scale:
 def scale_of(exact: np.ndarray, variance: float, tolerance: np.ndarray) -> Scale:
     """‖g‖, or the standard deviation where ‖g‖ is within rounding and the reference's own error."""
     norm, deviation, rounding = float(np.linalg.norm(exact)), math.sqrt(variance), float(np.linalg.norm(tolerance))
-    if norm > rounding:
-        return Scale(norm, "gradient", False)
-    return Scale(deviation, "deviation", deviation <= rounding)
+    if norm > rounding and (norm > FAINT or deviation > rounding):
+        return Scale(norm, "gradient", False, rounding)
+    return Scale(deviation, "deviation", deviation <= rounding, rounding)
 
 
 @dataclass(frozen=True)

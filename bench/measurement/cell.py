@@ -13,7 +13,7 @@ import numpy as np
 from bench.checks.session import require_right
 from bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
 from bench.measurement.controls.fit import PILOT, Controls, fit
-from bench.measurement.controls.relieved import Relieved
+from bench.measurement.controls.relieved import FEWEST_RELIEVED, Relieved, fewer
 from bench.measurement.declared import all_of_the_catalogue, undeclared
 from bench.measurement.defensive import DefensiveDraws, Weighted
 from bench.measurement.integrate import Integral, few_numbers, integrate
@@ -33,9 +33,9 @@ from estimators.estimator import Knowledge, values_and_scores
 from estimators.options import effective
 
 WARM_UP = 1024
-#: Controls are used where they make the variance of an estimate this many times smaller; and certify with so many
-#: replicates at the least, more of what a user brings: events that are never met are not relieved of anything.
-LEAST_GAIN, FEWEST_RELIEVED, FEWEST_BROUGHT = 1.5, 2**12, 2**14
+#: Controls are used where they make the variance of an estimate this many times smaller; and certify what a user brings
+#: with so many replicates at the least.
+LEAST_GAIN, FEWEST_BROUGHT = 1.5, 2**14
 #: Nominal replicates that have to confirm the gain.
 CONFIRMING = 2048
 #: What a verdict on noise from elsewhere assumes.
@@ -282,7 +282,7 @@ class _Measuring:
                 if self.evidence.check is not None:
                     self.main.check_largest(self.evidence.check)
                 # Those of what controls leave, and of its defensive rounds, come beside.
-                self.verdicts = self._verdicts(2 * (analyses + MOST_ROUNDS) if self.evidence.controls else analyses)
+                self.verdicts = self._verdicts(3 * (analyses + MOST_ROUNDS) if self.evidence.controls else analyses)
             last = analysis + 1 == analyses
             settled = self._look(last)
             if not (settled or self.attempted):
@@ -332,7 +332,8 @@ class _Measuring:
         verdicts, evidence, count = self.verdicts, self.evidence, self.main.total.count
         if evidence.controls is None or self.exact is None or verdicts.integrals is not None or verdicts.dependent:
             return
-        if self.plan.left < 4 * count + PILOT or not self._wanted(count) or verdicts.heavy(self.main):
+        few = GROUPS * fewer(self.kernel.setting.replicates)
+        if self.plan.left < 4 * few + PILOT or not self._wanted(count) or verdicts.heavy(self.main):
             return
         self.attempted = True
         made = evidence.controls(self._mean(self.main))
@@ -363,7 +364,7 @@ class _Measuring:
                 if self._certain():
                     return
                 if verdicts.tails_matter(self.main):
-                    most = GROUPS * self.kernel.setting.replicates  # in blocks of a shape that is compiled
+                    most = GROUPS * stream.kernel.setting.replicates
                     while self._rest_on_defensive_draws(most=most) and not self._certain():
                         if self.plan.left < 2 * most * MOST_ROUNDS:
                             break
@@ -405,7 +406,7 @@ class _Measuring:
             return None
         mean = self._mean(self.main)
         stream = self._relieved("controls", {n: c - self.controls.constant.get(n, 0.0) for n, c in mean.items()})
-        some = GATHERED * self.kernel.setting.replicates
+        some = GATHERED * stream.kernel.setting.replicates
         stream.extend(min(GROUPS, GATHERED * math.ceil(CONFIRMING / some)))
         self.plan.spent += stream.total.count
         left = sum(float(m.variances().sum()) for m in stream.moments.values())
@@ -455,7 +456,7 @@ class _Measuring:
         if self.verdicts.relieved is None:
             return self._fresh(self.main.total.blocks)
         stream = self._relieved(f"confirm {count}", self._mean(self.verdicts.relieved))
-        stream.extend(count // self.kernel.setting.replicates)
+        stream.extend(count // stream.kernel.setting.replicates)
         self.plan.spent += stream.total.count
         return stream
 

@@ -261,7 +261,7 @@ class DefensiveDraws:
         for i in range((GROUPS << doublings) // together):
             generator = np.random.default_rng(np.random.SeedSequence(root, spawn_key=(i,)))
             noise, weight = mixture.draw(s.host_noise(stream, i, together * block), generator)
-            made = in_double(estimates_of(s, noise, block))
+            made = in_double(estimates_of(s, noise, s.replicates if together * block % s.replicates == 0 else block))
             whole, at_an_end = np.zeros(together * block), mixture.at_an_end(noise)
             if controls is not None:
                 made = controls.relieved(noise, made)

@@ -423,13 +423,13 @@ class Verdicts:
             bound, certificate = integrated_bound(integrals, exact, tolerance), "integration"
             integrated = float(sum(i.variance.sum() for i in integrals))
             variance = max(integrated, 0.0) if math.isfinite(integrated) else variance
-            off = np.abs(np.concatenate([i.mean for i in integrals]) - exact)
-            biased = bool(np.any(off > tolerance + np.concatenate([i.error for i in integrals])))
+            off = np.concatenate([i.mean for i in integrals]) - exact
+            biased = bool(np.any(np.abs(off) > tolerance + np.concatenate([i.error for i in integrals])))
             trusted = True
             assumption = AS_SMOOTH if self.brought else None
         else:
             bound, trusted = self._sampled(names, d, heavy)
-            certificate = "sampling"
+            certificate, off = "sampling", d.groups.mean(axis=0)
             biased = any(name in self.confirmed for name in names)
             biased &= bound.low > 0.0 or bool(np.max(np.abs(d.z)) > STILL_OFF)
             few = self._few_draws() if biased else None
@@ -452,7 +452,7 @@ class Verdicts:
         elif few is not None:
             verdict = "inconclusive"
             reasons.append(few)
-        elif biased:
+        elif biased and not scale.hides(off):
             verdict = "biased"
         elif scale.lost or not trusted:
             columns |= dict.fromkeys(("bias", "bias_low", "bias_high", "bias_bound", "bias_max"))

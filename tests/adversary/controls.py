@@ -83,6 +83,7 @@ def _problems() -> dict[str, tuple[str, dict[str, Any]]]:
 def bias_of(problem: Any, estimator: Any, name: str, samples: int, gradient: Blocks) -> tuple[Blocks, Blocks]:
     """Return the bias by coordinate and the variance of one estimate, as far as either is certain."""
     backend, expectation = backends.get("numpy"), problem.expectation()
+    estimator = expectation.estimated_by(estimator)
     specs = estimator.noise_specs(expectation, samples, problem.dimension)
     width = sum(int(np.prod(spec.shape)) for spec in specs.values()) + sum(block.size for block in gradient.values())
     chunk = max(64, min(2**13, 2**20 // width))
@@ -102,7 +103,8 @@ def bias_of(problem: Any, estimator: Any, name: str, samples: int, gradient: Blo
     mean = {block: array / count for block, array in first.items()}
     variance = {block: np.maximum(second[block] / count - mean[block] ** 2, 0.0) for block in mean}
     flat_gradient = {block: np.ravel(array) for block, array in gradient.items()}
-    if name == "planted-self-included-baseline":
+    alone = set(gradient) == set(problem.family.blocks)  # no parameters of a model beside those of q
+    if name == "planted-self-included-baseline" and alone:
         return {block: -array / samples for block, array in flat_gradient.items()}, variance
     if name == "planted-naive-exchange":
         return {block: -array for block, array in flat_gradient.items()}, variance

@@ -198,6 +198,23 @@ for text, dtype in (
         fault(f"A4-factor-{size:g}-{text}-{dtype}")(_a4)
 
 
+#: Estimates that are 0 in every draw, where the gradient rests on events that no draw meets or is rounding itself.
+NEVER_MET = (
+    ("step[k=0.4,family=normal,loc=0.1,scale=0.01,dim=6]", "score-function[baseline=optimal]", 1),
+    ("step[k=0.4,family=normal,loc=0.1,scale=0.01,dim=6]", "measure-valued[coupling=false]", 10),
+    ("step[k=0.4,family=gamma,concentration=20,rate=4,dim=6]", "rao-blackwell[baseline=leave-one-out]", 2),
+    ("exponential[k=0.7,family=categorical,categories=4,tilt=2,dim=24]", "score-function[baseline=cross-fitted]", 2),
+)
+
+for problem, estimator, samples in NEVER_MET:
+
+    def _never_met(problem: str = problem, estimator: str = estimator, samples: int = samples) -> Answer:
+        row = row_of(problem, estimator, samples=samples, max_replicates=2**14)
+        return row["status"] == "ok" and row["verdict"] == "inconclusive", row, "inconclusive: below rounding"
+
+    fault(f"A4-never-met-{problem.split('[')[0]}-{estimator.split('[')[0]}")(_never_met)
+
+
 @fault("A4-sticking-the-landing-at-the-optimum")
 def _at_optimum() -> Answer:
     row = row_of("linear-regression[family=multivariate-normal,at=fitted]", "pathwise[sticking-the-landing=true]")

@@ -122,6 +122,18 @@ def test_what_a_bias_is_compared_with() -> None:
     assert scale_of(np.zeros(2), 0.0, np.zeros(2)).lost
 
 
+def test_a_bias_no_larger_than_rounding_is_hidden() -> None:
+    """Of an estimate that never varies: there is nothing to compare the bias with."""
+    tau = np.full(4, 1e-14)
+    lost = scale_of(np.full(4, 1e-15), 0.0, tau)
+    assert lost.hides(np.array([1.9e-14, 0.0, 0.0, 0.0]))
+    assert not lost.hides(np.array([2.1e-14, 0.0, 0.0, 0.0]))
+    assert not scale_of(np.full(4, 1e-15), 1.0, tau).hides(np.zeros(4))
+    # Of a gradient of 1e-70 no draw of ours meets what it rests on.
+    assert scale_of(np.array([1e-70]), 0.0, np.zeros(1)).hides(np.array([1e-70]))
+    assert not scale_of(np.array([1e-50]), 0.0, np.zeros(1)).lost
+
+
 def test_the_spectrum_of_a_mean() -> None:
     """λ, τ² and v of what is known, to the accuracy of 64 groups."""
     root = np.concatenate([np.eye(50), 2.0 * np.ones((50, 1))], axis=1)

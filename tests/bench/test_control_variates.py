@@ -128,5 +128,5 @@ def test_no_pilot_where_the_first_look_certifies(monkeypatch: pytest.MonkeyPatch
         raise AssertionError("a pilot was drawn")
 
     monkeypatch.setattr(module, "fit", none)
-    made = replace(cell("square[dim=6,loc=4,scale=0.1]", "pathwise"), goals=Goals(bias_bound=0.5))
+    made = replace(cell("square[dim=6,loc=4,scale=0.1]", "pathwise"), goals=Goals(bias_bound=0.9))
     assert measured(made)["all"]["verdict"] == "unbiased"

@@ -14,6 +14,10 @@ import numpy as np
 from bench.measurement.controls.fit import Controls
 from bench.measurement.evaluate import blocks_together, estimates_of
 from bench.measurement.kernel import BlockSums, Setting
+from bench.measurement.moments import GROUPS
+
+#: Replicates relieved of controls that certify, at the least: events that are never met are not relieved of anything.
+FEWEST_RELIEVED = 2**12
 
 
 @dataclass(frozen=True)
@@ -24,20 +28,31 @@ class _OnHost(Setting):
         return stream
 
 
+def fewer(replicates: int) -> int:
+    """Replicates in a block of which few will do: halved while 64 blocks are more than controls need."""
+    while replicates * GROUPS >= 2 * FEWEST_RELIEVED and replicates % 2 == 0:
+        replicates //= 2
+    return replicates
+
+
 class Relieved:
     """Where block sums of estimates less Σ C h come from, whose mean is less `controls.constant`."""
 
     def __init__(self, setting: Setting, controls: Controls) -> None:
-        self.setting = _OnHost(**{each.name: getattr(setting, each.name) for each in fields(setting)})
+        whole = {each.name: getattr(setting, each.name) for each in fields(setting)}
+        size = fewer(setting.replicates)
+        self.setting = _OnHost(**{**whole, "replicates": size})
         self.controls = controls
-        self.cubed = setting.replicates
-        self.chunk = blocks_together(setting, setting.replicates)
+        self.cubed = size
+        #: Replicates in a call of the compiled function.
+        self.at_once = setting.replicates
+        self.chunk = max(self.at_once // size, blocks_together(setting, size))
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # whoever adds the sums up looks
     def __call__(self, roots: str, first: int, centre: dict[str, Any]) -> BlockSums:
         s, blocks = self.setting, self.chunk
         noise = s.host_noise(roots, first // blocks, blocks * s.replicates)
-        left = self.controls.corrected(noise, estimates_of(s, noise, s.replicates))
+        left = self.controls.corrected(noise, estimates_of(s, noise, self.at_once))
         power, squared = {}, {}
         for name, estimate in left.items():
             d = (estimate - s.backend.to_numpy(centre[name])).reshape(blocks, s.replicates, -1)
