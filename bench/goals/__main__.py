@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.goals import cost, kernels, program, scaling, training
+from bench.goals import certificates, cost, kernels, program, scaling, training
 from bench.goals.goal import show, write
 
 PARTS = {
@@ -20,6 +20,8 @@ PARTS = {
     "linear": scaling.linear,
     "memory": scaling.memory,
     "vae": training.vae,
+    "certificates": certificates.replicates,
+    "power": certificates.power,
 }
 
 

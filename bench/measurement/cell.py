@@ -63,11 +63,13 @@ class Measurement:
     blocks : columns by parameter block, `all` last.
     replicates : n.
     squared_norms : mean of Q in each of the 64 groups of replicates, by parameter block.
+    drawn : all that was drawn for the verdict: pilots, controls, defensive draws and confirmation too.
     """
 
     blocks: dict[str, dict[str, Any]]
     replicates: int
     squared_norms: dict[str, np.ndarray] = field(default_factory=dict)
+    drawn: int = 0
 
 
 def prepare(cell: Any) -> Prepared:
@@ -205,7 +207,7 @@ class Evidence:
     sampled: str | None = None
 
 
-def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
+def measure(prepared: Prepared, goals: Any, each: Any = None, controlled: bool = True) -> Measurement:
     """Draw until precision and bias bound hold for every row, or the cap is reached.
 
     Parameters
@@ -213,6 +215,7 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
     prepared : from `prepare`.
     goals : precision, bias_bound, max_replicates.
     each : called with the number of replicates so far.
+    controlled : whether controls of known mean may be used.
     """
     setting, exact = prepared.setting, prepared.exact
     check_estimates(setting)
@@ -229,7 +232,7 @@ def measure(prepared: Prepared, goals: Any, each: Any = None) -> Measurement:
         integrals=lambda: integrate(setting) if exact is not None else None,
         again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
-        controls=lambda centre: _controlled(setting, centre, again.widened),
+        controls=(lambda centre: _controlled(setting, centre, again.widened)) if controlled else None,
         searched=brought,
         sampled=undeclared(setting) if few_numbers(setting) else None,
     )
@@ -299,7 +302,7 @@ class _Measuring:
         for columns in rows.values():
             for name in ("half_width", "final", "untrusted_bound"):
                 columns.pop(name, None)
-        return Measurement(rows, self.main.total.count, squared)
+        return Measurement(rows, self.main.total.count, squared, self.plan.spent)
 
     def _verdicts(self, analyses: int) -> Verdicts:
         setting, evidence = self.kernel.setting, self.evidence
