@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,6 +116,7 @@ class Compiler:
     def __init__(self) -> None:
         self._threads: dict[str | None, ThreadPoolExecutor] = {}
         self._work: dict[str, tuple[Contender, Future[_Ready | str]]] = {}
+        self._ahead: dict[str, Future[None]] = {}
 
     def __enter__(self) -> Compiler:
         return self
@@ -138,10 +140,26 @@ class Compiler:
         bulk, alone = (_Call(list(calls)) for calls in zip(*places, strict=True))
         return _Ready(bulk, alone, places[0][0].replicates, first)
 
+    def ahead(self, key: str, backend: str, call: Callable[[], Any]) -> None:
+        """Begin with a call that compiles what a cell's statistics need, before all that is to be timed."""
+        self._ahead[key] = self._threads.setdefault(backend, ThreadPoolExecutor(1)).submit(_quietly, call)
+
+    def wait(self, key: str) -> None:
+        """Until a call made ahead is done, if it has begun; one that has not is no more needed."""
+        call = self._ahead.pop(key, None)
+        if call is not None and not call.cancel():
+            call.result()
+
     def results(self) -> Iterator[tuple[str, Contender, _Ready | str]]:
         """All of them, in the order they were added, each as soon as it is there."""
         for key, (contender, future) in self._work.items():
             yield key, contender, future.result()
+
+
+def _quietly(call: Callable[[], Any]) -> None:
+    """Whoever makes that call again says what is wrong."""
+    with suppress(Exception):
+        call()
 
 
 def _not_timed(error: Exception) -> str:

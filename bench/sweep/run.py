@@ -181,6 +181,7 @@ def run(
     cells, listener = _distinct(cells), listener or Listener()
     rows: dict[str, list[Row]] = {}
     with _ToTime() as to_time:
+        to_time.ahead([cell for cell in cells if not (store and store.rows_of(cell.key))])
         for cell in cells:
             known = rows.get(cell.key) or (store.rows_of(cell.key) if store else [])
             if known and not _worth_another_try(cell, known):
@@ -189,6 +190,7 @@ def run(
                 continue
             if stop():
                 break
+            to_time.wait(cell)
             listener.cell_started(cell)
             outcome = _measure_and_store(cell, store, listener)
             rows[cell.key] = outcome.rows
@@ -210,7 +212,7 @@ def _distinct(cells: Iterable[Cell]) -> list[Cell]:
 
 
 class _ToTime:
-    """Cells whose timed functions compile while the statistics of others are made; imports nothing until one comes."""
+    """Cells that compile while the statistics of others are made; imports nothing until one comes."""
 
     def __init__(self) -> None:
         self._exit = ExitStack()
@@ -226,13 +228,39 @@ class _ToTime:
     def __contains__(self, cell: Cell) -> bool:
         return cell.key in self._keys
 
+    def ahead(self, cells: list[Cell]) -> None:
+        """Begin to compile the statistics of JAX's cells of the catalogue but the first of all, which comes at once."""
+        for cell in cells[1:]:
+            if cell.backend == "jax" and not (brought(cell.problem) or brought(cell.estimator)):
+                self._compiler().ahead(cell.key, cell.backend, lambda cell=cell: _compile(cell))
+
+    def wait(self, cell: Cell) -> None:
+        """Until what was begun for a cell is there."""
+        if self.compiler is not None:
+            self.compiler.wait(cell.key)
+
     def add(self, cell: Cell, prepared: Any) -> None:
+        from bench.measurement import cost
+
+        self._compiler().add(cell.key, cost.cell(prepared))
+        self._keys.add(cell.key)
+
+    def _compiler(self) -> Any:
         from bench.measurement import cost
 
         if self.compiler is None:
             self.compiler = self._exit.enter_context(cost.Compiler())
-        self.compiler.add(cell.key, cost.cell(prepared))
-        self._keys.add(cell.key)
+        return self.compiler
+
+
+def _compile(cell: Cell) -> None:
+    """Compile the statistics of a cell that can be measured."""
+    from bench.measurement.cell import prepare
+    from bench.measurement.kernel import StatisticsKernel
+
+    if cell.impossible() is None:
+        setting = prepare(cell).setting
+        StatisticsKernel(setting)(setting.roots("pilot"), 0, setting.zeros())
 
 
 def _worth_another_try(cell: Cell, known: list[Row]) -> bool:
