@@ -56,6 +56,8 @@ FEW_OF_A_MEAN, ENDS_OF_A_SUM = 0.25, 0.25
 VARIANCES_APART, ERRORS_APART, KURTOSIS = 0.1, 6.0, 50.0
 #: What a certificate by integration rests on where a class that is not of the catalogue says where it jumps.
 AS_SMOOTH = "as smooth between its jumps as it says: no peak falls between the nodes of the grids"
+#: How many times its error and rounding an integral has to be off to show a bias.
+WELL_ABOVE = 8.0
 #: z of a coordinate that is still off when all draws are counted.
 STILL_OFF = 3.0
 #: Relative error of exact gradients that do not say theirs, by source: what quadrature is asked to settle on, with a
@@ -424,7 +426,8 @@ class Verdicts:
             integrated = float(sum(i.variance.sum() for i in integrals))
             variance = max(integrated, 0.0) if math.isfinite(integrated) else variance
             off = np.concatenate([i.mean for i in integrals]) - exact
-            biased = bool(np.any(np.abs(off) > tolerance + np.concatenate([i.error for i in integrals])))
+            error = tolerance + np.concatenate([i.error for i in integrals])
+            biased = bool(np.any(np.abs(off) > WELL_ABOVE * error))
             trusted = True
             assumption = AS_SMOOTH if self.brought else None
         else:

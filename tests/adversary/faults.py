@@ -215,6 +215,13 @@ for problem, estimator, samples in NEVER_MET:
     fault(f"A4-never-met-{problem.split('[')[0]}-{estimator.split('[')[0]}")(_never_met)
 
 
+@fault("A4-integral-off-by-rounding")
+def _by_rounding() -> Answer:
+    estimator = "rao-blackwell[baseline=leave-one-out]"
+    row = row_of("exponential-moment[t=-2,family=bernoulli,dim=2]", estimator, samples=10, max_replicates=2**14)
+    return row["verdict"] == "unbiased", row, "unbiased: the integral is off by 1.1 times its rounding"
+
+
 @fault("A4-sticking-the-landing-at-the-optimum")
 def _at_optimum() -> Answer:
     row = row_of("linear-regression[family=multivariate-normal,at=fitted]", "pathwise[sticking-the-landing=true]")
