@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from bench.measurement.controls.basis import Basis
+from bench.measurement.controls.rows import Rows
 from estimators.noise import mirror
 
 Array = Any
@@ -88,6 +89,7 @@ class Layout:
     directions : how many directions of Normal x have products of degree 3 and 4 in q.
     crossed : whether products of averages are features too.
     high, below : the exponents of those products, and of their slopes.
+    rows : which rows f sees, where that is noise; evaluated by NumPy alone.
     """
 
     own: tuple[Source, ...]
@@ -99,6 +101,7 @@ class Layout:
     hermite: Basis = HERMITE
     high: tuple[tuple[int, ...], ...] = ()
     below: tuple[tuple[int, ...], ...] = ()
+    rows: Rows | None = None
 
     @property
     def numbers(self) -> int:
@@ -115,7 +118,8 @@ class Layout:
         beside = sum(v + 1 + (v if self.interacting else 0) for v in values)
         if len(values) == PAIRED:
             beside += values[0] * values[1] + (1 if self.interacting else 0)
-        return self.degree + 2 + (2 if self.interacting else 0) + beside + (2 if self.crossed else 0)
+        of_rows = self.rows.features(self.crossed, len(self.others)) if self.rows is not None else 0
+        return self.degree + 2 + (2 if self.interacting else 0) + beside + (2 if self.crossed else 0) + of_rows
 
     def functions(self, xp: Any, noise: Arrays, model: Arrays) -> list[Array]:
         """φ_1, φ_2, … of x, each [R, S, m]; 0 where a number has fewer."""
@@ -171,6 +175,9 @@ class Layout:
         whole = xp.mean(q, axis=1)
         if self.crossed:
             averages += [whole[:, None] * averages[0], whole[:, None] * xp.mean(second, axis=1)]
+        if self.rows is not None:
+            beside = [values[0] for values in drawn]
+            averages += self.rows(noise, first, second, beside, model, self.crossed)
         return averages, whole
 
     def means(self, model: Arrays) -> list[np.ndarray]:
@@ -180,9 +187,12 @@ class Layout:
         # A number of two values has one function alone.
         has = [np.concatenate([np.full(s.numbers, s.basis.degree > k) for s in self.own]) for k in range(2)]
         first, second = (np.where(has[k], h[k], 0.0) if k < len(h) else zero for k in range(2))
-        found = [zero] * self.features
+        of_rows: list[np.ndarray] = []
+        if self.rows is not None:
+            of_rows = self.rows.means(model, self.samples, self.crossed, len(self.others))
+        found = [zero] * (self.features - len(of_rows))
         at = self.degree + (2 if self.interacting else 0)
         found[at : at + 2] = first, second
         if self.crossed:
             found[-2:] = first / self.samples, second / self.samples
-        return found
+        return found + of_rows
