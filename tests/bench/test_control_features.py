@@ -86,7 +86,8 @@ def layout(kind: str, m: int, samples: int, **more: Any) -> Layout:
     own = Source("base", Basis.smooth(kind, 4), **shape)  # type: ignore[arg-type]
     others = tuple(Source(name, Basis.smooth(kind, 2), **shape) for name in more.pop("others", ()))  # type: ignore[arg-type]
     high, below = (powers(directions, degrees) if directions else () for degrees in (HIGH, BELOW))
-    return Layout((own,), others, samples, directions=directions, high=high, below=below, **more)
+    couples = tuple(itertools.combinations(range(len(others)), 2))
+    return Layout((own,), others, samples, directions=directions, high=high, below=below, couples=couples, **more)
 
 
 def model(made: Layout, size: float, seed: int = 0) -> dict[str, np.ndarray]:

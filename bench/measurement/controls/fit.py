@@ -7,6 +7,7 @@ and then frozen: what they are does not bias anything, for the means of the feat
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field, replace
 
@@ -30,6 +31,8 @@ DEGREE, FEW_NUMBERS, HIGHER_DEGREE = 4, 4, 8
 DIRECTIONS = 4
 #: The most numbers whose products of two are modelled, and how many draws a coefficient wants.
 INTERACTING, DRAWS_A_COEFFICIENT = 48, 3
+#: Couples of names of other noise whose products are features, at most.
+MOST_COUPLES = 3
 #: Draws that each feature of all numbers together wants, where coordinates have no number of their own; and the most
 #: numbers and coordinates there may be.
 POOLED_SHARE, MOST_NUMBERS, MOST_POOLED = 8, 300, 4096
@@ -135,12 +138,26 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
                 if reader is not None:
                     others.append(Source(name, reader, axis, numbers))
                 break
+    reads = estimator.noise_by_block(expectation, setting.num_samples, setting.dimension).values()
+    couples = [
+        (a, b)
+        for a, b in itertools.combinations(range(len(others)), 2)
+        if any({others[a].name, others[b].name} <= set(names) for names in reads)
+    ][:MOST_COUPLES]
     interacting = 1 < numbers <= INTERACTING
     normal = interacting and numbers > FEW_NUMBERS and all(source.basis.kind == "normal" for source in own)
     directions = min(DIRECTIONS, numbers) if normal else 0
     high, below = (powers(directions, degrees) if directions else () for degrees in (HIGH, BELOW))
     made = Layout(
-        tuple(own), tuple(others), setting.num_samples, interacting, directions, crossed, high=high, below=below
+        tuple(own),
+        tuple(others),
+        setting.num_samples,
+        interacting,
+        directions,
+        crossed,
+        high=high,
+        below=below,
+        couples=tuple(couples),
     )
     return made, steps
 
