@@ -5,7 +5,7 @@ functions has a known mean whether or not what is measured is right.
 
     normal        Hermite polynomials
     exponential   Laguerre polynomials
-    rayleigh      Laguerre polynomials of w²/2, which is exponential
+    rayleigh      polynomials of w itself, of the weight w exp(−w²/2): what f grows like is no power of w² alone
     maxwell       generalised Hermite polynomials (of the weight m² exp(−m²/2))
     uniform, stratum   Legendre polynomials; between jumps, polynomials of how many jumps lie below
     rademacher    the number itself
@@ -26,11 +26,13 @@ import numpy as np
 
 Array = Any
 
-#: E xⁿ of what the polynomials are of.
+#: √(π/2) = E w of Rayleigh noise, to 40 digits.
+ROOT_HALF_PI = Fraction("1.2533141373155002512078826424055226265034")
+#: E xⁿ.
 MOMENTS: dict[str, Callable[[int], Fraction]] = {
     "normal": lambda n: Fraction(0 if n % 2 else math.prod(range(1, n, 2))),
     "exponential": lambda n: Fraction(math.factorial(n)),
-    "rayleigh": lambda n: Fraction(math.factorial(n)),
+    "rayleigh": lambda n: math.prod(range(n, 0, -2)) * (ROOT_HALF_PI if n % 2 else Fraction(1)),
     "maxwell": lambda n: Fraction(0 if n % 2 else math.prod(range(1, n + 2, 2))),
     "uniform": lambda n: Fraction(1, n + 1),
     "stratum": lambda n: Fraction(1, n + 1),
@@ -97,12 +99,11 @@ class Basis:
                     value = value + rise[k, j + 1] * above[j]
                 found.append(value)
             return found
-        of = 0.5 * x * x if self.kind == "rayleigh" else x
         found = []
         for coefficients in self.coefficients:
-            value = coefficients[-1] * xp.ones_like(of)
+            value = coefficients[-1] * xp.ones_like(x)
             for c in reversed(coefficients[:-1]):
-                value = value * of + c
+                value = value * x + c
             found.append(value)
         return found
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from bench.measurement.controls.basis import Basis
+from bench.measurement.controls.rows import Rows
 from estimators.noise import mirror
 
 Array = Any
@@ -34,8 +35,6 @@ Arrays = dict[str, Any]
 #: Total degrees of products in q, and of those that their slopes have.
 HIGH, BELOW = (3, 4), (2, 3)
 HERMITE = Basis.smooth("normal", max(HIGH))
-#: Names of other noise whose products are features: two, as of a coupling.
-PAIRED = 2
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,8 @@ class Layout:
     directions : how many directions of Normal x have products of degree 3 and 4 in q.
     crossed : whether products of averages are features too.
     high, below : the exponents of those products, and of their slopes.
+    couples : which two of the others are read by one block's estimates, whose products are features too.
+    rows : which rows f sees, where that is noise; evaluated by NumPy alone.
     """
 
     own: tuple[Source, ...]
@@ -99,6 +100,8 @@ class Layout:
     hermite: Basis = HERMITE
     high: tuple[tuple[int, ...], ...] = ()
     below: tuple[tuple[int, ...], ...] = ()
+    couples: tuple[tuple[int, int], ...] = ()
+    rows: Rows | None = None
 
     @property
     def numbers(self) -> int:
@@ -113,9 +116,9 @@ class Layout:
         """How many features every number has."""
         values = [min(2, source.basis.degree) for source in self.others]
         beside = sum(v + 1 + (v if self.interacting else 0) for v in values)
-        if len(values) == PAIRED:
-            beside += values[0] * values[1] + (1 if self.interacting else 0)
-        return self.degree + 2 + (2 if self.interacting else 0) + beside + (2 if self.crossed else 0)
+        beside += sum(values[a] * values[b] + (1 if self.interacting else 0) for a, b in self.couples)
+        of_rows = self.rows.features(self.crossed, len(self.others)) if self.rows is not None else 0
+        return self.degree + 2 + (2 if self.interacting else 0) + beside + (2 if self.crossed else 0) + of_rows
 
     def functions(self, xp: Any, noise: Arrays, model: Arrays) -> list[Array]:
         """φ_1, φ_2, … of x, each [R, S, m]; 0 where a number has fewer."""
@@ -151,7 +154,7 @@ class Layout:
         q = sum((xp.sum(each * model["h"][k], axis=-1) for k, each in enumerate(phi[1:], 1)), first @ model["h"][0])
         found: list[Array] = list(phi)
         if self.interacting:
-            t = first @ model["M"]
+            t = linear = first @ model["M"]
             q = q + 0.5 * xp.sum(t * first, axis=-1)
             if self.directions:
                 q = q + self.products(xp, first, model, self.high) @ model["c"]
@@ -162,15 +165,18 @@ class Layout:
         for values in drawn:
             found += [*values, values[0] * first]
             if self.interacting:
-                found += [t * each for each in values]
-        if len(drawn) == PAIRED:
-            found += [one * other for one in drawn[0] for other in drawn[1]]
+                found += [linear * each for each in values]
+        for a, b in self.couples:
+            found += [one * other for one in drawn[a] for other in drawn[b]]
             if self.interacting:
-                found += [t * drawn[0][0] * drawn[1][0]]
+                found += [linear * drawn[a][0] * drawn[b][0]]
         averages = [xp.mean(each, axis=1) for each in found]
         whole = xp.mean(q, axis=1)
         if self.crossed:
             averages += [whole[:, None] * averages[0], whole[:, None] * xp.mean(second, axis=1)]
+        if self.rows is not None:
+            beside = [values[0] for values in drawn]
+            averages += self.rows(noise, first, second, beside, model, self.crossed)
         return averages, whole
 
     def means(self, model: Arrays) -> list[np.ndarray]:
@@ -180,9 +186,12 @@ class Layout:
         # A number of two values has one function alone.
         has = [np.concatenate([np.full(s.numbers, s.basis.degree > k) for s in self.own]) for k in range(2)]
         first, second = (np.where(has[k], h[k], 0.0) if k < len(h) else zero for k in range(2))
-        found = [zero] * self.features
+        of_rows: list[np.ndarray] = []
+        if self.rows is not None:
+            of_rows = self.rows.means(model, self.samples, self.crossed, len(self.others))
+        found = [zero] * (self.features - len(of_rows))
         at = self.degree + (2 if self.interacting else 0)
         found[at : at + 2] = first, second
         if self.crossed:
             found[-2:] = first / self.samples, second / self.samples
-        return found
+        return found + of_rows

@@ -7,19 +7,20 @@ and then frozen: what they are does not bias anything, for the means of the feat
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from bench.measurement.controls.basis import MIRRORED, Basis, stepped
 from bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, Source, powers
+from bench.measurement.controls.rows import Rows, row_model
+from bench.measurement.controls.slopes import objective
 from bench.measurement.defensive import Mixture
 from bench.measurement.evaluate import estimates_of, in_double
 from bench.measurement.kernel import Setting
 from estimators import NotApplicable
-from estimators.backends import get
 from estimators.noise import Noise, sample_axis, stream_root
 
 #: Replicates of the pilot, at most.
@@ -30,6 +31,8 @@ DEGREE, FEW_NUMBERS, HIGHER_DEGREE = 4, 4, 8
 DIRECTIONS = 4
 #: The most numbers whose products of two are modelled, and how many draws a coefficient wants.
 INTERACTING, DRAWS_A_COEFFICIENT = 48, 3
+#: Couples of names of other noise whose products are features, at most.
+MOST_COUPLES = 3
 #: Draws that each feature of all numbers together wants, where coordinates have no number of their own; and the most
 #: numbers and coordinates there may be.
 POOLED_SHARE, MOST_NUMBERS, MOST_POOLED = 8, 300, 4096
@@ -135,12 +138,26 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
                 if reader is not None:
                     others.append(Source(name, reader, axis, numbers))
                 break
+    reads = estimator.noise_by_block(expectation, setting.num_samples, setting.dimension).values()
+    couples = [
+        (a, b)
+        for a, b in itertools.combinations(range(len(others)), 2)
+        if any({others[a].name, others[b].name} <= set(names) for names in reads)
+    ][:MOST_COUPLES]
     interacting = 1 < numbers <= INTERACTING
     normal = interacting and numbers > FEW_NUMBERS and all(source.basis.kind == "normal" for source in own)
     directions = min(DIRECTIONS, numbers) if normal else 0
     high, below = (powers(directions, degrees) if directions else () for degrees in (HIGH, BELOW))
     made = Layout(
-        tuple(own), tuple(others), setting.num_samples, interacting, directions, crossed, high=high, below=below
+        tuple(own),
+        tuple(others),
+        setting.num_samples,
+        interacting,
+        directions,
+        crossed,
+        high=high,
+        below=below,
+        couples=tuple(couples),
     )
     return made, steps
 
@@ -158,6 +175,7 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
     if made is None:
         return None
     layout, steps = made
+    layout, of_rows = _with_rows(setting, layout)
     few = layout.numbers <= MOST_NUMBERS and sum(setting.sizes.values()) <= 4 * MOST_POOLED
     if not (few and any(_usable(layout, size) for size in setting.sizes.values())):
         return None
@@ -165,7 +183,7 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
     if not all(np.all(np.isfinite(a)) for a in (values, *estimates.values())):
         return None
     noise = in_double(noise)
-    model: Arrays = {**steps, **_model(layout, noise, weight, values, steps)}
+    model: Arrays = {**steps, **of_rows, **_model(layout, noise, weight, values, steps)}
     averages, whole = layout(np, noise, model)
     means = layout.means(model)
     halves = np.arange(len(weight)) % 2 == 0
@@ -206,6 +224,17 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
     return Controls(layout, tuple(pooled), arrays, constant, spread, gain, len(weight), tuple(blocks))
 
 
+def _with_rows(setting: Setting, layout: Layout) -> tuple[Layout, Arrays]:
+    """The layout with the rows of minibatches in it, and their model, where there is one."""
+    drawn = [(n, spec) for n, spec in setting.expectation.noise_specs().items() if spec.kind == "rows"]
+    normal = len(layout.own) == 1 and layout.own[0].basis.kind == "normal"
+    if len(drawn) != 1 or not normal:
+        return layout, {}
+    rows = Rows(drawn[0][0], drawn[0][1].population)
+    found = row_model(setting, rows, layout.own[0].name, layout.numbers)
+    return (layout, {}) if found is None else (replace(layout, rows=rows), found)
+
+
 def _usable(layout: Layout, coordinates: int) -> bool:
     """Whether a block of so many coordinates can be relieved: each by features of a number of its own, or of all."""
     pooled = 1 + layout.features * layout.numbers
@@ -218,26 +247,8 @@ def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[Arrays
     generator = np.random.default_rng(stream_root(*s.path, "controls", "mixture"))
     count = PILOT // block * block
     noise, weight = Mixture(s, widened, {}).draw(s.host_noise("controls", 0, count), generator)
-    values = _objective(s, _samples(s, layout, noise)).reshape(count, -1)
+    values = objective(s, _samples(s, layout, noise)).reshape(count, -1)
     return noise, weight, in_double(estimates_of(s, noise, block)), values
-
-
-def _objective(setting: Setting, noise: Arrays) -> np.ndarray:
-    """f [n] on noise of one sample each; by NumPy, which compiles nothing, where f can."""
-
-    def on(backend: Any) -> np.ndarray:
-        def moved(arrays: Arrays) -> Arrays:
-            return {k: backend.asarray(setting.backend.to_numpy(a), None) for k, a in arrays.items()}
-
-        expectation = setting.expectation.bind(moved(setting.expectation.data))
-        cast = {k: backend.asarray(a, None) for k, a in noise.items()}
-        found = expectation.sampled_objective(backend, moved(setting.parameters), cast)
-        return np.asarray(backend.to_numpy(found), dtype=np.float64)
-
-    try:
-        return on(get("numpy"))
-    except Exception:  # of a user's f, which may be made for one framework
-        return on(setting.backend)
 
 
 def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
