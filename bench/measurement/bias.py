@@ -117,6 +117,7 @@ def difference(
     tolerance: np.ndarray,
     rounding: np.ndarray | None = None,
     rare: bool = False,
+    event: float = 0.0,
 ) -> Difference:
     """ḡ − g from streamed moments about g + offset.
 
@@ -124,10 +125,11 @@ def difference(
     ----------
     tolerance : how far ḡ − g may be off for rounding and for the error of g [D].
     rounding : deviations at most this are none [D]; the tolerance if absent.
+    event : of estimates that are 0 in every draw, how large one may be that no draw met; 0 of others.
     """
     deviation = np.sqrt(moments.variances())
     constant = deviation <= (tolerance if rounding is None else rounding)
-    size = np.maximum(MISSED_SIZE * np.abs(exact), math.sqrt(moments.largest_norm))
+    size = np.maximum(np.maximum(MISSED_SIZE * np.abs(exact), math.sqrt(moments.largest_norm)), event)
     return Difference(
         mean=shrink(moments.shift() + offset, tolerance),
         deviation=np.where(constant, 0.0, deviation),
@@ -136,7 +138,7 @@ def difference(
         count=moments.count,
         tolerance=tolerance,
         unseen=MISSED * size / moments.count,
-        rare=rare,
+        rare=rare or event > 0.0,
     )
 
 

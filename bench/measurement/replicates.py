@@ -176,14 +176,16 @@ def _suspect(one: np.ndarray, other: np.ndarray, dtype: str) -> np.ndarray:
 @np.errstate(all="ignore")
 def _reach(estimate: FewEstimates, noise: Arrays, found: Arrays) -> Arrays:
     """Return how far movements by units in the last place take each estimate [R, P], at least the median of its
-    coordinate."""
+    coordinate, and a unit of the largest coordinate: what cancels may be rounded in one call and not in another."""
     generator = np.random.default_rng(0)
     farthest = {name: np.zeros(values.shape) for name, values in found.items()}
     for _ in range(MOVEMENTS):
         moved = estimate(estimate.moved_noise(noise, generator), estimate.moved(generator))
         for name, values in moved.items():
             farthest[name] = np.fmax(farthest[name], _difference(found[name], values))
-    return {name: np.fmax(values, np.median(values, axis=0)) for name, values in farthest.items()}
+    eps = float(np.finfo(estimate.setting.dtype).eps)
+    unit = eps * max(float(np.sqrt(np.mean(np.square(a, dtype=np.float64), axis=0)).max()) for a in found.values())
+    return {name: np.fmax(np.fmax(values, np.median(values, axis=0)), unit) for name, values in farthest.items()}
 
 
 @np.errstate(all="ignore")

@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.measurement.bias import (
     MISSED,
+    MISSED_SIZE,
     STAGE_LEVEL,
     Candidate,
     Difference,
@@ -129,15 +130,27 @@ class Verdicts:
 
     def difference(self, name: str, stream: Stream) -> Difference:
         offset = stream.centre[name] + stream.offset[name] - self._exact(name)
-        return self._difference(name, stream.moments[name], offset, relieved=stream.relieved)
+        return self._difference(name, stream.moments[name], offset, stream.centre[name], relieved=stream.relieved)
 
     def weighted_difference(self, name: str, drawn: Weighted) -> Difference:
-        return self._difference(name, drawn.moments[name], 0.0, relieved=drawn.relieved)
+        centre = self._exact(name) - drawn.offset[name]
+        return self._difference(name, drawn.moments[name], 0.0, centre, relieved=drawn.relieved)
 
-    def _difference(self, name: str, moments: Moments, offset: np.ndarray | float, relieved: bool) -> Difference:
+    def _difference(
+        self, name: str, moments: Moments, offset: np.ndarray | float, centre: np.ndarray, relieved: bool
+    ) -> Difference:
         blur = self.blur[name] if relieved else 0.0
         tolerance, constant = self.tolerance[name] + blur, self.rounding[name] + blur
-        return difference(moments, offset, self._exact(name), tolerance, constant, self.rare)
+        event = 0.0 if relieved else self._event(name, moments, centre)
+        return difference(moments, offset, self._exact(name), tolerance, constant, self.rare, event)
+
+    def _event(self, name: str, moments: Moments, centre: np.ndarray) -> float:
+        """How large an estimate may be that no draw met, where all of them are 0: many times f; 0 of others."""
+        rounding = float(np.linalg.norm(self.rounding[name]))
+        spread = float(moments.norms[:, 0].sum()) / moments.count
+        if self.exact is None or self.exact.objective is None or spread > rounding**2:
+            return 0.0
+        return MISSED_SIZE * abs(self.exact.objective) if float(np.linalg.norm(centre)) <= rounding else 0.0
 
     def _exact(self, name: str) -> np.ndarray:
         return np.zeros(self.setting.sizes[name]) if self.exact is None else self.exact.gradient[name]

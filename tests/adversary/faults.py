@@ -203,6 +203,8 @@ NEVER_MET = (
     ("step[k=0.4,family=normal,loc=0.1,scale=0.01,dim=6]", "score-function[baseline=optimal]", 1),
     ("step[k=0.4,family=normal,loc=0.1,scale=0.01,dim=6]", "measure-valued[coupling=false]", 10),
     ("step[k=0.4,family=gamma,concentration=20,rate=4,dim=6]", "rao-blackwell[baseline=leave-one-out]", 2),
+    ("step[k=0.4,family=gamma,concentration=20,rate=4,dim=1]", "score-function[baseline=optimal]", 10),
+    ("step[k=0.4,family=gamma,concentration=20,rate=4,dim=1]", "score-function[baseline=cross-fitted]", 10),
     ("exponential[k=0.7,family=categorical,categories=4,tilt=2,dim=24]", "score-function[baseline=cross-fitted]", 2),
 )
 
@@ -212,7 +214,7 @@ for problem, estimator, samples in NEVER_MET:
         row = row_of(problem, estimator, samples=samples, max_replicates=2**14)
         return row["status"] == "ok" and row["verdict"] == "inconclusive", row, "inconclusive: below rounding"
 
-    fault(f"A4-never-met-{problem.split('[')[0]}-{estimator.split('[')[0]}")(_never_met)
+    fault(f"A4-never-met-{problem.split('[')[0]}-{estimator}-{samples}")(_never_met)
 
 
 @fault("A4-integral-off-by-rounding")
