@@ -220,3 +220,20 @@ def test_the_same_on_every_backend(backend: str, dtype: str) -> None:
     tolerance = 1e-11 if dtype == "float64" else 1e-3
     for one, other in zip([*found, q], [*expected, whole], strict=True):
         np.testing.assert_allclose(b.to_numpy(one), other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform", "rademacher"])
+def test_means_of_a_low_rank(kind: str) -> None:
+    """M = F S Fᵀ without its diagonal: as means, and against M written out."""
+    made = layout(kind, 3, 1)
+    generator = np.random.default_rng(2)
+    factors, signs = generator.normal(size=(3, 2)), np.asarray([1.0, -1.0])
+    full = (factors * signs) @ factors.T
+    whole = {**model(made, 1.0), "M": full - np.diag(np.diag(full))}
+    low = {name: a for name, a in whole.items() if name != "M"} | {"F": factors, "signs": signs}
+    points, weights = grid(kind, 3, 8)
+    averages, q = made(np, {"base": points}, low)
+    for feature, mean in zip([*averages, q[:, None] + np.zeros(3)], [*made.means(low), np.zeros(3)], strict=True):
+        np.testing.assert_allclose(weights @ feature, mean, atol=1e-12 * max(1.0, (weights @ np.abs(feature)).max()))
+    for one, other in zip(averages, made(np, {"base": points}, whole)[0], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-11)

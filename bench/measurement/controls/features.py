@@ -129,6 +129,13 @@ class Layout:
             found.append(parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1))
         return found
 
+    def slope(self, first: Array, model: Arrays) -> Array:
+        """φ_1 M [..., m]; of a low rank, M is F S Fᵀ without its diagonal, S = diag(±1)."""
+        if "M" in model:
+            return first @ model["M"]
+        factors, signs = model["F"], model["signs"]
+        return ((first @ factors) * signs) @ factors.T - first * ((factors * factors) @ signs)
+
     def products(self, xp: Any, first: Array, model: Arrays, every: tuple[tuple[int, ...], ...]) -> Array:
         """Products of Hermite polynomials of u = Vᵀ φ_1 [..., A], of these exponents."""
         u = first @ model["V"]
@@ -147,14 +154,15 @@ class Layout:
 
         Parameters
         ----------
-        model : h [degree, m], M [m, m], V [m, directions], c and slope of the products, and what bases with jumps read.
+        model : h [degree, m], M [m, m] or its factors F [m, rank] and signs [rank], V [m, directions], c and slope of
+            the products, and what bases with jumps read.
         """
         phi = self.functions(xp, noise, model)
         first, second = phi[0], phi[1] if len(phi) > 1 else xp.zeros_like(phi[0])
         q = sum((xp.sum(each * model["h"][k], axis=-1) for k, each in enumerate(phi[1:], 1)), first @ model["h"][0])
         found: list[Array] = list(phi)
         if self.interacting:
-            t = linear = first @ model["M"]
+            t = linear = self.slope(first, model)
             q = q + 0.5 * xp.sum(t * first, axis=-1)
             if self.directions:
                 q = q + self.products(xp, first, model, self.high) @ model["c"]

@@ -16,7 +16,7 @@ import numpy as np
 from bench.measurement.controls.basis import MIRRORED, Basis, stepped
 from bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, Source, powers
 from bench.measurement.controls.rows import Rows, row_model
-from bench.measurement.controls.slopes import objective
+from bench.measurement.controls.slopes import differences, objective, slopes
 from bench.measurement.defensive import Mixture
 from bench.measurement.evaluate import estimates_of, in_double
 from bench.measurement.kernel import Setting
@@ -31,6 +31,13 @@ DEGREE, FEW_NUMBERS, HIGHER_DEGREE = 4, 4, 8
 DIRECTIONS = 4
 #: The most numbers whose products of two are modelled, and how many draws a coefficient wants.
 INTERACTING, DRAWS_A_COEFFICIENT = 48, 3
+#: The most numbers whose products of two are modelled from ∇f; up to how many numbers all of them are, and by what
+#: rank those of more numbers, so that features cost no more than an estimate; at how many draws of the pilot, for each
+#: number and at the least; and the least share of the variance of ∇f that they have to explain.
+MOST_SLOPES, FULL_RANK, RANK = 1024, 256, 64
+SLOPES_A_NUMBER, LEAST_SLOPES, EXPLAINED = 4, 1024, 0.05
+#: Numbers whose coefficients are fitted at once.
+FITTED_TOGETHER = 32
 #: Couples of names of other noise whose products are features, at most.
 MOST_COUPLES = 3
 #: Draws that each feature of all numbers together wants, where coordinates have no number of their own; and the most
@@ -176,14 +183,20 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
         return None
     layout, steps = made
     layout, of_rows = _with_rows(setting, layout)
-    few = layout.numbers <= MOST_NUMBERS and sum(setting.sizes.values()) <= 4 * MOST_POOLED
+    few = layout.numbers <= max(MOST_NUMBERS, MOST_SLOPES) and sum(setting.sizes.values()) <= 4 * MOST_POOLED
     if not (few and any(_usable(layout, size) for size in setting.sizes.values())):
         return None
     noise, weight, estimates, values = _pilot(setting, widened, layout)
     if not all(np.all(np.isfinite(a)) for a in (values, *estimates.values())):
         return None
     noise = in_double(noise)
-    model: Arrays = {**steps, **of_rows, **_model(layout, noise, weight, values, steps)}
+    interactions = _interactions(setting, layout, noise, weight, steps)
+    if interactions is not None:
+        layout = replace(layout, interacting=True)
+    elif layout.numbers > MOST_NUMBERS:
+        return None
+    found_model = _model(layout, noise, weight, values, steps) if interactions is None else interactions
+    model: Arrays = {**steps, **of_rows, **found_model}
     averages, whole = layout(np, noise, model)
     means = layout.means(model)
     halves = np.arange(len(weight)) % 2 == 0
@@ -195,8 +208,7 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
         if not _usable(layout, y.shape[1]):
             pass
         elif y.shape[1] == layout.numbers:
-            h = np.stack([*averages, np.broadcast_to(whole[:, None], y.shape)], axis=2)  # [n, m, k]
-            found = _own(h, y, weight, halves)
+            found = _own([*averages, np.broadcast_to(whole[:, None], y.shape)], y, weight, halves)
         else:
             h = np.concatenate([*averages, whole[:, None]], axis=1)  # [n, K]
             found = _pooled(h, y, weight, halves)
@@ -216,7 +228,8 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
             spread[name] = np.sqrt(_variance(h @ c, weight))
         else:
             constant[name] = sum((m * c[k] for k, m in enumerate(means)), np.zeros(layout.numbers))
-            spread[name] = np.sqrt(_variance(np.einsum("njk,kj->nj", h, c), weight))
+            value = whole[:, None] * c[-1] + sum(each * c[k] for k, each in enumerate(averages))
+            spread[name] = np.sqrt(_variance(value, weight))
     if not (blocks and all(np.all(np.isfinite(a)) for a in (*constant.values(), *coefficients.values()))):
         return None
     gain = before / after if after > 0.0 else math.inf
@@ -312,6 +325,61 @@ def _model(layout: Layout, noise: Arrays, weight: np.ndarray, values: np.ndarray
     return {**model, "h": h}
 
 
+def _interactions(setting: Setting, layout: Layout, noise: Arrays, weight: np.ndarray, steps: Arrays) -> Arrays | None:
+    """h [degree, m] and M of more numbers than `_model` knows the products of, by least squares of ∇f in φ_1.
+
+    Of a number with two values, ∂f is the difference that it makes. None where ∇f cannot be had, or is not explained.
+    """
+    if not INTERACTING < layout.numbers <= MOST_SLOPES or len(layout.own) != 1:
+        return None
+    source, m = layout.own[0], layout.numbers
+    basis = source.basis
+    count = min(
+        len(weight), -(-max(LEAST_SLOPES, SLOPES_A_NUMBER * m) // (1 if source.axis is None else layout.samples))
+    )
+    given = _samples(setting, layout, {name: a[:count] for name, a in noise.items()})
+    one = replace(source, axis=None, pairs=False)
+    x = given[source.name].reshape(-1, m)
+    phi = [each[:, 0] for each in one.functions(np, given, steps)]
+    if basis.jumps == 1:
+        at = steps[f"at of {source.name}"][0]
+        moved = np.where(x >= at, 0.5 * at, 0.5 * (1.0 + at))
+        step = one.functions(np, {source.name: moved}, steps)[0][:, 0] - phi[0]
+        found = differences(setting, source.name, given, moved.reshape(given[source.name].shape))
+        g = None if found is None else found / np.where(step != 0.0, step, np.inf)
+    elif basis.jumps:
+        g = None
+    else:
+        g = slopes(setting, source.name, given)
+        g = None if g is None else g.reshape(x.shape) / basis.coefficients[0][1]
+    if g is None or g.shape != x.shape or not np.all(np.isfinite(g)):
+        return None
+    w = np.repeat(weight[:count], len(x) // count)
+    columns = np.concatenate([np.ones((len(x), 1)), phi[0]], axis=1)
+    halves = np.arange(len(x)) < len(x) // 2
+    c = _solve(columns[halves], g[halves], w[halves])
+    rest = _variance(g[~halves] - columns[~halves] @ _symmetric(c), w[~halves]).sum()
+    if rest > (1.0 - EXPLAINED) * _variance(g[~halves], w[~halves]).sum():
+        return None
+    c = _symmetric(_solve(columns, g, w))
+    curvature = c[1:]
+    h = np.zeros((layout.degree, m))
+    h[0] = c[0] * np.any(phi[0] != 0.0, axis=0)
+    if layout.degree > 1:
+        h[1] = np.diag(curvature) / math.sqrt(2.0)
+    if m <= FULL_RANK:
+        return {"h": h, "M": curvature - np.diag(np.diag(curvature))}
+    values, vectors = np.linalg.eigh(curvature)
+    values = values - np.median(values)  # a multiple of the identity is on the diagonal, which M has not
+    kept = np.argsort(-np.abs(values))[:RANK]
+    return {"h": h, "F": vectors[:, kept] * np.sqrt(np.abs(values[kept])), "signs": np.sign(values[kept])}
+
+
+def _symmetric(c: np.ndarray) -> np.ndarray:
+    """A constant and a matrix, one above the other [1 + m, m], the matrix made symmetric."""
+    return np.concatenate([c[:1], 0.5 * (c[1:] + c[1:].T)])
+
+
 def _slopes(layout: Layout, c: np.ndarray) -> np.ndarray:
     """∂/∂u_r of Σ_α c_α He_α(u), in orthonormal products of one degree less [B, directions]."""
     found = np.zeros((len(layout.below), layout.directions))
@@ -340,8 +408,17 @@ def _variance(y: np.ndarray, w: np.ndarray) -> np.ndarray:
     return np.maximum((w @ (y * y)) / total - mean**2, 0.0)
 
 
-def _own(h: np.ndarray, y: np.ndarray, w: np.ndarray, halves: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Coefficients [k, m] of every number's own features, and the variance that is left [m]."""
+def _own(features: list[np.ndarray], y: np.ndarray, w: np.ndarray, halves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients [k, m] of every number's own features, each [n, m], and the variance that is left [m]."""
+    parts = []
+    for start in range(0, y.shape[1], FITTED_TOGETHER):
+        some = slice(start, start + FITTED_TOGETHER)
+        parts.append(_own_of_some(np.stack([each[:, some] for each in features], axis=2), y[:, some], w, halves))
+    return np.concatenate([c for c, _ in parts], axis=1), np.concatenate([left for _, left in parts])
+
+
+def _own_of_some(h: np.ndarray, y: np.ndarray, w: np.ndarray, halves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same of features [n, m, k]."""
 
     def solve(some: np.ndarray) -> np.ndarray:
         x = np.concatenate([np.ones((*h[some].shape[:2], 1)), h[some]], axis=2)

@@ -70,6 +70,34 @@ def slopes(setting: Setting, name: str, noise: Arrays) -> np.ndarray | None:
         return None
 
 
+def differences(setting: Setting, name: str, noise: Arrays, moved: np.ndarray) -> np.ndarray | None:
+    """f with one number of the noise of that name moved, less f, for every number [n, m]; None where it cannot be had.
+
+    Parameters
+    ----------
+    moved : where each number is moved to [n, m].
+    """
+    expectation = setting.expectation
+    if expectation.importance_samples > 1 or isinstance(expectation, AmortisedExpectation):
+        return None
+    if not isinstance(expectation.family, MeanField):
+        return None
+
+    def made(backend: Any, expectation: Any, parameters: Arrays, cast: Any) -> Array:
+        bound, own = expectation.at(parameters)
+        given, other = cast(noise), cast({**noise, name: moved})
+        z, replacement = (bound.family.sample(backend, own, each) for each in (given, other))
+        if z.shape != moved.shape:
+            raise ValueError("a number of noise is no coordinate of z")
+        value = bound.value(backend, own, z, given)
+        return bound.replaced(backend, own, z, replacement, given) - value[..., None]
+
+    try:
+        return on_numpy_else(setting, made)
+    except Exception:  # of a user's f
+        return None
+
+
 def _pulled_back(family: Any, sample: Any, x: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """∂z/∂x, transposed, times ∇f: of an affine z(x) at once, else number by number where each makes its own z."""
     m = x.shape[-1]
