@@ -129,3 +129,11 @@ def test_slopes_are_derivatives_in_the_noise(family: str) -> None:
         moved = step * np.eye(3)[j]
         sides = [objective(setting, {name: x + sign * moved}) for sign in (1.0, -1.0)]
         np.testing.assert_allclose(found[:, j], (sides[0] - sides[1]) / (2.0 * step), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("problem", ["linear-vae[batch=10]", "vae[size=30,batch=10]"])
+def test_rows_with_a_latent_each_have_no_model(problem: str) -> None:
+    """Whose controls, if any, are those of the noise alone."""
+    setting = prepare(Cell(make_problem(problem), make_estimator("pathwise"))).setting
+    controls = fit(setting, {n: np.zeros(size) for n, size in setting.sizes.items()}, DefensiveDraws(setting).widened)
+    assert controls is None or controls.layout.rows is None

@@ -241,7 +241,7 @@ def _with_rows(setting: Setting, layout: Layout) -> tuple[Layout, Arrays]:
     """The layout with the rows of minibatches in it, and their model, where there is one."""
     drawn = [(n, spec) for n, spec in setting.expectation.noise_specs().items() if spec.kind == "rows"]
     normal = len(layout.own) == 1 and layout.own[0].basis.kind == "normal"
-    if len(drawn) != 1 or not normal:
+    if len(drawn) != 1 or not normal or setting.expectation.population > 1:  # each datum has a z of its own
         return layout, {}
     rows = Rows(drawn[0][0], drawn[0][1].population)
     found = row_model(setting, rows, layout.own[0].name, layout.numbers)
