@@ -285,7 +285,9 @@ class _Measuring:
                 if self.evidence.check is not None:
                     self.main.check_largest(self.evidence.check)
                 # Those of what controls leave, and of its defensive rounds, come beside.
-                self.verdicts = self._verdicts(3 * (analyses + MOST_ROUNDS) if self.evidence.controls else analyses)
+                block = self.kernel.setting.replicates
+                more = 2 * (analyses + MOST_ROUNDS) + (block // fewer(block)).bit_length() - 1
+                self.verdicts = self._verdicts(more if self.evidence.controls else analyses)
             last = analysis + 1 == analyses
             settled = self._look(last)
             if not (settled or self.attempted):
