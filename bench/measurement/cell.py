@@ -410,7 +410,9 @@ class _Measuring:
         if self.controls.gain < LEAST_GAIN:
             return None
         mean = self._mean(self.main)
-        stream = self._relieved("controls", {n: c - self.controls.constant.get(n, 0.0) for n, c in mean.items()})
+        stream = self._relieved(
+            "controls confirmed", {n: c - self.controls.constant.get(n, 0.0) for n, c in mean.items()}
+        )
         some = GATHERED * stream.kernel.setting.replicates
         stream.extend(min(GROUPS, GATHERED * math.ceil(CONFIRMING / some)))
         self.plan.spent += stream.total.count
