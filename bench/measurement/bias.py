@@ -66,9 +66,9 @@ class Difference:
     count : n.
     tolerance : τ [D], how far rounding may move a mean.
     unseen : how far off a coordinate may be for an event that no replicate met [D].
-    rare : whether z is discrete, so that such events are its states. A coordinate whose own rare state was not met
-        varies all the same, with the others, by little about a wrong mean; so `unseen` is then asked of every
-        coordinate, and otherwise of those alone that never varied.
+    rare : whether such events matter although a coordinate varies [D]: where z is discrete, so that they are its
+        states. A coordinate whose own rare state was not met varies all the same, with the others, by little about a
+        wrong mean. Elsewhere `unseen` is asked of those alone that never varied.
     """
 
     mean: np.ndarray
@@ -78,11 +78,11 @@ class Difference:
     count: int
     tolerance: np.ndarray
     unseen: np.ndarray
-    rare: bool = False
+    rare: np.ndarray
 
     def explained(self, weights: np.ndarray) -> bool:
         """Whether states that no replicate met may explain how far off Σ weights_j ḡ_j is."""
-        return self.rare and abs(float(weights @ self.mean)) <= float(np.abs(weights) @ self.unseen)
+        return abs(float(weights @ self.mean)) <= float(np.abs(weights) @ np.where(self.rare, self.unseen, 0.0))
 
     @property
     def mean_variances(self) -> np.ndarray:
@@ -117,7 +117,7 @@ def difference(
     tolerance: np.ndarray,
     rounding: np.ndarray | None = None,
     rare: bool = False,
-    event: float = 0.0,
+    event: np.ndarray | float = 0.0,
 ) -> Difference:
     """ḡ − g from streamed moments about g + offset.
 
@@ -125,7 +125,8 @@ def difference(
     ----------
     tolerance : how far ḡ − g may be off for rounding and for the error of g [D].
     rounding : deviations at most this are none [D]; the tolerance if absent.
-    event : of estimates that are 0 in every draw, how large one may be that no draw met; 0 of others.
+    rare : whether z is discrete, and has states that no draw may have met.
+    event : how large an estimate may be that no draw met, where that is more than what was met tells; else 0.
     """
     deviation = np.sqrt(moments.variances())
     constant = deviation <= (tolerance if rounding is None else rounding)
@@ -138,7 +139,7 @@ def difference(
         count=moments.count,
         tolerance=tolerance,
         unseen=MISSED * size / moments.count,
-        rare=rare or event > 0.0,
+        rare=(event > 0.0) | np.full(len(deviation), rare),
     )
 
 
@@ -152,7 +153,7 @@ def combine(parts: list[Difference]) -> Difference:
         count=parts[0].count,
         tolerance=np.concatenate([p.tolerance for p in parts]),
         unseen=np.concatenate([p.unseen for p in parts]),
-        rare=parts[0].rare,
+        rare=np.concatenate([p.rare for p in parts]),
     )
 
 
@@ -206,7 +207,7 @@ def _transformed(d: Difference) -> np.ndarray:
     standardised = np.where(varies, d.mean / np.where(varies, d.deviation, 1.0), 0.0)
     beyond = np.abs(d.mean) > d.unseen
     t = np.where(varies, hall(standardised, d.skewness, d.count), d.z)
-    return np.where(beyond | (varies & (not d.rare)), t, 0.0)
+    return np.where(beyond | (varies & ~d.rare), t, 0.0)
 
 
 def projected_t(d: Difference, weights: np.ndarray) -> float:

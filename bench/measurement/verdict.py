@@ -61,6 +61,8 @@ AS_SMOOTH = "as smooth between its jumps as it says: no peak falls between the n
 WELL_ABOVE = 8.0
 #: z of a coordinate that is still off when all draws are counted.
 STILL_OFF = 3.0
+#: Standard errors within which a mean may be 0, and the deviation of estimates that are small beside f, in |E f|.
+WITHIN_CHANCE, SMALL = 4.0, 0.01
 #: Relative error of exact gradients that do not say theirs, by source: what quadrature is asked to settle on, with a
 #: margin; elsewhere rounding.
 REFERENCE_ERROR, REFERENCE_ROUNDING = {"quadrature": 1e-11}, 1e-13
@@ -130,27 +132,28 @@ class Verdicts:
 
     def difference(self, name: str, stream: Stream) -> Difference:
         offset = stream.centre[name] + stream.offset[name] - self._exact(name)
-        return self._difference(name, stream.moments[name], offset, stream.centre[name], relieved=stream.relieved)
+        return self._difference(name, stream.moments[name], offset, relieved=stream.relieved)
 
     def weighted_difference(self, name: str, drawn: Weighted) -> Difference:
-        centre = self._exact(name) - drawn.offset[name]
-        return self._difference(name, drawn.moments[name], 0.0, centre, relieved=drawn.relieved)
+        return self._difference(name, drawn.moments[name], 0.0, relieved=drawn.relieved)
 
-    def _difference(
-        self, name: str, moments: Moments, offset: np.ndarray | float, centre: np.ndarray, relieved: bool
-    ) -> Difference:
+    def _difference(self, name: str, moments: Moments, offset: np.ndarray | float, relieved: bool) -> Difference:
         blur = self.blur[name] if relieved else 0.0
         tolerance, constant = self.tolerance[name] + blur, self.rounding[name] + blur
-        event = 0.0 if relieved else self._event(name, moments, centre)
+        mean = self._exact(name) + moments.shift() + offset
+        event = np.zeros(len(mean)) if relieved else self._event(name, moments, mean)
         return difference(moments, offset, self._exact(name), tolerance, constant, self.rare, event)
 
-    def _event(self, name: str, moments: Moments, centre: np.ndarray) -> float:
-        """How large an estimate may be that no draw met, where all of them are 0: many times f; 0 of others."""
-        rounding = float(np.linalg.norm(self.rounding[name]))
-        spread = float(moments.norms[:, 0].sum()) / moments.count
-        if self.exact is None or self.exact.objective is None or spread > rounding**2:
-            return 0.0
-        return MISSED_SIZE * abs(self.exact.objective) if float(np.linalg.norm(centre)) <= rounding else 0.0
+    def _event(self, name: str, moments: Moments, mean: np.ndarray) -> np.ndarray:
+        """How large an estimate may be that no draw met [P]: many times f, where all that were met say 0 and are small
+        beside f, as those of a score function are whose baseline is f everywhere but at a rare event; else 0."""
+        if self.exact is None or self.exact.objective is None:
+            return np.zeros(len(mean))
+        rounding, size = self.rounding[name], abs(self.exact.objective)
+        deviation = np.sqrt(moments.variances())
+        says_zero = np.abs(mean) <= rounding + WITHIN_CHANCE * deviation / math.sqrt(moments.count)
+        small = deviation <= np.maximum(rounding, SMALL * size)
+        return np.where(says_zero & small, MISSED_SIZE * size, 0.0)
 
     def _exact(self, name: str) -> np.ndarray:
         return np.zeros(self.setting.sizes[name]) if self.exact is None else self.exact.gradient[name]

@@ -138,7 +138,7 @@ def synthetic(mean: np.ndarray, deviation: np.ndarray, seed: int = 0, count: int
     """Normal replicates, by their sufficient figures."""
     x = np.random.default_rng(seed).standard_normal((GROUPS, len(mean))) * math.sqrt(GROUPS / count)
     groups, zero = mean + deviation * x, np.zeros(len(mean))
-    return Difference(groups.mean(axis=0), deviation, zero, groups, count, tolerance=zero, unseen=zero)
+    return Difference(groups.mean(axis=0), deviation, zero, groups, count, tolerance=zero, unseen=zero, rare=zero > 0.0)
 
 
 def verdict(mean: np.ndarray, deviation: np.ndarray) -> bool:

@@ -27,7 +27,7 @@ def differences(bias: np.ndarray, root: np.ndarray, runs: int, seed: int = 0, pe
     for _ in range(runs):
         groups = bias + generator.standard_normal((GROUPS, root.shape[1])) @ root.T / math.sqrt(per_group)
         mean = groups.mean(axis=0)
-        found.append(Difference(mean, deviation, zero, groups, GROUPS * per_group, tolerance=zero, unseen=zero))
+        found.append(Difference(mean, deviation, zero, groups, GROUPS * per_group, tolerance=zero, unseen=zero, rare=zero > 0.0))
     return found
 
 
@@ -97,7 +97,7 @@ def test_the_interval_of_the_bias(kind: str, size: float) -> None:
 
 def test_the_bound_is_never_below_rounding() -> None:
     d = differences(np.zeros(3), np.zeros((3, 1)), 1)[0]
-    constant = Difference(d.mean, d.deviation, d.skewness, d.groups, d.count, np.full(3, 1e-9), d.unseen)
+    constant = Difference(d.mean, d.deviation, d.skewness, d.groups, d.count, np.full(3, 1e-9), d.unseen, d.rare)
     assert sampled_bound(constant, BOUND_LEVEL).value == pytest.approx(2e-9 * math.sqrt(3.0))  # moved by it before
     integral = Integral(np.ones(3), np.ones(3), np.zeros(3))
     assert integrated_bound([integral], np.ones(3), np.full(3, 1e-9)).value == pytest.approx(1e-9 * math.sqrt(3.0))
