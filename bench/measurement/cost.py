@@ -197,8 +197,8 @@ def time_calls(
             costs[key] = ready
             continue
         try:
-            # Nobody compares latencies closely, so that half the time will do for them.
-            repeats, singles = calibrate(ready.bulk)[0], max(1, calibrate(ready.alone)[0] // 2)
+            # Nobody compares latencies closely, so that a quarter of the time will do for them.
+            repeats, singles = calibrate(ready.bulk)[0], max(1, calibrate(ready.alone)[0] // 4)
         except Exception as error:
             costs[key] = ready.bulk.failure or ready.alone.failure or _not_timed(error)
             continue

@@ -57,6 +57,9 @@ class Dirichlet(Family):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return gamma_noise((*sample_shape, dimension))
 
+    def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
+        return {"": np.exp(parameters["log_concentration"])}
+
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         (logs,) = self.logs(backend, parameters, noise)
         return above_zero(backend.xp, backend.xp.exp(logs.low))

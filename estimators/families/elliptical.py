@@ -59,6 +59,9 @@ class Elliptical(Family):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return NORMAL.noise(sample_shape, dimension) | gamma_noise((*sample_shape, 1))
 
+    def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
+        return {"": 0.5 * np.exp(parameters["log_degrees"])}
+
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         half = 0.5 * backend.xp.exp(parameters["log_degrees"])
         return self.sample_at(backend, parameters, noise["base"], log_standard_gamma(backend, half, noise))

@@ -126,6 +126,12 @@ class Family(ABC):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         """What a sample is made from: named arrays [*sample_shape, ...]."""
 
+    def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
+        """The concentrations of the standard gamma numbers that a sample is made from by rejection (`gamma_path.py`),
+        by the prefix of their noise: NumPy arrays of the shape of one sample's. Measurement relieves estimates of
+        functions of these numbers; empty where there are none."""
+        return {}
+
     def mirrored(self, backend: Any, noise: dict[str, Array]) -> dict[str, Array]:
         """This family's noise reflected (ε to −ε, u to 1 − u): of the same law, and antithetic."""
         if "mirrored" in self.lacks:

@@ -60,6 +60,9 @@ class Gamma(MeanField):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return gamma_noise((*sample_shape, dimension))
 
+    def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
+        return {"": np.exp(parameters["log_concentration"])}
+
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """z = g/rate."""
         xp = backend.xp
@@ -271,6 +274,9 @@ class ChiSquared(MeanField):
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return gamma_noise((*sample_shape, dimension))
+
+    def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
+        return {"": 0.5 * np.exp(parameters["log_degrees"])}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """z = 2 g."""

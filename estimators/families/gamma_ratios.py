@@ -59,6 +59,9 @@ class Beta(_OfTwo):
         shape = (*sample_shape, dimension)
         return gamma_noise(shape, "alpha_") | gamma_noise(shape, "beta_")
 
+    def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
+        return {f"{name}_": np.exp(parameters[f"log_{name}"]) for name in ("alpha", "beta")}
+
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         return self._made(backend, parameters, noise)[0]
 
@@ -195,6 +198,9 @@ class F(_OfTwo):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         shape = (*sample_shape, dimension)
         return gamma_noise(shape, "numerator_") | gamma_noise(shape, "denominator_")
+
+    def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
+        return {f"{name}_": 0.5 * np.exp(parameters[f"log_{name}"]) for name in ("numerator", "denominator")}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """z = (a/m)/(b/n)."""

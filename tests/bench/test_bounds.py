@@ -27,7 +27,8 @@ def differences(bias: np.ndarray, root: np.ndarray, runs: int, seed: int = 0, pe
     for _ in range(runs):
         groups = bias + generator.standard_normal((GROUPS, root.shape[1])) @ root.T / math.sqrt(per_group)
         mean = groups.mean(axis=0)
-        found.append(Difference(mean, deviation, zero, groups, GROUPS * per_group, tolerance=zero, unseen=zero, rare=zero > 0.0))
+        made = Difference(mean, deviation, zero, groups, GROUPS * per_group, zero, unseen=zero, rare=zero > 0.0)
+        found.append(made)
     return found
 
 

@@ -11,8 +11,9 @@ import pytest
 from numpy.polynomial import hermite_e, laguerre, legendre
 
 from bench.measurement.controls.basis import MOMENTS, Basis, polynomials, stepped
-from bench.measurement.controls.features import BELOW, HIGH, Layout, Source, powers
+from bench.measurement.controls.features import BELOW, HIGH, Layout, powers
 from bench.measurement.controls.fit import _slopes
+from bench.measurement.controls.source import Source
 from estimators.backends import get
 from estimators.noise import Noise, draw
 from tests.support import needs

@@ -27,7 +27,7 @@ import numpy as np
 
 from bench.measurement.controls.basis import Basis
 from bench.measurement.controls.rows import Rows
-from estimators.noise import mirror
+from bench.measurement.controls.source import Source
 
 Array = Any
 Arrays = dict[str, Any]
@@ -35,37 +35,6 @@ Arrays = dict[str, Any]
 #: Total degrees of products in q, and of those that their slopes have.
 HIGH, BELOW = (3, 4), (2, 3)
 HERMITE = Basis.smooth("normal", max(HIGH))
-
-
-@dataclass(frozen=True)
-class Source:
-    """One name of noise, as its numbers are read.
-
-    Attributes
-    ----------
-    name, basis : which, and the functions of its numbers.
-    axis : which axis of its shape is over samples; None if one sample has all of it.
-    numbers : m, numbers of one sample.
-    pairs : whether each array stands for itself and its mirror image.
-    """
-
-    name: str
-    basis: Basis
-    axis: int | None
-    numbers: int
-    pairs: bool = False
-
-    def read(self, xp: Any, noise: Arrays) -> Array:
-        """Its numbers [R, S, m]."""
-        x = noise[self.name]
-        x = x[:, None] if self.axis is None else xp.moveaxis(x, 1 + self.axis, 1)
-        x = xp.reshape(x, (x.shape[0], x.shape[1], self.numbers))
-        return xp.concat([x, mirror(xp, self.basis.kind, x)], axis=1) if self.pairs else x  # type: ignore[arg-type]
-
-    def functions(self, xp: Any, noise: Arrays, model: Arrays) -> list[Array]:
-        """φ_1, φ_2, … of its numbers, each [R, S, m]."""
-        steps = {name: model[f"{name} of {self.name}"] for name in ("at", "rise")} if self.basis.jumps else {}
-        return self.basis(xp, self.read(xp, noise), steps)
 
 
 def powers(directions: int, degrees: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bench.measurement.controls.basis import MIRRORED, Basis, stepped
-from bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, Source, powers
+from bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, powers
+from bench.measurement.controls.gamma import SMALLEST, gamma_source
 from bench.measurement.controls.rows import Rows, row_model
 from bench.measurement.controls.slopes import differences, objective, slopes
+from bench.measurement.controls.source import Source
 from bench.measurement.defensive import Mixture
 from bench.measurement.evaluate import estimates_of, in_double
 from bench.measurement.kernel import Setting
@@ -116,22 +118,39 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
             return None
         return Basis.smooth(spec.kind, degree)
 
-    total = sum(math.prod(spec.shape) for name, spec in one.items() if name in setting.specs)
+    gammas = {prefix: a for prefix, a in _gammas(setting, parameters).items() if f"{prefix}boost" in one}
+    made_again = {f"{prefix}{part}" for prefix in gammas for part in ("acceptance", "boost")}
+    of_gammas = {f"{prefix}proposal": prefix for prefix in gammas}
+    numbers_of = {
+        name: gammas[of_gammas[name]].size if name in of_gammas else math.prod(spec.shape)
+        for name, spec in one.items()
+        if name not in made_again
+    }
+    total = sum(count for name, count in numbers_of.items() if name in setting.specs)
     degree = HIGHER_DEGREE if total <= FEW_NUMBERS else DEGREE
-    own, others = [], []
+    own: list[Source] = []
+    others: list[Source] = []
     crossed = True
     for name, spec in one.items():
         full = setting.specs.get(name)
         axis = -1 if full is None else sample_axis(full.shape, spec.shape)
         if full is None or axis == -1 or not math.prod(full.shape):
             return None  # f is not a function of what is drawn, sample by sample
-        reader = basis(name, spec, spec.shape, degree)
-        if reader is None:
+        if name in made_again:
             continue
         there = 1 if axis is None else full.shape[axis]
-        pairs = there * 2 == setting.num_samples and spec.kind in MIRRORED
+        source: Source
+        if name in of_gammas:
+            source, arrays = gamma_source(of_gammas[name], gammas[of_gammas[name]], axis, DEGREE)
+            steps.update(arrays)
+        else:
+            reader = basis(name, spec, spec.shape, degree)
+            if reader is None:
+                continue
+            pairs = there * 2 == setting.num_samples and spec.kind in MIRRORED
+            source = Source(name, reader, axis, numbers_of[name], pairs)
         crossed &= there == setting.num_samples > 1
-        own.append(Source(name, reader, axis, math.prod(spec.shape), pairs))
+        own.append(source)
     if not own:
         return None
     numbers = sum(source.numbers for source in own)
@@ -167,6 +186,12 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
         couples=tuple(couples),
     )
     return made, steps
+
+
+def _gammas(setting: Setting, parameters: Arrays) -> dict[str, np.ndarray]:
+    """Concentrations [m] of the gamma numbers that a sample is made from, by the prefix of their noise."""
+    found = {n: np.reshape(a, -1) for n, a in setting.expectation.family.gamma_numbers(parameters).items()}
+    return {prefix: a for prefix, a in found.items() if np.all(a >= SMALLEST)}
 
 
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # what is not finite is no control
@@ -267,7 +292,7 @@ def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[Arrays
 def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
     """The noise of every sample on its own [R S, *shape of one]; noise of f once for each."""
     one = setting.expectation.sample_specs(setting.dimension)
-    axes = {source.name: source for source in layout.own}
+    axes = {name: source for source in layout.own for name in source.names}
     there = 1
     for source in layout.own:
         if source.axis is not None:
@@ -283,7 +308,7 @@ def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
 
 def _model(layout: Layout, noise: Arrays, weight: np.ndarray, values: np.ndarray, steps: Arrays) -> Arrays:
     """h [degree, m] and M [m, m] of q, by weighted least squares."""
-    plain = Layout(tuple(Source(s.name, s.basis, s.axis, s.numbers) for s in layout.own), (), layout.samples)
+    plain = Layout(tuple(replace(s, pairs=False) for s in layout.own), (), layout.samples)
     phi = [each.reshape(-1, layout.numbers) for each in plain.functions(np, noise, steps)]
     n, m = phi[0].shape
     f, w = values.reshape(-1), np.repeat(weight, n // len(weight))
@@ -334,6 +359,8 @@ def _interactions(setting: Setting, layout: Layout, noise: Arrays, weight: np.nd
         return None
     source, m = layout.own[0], layout.numbers
     basis = source.basis
+    if basis.kind == "gamma":
+        return None
     count = min(
         len(weight), -(-max(LEAST_SLOPES, SLOPES_A_NUMBER * m) // (1 if source.axis is None else layout.samples))
     )
