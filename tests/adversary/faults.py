@@ -141,6 +141,11 @@ never_biased(
     seed=289073,
     max_replicates=2**14,
 )
+# Odd functions of mirrored noise cancel but for a constant of the size of rounding, which is no control.
+for samples in (4, 10):
+    never_biased(
+        f"A4-cancelled-control-{samples}", "sigmoid-belief-network", "disarm", samples=samples, dtype="float32"
+    )
 
 
 @fault("A3-poisson-4-pathwise")

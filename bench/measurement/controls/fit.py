@@ -45,6 +45,8 @@ MOST_COUPLES = 3
 #: Draws that each feature of all numbers together wants, where coordinates have no number of their own; and the most
 #: numbers and coordinates there may be.
 POOLED_SHARE, MOST_NUMBERS, MOST_POOLED = 8, 300, 4096
+#: A feature is not used that is so many standard errors from its known mean, or that cancels to this part of its size.
+CONTRADICTED, CANCELLED = 8.0, 1e-6
 #: Variance that must be left, at most, for controls to be used on a coordinate.
 WORTH = 0.9
 
@@ -224,6 +226,8 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
     model: Arrays = {**steps, **of_rows, **found_model}
     averages, whole = layout(np, noise, model)
     means = layout.means(model)
+    sizes = _sizes(layout, noise, model) or averages
+    averages = [_believed(*each, weight) for each in zip(averages, means, sizes, strict=True)]
     halves = np.arange(len(weight)) % 2 == 0
     coefficients, constant, spread, pooled, blocks = {}, {}, {}, [], []
     before = after = 0.0
@@ -427,6 +431,22 @@ def _solve(x: np.ndarray, y: np.ndarray, w: np.ndarray, ridge: float = 1e-10) ->
     for _ in range(2):
         c += np.linalg.solve(a, (x.T @ (w[:, None] * (y - x @ c))) / scale[:, None]) / scale[:, None]
     return c
+
+
+def _sizes(layout: Layout, noise: Arrays, model: Arrays) -> list[np.ndarray] | None:
+    """The features of mirrored noise without its mirror images."""
+    if not any(source.pairs for source in layout.own):
+        return None
+    return replace(layout, own=tuple(replace(source, pairs=False) for source in layout.own))(np, noise, model)[0]
+
+
+def _believed(feature: np.ndarray, mean: np.ndarray, size: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """A feature [n, m], 0 for the numbers of which it is rounding or contradicts its known mean: odd functions of
+    mirrored noise cancel, and what is left, a constant, would take its coefficient from the mean of the estimates."""
+    off = w[:, None] * (feature - mean)
+    far = np.abs(off.mean(axis=0)) > CONTRADICTED * off.std(axis=0) / math.sqrt(len(w))
+    far |= np.mean(feature**2, axis=0) < CANCELLED**2 * np.mean(size**2, axis=0)
+    return np.where(far, 0.0, feature) if np.any(far) else feature
 
 
 def _variance(y: np.ndarray, w: np.ndarray) -> np.ndarray:
