@@ -16,7 +16,7 @@ settings.load_profile("exact")
 
 
 #: Of tests marked `matrix` the fast tests take one in so many, chosen by their names; `make test-all` takes all.
-ONE_IN = 6
+ONE_IN = 8
 
 
 @pytest.hookimpl(tryfirst=True)
