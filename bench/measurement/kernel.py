@@ -29,6 +29,8 @@ LARGEST_BLOCK = 16384
 MOST_RETURNED = 2**20
 #: Kinds of noise on [0, 1).
 BELOW_ONE = ("uniform", "stratum", "sobol")
+#: Calls of a cell's kernel that are not compiled where compiling takes seconds and gains a call a millisecond or two.
+FIRST_CALLS = 512
 #: Blocks a timed call loops over at most: enough to hide what a call costs, and no more seconds than that.
 TIMED_BLOCKS = 4
 
@@ -206,7 +208,7 @@ def flattened(xp: Any, sizes: dict[str, int], found: dict[str, Array]) -> dict[s
     return {name: g if g.ndim == 2 else xp.reshape(g, (-1, sizes[name])) for name, g in found.items()}
 
 
-def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any) -> Any:
+def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any, compiled: bool = True) -> Any:
     """`reduce(estimates, centre)` for one block; JAX draws the noise inside, over many blocks in a loop."""
     backend, specs, dtype = setting.backend, setting.specs, setting.dtype
     if not setting.draws_inside:
@@ -214,7 +216,7 @@ def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any) -
         def of_noise(data: Any, parameters: Any, state: Any, centre: Any, noise: Any) -> Any:
             return reduce(evaluate(data, parameters, state, noise), centre)
 
-        return backend.compile(of_noise, setting.dear_sums)
+        return backend.compile(of_noise, setting.dear_sums) if compiled else of_noise
 
     def over_blocks(data: Any, parameters: Any, state: Any, centre: Any, roots: Any, blocks: Any) -> Any:
         def one(block: Any) -> Any:
@@ -284,18 +286,24 @@ class StatisticsKernel:
 
         key = ("statistics", setting.structure, replicates, self.chunk)
         self._run = compiled_once(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
+        self._first = self._run
+        if backend.compiles_slowly:
+            few = (*key, "first")
+            self._first = compiled_once(few, lambda: _with_noise(setting, evaluate, replicates, reduce, compiled=False))
+        self._calls = 0
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # whoever adds the sums up looks
     def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
         """Blocks `first` to `first + chunk`."""
-        s = self.setting
+        s, run = self.setting, self._first if self._calls < FIRST_CALLS else self._run
+        self._calls += 1
         arguments = (s.expectation.data, s.parameters, s.state, centre)
         if s.draws_inside:
             blocks = s.backend.asarray(np.arange(first, first + self.chunk), "int32")
-            found = s.backend.block_until_ready(self._run(*arguments, roots, blocks))
+            found = s.backend.block_until_ready(run(*arguments, roots, blocks))
             per_block = {name: [s.backend.to_numpy(a) for a in sums] for name, sums in found.items()}
         else:
-            found = self._run(*arguments, s.noise(roots, first, s.replicates))
+            found = run(*arguments, s.noise(roots, first, s.replicates))
             per_block = {name: [s.backend.to_numpy(a)[None] for a in sums] for name, sums in found.items()}
         return BlockSums(
             power={name: (sums[0], sums[1], sums[2]) for name, sums in per_block.items()},

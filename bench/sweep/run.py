@@ -231,9 +231,9 @@ class _ToTime:
         return cell.key in self._keys
 
     def ahead(self, cells: list[Cell]) -> None:
-        """Begin to compile the statistics of cells of the catalogue but the first of all, which comes at once."""
+        """Begin to compile the statistics of JAX's cells of the catalogue but the first of all, which comes at once."""
         for cell in cells[1:]:
-            if cell.backend != "numpy" and not (brought(cell.problem) or brought(cell.estimator)):
+            if cell.backend == "jax" and not (brought(cell.problem) or brought(cell.estimator)):
                 self._compiler().ahead(cell.key, cell.backend, lambda cell=cell: _compile(cell))
 
     def wait(self, cell: Cell) -> None:

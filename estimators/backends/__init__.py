@@ -29,6 +29,7 @@ class Backend(Protocol):
     special : special functions, under the names SciPy, PyTorch and JAX share (`digamma`, `gammaln`, `erf`, ...).
     compiles : false where a compiler is missing and functions run eagerly instead.
     draws_inside : whether noise is drawn inside a compiled function (JAX) or before it (NumPy, PyTorch).
+    compiles_slowly : whether a compilation takes seconds, so that few calls are made without.
     strided : whether arrays of any rank are as fast with their axes reversed in memory; compiled code is not.
     chunk : how many elements one call of a compiled function handles best; a matter of speed alone.
     """
@@ -38,6 +39,7 @@ class Backend(Protocol):
     xp: Any
     compiles: bool
     draws_inside: bool
+    compiles_slowly: bool
     strided: bool
     chunk: int
 
@@ -155,7 +157,7 @@ def for_handful_of_calls(backend: Any, function: Callable[..., Any]) -> Callable
 
 
 def for_few_calls(backend: Any, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
-    """Compiled by JAX, which takes long over single operations; PyTorch takes longer to compile."""
+    """Compiled by JAX alone, which takes long over single operations."""
     compiled: Callable[..., Any] = backend.compile(function, dear_sums) if backend.name == "jax" else function
     return compiled
 

@@ -77,6 +77,7 @@ class JaxBackend:
     compiles = True
     draws_inside = True
     strided = False
+    compiles_slowly = False
     chunk = 2**20
 
     def __init__(self, device: str) -> None:

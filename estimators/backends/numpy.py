@@ -47,6 +47,7 @@ class NumpyBackend:
     compiles = True
     draws_inside = False
     strided = True
+    compiles_slowly = False
     chunk = 2**16
 
     def __init__(self, device: str) -> None:

@@ -85,6 +85,7 @@ class TorchBackend:
     special = torch.special
     draws_inside = False
     strided = False
+    compiles_slowly = True
     chunk = 2**18
 
     def __init__(self, device: str) -> None:

@@ -152,3 +152,12 @@ def test_many_layers_are_shown_by_network() -> None:
     row = {"variances": dict(zip(many, (1.0, 2.0, 4.0, 8.0), strict=True)), "variance": 15.0}
     for name, total in (("encoder", 3.0), ("decoder", 12.0)):
         assert figures._spread(figures.grouped(many)[name])(row) == (total, None, None)
+
+
+@pytest.mark.parametrize("dataset", ["breast_cancer", "iris", "wine", "digits"])
+def test_tables_read_without_scikit_learn_are_what_it_returns(dataset: str) -> None:
+    from sklearn import datasets
+
+    found, returned = bundled(dataset), getattr(datasets, f"load_{dataset}")()
+    np.testing.assert_array_equal(found.data, returned.data)
+    np.testing.assert_array_equal(found.target, returned.target)
