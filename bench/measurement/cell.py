@@ -38,6 +38,8 @@ WARM_UP = 1024
 LEAST_GAIN, FEWEST_BROUGHT = 1.5, 2**14
 #: Nominal replicates that have to confirm the gain.
 CONFIRMING = 2048
+#: Calls of a cell's kernel that are not compiled where compiling takes seconds and gains a call a millisecond or two.
+UNCOMPILED = 512
 #: What a verdict on noise from elsewhere assumes.
 NOT_OURS = "the noise is not ours: no event rarer than the replicates show matters"
 #: Units in the last place that estimates of one size may be off, where nobody measured it.
@@ -236,7 +238,7 @@ def measure(prepared: Prepared, goals: Any, each: Any = None, controlled: bool =
         searched=brought,
         sampled=undeclared(setting) if few_numbers(setting) else None,
     )
-    found = measure_source(StatisticsKernel(setting), exact, goals, evidence, each)
+    found = measure_source(StatisticsKernel(setting, UNCOMPILED), exact, goals, evidence, each)
     if unchanged is not None:
         unchanged.check()
     return found

@@ -29,8 +29,6 @@ LARGEST_BLOCK = 16384
 MOST_RETURNED = 2**20
 #: Kinds of noise on [0, 1).
 BELOW_ONE = ("uniform", "stratum", "sobol")
-#: Calls of a cell's kernel that are not compiled where compiling takes seconds and gains a call a millisecond or two.
-FIRST_CALLS = 512
 #: Blocks a timed call loops over at most: enough to hide what a call costs, and no more seconds than that.
 TIMED_BLOCKS = 4
 
@@ -261,9 +259,14 @@ def in_bulk(setting: Setting) -> Setting:
 
 
 class StatisticsKernel:
-    """Streams blocks of replicates through estimate and block sums."""
+    """Streams blocks of replicates through estimate and block sums.
 
-    def __init__(self, setting: Setting) -> None:
+    Parameters
+    ----------
+    uncompiled : how many calls are made before anything is compiled, where that takes seconds.
+    """
+
+    def __init__(self, setting: Setting, uncompiled: int = 0) -> None:
         self.setting = setting
         backend, replicates = setting.backend, setting.replicates
         xp = backend.xp
@@ -286,17 +289,16 @@ class StatisticsKernel:
 
         key = ("statistics", setting.structure, replicates, self.chunk)
         self._run = compiled_once(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
-        self._first = self._run
-        if backend.compiles_slowly:
-            few = (*key, "first")
+        self._first, self._left = self._run, uncompiled if backend.compiles_slowly else 0
+        if self._left:
+            few = (*key, "uncompiled")
             self._first = compiled_once(few, lambda: _with_noise(setting, evaluate, replicates, reduce, compiled=False))
-        self._calls = 0
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # whoever adds the sums up looks
     def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
         """Blocks `first` to `first + chunk`."""
-        s, run = self.setting, self._first if self._calls < FIRST_CALLS else self._run
-        self._calls += 1
+        s, run = self.setting, self._first if self._left > 0 else self._run
+        self._left -= 1
         arguments = (s.expectation.data, s.parameters, s.state, centre)
         if s.draws_inside:
             blocks = s.backend.asarray(np.arange(first, first + self.chunk), "int32")

@@ -70,11 +70,10 @@ def test_a_grid_compiles_once_with_jax(nothing_compiled: None, monkeypatch: pyte
     assert len({float(r[0, 0]) for r in results}) == 4
 
 
-def test_a_grid_compiles_once_with_torch(nothing_compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grid_compiles_once_with_torch(nothing_compiled: None) -> None:
     needs("torch")
     from torch._dynamo.utils import counters
 
-    monkeypatch.setattr(kernel, "FIRST_CALLS", 0)
     if not backends.get("torch").compiles:
         pytest.skip("PyTorch finds no C++ compiler here, so it compiles nothing")
     graphs = []
@@ -85,14 +84,13 @@ def test_a_grid_compiles_once_with_torch(nothing_compiled: None, monkeypatch: py
     assert graphs == [graphs[0]] * 3
 
 
-def test_first_calls_with_torch_compile_nothing(nothing_compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_calls_with_torch_compile_nothing(nothing_compiled: None) -> None:
     """And are what compiled ones are, to rounding."""
     needs("torch")
     from torch._dynamo.utils import counters
 
-    monkeypatch.setattr(kernel, "FIRST_CALLS", 2)
     setting = setting_of(GRID[0], "score-function", "torch")
-    made = StatisticsKernel(setting)
+    made = StatisticsKernel(setting, uncompiled=2)
     before = counters["stats"]["unique_graphs"]
     found = [made(setting.roots("main"), 0, setting.zeros()) for _ in range(2)]
     assert counters["stats"]["unique_graphs"] == before
