@@ -276,6 +276,8 @@ class _Measuring:
         self.controls: Controls | None = None
         self.left: Source | None = None
         self.attempted = False
+        #: Variance of plain replicates when controls were fitted, by parameter block.
+        self.before: dict[str, float] = {}
 
     def run(self) -> Measurement:
         analyses = self.plan.analyses
@@ -348,6 +350,7 @@ class _Measuring:
             return
         self.controls, self.left = made
         self.plan.spent += self.controls.replicates
+        self.before = {name: float(moments.variances().sum()) for name, moments in self.main.moments.items()}
         centre = self._confirmed()
         if centre is None:
             self.controls = None
@@ -382,7 +385,7 @@ class _Measuring:
             blocks *= 2
 
     def _leave_controls(self) -> None:
-        self.controls = self.verdicts.relieved = None
+        self.controls = self.verdicts.relieved = self.verdicts.rounds = None
 
     def _wanted(self, count: int) -> bool:
         """Whether plain replicates would have to be many times as many."""
@@ -437,7 +440,9 @@ class _Measuring:
                 return True
         verdicts.cross_examine(self.main)
         if verdicts.relieved is not None:
-            return False
+            if not (verdicts.heavy(self.main) or verdicts.grew(self.main, self.before)):
+                return False
+            self._leave_controls()  # plain replicates have met since what those that were judged may have missed
         candidates = verdicts.candidates(self.main)
         closing = last or self.plan.left < 3 * count  # after the next analysis none could be confirmed
         if (candidates or closing) and verdicts.heavy(self.main):

@@ -298,6 +298,12 @@ class Verdicts:
         rounding = sum(float(((self.rounding[name] + blur.get(name, 0.0)) ** 2).sum()) for name in names)
         return weighted > max(min(ALIKE * plain + 4.0 * error, FAR_MORE * plain), rounding)
 
+    def grew(self, stream: Stream, before: Mapping[str, float]) -> bool:
+        """Whether the variance of a block is far above what it was before: events were met since."""
+        now = {name: float(moments.variances().sum()) for name, moments in stream.moments.items()}
+        least = {name: float((self.rounding[name] ** 2).sum()) for name in now}
+        return any(now[name] > ALIKE * variance + least[name] for name, variance in before.items())
+
     def alike(self, rounds: list[Weighted]) -> bool:
         """Whether the last two rounds have met the tails, and the same ones: a mean does not rest on a few draws, and
         neither has twice the other's variance, of the mean or of an estimate."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 import bench
 import estimators
@@ -146,6 +146,38 @@ for samples in (4, 10):
     never_biased(
         f"A4-cancelled-control-{samples}", "sigmoid-belief-network", "disarm", samples=samples, dtype="float32"
     )
+for seed in (8, 75):  # of a symmetric q nothing is left of a model's average
+    of_samples = {"samples": 4, "dtype": "float32"}
+    never_biased(f"A4-cancelled-model-{seed}", "three-bernoullis", "arm", seed=seed, max_replicates=2**17, **of_samples)
+
+
+@dataclass(frozen=True)
+class Windfall(estimators.Pathwise):
+    """Pathwise, and where g lies in a window of probability 1e-4, 300 ‖g‖ more: 3 % of the gradient."""
+
+    name = "windfall"
+    summary = "pathwise with a rare addition"
+    low: float = 0.0
+    high: float = 0.0
+
+    def estimate_integrand(self, b: Any, e: Any, p: Any, noise: Any, state: Any) -> Blocks:
+        found = super().estimate_integrand(b, e, p, noise, state)
+        z = e.family.sample(b, p, noise)[:, :1]
+        more = 300.0 * math.sqrt(2.0 * (15.0**2 + 18.0**2)) * np.array([1.0, 0.0])
+        return {**found, "log_rate": found["log_rate"] + more * ((z > self.low) & (z < self.high))}
+
+
+for seed, ends in ((91, (1.0 - 1e-4, 1.0)), (93, (0.5, 0.5001)), (216, (0.5, 0.5001))):
+
+    def _windfall(seed: int = seed, ends: tuple[float, float] = ends) -> Answer:
+        """Met by plain replicates after those relieved of controls were judged, which had not met it."""
+        low, high = stats.gamma(3.0).ppf(ends)
+        problem = "square[family=gamma,concentration=3,dim=2]"
+        row = row_of(problem, Windfall(low=low, high=high), seed=seed, max_replicates=2**17)
+        below = row["bias_bound"] is not None and row["bias_bound"] < 0.03
+        return row["status"] == "ok" and not below, row, "no bound below 0.03"
+
+    fault(f"A3-met-after-the-verdict-{seed}")(_windfall)
 
 
 @fault("A3-poisson-4-pathwise")

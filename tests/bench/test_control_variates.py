@@ -46,6 +46,34 @@ def test_functions_that_cancel_are_no_controls() -> None:
     assert row["control_gain"] > 100.0
 
 
+def test_a_model_that_cancels_is_no_control() -> None:
+    """Of a symmetric q nothing but rounding is left of the average of a model over mirrored samples."""
+    for seed in (8, 75):
+        row = measured(cell("three-bernoullis", "arm", 4, dtype="float32", cap=2**17, seed=seed))["all"]
+        assert row["verdict"] != "biased"
+        assert abs(row["bias_z"]) < 4.0
+
+
+@dataclass(frozen=True)
+class Windfall(Pathwise):
+    """Pathwise, and 20 more where the first normal number lies in a window of probability 2e-4: 2 % of the gradient."""
+
+    name: ClassVar[str] = "windfall"
+
+    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+        found = super().estimate_integrand(backend, expectation, parameters, noise, state)
+        first = noise["base"][:, :1]
+        return {**found, "loc": found["loc"] + 600.0 * ((first > 0.5) & (first < 0.500568))}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_plain_replicates_meet_later_counts(seed: int) -> None:
+    """An event that none of those relieved of controls may have met, but some of all plain replicates."""
+    row = measured(cell("square[loc=1.5,dim=2]", Windfall(), cap=2**17, seed=seed))["loc"]
+    true = 600.0 * 2e-4 / row["exact_norm"]
+    assert row["bias_bound"] is None or row["bias_bound"] > true
+
+
 CASES = [
     (LOGISTIC, "score-function", 1),
     (LOGISTIC, "score-function[baseline=leave-one-out]", 4),

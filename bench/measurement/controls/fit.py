@@ -226,8 +226,10 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
     model: Arrays = {**steps, **of_rows, **found_model}
     averages, whole = layout(np, noise, model)
     means = layout.means(model)
-    sizes = _sizes(layout, noise, model) or averages
-    averages = [_believed(*each, weight) for each in zip(averages, means, sizes, strict=True)]
+    mirrored = any(source.pairs for source in layout.own)
+    alone, whole_alone = _without_images(layout)(np, noise, model) if mirrored else (averages, whole)
+    averages = [_believed(*each, weight) for each in zip(averages, means, alone, strict=True)]
+    whole = _believed(whole[:, None], np.zeros(1), whole_alone[:, None], weight)[:, 0]
     halves = np.arange(len(weight)) % 2 == 0
     coefficients, constant, spread, pooled, blocks = {}, {}, {}, [], []
     before = after = 0.0
@@ -312,7 +314,7 @@ def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
 
 def _model(layout: Layout, noise: Arrays, weight: np.ndarray, values: np.ndarray, steps: Arrays) -> Arrays:
     """h [degree, m] and M [m, m] of q, by weighted least squares."""
-    plain = Layout(tuple(replace(s, pairs=False) for s in layout.own), (), layout.samples)
+    plain = _without_images(Layout(layout.own, (), layout.samples))
     phi = [each.reshape(-1, layout.numbers) for each in plain.functions(np, noise, steps)]
     n, m = phi[0].shape
     f, w = values.reshape(-1), np.repeat(weight, n // len(weight))
@@ -433,11 +435,9 @@ def _solve(x: np.ndarray, y: np.ndarray, w: np.ndarray, ridge: float = 1e-10) ->
     return c
 
 
-def _sizes(layout: Layout, noise: Arrays, model: Arrays) -> list[np.ndarray] | None:
-    """The features of mirrored noise without its mirror images."""
-    if not any(source.pairs for source in layout.own):
-        return None
-    return replace(layout, own=tuple(replace(source, pairs=False) for source in layout.own))(np, noise, model)[0]
+def _without_images(layout: Layout) -> Layout:
+    """The same of mirrored noise alone, without its mirror images."""
+    return replace(layout, own=tuple(replace(source, pairs=False) for source in layout.own))
 
 
 def _believed(feature: np.ndarray, mean: np.ndarray, size: np.ndarray, w: np.ndarray) -> np.ndarray:
