@@ -341,8 +341,8 @@ class _Measuring:
         verdicts, evidence, count = self.verdicts, self.evidence, self.main.total.count
         if evidence.controls is None or self.exact is None or verdicts.integrals is not None or verdicts.dependent:
             return
-        few = GROUPS * fewer(self.kernel.setting.replicates)  # and as many again to confirm a bias
-        if self.plan.left < PILOT + CONFIRMING + 2 * few or not self._wanted(count) or verdicts.heavy(self.main):
+        few = GROUPS * fewer(self.kernel.setting.replicates)
+        if self.plan.left < 4 * few + PILOT or not self._wanted(count) or verdicts.heavy(self.main):
             return
         self.attempted = True
         made = evidence.controls(self._mean(self.main))

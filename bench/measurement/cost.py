@@ -14,6 +14,7 @@ import numpy as np
 from bench.measurement.cell import Prepared
 from bench.measurement.kernel import TimedCall, in_bulk, timed_call
 from bench.measurement.timing import calibrate, elapsed, interleave, median_interval, reference_parts
+from estimators import UsageError
 
 #: Copies of a cell's arrays that take turns, and the most bytes a copy may have.
 PLACES = 4
@@ -163,7 +164,8 @@ def _quietly(call: Callable[[], Any]) -> None:
 
 
 def _not_timed(error: Exception) -> str:
-    return f"not timed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+    return f"not timed: {kind}{' '.join(str(error).split())[:300]}"
 
 
 def time_calls(

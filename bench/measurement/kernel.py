@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.identity import Same
-from estimators import Estimator, Expectation, draw
+from estimators import Estimator, Expectation, UsageError, draw
 from estimators.backends import get
 from estimators.noise import Noise, drawer, replicates_last, stream_root
 
@@ -297,8 +297,19 @@ class StatisticsKernel:
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # whoever adds the sums up looks
     def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
         """Blocks `first` to `first + chunk`."""
-        s, run = self.setting, self._first if self._left > 0 else self._run
         self._left -= 1
+        if self._left >= 0:
+            return self._sums(self._first, roots, first, centre)
+        try:
+            return self._sums(self._run, roots, first, centre)
+        except UsageError:  # it cannot be compiled, and whoever times it says why
+            if self._first is self._run:
+                raise
+            self._run = self._first
+            return self._sums(self._run, roots, first, centre)
+
+    def _sums(self, run: Any, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
+        s = self.setting
         arguments = (s.expectation.data, s.parameters, s.state, centre)
         if s.draws_inside:
             blocks = s.backend.asarray(np.arange(first, first + self.chunk), "int32")

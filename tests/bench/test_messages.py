@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import bench
+from bench.measurement import cell
 from bench.problems import Problem
 from estimators import FAMILIES, Estimator, Expectation, Integrand, Normal, Point, Requires
 from estimators.combined_control_variates import CombinedControlVariates
@@ -155,8 +156,19 @@ class Differentiating(Estimator):
     ],
 )
 def test_what_is_not_traced_says_what_to_use(by: str, message: str) -> None:
+    """It is measured as it is, and not timed."""
     needs("torch")
-    said = reason("square", Differentiating(by), "torch")
+    rows = bench.measure("square", Differentiating(by), "torch", max_replicates=64)
+    assert set(rows["status"]) == {"ok"}
+    assert rows["seconds"].isna().all()
+    said = rows["reason"].iloc[-1].rpartition("not timed: ")[2]
     assert message in said
     assert said.startswith("torch.compile cannot trace")
     assert len(said) < 300
+
+
+def test_what_is_not_traced_is_measured_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("torch")
+    monkeypatch.setattr(cell, "UNCOMPILED", 8)
+    rows = bench.measure("square", Differentiating("grad"), "torch", timing=False, max_replicates=4096)
+    assert set(rows["status"]) == {"ok"}
