@@ -87,6 +87,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("problem", "estimator", "samples"), CASES)
+@pytest.mark.matrix
 def test_right_estimators_are_certified(problem: str, estimator: str, samples: int) -> None:
     rows = measured(cell(problem, estimator, samples))
     assert rows["all"]["verdict"] == "unbiased"
@@ -120,6 +121,7 @@ def fitted(problem: str, estimator: str, samples: int, seed: int = 0) -> tuple[A
 
 
 @pytest.mark.parametrize(("problem", "estimator", "samples"), CASES)
+@pytest.mark.matrix
 def test_what_is_left_has_the_same_mean(problem: str, estimator: str, samples: int) -> None:
     """z of every coordinate against the exact gradient, over four seeds: Σ z² of k independent ones is within 6
     standard errors of k, were they independent; a chance of 1e-3 for coordinates that are not."""

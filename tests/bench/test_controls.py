@@ -46,6 +46,7 @@ def test_numpy(cell: Cell) -> None:
 
 
 @pytest.mark.parametrize("cell", ELSEWHERE, ids=Cell.label)
+@pytest.mark.matrix
 def test_elsewhere(cell: Cell, eager: None) -> None:
     assert_biased(capped(cell))
 

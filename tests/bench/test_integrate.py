@@ -138,6 +138,7 @@ def test_refused(problem: str, estimator: str, samples: int) -> None:
 @pytest.mark.parametrize(
     "estimator", ["score-function", "pathwise", "measure-valued", "measure-valued[coupling=false]"]
 )
+@pytest.mark.matrix
 def test_tails_beyond_the_grid_are_no_bias(k: float, estimator: str) -> None:
     """exp(c z²) grows as fast as the Normal falls: a grid that ends too early must not call it biased."""
     for row in measured(make_cell(f"exponential[k={k}]", estimator, max_replicates=2**18)).values():

@@ -25,6 +25,7 @@ def quick(request, benchmark):
 
 
 @pytest.mark.parametrize(("backend", "estimator"), ON_REAL_DATA)
+@pytest.mark.matrix
 def test_throughput(benchmark, backend, estimator):
     """A block of estimates on real data; variance and bias bound beside it."""
     bulk, _ = timed_calls(ready(backend, estimator))
@@ -36,6 +37,7 @@ def test_throughput(benchmark, backend, estimator):
 
 
 @pytest.mark.parametrize(("backend", "estimator"), ON_REAL_DATA)
+@pytest.mark.matrix
 def test_latency(benchmark, backend, estimator):
     """One estimate alone on real data, as a training step has it; variance and bias bound beside it."""
     _, one = timed_calls(ready(backend, estimator))
@@ -45,6 +47,7 @@ def test_latency(benchmark, backend, estimator):
 
 
 @pytest.mark.parametrize(("backend", "estimator"), cases(ESTIMATORS))
+@pytest.mark.matrix
 def test_kernel(benchmark, backend, estimator):
     """Noise, estimates and statistics of one call, float32, D = 100, over the noise alone."""
     setting = prepared(backend, estimator)

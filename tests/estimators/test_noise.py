@@ -51,6 +51,7 @@ def test_moments(backend: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("kind", LAWS)
+@pytest.mark.matrix
 def test_distribution(backend: Any, kind: str, dtype: str) -> None:
     """Kolmogorov and Smirnov's test on 50,000 numbers."""
     x = numbers(backend, Noise(kind, (10,)), replicates=5000, dtype=dtype)  # type: ignore[arg-type]
@@ -64,6 +65,7 @@ def test_distribution(backend: Any, kind: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LAWS)
+@pytest.mark.matrix
 def test_neighbours_are_uncorrelated(backend: Any, kind: str) -> None:
     """Along samples, replicates, blocks and names."""
     spec = Noise(kind, (2,))  # type: ignore[arg-type]
@@ -104,6 +106,7 @@ def test_exponential_is_inside_its_support(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform", "exponential", "rayleigh", "maxwell", "rows"])
+@pytest.mark.matrix
 def test_same_path_same_draws(backend: Any, kind: str) -> None:
     spec = Noise(kind, (3,), population=11)  # type: ignore[arg-type]
     first = numbers(backend, spec, 5)

@@ -94,6 +94,7 @@ def test_float32(backend: Any, problem: str, estimator: str, samples: int) -> No
 
 
 @pytest.mark.parametrize(("problem", "estimator", "samples"), [*COMPILED, *COMPILED_SLOWLY])
+@pytest.mark.matrix
 def test_compiled(differentiating: Any, problem: str, estimator: str, samples: int) -> None:
     case = Case(problem, estimator, samples)
     case.check(case.on(differentiating, compiled=True), 1e-12)

@@ -145,6 +145,7 @@ def test_local_terms_of_a_separable_elbo(backend: Any) -> None:
 @pytest.mark.parametrize(
     ("problem", "samples"), [(IN_THREE_DIMENSIONS[1], 5), (REGRESSIONS[5], 2), (TWO_FAMILIES[0], 3)]
 )
+@pytest.mark.matrix
 def test_vargrad_is_leave_one_out(backend: Any, problem: str, samples: int) -> None:
     same(at(backend, problem, "vargrad", samples), at(backend, problem, LEAVE_ONE_OUT, samples))
 

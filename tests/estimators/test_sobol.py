@@ -26,6 +26,7 @@ def points(backend: Any, samples: int, width: int, replicates: int, dtype: str =
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("samples", [2, 16, 128])
+@pytest.mark.matrix
 def test_every_replicate_is_a_net(backend: Any, samples: int, dtype: str) -> None:
     """One point in each of S equal intervals of every coordinate, and of S equal rectangles of the first two."""
     x = points(backend, samples, 5, 40, dtype).astype(float)

@@ -12,6 +12,7 @@ SHAPES = ((3, 1), (1, 7), (2, 3, 5), (2, 0, 3), (2, 300))
 
 @pytest.mark.parametrize("dtype", ["float64", "int32"])
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.matrix
 def test_sum(backend: Any, shape: tuple[int, ...], dtype: str) -> None:
     """Along every axis and all of them, with the axis kept or not."""
     whole = np.random.default_rng(1).integers(-50, 50, shape)
