@@ -14,6 +14,7 @@ from bench.checks.session import require_right
 from bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
 from bench.measurement.controls.fit import PILOT, Controls, fit
 from bench.measurement.controls.relieved import FEWEST_RELIEVED, Relieved, fewer
+from bench.measurement.controls.slopes import objective
 from bench.measurement.declared import all_of_the_catalogue, undeclared
 from bench.measurement.defensive import DefensiveDraws, Weighted
 from bench.measurement.integrate import Integral, few_numbers, integrate
@@ -27,9 +28,10 @@ from bench.measurement.stream import GATHERED, Source, Stream, pilot_mean
 from bench.measurement.verdict import MOST_ROUNDS, Verdicts
 from bench.problems import Exact, Problem
 from bench.rows import ALL
-from estimators import Normal, NotApplicable, UsageError
+from estimators import Normal, NotApplicable, UsageError, draw
 from estimators.backends import get
 from estimators.estimator import Knowledge, values_and_scores
+from estimators.noise import stream_root
 from estimators.options import effective
 
 WARM_UP = 1024
@@ -40,6 +42,8 @@ LEAST_GAIN, FEWEST_BROUGHT = 1.5, 2**14
 CONFIRMING = 2048
 #: Calls of a cell's kernel that are not compiled where compiling takes seconds and gains a call a millisecond or two.
 UNCOMPILED = 512
+#: Samples of f whose mean tells whether it rests on events that are not met: off by more than so many standard errors.
+OF_F, CERTAIN = 4096, 5.0
 #: What a verdict on noise from elsewhere assumes.
 NOT_OURS = "the noise is not ours: no event rarer than the replicates show matters"
 #: Units in the last place that estimates of one size may be off, where nobody measured it.
@@ -196,6 +200,7 @@ class Evidence:
     controls : fits controls of known mean, given a rough mean by parameter block, and makes the kernel of what is left
         of the estimates; where the noise is ours.
     sampled : why the noise of a user's parts is not integrated over, where it is of few numbers.
+    unmet : whether the mean of f rests on events that draws do not meet.
     """
 
     tolerance: Mapping[str, np.ndarray] | None = None
@@ -207,6 +212,7 @@ class Evidence:
     assumption: str | None = None
     controls: Callable[[dict[str, np.ndarray]], tuple[Controls, Source] | None] | None = None
     sampled: str | None = None
+    unmet: Callable[[], bool] = lambda: False
 
 
 def measure(prepared: Prepared, goals: Any, each: Any = None, controlled: bool = True) -> Measurement:
@@ -237,6 +243,7 @@ def measure(prepared: Prepared, goals: Any, each: Any = None, controlled: bool =
         controls=(lambda centre: _controlled(setting, centre, again.widened)) if controlled else None,
         searched=brought,
         sampled=undeclared(setting) if few_numbers(setting) else None,
+        unmet=lambda: exact is not None and _rests_on_unmet(setting, exact.objective),
     )
     found = measure_source(StatisticsKernel(setting, UNCOMPILED), exact, goals, evidence, each)
     if unchanged is not None:
@@ -252,6 +259,18 @@ def _controlled(
     except np.linalg.LinAlgError:  # of a pilot in which features say the same
         controls = None
     return None if controls is None else (controls, Relieved(setting, controls))
+
+
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")
+def _rests_on_unmet(setting: Setting, mean: float | None) -> bool:
+    """Whether f, at samples of its own noise, has another mean than it should, beyond chance and rounding."""
+    if mean is None:
+        return False
+    specs = setting.expectation.sample_specs(setting.dimension)
+    roots = {name: stream_root(*setting.path, "f", name) for name in specs}
+    values = objective(setting, draw(get("numpy"), specs, roots, 0, OF_F, "float64"))
+    error = values.std() / math.sqrt(len(values)) + UNMEASURED * np.finfo(np.float64).eps * abs(mean)
+    return not abs(values.mean() - mean) <= CERTAIN * error
 
 
 def measure_source(
@@ -324,6 +343,7 @@ class _Measuring:
             evidence.searched,
             0 if evidence.again is None else evidence.again.uniform,
             evidence.sampled,
+            evidence.unmet,
         )
 
     def _rounding(self) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -57,8 +57,8 @@ FEW_OF_A_MEAN, ENDS_OF_A_SUM = 0.25, 0.25
 VARIANCES_APART, ERRORS_APART, KURTOSIS = 0.1, 6.0, 50.0
 #: What a certificate by integration rests on where a class that is not of the catalogue says where it jumps.
 AS_SMOOTH = "as smooth between its jumps as it says: no peak falls between the nodes of the grids"
-#: How many times its error and rounding an integral has to be off to show a bias.
-WELL_ABOVE = 8.0
+#: How many times its numerical error, and τ, an integral has to be off to show a bias.
+WELL_ABOVE, ABOVE_ROUNDING = 8.0, 3.0
 #: z of a coordinate that is still off when all draws are counted.
 STILL_OFF = 3.0
 #: Standard errors within which a mean may be 0, and the deviation of estimates that are small beside f, in |E f|.
@@ -93,6 +93,7 @@ class Verdicts:
     brought : whether a part is not of the catalogue, so that its smoothness is a claim.
     uniform : how many numbers of uniform noise defensive rounds widen, one at a time.
     sampled : why the noise of a user's parts is not integrated over, where it could be; None elsewhere.
+    unmet : whether the mean of f rests on events that draws do not meet; asked at most once.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Verdicts:
         brought: bool = False,
         uniform: int = 0,
         sampled: str | None = None,
+        unmet: Callable[[], bool] = lambda: False,
     ) -> None:
         self.brought = brought
         self.setting, self.exact, self.integrals = setting, exact, integrals
@@ -115,7 +117,8 @@ class Verdicts:
         #: How far rounding and the reference's own error may move a difference.
         self.tolerance = {name: tau + _reference_error(exact, name) for name, tau in self.rounding.items()}
         self.analyses, self.bias_bound, self.rare, self.assumption = analyses, bias_bound, rare, assumption
-        self.uniform, self.sampled = uniform, sampled
+        self.uniform, self.sampled, self.unmet = uniform, sampled, unmet
+        self.events: bool | None = None
         self.confirmed: set[str] = set()
         self.refused: str | None = None
         self.dependent: str | None = None
@@ -145,15 +148,25 @@ class Verdicts:
         return difference(moments, offset, self._exact(name), tolerance, constant, self.rare, event)
 
     def _event(self, name: str, moments: Moments, mean: np.ndarray) -> np.ndarray:
-        """How large an estimate may be that no draw met [P]: many times f, where all that were met say 0 and are small
-        beside f, as those of a score function are whose baseline is f everywhere but at a rare event; else 0."""
+        """How large an estimate may be that no draw met [P]: many times f, where all that were met are 0. Also where
+        they have mean 0 and are small beside f, as those of a score function are whose baseline is f everywhere but at
+        a rare event, and the mean of f shows that there is such an event. Else 0."""
         if self.exact is None or self.exact.objective is None:
             return np.zeros(len(mean))
         rounding, size = self.rounding[name], abs(self.exact.objective)
         deviation = np.sqrt(moments.variances())
         says_zero = np.abs(mean) <= rounding + WITHIN_CHANCE * deviation / math.sqrt(moments.count)
-        small = deviation <= np.maximum(rounding, SMALL * size)
-        return np.where(says_zero & small, MISSED_SIZE * size, 0.0)
+        silent = says_zero & (deviation <= rounding)
+        small = says_zero & (deviation <= SMALL * size)
+        if np.any(small & ~silent) and not self._unmet():
+            small = silent
+        return np.where(silent | small, MISSED_SIZE * size, 0.0)
+
+    def _unmet(self) -> bool:
+        """Whether the mean of f rests on events that draws do not meet."""
+        if self.events is None:
+            self.events = self.unmet()
+        return self.events
 
     def _exact(self, name: str) -> np.ndarray:
         return np.zeros(self.setting.sizes[name]) if self.exact is None else self.exact.gradient[name]
@@ -448,8 +461,8 @@ class Verdicts:
             integrated = float(sum(i.variance.sum() for i in integrals))
             variance = max(integrated, 0.0) if math.isfinite(integrated) else variance
             off = np.concatenate([i.mean for i in integrals]) - exact
-            error = tolerance + np.concatenate([i.error for i in integrals])
-            biased = bool(np.any(np.abs(off) > WELL_ABOVE * error))
+            error = np.concatenate([i.error for i in integrals])
+            biased = bool(np.any(np.abs(off) > WELL_ABOVE * error + ABOVE_ROUNDING * tolerance))
             trusted = True
             assumption = AS_SMOOTH if self.brought else None
         else:
