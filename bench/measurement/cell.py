@@ -289,6 +289,9 @@ class _Measuring:
         pilot = max(0, min(PILOT_BLOCKS, goals.max_replicates // block - GROUPS))
         self.plan = Plan(goals.max_replicates, block, pilot * block, evidence.searched)
         self.main = Stream(kernel, "main", pilot_mean(kernel, pilot))
+        self.analyses = self.plan.analyses
+        #: Plain replicates at the last analysis.
+        self.most = GROUPS * block << (self.analyses - 1)
         self.verdicts: Verdicts
         self.fresh: Stream | None = None
         #: Controls of known mean, what is left of the estimates on fresh noise, and by what streams of it are offset.
@@ -299,19 +302,15 @@ class _Measuring:
         self.before: dict[str, float] = {}
 
     def run(self) -> Measurement:
-        analyses = self.plan.analyses
-        for analysis in range(analyses):
+        for analysis in range(self.analyses):
             before = self.main.total.count
             self.main.extend(GROUPS << analysis, self.each)
             self.plan.spent += self.main.total.count - before
             if analysis == 0:
                 if self.evidence.check is not None:
                     self.main.check_largest(self.evidence.check)
-                # Those of what controls leave, and of its defensive rounds, come beside.
-                block = self.kernel.setting.replicates
-                more = 2 * (analyses + MOST_ROUNDS) + (block // fewer(block)).bit_length() - 1
-                self.verdicts = self._verdicts(more if self.evidence.controls else analyses)
-            last = analysis + 1 == analyses
+                self.verdicts = self._verdicts()
+            last = analysis + 1 == self.analyses
             settled = self._look(last)
             if not (settled or self.attempted):
                 self._control()
@@ -329,14 +328,14 @@ class _Measuring:
                 columns.pop(name, None)
         return Measurement(rows, self.main.total.count, squared, self.plan.spent)
 
-    def _verdicts(self, analyses: int) -> Verdicts:
+    def _verdicts(self) -> Verdicts:
         setting, evidence = self.kernel.setting, self.evidence
         return Verdicts(
             setting,
             self.exact,
             self._rounding() if evidence.tolerance is None else evidence.tolerance,
             evidence.integrals(),
-            analyses,
+            self.analyses,
             self.goals.bias_bound,
             evidence.rare,
             evidence.assumption,
@@ -344,7 +343,18 @@ class _Measuring:
             0 if evidence.again is None else evidence.again.uniform,
             evidence.sampled,
             evidence.unmet,
+            self._others(),
         )
+
+    def _others(self) -> int:
+        """How many interim analyses there may be of what controls leave, and of defensive rounds, at most."""
+        relieved = rounds = 0
+        if self.evidence.controls:
+            block = self.kernel.setting.replicates
+            relieved = self.analyses + MOST_ROUNDS + (block // fewer(block)).bit_length() - 1
+        if self.evidence.controls or self.evidence.again:
+            rounds = 2 * MOST_ROUNDS
+        return relieved + rounds
 
     def _rounding(self) -> dict[str, np.ndarray]:
         """τ of estimates whose inputs cannot be moved: from their size."""
@@ -362,7 +372,7 @@ class _Measuring:
         if evidence.controls is None or self.exact is None or verdicts.integrals is not None or verdicts.dependent:
             return
         few = GROUPS * fewer(self.kernel.setting.replicates)
-        if self.plan.left < 4 * few + PILOT or not self._wanted(count) or verdicts.heavy(self.main):
+        if self.plan.left < 4 * few + PILOT or not self._promises(math.inf) or verdicts.heavy(self.main):
             return
         self.attempted = True
         made = evidence.controls(self._mean(self.main))
@@ -407,15 +417,27 @@ class _Measuring:
     def _leave_controls(self) -> None:
         self.controls = self.verdicts.relieved = self.verdicts.rounds = None
 
-    def _wanted(self, count: int) -> bool:
-        """Whether plain replicates would have to be many times as many."""
+    def _promises(self, gain: float) -> bool:
+        """Whether controls that divide the variance by `gain` save replicates, those of a pilot yet to be drawn and of
+        the confirmation counted; where the cap is too low either way, whether they give the smaller bound."""
+        count, pilot = self.main.total.count, 0 if self.controls else PILOT
+        wanted = self._wanted()
+        relieved = max(FEWEST_RELIEVED, 0.0 if math.isinf(gain) else wanted * count / gain)
+        if CONFIRMING + relieved <= self.plan.left:
+            return pilot + CONFIRMING + relieved < (wanted - 1.0) * count
+        few = GROUPS * fewer(self.kernel.setting.replicates)
+        most = few << (max(1, (self.plan.left - pilot - CONFIRMING) // few).bit_length() - 1)
+        return gain * most > LEAST_GAIN * self.most
+
+    def _wanted(self) -> float:
+        """How many times as many plain replicates would certify every parameter block."""
         wanted = 0.0
         for columns in self.verdicts.rows(self.main).values():
             if columns["final"] or columns["verdict"] in ("unbiased", "biased"):
                 continue
             bound = columns.get("bias_bound")
             wanted = max(wanted, math.inf if bound is None else (bound / self.goals.bias_bound) ** 2)
-        return (wanted - 1.0) * count > 2 * PILOT
+        return wanted
 
     def _certain(self) -> bool:
         rows = self.verdicts.rows(self.main).values()
@@ -432,7 +454,7 @@ class _Measuring:
     def _confirmed(self) -> dict[str, np.ndarray] | None:
         """The mean of estimates less controls, where fresh nominal draws confirm that these help: none is judged."""
         assert self.controls is not None
-        if self.controls.gain < LEAST_GAIN:
+        if self.controls.gain < LEAST_GAIN or not self._promises(self.controls.gain):
             return None
         mean = self._mean(self.main)
         stream = self._relieved(
@@ -443,7 +465,7 @@ class _Measuring:
         self.plan.spent += stream.total.count
         left = sum(float(m.variances().sum()) for m in stream.moments.values())
         plain = sum(float(m.variances().sum()) for m in self.main.moments.values())
-        if left * LEAST_GAIN > plain:
+        if left * LEAST_GAIN > plain or not self._promises(plain / left if left else math.inf):
             return None
         return self._mean(stream)
 

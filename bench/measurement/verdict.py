@@ -73,6 +73,8 @@ LAW_OF_NOISE = {"float64": 1e-8, "float32": 1e-5}
 MOST_GAIN = 1e6
 #: Defensive rounds a verdict may rest on.
 MOST_ROUNDS = 4
+#: Part of every level that the interim analyses of plain replicates share; other draws share the rest.
+PLAIN = 0.75
 
 Vectors = Mapping[str, np.ndarray]
 
@@ -86,7 +88,7 @@ class Verdicts:
     exact : g; None where it is not known.
     tolerance : τ by parameter block [P]: how far rounding may move a mean.
     integrals : means by integration over the noise, if that could be done.
-    analyses : interim analyses, over which the levels are divided.
+    analyses, others : interim analyses of plain replicates, and of other draws, over which the levels are divided.
     bias_bound : certified relative bias that makes `unbiased`.
     rare : whether z is discrete, and may have states that no replicate meets.
     assumption : what a verdict by sampling rests on and nobody checked, beside rare events; None if nothing.
@@ -110,13 +112,15 @@ class Verdicts:
         uniform: int = 0,
         sampled: str | None = None,
         unmet: Callable[[], bool] = lambda: False,
+        others: int = 0,
     ) -> None:
         self.brought = brought
         self.setting, self.exact, self.integrals = setting, exact, integrals
         self.rounding = {name: np.asarray(tolerance[name]) for name in setting.blocks}
         #: How far rounding and the reference's own error may move a difference.
         self.tolerance = {name: tau + _reference_error(exact, name) for name, tau in self.rounding.items()}
-        self.analyses, self.bias_bound, self.rare, self.assumption = analyses, bias_bound, rare, assumption
+        self.analyses, self.others = analyses, others
+        self.bias_bound, self.rare, self.assumption = bias_bound, rare, assumption
         self.uniform, self.sampled, self.unmet = uniform, sampled, unmet
         self.events: bool | None = None
         self.confirmed: set[str] = set()
@@ -249,8 +253,14 @@ class Verdicts:
         a heavy tail may miss what the mean rests on."""
         if self.exact is None or self.integrals is not None:
             return {}
-        level = STAGE_LEVEL / (self.analyses * len(self.setting.blocks))
+        level = self._one_look(STAGE_LEVEL, plain=not stream.relieved) / len(self.setting.blocks)
         return self._first({name: self.difference(name, stream) for name in self._open()}, level)
+
+    def _one_look(self, level: float, plain: bool) -> float:
+        """The part of a level that one interim analysis has."""
+        if plain:
+            return level * (PLAIN if self.others else 1.0) / self.analyses
+        return level * (1.0 - PLAIN) / self.others
 
     def relieve(self, stream: Stream, controls: Controls) -> None:
         """Judge the mean by replicates relieved of controls from here on.
@@ -525,7 +535,8 @@ class Verdicts:
 
     def _sampled(self, names: tuple[str, ...], d: Difference, heavy: bool) -> tuple[Bound, bool]:
         """The bound, and whether the tails were met."""
-        bound = sampled_bound(d, BOUND_LEVEL / (self.analyses + MOST_ROUNDS))
+        plain = self.rounds is None and self.relieved is None and not self.searched
+        bound = sampled_bound(d, self._one_look(BOUND_LEVEL, plain))
         if self.rounds is None:
             return bound, not (heavy if self.relieved is None else self.heavy(self.relieved))
         return replace(bound, certain=True), len(self.rounds) > 1 and self.alike(self.rounds)

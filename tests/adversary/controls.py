@@ -8,6 +8,7 @@ after four standard errors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -152,6 +153,8 @@ def judge(
     clear = truth > 0.02 and any(
         bool(np.any(np.abs(bias[block]) > 5.5 * np.sqrt(variance[block] / half) + 1e-9 * size)) for block in bias
     )
+    if row["bias_scale"] == "deviation":
+        truth = norm(bias) / math.sqrt(row["variance"])
     below = bound is None or bound < truth * (1.0 - 1e-6)
     if verdict == "unbiased" and below:
         return Result("control", shown, where, verdict, bound, truth, False, "bound below the bias", clear, False)
