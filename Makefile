@@ -19,8 +19,8 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 report: $(READY)
-	$(BIN)/gradvar run quick
-	$(BIN)/gradvar report --output report
+	$(BIN)/gradmeter run quick
+	$(BIN)/gradmeter report --output report
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -53,11 +53,11 @@ benchmark-baseline: $(READY)
 	mkdir -p $(dir $(GATE_BASELINE))
 	$(BIN)/pytest $(BENCHMARK) --benchmark-json=$(GATE_BASELINE)
 
-# make calibrate   how far identical code differs between runs here, and what gradvar compare catches; 25 minutes
+# make calibrate   how far identical code differs between runs here, and what gradmeter compare catches; 25 minutes
 calibrate: $(READY)
-	$(BIN)/python -m bench.calibration aa
-	$(BIN)/python -m bench.calibration compare
-	$(BIN)/python -m bench.calibration report
+	$(BIN)/python -m gradmeter.bench.calibration aa
+	$(BIN)/python -m gradmeter.bench.calibration compare
+	$(BIN)/python -m gradmeter.bench.calibration report
 
 # make track       asv on this commit, in this environment, and its page; then: .venv/bin/asv preview
 track: $(READY)
@@ -71,11 +71,11 @@ track-planted: $(READY)
 
 # make goals       what this suite costs against its goals: ratios, printed and written to results/goals (15 minutes)
 goals: $(READY)
-	$(BIN)/python -m bench.goals --output results/goals
+	$(BIN)/python -m gradmeter.bench.goals --output results/goals
 
 # make peers       other libraries on the same problems, each in an environment of its own (gigabytes below .peers)
 peers: $(READY)
-	$(BIN)/python -m bench.peers
+	$(BIN)/python -m gradmeter.bench.peers
 
 clean:
-	rm -rf $(VENV) .peers .gradvar report .asv .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) .peers .gradmeter report .asv .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -1,4 +1,4 @@
-"""`bench.measure`: the same rows as the command line, as a data frame in a notebook."""
+"""`gradmeter.measure`: the same rows as the command line, as a data frame in a notebook."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.checks.checking import check
-from bench.problems import Problem
-from bench.problems.own import Model
-from bench.rows import to_frame
-from bench.sweep.cells import (
+from gradmeter.bench.checks.checking import check
+from gradmeter.bench.problems import Problem
+from gradmeter.bench.problems.own import Model
+from gradmeter.bench.rows import to_frame
+from gradmeter.bench.sweep.cells import (
     DTYPES,
     NOISES,
     Goals,
@@ -21,9 +21,9 @@ from bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
-from bench.sweep.run import run
-from bench.sweep.store import Store
-from estimators import Estimator, backends
+from gradmeter.bench.sweep.run import run
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import Estimator, backends
 
 __all__ = ["Model", "check", "measure", "minibatch_split"]
 
@@ -59,7 +59,7 @@ def measure(
     noise
         `native`, each framework's own generator, or `shared`, NumPy's draws for all.
     precision, bias_bound, max_replicates
-        When a cell has been measured well enough, as `gradvar run --help` says.
+        When a cell has been measured well enough, as `gradmeter run --help` says.
     timing
         Whether to time the cells after measuring them.
     store
@@ -127,7 +127,7 @@ def minibatch_split(
     """
     import pandas as pd
 
-    from bench.measurement.minibatch import split
+    from gradmeter.bench.measurement.minibatch import split
 
     cells = grid(
         [make_problem(problem) if isinstance(problem, str) else problem],

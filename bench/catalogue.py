@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bench.controls import CONTROLS
-from bench.fit.methods import METHODS
-from bench.fit.optimisers import OPTIMISERS
-from bench.problems import PROBLEMS
-from bench.sweep import suites
-from bench.sweep.cells import make_estimator
-from estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, backends
-from estimators.errors import unknown
-from estimators.expectation import INTEGRAND
-from estimators.families import FAMILIES
-from estimators.options import describe
+from gradmeter.bench.controls import CONTROLS
+from gradmeter.bench.fit.methods import METHODS
+from gradmeter.bench.fit.optimisers import OPTIMISERS
+from gradmeter.bench.problems import PROBLEMS
+from gradmeter.bench.sweep import suites
+from gradmeter.bench.sweep.cells import make_estimator
+from gradmeter.estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, backends
+from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.expectation import INTEGRAND
+from gradmeter.estimators.families import FAMILIES
+from gradmeter.estimators.options import describe
 
 Entry = dict[str, Any]
 

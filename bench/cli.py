@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn, Optional
 import typer
 from typer import Argument, Option
 
-from estimators.errors import UsageError, unknown
+from gradmeter.estimators.errors import UsageError, unknown
 
 USAGE, DISK_FULL, INTERRUPTED = 2, 3, 130
 LONGEST_MESSAGE = 1000
@@ -24,30 +24,30 @@ KEPT = {
 }
 
 app = typer.Typer(
-    name="gradvar",
+    name="gradmeter",
     help="Measure stochastic gradient estimators: is it unbiased, how large is its variance, what does it cost?",
-    epilog="First: `gradvar run`, then `gradvar report`. An argument such as `cosine[k=2.5]` is a name with options; "
-    "`gradvar list` shows both. Exit status: 0; 1 where a cell failed, a gate tripped or a check went wrong; 2 for "
-    "bad usage; 3 where the disk is full; 130 after Ctrl-C.",
+    epilog="First: `gradmeter run`, then `gradmeter report`. An argument such as `cosine[k=2.5]` is a name with "
+    "options; `gradmeter list` shows both. Exit status: 0; 1 where a cell failed, a gate tripped or a check went "
+    "wrong; 2 for bad usage; 3 where the disk is full; 130 after Ctrl-C.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-StoreArgument = Annotated[Optional[Path], Argument(metavar="STORE", help="the store (default .gradvar/store.sqlite)")]
+StoreArgument = Annotated[Optional[Path], Argument(metavar="STORE", help="the store (default .gradmeter/store.sqlite)")]
 
 
 def _version(wanted: bool) -> None:
     if wanted:
         from importlib import metadata
 
-        typer.echo(f"gradvar {metadata.version('gradvar')}")
+        typer.echo(f"gradmeter {metadata.version('gradmeter')}")
         raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
-def gradvar(
+def gradmeter(
     context: typer.Context,
     version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="show the version")] = False,
 ) -> None:
@@ -68,7 +68,7 @@ def list_(
     json: Annotated[bool, Option("--json", help="one JSON object a line: kind, name, summary, options")] = False,
 ) -> None:
     """Show what there is, with its options."""
-    from bench import catalogue
+    from gradmeter.bench import catalogue
 
     entries = catalogue.entries(kind)
     for line in catalogue.as_json(entries) if json else catalogue.as_text(entries):
@@ -124,7 +124,7 @@ def run(
         bool, Option("--minibatch-parts", help="split the variance where a batch is drawn; also in the report")
     ] = False,
     store: Annotated[
-        Optional[Path], Option(metavar="PATH", help="where results are kept (default .gradvar/store.sqlite)")
+        Optional[Path], Option(metavar="PATH", help="where results are kept (default .gradmeter/store.sqlite)")
     ] = None,
     json: Annotated[bool, Option("--json", help="rows on standard output, one JSON object a line")] = False,
 ) -> int:
@@ -132,9 +132,9 @@ def run(
 
     Options that repeat make a grid; beside a SUITE they choose among its cells. For example:
 
-    gradvar run --problem 'cosine[k=2.5]' --estimator pathwise --backend jax
+    gradmeter run --problem 'cosine[k=2.5]' --estimator pathwise --backend jax
     """
-    from bench import commands
+    from gradmeter.bench import commands
 
     cells = commands.plan(
         suite,
@@ -162,7 +162,7 @@ def report(
     ] = Path("report"),
 ) -> None:
     """Render a store as HTML, and its tables as Markdown."""
-    from bench import commands
+    from gradmeter.bench import commands
 
     commands.report(store, output)
 
@@ -176,7 +176,7 @@ def export(
     ] = None,
 ) -> None:
     """Write the rows of a store as CSV or Parquet."""
-    from bench import commands
+    from gradmeter.bench import commands
 
     commands.export(store, format, output)
 
@@ -200,7 +200,7 @@ def compare(
     same rounds of each store. A change is called where it is four standard errors from none; a gate trips where one is
     called and its interval reaches the limit.
     """
-    from bench import commands
+    from gradmeter.bench import commands
 
     return commands.compare(before, after, fail or [], json)
 
@@ -265,9 +265,9 @@ def fit(
     They run side by side from the problem's λ; rows, parameters and a page with the curves are written to --output.
     Ctrl-C keeps what was fitted; the same command with --resume goes on from there. For example:
 
-    gradvar fit 'bayesian-gaussian-mixture[at=start]' --method cavi --method svi
+    gradmeter fit 'bayesian-gaussian-mixture[at=start]' --method cavi --method svi
     """
-    from bench.fit import command
+    from gradmeter.bench.fit import command
 
     found = command.plans(
         problem,
@@ -307,9 +307,9 @@ def check(
     Derivatives are compared with numerical ones, samples with the density, an exact gradient with E f worked out in
     another way. Each check is `ok`, `wrong` or `not checked`; exit status 1 where one is wrong. For example:
 
-    gradvar check mine.py:MyFamily
+    gradmeter check mine.py:MyFamily
     """
-    from bench.checks import command
+    from gradmeter.bench.checks import command
 
     return command.run(target, json)
 
@@ -319,12 +319,12 @@ def fail(message: str, status: int) -> int:
     line = " ".join(message.split())
     if len(line) > LONGEST_MESSAGE:
         line = f"{line[: LONGEST_MESSAGE // 2]} … {line[-LONGEST_MESSAGE // 2 :]}"
-    print(f"gradvar: error: {line}", file=sys.stderr)
+    print(f"gradmeter: error: {line}", file=sys.stderr)
     return status
 
 
 def script() -> NoReturn:
-    """`gradvar` as a process. After Ctrl-C it waits for no thread: one that compiles would hold it up, or abort it."""
+    """`gradmeter` as a process. After Ctrl-C it waits for no thread: one that compiles would delay it, or abort it."""
     status = main()
     if status == INTERRUPTED:
         with suppress(OSError):
@@ -340,7 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(app)
     # Not command.main(), which exits the process at a broken pipe and has an exit status of its own for it.
     try:
-        with command.make_context("gradvar", list(given), obj=given) as context:
+        with command.make_context("gradmeter", list(given), obj=given) as context:
             status = command.invoke(context) or 0
         sys.stdout.flush()
         return int(status)
@@ -385,7 +385,7 @@ def _click_message(error: Any) -> str:
         return str(unknown("option", error.option_name, options))
     if context is not None and message.startswith("No such command"):
         return str(unknown("command", message.split("'")[1], context.command.list_commands(context)))
-    return f"{message}; see gradvar --help"
+    return f"{message}; see gradmeter --help"
 
 
 if __name__ == "__main__":

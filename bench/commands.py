@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.files import together, writing
-from bench.rows import Row, to_frame, to_json
-from bench.sweep import suites
-from bench.sweep.cells import (
+from gradmeter.bench.files import together, writing
+from gradmeter.bench.rows import Row, to_frame, to_json
+from gradmeter.bench.sweep import suites
+from gradmeter.bench.sweep.cells import (
     DTYPES,
     NOISES,
     Cell,
@@ -24,11 +24,11 @@ from bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
-from bench.sweep.run import FAILED, Listener
-from bench.sweep.run import run as run_cells
-from bench.sweep.splitting import draws_minibatch
-from bench.sweep.store import DEFAULT, Store
-from estimators import BOUNDS, VARIANTS, UsageError, backends
+from gradmeter.bench.sweep.run import FAILED, Listener
+from gradmeter.bench.sweep.run import run as run_cells
+from gradmeter.bench.sweep.splitting import draws_minibatch
+from gradmeter.bench.sweep.store import DEFAULT, Store
+from gradmeter.estimators import BOUNDS, VARIANTS, UsageError, backends
 
 Texts = Sequence[str] | None
 
@@ -48,7 +48,7 @@ def plan(
     bias_bound: str | None = None,
     max_replicates: str | None = None,
 ) -> list[Cell]:
-    """The cells that a `gradvar run` asks for: a grid of its own, or those of a suite that match.
+    """The cells that a `gradmeter run` asks for: a grid of its own, or those of a suite that match.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def run(
     cells: list[Cell], path: Path | None, *, timing: bool, time_again: bool, minibatch_parts: bool, json: bool
 ) -> int:
     """Run cells into a store, with progress on standard error; the exit status."""
-    from bench.progress import progress
+    from gradmeter.bench.progress import progress
 
     if time_again and not timing:
         raise UsageError("--time-again and --no-timing exclude each other; leave one out")
@@ -142,14 +142,14 @@ def run(
             for found in rows:
                 print(to_json(found))
         elif not json:
-            from bench.progress import show_parts, show_table
+            from gradmeter.bench.progress import show_parts, show_table
 
             show_table(rows)
             if minibatch_parts:
                 show_parts(rows, store)
     print(f"store: {path}", file=sys.stderr)
     if interrupted():
-        print("gradvar: stopped; finished rows are kept, the same command goes on from there", file=sys.stderr)
+        print("gradmeter: stopped; finished rows are kept, the same command goes on from there", file=sys.stderr)
         return 130
     return 1 if any(found["status"] in FAILED for found in rows) else 0
 
@@ -172,7 +172,7 @@ def stop_at_interrupt(current: str = "cell") -> Iterator[Any]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        print(f"gradvar: finishing the current {current}; Ctrl-C again stops at once", file=sys.stderr)
+        print(f"gradmeter: finishing the current {current}; Ctrl-C again stops at once", file=sys.stderr)
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -207,7 +207,7 @@ def export(path: Path | None, format: str, output: Path | None) -> None:
 
 def report(path: Path | None, output: Path) -> None:
     """Render a store as HTML and Markdown, and say where."""
-    from bench.report import write
+    from gradmeter.bench.report import write
 
     with Store.read(DEFAULT if path is None else path) as store:
         print(write(store, output))
@@ -215,7 +215,7 @@ def report(path: Path | None, output: Path) -> None:
 
 def compare(before: Path, after: Path, gates: Sequence[str], json: bool) -> int:
     """Print what changed between two stores; the exit status, 1 if a gate tripped."""
-    from bench import comparison
+    from gradmeter.bench import comparison
 
     limits = [comparison.parse_gate(text) for text in gates]
     with Store.read(before) as first, Store.read(after) as second:
@@ -225,9 +225,9 @@ def compare(before: Path, after: Path, gates: Sequence[str], json: bool) -> int:
         for change in (*found.cells, *found.backends):
             print(change.as_json)
     else:
-        from bench.progress import show_comparison
+        from gradmeter.bench.progress import show_comparison
 
         show_comparison(found)
     for sentence in over:
-        print(f"gradvar: {sentence}", file=sys.stderr)
+        print(f"gradmeter: {sentence}", file=sys.stderr)
     return 1 if over else 0

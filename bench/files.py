@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from estimators import UsageError
+from gradmeter.estimators import UsageError
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def writing(path: Path) -> Iterator[None]:
 @contextmanager
 def together(folder: Path) -> Iterator[Path]:
     """A scratch folder, whose files are put in `folder` once all are written; none where anything fails."""
-    with tempfile.TemporaryDirectory(prefix=".gradvar-", dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".gradmeter-", dir=folder) as scratch:
         yield Path(scratch)
         for file in sorted(Path(scratch).iterdir()):
             file.replace(folder / file.name)

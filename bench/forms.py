@@ -14,12 +14,12 @@ from typing import Any, get_args
 
 import numpy as np
 
-from bench.identity import of_the_catalogue
-from bench.problems import Exact, Problem
-from estimators import Estimator, Expectation, Family, Integrand, Noise, Point, Requires, UsageError
-from estimators.estimator import described
-from estimators.expectation import INTEGRAND, Differentiate, Entropy
-from estimators.families.family import ABILITIES
+from gradmeter.bench.identity import of_the_catalogue
+from gradmeter.bench.problems import Exact, Problem
+from gradmeter.estimators import Estimator, Expectation, Family, Integrand, Noise, Point, Requires, UsageError
+from gradmeter.estimators.estimator import described
+from gradmeter.estimators.expectation import INTEGRAND, Differentiate, Entropy
+from gradmeter.estimators.families.family import ABILITIES
 
 Right = Callable[[Any], bool]
 KINDS: dict[type, str] = {

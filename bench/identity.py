@@ -33,11 +33,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from estimators import UsageError
+from gradmeter.estimators import UsageError
 
 T = TypeVar("T")
 
-CATALOGUE = ("bench", "estimators")
+CATALOGUE = ("gradmeter",)
 _ATOMS = {type(None): repr, bool: repr, int: hex, float: float.hex, complex: repr, str: str, bytes: bytes}
 _ATOMS |= {type(Ellipsis): repr, type(NotImplemented): repr}
 _CONTAINERS: tuple[type, ...] = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex)

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bench.rows import ALL, Row
-from bench.sweep.cells import Cell
-from bench.sweep.run import Listener
+from gradmeter.bench.rows import ALL, Row
+from gradmeter.bench.sweep.cells import Cell
+from gradmeter.bench.sweep.run import Listener
 
 if TYPE_CHECKING:
-    from bench.comparison import Change, Comparison
-    from bench.sweep.store import Store
+    from gradmeter.bench.comparison import Change, Comparison
+    from gradmeter.bench.sweep.store import Store
 
 
 #: Headings of columns of numbers.
@@ -77,8 +77,8 @@ def bars(printing: bool) -> Iterator[Any]:
 
 def show_table(rows: list[Row]) -> None:
     """The `all` rows as a table on standard output."""
-    from bench.report.names import telling_apart
-    from bench.report.numbers import bias, interval, seconds, significant, verdict
+    from gradmeter.bench.report.names import telling_apart
+    from gradmeter.bench.report.numbers import bias, interval, seconds, significant, verdict
 
     table, named = [], telling_apart(rows)
     for row in rows:
@@ -96,9 +96,9 @@ def show_table(rows: list[Row]) -> None:
 
 def show_parts(rows: list[Row], store: Store) -> None:
     """What of the variance is that of the samples of z, and what the minibatch's, as a table on standard output."""
-    from bench.measurement.decomposition import from_series
-    from bench.report.minibatch_table import HEADINGS, cells
-    from bench.report.names import telling_apart
+    from gradmeter.bench.measurement.decomposition import from_series
+    from gradmeter.bench.report.minibatch_table import HEADINGS, cells
+    from gradmeter.bench.report.names import telling_apart
 
     table, named = [], telling_apart(rows)
     for row in rows:
@@ -113,8 +113,8 @@ def show_parts(rows: list[Row], store: Store) -> None:
 
 def show_comparison(comparison: Comparison) -> None:
     """What became of every cell that two stores share, as a table on standard output, and what to make of it."""
-    from bench.comparison import METRICS, WORDS
-    from bench.report.numbers import times
+    from gradmeter.bench.comparison import METRICS, WORDS
+    from gradmeter.bench.report.numbers import times
 
     def told(change: Change, metric: str) -> str:
         ratio = change.ratios.get(metric)

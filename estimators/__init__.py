@@ -5,40 +5,40 @@ An estimator is a pure function of its noise:
     estimator.estimate(backend, expectation, parameters, noise, state) -> {parameter block: [R, *shape]}
 """
 
-from estimators.arm import Arm
-from estimators.combined_control_variates import CombinedControlVariates
-from estimators.disarm import DisArm
-from estimators.double_control_variates import DoubleControlVariates
-from estimators.dreg import Dreg
-from estimators.enumeration import Enumeration
-from estimators.errors import NotApplicable, UsageError
-from estimators.estimator import Estimator, Requires
-from estimators.evolution_strategies import EvolutionStrategies
-from estimators.expectation import Expectation, Integrand
-from estimators.families import FAMILIES, Family, Normal, Point
-from estimators.gumbel_softmax import GumbelSoftmax
-from estimators.importance_sampling import ImportanceSampling, SelfNormalised
-from estimators.iwae import Iwae, IwaeStickingTheLanding
-from estimators.measure_valued import MeasureValued
-from estimators.muprop import MuProp
-from estimators.noise import Noise, draw
-from estimators.overdispersed import Overdispersed
-from estimators.partial_summation import PartialSummation
-from estimators.pathwise import Pathwise
-from estimators.price import Price
-from estimators.quadratic_surrogate import QuadraticSurrogate
-from estimators.rao_blackwell import RaoBlackwell
-from estimators.rebar import Rebar
-from estimators.rejection_reparameterisation import RejectionReparameterisation
-from estimators.relax import Relax
-from estimators.score_function import ScoreFunction
-from estimators.spsa import Spsa
-from estimators.straight_through import StraightThrough
-from estimators.straight_through_gumbel import StraightThroughGumbel
-from estimators.stratified_pathwise import StratifiedPathwise
-from estimators.taylor import Taylor
-from estimators.vargrad import VarGrad
-from estimators.vimco import Vimco
+from gradmeter.estimators.arm import Arm
+from gradmeter.estimators.combined_control_variates import CombinedControlVariates
+from gradmeter.estimators.disarm import DisArm
+from gradmeter.estimators.double_control_variates import DoubleControlVariates
+from gradmeter.estimators.dreg import Dreg
+from gradmeter.estimators.enumeration import Enumeration
+from gradmeter.estimators.errors import NotApplicable, UsageError
+from gradmeter.estimators.estimator import Estimator, Requires
+from gradmeter.estimators.evolution_strategies import EvolutionStrategies
+from gradmeter.estimators.expectation import Expectation, Integrand
+from gradmeter.estimators.families import FAMILIES, Family, Normal, Point
+from gradmeter.estimators.gumbel_softmax import GumbelSoftmax
+from gradmeter.estimators.importance_sampling import ImportanceSampling, SelfNormalised
+from gradmeter.estimators.iwae import Iwae, IwaeStickingTheLanding
+from gradmeter.estimators.measure_valued import MeasureValued
+from gradmeter.estimators.muprop import MuProp
+from gradmeter.estimators.noise import Noise, draw
+from gradmeter.estimators.overdispersed import Overdispersed
+from gradmeter.estimators.partial_summation import PartialSummation
+from gradmeter.estimators.pathwise import Pathwise
+from gradmeter.estimators.price import Price
+from gradmeter.estimators.quadratic_surrogate import QuadraticSurrogate
+from gradmeter.estimators.rao_blackwell import RaoBlackwell
+from gradmeter.estimators.rebar import Rebar
+from gradmeter.estimators.rejection_reparameterisation import RejectionReparameterisation
+from gradmeter.estimators.relax import Relax
+from gradmeter.estimators.score_function import ScoreFunction
+from gradmeter.estimators.spsa import Spsa
+from gradmeter.estimators.straight_through import StraightThrough
+from gradmeter.estimators.straight_through_gumbel import StraightThroughGumbel
+from gradmeter.estimators.stratified_pathwise import StratifiedPathwise
+from gradmeter.estimators.taylor import Taylor
+from gradmeter.estimators.vargrad import VarGrad
+from gradmeter.estimators.vimco import Vimco
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     cls.name: cls

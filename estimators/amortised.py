@@ -22,12 +22,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import UsageError
-from estimators.estimator import Blocks, Estimator, Knowledge, Requires, values_and_scores
-from estimators.expectation import Array, Differentiate, Entropy, Expectation, Integrand
-from estimators.families import Family, Normal
-from estimators.importance_weighted import Groups
-from estimators.noise import Noise
+from gradmeter.estimators.errors import UsageError
+from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, values_and_scores
+from gradmeter.estimators.expectation import Array, Differentiate, Entropy, Expectation, Integrand
+from gradmeter.estimators.families import Family, Normal
+from gradmeter.estimators.importance_weighted import Groups
+from gradmeter.estimators.noise import Noise
 
 ROWS = "rows"
 #: Samples of single data that an estimator with memory learns from at most.

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators import draws
-from estimators.errors import NotApplicable
-from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape, spread
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.noise import Noise
+from gradmeter.estimators import draws
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape, spread
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.noise import Noise
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.estimator import Blocks, Estimator, Knowledge, Requires, check_learnt, mean_over_samples
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.options import option
-from estimators.quadratics import along, bent, centre, check_hessian, finish, hessian
+from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, check_learnt, mean_over_samples
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.options import option
+from gradmeter.estimators.quadratics import along, bent, centre, check_hessian, finish, hessian
 
 CONTROLS = ("all", "score", "taylor")
 

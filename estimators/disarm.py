@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.arm import AntitheticPairs
-from estimators.expectation import Array
-from estimators.families.relaxation import sigmoid
+from gradmeter.estimators.arm import AntitheticPairs
+from gradmeter.estimators.expectation import Array
+from gradmeter.estimators.families.relaxation import sigmoid
 
 
 @dataclass(frozen=True)

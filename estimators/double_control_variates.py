@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.estimator import Blocks, Estimator, Knowledge, Requires
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.score_function import check_baseline, combine
+from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.score_function import check_baseline, combine
 
 
 @dataclass(frozen=True)

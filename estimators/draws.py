@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from estimators import sobol
-from estimators.errors import NotApplicable
-from estimators.families.family import Family
-from estimators.noise import Noise, mirror
+from gradmeter.estimators import sobol
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.families.family import Family
+from gradmeter.estimators.noise import Noise, mirror
 
 Array = Any
 

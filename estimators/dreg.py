@@ -17,8 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from estimators.estimator import Blocks, Requires
-from estimators.importance_weighted import Groups, ImportanceWeighted, along_paths
+from gradmeter.estimators.estimator import Blocks, Requires
+from gradmeter.estimators.importance_weighted import Groups, ImportanceWeighted, along_paths
 
 
 @dataclass(frozen=True)

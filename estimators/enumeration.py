@@ -11,10 +11,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Estimator, Requires
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.noise import Noise
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.noise import Noise
 
 #: States evaluated for every estimate: what is exact is known after one, but is measured over thousands.
 MOST = 2**8

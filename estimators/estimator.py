@@ -10,11 +10,11 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from estimators import draws
-from estimators.errors import NotApplicable, UsageError
-from estimators.expectation import INTEGRAND, Expectation
-from estimators.families.family import ABILITIES, Family
-from estimators.noise import Noise
+from gradmeter.estimators import draws
+from gradmeter.estimators.errors import NotApplicable, UsageError
+from gradmeter.estimators.expectation import INTEGRAND, Expectation
+from gradmeter.estimators.families.family import ABILITIES, Family
+from gradmeter.estimators.noise import Noise
 
 Array = Any
 Blocks = dict[str, Array]

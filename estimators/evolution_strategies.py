@@ -21,11 +21,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import NotApplicable
-from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape, spread
-from estimators.expectation import Array, Expectation
-from estimators.noise import Kind, Noise
-from estimators.options import option
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape, spread
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.noise import Kind, Noise
+from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)

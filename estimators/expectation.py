@@ -20,9 +20,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, get_args
 
-from estimators.errors import UsageError
-from estimators.families.family import Family
-from estimators.noise import Noise
+from gradmeter.estimators.errors import UsageError
+from gradmeter.estimators.families.family import Family
+from gradmeter.estimators.noise import Noise
 
 Array = Any
 Blocks = dict[str, Array]
@@ -236,7 +236,7 @@ class Expectation:
 
     def sampled_objective(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """f_λ at the sample that such noise makes [R]; of a bound, log (1/K) Σ_k w_k."""
-        from estimators.importance_weighted import Groups  # which is built on this
+        from gradmeter.estimators.importance_weighted import Groups  # which is built on this
 
         return Groups(backend, *self.at(parameters), noise).bound()[:, 0]
 

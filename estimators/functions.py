@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from estimators.amortised import ROWS, Encoder
-from estimators.errors import UsageError
-from estimators.expectation import Array, Blocks, Integrand
-from estimators.noise import Noise
+from gradmeter.estimators.amortised import ROWS, Encoder
+from gradmeter.estimators.errors import UsageError
+from gradmeter.estimators.expectation import Array, Blocks, Integrand
+from gradmeter.estimators.noise import Noise
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
-from estimators.expectation import Array, Expectation
-from estimators.families.relaxation import Relaxation
-from estimators.noise import Noise
-from estimators.options import option
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families.relaxation import Relaxation
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators import backends
-from estimators.errors import NotApplicable, UsageError
-from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.options import option
+from gradmeter.estimators import backends
+from gradmeter.estimators.errors import NotApplicable, UsageError
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.options import option
 
 
 def refuse_narrow(estimator: str, name: str, value: float) -> None:

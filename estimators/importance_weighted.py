@@ -15,11 +15,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.errors import NotApplicable
-from estimators.estimator import Blocks, Estimator, sample_shape, spread
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.noise import Noise
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.estimator import Blocks, Estimator, sample_shape, spread
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.noise import Noise
 
 
 class Groups:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from estimators import draws
-from estimators.errors import NotApplicable
-from estimators.expectation import Array, Blocks, Expectation
+from gradmeter.estimators import draws
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.expectation import Array, Blocks, Expectation
 
 #: Minibatches every z of the warm-up is evaluated with.
 SHARED_BY = 32

@@ -16,8 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from estimators.estimator import Blocks, Requires, spread
-from estimators.importance_weighted import Groups, ImportanceWeighted, along_paths
+from gradmeter.estimators.estimator import Blocks, Requires, spread
+from gradmeter.estimators.importance_weighted import Groups, ImportanceWeighted, along_paths
 
 
 @dataclass(frozen=True)

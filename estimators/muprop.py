@@ -15,11 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.options import option
-from estimators.score_function import FROM_OTHERS, check_baseline, combine
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.options import option
+from gradmeter.estimators.score_function import FROM_OTHERS, check_baseline, combine
 
 
 @dataclass(frozen=True)

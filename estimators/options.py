@@ -1,7 +1,7 @@
 """Options: how estimators and problems declare their settings, and how `name[k=v,...]` becomes an object.
 
 A class that has options is a frozen dataclass whose fields are made by `option`. The declaration is the
-single source for parsing, validation, `gradvar list` and the effective options in a result row. A field
+single source for parsing, validation, `gradmeter list` and the effective options in a result row. A field
 `sticking_the_landing` is written `sticking-the-landing` by the user.
 
 An option declared `per` something takes one number for all, or one for each: `0.1:2:30` as text, a sequence in Python,
@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from estimators.errors import UsageError, unknown
+from gradmeter.estimators.errors import UsageError, unknown
 
 T = TypeVar("T")
 

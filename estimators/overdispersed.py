@@ -18,12 +18,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators import backends
-from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
-from estimators.expectation import Array, Expectation
-from estimators.importance_sampling import refuse_narrow
-from estimators.noise import Noise
-from estimators.options import option
+from gradmeter.estimators import backends
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.importance_sampling import refuse_narrow
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators import backends
-from estimators.enumeration import by_block, dtype_of, weighted_scores
-from estimators.errors import NotApplicable
-from estimators.estimator import Blocks, Estimator, Requires, sample_shape
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.noise import Noise
-from estimators.options import option
+from gradmeter.estimators import backends
+from gradmeter.estimators.enumeration import by_block, dtype_of, weighted_scores
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, sample_shape
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import option
 
 #: States that are ranked.
 MOST = 2**12

@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators import draws, sobol
-from estimators.errors import NotApplicable
-from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.noise import Noise
-from estimators.options import option
+from gradmeter.estimators import draws, sobol
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)

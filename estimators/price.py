@@ -15,10 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Estimator, Requires
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.quadratics import check_hessian, finish, hessian
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.quadratics import check_hessian, finish, hessian
 
 
 @dataclass(frozen=True)

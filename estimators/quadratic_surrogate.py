@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.estimator import Blocks, Estimator, Knowledge, Requires, check_learnt
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.options import option
-from estimators.quadratics import bent, check_hessian, finish
+from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, check_learnt
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.options import option
+from gradmeter.estimators.quadratics import bent, check_hessian, finish
 
 CURVATURES = ("full", "diagonal")
 

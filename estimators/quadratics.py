@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from estimators.errors import NotApplicable
-from estimators.estimator import Blocks, mean_over_samples
-from estimators.expectation import Array, Expectation
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.estimator import Blocks, mean_over_samples
+from gradmeter.estimators.expectation import Array, Expectation
 
 #: Coordinates up to which a Hessian is written out: D products, D² numbers.
 LARGEST = 128

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.estimator import (
+from gradmeter.estimators.estimator import (
     Blocks,
     Estimator,
     Knowledge,
@@ -29,8 +29,8 @@ from estimators.estimator import (
     sample_shape,
     spread,
 )
-from estimators.expectation import Array, Expectation
-from estimators.noise import Noise
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.noise import Noise
 
 TEMPERATURES = (0.125, 0.25, 0.5, 1.0, 2.0)
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
-from estimators.expectation import Array, Expectation
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
+from gradmeter.estimators.expectation import Array, Expectation
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from estimators.errors import NotApplicable
-from estimators.estimator import Blocks, Requires
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.options import option
-from estimators.rebar import Controlled, Drawn
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.estimator import Blocks, Requires
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.options import option
+from gradmeter.estimators.rebar import Controlled, Drawn
 
 #: Coordinates with a coefficient of their own.
 MOST = 256

@@ -19,13 +19,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators import draws, input_baseline
-from estimators.errors import NotApplicable
-from estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples, spread
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.noise import Noise
-from estimators.options import option
+from gradmeter.estimators import draws, input_baseline
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples, spread
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import option
 
 BASELINES = (
     *("none", "mean", "optimal", "moving-average", "input-dependent", "fitted", "cross-fitted", "leave-one-out"),

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from estimators.errors import NotApplicable
-from estimators.families.family import Family
-from estimators.noise import Noise
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.families.family import Family
+from gradmeter.estimators.noise import Noise
 
 Array = Any
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from estimators.evolution_strategies import ZeroOrder
-from estimators.expectation import Array
-from estimators.noise import Kind
+from gradmeter.estimators.evolution_strategies import ZeroOrder
+from gradmeter.estimators.expectation import Array
+from gradmeter.estimators.noise import Kind
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
-from estimators.expectation import Array, Expectation
-from estimators.gumbel_softmax import less_score
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.gumbel_softmax import less_score
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.expectation import Array
-from estimators.families.relaxation import Relaxation
-from estimators.gumbel_softmax import SoftPath
+from gradmeter.estimators.expectation import Array
+from gradmeter.estimators.families.relaxation import Relaxation
+from gradmeter.estimators.gumbel_softmax import SoftPath
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
-from estimators.expectation import Array, Expectation
-from estimators.noise import Noise
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.noise import Noise
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Estimator, Requires
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
-from estimators.options import option
-from estimators.quadratics import along, bent, centre, check_hessian, finish, hessian
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.options import option
+from gradmeter.estimators.quadratics import along, bent, centre, check_hessian, finish, hessian
 
 HESSIANS = ("full", "diagonal", "product", "none")
 

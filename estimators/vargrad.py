@@ -16,10 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.errors import NotApplicable
-from estimators.estimator import Blocks, Estimator, Requires, spread
-from estimators.expectation import Array, Expectation
-from estimators.families import Family
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, spread
+from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families import Family
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.estimator import Blocks, Requires, spread
-from estimators.expectation import Array
-from estimators.importance_weighted import Groups, ImportanceWeighted
-from estimators.options import option
+from gradmeter.estimators.estimator import Blocks, Requires, spread
+from gradmeter.estimators.expectation import Array
+from gradmeter.estimators.importance_weighted import Groups, ImportanceWeighted
+from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)

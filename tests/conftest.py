@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from estimators import backends
+from gradmeter.estimators import backends
 from tests.support import needs
 
 settings.register_profile("exact", max_examples=20, deadline=None, derandomize=True, database=None)
@@ -51,7 +51,7 @@ def numpy_backend() -> Any:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch runs eagerly in this test: the same functions, without the seconds that compiling them takes."""
-    from bench.measurement import kernel
+    from gradmeter.bench.measurement import kernel
 
     monkeypatch.setattr(kernel, "_COMPILED", {})
     if backends.missing("torch") is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.problems import Problem
+from gradmeter.bench.problems import Problem
 
 
 def check_gradient(problem: Problem, relative: float, absolute: float, source: str = "closed-form") -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from estimators import FAMILIES
+from gradmeter.estimators import FAMILIES
 
 Blocks = dict[str, np.ndarray]
 DIMENSION = 3

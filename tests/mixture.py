@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.problems.mixtures.gaussian import expect, log_softmax
+from gradmeter.bench.problems.mixtures.gaussian import expect, log_softmax
 
 
 def marginal_gradient(

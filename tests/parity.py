@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.problems import Problem
-from estimators import draws as drawing
-from estimators.backends import get
+from gradmeter.bench.problems import Problem
+from gradmeter.estimators import draws as drawing
+from gradmeter.estimators.backends import get
 from tests.support import Blocks, draws, estimate, make_cell, state_of
 
 REPLICATES = 6

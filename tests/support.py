@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from scipy.special import roots_hermitenorm, roots_laguerre, roots_legendre
 
-from bench.measurement.cell import prepare
-from bench.measurement.kernel import Setting
-from bench.problems import Problem
-from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
-from bench.sweep.run import measure_cell
-from estimators import NAMED_ALONE, VARIANTS, Estimator, Expectation, Noise, Normal, UsageError, draw
-from estimators.backends import get, missing
-from estimators.noise import stream_root
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.bench.problems import Problem
+from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.sweep.run import measure_cell
+from gradmeter.estimators import NAMED_ALONE, VARIANTS, Estimator, Expectation, Noise, Normal, UsageError, draw
+from gradmeter.estimators.backends import get, missing
+from gradmeter.estimators.noise import stream_root
 from tests.families import FAMILY_PROBLEMS
 
 Blocks = dict[str, np.ndarray]
@@ -194,7 +194,7 @@ def expectation_of(integrand: Any, entropy: Any = "none", **data: float) -> Expe
     return Expectation(Normal(), integrand, {name: np.asarray(value) for name, value in data.items()}, entropy)
 
 
-# Integration over the noise, written apart from bench.measurement.integrate: Gauss rules throughout.
+# Integration over the noise, written apart from gradmeter.bench.measurement.integrate: Gauss rules throughout.
 
 
 def gauss(kind: str, nodes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bench.catalogue import entries
-from bench.cli import main
-from bench.sweep.cells import make_estimator, make_problem
-from estimators.errors import UsageError
+from gradmeter.bench.catalogue import entries
+from gradmeter.bench.cli import main
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators.errors import UsageError
 from tests.support import needs
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ TABLES = ("estimators", "problems", "families")
 
 def rows_of(program: str, folder: Path) -> Any:
     file = folder / "readme.py"
-    file.write_text(re.sub(r"(?m)^(bench\.measure)", r"rows = \1", program), encoding="utf-8")
+    file.write_text(re.sub(r"(?m)^(gradmeter\.measure)", r"rows = \1", program), encoding="utf-8")
     return runpy.run_path(str(file), run_name="readme")["rows"]
 
 
@@ -73,18 +73,18 @@ def test_files_it_links_to_are_there() -> None:
 
 
 def test_commands_it_lists_are_known(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in set(re.findall(r"(?m)^(?:\$ )?gradvar ([a-z]+)", README)):
+    for command in set(re.findall(r"(?m)^(?:\$ )?gradmeter ([a-z]+)", README)):
         assert main([command, "--help"]) == 0
         assert "Usage" in capsys.readouterr().out
-    for kind in set(re.findall(r"gradvar list\s([a-z]+)", README)):
+    for kind in set(re.findall(r"gradmeter list\s([a-z]+)", README)):
         assert entries(kind)
-    for suite in set(re.findall(r"(?m)^gradvar run ([a-z0-9]+)(?= |$)", README)):
+    for suite in set(re.findall(r"(?m)^gradmeter run ([a-z0-9]+)(?= |$)", README)):
         assert suite in {entry["name"] for entry in entries("suites")}
 
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_its_tables_name_what_there_is(kind: str) -> None:
-    (table,) = re.findall(rf"(?m)^\| {kind} \(`gradvar list {kind}`\) \|.*\n\| --- .*\n((?:\|.*\n)+)", README)
+    (table,) = re.findall(rf"(?m)^\| {kind} \(`gradmeter list {kind}`\) \|.*\n\| --- .*\n((?:\|.*\n)+)", README)
     first = " ".join(row.split(" | ")[0] for row in table.splitlines())
     named = set(re.findall(r"`([a-z-]+)`", re.sub(r"(with|real) `[^;|]*", "", first)))
     known = {entry["name"] for entry in entries(kind)}

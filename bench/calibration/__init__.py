@@ -1,11 +1,12 @@
-"""Calibration: how far timings of identical code differ on this machine, and whether `gradvar compare` sees through it.
+"""Calibration: how far timings of identical code differ here, and whether `gradmeter compare` sees through it.
 
-    python -m bench.calibration aa          A/A pairs: identical calls timed as two, interleaved as in every run
-    python -m bench.calibration compare     identical runs, each timed by two processes, against one another; and
-                                            runs with a planted slowdown of 15 % and a planted variance of 5 %
-    python -m bench.calibration report      results/calibration from what was measured
+    python -m gradmeter.bench.calibration aa        A/A pairs: identical calls timed as two, interleaved as in every run
+    python -m gradmeter.bench.calibration compare   identical runs, each timed by two processes, against one
+                                                      another; and runs with a planted slowdown of 15 % and
+                                                      a planted variance of 5 %
+    python -m gradmeter.bench.calibration report    results/calibration from what was measured
     make calibrate                          all three, about 25 minutes on two cores; let nothing else run
 
-Every process leaves a file in .gradvar/calibration and one that is there is not measured again, so it can be stopped
-and taken up. The constants `SWING` and `CALLED` of `bench.comparison` come from here.
+Every process leaves a file in .gradmeter/calibration and one that is there is not measured again, so it can be stopped
+and taken up. The constants `SWING` and `CALLED` of `gradmeter.bench.comparison` come from here.
 """

@@ -1,17 +1,19 @@
-"""`python -m bench.calibration aa | compare | report`; see the package's docstring."""
+"""`python -m gradmeter.bench.calibration aa | compare | report`; see the package's docstring."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-FOLDER = Path(".gradvar") / "calibration"
+FOLDER = Path(".gradmeter") / "calibration"
 PROCESSES, TIMINGS = 3, 5
 IDENTICAL, PLANTED = 20, 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.calibration", description="measure the noise of timings")
+    parser = argparse.ArgumentParser(
+        prog="python -m gradmeter.bench.calibration", description="measure the noise of timings"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--folder", type=Path, default=FOLDER, help="where measurements are kept")
@@ -28,7 +30,7 @@ def main() -> None:
     pairs.add_argument("--timings", type=int, default=TIMINGS)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    from bench.calibration import aa, runs
+    from gradmeter.bench.calibration import aa, runs
 
     if given.command == "aa":
         for process in range(PROCESSES):
@@ -42,7 +44,7 @@ def main() -> None:
     elif given.command == "run":
         runs.measure(given.folder, given.kind, given.number, given.process)
     else:
-        from bench.calibration import report as reporting
+        from gradmeter.bench.calibration import report as reporting
 
         print(reporting.write(given.folder, given.output))
 

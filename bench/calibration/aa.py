@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.calibration.cells import cells
-from bench.measurement.timing import calibrate, interleave, paired_ratio
+from gradmeter.bench.calibration.cells import cells
+from gradmeter.bench.measurement.timing import calibrate, interleave, paired_ratio
 
 COLUMNS = ("process", "timing", "backend", "problem", "estimator", "what", "ratio", "low", "high")
 
@@ -22,8 +22,8 @@ def path(folder: Path, process: int) -> Path:
 
 def measure(folder: Path, process: int, timings: int) -> None:
     """Time all calls as two, so many times over; one row a pair."""
-    from bench.measurement.cell import prepare
-    from bench.measurement.cost import timed_calls
+    from gradmeter.bench.measurement.cell import prepare
+    from gradmeter.bench.measurement.cost import timed_calls
 
     calls: dict[Any, Any] = {}
     for cell in cells():
@@ -43,7 +43,7 @@ def measure_apart(folder: Path, process: int, timings: int) -> None:
     """The same in a new process, unless it has been done."""
     if not path(folder, process).exists():
         arguments = ["pairs", str(process), "--timings", str(timings), "--folder", str(folder)]
-        subprocess.run([sys.executable, "-m", "bench.calibration", *arguments], check=True)
+        subprocess.run([sys.executable, "-m", "gradmeter.bench.calibration", *arguments], check=True)
 
 
 def load(folder: Path) -> list[dict[str, str]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
-from estimators import backends
+from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.estimators import backends
 
 PAIRS = (
     ("square[k=2]", "pathwise"),

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from bench.measurement import cost
-from bench.measurement.cell import Prepared
-from bench.measurement.kernel import TimedCall
-from bench.sweep.cells import Cell
-from estimators import Estimator, Expectation, Noise
+from gradmeter.bench.measurement import cost
+from gradmeter.bench.measurement.cell import Prepared
+from gradmeter.bench.measurement.kernel import TimedCall
+from gradmeter.bench.sweep.cells import Cell
+from gradmeter.estimators import Estimator, Expectation, Noise
 
 SLOWER = 1.15
 NOISIER = 1.05

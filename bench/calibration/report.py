@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.calibration import aa, runs
-from bench.calibration.plants import NOISIER, SLOWER
-from bench.cli import main as gradvar
-from bench.comparison import METRICS, WORDS, Change, Comparison, compare, parse_gate, tripped
-from bench.comparison.change import CALLED, NINETY_FIVE
-from bench.comparison.stores import by_identity
-from bench.comparison.times import REFERENCE_SWING, SHARED, SWING, time_ratio
-from bench.sweep.store import Store
-from estimators import UsageError
+from gradmeter.bench.calibration import aa, runs
+from gradmeter.bench.calibration.plants import NOISIER, SLOWER
+from gradmeter.bench.cli import main as gradmeter
+from gradmeter.bench.comparison import METRICS, WORDS, Change, Comparison, compare, parse_gate, tripped
+from gradmeter.bench.comparison.change import CALLED, NINETY_FIVE
+from gradmeter.bench.comparison.stores import by_identity
+from gradmeter.bench.comparison.times import REFERENCE_SWING, SHARED, SWING, time_ratio
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import UsageError
 
 GATES = ("time:1.1", "time:1.15", "variance:1.02", "variance:1.05")
 Lines = list[str]
@@ -70,7 +70,9 @@ def write(folder: Path, output: Path) -> Path:
     stores = {kind: sorted(folder.glob(f"{kind}-*.sqlite")) for kind in ("identical", "planted")}
     pairs = aa.load(folder)
     if not pairs or len(stores["identical"]) < 2:
-        raise UsageError(f"{folder} holds no calibration; first: python -m bench.calibration aa, then compare")
+        raise UsageError(
+            f"{folder} holds no calibration; first: python -m gradmeter.bench.calibration aa, then compare"
+        )
     output.mkdir(parents=True, exist_ok=True)
     consecutive = [(a, b, _compared(a, b)) for a, b in itertools.pairwise(stores["identical"])]
     planted = [(runs.path(folder, "identical", i), b) for i, b in enumerate(stores["planted"])]
@@ -79,8 +81,9 @@ def write(folder: Path, output: Path) -> Path:
         "# Calibration of timings",
         "",
         f"{_origin(stores['identical'] + stores['planted'])}. Made by `make calibrate`: "
-        "`python -m bench.calibration aa`, `compare`, `report`.",
-        f"Constants of `bench.comparison`: SWING {SWING:g}, REFERENCE_SWING {REFERENCE_SWING:g}, SHARED {SHARED:g}, "
+        "`python -m gradmeter.bench.calibration aa`, `compare`, `report`.",
+        "Constants of `gradmeter.bench.comparison`: "
+        f"SWING {SWING:g}, REFERENCE_SWING {REFERENCE_SWING:g}, SHARED {SHARED:g}, "
         f"CALLED {CALLED:g}.",
         "",
         *_pairs_section(pairs),
@@ -129,10 +132,10 @@ def _compared(before: Path, after: Path) -> Comparison:
 
 
 def _status(before: Path, after: Path, gates: Iterable[str]) -> int:
-    """The exit status of `gradvar compare` with these gates."""
+    """The exit status of `gradmeter compare` with these gates."""
     options = [text for gate in gates for text in ("--fail", gate)]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return gradvar(["compare", str(before), str(after), *options])
+        return gradmeter(["compare", str(before), str(after), *options])
 
 
 def _pairs_section(pairs: list[dict[str, str]]) -> Lines:
@@ -181,7 +184,7 @@ def _identical_section(stores: list[Path], consecutive: list[tuple[Path, Path, C
         "",
         f"{len(stores)} runs, each a store timed by {runs.PROCESSES} processes; {len(consecutive)} consecutive "
         f"comparisons and all {len(every)} pairs. Nothing should be called. "
-        f"`gradvar compare {' '.join(f'--fail {g}' for g in GATES)}` exits with 1 in {failing} of {len(consecutive)}.",
+        f"`gradmeter compare {' '.join(f'--fail {g}' for g in GATES)}` fails in {failing} of {len(consecutive)}.",
         "",
         *_table(["comparisons", "metric", "ratios", "called", "r.m.s. log", "largest", "in standard errors"], lines),
         f"Of the 95 % intervals of times {held:.1f} % hold 1. What all cells of a run share, and is divided out, was "
@@ -206,7 +209,7 @@ def _latencies(stores: list[Path]) -> str:
         f"{backend} {_percent(math.sqrt(float(np.mean(np.square(logs)))))} (largest {math.exp(max(logs)):.3f}×)"
         for backend, logs in size.items()
     ]
-    return f"Latencies, which `gradvar compare` leaves alone, differ between identical runs by {', '.join(told)}."
+    return f"Latencies, which `gradmeter compare` leaves alone, differ between identical runs by {', '.join(told)}."
 
 
 def _planted_section(comparisons: list[tuple[Path, Path, Comparison]]) -> Lines:

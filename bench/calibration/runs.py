@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.calibration.cells import PAIRS, cells
-from bench.calibration.plants import Plan, noisier, plan, slowing
-from bench.rows import ALL
-from bench.sweep.run import run
-from bench.sweep.store import Store
+from gradmeter.bench.calibration.cells import PAIRS, cells
+from gradmeter.bench.calibration.plants import Plan, noisier, plan, slowing
+from gradmeter.bench.rows import ALL
+from gradmeter.bench.sweep.run import run
+from gradmeter.bench.sweep.store import Store
 
-#: How many processes time a run, as `gradvar run` and then `gradvar run --time-again` do.
+#: How many processes time a run, as `gradmeter run` and then `gradmeter run --time-again` do.
 PROCESSES = 2
 
 
@@ -58,4 +58,4 @@ def measure_apart(folder: Path, kind: str, number: int) -> None:
         return
     for process in range(PROCESSES):
         arguments = ["run", kind, str(number), str(process), "--folder", str(folder)]
-        subprocess.run([sys.executable, "-m", "bench.calibration", *arguments], check=True)
+        subprocess.run([sys.executable, "-m", "gradmeter.bench.calibration", *arguments], check=True)

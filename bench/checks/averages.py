@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.checks.findings import About, Finding, number
-from bench.checks.lab import Lab, Vectors
-from estimators import Noise
+from gradmeter.bench.checks.findings import About, Finding, number
+from gradmeter.bench.checks.lab import Lab, Vectors
+from gradmeter.estimators import Noise
 
 SETS = 32
 #: Probability that t is beyond its quantile for any number of a check, in each of two rounds.

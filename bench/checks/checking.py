@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from bench import forms
-from bench.checks import families, identities, laws
-from bench.checks.estimators import check_estimator
-from bench.checks.findings import About, Finding, Findings, guarded, one_line, wrong_form
-from bench.checks.integrands import Bench, check_integrand
-from bench.checks.lab import FULL, Effort, Lab, NoArray, WrongType, candidates, lab_where
-from bench.checks.places import Place, found_place
-from bench.checks.problems import check_problem, whole_of
-from bench.identity import of_the_catalogue
-from bench.problems import Problem
-from estimators import Estimator, Family, Integrand, Point, UsageError
-from estimators.amortised import AmortisedExpectation
+from gradmeter.bench import forms
+from gradmeter.bench.checks import families, identities, laws
+from gradmeter.bench.checks.estimators import check_estimator
+from gradmeter.bench.checks.findings import About, Finding, Findings, guarded, one_line, wrong_form
+from gradmeter.bench.checks.integrands import Bench, check_integrand
+from gradmeter.bench.checks.lab import FULL, Effort, Lab, NoArray, WrongType, candidates, lab_where
+from gradmeter.bench.checks.places import Place, found_place
+from gradmeter.bench.checks.problems import check_problem, whole_of
+from gradmeter.bench.identity import of_the_catalogue
+from gradmeter.bench.problems import Problem
+from gradmeter.estimators import Estimator, Family, Integrand, Point, UsageError
+from gradmeter.estimators.amortised import AmortisedExpectation
 
 #: Dimensions in which densities are integrated, those of choices of three included.
 OF_LAWS = (1, 2, 3)
@@ -93,7 +93,7 @@ def made(thing: Any) -> Any:
     except TypeError as error:
         raise UsageError(
             f"{thing.__qualname__} cannot be made without options: {one_line(error)}; give its options defaults, or "
-            "check an object by bench.check"
+            "check an object by gradmeter.check"
         ) from None
 
 

@@ -1,12 +1,12 @@
-"""`gradvar check`: one line a check, and whether anything is wrong."""
+"""`gradmeter check`: one line a check, and whether anything is wrong."""
 
 from __future__ import annotations
 
 import sys
 
-from bench.checks.checking import check
-from bench.checks.findings import WRONG, Finding
-from bench.checks.targets import found
+from gradmeter.bench.checks.checking import check
+from gradmeter.bench.checks.findings import WRONG, Finding
+from gradmeter.bench.checks.targets import found
 
 
 def run(target: str, json: bool) -> int:
@@ -19,5 +19,5 @@ def run(target: str, json: bool) -> int:
             shown.add(finding)
     wrong = sum(finding.status == WRONG for finding in shown)
     if wrong:
-        print(f"gradvar: {wrong} {'check' if wrong == 1 else 'checks'} went wrong", file=sys.stderr)
+        print(f"gradmeter: {wrong} {'check' if wrong == 1 else 'checks'} went wrong", file=sys.stderr)
     return 1 if wrong else 0

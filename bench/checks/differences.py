@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.checks.findings import About, Finding, number
+from gradmeter.bench.checks.findings import About, Finding, number
 
 LEVELS = 12
 #: Relative error at which halving stops.

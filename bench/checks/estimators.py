@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.checks.findings import About, Finding
-from estimators import Estimator
+from gradmeter.bench.checks.findings import About, Finding
+from gradmeter.estimators import Estimator
 
 
 def check_estimator(estimator: Estimator) -> Iterator[Finding]:
@@ -13,5 +13,5 @@ def check_estimator(estimator: Estimator) -> Iterator[Finding]:
     about = About("estimator", estimator.name)
     yield about.ok("requires")
     yield about.not_checked(
-        "estimate", "an estimator is checked where it is measured: bench.measure(problem, estimator)"
+        "estimate", "an estimator is checked where it is measured: gradmeter.measure(problem, estimator)"
     )

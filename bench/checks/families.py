@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from bench.checks.differences import Compared, compared, derivative, of_columns, verify
-from bench.checks.findings import Finding
-from bench.checks.lab import Vectors
-from bench.checks.places import Place, along_coordinates, coordinate_labels, labels_of, places_of
-from estimators import Family
-from estimators.families.family import MeanField
+from gradmeter.bench.checks.differences import Compared, compared, derivative, of_columns, verify
+from gradmeter.bench.checks.findings import Finding
+from gradmeter.bench.checks.lab import Vectors
+from gradmeter.bench.checks.places import Place, along_coordinates, coordinate_labels, labels_of, places_of
+from gradmeter.estimators import Family
+from gradmeter.estimators.families.family import MeanField
 
 #: By how much the distribution is dispersed, and how far λ is moved beside, for `dispersed`.
 DISPERSION, ASIDE = 1.7, 0.2

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.checks.lab import NoArray
-from bench.forms import WrongForm
-from estimators import UsageError
+from gradmeter.bench.checks.lab import NoArray
+from gradmeter.bench.forms import WrongForm
+from gradmeter.estimators import UsageError
 
 OK, WRONG, NOT_CHECKED = "ok", "wrong", "not checked"
 #: Coordinates of z that a message shows.

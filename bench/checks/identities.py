@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.checks.averages import SETS, Cloud, cloud, verify_mean
-from bench.checks.families import path_compared
-from bench.checks.findings import Finding, number
-from bench.checks.lab import Vectors
-from bench.checks.laws import listed
-from bench.checks.places import Place, labels_of
-from estimators import NotApplicable
+from gradmeter.bench.checks.averages import SETS, Cloud, cloud, verify_mean
+from gradmeter.bench.checks.families import path_compared
+from gradmeter.bench.checks.findings import Finding, number
+from gradmeter.bench.checks.lab import Vectors
+from gradmeter.bench.checks.laws import listed
+from gradmeter.bench.checks.places import Place, labels_of
+from gradmeter.estimators import NotApplicable
 
 #: Relative to the size of the terms, what a sum over all states may differ by.
 ROUNDING = 1e-9

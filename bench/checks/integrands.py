@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from bench.checks.differences import Compared, compared, derivative, of_columns, verify
-from bench.checks.families import replaced
-from bench.checks.findings import About, Finding, guarded
-from bench.checks.lab import Lab, Vectors
-from bench.checks.places import along_coordinates, coordinate_labels, directions, places_of
-from bench.forms import WrongForm
-from estimators import Expectation, Integrand
-from estimators.amortised import AmortisedExpectation
-from estimators.estimator import described
+from gradmeter.bench.checks.differences import Compared, compared, derivative, of_columns, verify
+from gradmeter.bench.checks.families import replaced
+from gradmeter.bench.checks.findings import About, Finding, guarded
+from gradmeter.bench.checks.lab import Lab, Vectors
+from gradmeter.bench.checks.places import along_coordinates, coordinate_labels, directions, places_of
+from gradmeter.bench.forms import WrongForm
+from gradmeter.estimators import Expectation, Integrand
+from gradmeter.estimators.amortised import AmortisedExpectation
+from gradmeter.estimators.estimator import described
 
 #: Coordinates that a check of one after another looks at, and the most for which a Hessian is written out.
 MOST_COORDINATES, MOST_HESSIAN = 8, 64

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from estimators import Noise, draw
-from estimators.backends import for_few_calls, get, missing
-from estimators.estimator import described
-from estimators.noise import stream_root
+from gradmeter.estimators import Noise, draw
+from gradmeter.estimators.backends import for_few_calls, get, missing
+from gradmeter.estimators.estimator import described
+from gradmeter.estimators.noise import stream_root
 
 Vectors = dict[str, np.ndarray]
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.checks.findings import About, Finding, number
-from bench.checks.places import Place
-from estimators import NotApplicable
+from gradmeter.bench.checks.findings import About, Finding, number
+from gradmeter.bench.checks.places import Place
+from gradmeter.estimators import NotApplicable
 
 CHECK = "samples against log_density"
 LEVEL, AGAIN = 1e-6, 1e-3

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.checks.differences import Compared, derivative, of_columns
-from bench.checks.findings import About, numbers
-from bench.checks.lab import Lab, Vectors
-from bench.forms import WrongForm
-from estimators import Family, UsageError
-from estimators.estimator import described
+from gradmeter.bench.checks.differences import Compared, derivative, of_columns
+from gradmeter.bench.checks.findings import About, numbers
+from gradmeter.bench.checks.lab import Lab, Vectors
+from gradmeter.bench.forms import WrongForm
+from gradmeter.estimators import Family, UsageError
+from gradmeter.estimators.estimator import described
 
 #: Dimensions that are tried, and how far parameters are moved at random, so that no two coordinates are alike.
 DIMENSIONS, MOVED = (3, 4, 2, 6, 5, 1, 8), 0.25

@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.checks.averages import FRAGILE, SETS, Cloud, Mean, cloud, extremes, mean_of
-from bench.checks.differences import RELATIVE, derivative
-from bench.checks.findings import About, Finding, number
-from bench.checks.identities import explicit, flat
-from bench.checks.lab import Lab, Vectors
-from bench.checks.laws import listed
-from bench.checks.places import Place, directions
-from bench.forms import exact_of
-from bench.problems import Exact
-from estimators import Expectation
-from estimators.amortised import AmortisedExpectation
+from gradmeter.bench.checks.averages import FRAGILE, SETS, Cloud, Mean, cloud, extremes, mean_of
+from gradmeter.bench.checks.differences import RELATIVE, derivative
+from gradmeter.bench.checks.findings import About, Finding, number
+from gradmeter.bench.checks.identities import explicit, flat
+from gradmeter.bench.checks.lab import Lab, Vectors
+from gradmeter.bench.checks.laws import listed
+from gradmeter.bench.checks.places import Place, directions
+from gradmeter.bench.forms import exact_of
+from gradmeter.bench.problems import Exact
+from gradmeter.estimators import Expectation
+from gradmeter.estimators.amortised import AmortisedExpectation
 
 #: Levels of halved steps of a path's difference, its first step, and the share of the terms' size that it settles to.
 PATH_LEVELS, PATH_STEP, SETTLED = 3, 0.02, 1e-3

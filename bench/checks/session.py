@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.identity import Same
-from estimators import UsageError
+from gradmeter.bench.identity import Same
+from gradmeter.estimators import UsageError
 
 #: By the content of what was checked, what is wrong with it.
 _KNOWN: dict[str, str | None] = {}
@@ -19,7 +19,7 @@ def require_right(problem: Any, backend: str) -> None:
     UsageError
         Something is wrong; the message says what, where and what to do.
     """
-    from bench.checks.checking import is_users
+    from gradmeter.bench.checks.checking import is_users
 
     expectation = problem.expectation()
     users = [thing for thing in (problem, expectation.integrand, expectation.family) if is_users(thing)]
@@ -34,9 +34,9 @@ def require_right(problem: Any, backend: str) -> None:
 
 
 def _first_wrong(problem: Any, backend: str) -> str | None:
-    from bench.checks.checking import problem_findings
-    from bench.checks.findings import About, guarded
-    from bench.checks.lab import QUICK
+    from gradmeter.bench.checks.checking import problem_findings
+    from gradmeter.bench.checks.findings import About, guarded
+    from gradmeter.bench.checks.lab import QUICK
 
     about = About("problem", problem.name)
     for found in guarded(about, "everything", lambda: problem_findings(problem, QUICK, 0, backend)):

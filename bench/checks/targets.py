@@ -1,4 +1,4 @@
-"""What `gradvar check` is given: `module:Class`, `path.py:Class`, or a file with everything in it."""
+"""What `gradmeter check` is given: `module:Class`, `path.py:Class`, or a file with everything in it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.checks.findings import one_line
-from bench.problems import Problem
-from estimators import Estimator, Family, Integrand, UsageError
-from estimators.errors import unknown
+from gradmeter.bench.checks.findings import one_line
+from gradmeter.bench.problems import Problem
+from gradmeter.estimators import Estimator, Family, Integrand, UsageError
+from gradmeter.estimators.errors import unknown
 
 KINDS = (Family, Problem, Integrand, Estimator)
 
@@ -69,7 +69,7 @@ def _module(name: str) -> ModuleType:
 def _file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
-    name = f"gradvar_checked_{path.stem}"
+    name = f"gradmeter_checked_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is no Python file")

@@ -1,12 +1,12 @@
-"""Limits at which a comparison fails: `gradvar compare --fail time:1.25`."""
+"""Limits at which a comparison fails: `gradmeter compare --fail time:1.25`."""
 
 from __future__ import annotations
 
-from bench.comparison.change import METRICS, WORDS, Comparison
-from bench.report.numbers import times
-from estimators import UsageError
-from estimators.errors import unknown
-from estimators.options import number
+from gradmeter.bench.comparison.change import METRICS, WORDS, Comparison
+from gradmeter.bench.report.numbers import times
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.options import number
 
 
 def parse_gate(text: str) -> tuple[str, float]:

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.comparison.change import CALLED, NINETY_FIVE, Change, Comparison
-from bench.comparison.times import of_backends, time_ratio, without_shared
-from bench.report.numbers import times
-from bench.report.ratios import timed_as_two, variance_ratio
-from bench.report.results import Result, cleaned, load
-from bench.sweep.run import FAILED
-from bench.sweep.store import Store
-from estimators import UsageError
+from gradmeter.bench.comparison.change import CALLED, NINETY_FIVE, Change, Comparison
+from gradmeter.bench.comparison.times import of_backends, time_ratio, without_shared
+from gradmeter.bench.report.numbers import times
+from gradmeter.bench.report.ratios import timed_as_two, variance_ratio
+from gradmeter.bench.report.results import Result, cleaned, load
+from gradmeter.bench.sweep.run import FAILED
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import UsageError
 
 OTHER_REFERENCE = "the stores timed different reference workloads, so their times are not compared: measure one anew"
 _IDENTITY = (
@@ -112,7 +112,7 @@ def _remarks(pairs: list[tuple[Result, Result]]) -> list[str]:
     ):
         seen = _differing((str(a[column]), str(b[column])) for a, b in pairs)
         remarks += [f"{column} differs: {x} before, {y} after; {note}" for x, y in seen]
-    packages = sorted({name for a, b in pairs for name in {**a["versions"], **b["versions"]} if name != "gradvar"})
+    packages = sorted({name for a, b in pairs for name in {**a["versions"], **b["versions"]} if name != "gradmeter"})
     for name in packages:
         seen = _differing((str(a["versions"].get(name)), str(b["versions"].get(name))) for a, b in pairs)
         remarks += [f"version of {name} differs: {x} before, {y} after" for x, y in seen]

@@ -5,7 +5,7 @@ ratio to that, and a change is the difference of two such medians. Three things 
 
 - the scatter of the rounds, which a bootstrap measures in each comparison;
 - what is a cell's own from process to process, such as where its arrays lie: `SWING`. Now and then it is much more,
-  so a store may be timed by several processes (`gradvar run --time-again`). Then those count that agree with the
+  so a store may be timed by several processes (`gradmeter run --time-again`). Then those count that agree with the
   fastest: what slows one of them alone is not the code's;
 - what all cells share, because no reference follows a machine exactly: `REFERENCE_SWING`. So the shift within `SHARED`
   that most cells agree on is divided out, and said. A larger one is a change like any other; a smaller slowdown of
@@ -26,10 +26,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.comparison.change import NINETY_FIVE, Change
-from bench.measurement.timing import median_interval
-from bench.report.ratios import Ratio
-from bench.report.results import Result
+from gradmeter.bench.comparison.change import NINETY_FIVE, Change
+from gradmeter.bench.measurement.timing import median_interval
+from gradmeter.bench.report.ratios import Ratio
+from gradmeter.bench.report.results import Result
 
 #: Standard deviation of a log ratio between two runs of identical code, beyond the scatter of their rounds.
 SWING = 0.015

@@ -3,7 +3,7 @@
 Each is a real mistake, found in public libraries or common in the code of papers.
 """
 
-from bench.controls.planted import (
+from gradmeter.bench.controls.planted import (
     DifferentiatedBaseline,
     DifferentiatedSampler,
     InSampleCoefficient,
@@ -14,7 +14,7 @@ from bench.controls.planted import (
     SelfIncludedBaseline,
     SquaredModelWeights,
 )
-from estimators import Estimator
+from gradmeter.estimators import Estimator
 
 CONTROLS: dict[str, type[Estimator]] = {
     cls.name: cls

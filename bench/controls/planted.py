@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.dreg import Dreg
-from estimators.errors import NotApplicable
-from estimators.estimator import Array, Blocks, Estimator, Requires, mean_over_samples, spread
-from estimators.expectation import Expectation
-from estimators.families import Family
-from estimators.importance_weighted import Groups
-from estimators.noise import Noise
-from estimators.options import option
-from estimators.pathwise import Pathwise
-from estimators.rebar import Drawn, Rebar
+from gradmeter.estimators.dreg import Dreg
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.estimator import Array, Blocks, Estimator, Requires, mean_over_samples, spread
+from gradmeter.estimators.expectation import Expectation
+from gradmeter.estimators.families import Family
+from gradmeter.estimators.importance_weighted import Groups
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import option
+from gradmeter.estimators.pathwise import Pathwise
+from gradmeter.estimators.rebar import Drawn, Rebar
 
 
 @dataclass(frozen=True)

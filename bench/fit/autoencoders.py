@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.method import Vectors
-from bench.fit.run import Fit
-from bench.problems.vae.autoencoder import Autoencoder
-from bench.report import drawing
-from bench.report.figures.figure import Figure, Panel, identifier
-from bench.report.style import INK, Look
-from estimators.noise import stream_root
+from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.fit.run import Fit
+from gradmeter.bench.problems.vae.autoencoder import Autoencoder
+from gradmeter.bench.report import drawing
+from gradmeter.bench.report.figures.figure import Figure, Panel, identifier
+from gradmeter.bench.report.style import INK, Look
+from gradmeter.estimators.noise import stream_root
 
 #: Fits that are drawn at most; images in a row, rows of generated ones, and pairs of rows of reconstructed ones.
 MOST_PANELS, ACROSS, DOWN, PAIRS = 6, 10, 6, 2

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.fit.method import Method, Objective, Vectors, unchanged
-from bench.fit.monotone import check_monotone
-from bench.problems.mixtures import gaussian
-from bench.problems.mixtures.points import checked
+from gradmeter.bench.fit.method import Method, Objective, Vectors, unchanged
+from gradmeter.bench.fit.monotone import check_monotone
+from gradmeter.bench.problems.mixtures import gaussian
+from gradmeter.bench.problems.mixtures.points import checked
 
 
 class MeanFieldMixture(Method):

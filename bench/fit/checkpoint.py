@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import identity
-from bench.files import writing
-from bench.fit.method import Vectors
-from bench.fit.run import Checkpoint, Plan
-from bench.rows import Row, to_json
-from estimators import UsageError
+from gradmeter.bench import identity
+from gradmeter.bench.files import writing
+from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.fit.run import Checkpoint, Plan
+from gradmeter.bench.rows import Row, to_json
+from gradmeter.estimators import UsageError
 
 FOLDER = "checkpoints"
 _ABOUT = "about"

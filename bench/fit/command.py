@@ -1,4 +1,4 @@
-"""What `gradvar fit` does, apart from parsing: plan, run with progress, write."""
+"""What `gradmeter fit` does, apart from parsing: plan, run with progress, write."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.commands import stop_at_interrupt
-from bench.fit import output, page
-from bench.fit.checkpoint import Checkpoints
-from bench.fit.figures import level
-from bench.fit.method import Recipe
-from bench.fit.methods import METHODS
-from bench.fit.optimisers import make_optimiser
-from bench.fit.recipe import Gradient
-from bench.fit.run import FAILED, Checkpoint, Fit, Plan, Watcher, names, run
-from bench.progress import bars, print_table
-from bench.rows import Row, to_json
-from bench.sweep.cells import (
+from gradmeter.bench.commands import stop_at_interrupt
+from gradmeter.bench.fit import output, page
+from gradmeter.bench.fit.checkpoint import Checkpoints
+from gradmeter.bench.fit.figures import level
+from gradmeter.bench.fit.method import Recipe
+from gradmeter.bench.fit.methods import METHODS
+from gradmeter.bench.fit.optimisers import make_optimiser
+from gradmeter.bench.fit.recipe import Gradient
+from gradmeter.bench.fit.run import FAILED, Checkpoint, Fit, Plan, Watcher, names, run
+from gradmeter.bench.progress import bars, print_table
+from gradmeter.bench.rows import Row, to_json
+from gradmeter.bench.sweep.cells import (
     DTYPES,
     NOISES,
     check_choice,
@@ -29,9 +29,9 @@ from bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
-from estimators import UsageError, backends
-from estimators.errors import unknown
-from estimators.options import construct, number, parse
+from gradmeter.estimators import UsageError, backends
+from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.options import construct, number, parse
 
 Texts = Sequence[str] | None
 
@@ -166,9 +166,9 @@ def resumed(found: Sequence[Plan], titles: Sequence[str], saved: Checkpoints) ->
         raise UsageError(f"{saved.folder} holds no checkpoint of these fits; leave out --resume to begin anew")
     for title, each in zip(titles, loaded, strict=True):
         if each is not None and each.complaint:
-            print(f"gradvar: {title}: {each.complaint}", file=sys.stderr)
+            print(f"gradmeter: {title}: {each.complaint}", file=sys.stderr)
         goes_on = "begins" if each is None else f"goes on from iteration {each.checkpoint.iteration:,}"
-        print(f"gradvar: {title} {goes_on}", file=sys.stderr)
+        print(f"gradmeter: {title} {goes_on}", file=sys.stderr)
     return [None if each is None else each.checkpoint for each in loaded]
 
 
@@ -196,17 +196,17 @@ def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str], r
             except KeyboardInterrupt:
                 broken = True
         done = {title: each for title, each in fits.items() if each.rows}
-        where = kept.finish(done, shlex.join(["gradvar", *given])) if done else None
+        where = kept.finish(done, shlex.join(["gradmeter", *given])) if done else None
     if not json:
         shown = page.headings(done)
         print_table(("method", *shown), [(n, *page.cells(f, shown)) for n, f in done.items()], right=shown)
     for title, each in done.items():
         if each.rows[-1]["status"] != "ok":
-            print(f"gradvar: {title}: {page.note(each)}", file=sys.stderr)
+            print(f"gradmeter: {title}: {page.note(each)}", file=sys.stderr)
     print(f"fit: {where or folder}", file=sys.stderr)
     if broken or interrupted():
         print(
-            "gradvar: stopped; what was fitted is kept, the same command with --resume goes on from there",
+            "gradmeter: stopped; what was fitted is kept, the same command with --resume goes on from there",
             file=sys.stderr,
         )
         return 130

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.method import Vectors
-from bench.fit.run import Fit
-from bench.problems import Problem
-from bench.report import drawing
-from bench.report.figures.figure import Figure, Panel, identifier
-from bench.report.style import FAINT, INK, Look
+from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.fit.run import Fit
+from gradmeter.bench.problems import Problem
+from gradmeter.bench.report import drawing
+from gradmeter.bench.report.figures.figure import Figure, Panel, identifier
+from gradmeter.bench.report.style import FAINT, INK, Look
 
 #: Panels at most, and points in each: a picture of more shows nothing else.
 MOST_PANELS, MOST_POINTS = 6, 2000

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.fit.method import Method, Objective, Vectors, unchanged
-from bench.fit.monotone import check_monotone
-from bench.problems.mixtures import gaussian
-from bench.problems.mixtures.points import checked
-from estimators import UsageError
+from gradmeter.bench.fit.method import Method, Objective, Vectors, unchanged
+from gradmeter.bench.fit.monotone import check_monotone
+from gradmeter.bench.problems.mixtures import gaussian
+from gradmeter.bench.problems.mixtures.points import checked
+from gradmeter.estimators import UsageError
 
 #: A variance that is this much of the data's is rounding: the likelihood has no maximum there.
 COLLAPSED = 1e-12

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.fit.method import Objective
-from bench.fit.objective import objective
-from bench.fit.run import Fit
-from bench.report.figures import curves
-from bench.report.figures.curves import Curve
-from bench.report.figures.figure import Figure, Panel, identifier
-from bench.report.numbers import seconds, significant
-from bench.report.style import Look
-from bench.rows import Row
-from estimators import UsageError
+from gradmeter.bench.fit.method import Objective
+from gradmeter.bench.fit.objective import objective
+from gradmeter.bench.fit.run import Fit
+from gradmeter.bench.report.figures import curves
+from gradmeter.bench.report.figures.curves import Curve
+from gradmeter.bench.report.figures.figure import Figure, Panel, identifier
+from gradmeter.bench.report.numbers import seconds, significant
+from gradmeter.bench.report.style import Look
+from gradmeter.bench.rows import Row
+from gradmeter.estimators import UsageError
 
 #: A value and the ends of its interval, where it has one.
 Interval = tuple[float, float | None, float | None]

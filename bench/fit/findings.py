@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.fit.figures import Reference
-from bench.fit.run import Fit
-from bench.report.numbers import significant
-from bench.rows import Row
+from gradmeter.bench.fit.figures import Reference
+from gradmeter.bench.fit.run import Fit
+from gradmeter.bench.report.numbers import significant
+from gradmeter.bench.rows import Row
 
 #: Beyond so many fits a sentence is no longer one; the table and the pictures say it.
 MOST = 5

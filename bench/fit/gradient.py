@@ -1,6 +1,6 @@
 """Stochastic gradient ascent: any estimator of ∇_λ L inside an optimiser, on any backend.
 
-A step makes one estimate of S samples, with the function that `gradvar run` times, on noise of its own: block t of a
+A step makes one estimate of S samples, with the function that `gradmeter run` times, on noise of its own: block t of a
 stream by (problem, seed, S), the same for every estimator that reads noise of that name and, shared, for every
 backend. The optimiser follows it within the same compiled function.
 """
@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.held_out import columns
-from bench.fit.method import Method, Objective, State, Vectors
-from bench.fit.objective import objective, share_of_data
-from bench.fit.optimisers import Optimiser
-from bench.fit.step import LEARNT, MEMORY, PARAMETERS, Stepper, packed, unpacked
-from bench.measurement.cell import fitted_state, measure_source, unfitted, warm_up_replicates
-from bench.measurement.kernel import Setting, StatisticsKernel
-from bench.measurement.stream import NonFinite
-from bench.sweep.cells import Cell, Goals
+from gradmeter.bench.fit.held_out import columns
+from gradmeter.bench.fit.method import Method, Objective, State, Vectors
+from gradmeter.bench.fit.objective import objective, share_of_data
+from gradmeter.bench.fit.optimisers import Optimiser
+from gradmeter.bench.fit.step import LEARNT, MEMORY, PARAMETERS, Stepper, packed, unpacked
+from gradmeter.bench.measurement.cell import fitted_state, measure_source, unfitted, warm_up_replicates
+from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
+from gradmeter.bench.measurement.stream import NonFinite
+from gradmeter.bench.sweep.cells import Cell, Goals
 
 #: Blocks of replicates: 64 for the variance, and 4 for a pilot.
 _BLOCKS, _PILOT = 64, 4

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.method import Vectors
-from bench.fit.sampling import sampled, stream_of
-from bench.problems import Problem
-from estimators.amortised import AmortisedExpectation
+from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.fit.sampling import sampled, stream_of
+from gradmeter.bench.problems import Problem
+from gradmeter.estimators.amortised import AmortisedExpectation
 
 #: Samples a datum: of the ELBO, and K of the log-likelihood.
 SAMPLES, IMPORTANCE_SAMPLES = 32, 1000

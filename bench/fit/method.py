@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems import Problem
-from estimators.options import effective, spell
+from gradmeter.bench.problems import Problem
+from gradmeter.estimators.options import effective, spell
 
 Vectors = dict[str, np.ndarray]
 State = dict[str, Any]
@@ -104,7 +104,7 @@ class Method(ABC):
 
 @dataclass(frozen=True)
 class Recipe(ABC):
-    """What `--method` names: a frozen dataclass whose fields are options (`estimators.options.option`)."""
+    """What `--method` names: a frozen dataclass whose fields are options (`gradmeter.estimators.options.option`)."""
 
     name: ClassVar[str]
     summary: ClassVar[str]

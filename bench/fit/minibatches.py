@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.kernel import Setting, compiled_once
-from estimators import Noise, draw
-from estimators.backends import get
+from gradmeter.bench.measurement.kernel import Setting, compiled_once
+from gradmeter.estimators import Noise, draw
+from gradmeter.estimators.backends import get
 
 Array = Any
 #: By the noise's name: `order`, an epoch's shuffled row numbers [N], and `start`, where in them a minibatch begins.

@@ -1,4 +1,4 @@
-"""EM, CAVI and SVI as methods of `gradvar fit`: on the problem whose ELBO they maximise, from where it stands."""
+"""EM, CAVI and SVI as methods of `gradmeter fit`: on the problem whose ELBO they maximise, from where it stands."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.fit.cavi import CoordinateAscent, MeanFieldMixture
-from bench.fit.em import ExpectationMaximisation
-from bench.fit.method import Method, Objective, Recipe, Vectors
-from bench.fit.objective import objective
-from bench.fit.svi import StochasticVariational, check_steps
-from bench.problems import Problem
-from bench.problems.mixtures.bayesian import BayesianGaussianMixture
-from bench.problems.mixtures.marginal import GaussianMixture
-from estimators import NotApplicable
-from estimators.options import option
+from gradmeter.bench.fit.cavi import CoordinateAscent, MeanFieldMixture
+from gradmeter.bench.fit.em import ExpectationMaximisation
+from gradmeter.bench.fit.method import Method, Objective, Recipe, Vectors
+from gradmeter.bench.fit.objective import objective
+from gradmeter.bench.fit.svi import StochasticVariational, check_steps
+from gradmeter.bench.problems import Problem
+from gradmeter.bench.problems.mixtures.bayesian import BayesianGaussianMixture
+from gradmeter.bench.problems.mixtures.marginal import GaussianMixture
+from gradmeter.estimators import NotApplicable
+from gradmeter.estimators.options import option
 
 
 class OnProblem(Method):

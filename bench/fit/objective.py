@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.method import Objective, Vectors
-from bench.fit.sampling import sampled, stream_of
-from bench.problems import Problem
-from estimators import Expectation
+from gradmeter.bench.fit.method import Objective, Vectors
+from gradmeter.bench.fit.sampling import sampled, stream_of
+from gradmeter.bench.problems import Problem
+from gradmeter.estimators import Expectation
 
 #: Samples of an estimated objective: at most, and at least where each is one of many data's own z.
 SAMPLES, LEAST, TERMS = 4096, 32, 2**16

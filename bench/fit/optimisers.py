@@ -13,10 +13,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.problems import Problem
-from estimators import Normal, NotApplicable, UsageError
-from estimators.errors import unknown
-from estimators.options import construct, option, parse
+from gradmeter.bench.problems import Problem
+from gradmeter.estimators import Normal, NotApplicable, UsageError
+from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.options import construct, option, parse
 
 Array = Any
 Blocks = dict[str, Array]

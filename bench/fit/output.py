@@ -10,11 +10,11 @@ from typing import IO
 
 import numpy as np
 
-from bench.files import together, writing
-from bench.fit import page
-from bench.fit.rows import COLUMNS
-from bench.fit.run import Fit
-from bench.rows import Row, to_frame, to_json
+from gradmeter.bench.files import together, writing
+from gradmeter.bench.fit import page
+from gradmeter.bench.fit.rows import COLUMNS
+from gradmeter.bench.fit.run import Fit
+from gradmeter.bench.rows import Row, to_frame, to_json
 
 ROWS = "rows.jsonl"
 

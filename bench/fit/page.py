@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.fit import autoencoders, components, figures, tested
-from bench.fit.findings import sentences
-from bench.fit.run import Fit
-from bench.report import glyphs, page, standalone
-from bench.report.drawing import styled
-from bench.report.figures.figure import Figure
-from bench.report.names import problem_text
-from bench.report.numbers import seconds, significant
-from bench.report.style import Look, looks
-from bench.rows import Row
-from bench.sweep import environment
+from gradmeter.bench.fit import autoencoders, components, figures, tested
+from gradmeter.bench.fit.findings import sentences
+from gradmeter.bench.fit.run import Fit
+from gradmeter.bench.report import glyphs, page, standalone
+from gradmeter.bench.report.drawing import styled
+from gradmeter.bench.report.figures.figure import Figure
+from gradmeter.bench.report.names import problem_text
+from gradmeter.bench.report.numbers import seconds, significant
+from gradmeter.bench.report.style import Look, looks
+from gradmeter.bench.rows import Row
+from gradmeter.bench.sweep import environment
 
 HEADINGS = ("iterations", "evaluations of f", "seconds", "objective", "‖gradient‖", "variance")
 TEST_HEADINGS = ("test ELBO", "test log-likelihood")

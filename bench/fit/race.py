@@ -1,4 +1,4 @@
-"""CAVI against stochastic VI at equal seconds: `python -m bench.fit.race --size 1e6`.
+"""CAVI against stochastic VI at equal seconds: `python -m gradmeter.bench.fit.race --size 1e6`.
 
 Both start from the same state and run alone, one after the other, on one thread; the ELBO is computed off the clock.
 CAVI runs until a sweep gains less than a millionth of what all before it did; SVI gets the same seconds. Prints both
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.cavi import CoordinateAscent, MeanFieldMixture
-from bench.fit.method import Vectors
-from bench.fit.svi import StochasticVariational
-from bench.problems.mixtures.points import synthetic
-from estimators.options import number
+from gradmeter.bench.fit.cavi import CoordinateAscent, MeanFieldMixture
+from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.fit.svi import StochasticVariational
+from gradmeter.bench.problems.mixtures.points import synthetic
+from gradmeter.estimators.options import number
 
 
 @dataclass

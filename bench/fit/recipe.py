@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.fit.method import Method, Recipe
-from bench.fit.optimisers import Optimiser
-from bench.problems import Problem
-from bench.sweep.cells import Cell
-from estimators import Estimator, NotApplicable
-from estimators.options import effective, spell
+from gradmeter.bench.fit.method import Method, Recipe
+from gradmeter.bench.fit.optimisers import Optimiser
+from gradmeter.bench.problems import Problem
+from gradmeter.bench.sweep.cells import Cell
+from gradmeter.estimators import Estimator, NotApplicable
+from gradmeter.estimators.options import effective, spell
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,6 @@ class Gradient(Recipe):
         self.optimiser.check(problem)
 
     def prepare(self, problem: Problem, seed: int) -> Method:
-        from bench.fit.gradient import GradientMethod
+        from gradmeter.bench.fit.gradient import GradientMethod
 
         return GradientMethod(self.cell(problem, seed), self.optimiser, self.refit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.rows import Row, complete
+from gradmeter.bench.rows import Row, complete
 
 COLUMNS: dict[str, str] = {
     # which fit; what has no meaning for a method is null

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.method import Method, Recipe, State, Vectors
-from bench.fit.rows import row
-from bench.problems import Problem
-from bench.rows import Row
-from estimators import NotApplicable, UsageError
-from estimators.options import effective
+from gradmeter.bench.fit.method import Method, Recipe, State, Vectors
+from gradmeter.bench.fit.rows import row
+from gradmeter.bench.problems import Problem
+from gradmeter.bench.rows import Row
+from gradmeter.estimators import NotApplicable, UsageError
+from gradmeter.estimators.options import effective
 
 #: Logged iterations a decade, where nothing else is asked for.
 A_DECADE = 12

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.kernel import block_size
-from bench.problems import Problem
-from estimators import Expectation, draw
-from estimators.backends import get
-from estimators.noise import stream_root
-from estimators.options import effective
+from gradmeter.bench.measurement.kernel import block_size
+from gradmeter.bench.problems import Problem
+from gradmeter.estimators import Expectation, draw
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.noise import stream_root
+from gradmeter.estimators.options import effective
 
 
 def stream_of(problem: Problem, seed: int, purpose: str) -> tuple[Any, ...]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.method import State
-from bench.fit.minibatches import Minibatches, Places, taken
-from bench.fit.optimisers import Optimiser
-from bench.measurement.kernel import Setting, compiled_once, evaluator
-from estimators import draw
+from gradmeter.bench.fit.method import State
+from gradmeter.bench.fit.minibatches import Minibatches, Places, taken
+from gradmeter.bench.fit.optimisers import Optimiser
+from gradmeter.bench.measurement.kernel import Setting, compiled_once, evaluator
+from gradmeter.estimators import draw
 
 Array = Any
 Blocks = dict[str, Array]

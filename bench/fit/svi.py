@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.cavi import MeanFieldMixture
-from bench.fit.method import Vectors
-from estimators import UsageError
-from estimators.noise import stream_root
+from gradmeter.bench.fit.cavi import MeanFieldMixture
+from gradmeter.bench.fit.method import Vectors
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.noise import stream_root
 
 
 class StochasticVariational(MeanFieldMixture):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bench.fit.figures import WIDE, Interval, curve_of
-from bench.fit.run import Fit
-from bench.report.figures import curves
-from bench.report.figures.figure import Figure, Panel, identifier
-from bench.report.numbers import seconds, significant
-from bench.report.style import Look
-from bench.rows import Row
+from gradmeter.bench.fit.figures import WIDE, Interval, curve_of
+from gradmeter.bench.fit.run import Fit
+from gradmeter.bench.report.figures import curves
+from gradmeter.bench.report.figures.figure import Figure, Panel, identifier
+from gradmeter.bench.report.numbers import seconds, significant
+from gradmeter.bench.report.style import Look
+from gradmeter.bench.rows import Row
 
 COSTS = {"iteration": "iterations", "seconds": "seconds in steps"}
 

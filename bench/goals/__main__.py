@@ -1,4 +1,4 @@
-"""`python -m bench.goals [PART ...]`: measure, print, and write a page a part."""
+"""`python -m gradmeter.bench.goals [PART ...]`: measure, print, and write a page a part."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.goals import certificates, cost, kernels, program, scaling, training
-from bench.goals.goal import show, write
+from gradmeter.bench.goals import certificates, cost, kernels, program, scaling, training
+from gradmeter.bench.goals.goal import show, write
 
 PARTS = {
     "floor": kernels.floor,
@@ -27,7 +27,7 @@ PARTS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m bench.goals", description="what this suite costs, against its goals"
+        prog="python -m gradmeter.bench.goals", description="what this suite costs, against its goals"
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of: {', '.join(PARTS)} (default: all)")
     parser.add_argument("--output", type=Path, help="folder to write PART.md to")

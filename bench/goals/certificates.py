@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.goals.goal import Goal, Measured
-from bench.goals.kernels import present
-from bench.measurement.cell import Measurement, measure, prepare
-from bench.rows import ALL
-from bench.sweep import suites
-from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
-from estimators import Estimator, Expectation, Noise, Requires
-from estimators.estimator import Blocks
+from gradmeter.bench.goals.goal import Goal, Measured
+from gradmeter.bench.goals.kernels import present
+from gradmeter.bench.measurement.cell import Measurement, measure, prepare
+from gradmeter.bench.rows import ALL
+from gradmeter.bench.sweep import suites
+from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.estimators import Estimator, Expectation, Noise, Requires
+from gradmeter.estimators.estimator import Blocks
 
 SUITES = ("quick", "mohamed2020", "discrete", "vae", "iwae")
 REGRESSIONS = ("logistic-regression", "linear-regression", "student-t-regression", "poisson-regression[scale=0.1]")

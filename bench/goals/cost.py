@@ -13,12 +13,12 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bench.goals.goal import Goal, Measured, ratio
-from bench.goals.kernels import present
-from bench.measurement.cell import prepare
-from bench.measurement.cost import timed_calls
-from bench.sweep.cells import Cell, make_estimator, make_problem
-from estimators import FAMILIES, NAMED_ALONE, VARIANTS, NotApplicable
+from gradmeter.bench.goals.goal import Goal, Measured, ratio
+from gradmeter.bench.goals.kernels import present
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.cost import timed_calls
+from gradmeter.bench.sweep.cells import Cell, make_estimator, make_problem
+from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, NotApplicable
 
 #: The problems, and those for estimators that take neither: with a minibatch, or of another family.
 PROBLEMS = ("cosine[k=2.5,loc=1,dim=10]", "logistic-regression")

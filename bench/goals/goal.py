@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.goals.tried import TRIED
-from bench.measurement.timing import calibrate, interleave, paired_ratio
-from bench.sweep import environment
+from gradmeter.bench.goals.tried import TRIED
+from gradmeter.bench.measurement.timing import calibrate, interleave, paired_ratio
+from gradmeter.bench.sweep import environment
 
 ROUNDS = 30
 
@@ -85,8 +85,9 @@ def write(goals: Sequence[Goal], folder: Path, part: str) -> Path:
     lines = [
         f"# Goals: {part}",
         "",
-        f"`python -m bench.goals {part}` at commit {environment.code_version()} on {environment.machine()}; one thread "
-        "a backend. Ratios are of randomly interleaved pairs in one run, their median with a 95 % bootstrap interval.",
+        f"`python -m gradmeter.bench.goals {part}` at commit {environment.code_version()} on {environment.machine()}; "
+        "one thread a backend. Ratios are of randomly interleaved pairs in one run, their median with a 95 % "
+        "bootstrap interval.",
         "",
         f"| {' | '.join(HEADINGS)} |",
         f"| {' | '.join('---' for _ in HEADINGS)} |",

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.goals.goal import Goal, Measured, ratio
-from bench.measurement.cell import prepare
-from bench.measurement.cost import timed_calls
-from bench.measurement.floor import draw_noise_alone, ratio_to_floor
-from bench.measurement.kernel import Setting, StatisticsKernel, timed_call
-from bench.sweep.cells import Cell, make_estimator, make_problem
-from estimators.backends import NAMES, missing
+from gradmeter.bench.goals.goal import Goal, Measured, ratio
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.cost import timed_calls
+from gradmeter.bench.measurement.floor import draw_noise_alone, ratio_to_floor
+from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, timed_call
+from gradmeter.bench.sweep.cells import Cell, make_estimator, make_problem
+from gradmeter.estimators.backends import NAMES, missing
 
 FLOOR_LIMITS = {"numpy": 1.50, "torch": 1.35, "jax": 1.25}
 ESTIMATORS = (("pathwise", 1), ("score-function", 1), ("score-function[baseline=leave-one-out]", 10))

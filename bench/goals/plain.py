@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.method import Vectors
-from bench.problems.vae.digits import Vae
-from bench.problems.vae.network import Network
+from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.problems.vae.digits import Vae
+from gradmeter.bench.problems.vae.network import Network
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.goals.goal import Goal, Measured, ratio
-from bench.goals.kernels import present
-from bench.measurement.cell import prepare
-from bench.measurement.kernel import StatisticsKernel
-from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
-from bench.sweep.run import run
-from bench.sweep.store import Store
+from gradmeter.bench.goals.goal import Goal, Measured, ratio
+from gradmeter.bench.goals.kernels import present
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.kernel import StatisticsKernel
+from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.sweep.run import run
+from gradmeter.bench.sweep.store import Store
 
 REPLICATES = 10**7
 
@@ -55,10 +55,10 @@ def overhead() -> Iterator[Goal]:
 
 
 def quick_suite() -> Iterator[Goal]:
-    """`gradvar run quick` in a process of its own: with nothing compiled before, then again."""
+    """`gradmeter run quick` in a process of its own: with nothing compiled before, then again."""
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store.sqlite")
-        command = [sys.executable, "-m", "bench.cli", "run", "quick", "--store", store]
+        command = [sys.executable, "-m", "gradmeter.bench.cli", "run", "quick", "--store", store]
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(Path(folder) / "compiled")}
         for name, limit in (("cold", 90.0), ("again", 2.0)):
             start = time.perf_counter()

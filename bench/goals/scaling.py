@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.goals.goal import Goal, Measured
-from bench.goals.kernels import present, setting
-from bench.measurement.cell import prepare
-from bench.measurement.kernel import StatisticsKernel
-from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.goals.goal import Goal, Measured
+from gradmeter.bench.goals.kernels import present, setting
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.kernel import StatisticsKernel
+from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 
 DRAWS = tuple(10**p for p in (6, 7, 8, 9))
 REPLICATES = 1000
@@ -68,8 +68,8 @@ def _seconds(backend: str, dimension: int, samples: int, replicates: int) -> flo
 
 _PEAK = """
 import sys
-from bench.goals.scaling import peak, prepared
-from bench.measurement.cell import measure
+from gradmeter.bench.goals.scaling import peak, prepared
+from gradmeter.bench.measurement.cell import measure
 ready, goals = prepared(sys.argv[1], sys.argv[2], int(sys.argv[3]))
 print(measure(ready, goals).replicates, peak())
 """

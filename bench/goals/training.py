@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.gradient import GradientMethod
-from bench.fit.held_out import columns
-from bench.fit.optimisers import Adam
-from bench.fit.recipe import Gradient
-from bench.goals.goal import Goal, Measured, ratio
-from bench.goals.kernels import present
-from bench.goals.plain import LOOPS, Drawn, Loop, plain
-from bench.goals.scaling import peak_of
-from bench.problems.vae.digits import Vae
-from bench.sweep.cells import make_problem
-from estimators import Pathwise
+from gradmeter.bench.fit.gradient import GradientMethod
+from gradmeter.bench.fit.held_out import columns
+from gradmeter.bench.fit.optimisers import Adam
+from gradmeter.bench.fit.recipe import Gradient
+from gradmeter.bench.goals.goal import Goal, Measured, ratio
+from gradmeter.bench.goals.kernels import present
+from gradmeter.bench.goals.plain import LOOPS, Drawn, Loop, plain
+from gradmeter.bench.goals.scaling import peak_of
+from gradmeter.bench.problems.vae.digits import Vae
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import Pathwise
 
 MODEL = "vae[size=1497,batch=100,hidden=64,latent=2,at=initial,kl=analytic]"
 RATE, STEPS, SEEDS = 0.01, 1000, 5
@@ -29,7 +29,7 @@ REPLICATES = (1280, 10_240)
 
 
 def method(problem: Vae, backend: str, seed: int, rate: float = RATE) -> GradientMethod:
-    """`gradvar fit --dtype float32 --samples 1 --estimator pathwise`."""
+    """`gradmeter fit --dtype float32 --samples 1 --estimator pathwise`."""
     found = Gradient(Pathwise(), Adam(rate=rate), 1, backend, dtype="float32").prepare(problem, seed)
     assert isinstance(found, GradientMethod)
     return found

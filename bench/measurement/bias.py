@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from bench.measurement.moments import GROUPS, Moments
-from bench.measurement.spectrum import Spectrum
+from gradmeter.bench.measurement.moments import GROUPS, Moments
+from gradmeter.bench.measurement.spectrum import Spectrum
 
 STAGE_LEVEL = 3e-4
 #: n replicates miss an event of probability 8/n once in 3,000 times.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.measurement.bias import Difference, decidable, hall_inverse, normal_quantile, t_quantile
-from bench.measurement.integrate import Integral
-from bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.bias import Difference, decidable, hall_inverse, normal_quantile, t_quantile
+from gradmeter.bench.measurement.integrate import Integral
+from gradmeter.bench.measurement.moments import GROUPS
 
 BOUND_LEVEL = 1e-3
 #: A gradient below this may rest on events 17 standard deviations away, which no draw meets, not even a defensive one.

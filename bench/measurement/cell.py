@@ -10,29 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from bench.checks.session import require_right
-from bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
-from bench.measurement.controls.fit import PILOT, Controls, fit
-from bench.measurement.controls.relieved import FEWEST_RELIEVED, Relieved, fewer
-from bench.measurement.controls.slopes import objective
-from bench.measurement.declared import all_of_the_catalogue, undeclared
-from bench.measurement.defensive import DefensiveDraws, Weighted
-from bench.measurement.integrate import Integral, few_numbers, integrate
-from bench.measurement.kernel import Setting, StatisticsKernel, block_size
-from bench.measurement.moments import GROUPS
-from bench.measurement.plan import PILOT_BLOCKS, Plan, capped
-from bench.measurement.replicates import Unchanged, check_estimates, check_largest, check_whole
-from bench.measurement.representable import unrepresentable_at
-from bench.measurement.rounding import rounding
-from bench.measurement.stream import GATHERED, Source, Stream, pilot_mean
-from bench.measurement.verdict import MOST_ROUNDS, Verdicts
-from bench.problems import Exact, Problem
-from bench.rows import ALL
-from estimators import Normal, NotApplicable, UsageError, draw
-from estimators.backends import get
-from estimators.estimator import Knowledge, values_and_scores
-from estimators.noise import stream_root
-from estimators.options import effective
+from gradmeter.bench.checks.session import require_right
+from gradmeter.bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
+from gradmeter.bench.measurement.controls.fit import PILOT, Controls, fit
+from gradmeter.bench.measurement.controls.relieved import FEWEST_RELIEVED, Relieved, fewer
+from gradmeter.bench.measurement.controls.slopes import objective
+from gradmeter.bench.measurement.declared import all_of_the_catalogue, undeclared
+from gradmeter.bench.measurement.defensive import DefensiveDraws, Weighted
+from gradmeter.bench.measurement.integrate import Integral, few_numbers, integrate
+from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, block_size
+from gradmeter.bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.plan import PILOT_BLOCKS, Plan, capped
+from gradmeter.bench.measurement.replicates import Unchanged, check_estimates, check_largest, check_whole
+from gradmeter.bench.measurement.representable import unrepresentable_at
+from gradmeter.bench.measurement.rounding import rounding
+from gradmeter.bench.measurement.stream import GATHERED, Source, Stream, pilot_mean
+from gradmeter.bench.measurement.verdict import MOST_ROUNDS, Verdicts
+from gradmeter.bench.problems import Exact, Problem
+from gradmeter.bench.rows import ALL
+from gradmeter.estimators import Normal, NotApplicable, UsageError, draw
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.estimator import Knowledge, values_and_scores
+from gradmeter.estimators.noise import stream_root
+from gradmeter.estimators.options import effective
 
 WARM_UP = 1024
 #: Controls are used where they make the variance of an estimate this many times smaller; and certify what a user brings

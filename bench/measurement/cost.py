@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.cell import Prepared
-from bench.measurement.kernel import TimedCall, in_bulk, timed_call
-from bench.measurement.timing import calibrate, elapsed, interleave, median_interval, reference_parts
-from estimators import UsageError
+from gradmeter.bench.measurement.cell import Prepared
+from gradmeter.bench.measurement.kernel import TimedCall, in_bulk, timed_call
+from gradmeter.bench.measurement.timing import calibrate, elapsed, interleave, median_interval, reference_parts
+from gradmeter.estimators import UsageError
 
 #: Copies of a cell's arrays that take turns, and the most bytes a copy may have.
 PLACES = 4

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from bench.identity import of_the_catalogue
-from bench.measurement.kernel import Setting
-from estimators import Estimator, Family, Integrand
-from estimators.amortised import Amortised
+from gradmeter.bench.identity import of_the_catalogue
+from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.estimators import Estimator, Family, Integrand
+from gradmeter.estimators.amortised import Amortised
 
 #: How a class of each kind declares, and what to write.
 DECLARATIONS: dict[type, tuple[str, str]] = {

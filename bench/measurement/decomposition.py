@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.rows import ALL
+from gradmeter.bench.rows import ALL
 
 #: What the names of a store's arrays of parts begin with; then the parameter block.
 SERIES = "parts:"

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from bench.measurement.evaluate import Arrays, blocks_together, estimates_of, in_double
-from bench.measurement.kernel import Setting
-from bench.measurement.moments import GROUPS, Moments
-from bench.measurement.variance import SHARE_OF
-from estimators.noise import Noise, stream_root
+from gradmeter.bench.measurement.evaluate import Arrays, blocks_together, estimates_of, in_double
+from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.bench.measurement.moments import GROUPS, Moments
+from gradmeter.bench.measurement.variance import SHARE_OF
+from gradmeter.estimators.noise import Noise, stream_root
 
 if TYPE_CHECKING:
-    from bench.measurement.controls.fit import Controls
+    from gradmeter.bench.measurement.controls.fit import Controls
 
 #: How far a normal number, and by which power a uniform one, is widened: each as often as the other.
 WIDENED, POWERS = (2.0, 4.0), (3.0, 8.0)

@@ -9,10 +9,10 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from bench.measurement.kernel import Setting, compiled_once, evaluator
-from estimators import UsageError
-from estimators.backends import for_few_calls
-from estimators.estimator import check_blocks, described
+from gradmeter.bench.measurement.kernel import Setting, compiled_once, evaluator
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.backends import for_few_calls
+from gradmeter.estimators.estimator import check_blocks, described
 
 Array = Any
 Arrays = dict[str, np.ndarray]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.kernel import Setting, StatisticsKernel
-from bench.measurement.timing import calibrate, interleave, paired_ratio
+from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
+from gradmeter.bench.measurement.timing import calibrate, interleave, paired_ratio
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.forms import jumps_of
-from bench.measurement.declared import all_of_the_catalogue, undeclared
-from bench.measurement.evaluate import Arrays, estimates_of
-from bench.measurement.kernel import Setting
-from bench.measurement.rules import Rule, anywhere, pieces, rule
-from estimators import NotApplicable, draws
-from estimators.backends import get
-from estimators.noise import Noise, draw, stream_root
+from gradmeter.bench.forms import jumps_of
+from gradmeter.bench.measurement.declared import all_of_the_catalogue, undeclared
+from gradmeter.bench.measurement.evaluate import Arrays, estimates_of
+from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.bench.measurement.rules import Rule, anywhere, pieces, rule
+from gradmeter.estimators import NotApplicable, draws
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.noise import Noise, draw, stream_root
 
 Axes = list[Rule]
 

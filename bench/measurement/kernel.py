@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.identity import Same
-from estimators import Estimator, Expectation, UsageError, draw
-from estimators.backends import get
-from estimators.noise import Noise, drawer, replicates_last, stream_root
+from gradmeter.bench.identity import Same
+from gradmeter.estimators import Estimator, Expectation, UsageError, draw
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.noise import Noise, drawer, replicates_last, stream_root
 
 Array = Any
 

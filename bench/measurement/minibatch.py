@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.measurement.cell import Measurement, measure_source, prepare
-from bench.measurement.kernel import Setting, StatisticsKernel
-from bench.measurement.moments import GROUPS
-from estimators import Estimator, Expectation, Noise, NotApplicable, Requires
-from estimators.estimator import Blocks
+from gradmeter.bench.measurement.cell import Measurement, measure_source, prepare
+from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
+from gradmeter.bench.measurement.moments import GROUPS
+from gradmeter.estimators import Estimator, Expectation, Noise, NotApplicable, Requires
+from gradmeter.estimators.estimator import Blocks
 
 #: The t quantile of a 95 % interval from 64 groups.
 T_95 = 1.9983405425207412

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.identity import brought, of_the_catalogue
-from bench.measurement.evaluate import check_form
-from bench.measurement.kernel import BELOW_ONE, Setting, compiled_once, flattened
-from estimators import Expectation
-from estimators.backends import for_handful_of_calls
+from gradmeter.bench.identity import brought, of_the_catalogue
+from gradmeter.bench.measurement.evaluate import check_form
+from gradmeter.bench.measurement.kernel import BELOW_ONE, Setting, compiled_once, flattened
+from gradmeter.estimators import Expectation
+from gradmeter.estimators.backends import for_handful_of_calls
 
 Array = Any
 Arrays = dict[str, np.ndarray]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.moments import GROUPS
 
 #: Replicates in a block, below which calls cost more than what they do.
 FEWEST_IN_BLOCK = 64

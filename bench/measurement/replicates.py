@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.identity import of_the_catalogue
-from bench.measurement.evaluate import estimates_of
-from bench.measurement.kernel import Setting
-from bench.measurement.moved import Arrays, FewEstimates, owned
-from estimators import UsageError
-from estimators.noise import sample_axis
+from gradmeter.bench.identity import of_the_catalogue
+from gradmeter.bench.measurement.evaluate import estimates_of
+from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.bench.measurement.moved import Arrays, FewEstimates, owned
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.noise import sample_axis
 
 #: Differences beyond this power of ε, relative to the size of the estimates, are looked into; others are rounding.
 SUSPECT = 0.5

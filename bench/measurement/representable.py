@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.forms import point_of, sample_of
-from bench.identity import Same
-from estimators import Estimator, Family, Point, draw
-from estimators.backends import get
-from estimators.noise import stream_root
+from gradmeter.bench.forms import point_of, sample_of
+from gradmeter.bench.identity import Same
+from gradmeter.estimators import Estimator, Family, Point, draw
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.noise import stream_root
 
 #: How many samples are asked, of at most so many numbers in all but of at least `FEWEST`.
 SAMPLES, NUMBERS, FEWEST = 512, 2**18, 64

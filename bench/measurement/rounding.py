@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.measurement.kernel import Setting
-from bench.measurement.moved import FewEstimates
+from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.bench.measurement.moved import FewEstimates
 
 #: Calls of `FewEstimates.size` replicates, and independent movements of each.
 CALLS, MOVEMENTS = 4, 4

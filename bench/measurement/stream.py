@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bench.measurement.kernel import BlockSums
-from bench.measurement.moments import GROUPS, Moments
-from bench.measurement.plan import PILOT_BLOCKS
-from bench.rows import ALL
+from gradmeter.bench.measurement.kernel import BlockSums
+from gradmeter.bench.measurement.moments import GROUPS, Moments
+from gradmeter.bench.measurement.plan import PILOT_BLOCKS
+from gradmeter.bench.rows import ALL
 
 #: Blocks whose sums are added up together, where that costs hardly more than one: a divisor of GROUPS, and the most
 #: numbers of a parameter block.

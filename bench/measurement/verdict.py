@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.bias import (
+from gradmeter.bench.measurement.bias import (
     MISSED,
     MISSED_SIZE,
     STAGE_LEVEL,
@@ -23,13 +23,13 @@ from bench.measurement.bias import (
     stage_one,
     stage_two,
 )
-from bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
-from bench.measurement.controls.fit import Controls
-from bench.measurement.defensive import LEAST_FOR_UNIFORM, Weighted
-from bench.measurement.integrate import Integral
-from bench.measurement.moments import GROUPS, Moments, kurtosis_of
-from bench.measurement.stream import Described, Stream
-from bench.measurement.variance import (
+from gradmeter.bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
+from gradmeter.bench.measurement.controls.fit import Controls
+from gradmeter.bench.measurement.defensive import LEAST_FOR_UNIFORM, Weighted
+from gradmeter.bench.measurement.integrate import Integral
+from gradmeter.bench.measurement.moments import GROUPS, Moments, kurtosis_of
+from gradmeter.bench.measurement.stream import Described, Stream
+from gradmeter.bench.measurement.variance import (
     VarianceEstimate,
     estimate_variance,
     is_heavy,
@@ -37,8 +37,8 @@ from bench.measurement.variance import (
     share_of_largest,
     tail_index,
 )
-from bench.problems import Exact
-from bench.rows import ALL
+from gradmeter.bench.problems import Exact
+from gradmeter.bench.rows import ALL
 
 #: Chance that a right integral is refused for what sampling says.
 CONTRADICTION_LEVEL = 1e-4

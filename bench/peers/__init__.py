@@ -1,4 +1,5 @@
 """Other libraries, each timed and judged on the same problems in an environment of its own.
 
-One adapter a file, with its requirements beside it; `harness` runs them: `python -m bench.peers`, or `make peers`.
+One adapter a file, with its requirements beside it; `harness` runs them: `make peers`, or
+`python -m gradmeter.bench.peers`.
 """

@@ -1,4 +1,4 @@
-"""`python -m bench.peers`: run the peers, and report."""
+"""`python -m gradmeter.bench.peers`: run the peers, and report."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import report
-from bench.peers.harness import environments
-from bench.peers.harness.peers import PEERS
-from bench.peers.harness.process import PeerFailure
-from bench.peers.harness.run import run
-from bench.peers.harness.tasks import TASKS
-from bench.sweep.store import Store
-from estimators import UsageError
+from gradmeter.bench import report
+from gradmeter.bench.peers.harness import environments
+from gradmeter.bench.peers.harness.peers import PEERS
+from gradmeter.bench.peers.harness.process import PeerFailure
+from gradmeter.bench.peers.harness.run import run
+from gradmeter.bench.peers.harness.tasks import TASKS
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import UsageError
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
-    parser.add_argument("--store", type=Path, default=Path(".gradvar/peers.sqlite"), help="where results are kept")
+    parser = argparse.ArgumentParser(prog="python -m gradmeter.bench.peers", description=__doc__)
+    parser.add_argument("--store", type=Path, default=Path(".gradmeter/peers.sqlite"), help="where results are kept")
     parser.add_argument("--output", type=Path, default=Path("report/peers"), help="folder of the report")
     parser.add_argument("--environments", type=Path, default=environments.FOLDER, help="folder of the environments")
     parser.add_argument("--install", action="store_true", help="only make the environments")

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
-from bench.problems.problem import Exact, Problem, Vectors, family_option
-from estimators import Expectation, Integrand, Point, UsageError
-from estimators.options import option
+from gradmeter.bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
+from gradmeter.bench.problems.problem import Exact, Problem, Vectors, family_option
+from gradmeter.estimators import Expectation, Integrand, Point, UsageError
+from gradmeter.estimators.options import option
 
 Array = Any
 

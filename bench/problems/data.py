@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from estimators import UsageError
+from gradmeter.estimators import UsageError
 
 #: Bundled data that models without a response are fitted to, [rows, columns].
 BUNDLED = {"iris": (150, 4), "wine": (178, 13), "digits": (1797, 64)}

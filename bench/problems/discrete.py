@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.enumerated import exact_enumerated
-from bench.problems.problem import Exact, Problem, Vectors, family_option
-from bench.problems.test_functions import SquareIntegrand
-from estimators import Expectation, Integrand, Point
-from estimators.backends import get
-from estimators.options import option
+from gradmeter.bench.problems.enumerated import exact_enumerated
+from gradmeter.bench.problems.problem import Exact, Problem, Vectors, family_option
+from gradmeter.bench.problems.test_functions import SquareIntegrand
+from gradmeter.estimators import Expectation, Integrand, Point
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.options import option
 
 Array = Any
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.problems.problem import Exact, Vectors
-from estimators import Expectation, NotApplicable
-from estimators.backends import get
+from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.estimators import Expectation, NotApplicable
+from gradmeter.estimators.backends import get
 
 #: States that are evaluated at once.
 CHUNK = 2**12

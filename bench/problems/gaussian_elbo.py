@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.problems.problem import Exact, Vectors, exact_elbo
-from estimators import Family, Normal
-from estimators.backends import get
+from gradmeter.bench.problems.problem import Exact, Vectors, exact_elbo
+from gradmeter.estimators import Family, Normal
+from gradmeter.estimators.backends import get
 
 
 class Expected(NamedTuple):

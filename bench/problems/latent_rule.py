@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.problems.problem import Vectors
+from gradmeter.bench.problems.problem import Vectors
 
 #: How far out the rule reaches, in standard deviations.
 REACH = 8.0

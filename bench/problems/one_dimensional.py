@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.problems.problem import Exact, Vectors
-from estimators import Family, NotApplicable, Point
-from estimators.backends import get
-from estimators.families.logs import Logs
-from estimators.families.outline import Marginals, Outline
-from estimators.families.relaxation import sigmoid
+from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.estimators import Family, NotApplicable, Point
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.logs import Logs
+from gradmeter.estimators.families.outline import Marginals, Outline
+from gradmeter.estimators.families.relaxation import sigmoid
 
 #: (z, log q(z)) -> φ(z) q(z), elementwise.
 Weighted = Callable[[np.ndarray, np.ndarray], np.ndarray]

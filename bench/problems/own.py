@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.own_exact import bound_to, exact_of_functions
-from bench.problems.problem import Exact, Problem, Vectors
-from bench.problems.widths import MANY, widest
-from estimators import Expectation, Family, Normal, Point, UsageError
-from estimators.amortised import ROWS, AmortisedExpectation, AmortisedNormal
-from estimators.backends import for_few_calls
-from estimators.functions import FunctionEncoder, FunctionIntegrand, flatten
+from gradmeter.bench.problems.own_exact import bound_to, exact_of_functions
+from gradmeter.bench.problems.problem import Exact, Problem, Vectors
+from gradmeter.bench.problems.widths import MANY, widest
+from gradmeter.estimators import Expectation, Family, Normal, Point, UsageError
+from gradmeter.estimators.amortised import ROWS, AmortisedExpectation, AmortisedNormal
+from gradmeter.estimators.backends import for_few_calls
+from gradmeter.estimators.functions import FunctionEncoder, FunctionIntegrand, flatten
 
 FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
 #: Relative to the largest: by how much f of a datum may change with what stands beside it.

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.identity import Same
-from bench.problems.bounds import weights_at
-from bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
-from bench.problems.problem import Exact, Vectors
-from bench.problems.vae.quadrature import MOST_ERROR, MOST_OF_A_BOUND, NODES_OF_A_BOUND
-from estimators import Expectation, Pathwise
-from estimators.amortised import AmortisedExpectation
-from estimators.backends import for_few_calls, get
+from gradmeter.bench.identity import Same
+from gradmeter.bench.problems.bounds import weights_at
+from gradmeter.bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
+from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.bench.problems.vae.quadrature import MOST_ERROR, MOST_OF_A_BOUND, NODES_OF_A_BOUND
+from gradmeter.estimators import Expectation, Pathwise
+from gradmeter.estimators.amortised import AmortisedExpectation
+from gradmeter.estimators.backends import for_few_calls, get
 
 #: Trapezoid rules for each coordinate of z, up to two; two in turn must agree to `AGREEMENT` of the largest.
 NODES, AGREEMENT, MOST_LATENT = (48, 72, 108, 162), 1e-10, 2

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.enumerated import exact_enumerated
-from bench.problems.one_dimensional import exact_sum
-from bench.problems.problem import Exact, Problem, Vectors, check_moment, exact_polynomial, family_option
-from bench.problems.separable import Separable
-from estimators import Expectation, Point
-from estimators.options import option
+from gradmeter.bench.problems.enumerated import exact_enumerated
+from gradmeter.bench.problems.one_dimensional import exact_sum
+from gradmeter.bench.problems.problem import Exact, Problem, Vectors, check_moment, exact_polynomial, family_option
+from gradmeter.bench.problems.separable import Separable
+from gradmeter.estimators import Expectation, Point
+from gradmeter.estimators.options import option
 
 Array = Any
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators import FAMILIES, Expectation, Family, Normal, Point, UsageError
-from estimators.options import alternative
+from gradmeter.estimators import FAMILIES, Expectation, Family, Normal, Point, UsageError
+from gradmeter.estimators.options import alternative
 
 Vectors = dict[str, np.ndarray]
 LOG_2PI = math.log(2.0 * math.pi)
@@ -107,7 +107,7 @@ def family_option(*names: str) -> Any:
     """
     classes = {name: FAMILIES[name].At for name in names or FAMILIES}
     default = classes[names[0]] if names else Normal.At
-    return alternative(default, "q; its own options: gradvar list families", name="family", classes=classes)
+    return alternative(default, "q; its own options: gradmeter list families", name="family", classes=classes)
 
 
 class Problem(ABC):

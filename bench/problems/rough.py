@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.problem import check_moment, family_option
-from bench.problems.separable import OverCoordinates, Separable
-from estimators import Point
-from estimators.options import option
+from gradmeter.bench.problems.problem import check_moment, family_option
+from gradmeter.bench.problems.separable import OverCoordinates, Separable
+from gradmeter.estimators import Point
+from gradmeter.estimators.options import option
 
 Array = Any
 

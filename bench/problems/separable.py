@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.enumerated import exact_enumerated
-from bench.problems.one_dimensional import exact_sum
-from bench.problems.problem import Exact, Problem, Vectors, exact_normal
-from estimators import Expectation, Integrand, Normal, UsageError
+from gradmeter.bench.problems.enumerated import exact_enumerated
+from gradmeter.bench.problems.one_dimensional import exact_sum
+from gradmeter.bench.problems.problem import Exact, Problem, Vectors, exact_normal
+from gradmeter.estimators import Expectation, Integrand, Normal, UsageError
 
 Array = Any
 

@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.data import binary, bundled
-from bench.problems.problem import Exact, Problem, Vectors
-from estimators import Expectation, Integrand
-from estimators.backends import get
-from estimators.families import Bernoulli
-from estimators.families.relaxation import sigmoid
-from estimators.families.states import States
-from estimators.options import option
+from gradmeter.bench.problems.data import binary, bundled
+from gradmeter.bench.problems.problem import Exact, Problem, Vectors
+from gradmeter.estimators import Expectation, Integrand
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families import Bernoulli
+from gradmeter.estimators.families.relaxation import sigmoid
+from gradmeter.estimators.families.states import States
+from gradmeter.estimators.options import option
 
 Array = Any
 PIXELS, LENGTH = 64, 5.0

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.one_dimensional import check_growth
-from bench.problems.problem import Exact, Vectors, check_moment, exact_polynomial, family_option
-from bench.problems.separable import OverCoordinates, Separable
-from estimators import Normal, Point, UsageError
-from estimators.families.cauchy import Cauchy
-from estimators.options import option
+from gradmeter.bench.problems.one_dimensional import check_growth
+from gradmeter.bench.problems.problem import Exact, Vectors, check_moment, exact_polynomial, family_option
+from gradmeter.bench.problems.separable import OverCoordinates, Separable
+from gradmeter.estimators import Normal, Point, UsageError
+from gradmeter.estimators.families.cauchy import Cauchy
+from gradmeter.estimators.options import option
 
 Array = Any
 

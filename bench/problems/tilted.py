@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.problem import Exact, Vectors, check_moment, family_option
-from bench.problems.separable import OverCoordinates, Separable
-from bench.problems.test_functions import Square
-from estimators import Point
-from estimators.options import option
+from gradmeter.bench.problems.problem import Exact, Vectors, check_moment, family_option
+from gradmeter.bench.problems.separable import OverCoordinates, Separable
+from gradmeter.bench.problems.test_functions import Square
+from gradmeter.estimators import Point
+from gradmeter.estimators.options import option
 
 Array = Any
 

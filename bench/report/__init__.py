@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.files import together, writing
-from bench.rows import to_frame
-from bench.sweep.store import Store
-from estimators import UsageError
+from gradmeter.bench.files import together, writing
+from gradmeter.bench.rows import to_frame
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import UsageError
 
 
 def write(store: Store, output: Path) -> Path:
@@ -18,11 +18,11 @@ def write(store: Store, output: Path) -> Path:
     UsageError
         The store holds no results, or `output` cannot be written; then nothing in it has changed.
     """
-    from bench.report import document, markdown, page, results, standalone
+    from gradmeter.bench.report import document, markdown, page, results, standalone
 
     rows = store.rows()
     if not rows:
-        raise UsageError(f"store {store.path} holds no results; measure some with: gradvar run --store {store.path}")
+        raise UsageError(f"store {store.path} holds no results; measure some with: gradmeter run --store {store.path}")
     composed = document.compose(*results.load(store, [results.cleaned(row) for row in rows]))
     texts = {
         "results.csv": to_frame(rows).to_csv(index=False, lineterminator="\n"),

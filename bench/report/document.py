@@ -6,9 +6,9 @@ import itertools
 import re
 from dataclasses import dataclass, field
 
-from bench.report import drawing, minibatch_table, networks, peers, sweeps, tables
-from bench.report.advice import UNTIMED, Advice, advise
-from bench.report.figures import (
+from gradmeter.bench.report import drawing, minibatch_table, networks, peers, sweeps, tables
+from gradmeter.bench.report.advice import UNTIMED, Advice, advise
+from gradmeter.bench.report.figures import (
     against_parameter,
     against_samples,
     backends,
@@ -17,16 +17,16 @@ from bench.report.figures import (
     overview,
     signal_to_noise,
 )
-from bench.report.figures.figure import Figure, identifier
-from bench.report.findings import findings
-from bench.report.names import problem_in_words
-from bench.report.peers import Peers
-from bench.report.provenance import Provenance, provenance
-from bench.report.ranking import Ranking, rank
-from bench.report.results import Result
-from bench.report.style import Look, looks
-from bench.report.sweeps import Sweep
-from bench.report.tables import Table
+from gradmeter.bench.report.figures.figure import Figure, identifier
+from gradmeter.bench.report.findings import findings
+from gradmeter.bench.report.names import problem_in_words
+from gradmeter.bench.report.peers import Peers
+from gradmeter.bench.report.provenance import Provenance, provenance
+from gradmeter.bench.report.ranking import Ranking, rank
+from gradmeter.bench.report.results import Result
+from gradmeter.bench.report.style import Look, looks
+from gradmeter.bench.report.sweeps import Sweep
+from gradmeter.bench.report.tables import Table
 
 MOST_FIGURES = 40
 UNKNOWN = "a machine that is not named"

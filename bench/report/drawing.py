@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from bench.report import numbers
-from bench.report.style import FAINT, INK, PAPER
+from gradmeter.bench.report import numbers
+from gradmeter.bench.report.style import FAINT, INK, PAPER
 
 SIZE, SMALL = 12.0, 11.0
 LINE = 1.25 * SMALL

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.report.style import Look
+from gradmeter.bench.report.style import Look
 
 
 @functools.cache

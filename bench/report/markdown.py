@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from bench.report import numbers, peers
-from bench.report.advice import Advice
-from bench.report.document import Chapter, Document, Section
-from bench.report.tables import Entry
+from gradmeter.bench.report import numbers, peers
+from gradmeter.bench.report.advice import Advice
+from gradmeter.bench.report.document import Chapter, Document, Section
+from gradmeter.bench.report.tables import Entry
 
 NETWORKS = "By network, over all of its layers"
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~!$])")
@@ -29,7 +29,7 @@ def code(text: object) -> str:
 
 def render(document: Document) -> str:
     """The whole twin as text."""
-    lines = [f"**gradvar** · {' · '.join(plain(part) for part in document.provenance.headline)}", ""]
+    lines = [f"**gradmeter** · {' · '.join(plain(part) for part in document.provenance.headline)}", ""]
     lines += [f"> {plain(w)}" for w in document.provenance.warnings]
     lines += ["", "## Which estimator to use", ""]
     for chapter in document.chapters:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.measurement.decomposition import Part, Parts, from_series
-from bench.report import numbers
-from bench.report.ranking import Ranking
-from bench.report.results import CONTEXT, Result, varying
+from gradmeter.bench.measurement.decomposition import Part, Parts, from_series
+from gradmeter.bench.report import numbers
+from gradmeter.bench.report.ranking import Ranking
+from gradmeter.bench.report.results import CONTEXT, Result, varying
 
 HEADINGS = ("estimator", "S", "samples of z", "minibatch", "sum", "whole", "minibatch share")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bench.rows import Row
-from estimators.options import spell, written
+from gradmeter.bench.rows import Row
+from gradmeter.estimators.options import spell, written
 
 #: Characters of a digest that are shown.
 SHORTEST = 6
@@ -14,14 +14,14 @@ SHORTEST = 6
 
 def problem_text(row: Row) -> str:
     """`name[k=v]` with the options that are not defaults, as the command line takes it."""
-    from bench.problems import PROBLEMS
+    from gradmeter.bench.problems import PROBLEMS
 
     return _spelled(row["problem"], row["problem_options"], PROBLEMS)
 
 
 def problem_in_words(row: Row) -> str:
     """What a problem is, and every option in effect: `Σ (z − k)² · D = 1 · q: normal · k=2, loc=0, scale=1`."""
-    from bench.problems import PROBLEMS
+    from gradmeter.bench.problems import PROBLEMS
 
     name, options = row["problem"], row["problem_options"]
     parts = [PROBLEMS[name].summary] if name in PROBLEMS else []
@@ -34,8 +34,8 @@ def problem_in_words(row: Row) -> str:
 
 def estimator_text(row: Row) -> str:
     """`name[k=v]` with the options that are not defaults, as the command line takes it."""
-    from bench.controls import CONTROLS
-    from estimators import ESTIMATORS
+    from gradmeter.bench.controls import CONTROLS
+    from gradmeter.estimators import ESTIMATORS
 
     return _spelled(row["estimator"], row["estimator_options"], {**ESTIMATORS, **CONTROLS})
 
@@ -72,14 +72,14 @@ def _content(row: Row, kind: str) -> str:
 
 def planted(name: str | None) -> bool:
     """Whether an estimator of that name carries a bug on purpose."""
-    from bench.controls import CONTROLS
+    from gradmeter.bench.controls import CONTROLS
 
     return name in CONTROLS
 
 
 def biased(name: str | None) -> str | None:
     """Why an estimator of that name is biased by nature; None where it is not."""
-    from estimators import ESTIMATORS
+    from gradmeter.estimators import ESTIMATORS
 
     return ESTIMATORS[name].biased if name in ESTIMATORS else None
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.measurement.decomposition import Part, Parts, from_series
-from bench.measurement.variance import grouped_interval
-from bench.report import numbers
-from bench.report.ranking import Ranking
-from bench.report.ratios import Ratio, variance_ratio
-from bench.report.results import CONTEXT, Result, varying
-from bench.rows import ALL, Row
+from gradmeter.bench.measurement.decomposition import Part, Parts, from_series
+from gradmeter.bench.measurement.variance import grouped_interval
+from gradmeter.bench.report import numbers
+from gradmeter.bench.report.ranking import Ranking
+from gradmeter.bench.report.ratios import Ratio, variance_ratio
+from gradmeter.bench.report.results import CONTEXT, Result, varying
+from gradmeter.bench.rows import ALL, Row
 
 #: Of a network's gradient; the default of `--bias-bound`.
 WITHIN = 0.01

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.report import glyphs, numbers, peers
-from bench.report.document import Document
+from gradmeter.bench.report import glyphs, numbers, peers
+from gradmeter.bench.report.document import Document
 
 TEMPLATES = Path(__file__).with_name("templates")
 

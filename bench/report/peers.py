@@ -1,14 +1,14 @@
-"""Other libraries beside gradvar: times as ratios within one run, and what their estimates are worth."""
+"""Other libraries beside gradmeter: times as ratios within one run, and what their estimates are worth."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.peers.harness.peers import PEERS, Peer
-from bench.report import numbers
-from bench.report.ratios import Ratio, time_ratio
-from bench.report.results import Result
+from gradmeter.bench.peers.harness.peers import PEERS, Peer
+from gradmeter.bench.report import numbers
+from gradmeter.bench.report.ratios import Ratio, time_ratio
+from gradmeter.bench.report.results import Result
 
 #: What a peer's cell and ours have in common.
 _SAME = ("estimator_options", "dtype", "num_samples", "seed", "machine")

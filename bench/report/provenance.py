@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.report.names import TEXTS
-from bench.report.numbers import times
-from bench.report.ratios import timed_as_two
-from bench.report.results import CONTEXT, Result
+from gradmeter.bench.report.names import TEXTS
+from gradmeter.bench.report.numbers import times
+from gradmeter.bench.report.ratios import timed_as_two
+from gradmeter.bench.report.results import CONTEXT, Result
 
 
 @dataclass(frozen=True)

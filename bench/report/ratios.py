@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.measurement.timing import median_interval, paired_ratio
-from bench.report.results import Result
-from bench.rows import ALL
-from bench.sweep.store import Store
+from gradmeter.bench.measurement.timing import median_interval, paired_ratio
+from gradmeter.bench.report.results import Result
+from gradmeter.bench.rows import ALL
+from gradmeter.bench.sweep.store import Store
 
 RESAMPLES = 1000
 #: Student's t over the normal quantile, and the bias of a bootstrapped variance, at 64 groups.

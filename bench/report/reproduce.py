@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from bench.report.results import Result
+from gradmeter.bench.report.results import Result
 
 _FLAGS = {
     "backend": ("--backend", "numpy"),
@@ -17,7 +17,7 @@ _FLAGS = {
 
 
 def commands(results: Iterable[Result], *flags: str) -> str:
-    """`gradvar run FLAGS …` lines whose grids hold exactly these cells; estimators on the same grid share a line."""
+    """`gradmeter run FLAGS …` lines whose grids hold exactly these cells; estimators on the same grid share a line."""
     grids: dict[str, set[tuple[str, ...]]] = {}
     for r in results:
         grids.setdefault(r.estimator, set()).add(
@@ -57,7 +57,7 @@ def _order(text: str) -> tuple[float, str]:
 
 def _line(flags: tuple[str, ...], grid: tuple[str, ...], estimators: list[str]) -> str:
     problems, *axes, noise = (part.split("\0") for part in grid)
-    words = ["gradvar", "run", *flags]
+    words = ["gradmeter", "run", *flags]
     words += [w for problem in problems for w in ("--problem", problem)]
     words += [w for estimator in estimators for w in ("--estimator", estimator)]
     for (flag, default), values in zip(_FLAGS.values(), axes, strict=True):

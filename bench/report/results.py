@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.report import names
-from bench.rows import ALL, COLUMNS, Row
-from bench.sweep.store import Store
-from estimators.options import numbers
+from gradmeter.bench.report import names
+from gradmeter.bench.rows import ALL, COLUMNS, Row
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators.options import numbers
 
 _IDENTITY = (
     *("problem", "problem_options", "estimator", "estimator_options", "backend", "device", "dtype"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.measurement.variance import NORMAL_95
+from gradmeter.bench.measurement.variance import NORMAL_95
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import escape
 
-from bench.report.figures.figure import Figure
+from gradmeter.bench.report.figures.figure import Figure
 
 #: What the page's style sheet says of the colours that figures take from it, in its light form.
 _STYLE = "svg{color:#1c1e21;--paper:#ffffff;--ink:#1c1e21;--soft:#5b6169;--line:#dcdfe3;--grid:#e6e8eb}"

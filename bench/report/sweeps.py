@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from bench.report.ranking import Ranking
+from gradmeter.bench.report.ranking import Ranking
 
 FEWEST = 3
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bench.report import numbers
-from bench.report.glyphs import Scale, Strip, scale
-from bench.report.ranking import Ranking
-from bench.report.results import CONTEXT, Result, varying
-from bench.report.style import Look
-from bench.rows import ALL, Row
+from gradmeter.bench.report import numbers
+from gradmeter.bench.report.glyphs import Scale, Strip, scale
+from gradmeter.bench.report.ranking import Ranking
+from gradmeter.bench.report.results import CONTEXT, Result, varying
+from gradmeter.bench.report.style import Look
+from gradmeter.bench.rows import ALL, Row
 
 NOT_KNOWN = "–"
 

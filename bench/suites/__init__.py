@@ -1,1 +1,1 @@
-"""TOML grids of cells; `bench.sweep.suites` says what they may hold."""
+"""TOML grids of cells; `gradmeter.bench.sweep.suites` says what they may hold."""

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import identity
-from bench.controls import CONTROLS
-from bench.forms import require_form
-from bench.problems import PROBLEMS, Problem
-from estimators import ESTIMATORS, Estimator, NotApplicable, UsageError
-from estimators.backends import missing
-from estimators.errors import unknown
-from estimators.options import construct, effective, number, parse, spell
+from gradmeter.bench import identity
+from gradmeter.bench.controls import CONTROLS
+from gradmeter.bench.forms import require_form
+from gradmeter.bench.problems import PROBLEMS, Problem
+from gradmeter.estimators import ESTIMATORS, Estimator, NotApplicable, UsageError
+from gradmeter.estimators.backends import missing
+from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.options import construct, effective, number, parse, spell
 
 DTYPES = ("float64", "float32")
 NOISES = ("native", "shared")
@@ -145,7 +145,7 @@ class Cell:
         if self.backend == "numpy" and self.device != "cpu":
             return "backend 'numpy' computes on the CPU only; use --device cpu"
         if self.device == "cuda":
-            from estimators.backends import get
+            from gradmeter.estimators.backends import get
 
             try:
                 get(self.backend, self.device)
@@ -170,7 +170,7 @@ class Cell:
             return (
                 "an input-dependent baseline needs an input that varies, and none does here; give the problem a batch"
             )
-        from bench.measurement.representable import unrepresentable
+        from gradmeter.bench.measurement.representable import unrepresentable
 
         return unrepresentable(
             problem.q, self.estimator, problem.entropy, problem.q_dimension, self.dtype, problem.distances
@@ -182,7 +182,7 @@ def source_hash() -> str:
     """Hash of the source files on which a measured number depends."""
     digest = hashlib.sha256()
     for package, folders in (("estimators", ("",)), ("bench", ("problems", "measurement", "controls"))):
-        spec = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(f"gradmeter.{package}")
         root = Path(str(spec and spec.origin)).parent
         for path in sorted(p for folder in folders for p in (root / folder).rglob("*.py")):
             digest.update(f"{package}/{path.relative_to(root).as_posix()}\n".encode())

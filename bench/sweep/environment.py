@@ -9,7 +9,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-_ALWAYS = ("gradvar", "numpy", "scipy", "array-api-compat")
+_ALWAYS = ("gradmeter", "numpy", "scipy", "array-api-compat")
 
 
 def versions(backend: str) -> dict[str, str]:
@@ -58,4 +58,4 @@ def code_version() -> str:
             return described.stdout.strip()
         except (OSError, subprocess.SubprocessError):
             pass
-    return _version("gradvar") or "unknown"
+    return _version("gradmeter") or "unknown"

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.identity import brought, of_the_user
-from bench.rows import ALL, Row, row
-from bench.sweep import environment
-from bench.sweep.cells import Cell
-from bench.sweep.splitting import add_parts
-from bench.sweep.store import Store
-from estimators import NotApplicable, UsageError
+from gradmeter.bench.identity import brought, of_the_user
+from gradmeter.bench.rows import ALL, Row, row
+from gradmeter.bench.sweep import environment
+from gradmeter.bench.sweep.cells import Cell
+from gradmeter.bench.sweep.splitting import add_parts
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import NotApplicable, UsageError
 
 FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
 
@@ -96,13 +96,13 @@ def _with_reason(found: Row, reason: str) -> Row:
 
 def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
     started = now()
-    from bench.measurement.stream import NonFinite
+    from gradmeter.bench.measurement.stream import NonFinite
 
     try:
         reason = cell.impossible()
         if reason is not None:
             return Outcome(failed_rows(cell, "n/a", reason, started))
-        from bench.measurement.cell import measure, prepare
+        from gradmeter.bench.measurement.cell import measure, prepare
 
         prepared = prepare(cell)
         measured = measure(prepared, cell.goals, each)
@@ -242,13 +242,13 @@ class _ToTime:
             self.compiler.wait(cell.key)
 
     def add(self, cell: Cell, prepared: Any) -> None:
-        from bench.measurement import cost
+        from gradmeter.bench.measurement import cost
 
         self._compiler().add(cell.key, cost.cell(prepared))
         self._keys.add(cell.key)
 
     def _compiler(self) -> Any:
-        from bench.measurement import cost
+        from gradmeter.bench.measurement import cost
 
         if self.compiler is None:
             self.compiler = self._exit.enter_context(cost.Compiler())
@@ -257,8 +257,8 @@ class _ToTime:
 
 def _compile(cell: Cell) -> None:
     """Compile the statistics of a cell that can be measured."""
-    from bench.measurement.cell import prepare
-    from bench.measurement.kernel import StatisticsKernel
+    from gradmeter.bench.measurement.cell import prepare
+    from gradmeter.bench.measurement.kernel import StatisticsKernel
 
     if cell.impossible() is None:
         setting = prepare(cell).setting
@@ -303,9 +303,9 @@ def _time(
     untimed = [cell for cell in cells if wanted(cell)]
     if not untimed:
         return
-    from bench.measurement.cell import prepare
-    from bench.measurement.cost import time_calls
-    from bench.measurement.timing import ROUNDS
+    from gradmeter.bench.measurement.cell import prepare
+    from gradmeter.bench.measurement.cost import time_calls
+    from gradmeter.bench.measurement.timing import ROUNDS
 
     listener.timing_started(len(untimed), ROUNDS)
     for cell in untimed:

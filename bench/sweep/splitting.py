@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.rows import Row
-from bench.sweep.cells import Cell
-from bench.sweep.store import Store
-from estimators import NotApplicable
+from gradmeter.bench.rows import Row
+from gradmeter.bench.sweep.cells import Cell
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import NotApplicable
 
 if TYPE_CHECKING:
-    from bench.sweep.run import Listener
+    from gradmeter.bench.sweep.run import Listener
 
 #: Replicates: enough for a variance, where a bias bound may have asked for many more.
 MOST = 2**16
@@ -31,9 +31,9 @@ def add_parts(
     stop: Callable[[], bool],
 ) -> None:
     """Split every cell that was measured, draws a minibatch and has not been split, within its own cap or `MOST`."""
-    from bench.measurement.decomposition import as_series, from_series
-    from bench.measurement.minibatch import split
-    from bench.measurement.stream import NonFinite
+    from gradmeter.bench.measurement.decomposition import as_series, from_series
+    from gradmeter.bench.measurement.minibatch import split
+    from gradmeter.bench.measurement.stream import NonFinite
 
     for cell in cells:
         found = rows.get(cell.key)

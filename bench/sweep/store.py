@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.rows import Row, from_json, to_json
-from estimators import UsageError
+from gradmeter.bench.rows import Row, from_json, to_json
+from gradmeter.estimators import UsageError
 
 SCHEMA = 1
-DEFAULT = Path(".gradvar") / "store.sqlite"
+DEFAULT = Path(".gradmeter") / "store.sqlite"
 MOST_SERIES_BYTES = 2**24
 MOST_ROW_CHARACTERS = 2**20
 
@@ -111,15 +111,17 @@ class Store:
         """
         with _refusing(path):
             if path.is_dir():
-                raise UsageError(f"{path} is a folder, not a gradvar store")
+                raise UsageError(f"{path} is a folder, not a gradmeter store")
             if not path.exists():
-                raise UsageError(f"there is no store at {path}; make one with: gradvar run --store {path}")
+                raise UsageError(f"there is no store at {path}; make one with: gradmeter run --store {path}")
             with path.open("rb"):  # says what SQLite does not: permission denied
                 pass
             db = _connect_to_read(path)
             try:
                 if _version(db, path) == 0:
-                    raise UsageError(f"{path} is an empty database, not a gradvar store; make one with: gradvar run")
+                    raise UsageError(
+                        f"{path} is an empty database, not a gradmeter store; make one with: gradmeter run"
+                    )
             except BaseException:
                 db.close()
                 raise
@@ -251,11 +253,11 @@ def _refusing(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         if _is_full(error):
             raise DiskFull(path) from None
-        raise UsageError(f"{path} cannot be read as a gradvar store: {error}") from None
+        raise UsageError(f"{path} cannot be read as a gradmeter store: {error}") from None
     except OSError as error:
         raise UsageError(f"store {path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
-        raise UsageError(f"store {path} holds what gradvar did not write: {error}") from None
+        raise UsageError(f"store {path} holds what gradmeter did not write: {error}") from None
 
 
 def _parsed(text: Any) -> Row:
@@ -299,8 +301,9 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
         return 0
     if version > SCHEMA and ("table", "rows") in found:
         raise UsageError(
-            f"store {path} was written by a newer gradvar (schema {version}, this one reads {SCHEMA}); upgrade gradvar"
+            f"store {path} was written by a newer gradmeter (schema {version}, this one reads {SCHEMA}); "
+            "upgrade gradmeter"
         )
     if version != SCHEMA or found != {("table", name) for name in ("cells", "rows", "series")}:
-        raise UsageError(f"{path} is a database of something else, not a gradvar store; give another --store")
+        raise UsageError(f"{path} is a database of something else, not a gradmeter store; give another --store")
     return version

@@ -20,8 +20,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from bench.problems import PROBLEMS
-from bench.sweep.cells import (
+from gradmeter.bench.problems import PROBLEMS
+from gradmeter.bench.sweep.cells import (
     DTYPES,
     Cell,
     Goals,
@@ -32,8 +32,8 @@ from bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
-from estimators import UsageError, backends
-from estimators.errors import unknown
+from gradmeter.estimators import UsageError, backends
+from gradmeter.estimators.errors import unknown
 
 _AXES = {"problem": str, "estimator": str, "backend": str, "device": str, "dtype": str, "samples": int, "seed": int}
 LONGEST = 2**20
@@ -49,8 +49,10 @@ class Suite:
 
 
 def names() -> list[str]:
-    """The suites that come with gradvar."""
-    return sorted(f.name.removesuffix(".toml") for f in files("bench.suites").iterdir() if f.name.endswith(".toml"))
+    """The suites that come with gradmeter."""
+    return sorted(
+        f.name.removesuffix(".toml") for f in files("gradmeter.bench.suites").iterdir() if f.name.endswith(".toml")
+    )
 
 
 def load(name: str) -> Suite:
@@ -62,7 +64,7 @@ def load(name: str) -> Suite:
         No such suite, or a file that cannot be read or is no suite.
     """
     if name in names():
-        text = files("bench.suites").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        text = files("gradmeter.bench.suites").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     elif name.endswith(".toml") or "/" in name:
         text = _text(name)
     elif name.partition("[")[0] in PROBLEMS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bench.tracking.workloads import BACKENDS, ESTIMATORS, prepared
+from gradmeter.bench.tracking.workloads import BACKENDS, ESTIMATORS, prepared
 
 ROUNDS = 20
 Samples = dict[str, Any]
@@ -16,7 +16,7 @@ Samples = dict[str, Any]
 
 def _call(setting: Any) -> tuple[Callable[[], Any], int]:
     """One call of the kernel, compiled before, and how many blocks of replicates it makes."""
-    from bench.measurement.kernel import StatisticsKernel
+    from gradmeter.bench.measurement.kernel import StatisticsKernel
 
     kernel, roots, centre = StatisticsKernel(setting), setting.roots("timing"), setting.zeros()
     kernel(roots, 0, centre)
@@ -64,8 +64,8 @@ class Floor:
 
     def setup_cache(self) -> dict[tuple[str, str], list[float]]:
         """The ratios of all rounds, by backend and estimator; all kernels in the same rounds."""
-        from bench.measurement.floor import draw_noise_alone
-        from bench.measurement.timing import calibrate, interleave
+        from gradmeter.bench.measurement.floor import draw_noise_alone
+        from gradmeter.bench.measurement.timing import calibrate, interleave
 
         calls = {}
         for backend in BACKENDS:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.tracking.workloads import (
+from gradmeter.bench.tracking.workloads import (
     BACKENDS,
     DISCRETE,
     DISCRETE_ESTIMATORS,
@@ -51,9 +51,9 @@ def measured_grid(cases: tuple[Name, ...] = CASES) -> Grid:
 
     Every cell is timed in the same interleaved rounds, so that seconds compare between estimators and backends.
     """
-    from bench.report.results import load
-    from bench.sweep.run import run
-    from bench.sweep.store import Store
+    from gradmeter.bench.report.results import load
+    from gradmeter.bench.sweep.run import run
+    from gradmeter.bench.sweep.store import Store
 
     cells = {}
     for problem, backend, estimator in cases:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from estimators.backends import NAMES, missing
+from gradmeter.estimators.backends import NAMES, missing
 
 if TYPE_CHECKING:
-    from bench.measurement.kernel import Setting
-    from bench.sweep.cells import Cell
+    from gradmeter.bench.measurement.kernel import Setting
+    from gradmeter.bench.sweep.cells import Cell
 
-#: `GRADVAR_TRACK="numpy jax"` in the environment tracks those alone, which is quicker.
-ASKED_FOR = (os.environ.get("GRADVAR_TRACK") or " ".join(NAMES)).split()
+#: `GRADMETER_TRACK="numpy jax"` in the environment tracks those alone, which is quicker.
+ASKED_FOR = (os.environ.get("GRADMETER_TRACK") or " ".join(NAMES)).split()
 #: A framework that is not installed means fewer combinations, not failures.
 BACKENDS = tuple(name for name in NAMES if name in ASKED_FOR and missing(name) is None)
 
@@ -67,7 +67,7 @@ def cell(problem: str, backend: str, estimator: str, dtype: str = "float64", rep
 
     It draws `replicates`, less what does not fill a doubling: its goals are out of reach.
     """
-    from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+    from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 
     made = make_estimator(estimator)
     goals = Goals(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
@@ -76,6 +76,6 @@ def cell(problem: str, backend: str, estimator: str, dtype: str = "float64", rep
 
 def prepared(backend: str, estimator: str, dtype: str = "float32") -> Setting:
     """An estimator on the problem where the noise floor is looked at, ready to run."""
-    from bench.measurement.cell import prepare
+    from gradmeter.bench.measurement.cell import prepare
 
     return prepare(cell(KERNEL, backend, estimator, dtype)).setting

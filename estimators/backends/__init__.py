@@ -14,7 +14,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from estimators.errors import UsageError, unknown
+from gradmeter.estimators.errors import UsageError, unknown
 
 Array = Any
 
@@ -130,7 +130,7 @@ def missing(name: str) -> str | None:
     if name not in NAMES:
         raise unknown("backend", name, NAMES)
     if importlib.util.find_spec(name) is None:
-        return f"backend '{name}' is not installed; pip install 'gradvar[{name}]'"
+        return f"backend '{name}' is not installed; pip install 'gradmeter[{name}]'"
     return None
 
 
@@ -165,9 +165,9 @@ def for_few_calls(backend: Any, function: Callable[..., Any], dear_sums: bool = 
 @functools.cache
 def _load(name: str, device: str) -> Backend:
     if name == "numpy":
-        from estimators.backends.numpy import NumpyBackend as Found
+        from gradmeter.estimators.backends.numpy import NumpyBackend as Found
     elif name == "torch":
-        from estimators.backends.torch import TorchBackend as Found  # type: ignore[assignment]
+        from gradmeter.estimators.backends.torch import TorchBackend as Found  # type: ignore[assignment]
     else:
-        from estimators.backends.jax import JaxBackend as Found  # type: ignore[assignment]
+        from gradmeter.estimators.backends.jax import JaxBackend as Found  # type: ignore[assignment]
     return Found(device)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from estimators.errors import UsageError
+from gradmeter.estimators.errors import UsageError
 
 Array = Any
 

@@ -13,9 +13,9 @@ import numpy as np
 import threadpoolctl
 from numpy.random.bit_generator import ISeedSequence
 
-from estimators.backends.recorded import recorded
-from estimators.errors import NotApplicable, UsageError
-from estimators.noise import seed_words
+from gradmeter.estimators.backends.recorded import recorded
+from gradmeter.estimators.errors import NotApplicable, UsageError
+from gradmeter.estimators.noise import seed_words
 
 Array = Any
 

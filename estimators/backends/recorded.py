@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from estimators.backends.tape import Call, Tape, Unrecordable, names_in
+from gradmeter.estimators.backends.tape import Call, Tape, Unrecordable, names_in
 
 #: Shapes of arguments that one function is recorded for at most.
 MOST_SHAPES = 16

@@ -20,8 +20,8 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from estimators.errors import UsageError
-from estimators.noise import seed_words
+from gradmeter.estimators.errors import UsageError
+from gradmeter.estimators.noise import seed_words
 
 Array = Any
 _NUMBERS = itertools.count()

@@ -1,34 +1,34 @@
 """Families q_λ(z): stateless descriptions; their parameters travel as dicts of arrays."""
 
-from estimators.families.bernoulli import Bernoulli, TiedBernoulli
-from estimators.families.categorical import Categorical
-from estimators.families.cauchy import Cauchy
-from estimators.families.concrete import Concrete, RelaxedBernoulli
-from estimators.families.dirichlet import Dirichlet
-from estimators.families.elliptical import Elliptical
-from estimators.families.exponential import Exponential
-from estimators.families.family import Family, Point
-from estimators.families.gamma import ChiSquared, Erlang, Gamma
-from estimators.families.gamma_ratios import Beta, F
-from estimators.families.geometric import Geometric
-from estimators.families.gompertz import Gompertz
-from estimators.families.gumbel import Gumbel
-from estimators.families.laplace import Laplace
-from estimators.families.log_logistic import LogLogistic
-from estimators.families.log_normal import LogNormal
-from estimators.families.logistic import Logistic
-from estimators.families.low_rank_normal import LowRankNormal
-from estimators.families.mixture_of_normals import MixtureOfNormals
-from estimators.families.multivariate_normal import MultivariateNormal
-from estimators.families.normal import Normal
-from estimators.families.pareto import Pareto
-from estimators.families.poisson import Poisson
-from estimators.families.rayleigh import Rayleigh
-from estimators.families.reciprocal import Reciprocal
-from estimators.families.student_t import StudentT
-from estimators.families.triangular import Triangular
-from estimators.families.uniform import Uniform
-from estimators.families.weibull import Weibull
+from gradmeter.estimators.families.bernoulli import Bernoulli, TiedBernoulli
+from gradmeter.estimators.families.categorical import Categorical
+from gradmeter.estimators.families.cauchy import Cauchy
+from gradmeter.estimators.families.concrete import Concrete, RelaxedBernoulli
+from gradmeter.estimators.families.dirichlet import Dirichlet
+from gradmeter.estimators.families.elliptical import Elliptical
+from gradmeter.estimators.families.exponential import Exponential
+from gradmeter.estimators.families.family import Family, Point
+from gradmeter.estimators.families.gamma import ChiSquared, Erlang, Gamma
+from gradmeter.estimators.families.gamma_ratios import Beta, F
+from gradmeter.estimators.families.geometric import Geometric
+from gradmeter.estimators.families.gompertz import Gompertz
+from gradmeter.estimators.families.gumbel import Gumbel
+from gradmeter.estimators.families.laplace import Laplace
+from gradmeter.estimators.families.log_logistic import LogLogistic
+from gradmeter.estimators.families.log_normal import LogNormal
+from gradmeter.estimators.families.logistic import Logistic
+from gradmeter.estimators.families.low_rank_normal import LowRankNormal
+from gradmeter.estimators.families.mixture_of_normals import MixtureOfNormals
+from gradmeter.estimators.families.multivariate_normal import MultivariateNormal
+from gradmeter.estimators.families.normal import Normal
+from gradmeter.estimators.families.pareto import Pareto
+from gradmeter.estimators.families.poisson import Poisson
+from gradmeter.estimators.families.rayleigh import Rayleigh
+from gradmeter.estimators.families.reciprocal import Reciprocal
+from gradmeter.estimators.families.student_t import StudentT
+from gradmeter.estimators.families.triangular import Triangular
+from gradmeter.estimators.families.uniform import Uniform
+from gradmeter.estimators.families.weibull import Weibull
 
 _NORMALS = (Normal, MultivariateNormal, LowRankNormal, MixtureOfNormals)
 _LOCATION_SCALE = (Laplace, StudentT, Logistic, Uniform, Triangular, Cauchy, Gumbel, Elliptical)

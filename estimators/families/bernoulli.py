@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.outline import Outline
-from estimators.families.relaxation import Binary, Relaxation, logit, sigmoid
-from estimators.families.states import States
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
+from gradmeter.estimators.families.outline import Outline
+from gradmeter.estimators.families.relaxation import Binary, Relaxation, logit, sigmoid
+from gradmeter.estimators.families.states import States
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 DISCRETE = "it is discrete: a sample jumps from 0 to 1"
 UNTOLD = "λ does not tell how many coordinates share it"

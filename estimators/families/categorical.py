@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import UsageError
-from estimators.families.family import Array, Blocks, Family, Point
-from estimators.families.relaxation import Relaxation
-from estimators.families.states import States
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.errors import UsageError
+from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.relaxation import Relaxation
+from gradmeter.estimators.families.states import States
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 DISCRETE = "it is discrete: a sample jumps from one category to another"
 

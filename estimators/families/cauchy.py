@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.errors import NotApplicable
-from estimators.families.family import Array, Family
-from estimators.families.location_scale import LocationScale, LocationScalePoint
-from estimators.families.outline import HEAVY, Tail
-from estimators.noise import Noise
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.families.family import Array, Family
+from gradmeter.estimators.families.location_scale import LocationScale, LocationScalePoint
+from gradmeter.estimators.families.outline import HEAVY, Tail
+from gradmeter.estimators.noise import Noise
 
 
 @dataclass(frozen=True)

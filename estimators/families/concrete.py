@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import NotApplicable, UsageError
-from estimators.families.concrete_marginal import ConcreteLogit
-from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.logs import Logs, above_zero, from_logit, log_from_one, log_from_zero, log_softmax
-from estimators.families.outline import Marginals, Outline
-from estimators.families.relaxation import TINY, logit, sigmoid
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.errors import NotApplicable, UsageError
+from gradmeter.estimators.families.concrete_marginal import ConcreteLogit
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
+from gradmeter.estimators.families.logs import Logs, above_zero, from_logit, log_from_one, log_from_zero, log_softmax
+from gradmeter.estimators.families.outline import Marginals, Outline
+from gradmeter.estimators.families.relaxation import TINY, logit, sigmoid
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 #: The logistic number of the moments' quadrature: its density is 1e-17 at the ends, and its step resolves T = 0.05.
 REACH, NODES = 40.0, 8001

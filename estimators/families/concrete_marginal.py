@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.families.family import Array, Blocks
-from estimators.families.outline import Outline
+from gradmeter.estimators.families.family import Array, Blocks
+from gradmeter.estimators.families.outline import Outline
 
 #: The trapezoid rule for η reaches from −REACH to REACH; its step is so much of π times the smaller of 1 and T, which
 #: is how far the nearest singularities of softplus(η) and softplus(−v/T) are.

@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import UsageError
-from estimators.families.family import Array, Blocks, Family, Point
-from estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
-from estimators.families.gamma_path import gamma_noise, log_gamma_slope, log_standard_gamma, trigamma
-from estimators.families.gamma_ratios import Beta
-from estimators.families.logs import Logs, above_zero, log_from_zero, log_softmax
-from estimators.families.outline import Marginals
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.errors import UsageError
+from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
+from gradmeter.estimators.families.gamma_path import gamma_noise, log_gamma_slope, log_standard_gamma, trigamma
+from gradmeter.estimators.families.gamma_ratios import Beta
+from gradmeter.estimators.families.logs import Logs, above_zero, log_from_zero, log_softmax
+from gradmeter.estimators.families.outline import Marginals
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import NotApplicable
-from estimators.families.family import Array, Blocks, Family
-from estimators.families.gamma import SMALLEST
-from estimators.families.gamma_path import digamma_step, gamma_noise, log_gamma_slope, log_standard_gamma, trigamma
-from estimators.families.multivariate_normal import MultivariateNormal
-from estimators.families.outline import Marginals
-from estimators.families.student_t import StudentT
-from estimators.noise import Noise
-from estimators.options import option
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.families.family import Array, Blocks, Family
+from gradmeter.estimators.families.gamma import SMALLEST
+from gradmeter.estimators.families.gamma_path import (
+    digamma_step,
+    gamma_noise,
+    log_gamma_slope,
+    log_standard_gamma,
+    trigamma,
+)
+from gradmeter.estimators.families.multivariate_normal import MultivariateNormal
+from gradmeter.estimators.families.outline import Marginals
+from gradmeter.estimators.families.student_t import StudentT
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import option
 
 #: The Normal in ε, loc and L: its density's shape is all that differs.
 NORMAL = MultivariateNormal()

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.outline import Outline, Tail
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
+from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 
 @dataclass(frozen=True)

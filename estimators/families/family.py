@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import NotApplicable, UsageError
-from estimators.families.outline import Marginals, Outline
-from estimators.noise import Noise, mirror
-from estimators.options import converted
+from gradmeter.estimators.errors import NotApplicable, UsageError
+from gradmeter.estimators.families.outline import Marginals, Outline
+from gradmeter.estimators.noise import Noise, mirror
+from gradmeter.estimators.options import converted
 
 if TYPE_CHECKING:
-    from estimators.families.relaxation import Relaxation
-    from estimators.families.states import States
+    from gradmeter.estimators.families.relaxation import Relaxation
+    from gradmeter.estimators.families.states import States
 
 Array = Any
 Blocks = dict[str, Array]

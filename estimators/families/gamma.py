@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.gamma_path import (
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
+from gradmeter.estimators.families.gamma_path import (
     accepted_slope,
     gamma_noise,
     log_gamma_slope,
@@ -17,11 +17,18 @@ from estimators.families.gamma_path import (
     standard_gamma,
     trigamma,
 )
-from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
-from estimators.families.logs import Logs, above_zero, log_from_zero
-from estimators.families.outline import Outline, Tail
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.families.gamma_weak import (
+    COUPLED,
+    WEAK,
+    one_more_noise,
+    shrink_noise,
+    shrinkage,
+    weak_gamma_noise,
+)
+from gradmeter.estimators.families.logs import Logs, above_zero, log_from_zero
+from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 #: Of concentrations. log z is of the size of 1/α, and smaller ones are not tested.
 SMALLEST = 1e-3

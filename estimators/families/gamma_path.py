@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from estimators.noise import Noise
+from gradmeter.estimators.noise import Noise
 
 Array = Any
 

@@ -8,15 +8,28 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import NotApplicable
-from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
-from estimators.families.gamma_path import digamma_step, gamma_noise, log_gamma_slope, log_standard_gamma, trigamma
-from estimators.families.gamma_weak import COUPLED, WEAK, one_more_noise, shrink_noise, shrinkage, weak_gamma_noise
-from estimators.families.logs import Logs, above_zero, from_logit, log_from_one, log_from_zero
-from estimators.families.outline import HEAVY, Outline
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
+from gradmeter.estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
+from gradmeter.estimators.families.gamma_path import (
+    digamma_step,
+    gamma_noise,
+    log_gamma_slope,
+    log_standard_gamma,
+    trigamma,
+)
+from gradmeter.estimators.families.gamma_weak import (
+    COUPLED,
+    WEAK,
+    one_more_noise,
+    shrink_noise,
+    shrinkage,
+    weak_gamma_noise,
+)
+from gradmeter.estimators.families.logs import Logs, above_zero, from_logit, log_from_one, log_from_zero
+from gradmeter.estimators.families.outline import HEAVY, Outline
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 
 @dataclass(frozen=True)

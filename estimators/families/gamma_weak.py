@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from estimators.families.gamma_path import gamma_noise
-from estimators.noise import Noise
+from gradmeter.estimators.families.gamma_path import gamma_noise
+from gradmeter.estimators.noise import Noise
 
 Array = Any
 

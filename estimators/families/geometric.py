@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.outline import Outline, Tail
-from estimators.families.poisson import stirling
-from estimators.families.relaxation import logit, sigmoid
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
+from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.families.poisson import stirling
+from gradmeter.estimators.families.relaxation import logit, sigmoid
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 DISCRETE = "it is discrete: a sample jumps from one whole number to the next"
 SMALLEST = 0.02

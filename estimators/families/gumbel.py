@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.families.family import Array, Family
-from estimators.families.location_scale import LocationScale, LocationScalePoint, moments_from_cumulants
-from estimators.families.outline import BOUNDED, Tail
-from estimators.noise import Noise
+from gradmeter.estimators.families.family import Array, Family
+from gradmeter.estimators.families.location_scale import LocationScale, LocationScalePoint, moments_from_cumulants
+from gradmeter.estimators.families.outline import BOUNDED, Tail
+from gradmeter.estimators.noise import Noise
 
 
 @dataclass(frozen=True)

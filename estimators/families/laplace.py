@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.families.family import Array, Blocks, Family
-from estimators.families.location_scale import LocationScale, LocationScalePoint
-from estimators.noise import Noise
+from gradmeter.estimators.families.family import Array, Blocks, Family
+from gradmeter.estimators.families.location_scale import LocationScale, LocationScalePoint
+from gradmeter.estimators.noise import Noise
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.families.family import Array, Blocks, MeanField, Point
-from estimators.families.outline import Outline, Tail
-from estimators.options import Values, option
+from gradmeter.estimators.families.family import Array, Blocks, MeanField, Point
+from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.options import Values, option
 
 
 @dataclass(frozen=True)

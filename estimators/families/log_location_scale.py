@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.families.family import Array, Blocks, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, MeanField
 
 
 @dataclass(frozen=True)

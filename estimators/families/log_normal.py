@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.families.family import Array, Blocks, Family, Point
-from estimators.families.log_location_scale import LogLocationScale
-from estimators.families.outline import HEAVY, Outline
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.log_location_scale import LogLocationScale
+from gradmeter.estimators.families.outline import HEAVY, Outline
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 
 @dataclass(frozen=True)

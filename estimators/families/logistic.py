@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from estimators.families.family import Array, Family
-from estimators.families.location_scale import LocationScale, LocationScalePoint
-from estimators.noise import Noise
+from gradmeter.estimators.families.family import Array, Family
+from gradmeter.estimators.families.location_scale import LocationScale, LocationScalePoint
+from gradmeter.estimators.noise import Noise
 
 
 @dataclass(frozen=True)

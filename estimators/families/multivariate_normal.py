@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import UsageError
-from estimators.families.family import Array, Blocks, Family, Point
-from estimators.families.normal import Normal, normal_power_moment
-from estimators.families.outline import Marginals
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.errors import UsageError
+from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.normal import Normal, normal_power_moment
+from gradmeter.estimators.families.outline import Marginals
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 #: D(D + 1)/2 numbers a sample beyond this are gigabytes in a block of replicates.
 LARGEST = 1000

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.families.categorical import DISCRETE, Categorical
-from estimators.families.family import Array, Blocks, Family
-from estimators.families.normal import Normal
-from estimators.noise import Noise
+from gradmeter.estimators.families.categorical import DISCRETE, Categorical
+from gradmeter.estimators.families.family import Array, Blocks, Family
+from gradmeter.estimators.families.normal import Normal
+from gradmeter.estimators.noise import Noise
 
 
 @dataclass(frozen=True)

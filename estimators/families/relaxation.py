@@ -13,10 +13,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from estimators.noise import Noise
+from gradmeter.estimators.noise import Noise
 
 if TYPE_CHECKING:
-    from estimators.families.family import Family
+    from gradmeter.estimators.families.family import Family
 
 Array = Any
 Blocks = dict[str, Array]

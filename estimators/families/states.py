@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from estimators.errors import NotApplicable
+from gradmeter.estimators.errors import NotApplicable
 
 #: As many as are ever listed.
 MOST_STATES = 2**16

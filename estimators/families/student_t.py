@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import NotApplicable
-from estimators.families.family import Array, Blocks, Family, MeanField, Point
-from estimators.families.gamma_path import digamma_step, trigamma
-from estimators.families.outline import HEAVY, Outline
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
+from gradmeter.estimators.families.gamma_path import digamma_step, trigamma
+from gradmeter.estimators.families.outline import HEAVY, Outline
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 
 @dataclass(frozen=True)

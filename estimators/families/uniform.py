@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from estimators.errors import UsageError
-from estimators.families.family import Array, Blocks, Family, Point
-from estimators.families.location_scale import LocationScale
-from estimators.families.outline import Outline
-from estimators.noise import Noise
-from estimators.options import Values, option
+from gradmeter.estimators.errors import UsageError
+from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.location_scale import LocationScale
+from gradmeter.estimators.families.outline import Outline
+from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.options import Values, option
 
 
 @dataclass(frozen=True)

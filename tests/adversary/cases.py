@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-import estimators
-from bench.problems import Exact, Problem
-from estimators import Estimator, Expectation, Integrand, Noise, Requires
+from gradmeter import estimators
+from gradmeter.bench.problems import Exact, Problem
+from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Requires
 
 Blocks = dict[str, Any]
 Value = Callable[[Any, Any], Any]

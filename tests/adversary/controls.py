@@ -1,9 +1,9 @@
 """Injected bugs of the suite `controls`, on the bundled problems to which they apply.
 
-The mean of a bug follows from what it is where `gradvar list estimators` says so: leave-one-out with the sample itself
-is (S − 1)/S of the gradient, E[∇f] is 0, the opposite biases are `offset` in two coordinates. Of the others, and for
-every variance, one plain simulation with noise of our own says it; a bias is then what is left of the simulated one
-after four standard errors.
+The mean of a bug follows from what it is where `gradmeter list estimators` says so: leave-one-out with the sample
+itself is (S − 1)/S of the gradient, E[∇f] is 0, the opposite biases are `offset` in two coordinates. Of the others,
+and for every variance, one plain simulation with noise of our own says it; a bias is then what is left of the simulated
+one after four standard errors.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.controls import CONTROLS
-from bench.problems import PROBLEMS
-from estimators import FAMILIES, backends
+from gradmeter.bench.controls import CONTROLS
+from gradmeter.bench.problems import PROBLEMS
+from gradmeter.estimators import FAMILIES, backends
 from tests.adversary.cases import Blocks, difference, draw, norm
 from tests.adversary.judging import Result, row_of
 

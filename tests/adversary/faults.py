@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-import bench
-import estimators
-from bench.problems import Exact, Problem
-from estimators import Estimator, Expectation, Integrand, Noise, Normal, Requires
+import gradmeter
+from gradmeter import estimators
+from gradmeter.bench.problems import Exact, Problem
+from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Normal, Requires
 from tests.adversary.cases import Blocks
 from tests.adversary.judging import Result, row_of
 
@@ -425,7 +425,7 @@ def _problem(k: float) -> Problem:
 
 
 def _frame(problem: Any, estimator: Any, **options: Any) -> list[dict[str, Any]]:
-    frame = bench.measure(problem, estimator, timing=False, max_replicates=2**16, **options)
+    frame = gradmeter.measure(problem, estimator, timing=False, max_replicates=2**16, **options)
     return [row.to_dict() for _, row in frame[frame.block == "all"].iterrows()]
 
 
@@ -461,7 +461,7 @@ def _b2_models() -> Answer:
         def log_joint(theta: Any, z: Any) -> Any:
             return -k * theta["a"] * jnp.sum(z**2, axis=-1)
 
-        return bench.Model(
+        return gradmeter.Model(
             "one-model",
             log_joint,
             {"a": jnp.ones(())},
@@ -473,7 +473,7 @@ def _b2_models() -> Answer:
 
     rows = []
     for chosen in ([model(1.0), model(3.0)],):
-        frame = bench.measure(chosen, "pathwise", "jax", timing=False, max_replicates=2**16)
+        frame = gradmeter.measure(chosen, "pathwise", "jax", timing=False, max_replicates=2**16)
         rows += [row.to_dict() for _, row in frame[frame.block == "all"].iterrows()]
     return _ratio(rows, 3.0)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-import bench
+import gradmeter
 from tests.adversary.cases import Case, difference, norm
 
 DEFAULT_CAP = 2**20
@@ -62,7 +62,7 @@ def row_of(problem: Any, estimator: Any, backend: str = "numpy", block: str = "a
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frame = bench.measure(problem, estimator, backend, timing=False, **options)
+            frame = gradmeter.measure(problem, estimator, backend, timing=False, **options)
     except Exception as error:
         return {"status": "raised", "reason": f"{type(error).__name__}: {error}", "verdict": None}
     chosen = frame[frame.block == block]

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 
-from estimators import VARIANTS
+from gradmeter.estimators import VARIANTS
 from tests.adversary.judging import Result, row_of
 
 CAP = 2**14

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import integrate, special
 
-from estimators import FAMILIES
+from gradmeter.estimators import FAMILIES
 from tests.adversary.cases import Setting, user_problem
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.measurement import bias
-from bench.measurement.bias import (
+from gradmeter.bench.measurement import bias
+from gradmeter.bench.measurement.bias import (
     Candidate,
     Difference,
     decidable,
@@ -25,11 +25,11 @@ from bench.measurement.bias import (
     stage_one,
     stage_two,
 )
-from bench.measurement.kernel import StatisticsKernel
-from bench.measurement.moments import GROUPS
-from bench.measurement.stream import Stream
-from estimators import VARIANTS
-from estimators.backends import NAMES
+from gradmeter.bench.measurement.kernel import StatisticsKernel
+from gradmeter.bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.stream import Stream
+from gradmeter.estimators import VARIANTS
+from gradmeter.estimators.backends import NAMES
 from tests.support import (
     COVERING,
     PROBLEMS,

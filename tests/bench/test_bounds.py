@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.measurement.bias import Difference
-from bench.measurement.bounds import BOUND_LEVEL, integrated_bound, sampled_bound, scale_of
-from bench.measurement.integrate import Integral
-from bench.measurement.moments import GROUPS
-from bench.measurement.spectrum import Spectrum
+from gradmeter.bench.measurement.bias import Difference
+from gradmeter.bench.measurement.bounds import BOUND_LEVEL, integrated_bound, sampled_bound, scale_of
+from gradmeter.bench.measurement.integrate import Integral
+from gradmeter.bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.spectrum import Spectrum
 
 FALSE_ALARM = 1e-4
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.cell import measure, prepare
-from bench.measurement.kernel import Setting, StatisticsKernel
-from bench.measurement.moments import GROUPS
-from bench.measurement.stream import NonFinite, Stream, pilot_mean
-from bench.measurement.verdict import Verdicts
-from bench.problems.test_functions import SquareIntegrand
-from bench.rows import COLUMNS
-from estimators import UsageError, backends
+from gradmeter.bench.measurement.cell import measure, prepare
+from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
+from gradmeter.bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.stream import NonFinite, Stream, pilot_mean
+from gradmeter.bench.measurement.verdict import Verdicts
+from gradmeter.bench.problems.test_functions import SquareIntegrand
+from gradmeter.bench.rows import COLUMNS
+from gradmeter.estimators import UsageError, backends
 from tests import exact
 from tests.support import TEST_FUNCTIONS, Blocks, integrated_problem, make_cell, measured, needs, single
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.polynomial import hermite_e, laguerre, legendre
 
-from bench.measurement.controls.basis import MOMENTS, Basis, polynomials, stepped
-from bench.measurement.controls.features import BELOW, HIGH, Layout, powers
-from bench.measurement.controls.fit import _slopes
-from bench.measurement.controls.source import Source
-from estimators.backends import get
-from estimators.noise import Noise, draw
+from gradmeter.bench.measurement.controls.basis import MOMENTS, Basis, polynomials, stepped
+from gradmeter.bench.measurement.controls.features import BELOW, HIGH, Layout, powers
+from gradmeter.bench.measurement.controls.fit import _slopes
+from gradmeter.bench.measurement.controls.source import Source
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.noise import Noise, draw
 from tests.support import needs
 
 KINDS = tuple(MOMENTS)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from bench.measurement.cell import prepare
-from bench.measurement.controls.fit import fit
-from bench.measurement.controls.gamma import POWERS, _powers, log_gamma_number, orthonormal
-from bench.measurement.evaluate import estimates_of, in_double
-from bench.problems.test_functions import Square
-from bench.sweep.cells import Cell, Goals
-from estimators import ScoreFunction
-from estimators.backends import get
-from estimators.families.gamma import Gamma
-from estimators.families.gamma_path import gamma_noise, log_standard_gamma
-from estimators.noise import draw
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.controls.fit import fit
+from gradmeter.bench.measurement.controls.gamma import POWERS, _powers, log_gamma_number, orthonormal
+from gradmeter.bench.measurement.evaluate import estimates_of, in_double
+from gradmeter.bench.problems.test_functions import Square
+from gradmeter.bench.sweep.cells import Cell, Goals
+from gradmeter.estimators import ScoreFunction
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.gamma import Gamma
+from gradmeter.estimators.families.gamma_path import gamma_noise, log_standard_gamma
+from gradmeter.estimators.noise import draw
 from tests.bench.test_control_variates import cell
 from tests.support import measured, needs
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from numpy.polynomial import hermite_e, legendre
 
-from bench.measurement.cell import prepare
-from bench.measurement.controls.features import Layout
-from bench.measurement.controls.fit import fit
-from bench.measurement.controls.rows import KNOTS, Rows, moments
-from bench.measurement.controls.slopes import objective, slopes
-from bench.measurement.defensive import DefensiveDraws
-from bench.measurement.evaluate import estimates_of
-from bench.sweep.cells import Cell, make_estimator, make_problem
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.controls.features import Layout
+from gradmeter.bench.measurement.controls.fit import fit
+from gradmeter.bench.measurement.controls.rows import KNOTS, Rows, moments
+from gradmeter.bench.measurement.controls.slopes import objective, slopes
+from gradmeter.bench.measurement.defensive import DefensiveDraws
+from gradmeter.bench.measurement.evaluate import estimates_of
+from gradmeter.bench.sweep.cells import Cell, make_estimator, make_problem
 from tests.bench.test_control_features import layout, model
 
 POPULATION, BATCH = 5, 2

@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench.measurement.cell import prepare
-from bench.measurement.controls.fit import PILOT, Controls, fit
-from bench.measurement.controls.relieved import Relieved
-from bench.measurement.defensive import DefensiveDraws
-from bench.measurement.evaluate import estimates_of, in_double
-from bench.measurement.stream import Stream
-from bench.problems import Problem
-from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
-from estimators import Expectation, Integrand, Normal, Pathwise
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.controls.fit import PILOT, Controls, fit
+from gradmeter.bench.measurement.controls.relieved import Relieved
+from gradmeter.bench.measurement.defensive import DefensiveDraws
+from gradmeter.bench.measurement.evaluate import estimates_of, in_double
+from gradmeter.bench.measurement.stream import Stream
+from gradmeter.bench.problems import Problem
+from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.estimators import Expectation, Integrand, Normal, Pathwise
 from tests.support import measured, needs
 
 LOGISTIC = "logistic-regression[scale=0.5]"
@@ -163,7 +163,7 @@ def test_where_controls_do_not_help_they_are_left() -> None:
 
 
 def test_no_pilot_where_the_first_look_certifies(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.measurement import cell as module
+    from gradmeter.bench.measurement import cell as module
 
     def none(*given: Any) -> None:
         raise AssertionError("a pilot was drawn")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.controls import CONTROLS
-from bench.sweep import suites
-from bench.sweep.cells import Cell, make_estimator
-from estimators import backends
+from gradmeter.bench.controls import CONTROLS
+from gradmeter.bench.sweep import suites
+from gradmeter.bench.sweep.cells import Cell, make_estimator
+from gradmeter.estimators import backends
 from tests.support import draws, estimate, make_cell, measured, needs
 
 CELLS = suites.load("controls").cells

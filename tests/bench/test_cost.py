@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from bench.measurement import cost
-from bench.measurement.cell import prepare
-from bench.measurement.kernel import TimedCall, estimates
-from bench.measurement.timing import interleave, reference_parts
-from bench.report.ratios import timed_as_two
-from bench.sweep.run import run
-from bench.sweep.store import Store
+from gradmeter.bench.measurement import cost
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.kernel import TimedCall, estimates
+from gradmeter.bench.measurement.timing import interleave, reference_parts
+from gradmeter.bench.report.ratios import timed_as_two
+from gradmeter.bench.sweep.run import run
+from gradmeter.bench.sweep.store import Store
 from tests.support import make_cell, needs
 
 

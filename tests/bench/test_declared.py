@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.measurement.cell import prepare
-from bench.measurement.declared import undeclared
-from bench.measurement.integrate import Integral, integrate
-from bench.measurement.kernel import Setting
-from bench.problems import Exact, Problem
-from bench.problems.own import Model
-from bench.sweep.cells import Cell, Goals, make_problem
-from estimators import Estimator, Expectation, Integrand, Noise, Normal, Pathwise, Requires, ScoreFunction
-from estimators.families.bernoulli import Bernoulli
-from estimators.families.relaxation import sigmoid
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.declared import undeclared
+from gradmeter.bench.measurement.integrate import Integral, integrate
+from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.bench.problems import Exact, Problem
+from gradmeter.bench.problems.own import Model
+from gradmeter.bench.sweep.cells import Cell, Goals, make_problem
+from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Normal, Pathwise, Requires, ScoreFunction
+from gradmeter.estimators.families.bernoulli import Bernoulli
+from gradmeter.estimators.families.relaxation import sigmoid
 from tests.support import make_cell, measured, needs
 
 Blocks = dict[str, Any]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from bench.measurement.cell import prepare
-from bench.measurement.defensive import DefensiveDraws, widening
-from bench.sweep.cells import Cell, make_problem
-from estimators import Estimator, Noise, Requires
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.defensive import DefensiveDraws, widening
+from gradmeter.bench.sweep.cells import Cell, make_problem
+from gradmeter.estimators import Estimator, Noise, Requires
 from tests.support import measured, needs
 
 #: Chance that one of the tests of a law below fails for right code and fresh seeds; the seeds are fixed.

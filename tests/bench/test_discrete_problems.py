@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.integrate import integrate
-from bench.problems.enumerated import exact_enumerated
-from bench.sweep import suites
-from estimators import Expectation
+from gradmeter.bench.measurement.integrate import integrate
+from gradmeter.bench.problems.enumerated import exact_enumerated
+from gradmeter.bench.sweep import suites
+from gradmeter.estimators import Expectation
 from tests.support import draws, estimate, make_cell, setting_of
 
 NETWORK = "sigmoid-belief-network[images=2,hidden=3"

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-import bench
-from bench.checks.checking import of_any
-from bench.checks.findings import Findings
-from bench.checks.lab import QUICK
-from bench.problems import Exact, Problem
-from estimators import Estimator, Expectation, Family, Integrand, Point, Requires, UsageError
-from estimators.noise import Noise
+import gradmeter
+from gradmeter.bench.checks.checking import of_any
+from gradmeter.bench.checks.findings import Findings
+from gradmeter.bench.checks.lab import QUICK
+from gradmeter.bench.problems import Exact, Problem
+from gradmeter.estimators import Estimator, Expectation, Family, Integrand, Point, Requires, UsageError
+from gradmeter.estimators.noise import Noise
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -128,7 +128,7 @@ def problem_of(kind: type, name: str, value: Any) -> Problem:
 def said(problem: Any, estimator: Any) -> str:
     """The one line that a measurement ends with."""
     try:
-        rows = bench.measure(problem, estimator, timing=False, max_replicates=64)
+        rows = gradmeter.measure(problem, estimator, timing=False, max_replicates=64)
     except UsageError as error:
         return str(error)
     assert set(rows["status"]) == {"exception"}, rows["verdict"].iloc[-1]
@@ -138,17 +138,17 @@ def said(problem: Any, estimator: Any) -> str:
 
 @pytest.mark.parametrize("estimator", ["pathwise", "score-function", Scores()], ids=str)
 def test_what_is_left_out_is_not_needed(estimator: Any) -> None:
-    rows = bench.measure(Own(), estimator, timing=False, max_replicates=2**12)
+    rows = gradmeter.measure(Own(), estimator, timing=False, max_replicates=2**12)
     assert set(rows["status"]) == {"ok"}
     assert "biased" not in set(rows["verdict"])
 
 
 @pytest.mark.parametrize("estimator", ["measure-valued", "pathwise[sticking-the-landing=true]", "overdispersed"])
 def test_where_it_is_needed_the_cell_is_not_applicable(estimator: str) -> None:
-    rows = bench.measure(Own(), estimator, timing=False, max_replicates=64)
+    rows = gradmeter.measure(Own(), estimator, timing=False, max_replicates=64)
     assert set(rows["status"]) == {"n/a"}
-    assert bench.check(Own()).ok
-    assert bench.check(Scores()).ok
+    assert gradmeter.check(Own()).ok
+    assert gradmeter.check(Scores()).ok
 
 
 def test_what_a_subclass_defines_it_no_longer_lacks() -> None:
@@ -263,4 +263,4 @@ def test_classes_and_other_things_in_place_of_objects() -> None:
         changed(Mine, lacks=["a"])
     abstract: Any = type("Half", (Problem,), {"dimension": 1})
     with pytest.raises(UsageError, match="Half does not define expectation, without which no object of it can be made"):
-        bench.check(abstract)
+        gradmeter.check(abstract)

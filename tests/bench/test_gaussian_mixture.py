@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.fit.command import make_method
-from bench.fit.components import mixture
-from bench.fit.run import Fit, Plan, Watcher, run
-from bench.sweep.cells import make_estimator, make_problem
-from estimators import Expectation, NotApplicable, UsageError
-from estimators.backends import get
+from gradmeter.bench.fit.command import make_method
+from gradmeter.bench.fit.components import mixture
+from gradmeter.bench.fit.run import Fit, Plan, Watcher, run
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators import Expectation, NotApplicable, UsageError
+from gradmeter.estimators.backends import get
 from tests.mixture import marginal_gradient
 from tests.parity import Case
 from tests.support import draws, estimate, make_cell, measured, needs

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bench
-from bench.controls import CONTROLS
-from bench.identity import Same, Unhashable, brought, digest
-from bench.measurement.cell import prepare, unfitted
-from bench.problems import PROBLEMS, Exact, Problem
-from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
-from bench.sweep.store import Store
-from estimators import ESTIMATORS, FAMILIES, Estimator, Expectation, Integrand, Normal, Requires
+import gradmeter
+from gradmeter.bench.controls import CONTROLS
+from gradmeter.bench.identity import Same, Unhashable, brought, digest
+from gradmeter.bench.measurement.cell import prepare, unfitted
+from gradmeter.bench.problems import PROBLEMS, Exact, Problem
+from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import ESTIMATORS, FAMILIES, Estimator, Expectation, Integrand, Normal, Requires
 from tests.support import make_cell, needs
 
 ONCE = Goals(max_replicates=64)
@@ -51,7 +51,7 @@ from dataclasses import dataclass
 import numpy as np
 import helper
 from helper import Base
-from estimators import Estimator, Requires
+from gradmeter.estimators import Estimator, Requires
 
 NAMES = {"one", "two", "three"}
 
@@ -189,9 +189,9 @@ def test_a_module_imported_by_a_function_counts(statement: str, load: Callable[.
 def test_a_key_is_the_same_in_every_process(load: Callable[..., Any], tmp_path: Path) -> None:
     mine = load()
     here = key(mine.Mine())
-    root = Path(bench.__file__).parents[1]
+    root = Path(gradmeter.__file__).parents[1]
     text = (
-        "import mine; from bench.sweep.cells import *; "
+        "import mine; from gradmeter.bench.sweep.cells import *; "
         "print(Cell(make_problem('square'), mine.Mine(), goals=Goals(max_replicates=64)).key)"
     )
     for seed in ("1", "2"):  # the order of sets of strings
@@ -598,7 +598,7 @@ LIKE = 0.2
 
 
 def norms(*args: Any, **more: Any) -> np.ndarray:
-    rows = bench.measure(*args, **{"timing": False, "max_replicates": 2**14, **more})
+    rows = gradmeter.measure(*args, **{"timing": False, "max_replicates": 2**14, **more})
     whole = rows[rows["block"] == "all"]
     assert set(whole["status"]) == {"ok"}, list(whole["reason"])
     return np.sqrt(whole["variance"].to_numpy())
@@ -615,7 +615,7 @@ def test_two_classes_of_one_name_are_two_cells(backend: str) -> None:
 @BACKENDS
 def test_two_problems_of_one_name_are_two_cells(backend: str) -> None:
     needs(backend)
-    rows = bench.measure([problem(1.0), problem(3.0)], "pathwise", backend, timing=False, max_replicates=2**14)
+    rows = gradmeter.measure([problem(1.0), problem(3.0)], "pathwise", backend, timing=False, max_replicates=2**14)
     whole = rows[rows["block"] == "all"]
     assert "biased" not in set(whole["verdict"])  # each against its own exact gradient
     one, other = np.sqrt(whole["variance"])
@@ -647,7 +647,7 @@ def test_two_models_of_one_name_are_two_cells(framework: str) -> None:
         def f(theta: Any, z: Any) -> Any:
             return c * (theta["a"] * z * z).sum(-1)
 
-        return bench.Model("m", f, theta, latent=1, loc=[1.0], log_scale=[0.0], entropy="none", framework=framework)
+        return gradmeter.Model("m", f, theta, latent=1, loc=[1.0], log_scale=[0.0], entropy="none", framework=framework)
 
     models = [model(1.0), model(3.0)]
     one, other = norms(models, "pathwise", framework, max_replicates=2**10)
@@ -657,7 +657,7 @@ def test_two_models_of_one_name_are_two_cells(framework: str) -> None:
 
 
 def get_jax_array() -> Any:
-    from estimators.backends import get
+    from gradmeter.estimators.backends import get
 
     return get("jax").asarray(np.ones(1), "float64")
 
@@ -689,7 +689,7 @@ def test_a_model_whose_function_changes_has_another_exact_gradient() -> None:
         return factor.factor * (theta["a"] * z * z).sum(-1)
 
     theta = {"a": torch.ones(1, dtype=torch.float64)}
-    model = bench.Model("m", f, theta, latent=1, loc=[1.0], log_scale=[0.0], entropy="none")
+    model = gradmeter.Model("m", f, theta, latent=1, loc=[1.0], log_scale=[0.0], entropy="none")
     before = model.exact().gradient["loc"][0]
     factor.factor = 3.0
     assert model.exact().gradient["loc"][0] == pytest.approx(3.0 * before, rel=1e-9)
@@ -723,7 +723,7 @@ def test_a_store_answers_for_the_same_content_alone(tmp_path: Path) -> None:
     assert keys == {
         Cell(make_problem("square"), estimator(c), goals=Goals(max_replicates=2**14)).key for c in (1.0, 3.0)
     }
-    rows = bench.measure("square", estimator(1.0), timing=False, max_replicates=2**14, store=store)
+    rows = gradmeter.measure("square", estimator(1.0), timing=False, max_replicates=2**14, store=store)
     assert np.sqrt(rows["variance"].iloc[-1]) == one
 
 
@@ -735,7 +735,7 @@ def test_what_has_no_content_is_measured_and_not_stored(tmp_path: Path) -> None:
 
     store = tmp_path / "a.sqlite"
     two = [estimator(Locked(1.0)), estimator(Locked(3.0)), estimator(1.0)]
-    rows = bench.measure("square", two, timing=True, max_replicates=2**14, store=store)
+    rows = gradmeter.measure("square", two, timing=True, max_replicates=2**14, store=store)
     whole = rows[rows["block"] == "all"]
     assert list(whole["status"]) == ["ok"] * 3
     assert (whole["seconds"] > 0.0).all()

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.cell import prepare
-from bench.measurement.integrate import integrate
-from bench.measurement.rules import pieces, rule
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.integrate import integrate
+from gradmeter.bench.measurement.rules import pieces, rule
 from tests.families import FAMILY_PROBLEMS
 from tests.support import (
     IN_THREE_DIMENSIONS,

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-import bench
-from bench.problems.vae import inputs
-from bench.problems.vae.linear import LinearVae
-from bench.sweep.cells import make_estimator, make_problem
-from estimators import NotApplicable
+import gradmeter
+from gradmeter.bench.problems.vae import inputs
+from gradmeter.bench.problems.vae.linear import LinearVae
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators import NotApplicable
 from tests.differences import check_gradient
 from tests.support import draws, estimate, integrated, make_cell, measured, problem_is_refused, state_of
 
@@ -180,7 +180,7 @@ def test_the_minibatch_part_is_that_of_the_data() -> None:
     gradients = {name: np.diff([g[name].ravel() for g in sums], axis=0, prepend=0.0) for name in problem.blocks}
     expected = {name: 64.0 / 4.0 * 0.5 * np.var(g, axis=0, ddof=1).sum() for name, g in gradients.items()}
     for estimator, samples in (("pathwise", 1), (LEAVE_ONE_OUT, 4)):
-        found = bench.minibatch_split(replace(problem, batch=4), estimator, samples=samples, replicates=2**12)
+        found = gradmeter.minibatch_split(replace(problem, batch=4), estimator, samples=samples, replicates=2**12)
         assert list(found["block"]) == [*problem.blocks, "all"]
         for row in found.to_dict("records")[:-1]:
             error = (row["minibatch_high"] - row["minibatch_low"]) / 3.92
@@ -221,4 +221,4 @@ def test_what_rests_on_equal_parameters_is_refused() -> None:
     assert reason is not None
     assert "its parameters differ from datum to datum" in reason
     with pytest.raises(NotApplicable, match="problem linear-vae draws no minibatch here"):
-        bench.minibatch_split("linear-vae", "pathwise")
+        gradmeter.minibatch_split("linear-vae", "pathwise")

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bench
-from bench.measurement import cell
-from bench.problems import Problem
-from estimators import FAMILIES, Estimator, Expectation, Integrand, Normal, Point, Requires
-from estimators.combined_control_variates import CombinedControlVariates
-from estimators.quadratic_surrogate import QuadraticSurrogate
+import gradmeter
+from gradmeter.bench.measurement import cell
+from gradmeter.bench.problems import Problem
+from gradmeter.estimators import FAMILIES, Estimator, Expectation, Integrand, Normal, Point, Requires
+from gradmeter.estimators.combined_control_variates import CombinedControlVariates
+from gradmeter.estimators.quadratic_surrogate import QuadraticSurrogate
 from tests.support import needs
 
 Gamma = FAMILIES["gamma"]
@@ -69,7 +69,7 @@ class Overflowing(Own):
 
 
 def reason(problem: Any, estimator: Any, backend: str = "numpy", status: str = "exception") -> str:
-    rows = bench.measure(problem, estimator, backend, timing=False, max_replicates=64)
+    rows = gradmeter.measure(problem, estimator, backend, timing=False, max_replicates=64)
     assert set(rows["status"]) == {status}
     (said,) = set(rows["reason"])
     assert "\n" not in said
@@ -99,7 +99,7 @@ def test_a_problem_with_a_family_and_no_q() -> None:
 
 
 def test_q_as_a_field_is_an_option_like_that_of_bundled_problems() -> None:
-    rows = bench.measure(
+    rows = gradmeter.measure(
         [WithField(), WithField(q=Gamma.At(rate=3.0))], "score-function", timing=False, max_replicates=64
     )
     options = list(dict.fromkeys(rows["problem_options"]))
@@ -112,7 +112,7 @@ def test_q_as_a_field_is_an_option_like_that_of_bundled_problems() -> None:
 
 def test_fields_that_are_no_options_are_named(tmp_path: Any) -> None:
     problems = [WithArray("closed-form", np.ones(3)), WithArray("closed-form", len)]
-    rows = bench.measure(problems, "score-function", timing=False, max_replicates=64, store=tmp_path / "a.sqlite")
+    rows = gradmeter.measure(problems, "score-function", timing=False, max_replicates=64, store=tmp_path / "a.sqlite")
     assert list(dict.fromkeys(rows["problem_options"])) == [
         '{"differentiate": "closed-form", "limit": "inf", "weights": "ndarray [3]"}',
         '{"differentiate": "closed-form", "limit": "inf", "weights": "len"}',
@@ -158,7 +158,7 @@ class Differentiating(Estimator):
 def test_what_is_not_traced_says_what_to_use(by: str, message: str) -> None:
     """It is measured as it is, and not timed."""
     needs("torch")
-    rows = bench.measure("square", Differentiating(by), "torch", max_replicates=64)
+    rows = gradmeter.measure("square", Differentiating(by), "torch", max_replicates=64)
     assert set(rows["status"]) == {"ok"}
     assert rows["seconds"].isna().all()
     said = rows["reason"].iloc[-1].rpartition("not timed: ")[2]
@@ -170,5 +170,5 @@ def test_what_is_not_traced_says_what_to_use(by: str, message: str) -> None:
 def test_what_is_not_traced_is_measured_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     needs("torch")
     monkeypatch.setattr(cell, "UNCOMPILED", 8)
-    rows = bench.measure("square", Differentiating("grad"), "torch", timing=False, max_replicates=4096)
+    rows = gradmeter.measure("square", Differentiating("grad"), "torch", timing=False, max_replicates=4096)
     assert set(rows["status"]) == {"ok"}

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bench
-from bench.measurement.decomposition import Part, as_series, from_series
-from bench.sweep.cells import make_problem
-from estimators import NotApplicable
+import gradmeter
+from gradmeter.bench.measurement.decomposition import Part, as_series, from_series
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import NotApplicable
 
 LINEAR = "linear-regression[loc=0.1,scale=0.2,batch={},entropy=analytic]"
 MIXTURE = "bayesian-gaussian-mixture[at=start,batch=20,dataset=synthetic,size=60]"
@@ -48,7 +48,7 @@ def exact_parts(batch: int, samples: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize("batch", [8, 100])
 def test_the_parts_are_what_they_are(batch: int) -> None:
-    found = bench.minibatch_split(LINEAR.format(batch), "pathwise", samples=(1, 4), replicates=2**12)
+    found = gradmeter.minibatch_split(LINEAR.format(batch), "pathwise", samples=(1, 4), replicates=2**12)
     for _, row in found[found["block"] == "loc"].iterrows():
         sampling, minibatch = exact_parts(batch, row["num_samples"])
         assert near(row, "sampling", sampling)
@@ -58,7 +58,7 @@ def test_the_parts_are_what_they_are(batch: int) -> None:
 
 @pytest.mark.parametrize("estimator", ["score-function[baseline=leave-one-out]", "pathwise[antithetic=true]"])
 def test_they_add_up(estimator: str) -> None:
-    found = bench.minibatch_split(MIXTURE, estimator, samples=4, replicates=2**13)
+    found = gradmeter.minibatch_split(MIXTURE, estimator, samples=4, replicates=2**13)
     assert list(found["block"]) == ["loc", "log_scale", "all"]
     for _, row in found.iterrows():
         widths = [row[f"{part}_high"] - row[f"{part}_low"] for part in ("sampling", "minibatch", "total")]
@@ -70,14 +70,14 @@ def test_they_add_up(estimator: str) -> None:
 
 
 def test_only_sampling_falls_with_the_samples() -> None:
-    found = bench.minibatch_split(MIXTURE, "pathwise", samples=(1, 16), replicates=2**13)
+    found = gradmeter.minibatch_split(MIXTURE, "pathwise", samples=(1, 16), replicates=2**13)
     few, many = (found[(found["num_samples"] == s) & (found["block"] == "all")].iloc[0] for s in (1, 16))
     assert near(few, "sampling", 16.0 * many["sampling"])
     assert near(few, "minibatch", many["minibatch"])
 
 
 def test_all_rows_leave_no_minibatch_part() -> None:
-    row = bench.minibatch_split(LINEAR.format(442), "pathwise", replicates=2**12).iloc[0]
+    row = gradmeter.minibatch_split(LINEAR.format(442), "pathwise", replicates=2**12).iloc[0]
     assert near(row, "minibatch", 0.0)
     assert row["minibatch"] < 0.05 * row["sampling"]
 
@@ -85,21 +85,21 @@ def test_all_rows_leave_no_minibatch_part() -> None:
 @pytest.mark.slow
 def test_the_same_on_other_backends(differentiating: Any) -> None:
     given = {"samples": 2, "replicates": 2**12, "noise": "shared"}
-    found = bench.minibatch_split(LINEAR.format(8), "pathwise", differentiating.name, **given)
-    expected = bench.minibatch_split(LINEAR.format(8), "pathwise", **given)
+    found = gradmeter.minibatch_split(LINEAR.format(8), "pathwise", differentiating.name, **given)
+    expected = gradmeter.minibatch_split(LINEAR.format(8), "pathwise", **given)
     for column in ("sampling", "minibatch", "total"):
         np.testing.assert_allclose(found[column], expected[column], rtol=1e-9)
 
 
 def test_refused() -> None:
     with pytest.raises(NotApplicable, match="problem square draws no minibatch here; give it a batch"):
-        bench.minibatch_split("square", "pathwise")
+        gradmeter.minibatch_split("square", "pathwise")
     with pytest.raises(NotApplicable, match="at least 2 samples"):
-        bench.minibatch_split(LINEAR.format(8), "vargrad", samples=1)
+        gradmeter.minibatch_split(LINEAR.format(8), "vargrad", samples=1)
 
 
 def test_parts_are_kept_as_arrays_and_do_not_add_up_by_chance_alone() -> None:
-    split = bench.minibatch_split(LINEAR.format(8), "pathwise", replicates=2**12).to_dict("records")
+    split = gradmeter.minibatch_split(LINEAR.format(8), "pathwise", replicates=2**12).to_dict("records")
     series = as_series(split)
     assert sorted(series) == ["parts:all", "parts:loc", "parts:log_scale"]
     for row in split:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.problems.mixtures.points import fingerprint, load, principal_components, synthetic
-from bench.sweep.cells import make_estimator, make_problem
-from estimators import Expectation, UsageError
-from estimators.backends import get
+from gradmeter.bench.problems.mixtures.points import fingerprint, load, principal_components, synthetic
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators import Expectation, UsageError
+from gradmeter.estimators.backends import get
 from tests.parity import Case
 from tests.support import draws, estimate, make_cell, measured, needs
 

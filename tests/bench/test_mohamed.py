@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from bench.measurement.integrate import integrate
-from bench.sweep import suites
+from gradmeter.bench.measurement.integrate import integrate
+from gradmeter.bench.sweep import suites
 from tests.support import setting_of
 
 

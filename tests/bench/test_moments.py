@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.moments import GROUPS, Moments
+from gradmeter.bench.measurement.moments import GROUPS, Moments
 from tests.support import make_cell, measured
 
 CENTRE = np.asarray([0.3, -1.0, 40.0])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.problems.vae.network import Network
+from gradmeter.bench.problems.vae.network import Network
 
 SIZES = ((3, 2), (4, 5, 3), (2, 6, 5, 4))
 

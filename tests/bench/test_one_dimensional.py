@@ -13,11 +13,11 @@ import pytest
 from scipy import stats
 from scipy.integrate import quad
 
-from bench.problems.one_dimensional import exact_sum
-from bench.sweep.cells import make_problem
-from estimators import FAMILIES, NotApplicable
-from estimators.backends import get
-from estimators.families.family import Family, MeanField
+from gradmeter.bench.problems.one_dimensional import exact_sum
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import FAMILIES, NotApplicable
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.family import Family, MeanField
 from tests.estimators import laws
 from tests.estimators.test_one_coordinate import LAPLACE
 from tests.families import FROZEN, KNOWN, PARAMETERS

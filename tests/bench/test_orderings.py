@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.problems.regression import load
-from estimators import Expectation, Normal
+from gradmeter.bench.problems.regression import load
+from gradmeter.estimators import Expectation, Normal
 from tests.estimators.test_properties import Polynomial, polynomial
 from tests.estimators.test_quadrature import LogNormalDensity
 from tests.support import (

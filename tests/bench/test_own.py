@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bench
-from bench.sweep.cells import Cell, make_estimator, make_problem
-from estimators import UsageError
-from estimators.backends import get
+import gradmeter
+from gradmeter.bench.sweep.cells import Cell, make_estimator, make_problem
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.backends import get
 from tests.support import Blocks, draws, estimate, needs
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -57,7 +57,7 @@ def convolutional(**more: Any) -> tuple[Any, Any, Any, Any]:
         return fit - 0.5 * (z * z + LOG_2PI).sum(dim=-1)
 
     both = dict(decoder.named_parameters()), dict(encoder.named_parameters())
-    model = bench.Model("own", log_joint, both[0], latent=2, encode=encode, phi=both[1], inputs=images, **more)
+    model = gradmeter.Model("own", log_joint, both[0], latent=2, encode=encode, phi=both[1], inputs=images, **more)
     return encoder, decoder, images, model
 
 
@@ -118,7 +118,7 @@ def in_jax(batch: int | None = 4, text: str = LINEAR, **more: Any) -> Any:
     phi = {"layers": [{"weight": at["encoder.0.weight"], "bias": at["encoder.0.bias"]}]}
     theta = ((at["decoder.0.weight"], at["decoder.0.bias"]), at["decoder.log_scale"])
     given = {"latent": problem.latent, "encode": encode, "phi": phi, "inputs": problem.inputs(), "batch": batch, **more}
-    return bench.Model("own", log_joint, theta, **given)
+    return gradmeter.Model("own", log_joint, theta, **given)
 
 
 RENAMED = {
@@ -186,7 +186,7 @@ def test_the_exact_bound_without_an_encoder() -> None:
 
     a, loc, log_scale = 0.3, 0.5, -0.3
     theta = {"a": torch.tensor([a], dtype=torch.float64)}
-    model = bench.Model("bound", f, theta, latent=1, loc=[loc], log_scale=[log_scale], importance_samples=2)
+    model = gradmeter.Model("bound", f, theta, latent=1, loc=[loc], log_scale=[log_scale], importance_samples=2)
     eps, scale = np.linspace(-8.0, 8.0, 400), np.exp(log_scale)
     law = np.exp(-0.5 * eps**2) / np.exp(-0.5 * eps**2).sum()
     z = loc + scale * eps
@@ -209,7 +209,7 @@ def free(f: Callable[..., Any] | None = None, **more: Any) -> Any:
     def plain(theta: Any, z: Any) -> Any:
         return (theta["a"] * z - torch.exp(theta["a"]) * z * z).sum(dim=-1)
 
-    return bench.Model("free", f or plain, theta, latent=2, loc=[0.5, 0.1], log_scale=[-0.3, 0.2], **more)
+    return gradmeter.Model("free", f or plain, theta, latent=2, loc=[0.5, 0.1], log_scale=[-0.3, 0.2], **more)
 
 
 @pytest.mark.parametrize("entropy", ["sampled", "none"])
@@ -228,7 +228,7 @@ def test_without_an_encoder(entropy: str) -> None:
 @pytest.mark.parametrize("estimator", ["pathwise", "score-function[baseline=leave-one-out]", "measure-valued"])
 def test_rows(estimator: str) -> None:
     """One a block, with a verdict and a variance."""
-    rows = bench.measure(in_jax(), estimator, "jax", max_replicates=2**12, timing=False)
+    rows = gradmeter.measure(in_jax(), estimator, "jax", max_replicates=2**12, timing=False)
     assert list(rows["block"]) == [*RENAMED, "all"]
     assert set(rows["status"]) == {"ok"}
     assert "biased" not in set(rows["verdict"])
@@ -251,7 +251,7 @@ def test_another_backend_is_refused() -> None:
 
 def test_content_is_that_of_its_arrays() -> None:
     one, other = free(), free()
-    with_others = bench.Model("free", one.log_joint, one.theta, latent=2, loc=[0.5, 0.2], log_scale=[-0.3, 0.2])
+    with_others = gradmeter.Model("free", one.log_joint, one.theta, latent=2, loc=[0.5, 0.2], log_scale=[-0.3, 0.2])
     key, same, different = (Cell(m, make_estimator("pathwise"), "torch").key for m in (one, other, with_others))
     assert key == same
     assert key != different
@@ -281,7 +281,7 @@ def test_refused() -> None:
     }
     for message, changed in wrong.items():
         with pytest.raises(UsageError) as caught:
-            bench.Model("own", **{"log_joint": good.log_joint, **given, **changed})
+            gradmeter.Model("own", **{"log_joint": good.log_joint, **given, **changed})
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
     norm = nn.BatchNorm1d(2)
@@ -291,4 +291,4 @@ def test_refused() -> None:
 
     norm.eval()
     with pytest.raises(UsageError, match=r"fail in float64.*module\.double\(\)"):
-        bench.Model("own", normalised, dict(norm.named_parameters()), latent=2, loc=[0, 0], log_scale=[0, 0])
+        gradmeter.Model("own", normalised, dict(norm.named_parameters()), latent=2, loc=[0, 0], log_scale=[0, 0])

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement import cost
-from bench.measurement.kernel import TimedCall
-from bench.peers.harness import contender, environments
-from bench.peers.harness.peers import PEERS, Peer
-from bench.peers.harness.process import PeerFailure, PeerProcess
-from bench.peers.harness.run import run
-from bench.peers.harness.tasks import TASKS, Task
-from bench.peers.harness.worker import decode, encode
-from bench.rows import ALL, Row
-from bench.sweep.store import Store
+from gradmeter.bench.measurement import cost
+from gradmeter.bench.measurement.kernel import TimedCall
+from gradmeter.bench.peers.harness import contender, environments
+from gradmeter.bench.peers.harness.peers import PEERS, Peer
+from gradmeter.bench.peers.harness.process import PeerFailure, PeerProcess
+from gradmeter.bench.peers.harness.run import run
+from gradmeter.bench.peers.harness.tasks import TASKS, Task
+from gradmeter.bench.peers.harness.worker import decode, encode
+from gradmeter.bench.rows import ALL, Row
+from gradmeter.bench.sweep.store import Store
 from tests.support import needs
 
 TASK = "square[k=2,dim=3]"

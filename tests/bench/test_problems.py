@@ -11,10 +11,10 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import expit
 
-from bench.problems import PROBLEMS
-from bench.problems.problem import exact_normal
-from bench.problems.regression import LogisticRegression, load
-from bench.sweep.cells import make_problem
+from gradmeter.bench.problems import PROBLEMS
+from gradmeter.bench.problems.problem import exact_normal
+from gradmeter.bench.problems.regression import LogisticRegression, load
+from gradmeter.bench.sweep.cells import make_problem
 from tests.support import IN_THREE_DIMENSIONS, REGRESSIONS, TEST_FUNCTIONS, gauss, make_cell, measured
 
 FAR = ("square[k=-2.5,loc=3.1,scale=2.2]", "exponential[k=-0.13,loc=-1.1,scale=1.3]", "cosine[k=3.7,loc=2,scale=0.2]")

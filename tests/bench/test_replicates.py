@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-import bench
-from bench.measurement import replicates as replicates_module
-from bench.measurement.cell import prepare
-from bench.measurement.kernel import Setting, StatisticsKernel
-from bench.measurement.replicates import check_estimates, check_largest
-from bench.measurement.stream import pilot_mean
-from bench.sweep.cells import Cell, make_problem
-from estimators import Estimator, Noise, Requires, UsageError
-from estimators.estimator import mean_over_samples, spread
+import gradmeter
+from gradmeter.bench.measurement import replicates as replicates_module
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
+from gradmeter.bench.measurement.replicates import check_estimates, check_largest
+from gradmeter.bench.measurement.stream import pilot_mean
+from gradmeter.bench.sweep.cells import Cell, make_problem
+from gradmeter.estimators import Estimator, Noise, Requires, UsageError
+from gradmeter.estimators.estimator import mean_over_samples, spread
 from tests.support import DISCRETE_PROBLEMS, INTEGRAND_PROBLEMS, REGRESSIONS, make_cell, needs
 
 SQUARE = "square[k=1.3,loc=0.4,dim=3]"
@@ -317,7 +317,7 @@ def test_what_changes_after_the_checks() -> None:
         calls[0] += 1
         return {name: (1.2 if calls[0] > 30 else 1.0) * each for name, each in g.items()}
 
-    row = bench.measure(SQUARE, Mine(later), samples=6, timing=False).iloc[-1]
+    row = gradmeter.measure(SQUARE, Mine(later), samples=6, timing=False).iloc[-1]
     assert row["status"] == "exception"
     assert "not a function of its noise" in row["reason"]
 

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from bench.measurement.representable import unrepresentable
-from bench.sweep.cells import grid, make_estimator, make_problem
-from bench.sweep.run import measure_cell
-from estimators import FAMILIES, NotApplicable, UsageError
-from estimators.options import describe
+from gradmeter.bench.measurement.representable import unrepresentable
+from gradmeter.bench.sweep.cells import grid, make_estimator, make_problem
+from gradmeter.bench.sweep.run import measure_cell
+from gradmeter.estimators import FAMILIES, NotApplicable, UsageError
+from gradmeter.estimators.options import describe
 from tests.support import make_cell, measured
 
 EXTREMES = ("1e300", "1e-300", "1e15", "1e-15", "-1e300")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.integrate import integrate
-from estimators import VARIANTS
+from gradmeter.bench.measurement.integrate import integrate
+from gradmeter.estimators import VARIANTS
 from tests.support import Blocks, applies, estimate, make_cell, measured, setting_of, state_of
 
 STEP = "step[k=0.4,loc=-0.6,scale=0.83]"

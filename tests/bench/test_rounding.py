@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench.measurement.cell import Prepared, prepare
-from bench.measurement.integrate import integrate
-from bench.measurement.kernel import Setting, estimates
-from bench.measurement.moved import FewEstimates, moved_array
-from bench.measurement.rounding import CALLS, MULTIPLE, rounding
-from bench.sweep.cells import Cell, make_problem
-from estimators import Estimator, Expectation, Integrand, Noise, Requires
-from estimators.families import Normal
+from gradmeter.bench.measurement.cell import Prepared, prepare
+from gradmeter.bench.measurement.integrate import integrate
+from gradmeter.bench.measurement.kernel import Setting, estimates
+from gradmeter.bench.measurement.moved import FewEstimates, moved_array
+from gradmeter.bench.measurement.rounding import CALLS, MULTIPLE, rounding
+from gradmeter.bench.sweep.cells import Cell, make_problem
+from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Requires
+from gradmeter.estimators.families import Normal
 from tests.support import make_cell, needs
 
 DTYPES = ("float64", "float32")

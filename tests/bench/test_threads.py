@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import bench
+import gradmeter
 from tests.support import needs
 
 SCRIPT = """
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import threadpoolctl
 
-from bench.measurement.cell import prepare
-from bench.measurement.cost import timed_calls
-from bench.sweep.cells import Cell, make_estimator, make_problem
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.cost import timed_calls
+from gradmeter.bench.sweep.cells import Cell, make_estimator, make_problem
 
 backend = sys.argv[1]
 ready = prepare(Cell(make_problem("logistic-regression"), make_estimator("pathwise"), backend))
@@ -45,7 +45,7 @@ def test_one_thread_is_pinned_and_recorded(backend: str) -> None:
         pytest.skip("JAX's threads are counted in /proc")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, backend],
-        cwd=Path(bench.__file__).parents[1],
+        cwd=Path(gradmeter.__file__).parents[1],
         capture_output=True,
         text=True,
         timeout=120,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from bench.sweep.cells import make_problem
-from estimators import FAMILIES
-from estimators.backends import get
-from estimators.families.family import MeanField
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import FAMILIES
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.family import MeanField
 from tests.bench.test_one_dimensional import integral
 from tests.support import Blocks, make_cell, measured
 

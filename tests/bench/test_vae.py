@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bench
-from bench.measurement.cell import prepare
-from bench.measurement.kernel import estimates
-from bench.sweep import suites
-from bench.sweep.cells import make_problem
+import gradmeter
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.kernel import estimates
+from gradmeter.bench.sweep import suites
+from gradmeter.bench.sweep.cells import make_problem
 from tests.differences import check_gradient
 from tests.support import make_cell, measured, problem_is_refused
 
@@ -90,7 +90,7 @@ def test_the_suite_sets_the_score_function_against_pathwise() -> None:
 def test_variance_in_two_parts_by_layer() -> None:
     """More samples make the sampling part less, and leave the minibatch's; five standard errors."""
     problem = make_problem("vae[size=12,batch=4,latent=2,hidden=4]")
-    found = bench.minibatch_split(problem, "pathwise", samples=(1, 8), replicates=2**11)
+    found = gradmeter.minibatch_split(problem, "pathwise", samples=(1, 8), replicates=2**11)
     few, many = (found[found["num_samples"] == s].set_index("block") for s in (1, 8))
     assert list(few.index) == [*problem.blocks, "all"]
     for name in few.index:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.sweep import suites
-from bench.sweep.cells import make_estimator, make_problem
-from estimators import UsageError
-from estimators.backends import get
+from gradmeter.bench.sweep import suites
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.backends import get
 from tests.differences import check_gradient
 from tests.support import Blocks, draws, estimate, make_cell, needs
 

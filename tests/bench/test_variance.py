@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.measurement.moments import GROUPS
-from bench.measurement.variance import VarianceEstimate, estimate_variance, share_of_largest, tail_index
+from gradmeter.bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.variance import VarianceEstimate, estimate_variance, share_of_largest, tail_index
 from tests.support import make_cell, measured
 
 #: Chance that an assertion below fails for right code and fresh seeds; the seeds are fixed. About 20 of them.

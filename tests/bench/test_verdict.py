@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.measurement.bias import difference
-from bench.measurement.cell import Evidence, measure_source, prepare
-from bench.measurement.integrate import Integral
-from bench.measurement.kernel import BlockSums, StatisticsKernel
-from bench.measurement.moments import GROUPS, Moments
-from bench.measurement.stream import Stream
-from bench.measurement.verdict import Verdicts
-from bench.problems import Exact
-from bench.sweep.cells import Goals
+from gradmeter.bench.measurement.bias import difference
+from gradmeter.bench.measurement.cell import Evidence, measure_source, prepare
+from gradmeter.bench.measurement.integrate import Integral
+from gradmeter.bench.measurement.kernel import BlockSums, StatisticsKernel
+from gradmeter.bench.measurement.moments import GROUPS, Moments
+from gradmeter.bench.measurement.stream import Stream
+from gradmeter.bench.measurement.verdict import Verdicts
+from gradmeter.bench.problems import Exact
+from gradmeter.bench.sweep.cells import Goals
 from tests.support import make_cell, measured
 
 REPLICATES = 64

@@ -13,11 +13,11 @@ from scipy import special, stats
 from scipy.integrate import quad
 from scipy.stats import qmc
 
-from bench.problems.one_dimensional import exact_sum
-from bench.sweep.cells import make_problem
-from estimators import FAMILIES
-from estimators.backends import get
-from estimators.families.concrete_marginal import ConcreteLogit
+from gradmeter.bench.problems.one_dimensional import exact_sum
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import FAMILIES
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.concrete_marginal import ConcreteLogit
 from tests.support import make_cell, measured
 
 #: Of a sum of absolute values of order 1.

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from bench.measurement.cell import Prepared, measure, prepare
-from bench.measurement.timing import calibrate, interleave, paired_ratio, reference_parts
-from bench.tracking.workloads import REAL_DATA, cell
-from estimators.backends import NAMES, missing
+from gradmeter.bench.measurement.cell import Prepared, measure, prepare
+from gradmeter.bench.measurement.timing import calibrate, interleave, paired_ratio, reference_parts
+from gradmeter.bench.tracking.workloads import REAL_DATA, cell
+from gradmeter.estimators.backends import NAMES, missing
 
 REPLICATES = 2**13
 ROUNDS = 30

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.sweep import environment
-from estimators.backends import NAMES
+from gradmeter.bench.sweep import environment
+from gradmeter.estimators.backends import NAMES
 from tests.benchmarks.beside import PRINTED
 
 COMMIT = ("id", "time", "dirty")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.report.ratios import Ratio
+from gradmeter.bench.report.ratios import Ratio
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = ROOT / "results" / "benchmarks" / "baseline.json"
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _machine() -> str:
-    from bench.sweep import environment
+    from gradmeter.bench.sweep import environment
 
     return environment.machine()
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.measurement.cost import timed_calls
-from bench.measurement.floor import draw_noise_alone
-from bench.measurement.kernel import StatisticsKernel
-from bench.tracking.workloads import ELBO_ESTIMATORS, ESTIMATORS, REAL_DATA, SLOW_TO_COMPILE, prepared
+from gradmeter.bench.measurement.cost import timed_calls
+from gradmeter.bench.measurement.floor import draw_noise_alone
+from gradmeter.bench.measurement.kernel import StatisticsKernel
+from gradmeter.bench.tracking.workloads import ELBO_ESTIMATORS, ESTIMATORS, REAL_DATA, SLOW_TO_COMPILE, prepared
 from tests.benchmarks.beside import cases, ready, statistics, timed
 
 ON_REAL_DATA = cases(ELBO_ESTIMATORS, leave_out=(SLOW_TO_COMPILE[1:],))

@@ -135,8 +135,8 @@ def test_the_committed_baseline_is_of_these_benchmarks(request):
     text = gate.BASELINE.read_text(encoding="utf-8")
     assert str(gate.ROOT) not in text
     assert f'"{platform.node()}"' not in text
-    from bench.tracking.workloads import ELBO_ESTIMATORS, ESTIMATORS
-    from estimators.backends import NAMES
+    from gradmeter.bench.tracking.workloads import ELBO_ESTIMATORS, ESTIMATORS
+    from gradmeter.estimators.backends import NAMES
 
     kinds = (("test_kernel", ESTIMATORS), ("test_throughput", ELBO_ESTIMATORS), ("test_latency", ELBO_ESTIMATORS))
     prefix = "tests/benchmarks/test_estimators.py::"

@@ -1,4 +1,4 @@
-"""`gradvar check`, `bench.check`, and the check before a first measurement."""
+"""`gradmeter check`, `gradmeter.check`, and the check before a first measurement."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bench
-from bench.checks import checking, session
-from bench.checks.differences import derivative
-from bench.checks.lab import QUICK
-from bench.problems import Exact
-from bench.sweep.cells import make_problem
-from estimators import Normal, ScoreFunction, UsageError
+import gradmeter
+from gradmeter.bench.checks import checking, session
+from gradmeter.bench.checks.differences import derivative
+from gradmeter.bench.checks.lab import QUICK
+from gradmeter.bench.problems import Exact
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import Normal, ScoreFunction, UsageError
 from tests.checks.users import Coin, CoinProblem, Form, FormProblem
-from tests.cli.running import Run, gradvar  # noqa: F401
+from tests.cli.running import Run, run_cli  # noqa: F401
 from tests.support import needs
 
 FILE = """
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.problems import Problem
-from estimators import Expectation, Integrand, Normal
+from gradmeter.bench.problems import Problem
+from gradmeter.estimators import Expectation, Integrand, Normal
 
 @dataclass(frozen=True)
 class Mine(Normal):
@@ -60,32 +60,32 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_right_class(gradvar: Run, file: Path) -> None:  # noqa: F811
-    result = gradvar("check", f"{file}:Mine")
+def test_a_right_class(run_cli: Run, file: Path) -> None:  # noqa: F811
+    result = run_cli("check", f"{file}:Mine")
     assert result.status == 0
     assert "ok           family mine: score\n" in result.out
     assert result.err == ""
 
 
-def test_a_wrong_class(gradvar: Run, file: Path) -> None:  # noqa: F811
+def test_a_wrong_class(run_cli: Run, file: Path) -> None:  # noqa: F811
     file.write_text(FILE.replace("FACTOR = 1.0", "FACTOR = 0.5"))
-    result = gradvar("check", f"{file}:Mine")
+    result = run_cli("check", f"{file}:Mine")
     assert result.status == 1
     (line,) = [line for line in result.out.splitlines() if line.startswith("wrong")]
     assert line.startswith("wrong        family mine: score of loc[0] is ")
     assert line.endswith("; mend score or log_density")
-    assert result.err == "gradvar: 1 check went wrong\n"
+    assert result.err == "gradmeter: 1 check went wrong\n"
 
 
-def test_json(gradvar: Run, file: Path) -> None:  # noqa: F811
-    result = gradvar("check", f"{file}:Mine", "--json")
+def test_json(run_cli: Run, file: Path) -> None:  # noqa: F811
+    result = run_cli("check", f"{file}:Mine", "--json")
     assert all(
         list(json.loads(line)) == ["kind", "name", "check", "status", "message"] for line in result.out.splitlines()
     )
 
 
-def test_a_whole_file_and_an_integrand_alone(gradvar: Run, file: Path) -> None:  # noqa: F811
-    result = gradvar("check", str(file))
+def test_a_whole_file_and_an_integrand_alone(run_cli: Run, file: Path) -> None:  # noqa: F811
+    result = run_cli("check", str(file))
     assert result.status == 0
     assert "family mine: score" in result.out
     assert (
@@ -94,8 +94,8 @@ def test_a_whole_file_and_an_integrand_alone(gradvar: Run, file: Path) -> None: 
     )
 
 
-def test_a_module(gradvar: Run) -> None:  # noqa: F811
-    result = gradvar("check", "estimators.families.bernoulli:Bernoulli")
+def test_a_module(run_cli: Run) -> None:  # noqa: F811
+    result = run_cli("check", "gradmeter.estimators.families.bernoulli:Bernoulli")
     assert result.status == 0
     assert "ok           family bernoulli: states" in result.out
 
@@ -108,22 +108,22 @@ def test_a_module(gradvar: Run) -> None:  # noqa: F811
         ("no_such_module:Mine", "module no_such_module cannot be imported: ModuleNotFoundError"),
         ("estimators:Norml", "unknown name in estimators 'Norml'; did you mean 'Normal'?"),
         ("estimators:draw", "function is no family, integrand, problem or estimator"),
-        ("bench.problems.own:Model", "Model cannot be made without options"),
+        ("gradmeter.bench.problems.own:Model", "Model cannot be made without options"),
     ],
 )
-def test_bad_usage(gradvar: Run, target: str, message: str) -> None:  # noqa: F811
-    result = gradvar("check", target)
+def test_bad_usage(run_cli: Run, target: str, message: str) -> None:  # noqa: F811
+    result = run_cli("check", target)
     assert (result.status, result.out) == (2, "")
-    assert result.err.startswith(f"gradvar: error: {message}")
+    assert result.err.startswith(f"gradmeter: error: {message}")
     assert result.err.count("\n") == 1
 
 
 def test_findings_print_themselves() -> None:
-    found = bench.check(ScoreFunction)
+    found = gradmeter.check(ScoreFunction)
     assert found.ok
     assert str(found).splitlines()[0] == "ok           estimator score-function: requires"
     with pytest.raises(UsageError, match="int is no family"):
-        bench.check(3)
+        gradmeter.check(3)
 
 
 class Halved(Coin):
@@ -145,7 +145,7 @@ class HalvedProblem(CoinProblem):
 
 
 def test_a_wrong_score_is_not_measured() -> None:
-    rows = bench.measure(HalvedProblem(), "score-function", timing=False, max_replicates=64)
+    rows = gradmeter.measure(HalvedProblem(), "score-function", timing=False, max_replicates=64)
     assert set(rows["status"]) == {"exception"}
     (reason,) = set(rows["reason"])
     assert reason.startswith("family halved: score of logits[0] is ")
@@ -161,7 +161,7 @@ class Wrong(FormProblem):
 
 
 def test_a_wrong_exact_gradient_is_not_measured() -> None:
-    rows = bench.measure(Wrong(), "pathwise", timing=False, max_replicates=64)
+    rows = gradmeter.measure(Wrong(), "pathwise", timing=False, max_replicates=64)
     (reason,) = set(rows["reason"])
     assert reason.startswith("problem form: the exact gradient of loc[")
     assert "but the derivative of E f is" in reason
@@ -194,7 +194,7 @@ class TorchProblem(FormProblem):
 
 def test_a_class_in_the_layers_of_a_framework() -> None:
     needs("torch")
-    found = bench.check(TorchProblem())
+    found = gradmeter.check(TorchProblem())
     assert found.ok, str(found)
     assert {"gradient", "hessian", "exact"} <= {each.check for each in found if each.status == "ok"}
 
@@ -207,7 +207,7 @@ def test_a_class_that_raises_says_so() -> None:
     class RaisingProblem(FormProblem):
         integrand = Raising()
 
-    (found,) = bench.check(RaisingProblem()).wrong
+    (found,) = gradmeter.check(RaisingProblem()).wrong
     assert found.message == "gradient raises ZeroDivisionError: never divide"
 
 
@@ -222,4 +222,4 @@ def test_differences_know_their_error() -> None:
 
 def test_q_may_be_made_by_the_problem_alone() -> None:
     """A family without a point of its own is checked at λ of its shapes."""
-    assert bench.check(Normal()).ok
+    assert gradmeter.check(Normal()).ok

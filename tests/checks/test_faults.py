@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench.checks.checking import family_findings, problem_findings
-from bench.checks.lab import QUICK
-from bench.problems import Exact
-from estimators import Expectation, Family, Normal, Point
-from estimators.families.outline import Outline
-from estimators.families.states import States
+from gradmeter.bench.checks.checking import family_findings, problem_findings
+from gradmeter.bench.checks.lab import QUICK
+from gradmeter.bench.problems import Exact
+from gradmeter.estimators import Expectation, Family, Normal, Point
+from gradmeter.estimators.families.outline import Outline
+from gradmeter.estimators.families.states import States
 from tests.checks.users import Coin, CoinProblem, Form, FormProblem, Mine, Rejected
 
 

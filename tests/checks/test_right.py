@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-import bench
-from bench.checks import checking
-from bench.checks.checking import family_findings, problem_findings
-from bench.checks.lab import QUICK
-from bench.sweep.cells import make_problem
-from estimators import FAMILIES
+import gradmeter
+from gradmeter.bench.checks import checking
+from gradmeter.bench.checks.checking import family_findings, problem_findings
+from gradmeter.bench.checks.lab import QUICK
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import FAMILIES
 from tests.checks import users
 
 PROBLEMS = (
@@ -49,14 +49,14 @@ def problem(text: str, seed: int = 0) -> list[Any]:
 @pytest.mark.parametrize("cls", [users.Mine, users.Coin, users.Rejected, users.FormProblem, users.CoinProblem])
 def test_users_classes(cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "FULL", QUICK)
-    found = bench.check(cls)
+    found = gradmeter.check(cls)
     assert found.ok, str(found)
     assert sum(each.status == "ok" for each in found) > 5
 
 
 def test_a_spike_that_no_sample_meets_is_met() -> None:
     """f jumps without saying so, far out, with a probability of 3e-7: the exact gradient is right."""
-    found = bench.check(users.SpikeProblem())
+    found = gradmeter.check(users.SpikeProblem())
     assert found.ok, str(found)
     assert [each.status for each in found if each.check == "exact.objective"] == ["ok"]
 
@@ -78,12 +78,12 @@ def test_families_of_the_catalogue(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_passes(name: str) -> None:
     """At full effort; every check of a right family is wrong with probability 1e-6 at most."""
-    found = bench.check(FAMILIES[name])
+    found = gradmeter.check(FAMILIES[name])
     assert found.ok, str(found)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [*PROBLEMS, *HEAVY])
 def test_every_problem_passes_at_full_effort(text: str) -> None:
-    found = bench.check(make_problem(text))
+    found = gradmeter.check(make_problem(text))
     assert found.ok, str(found)

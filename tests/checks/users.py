@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems import Exact, Problem
-from bench.problems.enumerated import exact_enumerated
-from estimators import Expectation, Family, Integrand, Normal
-from estimators.families import Bernoulli, Gamma
+from gradmeter.bench.problems import Exact, Problem
+from gradmeter.bench.problems.enumerated import exact_enumerated
+from gradmeter.estimators import Expectation, Family, Integrand, Normal
+from gradmeter.estimators.families import Bernoulli, Gamma
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-import bench
-from bench import cli
+import gradmeter
+from gradmeter.bench import cli
 
 #: The cheapest cell there is, and what it takes to leave it at that.
 CHEAP = ("--max-replicates", "4096", "--no-timing")
@@ -39,8 +39,8 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def gradvar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """`gradvar(*arguments)` in an empty folder, in this process."""
+def run_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """`run_cli(*arguments)` runs `gradmeter` in an empty folder, in this process."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Result:
@@ -52,15 +52,15 @@ def gradvar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "bench.cli", *arguments]
+    return [sys.executable, "-m", "gradmeter.bench.cli", *arguments]
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(bench.__file__).parents[1]), "TERM": "xterm"}
+    return {**os.environ, "PYTHONPATH": str(Path(gradmeter.__file__).parents[1]), "TERM": "xterm"}
 
 
 def process(*arguments: str, cwd: Path, **options: Any) -> Result:
-    """`gradvar` as a process of its own, to its end."""
+    """`gradmeter` as a process of its own, to its end."""
     done = subprocess.run(
         command(*arguments), cwd=cwd, env=environment(), capture_output=True, encoding="utf-8", timeout=120, **options
     )

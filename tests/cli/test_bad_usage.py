@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.sweep.store import Store
+from gradmeter.bench.sweep.store import Store
 from tests.cli.running import CELL, CHEAP, Run
 
 P = ("run", "--problem")
@@ -27,7 +27,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("run", "--problm", "square"), "unknown option '--problm'; did you mean '--problem'?"),
     (("run", "--sample", "3"), "did you mean '--samples'?"),
     (("run", "-x"), "choose from: --problem, --estimator"),
-    (("run", "--problem"), "'--problem' requires an argument; see gradvar --help"),
+    (("run", "--problem"), "'--problem' requires an argument; see gradmeter --help"),
     ((*SQUARE, "--json=yes"), "does not take a value"),
     (("run", "quick", "extra"), "unexpected extra argument"),
     ((*SQUARE, "--time-again", "--no-timing"), "--time-again and --no-timing exclude each other; leave one out"),
@@ -128,7 +128,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("run", "quick", "--problem", "square[k=77]"), "no cell of suite quick is left by --problem"),
     (("run", "quick", "--problem", "square[k=2]", "--samples", "77"), "no cell of suite quick is left by --samples"),
     # fits
-    (("fit",), "Missing argument 'PROBLEM'; see gradvar --help"),
+    (("fit",), "Missing argument 'PROBLEM'; see gradmeter --help"),
     ((*FIT, "--problem", "square"), "unknown option '--problem'"),
     (("fit", "sqare"), "unknown problem 'sqare'; did you mean 'square'?"),
     ((*FIT, "--estimator", "pathwis"), "unknown estimator 'pathwis'; did you mean 'pathwise'?"),
@@ -174,24 +174,24 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*SQUARE, "--store", __file__), "cannot be written: file is not a database"),
     ((*SQUARE, "--store", "x" * 300), "cannot be written: File name too long"),
     ((*SQUARE, "--store", "x/" * 3000), "File name too long"),
-    (("export",), "there is no store at .gradvar/store.sqlite; make one with: gradvar run"),
+    (("export",), "there is no store at .gradmeter/store.sqlite; make one with: gradmeter run"),
     (("export", "x.sqlite"), "there is no store at x.sqlite"),
-    (("export", "/"), "/ is a folder, not a gradvar store"),
-    (("export", __file__), "cannot be read as a gradvar store: file is not a database"),
+    (("export", "/"), "/ is a folder, not a gradmeter store"),
+    (("export", __file__), "cannot be read as a gradmeter store: file is not a database"),
     (("export", "x" * 300), "File name too long"),
     (("export", "--format", "xml"), "unknown format 'xml'; choose from: csv, parquet"),
     (("export", "--format", "parquet"), "parquet needs --output FILE"),
     (("report", "x.sqlite"), "there is no store at x.sqlite"),
-    (("compare", "x.sqlite"), "Missing argument 'AFTER'; see gradvar --help"),
+    (("compare", "x.sqlite"), "Missing argument 'AFTER'; see gradmeter --help"),
 ]
 
 
-def refused(gradvar: Run, arguments: tuple[str, ...], fragment: str) -> None:
+def refused(run_cli: Run, arguments: tuple[str, ...], fragment: str) -> None:
     before = sorted(Path().rglob("*"))
-    result = gradvar(*arguments)
+    result = run_cli(*arguments)
     assert result.status == 2
     assert result.out == ""
-    assert result.err.startswith("gradvar: error: ")
+    assert result.err.startswith("gradmeter: error: ")
     assert result.err.count("\n") == 1
     assert len(result.err) < 1200
     assert fragment in result.err
@@ -200,51 +200,51 @@ def refused(gradvar: Run, arguments: tuple[str, ...], fragment: str) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "fragment"), WRONG, ids=lambda v: repr(v)[:60] if isinstance(v, tuple) else "")
-def test_is_one_line_that_says_what_would_be_right(gradvar: Run, arguments: tuple[str, ...], fragment: str) -> None:
-    refused(gradvar, arguments, fragment)
+def test_is_one_line_that_says_what_would_be_right(run_cli: Run, arguments: tuple[str, ...], fragment: str) -> None:
+    refused(run_cli, arguments, fragment)
 
 
 def test_a_missing_framework_is_refused_by_flag_and_a_reason_in_a_suite(
-    gradvar: Run, monkeypatch: pytest.MonkeyPatch
+    run_cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("both.toml").write_text('[[grid]]\nproblem="square"\nestimator="pathwise"\nbackend=["torch", "numpy"]')
     find: Any = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else find(name, *a))
-    refused(gradvar, (*SQUARE, "--backend", "numpy", "--backend", "torch"), "pip install 'gradvar[torch]'")
-    result = gradvar("run", "both.toml", "--json", *CHEAP)
+    refused(run_cli, (*SQUARE, "--backend", "numpy", "--backend", "torch"), "pip install 'gradmeter[torch]'")
+    result = run_cli("run", "both.toml", "--json", *CHEAP)
     assert result.status == 0
     assert {(row["backend"], row["status"]) for row in result.rows} == {("torch", "n/a"), ("numpy", "ok")}
     (reason,) = {row["reason"] for row in result.rows if row["backend"] == "torch"}
-    assert "pip install 'gradvar[torch]'" in reason
-    listed = gradvar("list", "backends").out.splitlines()
+    assert "pip install 'gradmeter[torch]'" in reason
+    listed = run_cli("list", "backends").out.splitlines()
     missing = [before.split()[0] for before, line in pairwise(listed) if "pip install" in line]
     assert missing == ["torch"]
 
 
-def test_a_store_in_use_is_refused_and_left_alone(gradvar: Run, tmp_path: Path) -> None:
+def test_a_store_in_use_is_refused_and_left_alone(run_cli: Run, tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     with Store.create(path):
-        refused(gradvar, ("run", *CELL, "--store", str(path)), "is in use by another run; wait for it")
+        refused(run_cli, ("run", *CELL, "--store", str(path)), "is in use by another run; wait for it")
     assert [file.name for file in tmp_path.iterdir()] == ["store.sqlite"]
 
 
-def test_export_to_a_place_that_cannot_be_written(gradvar: Run) -> None:
-    assert gradvar("run", *CELL, "--store", "s").status == 0
-    refused(gradvar, ("export", "s", "--output", "s"), "is the store itself")
+def test_export_to_a_place_that_cannot_be_written(run_cli: Run) -> None:
+    assert run_cli("run", *CELL, "--store", "s").status == 0
+    refused(run_cli, ("export", "s", "--output", "s"), "is the store itself")
     for format in ("csv", "parquet"):
-        refused(gradvar, ("export", "s", "--format", format, "--output", "no/x"), "no/x cannot be written")
-        refused(gradvar, ("export", "s", "--format", format, "--output", "."), ". cannot be written")
+        refused(run_cli, ("export", "s", "--format", format, "--output", "no/x"), "no/x cannot be written")
+        refused(run_cli, ("export", "s", "--format", format, "--output", "."), ". cannot be written")
 
 
 @pytest.mark.parametrize(
     ("command", "broken"), [("report", "pathlib.Path.write_text"), ("export", "pandas.DataFrame.to_csv")]
 )
 def test_a_full_disk_leaves_what_was_there(
-    gradvar: Run, monkeypatch: pytest.MonkeyPatch, command: str, broken: str
+    run_cli: Run, monkeypatch: pytest.MonkeyPatch, command: str, broken: str
 ) -> None:
-    assert gradvar("run", *CELL, "--store", "s").status == 0
+    assert run_cli("run", *CELL, "--store", "s").status == 0
     output = "out" if command == "report" else "out.csv"
-    assert gradvar(command, "s", "--output", output).status == 0
+    assert run_cli(command, "s", "--output", output).status == 0
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
 
     def cut_short(*arguments: Any, **options: Any) -> None:
@@ -253,15 +253,15 @@ def test_a_full_disk_leaves_what_was_there(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(broken, cut_short)
-    result = gradvar(command, "s", "--output", output)
+    result = run_cli(command, "s", "--output", output)
     assert (result.status, result.out) == (3, "")
-    assert result.err == "gradvar: error: no room to write: No space left on device\n"
+    assert result.err == "gradmeter: error: no room to write: No space left on device\n"
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
-def test_a_device_is_written_to_not_replaced(gradvar: Run) -> None:
-    assert gradvar("run", *CELL, "--store", "s").status == 0
-    assert gradvar("export", "s", "--output", "/dev/full").status == 3
-    assert gradvar("export", "s", "--output", "/dev/null").status == 0
+def test_a_device_is_written_to_not_replaced(run_cli: Run) -> None:
+    assert run_cli("run", *CELL, "--store", "s").status == 0
+    assert run_cli("export", "s", "--output", "/dev/full").status == 3
+    assert run_cli("export", "s", "--output", "/dev/null").status == 0
     assert Path("/dev/null").is_char_device()

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import bench
-from bench.measurement.decomposition import from_series
-from bench.measurement.timing import ROUNDS
-from bench.rows import COLUMNS, to_json
-from bench.sweep.cells import make_estimator
-from bench.sweep.store import DEFAULT, Store
-from estimators import VARIANTS
-from estimators.families import FAMILIES
+import gradmeter
+from gradmeter.bench.measurement.decomposition import from_series
+from gradmeter.bench.measurement.timing import ROUNDS
+from gradmeter.bench.rows import COLUMNS, to_json
+from gradmeter.bench.sweep.cells import make_estimator
+from gradmeter.bench.sweep.store import DEFAULT, Store
+from gradmeter.estimators import VARIANTS
+from gradmeter.estimators.families import FAMILIES
 from tests.cli.running import CELL, CHEAP, Result, Run, measured
 from tests.support import make_cell
 
@@ -48,11 +48,11 @@ def strict(result: Result) -> None:
 
 
 def test_a_run_prints_promised_rows_and_the_same_again_without_measuring(
-    gradvar: Run, monkeypatch: pytest.MonkeyPatch
+    run_cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = gradvar("run", *CELL, "--json")
+    first = run_cli("run", *CELL, "--json")
     assert first.status == 0
-    assert first.err == "store: .gradvar/store.sqlite\n"
+    assert first.err == "store: .gradmeter/store.sqlite\n"
     strict(first)
     assert [row["block"] for row in first.rows] == ["loc", "log_scale", "all"]
     row = first.rows[-1]
@@ -66,26 +66,26 @@ def test_a_run_prints_promised_rows_and_the_same_again_without_measuring(
         1,
         0,
     )
-    monkeypatch.setattr("bench.sweep.run.measure_cell", lambda *_: pytest.fail("measured again"))
-    assert gradvar("run", *CELL, "--json").out == first.out
+    monkeypatch.setattr("gradmeter.bench.sweep.run.measure_cell", lambda *_: pytest.fail("measured again"))
+    assert run_cli("run", *CELL, "--json").out == first.out
 
 
-def test_timing_is_filled_in_afterwards_and_nothing_else_changes(gradvar: Run) -> None:
-    without = gradvar("run", *CELL, "--json")
-    timed = gradvar("run", *CELL[:-1], "--json")
+def test_timing_is_filled_in_afterwards_and_nothing_else_changes(run_cli: Run) -> None:
+    without = run_cli("run", *CELL, "--json")
+    timed = run_cli("run", *CELL[:-1], "--json")
     strict(timed)
     for before, after in zip(without.rows, timed.rows, strict=True):
         assert all(after[name] > 0 for name in TIMING[:-1])
         assert math.isclose(after["work_normalised_variance"], after["variance"] * after["seconds"])
         changed = {name for name in COLUMNS if before[name] != after[name]}
         assert changed == {*TIMING, "work_normalised_variance"}
-    assert gradvar("run", *CELL[:-1], "--json").out == timed.out
-    assert gradvar("run", *CELL, "--json").out == timed.out
+    assert run_cli("run", *CELL[:-1], "--json").out == timed.out
+    assert run_cli("run", *CELL, "--json").out == timed.out
 
 
-def test_timing_again_adds_to_the_rounds_and_nothing_else_changes(gradvar: Run) -> None:
-    timed = gradvar("run", *CELL[:-1], "--json")
-    again = gradvar("run", *CELL[:-1], "--json", "--time-again")
+def test_timing_again_adds_to_the_rounds_and_nothing_else_changes(run_cli: Run) -> None:
+    timed = run_cli("run", *CELL[:-1], "--json")
+    again = run_cli("run", *CELL[:-1], "--json", "--time-again")
     for before, after in zip(timed.rows, again.rows, strict=True):
         changed = {name for name in COLUMNS if before[name] != after[name]}
         assert {"seconds", "latency"} <= changed <= {*TIMING, "work_normalised_variance"} - {"compile_seconds"}
@@ -94,12 +94,12 @@ def test_timing_again_adds_to_the_rounds_and_nothing_else_changes(gradvar: Run) 
     assert series["process"].tolist() == [0.0] * ROUNDS + [1.0] * ROUNDS
     assert {len(series[name]) for name in ("seconds", "latency", "reference")} == {2 * ROUNDS}
     assert again.rows[0]["seconds"] == np.median(series["seconds"])
-    assert gradvar("run", *CELL[:-1], "--json").out == again.out
+    assert run_cli("run", *CELL[:-1], "--json").out == again.out
 
 
-def test_measure_gives_the_rows_of_the_command_line(gradvar: Run) -> None:
-    printed = gradvar("run", *CELL, "--json", "--samples", "3", "--seed", "5").rows
-    frame = bench.measure("square", "pathwise", samples=3, seed=5, max_replicates=2**12, timing=False)
+def test_measure_gives_the_rows_of_the_command_line(run_cli: Run) -> None:
+    printed = run_cli("run", *CELL, "--json", "--samples", "3", "--seed", "5").rows
+    frame = gradmeter.measure("square", "pathwise", samples=3, seed=5, max_replicates=2**12, timing=False)
     assert list(frame.columns) == PROMISED
     for row, (_, values) in zip(measured(printed), frame.iterrows(), strict=True):
         for name, value in row.items():
@@ -107,8 +107,8 @@ def test_measure_gives_the_rows_of_the_command_line(gradvar: Run) -> None:
             assert pd.isna(other) if value is None else other == value or json.loads(other) == value, name
 
 
-def test_without_estimators_all_that_apply(gradvar: Run) -> None:
-    rows = gradvar("run", "--problem", "square", "--json", *CHEAP).rows
+def test_without_estimators_all_that_apply(run_cli: Run) -> None:
+    rows = run_cli("run", "--problem", "square", "--json", *CHEAP).rows
     cells = {(row["estimator"], json.dumps(row["estimator_options"]), row["num_samples"]) for row in rows}
     assert {row["status"] for row in rows} == {"ok"}
     assert len(cells) == sum(make_cell("square", variant).impossible() is None for variant in VARIANTS)
@@ -117,9 +117,9 @@ def test_without_estimators_all_that_apply(gradvar: Run) -> None:
     }
 
 
-def test_an_impossible_cell_among_others_is_a_row_with_its_reason(gradvar: Run) -> None:
+def test_an_impossible_cell_among_others_is_a_row_with_its_reason(run_cli: Run) -> None:
     sticking = "pathwise[sticking-the-landing=true]"
-    result = gradvar("run", *CELL, "--estimator", sticking, "--json")
+    result = run_cli("run", *CELL, "--estimator", sticking, "--json")
     strict(result)
     assert result.status == 0
     assert [row["status"] for row in result.rows] == ["ok"] * 3 + ["n/a"] * 3
@@ -127,21 +127,21 @@ def test_an_impossible_cell_among_others_is_a_row_with_its_reason(gradvar: Run) 
     assert result.rows[-1]["variance"] is None
 
 
-def test_a_biased_verdict_is_no_failure(gradvar: Run) -> None:
-    result = gradvar("run", "controls", "--problem", "square[k=2]", "--backend", "numpy", "--json", "--no-timing")
+def test_a_biased_verdict_is_no_failure(run_cli: Run) -> None:
+    result = run_cli("run", "controls", "--problem", "square[k=2]", "--backend", "numpy", "--json", "--no-timing")
     assert result.status == 0
     assert "biased" in {row["verdict"] for row in result.rows}
 
 
-def test_a_failed_cell_is_status_one_and_the_others_finish(gradvar: Run) -> None:
-    result = gradvar("run", "--problem", "square[k=1e200]", *CELL, "--json")
+def test_a_failed_cell_is_status_one_and_the_others_finish(run_cli: Run) -> None:
+    result = run_cli("run", "--problem", "square[k=1e200]", *CELL, "--json")
     strict(result)
     assert result.status == 1
     assert [row["status"] for row in result.rows] == ["nonfinite"] * 3 + ["ok"] * 3
     assert "the square of an estimate of loc overflows" in result.rows[0]["reason"]
 
 
-def test_options_beside_a_suite_choose_among_its_cells_and_goals_replace_its_own(gradvar: Run) -> None:
+def test_options_beside_a_suite_choose_among_its_cells_and_goals_replace_its_own(run_cli: Run) -> None:
     Path("small.toml").write_text(
         """
         summary = "two problems, two estimators"
@@ -152,28 +152,28 @@ def test_options_beside_a_suite_choose_among_its_cells_and_goals_replace_its_own
         samples = [1, 2]
         """
     )
-    everything = gradvar("run", "small.toml", "--json", *CHEAP).rows
+    everything = run_cli("run", "small.toml", "--json", *CHEAP).rows
     assert len(everything) == 3 * 8
-    some = gradvar("run", "./small.toml", "--problem", "square", "--samples", "2", "--json", *CHEAP).rows
+    some = run_cli("run", "./small.toml", "--problem", "square", "--samples", "2", "--json", *CHEAP).rows
     assert [row for row in everything if (row["problem"], row["num_samples"]) == ("square", 2)] == some
     keys = {row["cell_key"] for row in everything}
     for goal in (("--precision", "0.4"), ("--bias-bound", "0.5"), ("--max-replicates", "1e6"), ("--noise", "shared")):
-        rows = gradvar("run", "small.toml", "--json", *CHEAP, *goal).rows
+        rows = run_cli("run", "small.toml", "--json", *CHEAP, *goal).rows
         assert len(rows) == 3 * 8
         assert not keys & {row["cell_key"] for row in rows}
 
 
-def test_a_whole_number_may_be_written_as_a_power(gradvar: Run) -> None:
+def test_a_whole_number_may_be_written_as_a_power(run_cli: Run) -> None:
     keys = set()
     for text in ("65536", "2^16", "65.536e3"):
-        result = gradvar("run", *CELL, "--max-replicates", text, "--json")
+        result = run_cli("run", *CELL, "--max-replicates", text, "--json")
         assert result.status == 0
         keys |= {row["cell_key"] for row in result.rows}
     assert len(keys) == 1
 
 
-def test_the_table_names_what_was_measured(gradvar: Run) -> None:
-    result = gradvar("run", *CELL, "--estimator", "pathwise[antithetic=true]")
+def test_the_table_names_what_was_measured(run_cli: Run) -> None:
+    result = run_cli("run", *CELL, "--estimator", "pathwise[antithetic=true]")
     heading, *lines = result.out.splitlines()
     assert heading.split() == ["problem", "estimator", "backend", "S", "bias", "variance", "seconds"]
     assert [line.split()[:4] for line in lines] == [
@@ -185,10 +185,10 @@ def test_the_table_names_what_was_measured(gradvar: Run) -> None:
 @pytest.mark.parametrize(
     "kind", ["problems", "estimators", "families", "backends", "suites", "optimisers", "methods", "combinations"]
 )
-def test_list_is_one_object_a_line(gradvar: Run, kind: str) -> None:
-    result = gradvar("list", kind, "--json")
+def test_list_is_one_object_a_line(run_cli: Run, kind: str) -> None:
+    result = run_cli("list", kind, "--json")
     assert result.status == 0
-    text = gradvar("list", kind).out
+    text = run_cli("list", kind).out
     for entry in result.rows:
         assert entry["kind"] == {"families": "family"}.get(kind, kind.removesuffix("s"))
         assert list(entry)[:4] == ["kind", "name", "summary", "options"]
@@ -196,8 +196,8 @@ def test_list_is_one_object_a_line(gradvar: Run, kind: str) -> None:
     assert not list(Path().iterdir())
 
 
-def test_list_shows_the_names_that_others_rely_on(gradvar: Run) -> None:
-    entries = {(entry["kind"], entry["name"]): entry["options"] for entry in gradvar("list", "--json").rows}
+def test_list_shows_the_names_that_others_rely_on(run_cli: Run) -> None:
+    entries = {(entry["kind"], entry["name"]): entry["options"] for entry in run_cli("list", "--json").rows}
     for name in ("square", "exponential", "cosine"):
         assert {"k", "loc", "scale", "dim"} <= set(entries["problem", name])
     for name in ("linear-regression", "logistic-regression"):
@@ -211,8 +211,8 @@ def test_list_shows_the_names_that_others_rely_on(gradvar: Run) -> None:
     assert set(entries["family", "exponential"]) == {"rate"}
 
 
-def test_list_says_where_the_score_identity_fails(gradvar: Run) -> None:
-    text = gradvar("list", "families").out
+def test_list_says_where_the_score_identity_fails(run_cli: Run) -> None:
+    text = run_cli("list", "families").out
     told = re.findall(r"(?m)^  (\S+) .*\n      not for score functions: (.*)$", text)
     assert dict(told) == {
         name: cls.lacks["score_identity"] for name, cls in FAMILIES.items() if "score_identity" in cls.lacks
@@ -221,38 +221,38 @@ def test_list_says_where_the_score_identity_fails(gradvar: Run) -> None:
 
 
 @pytest.mark.slow
-def test_combinations_are_what_estimators_require(gradvar: Run) -> None:
+def test_combinations_are_what_estimators_require(run_cli: Run) -> None:
     """A no has its reason, and running that cell shows the same."""
     refused = {}
-    for entry in gradvar("list", "combinations", "--json").rows:
+    for entry in run_cli("list", "combinations", "--json").rows:
         assert entry["available"] == (entry["reason"] is None)
         if entry["backend"] == "numpy" and not entry["available"]:
             refused[entry["estimator"], entry["family"]] = entry["reason"]
     assert ("measure-valued", "multivariate-normal") in refused
     for (estimator, family), reason in refused.items():
-        result = gradvar("run", "--problem", f"cosine[family={family},dim=2]", "--estimator", estimator)
+        result = run_cli("run", "--problem", f"cosine[family={family},dim=2]", "--estimator", estimator)
         assert result.status == 2
         # What is for ELBOs alone may be refused here for that.
         alone = make_estimator(estimator).least_entropy() != "none" and "needs an ELBO" in result.err
         assert alone or reason in result.err
 
 
-def test_help_and_version_are_no_errors(gradvar: Run) -> None:
+def test_help_and_version_are_no_errors(run_cli: Run) -> None:
     for arguments in ((), ("--help",), ("run", "-h")):
-        result = gradvar(*arguments)
+        result = run_cli(*arguments)
         assert (result.status, result.err) == (0, "")
-        assert result.out.startswith("Usage: gradvar")
-    assert gradvar("--version").out.startswith("gradvar ")
+        assert result.out.startswith("Usage: gradmeter")
+    assert run_cli("--version").out.startswith("gradmeter ")
 
 
-def test_exports_hold_the_rows(gradvar: Run) -> None:
-    gradvar("run", *CELL, "--estimator", "pathwise[sticking-the-landing=true]")
-    with Store.read(Path(".gradvar/store.sqlite")) as store:
+def test_exports_hold_the_rows(run_cli: Run) -> None:
+    run_cli("run", *CELL, "--estimator", "pathwise[sticking-the-landing=true]")
+    with Store.read(Path(".gradmeter/store.sqlite")) as store:
         rows = store.rows()
-    assert gradvar("export", "--output", "rows.csv").status == 0
-    assert gradvar("export", "--format", "parquet", "--output", "rows.parquet").status == 0
-    assert Path("rows.csv").read_text(encoding="utf-8") == gradvar("export").out
-    assert sorted(p.name for p in Path(".gradvar").iterdir()) == ["store.sqlite"]
+    assert run_cli("export", "--output", "rows.csv").status == 0
+    assert run_cli("export", "--format", "parquet", "--output", "rows.parquet").status == 0
+    assert Path("rows.csv").read_text(encoding="utf-8") == run_cli("export").out
+    assert sorted(p.name for p in Path(".gradmeter").iterdir()) == ["store.sqlite"]
     frame = pd.read_parquet("rows.parquet")
     with Path("rows.csv").open(encoding="utf-8", newline="") as file:
         texts = list(csv.DictReader(file))
@@ -270,7 +270,7 @@ def test_exports_hold_the_rows(gradvar: Run) -> None:
 
 
 def test_rows_are_data_that_json_takes() -> None:
-    from bench.rows import from_json, row
+    from gradmeter.bench.rows import from_json, row
 
     values = row(
         problem="p",
@@ -295,33 +295,33 @@ def test_rows_are_data_that_json_takes() -> None:
 BATCH = "linear-regression[scale=0.2,batch=8]"
 
 
-def test_a_minibatch_is_split_once_and_shown_where_it_was(gradvar: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_minibatch_is_split_once_and_shown_where_it_was(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run = ("run", "--problem", BATCH, "--estimator", "pathwise", "--samples", "1", "--samples", "4")
     run += ("--max-replicates", "4096", "--no-timing")
-    plain = gradvar(*run)
+    plain = run_cli(*run)
     assert "variance in parts" not in plain.out
-    first = gradvar(*run, "--minibatch-parts")
+    first = run_cli(*run, "--minibatch-parts")
     assert first.status == 0
     assert first.out.startswith(plain.out.rstrip("\n"))
     assert first.out.count("pathwise") == 4
     with Store.read(DEFAULT) as store:
         rows = [row for row in store.rows() if row["block"] == "all"]
         found = [from_series(store.series(row["cell_key"])) for row in rows]
-    expected = bench.minibatch_split(BATCH, "pathwise", samples=(1, 4), replicates=4096)
+    expected = gradmeter.minibatch_split(BATCH, "pathwise", samples=(1, 4), replicates=4096)
     expected = expected[expected["block"] == "all"]
     assert [p.minibatch.value for p in found if p] == list(expected["minibatch"])
     assert all(p.add_up for p in found if p)
-    monkeypatch.setattr("bench.measurement.minibatch.split", lambda cell: pytest.fail("split again"))
-    assert gradvar(*run, "--minibatch-parts").out == first.out
-    assert gradvar("report").status == 0
+    monkeypatch.setattr("gradmeter.bench.measurement.minibatch.split", lambda cell: pytest.fail("split again"))
+    assert run_cli(*run, "--minibatch-parts").out == first.out
+    assert run_cli("report").status == 0
     page, text = (Path("report", f"report.{end}").read_text(encoding="utf-8") for end in ("html", "md"))
     assert "Sampling and minibatch parts" in text
     assert page.count("Sampling and minibatch parts") == 2  # the table, and the figure against S
-    assert "gradvar run --minibatch-parts --problem" in page
+    assert "gradmeter run --minibatch-parts --problem" in page
 
 
-def test_nothing_to_split_is_bad_usage(gradvar: Run) -> None:
-    result = gradvar("run", *CELL, "--minibatch-parts")
+def test_nothing_to_split_is_bad_usage(run_cli: Run) -> None:
+    result = run_cli("run", *CELL, "--minibatch-parts")
     assert result.status == 2
-    assert result.err.startswith("gradvar: error: --minibatch-parts needs a problem that draws a minibatch")
+    assert result.err.startswith("gradmeter: error: --minibatch-parts needs a problem that draws a minibatch")
     assert not DEFAULT.exists()

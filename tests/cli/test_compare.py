@@ -1,4 +1,4 @@
-"""`gradvar compare`: what changed between two stores, and the gates. Stores are invented: their noise is known."""
+"""`gradmeter compare`: what changed between two stores, and the gates. Stores are invented: their noise is known."""
 
 import itertools
 import json
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.cli import main
-from bench.comparison import Comparison, compare, parse_gate
-from bench.sweep.store import Store
+from gradmeter.bench.cli import main
+from gradmeter.bench.comparison import Comparison, compare, parse_gate
+from gradmeter.bench.sweep.store import Store
 from tests.report import stores
 
 ROUNDS = 20
@@ -142,7 +142,7 @@ def test_a_whole_backend_that_became_slower_is_named(tmp_path, before, capsys):
         "jax": "slower",
     }
     assert status(before, after, "--fail", "time:1.1") == 1
-    assert "gradvar: time of jax as a whole, 4 cells is 1.1" in capsys.readouterr().err
+    assert "gradmeter: time of jax as a whole, 4 cells is 1.1" in capsys.readouterr().err
 
 
 def test_what_all_cells_share_is_divided_out_unless_it_is_large(tmp_path, before, capsys):
@@ -272,7 +272,7 @@ def test_json_says_the_same(tmp_path, before, capsys):
 def test_a_gate_that_makes_no_sense_is_refused(before, capsys, text):
     assert status(before, before, "--fail", text) == 2
     error = capsys.readouterr().err
-    assert error.startswith("gradvar: error: ")
+    assert error.startswith("gradmeter: error: ")
     assert error.count("\n") == 1
 
 

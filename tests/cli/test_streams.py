@@ -13,7 +13,7 @@ import pytest
 from tests.cli.running import CELL, command, environment
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX shells and terminals")
-QUIETLY = "import sys; from bench.cli import main; status = main(sys.argv[1:]); sys.stdout.flush(); "
+QUIETLY = "import sys; from gradmeter.bench.cli import main; status = main(sys.argv[1:]); sys.stdout.flush(); "
 HEAVY = {"torch", "jax", "scipy", "pandas", "sklearn", "matplotlib", "pyarrow"}
 
 
@@ -62,7 +62,7 @@ def test_messages_never_mix_with_rows(tmp_path: Path) -> None:
 def test_a_full_disk_behind_standard_output_is_status_three(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = shell(f"{shlex.join(command(*arguments))} > /dev/full", tmp_path)
     assert done.returncode == 3
-    assert done.stderr.splitlines()[-1].startswith("gradvar: error: no room to write")
+    assert done.stderr.splitlines()[-1].startswith("gradmeter: error: no room to write")
 
 
 def test_any_locale_takes_any_text(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_progress_on_a_terminal_leaves_rows_on_standard_output(tmp_path: Path, c
     status, rows, shown = _on_a_terminal(tmp_path, columns, "run", "--problem", "square[k=2]", *CELL, "--json")
     assert status == 0
     assert [row[:1] for row in rows] == ["{"] * 6
-    assert "store: .gradvar/store.sqlite" in shown
+    assert "store: .gradmeter/store.sqlite" in shown
     assert "Traceback" not in shown
     if columns == "100":
         assert "measuring" in shown

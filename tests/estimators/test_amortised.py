@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.cell import prepare
-from bench.problems.problem import LOG_2PI
-from bench.problems.vae.coding import NormalEncoder
-from bench.sweep.cells import make_estimator, make_problem
-from estimators import VARIANTS, UsageError
-from estimators.amortised import AmortisedExpectation
-from estimators.backends import get
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.bench.problems.vae.coding import NormalEncoder
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators import VARIANTS, UsageError
+from gradmeter.estimators.amortised import AmortisedExpectation
+from gradmeter.estimators.backends import get
 from tests.support import applies, draws, estimate, make_cell, needs, state_of
 
 PROBLEMS = (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from estimators.backends import NAMES, get
+from gradmeter.estimators.backends import NAMES, get
 from tests.support import needs
 
 FACTOR = 2.0

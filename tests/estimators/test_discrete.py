@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import special
 
-from bench.measurement.integrate import integrate
-from bench.problems.test_functions import SquareIntegrand
-from estimators import NAMED_ALONE, VARIANTS, Expectation
+from gradmeter.bench.measurement.integrate import integrate
+from gradmeter.bench.problems.test_functions import SquareIntegrand
+from gradmeter.estimators import NAMED_ALONE, VARIANTS, Expectation
 from tests.support import (
     DISCRETE_PROBLEMS,
     Blocks,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from estimators.families.gamma_weak import shrinkage
+from gradmeter.estimators.families.gamma_weak import shrinkage
 
 #: In units of the last place: what compiled functions are documented to keep, or nearly.
 ULPS = 4.0

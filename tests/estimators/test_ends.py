@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from bench.sweep.cells import make_problem
-from estimators import FAMILIES, Family
-from estimators.backends import get
-from estimators.families.gamma_path import log_gamma_slope
-from estimators.families.logs import Logs, from_logit
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import FAMILIES, Family
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.gamma_path import log_gamma_slope
+from gradmeter.estimators.families.logs import Logs, from_logit
 from tests.families import DIMENSION, KNOWN, PARAMETERS
 from tests.support import Blocks, draws, estimate, make_cell, needs
 
@@ -299,7 +299,7 @@ def test_small_slopes_in_single_precision(dtype: str) -> None:
 )
 def test_exact_references(problem: str, moments: bool) -> None:
     """By quadrature, those of z² are the moments' own; and E f is the mean over the law of log z for bounded f."""
-    from bench.problems.one_dimensional import exact_sum
+    from gradmeter.bench.problems.one_dimensional import exact_sum
 
     q = make_problem(f"exponential[family={problem}]").q
     parameters = q.parameters(1)

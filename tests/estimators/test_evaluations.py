@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.goals import cost
-from bench.sweep.cells import make_estimator
-from estimators import FAMILIES, NAMED_ALONE, VARIANTS, Expectation, Integrand, Noise, Normal
-from estimators.estimator import Estimator
+from gradmeter.bench.goals import cost
+from gradmeter.bench.sweep.cells import make_estimator
+from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, Expectation, Integrand, Noise, Normal
+from gradmeter.estimators.estimator import Estimator
 from tests.support import draws, make_cell, state_of
 
 DIMENSION = 3

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench.measurement.integrate import integrate
-from bench.problems import Exact, Problem
-from bench.problems.enumerated import exact_enumerated
-from bench.problems.tilted import TiltedSquareIntegrand
-from bench.sweep.cells import make_estimator, make_problem
-from estimators import (
+from gradmeter.bench.measurement.integrate import integrate
+from gradmeter.bench.problems import Exact, Problem
+from gradmeter.bench.problems.enumerated import exact_enumerated
+from gradmeter.bench.problems.tilted import TiltedSquareIntegrand
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators import (
     NAMED_ALONE,
     VARIANTS,
     Estimator,
@@ -32,9 +32,9 @@ from estimators import (
     UsageError,
     enumeration,
 )
-from estimators.amortised import AmortisedExpectation, AmortisedNormal
-from estimators.backends import get
-from estimators.families import FAMILIES
+from gradmeter.estimators.amortised import AmortisedExpectation, AmortisedNormal
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families import FAMILIES
 from tests.estimators.test_matrix import COVERING, numbers, unresolved
 from tests.families import FAMILY_PROBLEMS
 from tests.support import (

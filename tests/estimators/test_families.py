@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from estimators import FAMILIES, Family, NotApplicable
-from estimators.backends import get
-from estimators.families.family import ABILITIES
+from gradmeter.estimators import FAMILIES, Family, NotApplicable
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.family import ABILITIES
 from tests.estimators import laws
 from tests.families import DIMENSION, FAMILY_PROBLEMS, FROZEN, KNOWN, PARAMETERS
 from tests.support import (
@@ -193,7 +193,7 @@ def test_replaced(name: str, backend: Any) -> None:
 
 def grid(name: str, dimension: int) -> tuple[Any, Blocks, np.ndarray, np.ndarray]:
     """A family at `At()` moved a little, samples on a tensor grid of its noise, or of z, [N, D] and their weights."""
-    from bench.measurement.rules import rule
+    from gradmeter.bench.measurement.rules import rule
 
     family, backend = FAMILIES[name].At().family, get("numpy")
     parameters = {k: a + 0.1 for k, a in FAMILIES[name].At().parameters(dimension).items()}

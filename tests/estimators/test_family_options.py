@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.sweep.cells import make_problem
-from estimators import NotApplicable, UsageError
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import NotApplicable, UsageError
 from tests.support import problem_is_refused
 
 

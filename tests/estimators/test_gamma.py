@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from bench.measurement.rules import rule
-from estimators import FAMILIES
-from estimators.backends import get
-from estimators.families.gamma_path import (
+from gradmeter.bench.measurement.rules import rule
+from gradmeter.estimators import FAMILIES
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.gamma_path import (
     PROPOSALS,
     constants,
     digamma_step,

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.cell import prepare
-from bench.problems.linear_gaussian import LinearGaussian
-from bench.sweep.cells import make_estimator, make_problem
-from estimators import BOUNDS, Expectation, Normal, UsageError
-from estimators.backends import get
-from estimators.vimco import others_sum
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.problems.linear_gaussian import LinearGaussian
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators import BOUNDS, Expectation, Normal, UsageError
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.vimco import others_sum
 from tests.parity import Case
 from tests.support import Blocks, draws, estimate, integrated_problem, make_cell
 

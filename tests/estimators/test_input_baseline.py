@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.cell import prepare
-from bench.problems.regression.logistic import LogisticIntegrand
-from estimators import Expectation, Normal, NotApplicable
-from estimators.input_baseline import RIDGE, fitted, learn
-from estimators.noise import Noise
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.problems.regression.logistic import LogisticIntegrand
+from gradmeter.estimators import Expectation, Normal, NotApplicable
+from gradmeter.estimators.input_baseline import RIDGE, fitted, learn
+from gradmeter.estimators.noise import Noise
 from tests.support import estimate, expectation_of, make_cell, measured, single, tensor
 
 INPUT, MOVING = "score-function[baseline=input-dependent]", "score-function[baseline=moving-average]"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from estimators import Expectation, Integrand, Normal, NotApplicable
+from gradmeter.estimators import Expectation, Integrand, Normal, NotApplicable
 from tests.support import (
     INTEGRAND_PROBLEMS,
     MODELS,

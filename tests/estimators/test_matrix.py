@@ -1,4 +1,4 @@
-"""Every estimator with every family, as `gradvar list combinations` has them: nothing here names either.
+"""Every estimator with every family, as `gradmeter list combinations` has them: nothing here names either.
 
 What says no is refused with the reason that is listed. What says yes runs: on all three backends with the same noise it
 gives the same gradient, and its mean is the exact gradient, by integration over the noise where that is of few
@@ -17,14 +17,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench import catalogue
-from bench.measurement.cell import measure_source, prepare
-from bench.measurement.integrate import integrate
-from bench.measurement.kernel import StatisticsKernel
-from bench.problems import Exact, Problem
-from bench.sweep.cells import make_estimator, make_problem
-from estimators import FAMILIES, Expectation, Integrand, Noise, UsageError
-from estimators.backends import NAMES, get
+from gradmeter.bench import catalogue
+from gradmeter.bench.measurement.cell import measure_source, prepare
+from gradmeter.bench.measurement.integrate import integrate
+from gradmeter.bench.measurement.kernel import StatisticsKernel
+from gradmeter.bench.problems import Exact, Problem
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators import FAMILIES, Expectation, Integrand, Noise, UsageError
+from gradmeter.estimators.backends import NAMES, get
 from tests.families import FAMILY_PROBLEMS, KNOWN
 from tests.parity import Case
 from tests.support import make_cell, measured, needs, setting_of

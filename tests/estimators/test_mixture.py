@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators.families import MixtureOfNormals
+from gradmeter.estimators.families import MixtureOfNormals
 from tests.estimators import laws
 from tests.support import draws, integrated_problem, make_cell
 

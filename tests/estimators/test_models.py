@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from estimators import VARIANTS
-from estimators.backends import get
+from gradmeter.estimators import VARIANTS
+from gradmeter.estimators.backends import get
 from tests.parity import Case
 from tests.support import MODELS, applies, needs
 

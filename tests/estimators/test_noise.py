@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators import UsageError
-from estimators.backends import get
-from estimators.noise import Noise, _draw, draw, mirror, stream_root
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.noise import Noise, _draw, draw, mirror, stream_root
 
 #: Every statistical assertion here has this chance of failing for a sampler that is right; the seeds are fixed, so
 #: it either always fails or never does. About 120 of them: 1 in 8,000 that a new framework version's draws fail one.

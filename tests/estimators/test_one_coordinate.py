@@ -16,9 +16,9 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import erf, exp1, gamma
 
-from estimators import FAMILIES, NotApplicable
-from estimators.backends import get
-from estimators.families.family import MeanField
+from gradmeter.estimators import FAMILIES, NotApplicable
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.family import MeanField
 from tests.families import FROZEN, PARAMETERS
 from tests.support import Blocks, draws
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.controls import CONTROLS
-from bench.problems import PROBLEMS
-from bench.sweep.cells import make_estimator, make_problem
-from estimators import ESTIMATORS, VARIANTS, Normal, NotApplicable, UsageError, backends
-from estimators.families import FAMILIES, Exponential
-from estimators.options import construct, describe, effective, number, parse, spell
+from gradmeter.bench.controls import CONTROLS
+from gradmeter.bench.problems import PROBLEMS
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators import ESTIMATORS, VARIANTS, Normal, NotApplicable, UsageError, backends
+from gradmeter.estimators.families import FAMILIES, Exponential
+from gradmeter.estimators.options import construct, describe, effective, number, parse, spell
 from tests.families import FAMILY_PROBLEMS
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

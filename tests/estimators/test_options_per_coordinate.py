@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import bench
-from bench import catalogue
-from bench.report.names import problem_text
-from bench.report.results import cleaned
-from bench.rows import from_json, to_json
-from bench.sweep import suites
-from bench.sweep.cells import make_problem
-from bench.sweep.store import Store
-from estimators import FAMILIES, UsageError
-from estimators.families import Gamma
-from estimators.options import construct, effective, spell
+import gradmeter
+from gradmeter.bench import catalogue
+from gradmeter.bench.report.names import problem_text
+from gradmeter.bench.report.results import cleaned
+from gradmeter.bench.rows import from_json, to_json
+from gradmeter.bench.sweep import suites
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import FAMILIES, UsageError
+from gradmeter.estimators.families import Gamma
+from gradmeter.estimators.options import construct, effective, spell
 from tests.support import make_cell, problem_is_refused
 
 TEXT = "cosine[family=gamma,concentration=0.3:2:30,rate=1.5:0.1:2,dim=3]"
@@ -163,9 +163,9 @@ def test_a_list_in_a_suite_is_a_grid(tmp_path: Path) -> None:
 def test_rows_and_reports_say_it(tmp_path: Path) -> None:
     """Through a store; a second run finds the cell, another order of the numbers is another cell."""
     at: Any = {"timing": False, "store": tmp_path / "s.db", "max_replicates": 64}
-    frame = bench.measure(TEXT, "score-function", **at)
+    frame = gradmeter.measure(TEXT, "score-function", **at)
     assert json.loads(frame["problem_options"][0])["concentration"] == [0.3, 2.0, 30.0]
-    again = bench.measure(TEXT, "score-function", **at)
+    again = gradmeter.measure(TEXT, "score-function", **at)
     assert list(again["cell_key"]) == list(frame["cell_key"])
     other = TEXT.replace("0.3:2:30", "2:0.3:30")
     assert make_cell(other, "score-function").key != make_cell(TEXT, "score-function").key

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from estimators import NAMED_ALONE, VARIANTS
+from gradmeter.estimators import NAMED_ALONE, VARIANTS
 from tests.parity import Case
 from tests.support import (
     IN_THREE_DIMENSIONS,

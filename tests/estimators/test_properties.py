@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimators import Expectation, Integrand, Normal
-from estimators.estimator import Estimator
+from gradmeter.estimators import Expectation, Integrand, Normal
+from gradmeter.estimators.estimator import Estimator
 from tests.support import ON_NORMAL, Blocks, draws, estimate, make_estimator
 
 REPLICATES = 7

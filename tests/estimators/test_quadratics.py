@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.cell import prepare
-from bench.measurement.kernel import estimates
-from estimators import Expectation, Normal
-from estimators.combined_control_variates import regression
-from estimators.errors import NotApplicable
-from estimators.families import LowRankNormal, MultivariateNormal
-from estimators.families.multivariate_normal import pack
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.kernel import estimates
+from gradmeter.estimators import Expectation, Normal
+from gradmeter.estimators.combined_control_variates import regression
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.families import LowRankNormal, MultivariateNormal
+from gradmeter.estimators.families.multivariate_normal import pack
 from tests.estimators.test_properties import Polynomial, point, polynomial
 from tests.estimators.test_quadrature import assert_unbiased, assert_variance
 from tests.support import (

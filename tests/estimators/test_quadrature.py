@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from estimators import Integrand
+from gradmeter.estimators import Integrand
 from tests import exact
 from tests.support import (
     IN_THREE_DIMENSIONS,

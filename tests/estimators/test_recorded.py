@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.measurement.cell import prepare
-from estimators.backends import get
-from estimators.backends.recorded import OTHER, record, recorded
-from estimators.backends.tape import Unrecordable
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.recorded import OTHER, record, recorded
+from gradmeter.estimators.backends.tape import Unrecordable
 from tests.estimators.test_matrix import YES, covering, problem_for
 from tests.support import make_cell
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.sweep.cells import make_estimator
-from estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, Expectation, NotApplicable, UsageError
-from estimators.backends import get
-from estimators.draws import from_uniforms
-from estimators.families import FAMILIES, MultivariateNormal, Normal
-from estimators.score_function import fitted_coefficient
+from gradmeter.bench.sweep.cells import make_estimator
+from gradmeter.estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, Expectation, NotApplicable, UsageError
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.draws import from_uniforms
+from gradmeter.estimators.families import FAMILIES, MultivariateNormal, Normal
+from gradmeter.estimators.score_function import fitted_coefficient
 from tests import exact
 from tests.support import (
     IN_THREE_DIMENSIONS,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.measurement.cell import prepare
-from bench.measurement.kernel import estimates
-from estimators.errors import NotApplicable
-from estimators.noise import Noise, draw, stream_root
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.kernel import estimates
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.noise import Noise, draw, stream_root
 from tests.estimators.test_noise import FALSE_ALARM
 from tests.support import TWO_FAMILIES, make_cell, measured
 

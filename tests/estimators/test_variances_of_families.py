@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate as quadrature
 from scipy import stats
 
-from bench.measurement.integrate import integrate
+from gradmeter.bench.measurement.integrate import integrate
 from tests.support import make_cell, setting_of
 
 LOC, SCALE, K = 0.4, 0.8, 1.37

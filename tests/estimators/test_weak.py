@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from estimators import FAMILIES
-from estimators.backends import get
-from estimators.families import gamma, gamma_ratios
-from estimators.families.gamma_weak import shrinkage
+from gradmeter.estimators import FAMILIES
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families import gamma, gamma_ratios
+from gradmeter.estimators.families.gamma_weak import shrinkage
 from tests.estimators import laws
 from tests.support import draws, make_cell
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bench.fit import autoencoders
-from bench.sweep.cells import make_problem
+from gradmeter.bench.fit import autoencoders
+from gradmeter.bench.sweep.cells import make_problem
 from tests.cli.running import Run
 
 
@@ -76,10 +76,10 @@ def test_a_plane_is_the_decoder_at_quantiles_of_the_prior() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_made_up_can_be_read(gradvar: Run) -> None:
+def test_what_is_made_up_can_be_read(run_cli: Run) -> None:
     """At the settings that a fit has where nothing is said: by the five real digits nearest to each image. All ten
     classes are there, and most images have neighbours of one class alone, as most real ones of other writers have."""
-    assert gradvar("fit", "vae", "--estimator", "pathwise", "--replicates", "0").status == 0
+    assert run_cli("fit", "vae", "--estimator", "pathwise", "--replicates", "0").status == 0
     problem: Any = make_problem("vae", fitted=True)
     with np.load("fit/pathwise.npz") as file:
         images = autoencoders.plane(problem, dict(file))
@@ -91,9 +91,9 @@ def test_what_is_made_up_can_be_read(gradvar: Run) -> None:
     assert len(sure) >= 0.6 * len(images)
 
 
-def test_pictures_of_a_fit(gradvar: Run) -> None:
+def test_pictures_of_a_fit(run_cli: Run) -> None:
     words = ("--estimator", "pathwise", "--steps", "2", "--replicates", "0")
-    assert gradvar("fit", "vae[size=1780,batch=10,hidden=3,latent=3]", *words).status == 0
+    assert run_cli("fit", "vae[size=1780,batch=10,hidden=3,latent=3]", *words).status == 0
     page = Path("fit/index.html").read_text(encoding="utf-8")
     for name, title in (
         ("latent", "The latent space"),
@@ -107,8 +107,8 @@ def test_pictures_of_a_fit(gradvar: Run) -> None:
     assert "the first two of 3 coordinates" in page
 
 
-def test_rows_that_are_no_square_images_have_only_a_latent_space(gradvar: Run) -> None:
+def test_rows_that_are_no_square_images_have_only_a_latent_space(run_cli: Run) -> None:
     np.save("bits.npy", np.random.default_rng(0).integers(0, 2, (30, 6)).astype(float))
     words = ("--estimator", "pathwise", "--steps", "2", "--replicates", "0")
-    assert gradvar("fit", "vae[dataset=bits.npy,size=20,hidden=3,latent=3]", *words).status == 0
+    assert run_cli("fit", "vae[dataset=bits.npy,size=20,hidden=3,latent=3]", *words).status == 0
     assert {p.name for p in Path("fit").glob("*.svg")} == {"latent.svg", "objective.svg", "test.svg"}

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.fit import figures
-from bench.fit.held_out import IMPORTANCE_SAMPLES, columns, log_likelihood, log_weights
-from bench.fit.objective import objective
-from bench.problems.data import bundled
-from bench.problems.vae import inputs
-from bench.problems.vae.autoencoder import MOST_TEST
-from bench.sweep.cells import make_problem
+from gradmeter.bench.fit import figures
+from gradmeter.bench.fit.held_out import IMPORTANCE_SAMPLES, columns, log_likelihood, log_weights
+from gradmeter.bench.fit.objective import objective
+from gradmeter.bench.problems.data import bundled
+from gradmeter.bench.problems.vae import inputs
+from gradmeter.bench.problems.vae.autoencoder import MOST_TEST
+from gradmeter.bench.sweep.cells import make_problem
 from tests.cli.running import Run
 
 SMALL = "vae[size=40,batch=10,hidden=4,latent=3]"
@@ -62,7 +62,7 @@ def test_blocks_do_not_change_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> 
     """K is what was asked for, however many fit into a block."""
     problem: Any = make_problem("vae[size=1790,hidden=3]")
     for size in (64, 3):
-        monkeypatch.setattr("bench.fit.sampling.block_size", lambda *_, size=size: size)
+        monkeypatch.setattr("gradmeter.bench.fit.sampling.block_size", lambda *_, size=size: size)
         terms = log_weights(problem.held_out(), problem.parameters(), 7, ("test",))
         assert terms.shape == (7, 7)
         assert np.all(np.isfinite(terms))
@@ -123,8 +123,8 @@ def test_a_fit_starts_from_random_weights_and_takes_most_images(
     assert (chosen.at, chosen.size, chosen.batch) == ("trained", 50, None)
 
 
-def test_rows_table_and_page(gradvar: Run) -> None:
-    result = gradvar("fit", SMALL, "--estimator", "pathwise", "--steps", "30", "--replicates", "64", "--json")
+def test_rows_table_and_page(run_cli: Run) -> None:
+    result = run_cli("fit", SMALL, "--estimator", "pathwise", "--steps", "30", "--replicates", "64", "--json")
     assert result.status == 0, result.err
     first, last = result.rows[0], result.rows[-1]
     assert first["optimiser_options"]["rate"] == 0.01

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bench.fit.components import density, mixture
-from bench.fit.figures import Reference
-from bench.fit.findings import evaluations_to, sentences, settled
-from bench.fit.mixtures import Cavi
-from bench.fit.optimisers import make_optimiser
-from bench.fit.recipe import Gradient
-from bench.fit.rows import row
-from bench.fit.run import Fit, Plan
-from bench.sweep.cells import make_estimator, make_problem
+from gradmeter.bench.fit.components import density, mixture
+from gradmeter.bench.fit.figures import Reference
+from gradmeter.bench.fit.findings import evaluations_to, sentences, settled
+from gradmeter.bench.fit.mixtures import Cavi
+from gradmeter.bench.fit.optimisers import make_optimiser
+from gradmeter.bench.fit.recipe import Gradient
+from gradmeter.bench.fit.rows import row
+from gradmeter.bench.fit.run import Fit, Plan
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from tests.cli.running import Run
 
 MIXTURE = "bayesian-gaussian-mixture[at=start,bound=mean-field]"
@@ -32,10 +32,10 @@ def of(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     return [r for r in rows if name in (r["method"], r["estimator"])]
 
 
-def test_black_box_fits_reach_the_elbo_of_cavi(gradvar: Run) -> None:
+def test_black_box_fits_reach_the_elbo_of_cavi(run_cli: Run) -> None:
     """z summed out; compared by the closed-form ELBO that CAVI maximises, which is below their own."""
     arguments = ("--method", "cavi", "--samples", "10", "--steps", "1500", "--optimiser", "adam[forgetting=0.6]")
-    result = gradvar("fit", COLLAPSED, *ESTIMATORS, *arguments, "--json")
+    result = run_cli("fit", COLLAPSED, *ESTIMATORS, *arguments, "--json")
     assert result.status == 0, result.err
     closed: Any = make_problem(MIXTURE)
     found = {}

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.fit import command, objective
-from bench.fit.checkpoint import Checkpoints, previous
-from bench.fit.optimisers import Adam
-from bench.fit.run import Checkpoint, Fit, Plan, Schedule, Watcher, run
-from bench.rows import Row
-from estimators import UsageError
-from estimators.backends import NAMES
+from gradmeter.bench.fit import command, objective
+from gradmeter.bench.fit.checkpoint import Checkpoints, previous
+from gradmeter.bench.fit.optimisers import Adam
+from gradmeter.bench.fit.run import Checkpoint, Fit, Plan, Schedule, Watcher, run
+from gradmeter.bench.rows import Row
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.backends import NAMES
 from tests.cli.running import Run
 from tests.support import needs
 
@@ -164,7 +164,7 @@ def test_killed_while_one_is_written_the_one_before_it_stands(tmp_path: Path, mo
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.fit.checkpoint.os.fsync", lambda _: None if keeper.count < 3 else killed())
+    monkeypatch.setattr("gradmeter.bench.fit.checkpoint.os.fsync", lambda _: None if keeper.count < 3 else killed())
     with pytest.raises(KeyboardInterrupt):
         run(plan, Fit(plan), keeper)
     found = keeper.saved.load(plan)
@@ -177,14 +177,14 @@ def command_line(*more: str, problem: str = VAE) -> tuple[str, ...]:
     return ("fit", problem, *words, *more)
 
 
-def test_command_line(gradvar: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two Ctrl-C in the middle of step 25; then a checkpoint that was cut short."""
-    nothing = gradvar(*command_line("--resume"))
+    nothing = run_cli(*command_line("--resume"))
     assert nothing.status == 2
     assert nothing.err.splitlines()[-1].endswith(
         "fit/checkpoints holds no checkpoint of these fits; leave out --resume to begin anew"
     )
-    whole = timeless(gradvar(*command_line()).rows)
+    whole = timeless(run_cli(*command_line()).rows)
     for path in Path("fit/checkpoints").iterdir():
         path.unlink()
     numbers = Adam.numbers
@@ -196,26 +196,26 @@ def test_command_line(gradvar: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patched:
         patched.setattr(Adam, "numbers", stopped)
-        assert gradvar(*command_line()).status == 130
-    resumed = gradvar(*command_line("--resume"))
+        assert run_cli(*command_line()).status == 130
+    resumed = run_cli(*command_line("--resume"))
     assert resumed.status == 0
-    assert resumed.err.splitlines()[0] == "gradvar: pathwise goes on from iteration 20"
+    assert resumed.err.splitlines()[0] == "gradmeter: pathwise goes on from iteration 20"
     assert timeless(resumed.rows) == whole
     assert Path("fit/rows.jsonl").read_text(encoding="utf-8") == resumed.out
     newest = max(Path("fit/checkpoints").glob("*.npz"), key=lambda p: p.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:1000])
-    again = gradvar(*command_line("--resume"))
+    again = run_cli(*command_line("--resume"))
     assert again.status == 0
     assert again.err.splitlines()[:2] == [
-        f"gradvar: pathwise: {newest} cannot be read (cut short or damaged); the one before it is used",
-        "gradvar: pathwise goes on from iteration 30",
+        f"gradmeter: pathwise: {newest} cannot be read (cut short or damaged); the one before it is used",
+        "gradmeter: pathwise goes on from iteration 30",
     ]
     assert timeless(again.rows) == whole
 
 
 @pytest.mark.parametrize(("name", "problem"), [("numpy", VAE), ("torch", "cosine[dim=2]"), ("jax", "cosine[dim=2]")])
 def test_nan_in_training_is_one_line_and_keeps_the_last_good_state(
-    name: str, problem: str, gradvar: Run, monkeypatch: pytest.MonkeyPatch, eager: None
+    name: str, problem: str, run_cli: Run, monkeypatch: pytest.MonkeyPatch, eager: None
 ) -> None:
     """Whether every step is looked at, as on NumPy, or only the next one that has a row or a checkpoint."""
     needs(name)
@@ -226,10 +226,10 @@ def test_nan_in_training_is_one_line_and_keeps_the_last_good_state(
 
     with monkeypatch.context() as patched:
         patched.setattr(Adam, "numbers", broken)
-        result = gradvar(*command_line("--backend", name, problem=problem))
+        result = run_cli(*command_line("--backend", name, problem=problem))
     assert result.status == 1
     reason = "a number of step 15 is not finite; kept as it was before that step"
-    assert result.err.splitlines() == [f"gradvar: pathwise: {reason}", "fit: fit/index.html"]
+    assert result.err.splitlines() == [f"gradmeter: pathwise: {reason}", "fit: fit/index.html"]
     assert (result.rows[-1]["status"], result.rows[-1]["reason"]) == ("nonfinite", reason)
     assert [row["iteration"] for row in result.rows] == [t for t in range(15) if t in Schedule(STEPS, 0)] + [15]
     (path,) = Path("fit/checkpoints").iterdir()
@@ -241,20 +241,20 @@ def test_nan_in_training_is_one_line_and_keeps_the_last_good_state(
     with np.load("fit/pathwise.npz") as kept:
         for block, values in short.parameters.items():
             np.testing.assert_array_equal(kept[block], values, err_msg=block)
-    resumed = gradvar(*command_line("--backend", name, "--resume", problem=problem))
-    assert resumed.err.splitlines()[0] == "gradvar: pathwise goes on from iteration 10"
+    resumed = run_cli(*command_line("--backend", name, "--resume", problem=problem))
+    assert resumed.err.splitlines()[0] == "gradmeter: pathwise goes on from iteration 10"
 
 
-def test_what_cannot_be_fitted_leaves_what_was(gradvar: Run) -> None:
+def test_what_cannot_be_fitted_leaves_what_was(run_cli: Run) -> None:
     """No coordinate of z, and images that are no rows: one line, and the folder as it was."""
-    assert gradvar(*command_line()).status == 0
+    assert run_cli(*command_line()).status == 0
     before = {p: p.read_bytes() for p in Path("fit").rglob("*") if p.is_file()}
     np.save("images.npy", np.zeros((20, 8, 8)))
     for problem, said in (
         ("vae[latent=0]", "latent"),
         ("vae[dataset=images.npy]", "images.npy has shape [20, 8, 8]; it must be [rows, columns]"),
     ):
-        result = gradvar("fit", problem, "--estimator", "pathwise", "--resume")
+        result = run_cli("fit", problem, "--estimator", "pathwise", "--resume")
         assert result.status == 2
         assert said in result.err
         assert "Traceback" not in result.err

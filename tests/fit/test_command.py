@@ -1,4 +1,4 @@
-"""`gradvar fit`: rows, files, the page; what fails, and what Ctrl-C leaves."""
+"""`gradmeter fit`: rows, files, the page; what fails, and what Ctrl-C leaves."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.fit.optimisers import Adam, make_optimiser
-from bench.fit.recipe import Gradient
-from bench.fit.rows import COLUMNS
-from bench.fit.run import Plan
-from bench.sweep.cells import make_estimator, make_problem
+from gradmeter.bench.fit.optimisers import Adam, make_optimiser
+from gradmeter.bench.fit.recipe import Gradient
+from gradmeter.bench.fit.rows import COLUMNS
+from gradmeter.bench.fit.run import Plan
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from tests.cli.running import Result, Run, command, environment
 from tests.support import needs
 
@@ -33,8 +33,8 @@ def saved(path: Path) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def test_rows_files_and_page(gradvar: Run) -> None:
-    result = gradvar(*BOTH, *FEW, "--samples", "4", "--json")
+def test_rows_files_and_page(run_cli: Run) -> None:
+    result = run_cli(*BOTH, *FEW, "--samples", "4", "--json")
     assert result.status == 0, result.err
     assert result.err == "fit: fit/index.html\n"
     problem: Any = make_problem("linear-regression[scale=0.2]")
@@ -83,13 +83,13 @@ def test_rows_files_and_page(gradvar: Run) -> None:
     assert page.count('role="img"') == 6
 
 
-def test_the_same_command_gives_the_same_rows_and_backends_agree_on_shared_noise(gradvar: Run, eager: None) -> None:
+def test_the_same_command_gives_the_same_rows_and_backends_agree_on_shared_noise(run_cli: Run, eager: None) -> None:
     needs("torch")
     needs("jax")
 
     def rows(*backends: str) -> list[dict[str, Any]]:
         flags = [f"--backend={name}" for name in backends]
-        result = gradvar("fit", "cosine[dim=2]", "--estimator", "pathwise", *FEW, "--noise=shared", *flags, "--json")
+        result = run_cli("fit", "cosine[dim=2]", "--estimator", "pathwise", *FEW, "--noise=shared", *flags, "--json")
         assert result.status == 0
         return [{k: v for k, v in row.items() if k != "seconds"} for row in result.rows]
 
@@ -101,8 +101,8 @@ def test_the_same_command_gives_the_same_rows_and_backends_agree_on_shared_noise
         assert other["variance"] == (None if same["variance"] is None else pytest.approx(same["variance"], rel=1e-9))
 
 
-def test_a_table_where_rows_are_not_asked_for(gradvar: Run) -> None:
-    result = gradvar("fit", "cosine", "--estimator", "pathwise", "--seed", "3", "--seed", "4", *FEW)
+def test_a_table_where_rows_are_not_asked_for(run_cli: Run) -> None:
+    result = run_cli("fit", "cosine", "--estimator", "pathwise", "--seed", "3", "--seed", "4", *FEW)
     assert result.status == 0
     lines = result.out.splitlines()
     headings = ["method", "iterations", "evaluations of f", "seconds", "objective", "‖gradient‖"]
@@ -131,10 +131,10 @@ def test_rows_are_where_they_were_asked_for() -> None:
     assert plan(100, replicates=0).measured == set()
 
 
-def test_what_diverges_is_one_line_and_keeps_the_last_good_state(gradvar: Run) -> None:
+def test_what_diverges_is_one_line_and_keeps_the_last_good_state(run_cli: Run) -> None:
     """(z − k)² has no maximum: SGD runs away, which takes the other fit nothing."""
     arguments = ("--optimiser", "sgd[forgetting=0]", "--learning-rate", "1", "--learning-rate", "1e-6")
-    result = gradvar("fit", "square[k=0.5]", "--estimator", "pathwise", *arguments, "--steps", "2000", "--json")
+    result = run_cli("fit", "square[k=0.5]", "--estimator", "pathwise", *arguments, "--steps", "2000", "--json")
     assert result.status == 1
     fast, slow = ([r for r in result.rows if r["optimiser_options"]["rate"] == rate] for rate in (1.0, 1e-6))
     assert {r["status"] for r in slow} == {"ok"}
@@ -143,14 +143,14 @@ def test_what_diverges_is_one_line_and_keeps_the_last_good_state(gradvar: Run) -
     assert fast[-1]["objective"] is None
     lines = result.err.splitlines()
     assert len(lines) == 2
-    assert re.fullmatch(r"gradvar: pathwise · sgd\[rate=1.*\]: .*not finite; kept as it was .*", lines[0])
+    assert re.fullmatch(r"gradmeter: pathwise · sgd\[rate=1.*\]: .*not finite; kept as it was .*", lines[0])
     kept = saved(next(p for p in Path("fit").glob("*.npz") if "1e-06" not in p.name))
     assert all(np.all(np.isfinite(values)) for values in kept.values())
     assert "not finite" in Path("fit/index.html").read_text(encoding="utf-8")
 
 
-def test_a_fit_that_cannot_be_is_a_row_beside_others(gradvar: Run) -> None:
-    result = gradvar(
+def test_a_fit_that_cannot_be_is_a_row_beside_others(run_cli: Run) -> None:
+    result = run_cli(
         "fit", "square", "--estimator", "pathwise[sticking-the-landing=true]", "--estimator", "pathwise", *FEW, "--json"
     )
     assert result.status == 0
@@ -179,9 +179,9 @@ def test_ctrl_c_keeps_what_was_fitted(tmp_path: Path) -> None:
         stopped = Result(running.wait(timeout=60), out, running.stderr.read())
     assert stopped.status == 130
     assert stopped.err.splitlines() == [
-        "gradvar: finishing the current step; Ctrl-C again stops at once",
+        "gradmeter: finishing the current step; Ctrl-C again stops at once",
         "fit: fit/index.html",
-        "gradvar: stopped; what was fitted is kept, the same command with --resume goes on from there",
+        "gradmeter: stopped; what was fitted is kept, the same command with --resume goes on from there",
     ]
     last = stopped.rows[-1]
     assert (last["status"], last["reason"]) == ("ok", "interrupted")
@@ -194,7 +194,7 @@ def test_ctrl_c_keeps_what_was_fitted(tmp_path: Path) -> None:
     assert json.loads(out.splitlines()[-1]) == last
 
 
-def test_a_second_ctrl_c_keeps_the_rows_too(gradvar: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_ctrl_c_keeps_the_rows_too(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a KeyboardInterrupt wherever the program is; here in the middle of the eleventh step."""
     numbers = Adam.numbers
 
@@ -204,11 +204,11 @@ def test_a_second_ctrl_c_keeps_the_rows_too(gradvar: Run, monkeypatch: pytest.Mo
         return numbers(self, t)
 
     monkeypatch.setattr(Adam, "numbers", interrupted)
-    result = gradvar("fit", "cosine", "--estimator", "pathwise", "--steps", "50", "--every", "5", "--json")
+    result = run_cli("fit", "cosine", "--estimator", "pathwise", "--steps", "50", "--every", "5", "--json")
     assert result.status == 130
     assert [row["iteration"] for row in result.rows] == [0, 5, 10]
     assert (
         result.err.splitlines()[-1]
-        == "gradvar: stopped; what was fitted is kept, the same command with --resume goes on from there"
+        == "gradmeter: stopped; what was fitted is kept, the same command with --resume goes on from there"
     )
     assert make_problem("cosine").exact_at(saved(Path("fit/pathwise.npz"))).objective == result.rows[-1]["objective"]

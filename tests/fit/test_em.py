@@ -8,12 +8,12 @@ import warnings
 import numpy as np
 import pytest
 
-from bench.fit.em import ExpectationMaximisation
-from bench.fit.method import Vectors
-from bench.fit.monotone import ObjectiveFell
-from bench.problems.mixtures import gaussian
-from bench.problems.mixtures.points import load, synthetic
-from estimators import UsageError
+from gradmeter.bench.fit.em import ExpectationMaximisation
+from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.fit.monotone import ObjectiveFell
+from gradmeter.bench.problems.mixtures import gaussian
+from gradmeter.bench.problems.mixtures.points import load, synthetic
+from gradmeter.estimators import UsageError
 from tests.mixture import marginal_gradient
 
 DATA = [("synthetic", 2, 3), ("iris", 4, 3), ("wine", 3, 3), ("digits", 5, 4)]

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.fit.gradient import GradientMethod
-from bench.fit.method import Vectors
-from bench.fit.objective import objective
-from bench.fit.optimisers import make_optimiser
-from bench.fit.recipe import Gradient
-from bench.fit.run import Fit, Plan, Watcher, run
-from bench.problems import PROBLEMS
-from bench.problems.test_functions import Cosine
-from bench.sweep.cells import make_estimator, make_problem
-from estimators import Normal
+from gradmeter.bench.fit.gradient import GradientMethod
+from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.fit.objective import objective
+from gradmeter.bench.fit.optimisers import make_optimiser
+from gradmeter.bench.fit.recipe import Gradient
+from gradmeter.bench.fit.run import Fit, Plan, Watcher, run
+from gradmeter.bench.problems import PROBLEMS
+from gradmeter.bench.problems.test_functions import Cosine
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators import Normal
 
 REGRESSION = "linear-regression[scale=0.1]"
 STEPS = 1000

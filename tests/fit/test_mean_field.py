@@ -7,13 +7,13 @@ import re
 import numpy as np
 import pytest
 
-from bench.fit.cavi import CoordinateAscent, components
-from bench.fit.method import Vectors
-from bench.fit.monotone import ObjectiveFell
-from bench.fit.svi import StochasticVariational
-from bench.problems.mixtures import gaussian
-from bench.problems.mixtures.points import load, synthetic
-from estimators import UsageError
+from gradmeter.bench.fit.cavi import CoordinateAscent, components
+from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.fit.monotone import ObjectiveFell
+from gradmeter.bench.fit.svi import StochasticVariational
+from gradmeter.bench.problems.mixtures import gaussian
+from gradmeter.bench.problems.mixtures.points import load, synthetic
+from gradmeter.estimators import UsageError
 
 DATA = [("synthetic", 2, 3), ("iris", 3, 3), ("wine", 2, 4), ("digits", 5, 4)]
 AT = {"tau": 1.3, "sigma": 0.4}

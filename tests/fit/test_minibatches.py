@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.fit.gradient import GradientMethod
-from bench.fit.minibatches import Minibatches, taken
-from bench.fit.optimisers import Adam
-from bench.fit.recipe import Gradient
-from bench.sweep.cells import make_problem
-from estimators import Pathwise
-from estimators.backends import get
+from gradmeter.bench.fit.gradient import GradientMethod
+from gradmeter.bench.fit.minibatches import Minibatches, taken
+from gradmeter.bench.fit.optimisers import Adam
+from gradmeter.bench.fit.recipe import Gradient
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import Pathwise
+from gradmeter.estimators.backends import get
 
 SIZE, BATCH = 7, 3
 

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.fit.command import make_method
-from bench.fit.objective import objective
-from bench.fit.optimisers import make_optimiser
-from bench.fit.recipe import Gradient
-from bench.fit.run import Fit, Plan, Watcher, run
-from bench.fit.svi import StochasticVariational
-from bench.problems.mixtures.points import load
-from bench.sweep.cells import make_estimator, make_problem
-from estimators import NotApplicable, UsageError
+from gradmeter.bench.fit.command import make_method
+from gradmeter.bench.fit.objective import objective
+from gradmeter.bench.fit.optimisers import make_optimiser
+from gradmeter.bench.fit.recipe import Gradient
+from gradmeter.bench.fit.run import Fit, Plan, Watcher, run
+from gradmeter.bench.fit.svi import StochasticVariational
+from gradmeter.bench.problems.mixtures.points import load
+from gradmeter.bench.sweep.cells import make_estimator, make_problem
+from gradmeter.estimators import NotApplicable, UsageError
 
 MEAN_FIELD = "bayesian-gaussian-mixture[bound=mean-field,at=start]"
 

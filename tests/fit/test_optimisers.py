@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.fit.optimisers import LEAST_PRECISION, Natural, make_optimiser
-from bench.sweep.cells import make_problem
-from estimators import NotApplicable, UsageError
+from gradmeter.bench.fit.optimisers import LEAST_PRECISION, Natural, make_optimiser
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import NotApplicable, UsageError
 from tests.support import needs
 
 UNBOUND = Natural(rate=1.0, forgetting=0.0, clip=1e9)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.fit import race
-from bench.fit.race import Curve, crossing
+from gradmeter.bench.fit import race
+from gradmeter.bench.fit.race import Curve, crossing
 
 
 def test_who_is_ahead_is_said_of_the_rest_of_the_time() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.fit.method import Method, Objective, Recipe, State, Vectors
-from bench.fit.run import Fit, Plan, Watcher, run
-from bench.problems import Problem
-from bench.sweep.cells import make_problem
-from estimators import UsageError
+from gradmeter.bench.fit.method import Method, Objective, Recipe, State, Vectors
+from gradmeter.bench.fit.run import Fit, Plan, Watcher, run
+from gradmeter.bench.problems import Problem
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators import UsageError
 
 STEPS = 100
 

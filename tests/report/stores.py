@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.report.results import Result, cleaned, load
-from bench.rows import Row, row
-from bench.sweep.store import Store
+from gradmeter.bench.report.results import Result, cleaned, load
+from gradmeter.bench.rows import Row, row
+from gradmeter.bench.sweep.store import Store
 
 ROUNDS = 20
 

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 
-from bench.report import drawing, placing, style
-from bench.report.figures.cost import frontier
-from estimators import BOUNDS, NAMED_ALONE, VARIANTS
+from gradmeter.bench.report import drawing, placing, style
+from gradmeter.bench.report.figures.cost import frontier
+from gradmeter.estimators import BOUNDS, NAMED_ALONE, VARIANTS
 
 
 def test_spread_keeps_order_and_distance() -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.report import networks, sweeps, write
-from bench.report.findings import findings
-from bench.report.ranking import rank
-from bench.report.results import Result
-from bench.sweep.cells import make_problem
-from bench.sweep.run import run
-from bench.sweep.store import Store
+from gradmeter.bench.report import networks, sweeps, write
+from gradmeter.bench.report.findings import findings
+from gradmeter.bench.report.ranking import rank
+from gradmeter.bench.report.results import Result
+from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.bench.sweep.run import run
+from gradmeter.bench.sweep.store import Store
 from tests.report import stores
 from tests.support import make_cell
 

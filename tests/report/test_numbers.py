@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.report import drawing, numbers
-from bench.report.results import cleaned
-from bench.report.slopes import Slope
+from gradmeter.bench.report import drawing, numbers
+from gradmeter.bench.report.results import cleaned
+from gradmeter.bench.report.slopes import Slope
 
 
 @pytest.mark.parametrize(

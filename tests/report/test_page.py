@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.problems import PROBLEMS
-from bench.report import write
-from bench.rows import ALWAYS
-from bench.sweep.cells import Goals, grid, make_estimator, make_problem
-from bench.sweep.run import run
-from bench.sweep.store import Store
-from estimators import UsageError
+from gradmeter.bench.problems import PROBLEMS
+from gradmeter.bench.report import write
+from gradmeter.bench.rows import ALWAYS
+from gradmeter.bench.sweep.cells import Goals, grid, make_estimator, make_problem
+from gradmeter.bench.sweep.run import run
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import UsageError
 from tests.report import stores
 
 EVIL = "<script>alert(1)</script> & \"'|`$x^2$ @you \u2028\u202e"
@@ -75,7 +75,7 @@ def test_everything_is_shown(tmp_path: Path) -> None:
     assert "cannot be" in page
     assert "cannot be" in twin
     assert "planted-naive-exchange" in twin
-    assert "gradvar run --problem" in page
+    assert "gradmeter run --problem" in page
     for shape, word in (("●", "unbiased"), ("○", "inconclusive"), ("✗", "biased")):
         assert f'<span class="v v-{word}">{shape} {word}</span>' in page
     with (tmp_path / "out" / "results.csv").open(newline="", encoding="utf-8") as file:
@@ -192,7 +192,7 @@ def test_hundreds_of_cells_stay_quick_and_drawn(tmp_path: Path) -> None:
 
 def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
     stores.fill(tmp_path / "s.sqlite", [])
-    with Store.read(tmp_path / "s.sqlite") as store, pytest.raises(UsageError, match="gradvar run") as caught:
+    with Store.read(tmp_path / "s.sqlite") as store, pytest.raises(UsageError, match="gradmeter run") as caught:
         write(store, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bench.report import peers, write
-from bench.report.ratios import Ratio
-from bench.sweep.store import Store
+from gradmeter.bench.report import peers, write
+from gradmeter.bench.report.ratios import Ratio
+from gradmeter.bench.sweep.store import Store
 from tests.report.stores import failed, fill, results, rows, series
 
 OURS: dict[str, Any] = {"backend": "jax", "dtype": "float32", "dimension": 10}

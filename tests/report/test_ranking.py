@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import sweeps
-from bench.report.advice import UNTIMED, advise
-from bench.report.ranking import rank
-from bench.report.reproduce import commands
-from bench.report.style import looks
-from bench.report.tables import details, table
+from gradmeter.bench.report import sweeps
+from gradmeter.bench.report.advice import UNTIMED, advise
+from gradmeter.bench.report.ranking import rank
+from gradmeter.bench.report.reproduce import commands
+from gradmeter.bench.report.style import looks
+from gradmeter.bench.report.tables import details, table
 from tests.report import stores
 
 BASELINE = {"baseline": "mean", "decay": 0.9}
@@ -192,8 +192,8 @@ def test_commands_hold_exactly_the_cells(tmp_path: Path) -> None:
     ]
     lines = commands(stores.results(stores.fill(tmp_path / "s.sqlite", cells))).splitlines()
     assert lines == [
-        "gradvar run --problem 'square[k=2]' --estimator pathwise --samples 1 --samples 4",
-        "gradvar run --problem 'square[k=2]' --estimator measure-valued --backend jax --samples 1",
+        "gradmeter run --problem 'square[k=2]' --estimator pathwise --samples 1 --samples 4",
+        "gradmeter run --problem 'square[k=2]' --estimator measure-valued --backend jax --samples 1",
     ]
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bench
-from bench.comparison.stores import by_identity
-from bench.progress import show_table
-from bench.report import write
-from bench.sweep.store import Store
-from estimators import Estimator, Expectation, Integrand, Normal, Requires
+import gradmeter
+from gradmeter.bench.comparison.stores import by_identity
+from gradmeter.bench.progress import show_table
+from gradmeter.bench.report import write
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import Estimator, Expectation, Integrand, Normal, Requires
 from tests.report import stores
 
 
@@ -32,21 +32,21 @@ def estimator(c: float) -> Estimator:
     return Mine()
 
 
-def problem(c: float) -> bench.problems.Problem:
+def problem(c: float) -> gradmeter.Problem:
     class Scaled(Integrand):
         def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
             return c * z[..., 0] ** 2
 
     @dataclass(frozen=True)
-    class Mine(bench.problems.Problem):
+    class Mine(gradmeter.Problem):
         name, summary, differentiate = "own", "c z²", "closed-form"
         dimension = 1
 
         def expectation(self) -> Expectation:
             return Expectation(Normal(), Scaled(), {})
 
-        def exact(self) -> bench.problems.Exact:
-            return bench.problems.Exact({"loc": np.array([0.0]), "log_scale": np.array([2.0 * c])}, "closed-form")
+        def exact(self) -> gradmeter.Exact:
+            return gradmeter.Exact({"loc": np.array([0.0]), "log_scale": np.array([2.0 * c])}, "closed-form")
 
     return Mine()
 
@@ -61,7 +61,7 @@ def shown(path: Path) -> str:
 def test_two_objects_of_one_name_are_two_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Estimators and problems from a factory, over different closures: 2 × 2 cells, each by its own name."""
     path = tmp_path / "s.sqlite"
-    rows = bench.measure(
+    rows = gradmeter.measure(
         [problem(1.0), problem(3.0)],
         [estimator(1.0), estimator(2.0), "score-function"],
         timing=False,
@@ -88,7 +88,7 @@ def test_two_objects_of_one_name_are_two_lines(tmp_path: Path, capsys: pytest.Ca
 def test_a_single_object_keeps_its_name(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     for bound in (0.5, 0.6):  # the second stands for the first
-        bench.measure("square", estimator(1.0), timing=False, max_replicates=2**10, bias_bound=bound, store=path)
+        gradmeter.measure("square", estimator(1.0), timing=False, max_replicates=2**10, bias_bound=bound, store=path)
     twin = shown(path)
     assert "mine#" not in twin
     assert "told apart" not in twin

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import drawing, slopes, sweeps
-from bench.report.figures import signal_to_noise
-from bench.report.figures.figure import Figure
-from bench.report.ranking import rank
-from bench.report.style import looks
-from bench.sweep import suites
+from gradmeter.bench.report import drawing, slopes, sweeps
+from gradmeter.bench.report.figures import signal_to_noise
+from gradmeter.bench.report.figures.figure import Figure
+from gradmeter.bench.report.ranking import rank
+from gradmeter.bench.report.style import looks
+from gradmeter.bench.sweep import suites
 from tests.report import stores
 from tests.support import make_cell, measured
 

@@ -1,1 +1,1 @@
-from tests.cli.running import gradvar as gradvar
+from tests.cli.running import run_cli as run_cli

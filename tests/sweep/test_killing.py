@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.sweep.store import Store
+from gradmeter.bench.sweep.store import Store
 from tests.cli.running import Result, command, environment, measured, process
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -46,7 +46,7 @@ def signalled(folder: Path, arguments: tuple[str, ...], after_rows: int, *signal
 
 
 def stored(folder: Path) -> list[dict[str, object]]:
-    with Store.read(folder / ".gradvar" / "store.sqlite") as store:
+    with Store.read(folder / ".gradmeter" / "store.sqlite") as store:
         return store.rows()
 
 
@@ -64,14 +64,14 @@ def test_the_first_signal_finishes_the_cell(tmp_path: Path, whole: list[dict[str
     stopped = signalled(tmp_path, arguments, 3, number)
     assert stopped.status == 130
     assert stopped.err.splitlines() == [
-        "gradvar: finishing the current cell; Ctrl-C again stops at once",
-        "store: .gradvar/store.sqlite",
-        "gradvar: stopped; finished rows are kept, the same command goes on from there",
+        "gradmeter: finishing the current cell; Ctrl-C again stops at once",
+        "store: .gradmeter/store.sqlite",
+        "gradmeter: stopped; finished rows are kept, the same command goes on from there",
     ]
     assert 3 <= len(stopped.rows) < 18
     assert len(stopped.rows) % 3 == 0
     assert stored(tmp_path) == stopped.rows
-    assert [path.name for path in (tmp_path / ".gradvar").iterdir()] == ["store.sqlite"]
+    assert [path.name for path in (tmp_path / ".gradmeter").iterdir()] == ["store.sqlite"]
     resumed = process(*arguments, cwd=tmp_path)
     assert resumed.status == 0
     assert resumed.out.startswith(stopped.out)
@@ -83,7 +83,7 @@ def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
     with subprocess.Popen(
         command(*arguments), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, encoding="utf-8"
     ) as running:
-        while not (tmp_path / ".gradvar" / "store.sqlite-wal").exists():
+        while not (tmp_path / ".gradmeter" / "store.sqlite-wal").exists():
             assert running.poll() is None
             time.sleep(0.02)
         time.sleep(0.5)
@@ -96,7 +96,7 @@ def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
         assert running.stderr is not None
         message = running.stderr.read()
     assert message.splitlines()[-1] == (
-        "gradvar: error: interrupted; finished rows are kept, the same command goes on from there"
+        "gradmeter: error: interrupted; finished rows are kept, the same command goes on from there"
     )
     assert "Traceback" not in message
     assert stored(tmp_path) == []
@@ -113,14 +113,14 @@ def test_kill_9_loses_no_finished_row(tmp_path: Path, whole: list[dict[str, obje
     assert resumed.status == 0
     assert resumed.rows[: len(found)] == found
     assert measured(resumed.rows) == whole
-    assert [path.name for path in (tmp_path / ".gradvar").iterdir()] == ["store.sqlite"]
+    assert [path.name for path in (tmp_path / ".gradmeter").iterdir()] == ["store.sqlite"]
 
 
 DEADLY = """
 import os, signal, sys
 from dataclasses import dataclass
-import bench
-from bench.problems.test_functions import Square, SquareIntegrand
+import gradmeter
+from gradmeter.bench.problems.test_functions import Square, SquareIntegrand
 
 class Deadly(SquareIntegrand):
     def derivative(self, xp, data, z):
@@ -130,7 +130,7 @@ class Deadly(SquareIntegrand):
 class Own(Square):
     integrand = Deadly()
 
-frame = bench.measure(["square", Own(), "cosine"], "pathwise", max_replicates=2**12, timing=False, store="s")
+frame = gradmeter.measure(["square", Own(), "cosine"], "pathwise", max_replicates=2**12, timing=False, store="s")
 print(*frame["status"][frame["block"] == "all"])
 """
 

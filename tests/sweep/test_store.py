@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bench
-from bench.rows import Row, row
-from bench.sweep.store import DiskFull, Store
-from estimators import UsageError
+import gradmeter
+from gradmeter.bench.rows import Row, row
+from gradmeter.bench.sweep.store import DiskFull, Store
+from gradmeter.estimators import UsageError
 from tests.cli.running import CELL, Run, environment
 
 SERIES = {"squared_norm:loc": np.arange(64.0)}
@@ -105,17 +105,17 @@ def not_stores(folder: Path) -> Iterator[tuple[Path, str]]:
     yield trigger, "a database of something else"
     newer = filled(folder / "newer")
     execute(newer, "PRAGMA user_version=2")
-    yield newer, "was written by a newer gradvar (schema 2, this one reads 1); upgrade gradvar"
+    yield newer, "was written by a newer gradmeter (schema 2, this one reads 1); upgrade gradmeter"
 
 
 @pytest.mark.parametrize("index", range(6))
-def test_what_is_no_store_is_refused_and_untouched(gradvar: Run, tmp_path: Path, index: int) -> None:
+def test_what_is_no_store_is_refused_and_untouched(run_cli: Run, tmp_path: Path, index: int) -> None:
     path, fragment = list(not_stores(tmp_path))[index]
     before, files = path.read_bytes(), sorted(tmp_path.iterdir())
     for arguments in (("run", *CELL, "--store", str(path)), ("export", str(path))):
-        result = gradvar(*arguments)
+        result = run_cli(*arguments)
         assert result.status == 2
-        assert result.err.startswith("gradvar: error: ")
+        assert result.err.startswith("gradmeter: error: ")
         assert result.err.count("\n") == 1
         if path.name != "broken" or arguments[0] == "export":
             assert fragment in result.err
@@ -139,13 +139,13 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("text", "fragment"), MALFORMED, ids=[fragment for _, fragment in MALFORMED])
-def test_a_malformed_row_is_one_line(gradvar: Run, tmp_path: Path, text: str, fragment: str) -> None:
+def test_a_malformed_row_is_one_line(run_cli: Run, tmp_path: Path, text: str, fragment: str) -> None:
     path = filled(tmp_path / "s", "a")
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE rows SET row = ?", (text,))
-    result = gradvar("export", str(path))
+    result = run_cli("export", str(path))
     assert result.status == 2
-    assert result.err.startswith(f"gradvar: error: store {path} holds what gradvar did not write: ")
+    assert result.err.startswith(f"gradmeter: error: store {path} holds what gradmeter did not write: ")
     assert result.err.count("\n") == 1
     assert fragment in result.err
 
@@ -162,7 +162,7 @@ def test_unknown_columns_of_a_row_are_left_out_and_a_pickle_is_bytes(tmp_path: P
 
 def test_nothing_unpickles() -> None:
     for package in ("bench", "estimators"):
-        for path in (Path(bench.__file__).parents[1] / package).rglob("*.py"):
+        for path in (Path(gradmeter.__file__).parents[1] / package).rglob("*.py"):
             text = path.read_text(encoding="utf-8").replace("allow_pickle=False", "")
             assert not any(word in text for word in ("pickle", "joblib", "marshal", "shelve")), path
 
@@ -204,11 +204,11 @@ def test_a_store_in_a_read_only_folder_is_read_and_not_written(open_to_all: Path
 
 
 def _unprivileged(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`gradvar` as a user whom permissions bind, who may not be one who can read this Python: so imports come first."""
+    """`gradmeter` as a user whom permissions bind, who may not be able to read this Python: imports come first."""
     code = """
 import os, sys
-from bench.cli import main
-from estimators.backends import get
+from gradmeter.bench.cli import main
+from gradmeter.estimators.backends import get
 get("numpy")
 main(["export", sys.argv[1], "--output", os.devnull])
 if os.geteuid() == 0:
@@ -225,7 +225,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 def test_a_full_disk_is_status_three_and_loses_nothing(
-    gradvar: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = Store.create
 
@@ -236,17 +236,17 @@ def test_a_full_disk_is_status_three_and_loses_nothing(
 
     monkeypatch.setattr(Store, "create", small)
     run = ("run", *CELL, *(f"--seed={seed}" for seed in range(9)), "--json")
-    stopped = gradvar(*run)
+    stopped = run_cli(*run)
     assert stopped.status == 3
-    assert stopped.err.startswith("gradvar: error: ")
+    assert stopped.err.startswith("gradmeter: error: ")
     assert stopped.err.count("\n") == 1
-    assert "the disk of .gradvar/store.sqlite is full; what was stored before is kept" in stopped.err
+    assert "the disk of .gradmeter/store.sqlite is full; what was stored before is kept" in stopped.err
     assert 0 < len(stopped.rows) < 27
-    with Store.read(tmp_path / ".gradvar" / "store.sqlite") as store:
+    with Store.read(tmp_path / ".gradmeter" / "store.sqlite") as store:
         assert store.rows() == stopped.rows
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    resumed = gradvar(*run)
+    resumed = run_cli(*run)
     assert resumed.status == 0
     assert resumed.out.startswith(stopped.out)
 
@@ -256,7 +256,7 @@ def test_a_disk_too_full_to_begin_leaves_nothing(tmp_path: Path, monkeypatch: py
         def __init__(self, *_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bench.sweep.store.sqlite3.connect", Full)
+    monkeypatch.setattr("gradmeter.bench.sweep.store.sqlite3.connect", Full)
     with pytest.raises(DiskFull):
         Store.create(tmp_path / "a" / "b" / "s.sqlite")
     assert list(tmp_path.iterdir()) == []

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import commands
-from bench.sweep import suites
-from estimators import UsageError
+from gradmeter.bench import commands
+from gradmeter.bench.sweep import suites
+from gradmeter.estimators import UsageError
 
 GRID = '[[grid]]\nproblem = ["square"]\nestimator = ["pathwise"]\n'
 

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-import bench
-from bench.problems.test_functions import Square, SquareIntegrand
-from bench.rows import to_json
-from bench.sweep import cells as cells_module
-from bench.sweep.cells import Cell, Goals, make_estimator, make_problem, source_hash
-from bench.sweep.run import Listener, run
-from bench.sweep.store import Store
-from estimators import Integrand
+import gradmeter
+from gradmeter.bench.problems.test_functions import Square, SquareIntegrand
+from gradmeter.bench.rows import to_json
+from gradmeter.bench.sweep import cells as cells_module
+from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem, source_hash
+from gradmeter.bench.sweep.run import Listener, run
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import Integrand
 from tests.cli.running import CELL, Run, measured
 
 ONCE = Goals(max_replicates=2**12)
@@ -67,7 +67,7 @@ def cell(problem: str | Square = "square", estimator: str = "pathwise", **change
     ],
 )
 def test_a_failure_is_a_row_and_the_others_finish(integrand: Integrand, status: str, reason: str) -> None:
-    frame = bench.measure([own(integrand), "square"], "pathwise", max_replicates=2**12, timing=True)
+    frame = gradmeter.measure([own(integrand), "square"], "pathwise", max_replicates=2**12, timing=True)
     assert frame["status"].tolist() == [status] * 3 + ["ok"] * 3
     assert frame["block"].tolist() == ["loc", "log_scale", "all"] * 2
     assert all(frame["reason"][:3].str.contains(reason))
@@ -76,20 +76,20 @@ def test_a_failure_is_a_row_and_the_others_finish(integrand: Integrand, status: 
     assert (frame["seconds"][3:] > 0).all()
 
 
-def test_a_cell_that_was_started_twice_and_never_ended_is_set_aside(gradvar: Run, tmp_path: Path) -> None:
+def test_a_cell_that_was_started_twice_and_never_ended_is_set_aside(run_cli: Run, tmp_path: Path) -> None:
     victim, other = cell(goals=ONCE), cell(goals=ONCE, seed=1)
     with Store.create(tmp_path / "s") as store:
         store.start(victim.key, {})
     kept = shutil.copy(tmp_path / "s", tmp_path / "started-once")
-    assert gradvar("run", *CELL, "--store", str(kept)).status == 0
+    assert run_cli("run", *CELL, "--store", str(kept)).status == 0
     with Store.create(tmp_path / "s") as store:
         store.start(victim.key, {})
-    result = gradvar("run", *CELL, "--seed=0", "--seed=1", "--json", "--store", str(tmp_path / "s"))
+    result = run_cli("run", *CELL, "--seed=0", "--seed=1", "--json", "--store", str(tmp_path / "s"))
     assert result.status == 1
     assert [row["status"] for row in result.rows] == ["crashed"] * 3 + ["ok"] * 3
     assert result.rows[0]["reason"] == "started twice and never ended"
     assert result.rows[-1]["cell_key"] == other.key
-    assert gradvar("run", *CELL, "--seed=0", "--seed=1", "--json", "--store", str(tmp_path / "s")).out == result.out
+    assert run_cli("run", *CELL, "--seed=0", "--seed=1", "--json", "--store", str(tmp_path / "s")).out == result.out
 
 
 def test_a_cell_that_could_not_run_gets_another_try_once_it_can(
@@ -143,13 +143,13 @@ def test_the_key_is_of_everything_that_a_number_depends_on(monkeypatch: pytest.M
 
 
 def test_the_key_sees_a_changed_source_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(bench.__file__).parents[1]
+    root = Path(gradmeter.__file__).parents[1]
     for package in ("estimators", "bench"):
         shutil.copytree(root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
 
     class Spec:
         def __init__(self, package: str) -> None:
-            self.origin = str(tmp_path / package / "__init__.py")
+            self.origin = str(tmp_path / package.removeprefix("gradmeter.") / "__init__.py")
 
     monkeypatch.setattr(importlib.util, "find_spec", Spec)
     compute = source_hash.__wrapped__
@@ -200,7 +200,7 @@ def test_an_interrupt_within_a_cell_does_not_count_as_a_crash(tmp_path: Path, mo
     with Store.create(tmp_path / "s") as store:
         for _ in range(3):
             with monkeypatch.context() as patch:
-                patch.setattr("bench.sweep.run.measure_cell", interrupted)
+                patch.setattr("gradmeter.bench.sweep.run.measure_cell", interrupted)
                 with pytest.raises(KeyboardInterrupt):
                     run([cell()], store, timing=False)
         assert run([cell()], store, timing=False)[0]["status"] == "ok"

@@ -88,7 +88,7 @@ def environment(code: Path, home: Path, backends: str) -> dict[str, str]:
         "ASV_PYTHONPATH": str(code),
         "PYTHONPATH": str(code),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "GRADVAR_TRACK": backends,
+        "GRADMETER_TRACK": backends,
         "HOME": str(home),
         **({"GIT_CONFIG_GLOBAL": str(settings)} if settings.is_file() else {}),
     }
@@ -113,7 +113,7 @@ class Clone:
         return run([sys.executable, "-m", "asv", *arguments], self.folder, **self.environment)
 
     def git(self, *arguments: str) -> str:
-        who = ("-c", "user.name=gradvar", "-c", "user.email=gradvar@localhost", "-c", "commit.gpgsign=false")
+        who = ("-c", "user.name=gradmeter", "-c", "user.email=gradmeter@localhost", "-c", "commit.gpgsign=false")
         return run(["git", *who, *arguments], self.folder).strip()
 
     def commit(self, message: str, plant: str) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.tracking import measured, workloads
-from estimators import Pathwise
-from estimators.backends import NAMES
-from estimators.backends.recorded import record
+from gradmeter.bench.tracking import measured, workloads
+from gradmeter.estimators import Pathwise
+from gradmeter.estimators.backends import NAMES
+from gradmeter.estimators.backends.recorded import record
 from tests.support import draws, setting_of
 from tests.tracking.planted import ROOT, SLOWER, Change, environment, main, parse, run
 

@@ -40,7 +40,7 @@ MOMENTS: dict[str, Callable[[int], Fraction]] = {
 }
 #: The most functions of a number that takes two values only.
 TWO_VALUED = {"rademacher": 1}
-#: Kinds that have a mirror image of the same law (`estimators.noise.mirror`).
+#: Kinds that have a mirror image of the same law (`gradmeter.estimators.noise.mirror`).
 MIRRORED = ("normal", "maxwell", "uniform", "rademacher", "exponential")
 #: Jumps that are told apart, at most, for each number.
 MOST_JUMPS = 16

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.controls.basis import Basis
-from bench.measurement.controls.rows import Rows
-from bench.measurement.controls.source import Source
+from gradmeter.bench.measurement.controls.basis import Basis
+from gradmeter.bench.measurement.controls.rows import Rows
+from gradmeter.bench.measurement.controls.source import Source
 
 Array = Any
 Arrays = dict[str, Any]

@@ -13,17 +13,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bench.measurement.controls.basis import MIRRORED, Basis, stepped
-from bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, powers
-from bench.measurement.controls.gamma import SMALLEST, gamma_source
-from bench.measurement.controls.rows import Rows, row_model
-from bench.measurement.controls.slopes import differences, objective, slopes
-from bench.measurement.controls.source import Source
-from bench.measurement.defensive import Mixture
-from bench.measurement.evaluate import estimates_of, in_double
-from bench.measurement.kernel import Setting
-from estimators import NotApplicable
-from estimators.noise import Noise, sample_axis, stream_root
+from gradmeter.bench.measurement.controls.basis import MIRRORED, Basis, stepped
+from gradmeter.bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, powers
+from gradmeter.bench.measurement.controls.gamma import SMALLEST, gamma_source
+from gradmeter.bench.measurement.controls.rows import Rows, row_model
+from gradmeter.bench.measurement.controls.slopes import differences, objective, slopes
+from gradmeter.bench.measurement.controls.source import Source
+from gradmeter.bench.measurement.defensive import Mixture
+from gradmeter.bench.measurement.evaluate import estimates_of, in_double
+from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.estimators import NotApplicable
+from gradmeter.estimators.noise import Noise, sample_axis, stream_root
 
 #: Replicates of the pilot, at most.
 PILOT = 4096

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from bench.measurement.controls.basis import Basis
-from bench.measurement.controls.source import Arrays, Source
+from gradmeter.bench.measurement.controls.basis import Basis
+from gradmeter.bench.measurement.controls.source import Arrays, Source
 
 Array = Any
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.controls.fit import Controls
-from bench.measurement.evaluate import blocks_together, estimates_of
-from bench.measurement.kernel import BlockSums, Setting
-from bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.controls.fit import Controls
+from gradmeter.bench.measurement.evaluate import blocks_together, estimates_of
+from gradmeter.bench.measurement.kernel import BlockSums, Setting
+from gradmeter.bench.measurement.moments import GROUPS
 
 #: Replicates relieved of controls that certify, at the least: events that are never met are not relieved of anything.
 FEWEST_RELIEVED = 2**12

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
-from bench.measurement.controls.slopes import objective, slopes
-from bench.measurement.kernel import Setting
+from gradmeter.bench.measurement.controls.slopes import objective, slopes
+from gradmeter.bench.measurement.kernel import Setting
 
 Array = Any
 Arrays = dict[str, Any]

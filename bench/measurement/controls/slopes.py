@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.kernel import Setting
-from estimators.amortised import AmortisedExpectation
-from estimators.backends import get
-from estimators.families.family import MeanField
+from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.estimators.amortised import AmortisedExpectation
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.family import MeanField
 
 Array = Any
 Arrays = dict[str, Any]

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from bench.measurement.controls.basis import Basis
-from estimators.noise import mirror
+from gradmeter.bench.measurement.controls.basis import Basis
+from gradmeter.estimators.noise import mirror
 
 Array = Any
 Arrays = dict[str, Any]

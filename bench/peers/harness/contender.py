@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement.kernel import BlockSums, TimedCall
-from bench.peers.harness.peers import Peer
-from bench.peers.harness.process import PeerFailure, PeerProcess
-from bench.peers.harness.tasks import Task
-from bench.peers.harness.worker import decode, encode
-from bench.sweep.cells import Cell
+from gradmeter.bench.measurement.kernel import BlockSums, TimedCall
+from gradmeter.bench.peers.harness.peers import Peer
+from gradmeter.bench.peers.harness.process import PeerFailure, PeerProcess
+from gradmeter.bench.peers.harness.tasks import Task
+from gradmeter.bench.peers.harness.worker import decode, encode
+from gradmeter.bench.sweep.cells import Cell
 
 #: A batch grows until one call takes this long: larger ones are timed no better.
 LONG_ENOUGH = 0.01

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.peers.harness.peers import Peer
-from bench.peers.harness.process import PeerFailure
+from gradmeter.bench.peers.harness.peers import Peer
+from gradmeter.bench.peers.harness.process import PeerFailure
 
 FOLDER = Path(".peers")
 

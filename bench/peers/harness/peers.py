@@ -1,4 +1,4 @@
-"""Which peers there are, what each can do, and how far ahead of each gradvar means to be."""
+"""Which peers there are, what each can do, and how far ahead of each gradmeter means to be."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Peer:
     ----------
     name : stands in the rows' `backend` column.
     title : for people.
-    framework : gradvar's backend it is compared with.
+    framework : gradmeter's backend it is compared with.
     adapter, folder : file name without ending, and where; requirements of the same name, if there are any, make an
         environment.
     settings : told to the adapter.
     loops : whether more samples a call are no faster, so that one estimate is the batch.
     replicates, elements : most estimates its bias and variance are measured with, and most numbers drawn for them.
-    goal : (problem, estimator, D) -> how many times its time gradvar's is to be at least, or None.
+    goal : (problem, estimator, D) -> how many times its time gradmeter's is to be at least, or None.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Peer:
 
     @property
     def requirements(self) -> Path | None:
-        """The file that lists what to install; None for one that runs where gradvar does."""
+        """The file that lists what to install; None for one that runs where gradmeter does."""
         path = self.folder / f"{self.adapter}.txt"
         return path if path.exists() else None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 WORKER = Path(__file__).with_name("worker.py")
-#: One thread everywhere, on the CPU, as gradvar's own backends have it.
+#: One thread everywhere, on the CPU, as gradmeter's own backends have it.
 SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"), "1")
 ENVIRONMENT = {**SINGLE, "JAX_PLATFORMS": "cpu"}
 LONGEST_REASON = 300

@@ -1,4 +1,4 @@
-"""Every peer's bias and variance by gradvar's own measurements, then all times of a task in interleaved rounds."""
+"""Every peer's bias and variance by gradmeter's own measurements, then all times of a task in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from bench.measurement import cost
-from bench.measurement.cell import NOT_OURS, Evidence, Measurement, measure_source, prepare
-from bench.measurement.stream import NonFinite
-from bench.peers.harness import contender
-from bench.peers.harness.peers import PEERS, Peer
-from bench.peers.harness.process import PeerFailure, PeerProcess
-from bench.peers.harness.tasks import Task
-from bench.rows import ALL, Row, row
-from bench.sweep import environment
-from bench.sweep.cells import Cell, Goals, source_hash
-from bench.sweep.run import now
-from bench.sweep.run import run as run_cells
-from bench.sweep.store import Store
+from gradmeter.bench.measurement import cost
+from gradmeter.bench.measurement.cell import NOT_OURS, Evidence, Measurement, measure_source, prepare
+from gradmeter.bench.measurement.stream import NonFinite
+from gradmeter.bench.peers.harness import contender
+from gradmeter.bench.peers.harness.peers import PEERS, Peer
+from gradmeter.bench.peers.harness.process import PeerFailure, PeerProcess
+from gradmeter.bench.peers.harness.tasks import Task
+from gradmeter.bench.rows import ALL, Row, row
+from gradmeter.bench.sweep import environment
+from gradmeter.bench.sweep.cells import Cell, Goals, source_hash
+from gradmeter.bench.sweep.run import now
+from gradmeter.bench.sweep.run import run as run_cells
+from gradmeter.bench.sweep.store import Store
 
 #: Interpreter of a peer; PeerFailure where its environment cannot be made.
 Python = Callable[[Peer], Path]
@@ -40,7 +40,7 @@ class PeerCell:
 
     @functools.cached_property
     def ours(self) -> Cell:
-        """The cell of gradvar's that it stands beside."""
+        """The cell of gradmeter's that it stands beside."""
         return self.task.cell(self.peer.framework)
 
     @functools.cached_property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.peers.harness.peers import PEERS
-from bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.peers.harness.peers import PEERS
+from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 
 EVERY = tuple(PEERS)
 #: A loop makes one sample after the other: a thousand of them an estimate say nothing that one does not.

@@ -1,4 +1,4 @@
-"""The peer's side of the protocol: runs in the peer's environment, where gradvar is not, on the standard library
+"""The peer's side of the protocol: runs in the peer's environment, where gradmeter is not, on the standard library
 and NumPy alone.
 
     python -I worker.py ADAPTER.py
@@ -37,7 +37,7 @@ class Task:
 
     Attributes
     ----------
-    problem, estimator, options : names and effective options, as gradvar's rows have them.
+    problem, estimator, options : names and effective options, as gradmeter's rows have them.
     num_samples : S, samples an estimate.
     loc, log_scale : λ, float32 [D].
     data : the integrand's numbers, float32.

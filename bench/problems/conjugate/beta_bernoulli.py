@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.conjugate.conjugate import Conjugate
-from bench.problems.problem import Vectors, family_option
-from bench.problems.test_functions import Separable
-from estimators import Point
-from estimators.families.logs import Logs, above_zero
-from estimators.options import option
+from gradmeter.bench.problems.conjugate.conjugate import Conjugate
+from gradmeter.bench.problems.problem import Vectors, family_option
+from gradmeter.bench.problems.test_functions import Separable
+from gradmeter.estimators import Point
+from gradmeter.estimators.families.logs import Logs, above_zero
+from gradmeter.estimators.options import option
 
 Array = Any
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.problem import Exact, Problem, Vectors
-from bench.problems.test_functions import Separable
-from estimators import Expectation, UsageError
-from estimators.options import option
+from gradmeter.bench.problems.problem import Exact, Problem, Vectors
+from gradmeter.bench.problems.test_functions import Separable
+from gradmeter.estimators import Expectation, UsageError
+from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.problems.bounds import Weights
-from bench.problems.problem import LOG_2PI, Exact
+from gradmeter.bench.problems.bounds import Weights
+from gradmeter.bench.problems.problem import LOG_2PI, Exact
 
 #: Step of the rule for ε_u, and nodes of that for ρ².
 NORMAL_STEP, CHI_NODES = 0.14, 160

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.linear_gaussian.exact import exact_bound
-from bench.problems.problem import LOG_2PI, Exact, Problem, Vectors, exact_normal
-from estimators import Expectation, Integrand, Normal
-from estimators.options import option
+from gradmeter.bench.problems.linear_gaussian.exact import exact_bound
+from gradmeter.bench.problems.problem import LOG_2PI, Exact, Problem, Vectors, exact_normal
+from gradmeter.estimators import Expectation, Integrand, Normal
+from gradmeter.estimators.options import option
 
 Array = Any
 #: The variance of q.

@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.mixtures import exact
-from bench.problems.mixtures.joint import Collapsed, Joint, MeanField, MixtureOfMeans
-from bench.problems.mixtures.mixture import Mixture
-from bench.problems.problem import Exact, Vectors, family_option
-from estimators import Expectation, Family, Normal, Point, UsageError
-from estimators.families.normal_categorical import NormalCategorical
-from estimators.options import option
+from gradmeter.bench.problems.mixtures import exact
+from gradmeter.bench.problems.mixtures.joint import Collapsed, Joint, MeanField, MixtureOfMeans
+from gradmeter.bench.problems.mixtures.mixture import Mixture
+from gradmeter.bench.problems.problem import Exact, Vectors, family_option
+from gradmeter.estimators import Expectation, Family, Normal, Point, UsageError
+from gradmeter.estimators.families.normal_categorical import NormalCategorical
+from gradmeter.estimators.options import option
 
 #: More numbers in the means than this, and no grid resolves the collapsed form.
 MOST_DIMENSIONS = 2
@@ -127,7 +127,7 @@ class BayesianGaussianMixture(Mixture):
 @functools.lru_cache(maxsize=8)
 def by_cavi(points: bytes, dimension: int, components: int, where: str, **settings: Any) -> Vectors:
     """λ (and hyperparameters, if learned) where CAVI starts, or at its fixed point."""
-    from bench.fit.cavi import CoordinateAscent  # which is made of this package
+    from gradmeter.bench.fit.cavi import CoordinateAscent  # which is made of this package
 
     method = CoordinateAscent(np.frombuffer(points).reshape(-1, dimension), components, **settings)
     state = method.initial()

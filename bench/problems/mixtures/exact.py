@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.problems.mixtures import gaussian
-from bench.problems.problem import LOG_2PI, Exact, Vectors, exact_elbo
-from estimators import Expectation
-from estimators.backends import get
+from gradmeter.bench.problems.mixtures import gaussian
+from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors, exact_elbo
+from gradmeter.estimators import Expectation
+from gradmeter.estimators.backends import get
 
 
 def expected_log_joint(given: Vectors, own: Vectors) -> np.ndarray:

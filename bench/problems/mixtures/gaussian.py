@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.problems.problem import LOG_2PI
-from estimators import UsageError
-from estimators.noise import stream_root
+from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.noise import stream_root
 
 #: Numbers in the widest array of a pass: points × components × coordinates, what fits a core's cache.
 CHUNK = 2**16

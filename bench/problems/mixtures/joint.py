@@ -13,8 +13,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from bench.problems.mixtures.mixture import OfPoints
-from bench.problems.problem import LOG_2PI
+from gradmeter.bench.problems.mixtures.mixture import OfPoints
+from gradmeter.bench.problems.problem import LOG_2PI
 
 Array = Any
 

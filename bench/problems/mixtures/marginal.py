@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.mixtures.joint import log_softmax, row_weights
-from bench.problems.mixtures.mixture import Mixture, OfPoints
-from bench.problems.problem import LOG_2PI, Exact, Vectors
-from estimators import Expectation, Point, UsageError
-from estimators.families.categorical import Categorical
-from estimators.options import option
+from gradmeter.bench.problems.mixtures.joint import log_softmax, row_weights
+from gradmeter.bench.problems.mixtures.mixture import Mixture, OfPoints
+from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors
+from gradmeter.estimators import Expectation, Point, UsageError
+from gradmeter.estimators.families.categorical import Categorical
+from gradmeter.estimators.options import option
 
 Array = Any
 MOST_STEPS = 20_000
@@ -154,7 +154,7 @@ class GaussianMixture(Mixture):
 @functools.lru_cache(maxsize=8)
 def by_em(points: bytes, dimension: int, components: int, seed: int, where: str) -> Vectors:
     """θ where EM starts, or where it ends."""
-    from bench.fit.em import ExpectationMaximisation  # which is made of this package
+    from gradmeter.bench.fit.em import ExpectationMaximisation  # which is made of this package
 
     method = ExpectationMaximisation(np.frombuffer(points).reshape(-1, dimension), components, seed)
     state = method.initial()

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.problems.mixtures import points as data
-from bench.problems.problem import Problem
-from estimators import Integrand, Noise, UsageError
+from gradmeter.bench.problems.mixtures import points as data
+from gradmeter.bench.problems.problem import Problem
+from gradmeter.estimators import Integrand, Noise, UsageError
 
 Array = Any
 

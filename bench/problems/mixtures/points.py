@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.problems import data
-from estimators import UsageError
-from estimators.noise import stream_root
+from gradmeter.bench.problems import data
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.noise import stream_root
 
 DATASETS = ("synthetic", *data.BUNDLED)
 

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from bench.problems.data import bundled
+from gradmeter.bench.problems.data import bundled
 
 
 @functools.cache

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.identity import Same
-from bench.problems.gaussian_elbo import Expected
-from estimators import UsageError
-from estimators.families.multivariate_normal import pack
+from gradmeter.bench.identity import Same
+from gradmeter.bench.problems.gaussian_elbo import Expected
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.families.multivariate_normal import pack
 
 #: The families that it is for.
 FITTED = ("normal", "multivariate-normal")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
-from bench.problems.problem import LOG_2PI
-from estimators import Integrand, Noise
+from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.estimators import Integrand, Noise
 
 Array = Any
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.problem import LOG_2PI
-from bench.problems.regression.generalised_linear import GeneralisedLinear
-from bench.problems.regression.regression import Regression
-from estimators.options import option
+from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
+from gradmeter.bench.problems.regression.regression import Regression
+from gradmeter.estimators.options import option
 
 Array = Any
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.regression.generalised_linear import GeneralisedLinear
-from bench.problems.regression.quadrature import normal_expectations
-from bench.problems.regression.regression import Regression
-from estimators.options import option
+from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
+from gradmeter.bench.problems.regression.quadrature import normal_expectations
+from gradmeter.bench.problems.regression.regression import Regression
+from gradmeter.estimators.options import option
 
 Array = Any
 

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.problems.problem import Exact, Vectors
-from bench.problems.regression.generalised_linear import GeneralisedLinear
-from bench.problems.regression.regression import Regression
-from estimators import UsageError
-from estimators.options import option
+from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
+from gradmeter.bench.problems.regression.regression import Regression
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.options import option
 
 Array = Any
 

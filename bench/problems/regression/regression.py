@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.identity import Same
-from bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
-from bench.problems.problem import LOG_2PI, Exact, Problem, Vectors, family_option
-from bench.problems.regression.datasets import load
-from bench.problems.regression.fitted import FITTED, fitted
-from bench.problems.regression.generalised_linear import GeneralisedLinear
-from bench.problems.regression.quadrature import WIDEST
-from estimators import Expectation, Point, UsageError
-from estimators.options import option
+from gradmeter.bench.identity import Same
+from gradmeter.bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
+from gradmeter.bench.problems.problem import LOG_2PI, Exact, Problem, Vectors, family_option
+from gradmeter.bench.problems.regression.datasets import load
+from gradmeter.bench.problems.regression.fitted import FITTED, fitted
+from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
+from gradmeter.bench.problems.regression.quadrature import WIDEST
+from gradmeter.estimators import Expectation, Point, UsageError
+from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.problems.data import fingerprint
-from bench.problems.problem import Problem, Vectors
-from bench.problems.vae import inputs
-from bench.problems.vae.coding import Decoder, NormalEncoder
-from bench.problems.vae.network import Network
-from estimators import Family, UsageError
-from estimators.amortised import AmortisedExpectation, AmortisedNormal
-from estimators.options import option
+from gradmeter.bench.problems.data import fingerprint
+from gradmeter.bench.problems.problem import Problem, Vectors
+from gradmeter.bench.problems.vae import inputs
+from gradmeter.bench.problems.vae.coding import Decoder, NormalEncoder
+from gradmeter.bench.problems.vae.network import Network
+from gradmeter.estimators import Family, UsageError
+from gradmeter.estimators.amortised import AmortisedExpectation, AmortisedNormal
+from gradmeter.estimators.options import option
 
 #: Rows after those that are fitted, by which a fit is tested.
 MOST_TEST = 300

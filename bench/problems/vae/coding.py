@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bench.problems.problem import LOG_2PI
-from bench.problems.vae.network import Network
-from estimators import Integrand, Noise
-from estimators.amortised import Encoder
-from estimators.families.relaxation import sigmoid
+from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.bench.problems.vae.network import Network
+from gradmeter.estimators import Integrand, Noise
+from gradmeter.estimators.amortised import Encoder
+from gradmeter.estimators.families.relaxation import sigmoid
 
 Array = Any
 Blocks = dict[str, Array]

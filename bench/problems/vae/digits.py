@@ -16,16 +16,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.identity import Same
-from bench.problems.problem import Exact, Vectors
-from bench.problems.vae import inputs
-from bench.problems.vae.autoencoder import MOST_TEST, Autoencoder, importance_samples
-from bench.problems.vae.coding import LIKELIHOODS
-from bench.problems.vae.quadrature import exact_by_quadrature
-from estimators import Pathwise, draw
-from estimators.backends import get
-from estimators.noise import stream_root
-from estimators.options import option
+from gradmeter.bench.identity import Same
+from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.bench.problems.vae import inputs
+from gradmeter.bench.problems.vae.autoencoder import MOST_TEST, Autoencoder, importance_samples
+from gradmeter.bench.problems.vae.coding import LIKELIHOODS
+from gradmeter.bench.problems.vae.quadrature import exact_by_quadrature
+from gradmeter.estimators import Pathwise, draw
+from gradmeter.estimators.backends import get
+from gradmeter.estimators.noise import stream_root
+from gradmeter.estimators.options import option
 
 #: Of a fit, where nothing else is asked for.
 MINIBATCH = 100
@@ -102,7 +102,7 @@ class Vae(Autoencoder):
 def trained(same: Same, content: str | None) -> dict[str, Any]:
     """(φ, θ) after pathwise estimates of one sample an image have been followed from random weights; `content` tells
     apart what a file held."""
-    from bench.fit.optimisers import Adam  # which is made of this package
+    from gradmeter.bench.fit.optimisers import Adam  # which is made of this package
 
     problem: Vae = same.value
     backend, expectation = get("numpy"), problem.expectation()

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.problems.data import BUNDLED, FILES, GREY, binary, bundled, checked, fingerprint, read
-from estimators import UsageError
-from estimators.noise import stream_root
+from gradmeter.bench.problems.data import BUNDLED, FILES, GREY, binary, bundled, checked, fingerprint, read
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.noise import stream_root
 
 
 def standardised(dataset: str, rows: int) -> np.ndarray:

@@ -16,13 +16,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from bench.problems.problem import LOG_2PI, Exact, Vectors
-from bench.problems.vae import inputs
-from bench.problems.vae.autoencoder import Autoencoder, importance_samples
-from bench.problems.vae.coding import divergence
-from bench.problems.vae.quadrature import exact_by_quadrature
-from estimators import UsageError
-from estimators.options import option
+from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors
+from gradmeter.bench.problems.vae import inputs
+from gradmeter.bench.problems.vae.autoencoder import Autoencoder, importance_samples
+from gradmeter.bench.problems.vae.coding import divergence
+from gradmeter.bench.problems.vae.quadrature import exact_by_quadrature
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from estimators.noise import stream_root
+from gradmeter.estimators.noise import stream_root
 
 Array = Any
 Blocks = dict[str, Array]

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.identity import Same
-from bench.problems.bounds import weights_at
-from bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
-from bench.problems.problem import Exact, Vectors
-from bench.problems.vae.autoencoder import Autoencoder
-from bench.problems.vae.coding import divergence
+from gradmeter.bench.identity import Same
+from gradmeter.bench.problems.bounds import weights_at
+from gradmeter.bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
+from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.bench.problems.vae.autoencoder import Autoencoder
+from gradmeter.bench.problems.vae.coding import divergence
 
 #: Of z: with more, no grid is affordable.
 MOST_LATENT = 2

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from bench.report import reproduce, slopes
-from bench.report.figures import curves
-from bench.report.figures.curves import Curve
-from bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
-from bench.report.numbers import slope_text
-from bench.report.ranking import Ranking
-from bench.report.results import CONTEXT, Result, varying
-from bench.report.style import Look
+from gradmeter.bench.report import reproduce, slopes
+from gradmeter.bench.report.figures import curves
+from gradmeter.bench.report.figures.curves import Curve
+from gradmeter.bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
+from gradmeter.bench.report.numbers import slope_text
+from gradmeter.bench.report.ranking import Ranking
+from gradmeter.bench.report.results import CONTEXT, Result, varying
+from gradmeter.bench.report.style import Look
 
 FEWEST = 3
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bench.report import numbers, reproduce
-from bench.report.figures import rows
-from bench.report.figures.figure import Figure, Panel, fill, identifier
-from bench.report.figures.rows import Line, Mark
-from bench.report.ranking import Ranking
-from bench.report.ratios import Ratio, time_ratio, variance_ratio
-from bench.report.results import Result, varying
-from bench.report.style import Look
+from gradmeter.bench.report import numbers, reproduce
+from gradmeter.bench.report.figures import rows
+from gradmeter.bench.report.figures.figure import Figure, Panel, fill, identifier
+from gradmeter.bench.report.figures.rows import Line, Mark
+from gradmeter.bench.report.ranking import Ranking
+from gradmeter.bench.report.ratios import Ratio, time_ratio, variance_ratio
+from gradmeter.bench.report.results import Result, varying
+from gradmeter.bench.report.style import Look
 
 _SAME = ("dtype", "num_samples", "seed", "noise")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from bench.report import drawing, numbers, placing, reproduce
-from bench.report.figures.curves import FURTHEST
-from bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
-from bench.report.ranking import Ranking
-from bench.report.results import Result
-from bench.report.style import Look
+from gradmeter.bench.report import drawing, numbers, placing, reproduce
+from gradmeter.bench.report.figures.curves import FURTHEST
+from gradmeter.bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
+from gradmeter.bench.report.ranking import Ranking
+from gradmeter.bench.report.results import Result
+from gradmeter.bench.report.style import Look
 
 WIDTH, HEIGHT = 500.0, 380.0
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.report import drawing, numbers
-from bench.report.style import Look
+from gradmeter.bench.report import drawing, numbers
+from gradmeter.bench.report.style import Look
 
 MOST_LABELS = 12
 #: How far a bar may reach, as a factor: an interval may have no end.

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bench.report.results import Result
-from bench.report.style import Look
+from gradmeter.bench.report.results import Result
+from gradmeter.bench.report.style import Look
 
 #: How a marker is filled says which backend measured it.
 FILLS = {"numpy": "full", "torch": "none", "jax": "left"}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bench.report import reproduce
-from bench.report.figures import rows
-from bench.report.figures.figure import Figure, Panel, identifier
-from bench.report.figures.rows import Line, Mark
-from bench.report.ranking import Ranking
-from bench.report.ratios import Ratio
-from bench.report.style import Look
+from gradmeter.bench.report import reproduce
+from gradmeter.bench.report.figures import rows
+from gradmeter.bench.report.figures.figure import Figure, Panel, identifier
+from gradmeter.bench.report.figures.rows import Line, Mark
+from gradmeter.bench.report.ranking import Ranking
+from gradmeter.bench.report.ratios import Ratio
+from gradmeter.bench.report.style import Look
 
 MOST_ROWS = 40
 

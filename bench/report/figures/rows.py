@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench.report import drawing, numbers
-from bench.report.ratios import Ratio
-from bench.report.style import Look
+from gradmeter.bench.report import drawing, numbers
+from gradmeter.bench.report.ratios import Ratio
+from gradmeter.bench.report.style import Look
 
 #: Pixels that the names of rows may take, and between them and the axis.
 MOST_LEFT, MARGIN = 230.0, 12.0

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 
-from bench.report import numbers, reproduce, slopes, style
-from bench.report.figures import curves
-from bench.report.figures.curves import Curve
-from bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
-from bench.report.results import CONTEXT, Result, varying
-from bench.report.slopes import Slope
-from bench.report.style import Look
-from bench.report.sweeps import Sweep
-from bench.rows import ALL
+from gradmeter.bench.report import numbers, reproduce, slopes, style
+from gradmeter.bench.report.figures import curves
+from gradmeter.bench.report.figures.curves import Curve
+from gradmeter.bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
+from gradmeter.bench.report.results import CONTEXT, Result, varying
+from gradmeter.bench.report.slopes import Slope
+from gradmeter.bench.report.style import Look
+from gradmeter.bench.report.sweeps import Sweep
+from gradmeter.bench.rows import ALL
 
 OPTION = "importance-samples"
 
