@@ -49,7 +49,7 @@ def test_models_of_other_frameworks(framework: str, block: str) -> None:
     needs(framework)
     (program,) = (text for text in PROGRAMS if f"import {framework}\n" in text)
     made: dict[str, Any] = {}
-    exec(program.partition("\nbench.measure(")[0], made)
+    exec(program.partition("\ngradmeter.measure(")[0], made)
     exact = made["mine"].exact()
     assert exact.source == "quadrature"
     assert block in exact.gradient
