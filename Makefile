@@ -46,7 +46,7 @@ benchmark: $(READY)
 # make benchmark-gate       the same, and fails where a ratio is 1.25 times that of results/benchmarks/baseline.json
 GATE_BASELINE ?= results/benchmarks/baseline.json
 benchmark-gate: $(READY)
-	$(BIN)/python -m tests.benchmarks.gate --baseline $(GATE_BASELINE)
+	$(BIN)/python -m gradmeter.bench.performance.gate --baseline $(GATE_BASELINE)
 
 # make benchmark-baseline   writes that file anew
 benchmark-baseline: $(READY)
@@ -55,9 +55,9 @@ benchmark-baseline: $(READY)
 
 # make calibrate   how far identical code differs between runs here, and what gradmeter compare catches; 25 minutes
 calibrate: $(READY)
-	$(BIN)/python -m gradmeter.bench.calibration aa
-	$(BIN)/python -m gradmeter.bench.calibration compare
-	$(BIN)/python -m gradmeter.bench.calibration report
+	$(BIN)/python -m gradmeter.bench.performance.calibration aa
+	$(BIN)/python -m gradmeter.bench.performance.calibration compare
+	$(BIN)/python -m gradmeter.bench.performance.calibration report
 
 # make track       asv on this commit, in this environment, and its page; then: .venv/bin/asv preview
 track: $(READY)
@@ -71,11 +71,11 @@ track-planted: $(READY)
 
 # make goals       what this suite costs against its goals: ratios, printed and written to results/goals (15 minutes)
 goals: $(READY)
-	$(BIN)/python -m gradmeter.bench.goals --output results/goals
+	$(BIN)/python -m gradmeter.bench.performance.goals --output results/goals
 
 # make peers       other libraries on the same problems, each in an environment of its own (gigabytes below .peers)
 peers: $(READY)
-	$(BIN)/python -m gradmeter.bench.peers
+	$(BIN)/python -m gradmeter.bench.performance.peers
 
 clean:
 	rm -rf $(VENV) .peers .gradmeter report .asv .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.fit.methods import METHODS
-from gradmeter.bench.fit.optimisers import OPTIMISERS
+from gradmeter.bench.optimisation.optimisers import OPTIMISERS
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.bench.sweep import suites
 from gradmeter.bench.sweep.cells import make_estimator

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,12 @@ from gradmeter.bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
-from gradmeter.bench.sweep.run import FAILED, Listener
+from gradmeter.bench.sweep.listener import Listener
+from gradmeter.bench.sweep.run import FAILED
 from gradmeter.bench.sweep.run import run as run_cells
 from gradmeter.bench.sweep.splitting import draws_minibatch
 from gradmeter.bench.sweep.store import DEFAULT, Store
+from gradmeter.bench.terminal import stop_at_interrupt
 from gradmeter.estimators import BOUNDS, VARIANTS, UsageError, backends
 
 Texts = Sequence[str] | None
@@ -160,26 +160,6 @@ class _Rows(Listener):
     def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
         for found in rows:
             print(to_json(found), flush=True)
-
-
-@contextmanager
-def stop_at_interrupt(current: str = "cell") -> Iterator[Any]:
-    """The first Ctrl-C asks to stop after the current cell (or whatever it is); the second stops at once."""
-    asked = False
-
-    def handle(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        print(f"gradmeter: finishing the current {current}; Ctrl-C again stops at once", file=sys.stderr)
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def export(path: Path | None, format: str, output: Path | None) -> None:

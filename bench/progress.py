@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gradmeter.bench.rows import ALL, Row
 from gradmeter.bench.sweep.cells import Cell
-from gradmeter.bench.sweep.run import Listener
+from gradmeter.bench.sweep.listener import Listener
+from gradmeter.bench.terminal import bars, print_table
 
 if TYPE_CHECKING:
     from gradmeter.bench.comparison import Change, Comparison
     from gradmeter.bench.sweep.store import Store
-
-
-#: Headings of columns of numbers.
-RIGHT = ("S", "seconds")
 
 
 class _Bar(Listener):
@@ -54,31 +50,10 @@ def progress(cells: list[Cell], rows: Listener, printing: bool) -> Iterator[List
         yield rows if shown is None else _Bar(shown, len(cells), rows)
 
 
-@contextmanager
-def bars(printing: bool) -> Iterator[Any]:
-    """Progress bars, where standard error is a terminal on which nobody is `printing` rows; else None."""
-    if not sys.stderr.isatty() or (printing and sys.stdout.isatty()):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    class Detail(TextColumn):
-        def render(self, task: Any) -> Any:
-            from rich.text import Text
-
-            return Text(task.fields["detail"], overflow="ellipsis", no_wrap=True)
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Detail(""))
-    # Not rich's redirection, which sends to standard error the rows that somebody reads from standard output.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        yield bar
-
-
 def show_table(rows: list[Row]) -> None:
     """The `all` rows as a table on standard output."""
-    from gradmeter.bench.report.names import telling_apart
-    from gradmeter.bench.report.numbers import bias, interval, seconds, significant, verdict
+    from gradmeter.bench.reading.names import telling_apart
+    from gradmeter.bench.reading.numbers import bias, interval, seconds, significant, verdict
 
     table, named = [], telling_apart(rows)
     for row in rows:
@@ -97,8 +72,8 @@ def show_table(rows: list[Row]) -> None:
 def show_parts(rows: list[Row], store: Store) -> None:
     """What of the variance is that of the samples of z, and what the minibatch's, as a table on standard output."""
     from gradmeter.bench.measurement.decomposition import from_series
+    from gradmeter.bench.reading.names import telling_apart
     from gradmeter.bench.report.minibatch_table import HEADINGS, cells
-    from gradmeter.bench.report.names import telling_apart
 
     table, named = [], telling_apart(rows)
     for row in rows:
@@ -114,7 +89,7 @@ def show_parts(rows: list[Row], store: Store) -> None:
 def show_comparison(comparison: Comparison) -> None:
     """What became of every cell that two stores share, as a table on standard output, and what to make of it."""
     from gradmeter.bench.comparison import METRICS, WORDS
-    from gradmeter.bench.report.numbers import times
+    from gradmeter.bench.reading.numbers import times
 
     def told(change: Change, metric: str) -> str:
         ratio = change.ratios.get(metric)
@@ -138,18 +113,3 @@ def show_comparison(comparison: Comparison) -> None:
             print(f"measured only {which}: {cell}")
     for cell in comparison.failed:
         print(f"failed after: {cell}")
-
-
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = RIGHT) -> None:
-    """A table on standard output; columns of these headings are ranged right."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(table)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.estimators import sobol
+from gradmeter.estimators import sobol_noise
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families.family import Family
 from gradmeter.estimators.noise import Noise, mirror
@@ -31,7 +31,7 @@ Array = Any
 WITHIN, ORDER = "_within", "_order"
 DRAWS = ("independent", "antithetic", "stratified", "sobol")
 #: Kinds of noise with an inverse CDF, where one is needed.
-INVERTED = {"stratified": ("normal", "uniform", "exponential"), "sobol": tuple(sobol.INVERSES)}
+INVERTED = {"stratified": ("normal", "uniform", "exponential"), "sobol": tuple(sobol_noise.INVERSES)}
 #: The largest S whose order comes from comparing every pair.
 COMPARED = 16
 
@@ -49,7 +49,7 @@ def lacking(draws: str, family: Family) -> str | None:
 def check(draws: str, family: Family, num_samples: int, dimension: int) -> None:
     """Raise NotApplicable where S or the dimension does not suit."""
     if draws == "sobol":
-        sobol.check(family, num_samples, dimension)
+        sobol_noise.check(family, num_samples, dimension)
     if draws == "antithetic" and num_samples % 2:
         raise NotApplicable(f"draws=antithetic draws pairs, so samples must be even, not {num_samples}")
     if draws == "stratified" and num_samples < 2:
@@ -61,7 +61,7 @@ def specs(draws: str, family: Family, num_samples: int, dimension: int) -> dict[
     if draws == "antithetic":
         return family.noise((num_samples // 2,), dimension)
     if draws == "sobol":
-        return sobol.specs(family, num_samples, dimension)
+        return sobol_noise.specs(family, num_samples, dimension)
     base = family.noise((num_samples,), dimension)
     if draws == "independent":
         return base
@@ -94,7 +94,7 @@ def stratified_jumps(family: Family, jumps: dict[str, np.ndarray], num_samples: 
 
 def from_uniforms(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
     """The family's noise made from the points of a net or from strata; unchanged where there are neither."""
-    return _stratified(backend, family, sobol.as_noise(backend, family, noise))
+    return _stratified(backend, family, sobol_noise.as_noise(backend, family, noise))
 
 
 def _stratified(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:

@@ -37,6 +37,20 @@ INTEGRAND = {
 }
 
 
+def relative_weights(xp: Any, log_weights: Array) -> tuple[Array, Array]:
+    """Return w_k / max_j w_j [..., K] from log w [..., K], and the largest log w [..., 1]."""
+    top = xp.max(log_weights, axis=-1, keepdims=True)
+    return xp.exp(log_weights - top), top
+
+
+def log_mean_weight(xp: Any, log_weights: Array) -> Array:
+    """Return log (1/K) Σ_k w_k [...] from log w [..., K]; log w itself for K = 1."""
+    if log_weights.shape[-1] == 1:
+        return log_weights[..., 0]
+    weights, top = relative_weights(xp, log_weights)
+    return xp.log(xp.mean(weights, axis=-1)) + top[..., 0]
+
+
 class Integrand(ABC):
     """f(z), or log p(x, z) for an ELBO, over a batch of samples.
 
@@ -236,9 +250,11 @@ class Expectation:
 
     def sampled_objective(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """f_λ at the sample that such noise makes [R]; of a bound, log (1/K) Σ_k w_k."""
-        from gradmeter.estimators.importance_weighted import Groups  # which is built on this
-
-        return Groups(backend, *self.at(parameters), noise).bound()[:, 0]
+        bound, own = self.at(parameters)
+        z, logs = self.family.sample(backend, own, noise), self.family.logs(backend, own, noise)
+        value = bound.value(backend, own, z, noise, *logs)
+        weights = backend.xp.reshape(value, (value.shape[0], -1, self.importance_samples))
+        return log_mean_weight(backend.xp, weights)[:, 0]
 
     def width(self, dimension: int) -> int:
         """Elements of the largest array, per sample (of a bound, per K samples), that f or the family's derivatives

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, sample_shape, spread
-from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.expectation import Array, Expectation, log_mean_weight, relative_weights
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.noise import Noise
 
@@ -50,16 +50,11 @@ class Groups:
 
     def relative(self) -> tuple[Array, Array]:
         """w over the largest of its group [R, S, K], and the logarithm of that one [R, S, 1]."""
-        xp = self.backend.xp
-        top = xp.max(self.log_weights, axis=-1, keepdims=True)
-        return xp.exp(self.log_weights - top), top
+        return relative_weights(self.backend.xp, self.log_weights)
 
     def bound(self) -> Array:
         """log (1/K) Σ_k w_k [R, S]; f itself for K = 1."""
-        if self.size == 1:
-            return self.log_weights[..., 0]
-        weights, top = self.relative()
-        return self.backend.xp.log(self.backend.xp.mean(weights, axis=-1)) + top[..., 0]
+        return log_mean_weight(self.backend.xp, self.log_weights)
 
     @property
     def normalised(self) -> Array:

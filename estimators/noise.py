@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from gradmeter.estimators import sobol
 from gradmeter.estimators.errors import UsageError, unknown
 
 Array = Any
@@ -140,8 +141,6 @@ def _draw(backend: Any, spec: Noise, stream: Any, shape: tuple[int, ...], dtype:
     if spec.kind == "rows":
         return backend.subset(stream, shape, spec.population)
     if spec.kind == "sobol":
-        from gradmeter.estimators import sobol  # built on the families, which are built on this
-
         nets = (math.prod(shape[:-2]), *shape[-2:])
         return backend.xp.reshape(sobol.draw(backend, stream, nets, dtype), shape)
     if not replicates_last(backend, shape):

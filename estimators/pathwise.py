@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.estimators import draws, sobol
+from gradmeter.estimators import draws, sobol_noise
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
@@ -59,7 +59,7 @@ class Pathwise(Estimator):
         if self.draws == "sobol":
             if self.antithetic:
                 raise NotApplicable("antithetic=true draws pairs and draws=sobol a net; choose one")
-            sobol.check(family, num_samples, dimension)
+            sobol_noise.check(family, num_samples, dimension)
         if self.sticking_the_landing and entropy != "sampled":
             wrong = "has no entropy term" if entropy == "none" else "takes the entropy analytically"
             raise NotApplicable(f"sticking-the-landing needs an ELBO with entropy=sampled; this problem {wrong}")
@@ -69,7 +69,7 @@ class Pathwise(Estimator):
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         if self.draws == "sobol":
-            return {**sobol.specs(expectation.family, num_samples, dimension), **expectation.noise_specs()}
+            return {**sobol_noise.specs(expectation.family, num_samples, dimension), **expectation.noise_specs()}
         specs = super().noise_specs(expectation, num_samples, dimension)
         if self.antithetic:
             specs.update(expectation.family.noise((num_samples // 2,), dimension))

@@ -15,86 +15,11 @@ Sources: Owen 1997; Matoušek 1998; Owen 2003 (variance of the alternatives); Bu
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
 
-from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.families.family import Family
-from gradmeter.estimators.noise import Noise
-
 Array = Any
-
-#: The name of the points among an estimate's noise.
-NAME = "sobol"
-#: What SciPy has direction numbers for.
-MOST_COORDINATES = 21201
-
-
-def specs(family: Family, num_samples: int, dimension: int) -> dict[str, Noise]:
-    """One net [S, width] for all the family's noise together."""
-    width = sum(math.prod(spec.shape) for spec in family.noise((), dimension).values())
-    return {NAME: Noise("sobol", (num_samples, width))}
-
-
-def check(family: Family, num_samples: int, dimension: int) -> None:
-    """Raise NotApplicable where there is no net."""
-    if num_samples < 2 or num_samples & (num_samples - 1):
-        raise NotApplicable(f"draws=sobol needs samples a power of two, at least 2, not {num_samples}")
-    width = sum(math.prod(spec.shape) for spec in family.noise((), dimension).values())
-    if width > MOST_COORDINATES:
-        raise NotApplicable(f"draws=sobol has direction numbers for {MOST_COORDINATES} coordinates, not {width}")
-
-
-def _normal(backend: Any, u: Array) -> Array:
-    return backend.special.ndtri(u)
-
-
-def _exponential(backend: Any, u: Array) -> Array:
-    return -backend.xp.log1p(-u)
-
-
-def _rayleigh(backend: Any, u: Array) -> Array:
-    return backend.xp.sqrt(-2.0 * backend.xp.log1p(-u))
-
-
-#: Inverse CDFs by kind of noise.
-INVERSES: dict[str, Any] = {
-    "normal": _normal,
-    "uniform": lambda backend, u: u,
-    "exponential": _exponential,
-    "rayleigh": _rayleigh,
-}
-
-
-def as_noise(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
-    """The family's noise by name, made from the points [..., width]; unchanged where there are no points."""
-    if NAME not in noise:
-        return noise
-    points, xp = noise[NAME], backend.xp
-    made, used = dict(noise), 0
-    for name, spec in family.noise((), _dimension(family, points.shape[-1])).items():
-        width = math.prod(spec.shape)
-        part = xp.reshape(points[..., used : used + width], (*points.shape[:-1], *spec.shape))
-        made[name] = INVERSES[spec.kind](backend, part)
-        used += width
-    return made
-
-
-def _dimension(family: Family, width: int) -> int:
-    """The least D for which the family draws this many numbers a sample; it never draws fewer for more coordinates."""
-
-    def drawn(dimension: int) -> int:
-        return sum(math.prod(spec.shape) for spec in family.noise((), dimension).values())
-
-    low = high = 1
-    while drawn(high) < width:
-        high *= 2
-    while low < high:  # no `bisect`, which PyTorch does not compile
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if drawn(middle) < width else (low, middle)
-    return low
 
 
 @functools.lru_cache(maxsize=32)

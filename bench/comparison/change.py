@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradmeter.bench.report.ratios import Ratio
+from gradmeter.bench.reading.ratios import Ratio
 
 #: Standard errors from no change at which one is called.
 CALLED = 4.0

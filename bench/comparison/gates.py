@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradmeter.bench.comparison.change import METRICS, WORDS, Comparison
-from gradmeter.bench.report.numbers import times
+from gradmeter.bench.reading.numbers import times
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.options import number

@@ -14,9 +14,9 @@ import numpy as np
 
 from gradmeter.bench.comparison.change import CALLED, NINETY_FIVE, Change, Comparison
 from gradmeter.bench.comparison.times import of_backends, time_ratio, without_shared
-from gradmeter.bench.report.numbers import times
-from gradmeter.bench.report.ratios import timed_as_two, variance_ratio
-from gradmeter.bench.report.results import Result, cleaned, load
+from gradmeter.bench.reading.numbers import times
+from gradmeter.bench.reading.ratios import timed_as_two, variance_ratio
+from gradmeter.bench.reading.results import Result, cleaned, load
 from gradmeter.bench.sweep.run import FAILED
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import UsageError

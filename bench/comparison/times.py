@@ -28,8 +28,8 @@ import numpy as np
 
 from gradmeter.bench.comparison.change import NINETY_FIVE, Change
 from gradmeter.bench.measurement.timing import median_interval
-from gradmeter.bench.report.ratios import Ratio
-from gradmeter.bench.report.results import Result
+from gradmeter.bench.reading.ratios import Ratio
+from gradmeter.bench.reading.results import Result
 
 #: Standard deviation of a log ratio between two runs of identical code, beyond the scatter of their rounds.
 SWING = 0.015

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.drawing import plotting
+from gradmeter.bench.drawing.figure import Figure, Panel, identifier
+from gradmeter.bench.drawing.style import INK, Look
 from gradmeter.bench.fit.run import Fit
+from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.problems.vae.autoencoder import Autoencoder
-from gradmeter.bench.report import drawing
-from gradmeter.bench.report.figures.figure import Figure, Panel, identifier
-from gradmeter.bench.report.style import INK, Look
 from gradmeter.estimators.noise import stream_root
 
 #: Fits that are drawn at most; images in a row, rows of generated ones, and pairs of rows of reconstructed ones.
@@ -149,12 +149,12 @@ def _images(kind: str, name: str, problem: Autoencoder, images: np.ndarray, acro
     assert problem.side is not None
     whole = mosaic(images, problem.side, across)
     pixels = np.kron(whole, np.ones((PIXEL, PIXEL)))
-    canvas, axes = drawing.panel(pixels.shape[1] + 16.0, pixels.shape[0] + 34.0, 8.0, 8.0, bottom=8.0)
+    canvas, axes = plotting.panel(pixels.shape[1] + 16.0, pixels.shape[0] + 34.0, 8.0, 8.0, bottom=8.0)
     colours = matplotlib.colormaps["gray_r"].with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
     axes.imshow(np.ma.masked_invalid(pixels), cmap=colours, vmin=0.0, vmax=1.0, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     axes.set_title(name, loc="left")
-    return Panel(drawing.svg(canvas, identifier(kind, name)), f"{alt}: {name}")
+    return Panel(plotting.svg(canvas, identifier(kind, name)), f"{alt}: {name}")
 
 
 def _latent(
@@ -166,7 +166,7 @@ def _latent(
     panels = []
     for name, parameters in fitted.items():
         loc = located(problem, parameters, x)[:, :2]
-        canvas, axes = drawing.panel(SIDE + 60.0, SIDE + 68.0, 48.0, 12.0)
+        canvas, axes = plotting.panel(SIDE + 60.0, SIDE + 68.0, 48.0, 12.0)
         if labels is None:
             axes.scatter(loc[:, 0], loc[:, 1], s=9.0, color=looks[name].colour, alpha=0.6, linewidths=0.0)
         else:
@@ -174,7 +174,7 @@ def _latent(
         axes.set_title(name, loc="left")
         axes.set_xlabel("z, coordinate 1")
         axes.set_ylabel("z, coordinate 2")
-        panels.append(Panel(drawing.svg(canvas, identifier("latent", name)), f"{which} data in z: {name}"))
+        panels.append(Panel(plotting.svg(canvas, identifier("latent", name)), f"{which} data in z: {name}"))
     first = f"the first two of {problem.latent} coordinates of " if problem.latent > 2 else ""
     marks = " A mark is the class of its row, which no fit has seen." if labels is not None else ""
     return Figure("The latent space", f"For the {which} data, {first}loc of q(z | x).{marks}{rest}", panels, command)

@@ -21,8 +21,8 @@ import numpy as np
 
 from gradmeter.bench import identity
 from gradmeter.bench.files import writing
-from gradmeter.bench.fit.method import Vectors
 from gradmeter.bench.fit.run import Checkpoint, Plan
+from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.rows import Row, to_json
 from gradmeter.estimators import UsageError
 

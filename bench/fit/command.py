@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gradmeter.bench.commands import stop_at_interrupt
 from gradmeter.bench.fit import output, page
 from gradmeter.bench.fit.checkpoint import Checkpoints
 from gradmeter.bench.fit.figures import level
-from gradmeter.bench.fit.method import Recipe
 from gradmeter.bench.fit.methods import METHODS
-from gradmeter.bench.fit.optimisers import make_optimiser
-from gradmeter.bench.fit.recipe import Gradient
+from gradmeter.bench.fit.recipe import Gradient, Recipe
 from gradmeter.bench.fit.run import FAILED, Checkpoint, Fit, Plan, Watcher, names, run
-from gradmeter.bench.progress import bars, print_table
+from gradmeter.bench.optimisation.optimisers import make_optimiser
 from gradmeter.bench.rows import Row, to_json
 from gradmeter.bench.sweep.cells import (
     DTYPES,
@@ -29,6 +26,7 @@ from gradmeter.bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
+from gradmeter.bench.terminal import bars, print_table, stop_at_interrupt
 from gradmeter.estimators import UsageError, backends
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.options import construct, number, parse

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.drawing import plotting
+from gradmeter.bench.drawing.figure import Figure, Panel, identifier
+from gradmeter.bench.drawing.style import FAINT, INK, Look
 from gradmeter.bench.fit.run import Fit
+from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.problems import Problem
-from gradmeter.bench.report import drawing
-from gradmeter.bench.report.figures.figure import Figure, Panel, identifier
-from gradmeter.bench.report.style import FAINT, INK, Look
 
 #: Panels at most, and points in each: a picture of more shows nothing else.
 MOST_PANELS, MOST_POINTS = 6, 2000
@@ -93,20 +93,20 @@ def density(m: Mixture, at: np.ndarray) -> np.ndarray:
 
 
 def _on_a_line(name: str, m: Mixture, look: Look) -> Panel:
-    canvas, axes = drawing.panel(SIDE + 60.0, 0.7 * SIDE + 68.0, 48.0, 12.0)
+    canvas, axes = plotting.panel(SIDE + 60.0, 0.7 * SIDE + 68.0, 48.0, 12.0)
     points = m.points[:, 0]
     axes.hist(points, bins=min(60, max(10, int(np.sqrt(len(points))))), density=True, color=FAINT)
     at = np.linspace(points.min(), points.max(), 400)
     axes.plot(at, density(m, at), color=look.colour, linewidth=1.6)
     _written(axes, name, "coordinate 1", "density")
-    return Panel(drawing.svg(canvas, identifier("mixture", name)), f"Density of {name} over a histogram of the data")
+    return Panel(plotting.svg(canvas, identifier("mixture", name)), f"Density of {name} over a histogram of the data")
 
 
 def _panel(name: str, m: Mixture, pair: tuple[int, int], look: Look) -> Panel:
     from matplotlib.patches import Ellipse
 
     a, b = pair
-    canvas, axes = drawing.panel(SIDE + 60.0, SIDE + 68.0, 48.0, 12.0)
+    canvas, axes = plotting.panel(SIDE + 60.0, SIDE + 68.0, 48.0, 12.0)
     some = m.points[:: max(1, len(m.points) // MOST_POINTS)]
     axes.scatter(some[:, a], some[:, b], s=5.0, color=INK, alpha=0.35, linewidths=0.0)
     for k, mean in enumerate(m.means):
@@ -125,7 +125,7 @@ def _panel(name: str, m: Mixture, pair: tuple[int, int], look: Look) -> Panel:
     _limits(axes, m, pair)
     _written(axes, name, f"coordinate {a + 1}", f"coordinate {b + 1}")
     alt = f"Components of {name} over the data in coordinates {a + 1} and {b + 1}"
-    return Panel(drawing.svg(canvas, identifier("mixture", name, *pair)), alt)
+    return Panel(plotting.svg(canvas, identifier("mixture", name, *pair)), alt)
 
 
 def _written(axes: Any, title: str, x_label: str, y_label: str) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gradmeter.bench.fit.method import Objective
+from gradmeter.bench.drawing import curves
+from gradmeter.bench.drawing.curves import Curve
+from gradmeter.bench.drawing.figure import Figure, Panel, identifier
+from gradmeter.bench.drawing.style import Look
 from gradmeter.bench.fit.objective import objective
 from gradmeter.bench.fit.run import Fit
-from gradmeter.bench.report.figures import curves
-from gradmeter.bench.report.figures.curves import Curve
-from gradmeter.bench.report.figures.figure import Figure, Panel, identifier
-from gradmeter.bench.report.numbers import seconds, significant
-from gradmeter.bench.report.style import Look
+from gradmeter.bench.optimisation.method import Objective
+from gradmeter.bench.reading.numbers import seconds, significant
 from gradmeter.bench.rows import Row
 from gradmeter.estimators import UsageError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradmeter.bench.fit.figures import Reference
 from gradmeter.bench.fit.run import Fit
-from gradmeter.bench.report.numbers import significant
+from gradmeter.bench.reading.numbers import significant
 from gradmeter.bench.rows import Row
 
 #: Beyond so many fits a sentence is no longer one; the table and the pictures say it.

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.fit.held_out import columns
-from gradmeter.bench.fit.method import Method, Objective, State, Vectors
 from gradmeter.bench.fit.objective import objective, share_of_data
-from gradmeter.bench.fit.optimisers import Optimiser
 from gradmeter.bench.fit.step import LEARNT, MEMORY, PARAMETERS, Stepper, packed, unpacked
 from gradmeter.bench.measurement.cell import fitted_state, measure_source, unfitted, warm_up_replicates
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.stream import NonFinite
+from gradmeter.bench.optimisation.method import Method, Objective, State, Vectors
+from gradmeter.bench.optimisation.optimisers import Optimiser
 from gradmeter.bench.sweep.cells import Cell, Goals
 
 #: Blocks of replicates: 64 for the variance, and 4 for a pilot.

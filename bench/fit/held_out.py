@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.fit.method import Vectors
 from gradmeter.bench.fit.sampling import sampled, stream_of
+from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators.amortised import AmortisedExpectation
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradmeter.bench.fit.method import Recipe
 from gradmeter.bench.fit.mixtures import Cavi, Em, Svi
+from gradmeter.bench.fit.recipe import Recipe
 
 METHODS: dict[str, type[Recipe]] = {cls.name: cls for cls in (Em, Cavi, Svi)}

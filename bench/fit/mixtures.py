@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.fit.cavi import CoordinateAscent, MeanFieldMixture
-from gradmeter.bench.fit.em import ExpectationMaximisation
-from gradmeter.bench.fit.method import Method, Objective, Recipe, Vectors
 from gradmeter.bench.fit.objective import objective
+from gradmeter.bench.fit.recipe import Recipe
 from gradmeter.bench.fit.svi import StochasticVariational, check_steps
+from gradmeter.bench.optimisation.method import Method, Objective, Vectors
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.problems.mixtures.bayesian import BayesianGaussianMixture
+from gradmeter.bench.problems.mixtures.cavi import CoordinateAscent, MeanFieldMixture
+from gradmeter.bench.problems.mixtures.em import ExpectationMaximisation
 from gradmeter.bench.problems.mixtures.marginal import GaussianMixture
 from gradmeter.estimators import NotApplicable
 from gradmeter.estimators.options import option

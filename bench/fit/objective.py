@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.fit.method import Objective, Vectors
 from gradmeter.bench.fit.sampling import sampled, stream_of
+from gradmeter.bench.optimisation.method import Objective, Vectors
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Expectation
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from gradmeter.bench.drawing import glyphs, standalone
+from gradmeter.bench.drawing.figure import Figure
+from gradmeter.bench.drawing.page import environment_of, style
+from gradmeter.bench.drawing.plotting import styled
+from gradmeter.bench.drawing.style import Look, looks
 from gradmeter.bench.fit import autoencoders, components, figures, tested
 from gradmeter.bench.fit.findings import sentences
 from gradmeter.bench.fit.run import Fit
-from gradmeter.bench.report import glyphs, page, standalone
-from gradmeter.bench.report.drawing import styled
-from gradmeter.bench.report.figures.figure import Figure
-from gradmeter.bench.report.names import problem_text
-from gradmeter.bench.report.numbers import seconds, significant
-from gradmeter.bench.report.style import Look, looks
+from gradmeter.bench.reading.names import problem_text
+from gradmeter.bench.reading.numbers import seconds, significant
 from gradmeter.bench.rows import Row
 from gradmeter.bench.sweep import environment
 
 HEADINGS = ("iterations", "evaluations of f", "seconds", "objective", "‖gradient‖", "variance")
 TEST_HEADINGS = ("test ELBO", "test log-likelihood")
+
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass
@@ -121,9 +125,9 @@ def render(composed: Page) -> str:
     """The page as text."""
     from markupsafe import Markup
 
-    template = page.environment().get_template("fit.html.jinja")
+    template = environment_of(TEMPLATES).get_template("fit.html.jinja")
     return template.render(
-        page=composed, headings=composed.headings, style=Markup(page.style()), drawn=Markup, glyph=glyphs.path
+        page=composed, headings=composed.headings, style=Markup(style()), drawn=Markup, glyph=glyphs.path
     )
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.fit.cavi import CoordinateAscent, MeanFieldMixture
-from gradmeter.bench.fit.method import Vectors
 from gradmeter.bench.fit.svi import StochasticVariational
+from gradmeter.bench.optimisation.method import Vectors
+from gradmeter.bench.problems.mixtures.cavi import CoordinateAscent, MeanFieldMixture
 from gradmeter.bench.problems.mixtures.points import synthetic
 from gradmeter.estimators.options import number
 

@@ -1,16 +1,41 @@
-"""What a user names of stochastic gradient ascent: an estimator, an optimiser, and where it runs."""
+"""What a user names of a fit, with options: `em`, `svi[batch=100]`, or stochastic gradient ascent by an estimator."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from gradmeter.bench.fit.method import Method, Recipe
-from gradmeter.bench.fit.optimisers import Optimiser
+from gradmeter.bench.optimisation.method import Method
+from gradmeter.bench.optimisation.optimisers import Optimiser
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.sweep.cells import Cell
 from gradmeter.estimators import Estimator, NotApplicable
 from gradmeter.estimators.options import effective, spell
+
+
+@dataclass(frozen=True)
+class Recipe(ABC):
+    """What `--method` names: a frozen dataclass whose fields are options (`gradmeter.estimators.options.option`)."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    def columns(self) -> dict[str, Any]:
+        """Its own columns of a row."""
+        return {"method": self.name, "method_options": effective(self)}
+
+    def parts(self) -> dict[str, str]:
+        """What people call it, in parts of which those that all methods beside it share can be left out."""
+        return {"method": spell(self.name, effective(self), type(self))}
+
+    @abstractmethod
+    def check(self, problem: Problem) -> None:
+        """Raise NotApplicable, with the reason, where the method has no meaning for the problem."""
+
+    @abstractmethod
+    def prepare(self, problem: Problem, seed: int) -> Method:
+        """The method on that problem. Only called where `check` has nothing to say."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +80,7 @@ class Gradient(Recipe):
         reason = self.cell(problem, 0).impossible()
         if reason is not None:
             raise NotApplicable(reason)
-        self.optimiser.check(problem)
+        self.optimiser.check(problem.family, problem.blocks)
 
     def prepare(self, problem: Problem, seed: int) -> Method:
         from gradmeter.bench.fit.gradient import GradientMethod

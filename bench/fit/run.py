@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.fit.method import Method, Recipe, State, Vectors
+from gradmeter.bench.fit.recipe import Recipe
 from gradmeter.bench.fit.rows import row
+from gradmeter.bench.optimisation.method import Method, State, Vectors
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.rows import Row
 from gradmeter.estimators import NotApplicable, UsageError

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.fit.method import State
 from gradmeter.bench.fit.minibatches import Minibatches, Places, taken
-from gradmeter.bench.fit.optimisers import Optimiser
 from gradmeter.bench.measurement.kernel import Setting, compiled_once, evaluator
+from gradmeter.bench.optimisation.method import State
+from gradmeter.bench.optimisation.optimisers import Optimiser
 from gradmeter.estimators import draw
 
 Array = Any

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.fit.cavi import MeanFieldMixture
-from gradmeter.bench.fit.method import Vectors
+from gradmeter.bench.optimisation.method import Vectors
+from gradmeter.bench.problems.mixtures.cavi import MeanFieldMixture
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.noise import stream_root
 

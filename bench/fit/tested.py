@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from gradmeter.bench.drawing import curves
+from gradmeter.bench.drawing.figure import Figure, Panel, identifier
+from gradmeter.bench.drawing.style import Look
 from gradmeter.bench.fit.figures import WIDE, Interval, curve_of
 from gradmeter.bench.fit.run import Fit
-from gradmeter.bench.report.figures import curves
-from gradmeter.bench.report.figures.figure import Figure, Panel, identifier
-from gradmeter.bench.report.numbers import seconds, significant
-from gradmeter.bench.report.style import Look
+from gradmeter.bench.reading.numbers import seconds, significant
 from gradmeter.bench.rows import Row
 
 COSTS = {"iteration": "iterations", "seconds": "seconds in steps"}

@@ -12,7 +12,8 @@ import numpy as np
 
 from gradmeter.bench.checks.session import require_right
 from gradmeter.bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
-from gradmeter.bench.measurement.controls.fit import PILOT, Controls, fit
+from gradmeter.bench.measurement.controls.fit import PILOT, fit
+from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.controls.relieved import FEWEST_RELIEVED, Relieved, fewer
 from gradmeter.bench.measurement.controls.slopes import objective
 from gradmeter.bench.measurement.declared import all_of_the_catalogue, undeclared

@@ -18,18 +18,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.evaluate import Arrays, blocks_together, estimates_of, in_double
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.measurement.moments import GROUPS, Moments
 from gradmeter.bench.measurement.variance import SHARE_OF
 from gradmeter.estimators.noise import Noise, stream_root
-
-if TYPE_CHECKING:
-    from gradmeter.bench.measurement.controls.fit import Controls
 
 #: How far a normal number, and by which power a uniform one, is widened: each as often as the other.
 WIDENED, POWERS = (2.0, 4.0), (3.0, 8.0)

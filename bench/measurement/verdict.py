@@ -24,7 +24,7 @@ from gradmeter.bench.measurement.bias import (
     stage_two,
 )
 from gradmeter.bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
-from gradmeter.bench.measurement.controls.fit import Controls
+from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.defensive import LEAST_FOR_UNIFORM, Weighted
 from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.moments import GROUPS, Moments, kurtosis_of

@@ -18,7 +18,9 @@ def write(store: Store, output: Path) -> Path:
     UsageError
         The store holds no results, or `output` cannot be written; then nothing in it has changed.
     """
-    from gradmeter.bench.report import document, markdown, page, results, standalone
+    from gradmeter.bench.drawing import standalone
+    from gradmeter.bench.reading import results
+    from gradmeter.bench.report import document, markdown, page
 
     rows = store.rows()
     if not rows:

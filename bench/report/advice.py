@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from gradmeter.bench.report import numbers
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.ratios import Ratio, time_ratio, work_ratio
+from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report.ranking import Ranking
-from gradmeter.bench.report.ratios import Ratio, time_ratio, work_ratio
-from gradmeter.bench.report.results import CONTEXT, Result, varying
 
 MOST_COMPARISONS = 3
 UNTIMED = "ranked by variance × integrand evaluations, because nothing was timed"

@@ -6,7 +6,12 @@ import itertools
 import re
 from dataclasses import dataclass, field
 
-from gradmeter.bench.report import drawing, minibatch_table, networks, peers, sweeps, tables
+from gradmeter.bench.drawing import plotting
+from gradmeter.bench.drawing.figure import Figure, identifier
+from gradmeter.bench.drawing.style import Look, looks
+from gradmeter.bench.reading.names import problem_in_words
+from gradmeter.bench.reading.results import Result
+from gradmeter.bench.report import minibatch_table, networks, peers, sweeps, tables
 from gradmeter.bench.report.advice import UNTIMED, Advice, advise
 from gradmeter.bench.report.figures import (
     against_parameter,
@@ -17,14 +22,10 @@ from gradmeter.bench.report.figures import (
     overview,
     signal_to_noise,
 )
-from gradmeter.bench.report.figures.figure import Figure, identifier
 from gradmeter.bench.report.findings import findings
-from gradmeter.bench.report.names import problem_in_words
 from gradmeter.bench.report.peers import Peers
 from gradmeter.bench.report.provenance import Provenance, provenance
 from gradmeter.bench.report.ranking import Ranking, rank
-from gradmeter.bench.report.results import Result
-from gradmeter.bench.report.style import Look, looks
 from gradmeter.bench.report.sweeps import Sweep
 from gradmeter.bench.report.tables import Table
 
@@ -134,7 +135,7 @@ def compose(results: list[Result], superseded: int) -> Document:
     document.peers = peers.compare(ours, theirs)
     document.findings = findings(rankings, found)
     _say_once(document)
-    with drawing.styled():
+    with plotting.styled():
         _draw(document, several)
     return document
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gradmeter.bench.report import networks, numbers
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.ratios import variance_ratio
+from gradmeter.bench.reading.results import CONTEXT, Result
+from gradmeter.bench.report import networks
 from gradmeter.bench.report.figures import signal_to_noise
 from gradmeter.bench.report.networks import WITHIN, Network
 from gradmeter.bench.report.ranking import Ranking
-from gradmeter.bench.report.ratios import variance_ratio
-from gradmeter.bench.report.results import CONTEXT, Result
 from gradmeter.bench.report.sweeps import Sweep
 
 SCORE, PATHWISE = "score-function", "pathwise"

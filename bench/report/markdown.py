@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gradmeter.bench.report import numbers, peers
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.report import peers
 from gradmeter.bench.report.advice import Advice
 from gradmeter.bench.report.document import Chapter, Document, Section
 from gradmeter.bench.report.tables import Entry

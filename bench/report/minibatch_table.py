@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gradmeter.bench.measurement.decomposition import Part, Parts, from_series
-from gradmeter.bench.report import numbers
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report.ranking import Ranking
-from gradmeter.bench.report.results import CONTEXT, Result, varying
 
 HEADINGS = ("estimator", "S", "samples of z", "minibatch", "sum", "whole", "minibatch share")
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from gradmeter.bench.measurement.decomposition import Part, Parts, from_series
 from gradmeter.bench.measurement.variance import grouped_interval
-from gradmeter.bench.report import numbers
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.ratios import Ratio, variance_ratio
+from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report.ranking import Ranking
-from gradmeter.bench.report.ratios import Ratio, variance_ratio
-from gradmeter.bench.report.results import CONTEXT, Result, varying
 from gradmeter.bench.rows import ALL, Row
 
 #: Of a network's gradient; the default of `--bias-bound`.

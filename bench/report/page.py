@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from gradmeter.bench.report import glyphs, numbers, peers
+from gradmeter.bench.drawing import glyphs
+from gradmeter.bench.drawing.page import environment_of, style
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.report import peers
 from gradmeter.bench.report.document import Document
 
 TEMPLATES = Path(__file__).with_name("templates")
-
-
-def environment() -> Any:
-    """The templates, which escape whatever they are given."""
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-
-
-def style() -> str:
-    """The style sheet of every page."""
-    return (TEMPLATES / "report.css").read_text(encoding="utf-8")
 
 
 def render(document: Document) -> str:
@@ -34,7 +18,7 @@ def render(document: Document) -> str:
     from markupsafe import Markup
 
     return str(
-        environment()
+        environment_of(TEMPLATES)
         .get_template("report.html.jinja")
         .render(
             document=document,

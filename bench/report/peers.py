@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gradmeter.bench.peers.harness.peers import PEERS, Peer
-from gradmeter.bench.report import numbers
-from gradmeter.bench.report.ratios import Ratio, time_ratio
-from gradmeter.bench.report.results import Result
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.peers import PEERS, Peer
+from gradmeter.bench.reading.ratios import Ratio, time_ratio
+from gradmeter.bench.reading.results import Result
 
 #: What a peer's cell and ours have in common.
 _SAME = ("estimator_options", "dtype", "num_samples", "seed", "machine")

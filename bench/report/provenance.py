@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gradmeter.bench.report.names import TEXTS
-from gradmeter.bench.report.numbers import times
-from gradmeter.bench.report.ratios import timed_as_two
-from gradmeter.bench.report.results import CONTEXT, Result
+from gradmeter.bench.reading.names import TEXTS
+from gradmeter.bench.reading.numbers import times
+from gradmeter.bench.reading.ratios import timed_as_two
+from gradmeter.bench.reading.results import CONTEXT, Result
 
 
 @dataclass(frozen=True)

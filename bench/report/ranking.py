@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradmeter.bench.report.ratios import Ratio, time_ratio, variance_ratio, work_ratio
-from gradmeter.bench.report.results import Result
+from gradmeter.bench.reading.ratios import Ratio, time_ratio, variance_ratio, work_ratio
+from gradmeter.bench.reading.results import Result
 
 #: What a verdict must be for an estimator to be recommended.
 ACCEPTABLE = ("unbiased", "inconclusive", "no-reference")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from gradmeter.bench.report.results import Result
+from gradmeter.bench.reading.results import Result
 
 _FLAGS = {
     "backend": ("--backend", "numpy"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gradmeter.bench.report import numbers
-from gradmeter.bench.report.glyphs import Scale, Strip, scale
+from gradmeter.bench.drawing.glyphs import Scale, Strip, scale
+from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report.ranking import Ranking
-from gradmeter.bench.report.results import CONTEXT, Result, varying
-from gradmeter.bench.report.style import Look
 from gradmeter.bench.rows import ALL, Row
 
 NOT_KNOWN = "–"

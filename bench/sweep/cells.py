@@ -181,7 +181,7 @@ class Cell:
 def source_hash() -> str:
     """Hash of the source files on which a measured number depends."""
     digest = hashlib.sha256()
-    for package, folders in (("estimators", ("",)), ("bench", ("problems", "measurement", "controls"))):
+    for package, folders in (("estimators", ("",)), ("bench", ("optimisation", "problems", "measurement", "controls"))):
         spec = importlib.util.find_spec(f"gradmeter.{package}")
         root = Path(str(spec and spec.origin)).parent
         for path in sorted(p for folder in folders for p in (root / folder).rglob("*.py")):

@@ -19,30 +19,12 @@ from gradmeter.bench.identity import brought, of_the_user
 from gradmeter.bench.rows import ALL, Row, row
 from gradmeter.bench.sweep import environment
 from gradmeter.bench.sweep.cells import Cell
+from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.splitting import add_parts
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import NotApplicable, UsageError
 
 FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
-
-
-class Listener:
-    """What a run tells whoever watches it; this one does nothing."""
-
-    def cell_started(self, cell: Cell) -> None:
-        pass
-
-    def replicates(self, count: int) -> None:
-        pass
-
-    def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
-        pass
-
-    def timing_started(self, cells: int, rounds: int) -> None:
-        pass
-
-    def timing_round(self, number: int) -> None:
-        pass
 
 
 class Stopped(Exception):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from gradmeter.bench.rows import Row
 from gradmeter.bench.sweep.cells import Cell
+from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import NotApplicable
-
-if TYPE_CHECKING:
-    from gradmeter.bench.sweep.run import Listener
 
 #: Replicates: enough for a variance, where a bias bound may have asked for many more.
 MOST = 2**16

@@ -64,8 +64,8 @@ class Floor:
 
     def setup_cache(self) -> dict[tuple[str, str], list[float]]:
         """The ratios of all rounds, by backend and estimator; all kernels in the same rounds."""
-        from gradmeter.bench.measurement.floor import draw_noise_alone
         from gradmeter.bench.measurement.timing import calibrate, interleave
+        from gradmeter.bench.performance.floor import draw_noise_alone
 
         calls = {}
         for backend in BACKENDS:

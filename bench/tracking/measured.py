@@ -51,7 +51,7 @@ def measured_grid(cases: tuple[Name, ...] = CASES) -> Grid:
 
     Every cell is timed in the same interleaved rounds, so that seconds compare between estimators and backends.
     """
-    from gradmeter.bench.report.results import load
+    from gradmeter.bench.reading.results import load
     from gradmeter.bench.sweep.run import run
     from gradmeter.bench.sweep.store import Store
 

@@ -13,18 +13,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.families.outline import Marginals, Outline
+from gradmeter.estimators.families.relaxation import Relaxation
+from gradmeter.estimators.families.states import States
 from gradmeter.estimators.noise import Noise, mirror
 from gradmeter.estimators.options import converted
-
-if TYPE_CHECKING:
-    from gradmeter.estimators.families.relaxation import Relaxation
-    from gradmeter.estimators.families.states import States
 
 Array = Any
 Blocks = dict[str, Array]

@@ -11,18 +11,23 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gradmeter.estimators.noise import Noise
-
-if TYPE_CHECKING:
-    from gradmeter.estimators.families.family import Family
 
 Array = Any
 Blocks = dict[str, Array]
 
 #: Uniform noise may be 0, whose logarithm is not a number to go on with.
 TINY = 1e-30
+
+
+class HasLogits(Protocol):
+    """A family of binary coordinates, each from one uniform number."""
+
+    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]: ...
+    def logits(self, backend: Any, parameters: Blocks) -> Array: ...
+    def from_logits(self, backend: Any, cotangent: Array) -> Blocks: ...
 
 
 class Relaxation(ABC):
@@ -65,7 +70,7 @@ class Relaxation(ABC):
 class Binary(Relaxation):
     """Of a family with `logits`: one logistic number a coordinate, from the uniform number that samples it."""
 
-    family: Family
+    family: HasLogits
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return self.family.noise(sample_shape, dimension)

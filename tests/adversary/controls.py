@@ -107,7 +107,7 @@ def bias_of(problem: Any, estimator: Any, name: str, samples: int, gradient: Blo
     alone = set(gradient) == set(problem.family.blocks)  # no parameters of a model beside those of q
     if name == "planted-self-included-baseline" and alone:
         return {block: -array / samples for block, array in flat_gradient.items()}, variance
-    if name == "planted-naive-exchange":
+    if name == "planted-naive-exchange" and alone:
         return {block: -array for block, array in flat_gradient.items()}, variance
     gap = difference(mean, flat_gradient)
     for block, array in gap.items():

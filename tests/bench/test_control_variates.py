@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.measurement.cell import prepare
-from gradmeter.bench.measurement.controls.fit import PILOT, Controls, fit
+from gradmeter.bench.measurement.controls.fit import PILOT, fit
+from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.controls.relieved import Relieved
 from gradmeter.bench.measurement.defensive import DefensiveDraws
 from gradmeter.bench.measurement.evaluate import estimates_of, in_double

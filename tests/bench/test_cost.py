@@ -7,7 +7,7 @@ from gradmeter.bench.measurement import cost
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import TimedCall, estimates
 from gradmeter.bench.measurement.timing import interleave, reference_parts
-from gradmeter.bench.report.ratios import timed_as_two
+from gradmeter.bench.reading.ratios import timed_as_two
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
 from tests.support import make_cell, needs

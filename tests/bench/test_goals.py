@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gradmeter.bench.goals import kernels, scaling
-from gradmeter.bench.goals.goal import Goal, Measured, ratio, show, write
+from gradmeter.bench.performance.goals import kernels, scaling
+from gradmeter.bench.performance.goals.goal import Goal, Measured, ratio, show, write
 from gradmeter.estimators import backends
 
 
@@ -36,7 +36,7 @@ def test_goals_are_printed_as_they_come_and_written_whole(tmp_path: Path, capsys
     text = write(goals, tmp_path / "new", "floor").read_text(encoding="utf-8")
     assert "| kernel | 1.23 | [1.2, 1.3] | ≤ 1.25 | met |" in text
     assert "| slope | 1 |  | ≥ 0.95, ≤ 1.05 | met |" in text
-    assert "python -m gradmeter.bench.goals floor" in text
+    assert "python -m gradmeter.bench.performance.goals floor" in text
 
 
 def test_a_ratio_is_of_the_first_to_the_second() -> None:
@@ -63,7 +63,7 @@ def test_what_grows_makes_the_draws_it_says() -> None:
 
 def test_a_part_that_is_not_there_is_one_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "gradmeter.bench.goals", "flor"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "gradmeter.bench.performance.goals", "flor"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert "there is no part 'flor'" in done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradmeter.bench.goals.scaling import peak_of
+from gradmeter.bench.performance.goals.scaling import peak_of
 from tests.support import needs
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from gradmeter.bench.measurement import cost
 from gradmeter.bench.measurement.kernel import TimedCall
-from gradmeter.bench.peers.harness import contender, environments
-from gradmeter.bench.peers.harness.peers import PEERS, Peer
-from gradmeter.bench.peers.harness.process import PeerFailure, PeerProcess
-from gradmeter.bench.peers.harness.run import run
-from gradmeter.bench.peers.harness.tasks import TASKS, Task
-from gradmeter.bench.peers.harness.worker import decode, encode
+from gradmeter.bench.performance.peers.harness import contender, environments
+from gradmeter.bench.performance.peers.harness.process import PeerFailure, PeerProcess
+from gradmeter.bench.performance.peers.harness.run import run
+from gradmeter.bench.performance.peers.harness.tasks import TASKS, Task
+from gradmeter.bench.performance.peers.harness.worker import decode, encode
+from gradmeter.bench.reading.peers import PEERS, Peer
 from gradmeter.bench.rows import ALL, Row
 from gradmeter.bench.sweep.store import Store
 from tests.support import needs

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradmeter.bench.goals import plain, training
+from gradmeter.bench.performance.goals import plain, training
 from gradmeter.bench.sweep.cells import make_problem
 from tests.support import needs
 

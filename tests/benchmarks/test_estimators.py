@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from gradmeter.bench.measurement.cost import timed_calls
-from gradmeter.bench.measurement.floor import draw_noise_alone
 from gradmeter.bench.measurement.kernel import StatisticsKernel
+from gradmeter.bench.performance.floor import draw_noise_alone
 from gradmeter.bench.tracking.workloads import ELBO_ESTIMATORS, ESTIMATORS, REAL_DATA, SLOW_TO_COMPILE, prepared
 from tests.benchmarks.beside import cases, ready, statistics, timed
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import gate
+from bench.performance import gate
 
 NAME = "tests/benchmarks/test_estimators.py::test_throughput[numpy-pathwise]"
 

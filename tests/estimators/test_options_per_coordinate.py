@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import gradmeter
 from gradmeter.bench import catalogue
-from gradmeter.bench.report.names import problem_text
-from gradmeter.bench.report.results import cleaned
+from gradmeter.bench.reading.names import problem_text
+from gradmeter.bench.reading.results import cleaned
 from gradmeter.bench.rows import from_json, to_json
 from gradmeter.bench.sweep import suites
 from gradmeter.bench.sweep.cells import make_problem

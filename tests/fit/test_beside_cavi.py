@@ -14,10 +14,10 @@ from gradmeter.bench.fit.components import density, mixture
 from gradmeter.bench.fit.figures import Reference
 from gradmeter.bench.fit.findings import evaluations_to, sentences, settled
 from gradmeter.bench.fit.mixtures import Cavi
-from gradmeter.bench.fit.optimisers import make_optimiser
 from gradmeter.bench.fit.recipe import Gradient
 from gradmeter.bench.fit.rows import row
 from gradmeter.bench.fit.run import Fit, Plan
+from gradmeter.bench.optimisation.optimisers import make_optimiser
 from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from tests.cli.running import Run
 

@@ -12,8 +12,8 @@ import pytest
 
 from gradmeter.bench.fit import command, objective
 from gradmeter.bench.fit.checkpoint import Checkpoints, previous
-from gradmeter.bench.fit.optimisers import Adam
 from gradmeter.bench.fit.run import Checkpoint, Fit, Plan, Schedule, Watcher, run
+from gradmeter.bench.optimisation.optimisers import Adam
 from gradmeter.bench.rows import Row
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.backends import NAMES

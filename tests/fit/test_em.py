@@ -8,10 +8,10 @@ import warnings
 import numpy as np
 import pytest
 
-from gradmeter.bench.fit.em import ExpectationMaximisation
-from gradmeter.bench.fit.method import Vectors
-from gradmeter.bench.fit.monotone import ObjectiveFell
+from gradmeter.bench.optimisation.method import Vectors
+from gradmeter.bench.optimisation.monotone import ObjectiveFell
 from gradmeter.bench.problems.mixtures import gaussian
+from gradmeter.bench.problems.mixtures.em import ExpectationMaximisation
 from gradmeter.bench.problems.mixtures.points import load, synthetic
 from gradmeter.estimators import UsageError
 from tests.mixture import marginal_gradient

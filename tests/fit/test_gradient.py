@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.fit.gradient import GradientMethod
-from gradmeter.bench.fit.method import Vectors
 from gradmeter.bench.fit.objective import objective
-from gradmeter.bench.fit.optimisers import make_optimiser
 from gradmeter.bench.fit.recipe import Gradient
 from gradmeter.bench.fit.run import Fit, Plan, Watcher, run
+from gradmeter.bench.optimisation.method import Vectors
+from gradmeter.bench.optimisation.optimisers import make_optimiser
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.bench.problems.test_functions import Cosine
 from gradmeter.bench.sweep.cells import make_estimator, make_problem

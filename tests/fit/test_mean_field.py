@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from gradmeter.bench.fit.cavi import CoordinateAscent, components
-from gradmeter.bench.fit.method import Vectors
-from gradmeter.bench.fit.monotone import ObjectiveFell
 from gradmeter.bench.fit.svi import StochasticVariational
+from gradmeter.bench.optimisation.method import Vectors
+from gradmeter.bench.optimisation.monotone import ObjectiveFell
 from gradmeter.bench.problems.mixtures import gaussian
+from gradmeter.bench.problems.mixtures.cavi import CoordinateAscent, components
 from gradmeter.bench.problems.mixtures.points import load, synthetic
 from gradmeter.estimators import UsageError
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from gradmeter.bench.fit.gradient import GradientMethod
 from gradmeter.bench.fit.minibatches import Minibatches, taken
-from gradmeter.bench.fit.optimisers import Adam
 from gradmeter.bench.fit.recipe import Gradient
+from gradmeter.bench.optimisation.optimisers import Adam
 from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import Pathwise
 from gradmeter.estimators.backends import get

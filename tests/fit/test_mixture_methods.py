@@ -10,10 +10,10 @@ import pytest
 
 from gradmeter.bench.fit.command import make_method
 from gradmeter.bench.fit.objective import objective
-from gradmeter.bench.fit.optimisers import make_optimiser
 from gradmeter.bench.fit.recipe import Gradient
 from gradmeter.bench.fit.run import Fit, Plan, Watcher, run
 from gradmeter.bench.fit.svi import StochasticVariational
+from gradmeter.bench.optimisation.optimisers import make_optimiser
 from gradmeter.bench.problems.mixtures.points import load
 from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import NotApplicable, UsageError

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradmeter.bench.fit.optimisers import LEAST_PRECISION, Natural, make_optimiser
+from gradmeter.bench.optimisation.optimisers import LEAST_PRECISION, Natural, make_optimiser
 from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import NotApplicable, UsageError
 from tests.support import needs
@@ -86,8 +86,9 @@ def test_a_natural_step_is_held_back() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
+    exponential = make_problem("polynomial[family=exponential]")
     with pytest.raises(NotApplicable, match="mean-field Normal, not for family exponential"):
-        make_optimiser("natural").check(make_problem("polynomial[family=exponential]"))
+        make_optimiser("natural").check(exponential.family, exponential.blocks)
     with pytest.raises(UsageError, match="did you mean 'adam'"):
         make_optimiser("adm")
     with pytest.raises(UsageError, match="leave one out"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.report.results import Result, cleaned, load
+from gradmeter.bench.reading.results import Result, cleaned, load
 from gradmeter.bench.rows import Row, row
 from gradmeter.bench.sweep.store import Store
 

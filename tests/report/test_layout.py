@@ -4,14 +4,15 @@ import itertools
 
 import numpy as np
 
-from gradmeter.bench.report import drawing, placing, style
+from gradmeter.bench.drawing import plotting, style
+from gradmeter.bench.report import placing
 from gradmeter.bench.report.figures.cost import frontier
 from gradmeter.estimators import BOUNDS, NAMED_ALONE, VARIANTS
 
 
 def test_spread_keeps_order_and_distance() -> None:
     wanted, sizes = [50.0, 51.0, 10.0, 52.0, 99.0], [12.0, 24.0, 12.0, 12.0, 12.0]
-    centres = drawing.spread(wanted, sizes, 0.0, 100.0)
+    centres = plotting.spread(wanted, sizes, 0.0, 100.0)
     order = np.argsort(wanted)
     for a, b in itertools.pairwise(order):
         assert centres[b] - centres[a] >= (sizes[a] + sizes[b]) / 2.0 - 1e-9
@@ -45,7 +46,7 @@ def test_every_estimator_looks_different() -> None:
 
 
 def test_estimator_names_break_before_their_options() -> None:
-    assert drawing.wrapped("score-function[baseline=mean]") == "score-function\n[baseline=mean]"
+    assert plotting.wrapped("score-function[baseline=mean]") == "score-function\n[baseline=mean]"
     long = "linear-vae[size=30,latent=1,importance-samples=8]"
-    assert drawing.wrapped(long, 200.0) == "linear-vae\n[size=30,latent=1,\nimportance-samples=8]"
-    assert drawing.wrapped("pathwise\nslope −1.00 [−1.01, −0.99]") == "pathwise\nslope −1.00 [−1.01, −0.99]"
+    assert plotting.wrapped(long, 200.0) == "linear-vae\n[size=30,latent=1,\nimportance-samples=8]"
+    assert plotting.wrapped("pathwise\nslope −1.00 [−1.01, −0.99]") == "pathwise\nslope −1.00 [−1.01, −0.99]"

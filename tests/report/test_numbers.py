@@ -2,8 +2,9 @@
 
 import pytest
 
-from gradmeter.bench.report import drawing, numbers
-from gradmeter.bench.report.results import cleaned
+from gradmeter.bench.drawing import plotting
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.results import cleaned
 from gradmeter.bench.report.slopes import Slope
 
 
@@ -74,7 +75,7 @@ def test_bias_of_a_biased_cell_is_its_size_and_else_a_bound() -> None:
     ],
 )
 def test_ticks_have_no_idle_zeros(value: float, write: object, text: str) -> None:
-    assert drawing.tick_text(value, write) == text
+    assert plotting.tick_text(value, write) == text
 
 
 def test_strings_from_a_store_become_printable() -> None:

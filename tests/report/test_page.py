@@ -83,7 +83,7 @@ def test_everything_is_shown(tmp_path: Path) -> None:
 
 
 def test_inconclusive_is_never_green() -> None:
-    style = Path(__file__).parents[2].joinpath("bench/report/templates/report.css").read_text(encoding="utf-8")
+    style = Path(__file__).parents[2].joinpath("bench/drawing/templates/report.css").read_text(encoding="utf-8")
     colours = re.findall(r"--inconclusive: #(\w\w)(\w\w)(\w\w)", style)
     assert colours
     for colour in colours:

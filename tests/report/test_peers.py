@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from gradmeter.bench.reading.ratios import Ratio
 from gradmeter.bench.report import peers, write
-from gradmeter.bench.report.ratios import Ratio
 from gradmeter.bench.sweep.store import Store
 from tests.report.stores import failed, fill, results, rows, series
 

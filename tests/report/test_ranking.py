@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from gradmeter.bench.drawing.style import looks
 from gradmeter.bench.report import sweeps
 from gradmeter.bench.report.advice import UNTIMED, advise
 from gradmeter.bench.report.ranking import rank
 from gradmeter.bench.report.reproduce import commands
-from gradmeter.bench.report.style import looks
 from gradmeter.bench.report.tables import details, table
 from tests.report import stores
 

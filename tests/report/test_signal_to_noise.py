@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from gradmeter.bench.report import drawing, slopes, sweeps
+from gradmeter.bench.drawing import plotting
+from gradmeter.bench.drawing.figure import Figure
+from gradmeter.bench.drawing.style import looks
+from gradmeter.bench.report import slopes, sweeps
 from gradmeter.bench.report.figures import signal_to_noise
-from gradmeter.bench.report.figures.figure import Figure
 from gradmeter.bench.report.ranking import rank
-from gradmeter.bench.report.style import looks
 from gradmeter.bench.sweep import suites
 from tests.report import stores
 from tests.support import make_cell, measured
@@ -33,7 +34,7 @@ def drawn(path: Path, option: str, counts: tuple[int, ...], power: dict[str, flo
     results = stores.results(stores.fill(path, cells))
     (sweep,) = sweeps.find(rank(results))
     assert sweep.option == option
-    with drawing.styled():
+    with plotting.styled():
         return signal_to_noise.figure(sweep, looks(r.estimator for r in results))
 
 

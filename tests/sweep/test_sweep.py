@@ -16,7 +16,8 @@ from gradmeter.bench.problems.test_functions import Square, SquareIntegrand
 from gradmeter.bench.rows import to_json
 from gradmeter.bench.sweep import cells as cells_module
 from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem, source_hash
-from gradmeter.bench.sweep.run import Listener, run
+from gradmeter.bench.sweep.listener import Listener
+from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import Integrand
 from tests.cli.running import CELL, Run, measured

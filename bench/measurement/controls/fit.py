@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from gradmeter.bench.measurement.controls.basis import MIRRORED, Basis, stepped
 from gradmeter.bench.measurement.controls.features import BELOW, HIGH, Arrays, Layout, powers
+from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.controls.gamma import SMALLEST, gamma_source
 from gradmeter.bench.measurement.controls.rows import Rows, row_model
 from gradmeter.bench.measurement.controls.slopes import differences, objective, slopes
@@ -49,50 +50,6 @@ POOLED_SHARE, MOST_NUMBERS, MOST_POOLED = 8, 300, 4096
 CONTRADICTED, CANCELLED = 8.0, 1e-6
 #: Variance that must be left, at most, for controls to be used on a coordinate.
 WORTH = 0.9
-
-
-@dataclass(frozen=True)
-class Controls:
-    """Frozen controls: Σ C h(noise) by coordinate, whose mean is `constant`.
-
-    Attributes
-    ----------
-    layout : what the features are.
-    pooled : the blocks whose coordinates use the features of every number.
-    arrays : the model, and coefficients by block.
-    constant : E Σ C h by block [P], float64.
-    spread : deviation of Σ C h by block [P], in the pilot.
-    gain : variance of an estimate over what was left in cross-validation, trace over all blocks.
-    """
-
-    layout: Layout
-    pooled: tuple[str, ...]
-    arrays: Arrays
-    constant: dict[str, np.ndarray]
-    spread: dict[str, np.ndarray]
-    gain: float
-    replicates: int = 0
-    blocks: tuple[str, ...] = field(default=())
-
-    def corrected(self, noise: Arrays, found: Arrays) -> Arrays:
-        """Estimates [R, P] by block less Σ C h, whose mean is `constant`."""
-        averages, whole = self.layout(np, in_double(noise), self.arrays)
-        left = {name: a.astype(np.float64, copy=False) for name, a in found.items()}
-        for name in self.blocks:
-            c = self.arrays[f"C of {name}"]
-            if name in self.pooled:
-                value = np.concatenate([*averages, whole[:, None]], axis=1) @ c
-            else:
-                value = whole[:, None] * c[-1]
-                for k, each in enumerate(averages):
-                    value += each * c[k]
-            left[name] = left[name] - value
-        return left
-
-    def relieved(self, noise: Arrays, found: Arrays) -> Arrays:
-        """Estimates less Σ C (h − E h)."""
-        left = self.corrected(noise, found)
-        return {name: a + self.constant[name] if name in self.constant else a for name, a in left.items()}
 
 
 def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.measurement.controls.fit import Controls
+from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.evaluate import blocks_together, estimates_of
 from gradmeter.bench.measurement.kernel import BlockSums, Setting
 from gradmeter.bench.measurement.moments import GROUPS

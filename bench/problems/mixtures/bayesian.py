@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.mixtures import exact
+from gradmeter.bench.problems.mixtures.cavi import CoordinateAscent
 from gradmeter.bench.problems.mixtures.joint import Collapsed, Joint, MeanField, MixtureOfMeans
 from gradmeter.bench.problems.mixtures.mixture import Mixture
 from gradmeter.bench.problems.problem import Exact, Vectors, family_option
@@ -127,8 +128,6 @@ class BayesianGaussianMixture(Mixture):
 @functools.lru_cache(maxsize=8)
 def by_cavi(points: bytes, dimension: int, components: int, where: str, **settings: Any) -> Vectors:
     """λ (and hyperparameters, if learned) where CAVI starts, or at its fixed point."""
-    from gradmeter.bench.fit.cavi import CoordinateAscent  # which is made of this package
-
     method = CoordinateAscent(np.frombuffer(points).reshape(-1, dimension), components, **settings)
     state = method.initial()
     if where == "start":

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.mixtures.em import ExpectationMaximisation
 from gradmeter.bench.problems.mixtures.joint import log_softmax, row_weights
 from gradmeter.bench.problems.mixtures.mixture import Mixture, OfPoints
 from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors
@@ -154,8 +155,6 @@ class GaussianMixture(Mixture):
 @functools.lru_cache(maxsize=8)
 def by_em(points: bytes, dimension: int, components: int, seed: int, where: str) -> Vectors:
     """θ where EM starts, or where it ends."""
-    from gradmeter.bench.fit.em import ExpectationMaximisation  # which is made of this package
-
     method = ExpectationMaximisation(np.frombuffer(points).reshape(-1, dimension), components, seed)
     state = method.initial()
     if where == "start":

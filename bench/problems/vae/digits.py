@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.identity import Same
+from gradmeter.bench.optimisation.optimisers import Adam
 from gradmeter.bench.problems.problem import Exact, Vectors
 from gradmeter.bench.problems.vae import inputs
 from gradmeter.bench.problems.vae.autoencoder import MOST_TEST, Autoencoder, importance_samples
@@ -102,8 +103,6 @@ class Vae(Autoencoder):
 def trained(same: Same, content: str | None) -> dict[str, Any]:
     """(φ, θ) after pathwise estimates of one sample an image have been followed from random weights; `content` tells
     apart what a file held."""
-    from gradmeter.bench.fit.optimisers import Adam  # which is made of this package
-
     problem: Vae = same.value
     backend, expectation = get("numpy"), problem.expectation()
     estimator = expectation.estimated_by(Pathwise())

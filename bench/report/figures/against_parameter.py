@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from gradmeter.bench.drawing import curves
+from gradmeter.bench.drawing.curves import Curve
+from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
+from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report import reproduce
-from gradmeter.bench.report.figures import curves
-from gradmeter.bench.report.figures.curves import Curve
-from gradmeter.bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
-from gradmeter.bench.report.results import CONTEXT, Result, varying
-from gradmeter.bench.report.style import Look
 from gradmeter.bench.report.sweeps import Sweep
 from gradmeter.bench.rows import ALL
 

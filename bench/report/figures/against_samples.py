@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
+from gradmeter.bench.drawing import curves
+from gradmeter.bench.drawing.curves import Curve
+from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
+from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.reading.numbers import slope_text
+from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report import reproduce, slopes
-from gradmeter.bench.report.figures import curves
-from gradmeter.bench.report.figures.curves import Curve
-from gradmeter.bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
-from gradmeter.bench.report.numbers import slope_text
 from gradmeter.bench.report.ranking import Ranking
-from gradmeter.bench.report.results import CONTEXT, Result, varying
-from gradmeter.bench.report.style import Look
 
 FEWEST = 3
 

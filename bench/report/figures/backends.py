@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from gradmeter.bench.report import numbers, reproduce
+from gradmeter.bench.drawing.figure import Figure, Panel, fill, identifier
+from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.ratios import Ratio, time_ratio, variance_ratio
+from gradmeter.bench.reading.results import Result, varying
+from gradmeter.bench.report import reproduce
 from gradmeter.bench.report.figures import rows
-from gradmeter.bench.report.figures.figure import Figure, Panel, fill, identifier
 from gradmeter.bench.report.figures.rows import Line, Mark
 from gradmeter.bench.report.ranking import Ranking
-from gradmeter.bench.report.ratios import Ratio, time_ratio, variance_ratio
-from gradmeter.bench.report.results import Result, varying
-from gradmeter.bench.report.style import Look
 
 _SAME = ("dtype", "num_samples", "seed", "noise")
 

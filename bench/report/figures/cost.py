@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from gradmeter.bench.report import drawing, numbers, placing, reproduce
-from gradmeter.bench.report.figures.curves import FURTHEST
-from gradmeter.bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
+from gradmeter.bench.drawing import plotting
+from gradmeter.bench.drawing.curves import FURTHEST
+from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
+from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.results import Result
+from gradmeter.bench.report import placing, reproduce
 from gradmeter.bench.report.ranking import Ranking
-from gradmeter.bench.report.results import Result
-from gradmeter.bench.report.style import Look
 
 WIDTH, HEIGHT = 500.0, 380.0
 
@@ -48,10 +50,10 @@ def frontier(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _panel(name: str, shown: list[Result], column: str, looks: dict[str, Look]) -> tuple[str, list[tuple[str, Look]]]:
-    figure, axes = drawing.panel(WIDTH, HEIGHT, 66.0, 14.0, top=12.0)
+    figure, axes = plotting.panel(WIDTH, HEIGHT, 66.0, 14.0, top=12.0)
     write = numbers.seconds if column == "seconds" else numbers.significant
-    drawing.log_axis(axes.xaxis, _ends(shown, column), write, room=0.18)
-    drawing.log_axis(axes.yaxis, _ends(shown, "variance"), room=0.18)
+    plotting.log_axis(axes.xaxis, _ends(shown, column), write, room=0.18)
+    plotting.log_axis(axes.yaxis, _ends(shown, "variance"), room=0.18)
     fair = [r for r in shown if r["verdict"] != "biased" and r["variance_flag"] not in ("not-estimable", "dependent")]
     steps = frontier([(r[column], r["variance"]) for r in fair])
     if steps:
@@ -65,7 +67,7 @@ def _panel(name: str, shown: list[Result], column: str, looks: dict[str, Look]) 
     axes.set_xlabel("seconds an estimate" if column == "seconds" else "integrand evaluations an estimate")
     axes.set_ylabel("variance of one estimate")
     unlabelled = _labels(axes, shown, column, looks, _segments(axes, xs, ys) if steps else [])
-    return drawing.svg(figure, name), [(e, looks[e]) for e in unlabelled]
+    return plotting.svg(figure, name), [(e, looks[e]) for e in unlabelled]
 
 
 def _reach(r: Result, column: str) -> tuple[float, float]:
@@ -141,7 +143,7 @@ def _labels(axes: Any, shown: list[Result], column: str, looks: dict[str, Look],
             extra.add(which)
             texts.append((i, f"S={which[1]}"))
     box = axes.get_window_extent()
-    sizes = [(drawing.text_width(t), drawing.text_height(t)) for _, t in texts]
+    sizes = [(plotting.text_width(t), plotting.text_height(t)) for _, t in texts]
     inside = (box.x0 + 2.0, box.y0 + 2.0, WIDTH, HEIGHT)
     found = placing.place([pixels[i] for i, _ in texts], sizes, [*markers, *lines], inside)
     missed = []
@@ -155,7 +157,7 @@ def _labels(axes: Any, shown: list[Result], column: str, looks: dict[str, Look],
 
 
 def _name(result: Result, several: bool) -> str:
-    return drawing.wrapped(result.estimator) + (f" S={result['num_samples']}" if several else "")
+    return plotting.wrapped(result.estimator) + (f" S={result['num_samples']}" if several else "")
 
 
 def _write(axes: Any, text: str, point: tuple[float, float], where: placing.Box, colour: str) -> None:
@@ -171,7 +173,7 @@ def _write(axes: Any, text: str, point: tuple[float, float], where: placing.Box,
         transform=None,
         ha="left" if on_left else "right",
         va="center",
-        fontsize=drawing.SMALL,
+        fontsize=plotting.SMALL,
         color=colour,
         linespacing=1.1,
     )

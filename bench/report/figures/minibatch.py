@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from gradmeter.bench.drawing import curves
+from gradmeter.bench.drawing.curves import Curve
+from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
+from gradmeter.bench.drawing.style import Look
 from gradmeter.bench.measurement.decomposition import Part, Parts
+from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report import minibatch_table, reproduce
-from gradmeter.bench.report.figures import curves
-from gradmeter.bench.report.figures.curves import Curve
-from gradmeter.bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
 from gradmeter.bench.report.ranking import Ranking
-from gradmeter.bench.report.results import CONTEXT, Result, varying
-from gradmeter.bench.report.style import Look
 
 FEWEST = 2
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from gradmeter.bench.drawing.figure import Figure, Panel, identifier
+from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.reading.ratios import Ratio
 from gradmeter.bench.report import reproduce
 from gradmeter.bench.report.figures import rows
-from gradmeter.bench.report.figures.figure import Figure, Panel, identifier
 from gradmeter.bench.report.figures.rows import Line, Mark
 from gradmeter.bench.report.ranking import Ranking
-from gradmeter.bench.report.ratios import Ratio
-from gradmeter.bench.report.style import Look
 
 MOST_ROWS = 40
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gradmeter.bench.report import drawing, numbers
-from gradmeter.bench.report.ratios import Ratio
-from gradmeter.bench.report.style import Look
+from gradmeter.bench.drawing import plotting
+from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.ratios import Ratio
 
 #: Pixels that the names of rows may take, and between them and the axis.
 MOST_LEFT, MARGIN = 230.0, 12.0
@@ -33,25 +34,25 @@ class Line:
 
 def panel(name: str, lines: list[Line], x_label: str, write: Callable[[float], str] = numbers.times) -> str:
     """The panel as SVG, with a line at 1."""
-    names = [drawing.wrapped(line.name, MOST_LEFT - MARGIN) for line in lines]
+    names = [plotting.wrapped(line.name, MOST_LEFT - MARGIN) for line in lines]
     texts = [m.text for line in lines for m in line.marks]
-    left = min(MOST_LEFT, max(drawing.text_width(n) for n in names) + MARGIN)
-    right = max([drawing.text_width(t) for t in texts if t], default=4.0) + 12.0
+    left = min(MOST_LEFT, max(plotting.text_width(n) for n in names) + MARGIN)
+    right = max([plotting.text_width(t) for t in texts if t], default=4.0) + 12.0
     heights = [
-        max(drawing.text_height(n), (1 if not any(m.text for m in line.marks) else len(line.marks)) * drawing.LINE)
+        max(plotting.text_height(n), (1 if not any(m.text for m in line.marks) else len(line.marks)) * plotting.LINE)
         + 8.0
         for n, line in zip(names, lines, strict=True)
     ]
     height = sum(heights) + 12.0 + 44.0
     width = left + (150.0 if any(texts) else 400.0) + right
-    figure, axes = drawing.panel(width, height, left, right, top=8.0, bottom=44.0)
+    figure, axes = plotting.panel(width, height, left, right, top=8.0, bottom=44.0)
     y = 0.0
     centres = []
     for line, extent in zip(lines, heights, strict=True):
         centres.append(y + extent / 2.0)
         several = any(m.text for m in line.marks)
         for i, mark in enumerate(line.marks):
-            at = centres[-1] + ((i - (len(line.marks) - 1) / 2.0) * drawing.LINE if several else 0.0)
+            at = centres[-1] + ((i - (len(line.marks) - 1) / 2.0) * plotting.LINE if several else 0.0)
             axes.plot([mark.ratio.low, mark.ratio.high], [at, at], color=mark.look.colour, linewidth=1.4)
             axes.plot(
                 [mark.ratio.value],
@@ -72,18 +73,18 @@ def panel(name: str, lines: list[Line], x_label: str, write: Callable[[float], s
                     mark.text,
                     transform=axes.get_yaxis_transform(),
                     va="center",
-                    fontsize=drawing.SMALL,
+                    fontsize=plotting.SMALL,
                 )
         y += extent
     ratios = [m.ratio for line in lines for m in line.marks]
-    drawing.log_axis(axes.xaxis, [1.0, *(r.value for r in ratios), *_sane(ratios)], write)
+    plotting.log_axis(axes.xaxis, [1.0, *(r.value for r in ratios), *_sane(ratios)], write)
     axes.axvline(1.0, color="#8a8a8a", linewidth=1.0, zorder=1)
     axes.set_ylim(y, 0.0)
     axes.set_yticks(centres, names)
     axes.tick_params(axis="y", length=0.0)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(x_label)
-    return drawing.svg(figure, name)
+    return plotting.svg(figure, name)
 
 
 def _sane(ratios: list[Ratio]) -> list[float]:

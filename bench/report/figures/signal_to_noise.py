@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 
-from gradmeter.bench.report import numbers, reproduce, slopes, style
-from gradmeter.bench.report.figures import curves
-from gradmeter.bench.report.figures.curves import Curve
-from gradmeter.bench.report.figures.figure import Figure, Panel, fill, fill_words, identifier
-from gradmeter.bench.report.results import CONTEXT, Result, varying
+from gradmeter.bench.drawing import curves, style
+from gradmeter.bench.drawing.curves import Curve
+from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
+from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.results import CONTEXT, Result, varying
+from gradmeter.bench.report import reproduce, slopes
 from gradmeter.bench.report.slopes import Slope
-from gradmeter.bench.report.style import Look
 from gradmeter.bench.report.sweeps import Sweep
 from gradmeter.bench.rows import ALL
 

@@ -1,0 +1,1 @@
+"""What every page and figure shares: markers and colours, axes, curves, templates."""

@@ -1,0 +1,37 @@
+"""A figure of the page as an SVG file of its own, for a README, a slide or a paper."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from gradmeter.bench.drawing.figure import Figure
+
+#: What the page's style sheet says of the colours that figures take from it, in its light form.
+_STYLE = "svg{color:#1c1e21;--paper:#ffffff;--ink:#1c1e21;--soft:#5b6169;--line:#dcdfe3;--grid:#e6e8eb}"
+_HEADING, _GAP = 30.0, 12.0
+
+
+def render(figure: Figure) -> str:
+    """The panels side by side under the figure's title, on white."""
+    sizes = [_size(panel.svg) for panel in figure.panels]
+    width = sum(w for w, _ in sizes) + _GAP * (len(sizes) - 1)
+    height = _HEADING + max(h for _, h in sizes)
+    placed, x = [], 0.0
+    for panel, (w, _) in zip(figure.panels, sizes, strict=True):
+        placed.append(panel.svg.replace("<svg ", f'<svg x="{x:g}" y="{_HEADING:g}" ', 1))
+        x += w + _GAP
+    font = "font-family:'DejaVu Sans',sans-serif"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
+        f'viewBox="0 0 {width:g} {height:g}" role="img">'
+        f"<title>{escape(figure.title)}</title><style>{_STYLE}</style>"
+        f'<rect width="100%" height="100%" fill="#ffffff"/>'
+        f'<text x="8" y="20" style="{font};font-size:14px;font-weight:600;fill:#1c1e21">{escape(figure.title)}</text>'
+        f"{''.join(placed)}</svg>\n"
+    )
+
+
+def _size(svg: str) -> tuple[float, float]:
+    found = re.search(r'<svg [^>]*viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
+    return (float(found[1]), float(found[2])) if found else (400.0, 300.0)

@@ -1,0 +1,178 @@
+"""Optimisers: from a gradient to the next λ, on whichever backend the gradient is made.
+
+Objectives are maximised. The step size at iteration t = 1, 2, … is ρ_t = rate · (1 + (t − 1)/delay)^(−forgetting);
+with ½ < forgetting ≤ 1 it is a Robbins-Monro sequence (Σρ = ∞, Σρ² < ∞), with 0 it is constant.
+
+Whatever is a number travels as one, in float64 until the working precision is reached: one function, compiled once,
+serves every iteration and every set of options.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gradmeter.estimators import Family, Normal, NotApplicable, UsageError
+from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.options import construct, option, parse
+
+Array = Any
+Blocks = dict[str, Array]
+#: What an optimiser remembers beside λ, by name: arrays as λ has them.
+Memory = dict[str, Blocks]
+
+#: The least that a precision is multiplied by in one natural step.
+LEAST_PRECISION = 0.5
+
+
+@dataclass(frozen=True)
+class Optimiser(ABC):
+    """One optimiser, with its options as fields; `rate` is ρ_1.
+
+    Attributes
+    ----------
+    memories : names of what it remembers, zeros before the first step.
+    elementwise : whether every number of λ moves by itself; then λ may come as one array, whatever its blocks are.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    memories: ClassVar[tuple[str, ...]] = ()
+    elementwise: ClassVar[bool] = True
+
+    rate: float
+    delay: float = option(100.0, "iterations over which the step size stays near the rate", above=0.0)
+    forgetting: float = option(0.0, "power at which the step size falls, 0 not at all", minimum=0.0, maximum=1.0)
+
+    def check(self, family: Family, blocks: Sequence[str]) -> None:  # noqa: B027  (most take any λ)
+        """Raise NotApplicable, with the reason, where it cannot move λ of that family, in those blocks."""
+
+    def step_size(self, t: int) -> float:
+        """ρ_t."""
+        return float(self.rate * (1.0 + (t - 1) / self.delay) ** -self.forgetting)
+
+    def numbers(self, t: int) -> tuple[float, ...]:
+        """All that the step of iteration t takes from the options."""
+        return (self.step_size(t),)
+
+    def initial(self, xp: Any, parameters: Blocks) -> Memory:
+        """What it remembers before the first step."""
+        return {kind: {name: xp.zeros_like(a) for name, a in parameters.items()} for kind in self.memories}
+
+    @staticmethod
+    @abstractmethod
+    def step(xp: Any, parameters: Blocks, gradient: Blocks, memory: Memory, numbers: Any) -> tuple[Blocks, Memory]:
+        """The next λ, and what is remembered; a pure function of arrays.
+
+        Parameters
+        ----------
+        numbers : those of `numbers`, in an array [count] or a tuple.
+        """
+
+
+@dataclass(frozen=True)
+class Sgd(Optimiser):
+    """λ + ρ_t ĝ (Robbins & Monro 1951)."""
+
+    name: ClassVar[str] = "sgd"
+    summary: ClassVar[str] = "stochastic gradient ascent with Robbins-Monro steps"
+
+    rate: float = option(5e-4, "the first step size", above=0.0)
+    forgetting: float = option(0.6, "power at which the step size falls, 0 not at all", minimum=0.0, maximum=1.0)
+
+    @staticmethod
+    def step(xp: Any, parameters: Blocks, gradient: Blocks, memory: Memory, numbers: Any) -> tuple[Blocks, Memory]:
+        return {name: old + numbers[0] * gradient[name] for name, old in parameters.items()}, memory
+
+
+@dataclass(frozen=True)
+class Adam(Optimiser):
+    """Adam (Kingma & Ba 2015, algorithm 1), uphill."""
+
+    name: ClassVar[str] = "adam"
+    summary: ClassVar[str] = "steps of about the rate in every coordinate, by running moments of the gradient"
+    memories: ClassVar[tuple[str, ...]] = ("mean", "square")
+
+    rate: float = option(0.05, "the first step size", above=0.0)
+    beta1: float = option(0.9, "memory of the mean", minimum=0.0, below=1.0)
+    beta2: float = option(0.999, "memory of the mean square", minimum=0.0, below=1.0)
+    epsilon: float = option(1e-8, "added to the root mean square", above=0.0)
+
+    def numbers(self, t: int) -> tuple[float, ...]:
+        """1 − β1, 1 − β2, ρ_t over the mean's correction, one over the mean square's, and ε."""
+        size, correction = self.step_size(t) / (1.0 - self.beta1**t), 1.0 / (1.0 - self.beta2**t)
+        return 1.0 - self.beta1, 1.0 - self.beta2, size, correction, self.epsilon
+
+    @staticmethod
+    def step(xp: Any, parameters: Blocks, gradient: Blocks, memory: Memory, numbers: Any) -> tuple[Blocks, Memory]:
+        new1, new2, size, correction, epsilon = (numbers[i] for i in range(5))
+        found: Blocks = {}
+        kept: Memory = {"mean": {}, "square": {}}
+        for name, old in parameters.items():
+            g, mean, square = gradient[name], memory["mean"][name], memory["square"][name]
+            kept["mean"][name] = mean = mean + new1 * (g - mean)
+            kept["square"][name] = square = square + new2 * (g * g - square)
+            found[name] = old + size * mean / (xp.sqrt(correction * square) + epsilon)
+        return found, kept
+
+
+@dataclass(frozen=True)
+class Natural(Optimiser):
+    """A step of the natural gradient in a mean-field Normal's natural parameters, (μ/σ², −1/(2σ²)).
+
+    Their natural gradient is the gradient with respect to the mean parameters, so that
+
+        1/σ² ← (1/σ²) (1 − ρ ∂L/∂log σ),    μ ← μ + ρ σ² ∂L/∂μ    with the new σ²
+
+    (Khan & Nielsen 2018). Where log p(x, z) is quadratic with a diagonal Hessian, the exact gradient and ρ = 1 make one
+    step the optimum, if no bound holds it back: ρ is cut so that its step is at most `clip` long in the Fisher metric
+    (as in Wu et al. 2017), whatever a noisy estimate says, and no precision falls by more than half.
+    """
+
+    name: ClassVar[str] = "natural"
+    summary: ClassVar[str] = "natural gradient of the mean-field Normal, in its natural parameters"
+    elementwise: ClassVar[bool] = False
+
+    rate: float = option(0.1, "the first step size", above=0.0)
+    forgetting: float = option(0.6, "power at which the step size falls, 0 not at all", minimum=0.0, maximum=1.0)
+    clip: float = option(1.0, "the longest step in the Fisher metric, about √(2 KL)", above=0.0)
+
+    def check(self, family: Family, blocks: Sequence[str]) -> None:
+        if family != Normal():
+            raise NotApplicable(f"optimiser natural is for the mean-field Normal, not for family {family.name}")
+        others = ", ".join(blocks[len(Normal.blocks) :])
+        if others:
+            raise NotApplicable(f"optimiser natural moves loc and log_scale, and knows no metric for {others}")
+
+    def numbers(self, t: int) -> tuple[float, ...]:
+        """ρ_t, and the longest step."""
+        return self.step_size(t), self.clip
+
+    @staticmethod
+    def step(xp: Any, parameters: Blocks, gradient: Blocks, memory: Memory, numbers: Any) -> tuple[Blocks, Memory]:
+        variance = xp.exp(2.0 * parameters["log_scale"])
+        squares = xp.sum(variance * gradient["loc"] ** 2) + 0.5 * xp.sum(gradient["log_scale"] ** 2)
+        length = xp.sqrt(squares + xp.finfo(variance.dtype).tiny)
+        held = numbers[1] / length
+        rate = xp.where(held < numbers[0], held, numbers[0])
+        kept = 1.0 - rate * gradient["log_scale"]
+        factor = xp.maximum(kept, xp.full_like(kept, LEAST_PRECISION))
+        loc = parameters["loc"] + rate * variance / factor * gradient["loc"]
+        return {"loc": loc, "log_scale": parameters["log_scale"] - 0.5 * xp.log(factor)}, memory
+
+
+OPTIMISERS: dict[str, type[Optimiser]] = {cls.name: cls for cls in (Sgd, Adam, Natural)}
+
+
+def make_optimiser(text: str, rate: str | float | None = None) -> Optimiser:
+    """An optimiser from `name[k=v,...]`, and the rate where it is given apart."""
+    name, given = parse(text, "optimiser")
+    if name not in OPTIMISERS:
+        raise unknown("optimiser", name, OPTIMISERS)
+    if rate is not None:
+        if "rate" in given:
+            raise UsageError(f"optimiser '{text}' has a rate, and --learning-rate another; leave one out")
+        given["rate"] = str(rate)
+    return construct(OPTIMISERS[name], given, f"optimiser {name}")

@@ -1,0 +1,76 @@
+"""What every estimator costs over what its count of evaluations predicts.
+
+Predicted are its evaluations, each at the time of one sample of plain pathwise (for what evaluates ∇f) or of the plain
+score function (for what evaluates f, or where z is discrete) on the same problem, backend and S, noise included. A
+ratio below 1 says that evaluations come cheaper together: a Hessian at one point for all replicates, or one product
+for all coordinates. Estimators for discrete z stand here on Σ z², which costs next to nothing: what they draw and
+learn is most of their time, and no count of evaluations predicts it, so they have no limit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.cost import timed_calls
+from gradmeter.bench.performance.goals.goal import Goal, Measured, ratio
+from gradmeter.bench.performance.goals.kernels import present
+from gradmeter.bench.sweep.cells import Cell, make_estimator, make_problem
+from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, NotApplicable
+
+#: The problems, and those for estimators that take neither: with a minibatch, or of another family.
+PROBLEMS = ("cosine[k=2.5,loc=1,dim=10]", "logistic-regression")
+ELSEWHERE = ("logistic-regression[batch=32]", *(f"polynomial[family={name},dim=10]" for name in FAMILIES))
+#: What the predictions rest on, by whether an estimator evaluates ∇f.
+UNITS = {True: "pathwise", False: "score-function[baseline=none]"}
+MOST = 2.0
+ROUNDS = 20
+
+
+def predicted() -> Iterator[Goal]:
+    """Measured over predicted cost, float64."""
+    for backend in present():
+        for text in (*VARIANTS, *NAMED_ALONE):
+            if text not in UNITS.values():
+                for cell in cells(text, backend):
+                    yield compare(cell)
+
+
+def cells(text: str, backend: str) -> list[Cell]:
+    """An estimator on both problems as far as it takes them, else on the first other one that it takes."""
+    found = [cell for problem in PROBLEMS if (cell := _cell(problem, text, backend))]
+    return found or list(itertools.islice(filter(None, (_cell(p, text, backend) for p in ELSEWHERE)), 1))
+
+
+def _cell(problem: str, text: str, backend: str) -> Cell | None:
+    estimator = make_estimator(text)
+    try:
+        cell = Cell(make_problem(problem), estimator, backend, num_samples=estimator.smallest_num_samples())
+    except NotApplicable:  # a family without these moments
+        return None
+    return cell if cell.impossible() is None else None
+
+
+def unit(cell: Cell) -> Cell:
+    """The cell whose samples are the unit of cost; the score function's where z has no path."""
+    differentiates = bool(cell.estimator.requirements(cell.problem.entropy).integrand)
+    path, score = (replace(cell, estimator=make_estimator(UNITS[kind])) for kind in (True, False))
+    return path if differentiates and path.impossible() is None else score
+
+
+def compare(cell: Cell) -> Goal:
+    """One cell against its unit."""
+    ready, plain = prepare(cell), prepare(unit(cell))
+    (one, _), (other, _) = timed_calls(ready), timed_calls(plain)
+    found = ratio(one.run, other.run, ROUNDS)
+    made = "; noise by inverse CDFs" if getattr(cell.estimator, "draws", "") in ("stratified", "sobol") else ""
+    continuous = "pathwise" not in cell.problem.family.lacks
+    share = (other.replicates / one.replicates) * (plain.evaluations / ready.evaluations)
+    return Goal(
+        f"cost over that of its evaluations: {cell.label()}",
+        Measured(found.value * share, found.low * share, found.high * share),
+        most=MOST if continuous else None,
+        remark=f"{ready.evaluations} evaluations{made}",
+    )

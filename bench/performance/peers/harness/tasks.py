@@ -1,0 +1,55 @@
+"""What every peer is asked to do, and which of them can."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradmeter.bench.reading.peers import PEERS
+from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+
+EVERY = tuple(PEERS)
+#: A loop makes one sample after the other: a thousand of them an estimate say nothing that one does not.
+VECTORISED = tuple(name for name, peer in PEERS.items() if not peer.loops)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem and estimator.
+
+    Attributes
+    ----------
+    num_samples : S of the estimates whose variance is measured, ours and theirs.
+    whole : whether one estimate is one call: S is large, and no larger batch is tried.
+    peers : names.
+    replicates : most estimates, of ours and of every peer.
+    """
+
+    problem: str
+    estimator: str
+    num_samples: int
+    peers: tuple[str, ...]
+    whole: bool = False
+    replicates: int = 2**18
+
+    @property
+    def name(self) -> str:
+        return f"{self.problem} {self.estimator}"
+
+    def cell(self, backend: str) -> Cell:
+        """Ours, in the precision that the peers compute in."""
+        problem, estimator = make_problem(self.problem), make_estimator(self.estimator)
+        goals = Goals(max_replicates=self.replicates)
+        return Cell(problem, estimator, backend, dtype="float32", num_samples=self.num_samples, goals=goals)
+
+
+def _square(dimension: int) -> str:
+    return f"square[k=2,dim={dimension}]"
+
+
+TASKS = (
+    *(Task(_square(d), "pathwise", 1, EVERY) for d in (1, 10, 100, 1000)),
+    *(Task(_square(d), "score-function", 1, EVERY) for d in (1, 10, 100, 1000)),
+    *(Task(_square(d), "score-function[baseline=leave-one-out]", 10, ("storchastic",)) for d in (1, 10, 100)),
+    *(Task(_square(d), "measure-valued", 1, ("optax",)) for d in (1, 10, 100)),
+    Task("logistic-regression", "pathwise", 1000, VECTORISED, whole=True, replicates=2**9),
+)

@@ -1,0 +1,25 @@
+"""What a run tells whoever watches it."""
+
+from __future__ import annotations
+
+from gradmeter.bench.rows import Row
+from gradmeter.bench.sweep.cells import Cell
+
+
+class Listener:
+    """What a run tells whoever watches it; this one does nothing."""
+
+    def cell_started(self, cell: Cell) -> None:
+        pass
+
+    def replicates(self, count: int) -> None:
+        pass
+
+    def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
+        pass
+
+    def timing_started(self, cells: int, rounds: int) -> None:
+        pass
+
+    def timing_round(self, number: int) -> None:
+        pass
