@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import itertools
 import json
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gradmeter.bench import identity
 from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.forms import require_form
 from gradmeter.bench.problems import PROBLEMS, Problem
+from gradmeter.bench.sweep.sources import source_hash
 from gradmeter.estimators import ESTIMATORS, Estimator, NotApplicable, UsageError
 from gradmeter.estimators.backends import missing
 from gradmeter.estimators.errors import unknown
@@ -175,19 +174,6 @@ class Cell:
         return unrepresentable(
             problem.q, self.estimator, problem.entropy, problem.q_dimension, self.dtype, problem.distances
         )
-
-
-@functools.cache
-def source_hash() -> str:
-    """Hash of the source files on which a measured number depends."""
-    digest = hashlib.sha256()
-    for package, folders in (("estimators", ("",)), ("bench", ("optimisation", "problems", "measurement", "controls"))):
-        spec = importlib.util.find_spec(f"gradmeter.{package}")
-        root = Path(str(spec and spec.origin)).parent
-        for path in sorted(p for folder in folders for p in (root / folder).rglob("*.py")):
-            digest.update(f"{package}/{path.relative_to(root).as_posix()}\n".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def make_problem(text: str, fitted: bool = False) -> Problem:

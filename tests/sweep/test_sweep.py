@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import shutil
+import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,9 +17,10 @@ import gradmeter
 from gradmeter.bench.problems.test_functions import Square, SquareIntegrand
 from gradmeter.bench.rows import to_json
 from gradmeter.bench.sweep import cells as cells_module
-from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem, source_hash
+from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.run import run
+from gradmeter.bench.sweep.sources import FOLDERS, source_hash, without_prose
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import Integrand
 from tests.cli.running import CELL, Run, measured
@@ -158,9 +161,30 @@ def test_the_key_sees_a_changed_source_file(tmp_path: Path, monkeypatch: pytest.
     for name, seen in (("bench/measurement/moments.py", True), ("estimators/noise.py", True), ("bench/cli.py", False)):
         path = tmp_path / name
         text = path.read_text(encoding="utf-8")
-        path.write_text(text + "\n", encoding="utf-8")
-        assert (compute() != source_hash()) == seen, name
+        for addition, changes in (("CHANGED = 1\n", True), ("# a comment\n", False), ('"""A docstring."""\n', False)):
+            path.write_text(text + addition, encoding="utf-8")
+            assert (compute() != source_hash()) == (seen and changes), (name, addition)
         path.write_text(text, encoding="utf-8")
+
+
+def _tokens(source: str) -> list[str]:
+    """Names, numbers, operators and strings, without the strings that are statements of their own."""
+    aside = {tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    found = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type not in aside]
+    ends = [tokenize.NEWLINE, *(t.type for t in found)]
+    alone = [
+        t.type == tokenize.STRING and before == tokenize.NEWLINE and after.type == tokenize.NEWLINE
+        for t, before, after in zip(found, ends, [*found[1:], *found[-1:]], strict=False)
+    ]
+    return [t.string for t, prose in zip(found, alone, strict=True) if not prose and t.type != tokenize.NEWLINE]
+
+
+def test_prose_alone_is_left_out_of_what_is_hashed() -> None:
+    root = Path(gradmeter.__file__).parents[1]
+    folders = [root / package / folder for package, some in FOLDERS.items() for folder in some]
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        assert _tokens(without_prose(source)) == _tokens(source), path
 
 
 def test_a_stop_keeps_what_is_finished_and_resuming_completes_it(tmp_path: Path) -> None:

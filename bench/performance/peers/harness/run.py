@@ -22,9 +22,10 @@ from gradmeter.bench.performance.peers.harness.tasks import Task
 from gradmeter.bench.reading.peers import PEERS, Peer
 from gradmeter.bench.rows import ALL, Row, row
 from gradmeter.bench.sweep import environment
-from gradmeter.bench.sweep.cells import Cell, Goals, source_hash
+from gradmeter.bench.sweep.cells import Cell, Goals
 from gradmeter.bench.sweep.run import now
 from gradmeter.bench.sweep.run import run as run_cells
+from gradmeter.bench.sweep.sources import source_hash
 from gradmeter.bench.sweep.store import Store
 
 #: Interpreter of a peer; PeerFailure where its environment cannot be made.
