@@ -43,7 +43,7 @@ def _families() -> Iterator[Entry]:
 
 def _backends() -> Iterator[Entry]:
     for name in backends.NAMES:
-        entry = {"kind": "backend", "name": name, "summary": backends.SUMMARIES[name], "options": {}}
+        entry = {"kind": "backend", "name": name, "summary": backends.REGISTERED[name].summary, "options": {}}
         yield {**entry, "missing": backends.missing(name)}
 
 

@@ -69,7 +69,7 @@ class CombinedControlVariates(Estimator):
         gradients, controls = self._terms(backend, expectation, parameters, noise)
         for place, control in enumerate(controls):
             gradients = {
-                name: gradient - state[f"coefficient_{name}"][place] * control[name]
+                name: gradient - state[f"coefficient_{name}"][place, ...] * control[name]
                 for name, gradient in gradients.items()
             }
         return gradients

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from gradmeter.estimators.estimator import Blocks, Estimator, Requires
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.noise import Noise
@@ -52,7 +52,7 @@ class Enumeration(Estimator):
             value = expectation.value(backend, parameters, z + replicate, noise)
             return xp.matmul(value, weighted_scores(backend, family, parameters, z))
 
-        total = part(z[0]) if parts == 1 else xp.sum(backend.map(part, z), axis=0)
+        total = part(z[0, ...]) if parts == 1 else xp.sum(backend.map(part, z), axis=0)
         return by_block(xp, family, parameters, total)
 
     def estimate_and_samples(
@@ -111,8 +111,3 @@ def by_block(xp: Any, family: Family, parameters: Blocks, flat: Array) -> Blocks
         gradients[name] = xp.reshape(flat[:, start:stop], (-1, *shape))
         start = stop
     return gradients
-
-
-def dtype_of(array: Array) -> str:
-    """Its name, as `asarray` takes it."""
-    return str(array.dtype).removeprefix("torch.")

@@ -282,6 +282,11 @@ def check_blocks(estimator: str, found: Any, blocks: Iterable[str]) -> None:
         )
 
 
+def dtype_of(array: Any) -> str:
+    """Return the name of an array's dtype without its framework, as `Backend.asarray` takes it."""
+    return str(array.dtype).rpartition(".")[2]
+
+
 def described(found: Any) -> str:
     """Name the type of an object, for people."""
     kind = type(found)

@@ -44,7 +44,7 @@ class MuProp(Estimator):
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)
-        one = z if z.ndim == 2 else z[:, :1]
+        one = z if z.ndim == 2 else z[:, :1, :]
         mean = xp.zeros_like(one) + family.expected(backend, parameters)  # the same for all samples of an estimate
         slope = expectation.gradient(backend, parameters, mean, noise)
         model = expectation.value(backend, parameters, mean, noise) + xp.sum(slope * (z - mean), axis=-1)

@@ -165,4 +165,4 @@ def _draw_in_order(backend: Any, kind: Kind, stream: Any, shape: tuple[int, ...]
         return 2.0 * xp.astype(above, getattr(xp, dtype)) - 1.0
     # The norm of a 3-D normal has the Maxwell density and is independent of its direction, hence of this sign.
     normal = backend.normal(stream, (3, *shape), dtype)
-    return xp.sign(normal[0]) * xp.sqrt(xp.sum(normal * normal, axis=0))
+    return xp.sign(normal[0, ...]) * xp.sqrt(xp.sum(normal * normal, axis=0))

@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.estimators import backends
-from gradmeter.estimators.enumeration import by_block, dtype_of, weighted_scores
+from gradmeter.estimators.enumeration import by_block, weighted_scores
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.estimator import Blocks, Estimator, Requires, sample_shape
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of, sample_shape
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.noise import Noise
@@ -87,7 +87,7 @@ class PartialSummation(Estimator):
         xp, family, nothing = backend.xp, expectation.family, noise["nothing"]
         z, log_density = self._ranked(backend, family, parameters, nothing.shape[-1], dtype_of(nothing))
         replicate = xp.sum(nothing, axis=1, keepdims=True)  # [R, 1, D] of zeros
-        summed, rest = z[: self.states], z[self.states :]
+        summed, rest = z[: self.states, :], z[self.states :, :]
         passed = xp.cumulative_sum(xp.exp(log_density[self.states :]))
         u = noise["rest"] if noise["rest"].ndim == 2 else noise["rest"][:, None]
         place = xp.sum(xp.astype(u[..., None] * passed[-1] >= passed[:-1], passed.dtype), axis=-1)

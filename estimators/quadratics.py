@@ -39,7 +39,7 @@ def hessian(backend: Any, expectation: Expectation, z: Array, noise: dict[str, A
         return expectation.integrand.hessian(backend, expectation.data, z, noise)
     xp, dimension = backend.xp, z.shape[-1]
     places = backend.asarray(range(dimension), None)
-    one = xp.ones_like(xp.reshape(z, (-1, dimension))[0])
+    one = xp.ones_like(xp.reshape(z, (-1, dimension))[0, ...])
     identity = xp.where(places[:, None] == places, one, xp.zeros_like(one))
     each = xp.broadcast_to(z[..., None, :], (*z.shape, dimension))
     vectors = xp.broadcast_to(identity, each.shape)
@@ -56,7 +56,7 @@ def along(xp: Any, z: Array, per_centre: Array) -> Array:
 def bent(xp: Any, matrix: Array, offset: Array) -> Array:
     """H [n, D, D] times offsets [R, D] or [R, S, D]."""
     if matrix.shape[0] == 1:
-        flat = xp.matmul(xp.reshape(offset, (-1, offset.shape[-1])), matrix[0])
+        flat = xp.matmul(xp.reshape(offset, (-1, offset.shape[-1])), matrix[0, ...])
         return xp.reshape(flat, offset.shape)
     if offset.ndim == 2:
         return xp.matmul(offset[:, None, :], matrix)[:, 0, :]

@@ -188,9 +188,9 @@ def _cross_fitted(xp: Any, value: Array, score: Array) -> Array:
     square = score * score
     parts = []
     for own, other in ((slice(None, half), slice(half, None)), (slice(half, None), slice(None, half))):
-        size = xp.sum(square[:, other], axis=1, keepdims=True)
-        moment = xp.sum((value * square)[:, other], axis=1, keepdims=True)
+        size = xp.sum(square[:, other, ...], axis=1, keepdims=True)
+        moment = xp.sum((value * square)[:, other, ...], axis=1, keepdims=True)
         nothing = size == 0.0  # every score rounded to 0: any coefficient will do
         coefficient = xp.where(nothing, xp.zeros_like(moment), moment / xp.where(nothing, xp.ones_like(size), size))
-        parts.append(xp.mean((value[:, own] - coefficient) * score[:, own], axis=1))
+        parts.append(xp.mean((value[:, own, ...] - coefficient) * score[:, own, ...], axis=1))
     return 0.5 * (parts[0] + parts[1])

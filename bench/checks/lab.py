@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradmeter.estimators import Noise, draw
-from gradmeter.estimators.backends import for_few_calls, get, missing
+from gradmeter.estimators.backends import get, missing
 from gradmeter.estimators.estimator import described
 from gradmeter.estimators.noise import stream_root
 
@@ -93,7 +93,7 @@ class Lab:
 
     def function(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function of arrays (and dicts of them) of the backend as one of NumPy arrays."""
-        call = for_few_calls(self.backend, function)
+        call = self.backend.compile_for_few_calls(function)
 
         def evaluate(*arguments: Any) -> Any:
             with np.errstate(all="ignore"):

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
 from gradmeter.bench.measurement.kernel import Setting, compiled_once, evaluator
 from gradmeter.estimators import UsageError
-from gradmeter.estimators.backends import for_few_calls
-from gradmeter.estimators.estimator import check_blocks, described
+from gradmeter.estimators.estimator import check_blocks, described, dtype_of
 
 Array = Any
 Arrays = dict[str, np.ndarray]
 
 #: Numbers of noise that are looked at together, and blocks, at most.
 NUMBERS_TOGETHER, MOST_TOGETHER = 2**16, 16
-
-_IS_ARRAY: dict[str, Callable[[Any], bool]] = {
-    "numpy": lambda a: isinstance(a, np.ndarray),
-    "torch": array_api_compat.is_torch_array,
-    "jax": array_api_compat.is_jax_array,
-}
 
 
 def estimates_of(setting: Setting, noise: Arrays, at_once: int | None = None) -> Arrays:
@@ -38,7 +30,8 @@ def estimates_of(setting: Setting, noise: Arrays, at_once: int | None = None) ->
     s = setting
 
     def build() -> Any:
-        return for_few_calls(s.backend, evaluator(s, lambda made, given: check_form(s, made, given)), s.dear_sums)
+        evaluate = evaluator(s, lambda made, given: check_form(s, made, given))
+        return s.backend.compile_for_few_calls(evaluate, s.dear_sums)
 
     run = compiled_once(("given noise", s.structure), build)
     replicates = len(next(iter(noise.values()))) if noise else 1
@@ -72,7 +65,7 @@ def check_form(setting: Setting, found: Any, noise: Mapping[str, Array]) -> None
         Not a dict of exactly the declared parameter blocks, each an array of the backend [R, *shape] of the cell's
         dtype.
     """
-    replicates = len(next(iter(noise.values()))) if noise else 1
+    replicates = next(iter(noise.values())).shape[0] if noise else 1
     wanted = setting.expectation.shapes(setting.dimension)
     check_blocks(setting.estimator.name, found, wanted)
     for block, shape in wanted.items():
@@ -81,9 +74,9 @@ def check_form(setting: Setting, found: Any, noise: Mapping[str, Array]) -> None
 
 def _check_array(setting: Setting, what: str, found: Any, shape: tuple[int, ...]) -> None:
     backend = setting.backend
-    if not _IS_ARRAY[backend.name](found):
+    if not backend.is_array(found):
         raise UsageError(f"{what} is {described(found)}; return an array of {backend.name}, of shape {shape}")
-    dtype = str(found.dtype).removeprefix("torch.")
+    dtype = dtype_of(found)
     if dtype != setting.dtype:
         kinds = {"complex": "take its real part", "float": "compute in the dtype of the noise"}
         advice = next((do for kind, do in kinds.items() if dtype.startswith(kind)), "return real floating numbers")

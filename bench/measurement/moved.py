@@ -24,7 +24,6 @@ from gradmeter.bench.identity import brought, of_the_catalogue
 from gradmeter.bench.measurement.evaluate import check_form
 from gradmeter.bench.measurement.kernel import BELOW_ONE, Setting, compiled_once, flattened
 from gradmeter.estimators import Expectation
-from gradmeter.estimators.backends import for_handful_of_calls
 
 Array = Any
 Arrays = dict[str, np.ndarray]
@@ -76,7 +75,7 @@ class FewEstimates:
             check_form(s, found, noise)
             return flattened(s.backend.xp, s.sizes, found)
 
-        return for_handful_of_calls(s.backend, evaluate)
+        return s.backend.compile_for_few_calls(evaluate, handful=True)
 
     @np.errstate(all="ignore")  # whoever looks at the numbers says what they are
     def __call__(self, noise: Arrays, inputs: Inputs | None = None) -> Arrays:

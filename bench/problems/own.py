@@ -17,7 +17,6 @@ from gradmeter.bench.problems.problem import Exact, Problem, Vectors
 from gradmeter.bench.problems.widths import MANY, widest
 from gradmeter.estimators import Expectation, Family, Normal, Point, UsageError
 from gradmeter.estimators.amortised import ROWS, AmortisedExpectation, AmortisedNormal
-from gradmeter.estimators.backends import for_few_calls
 from gradmeter.estimators.functions import FunctionEncoder, FunctionIntegrand, flatten
 
 FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
@@ -161,7 +160,7 @@ def _try(model: Model) -> int:
             found += [a[:, 0, :] for a in again.infer(backend.xp, rows).values()]
         return found
 
-    call = for_few_calls(backend, evaluate)
+    call = backend.compile_for_few_calls(evaluate)
 
     def arguments(some: slice) -> tuple[Any, ...]:
         return bound.data, backend.asarray(z[some], "float64"), backend.asarray(rows[some], None)

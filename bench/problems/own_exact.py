@@ -20,7 +20,7 @@ from gradmeter.bench.problems.problem import Exact, Vectors
 from gradmeter.bench.problems.vae.quadrature import MOST_ERROR, MOST_OF_A_BOUND, NODES_OF_A_BOUND
 from gradmeter.estimators import Expectation, Pathwise
 from gradmeter.estimators.amortised import AmortisedExpectation
-from gradmeter.estimators.backends import for_few_calls, get
+from gradmeter.estimators.backends import get
 
 #: Trapezoid rules for each coordinate of z, up to two; two in turn must agree to `AGREEMENT` of the largest.
 NODES, AGREEMENT, MOST_LATENT = (48, 72, 108, 162), 1e-10, 2
@@ -72,7 +72,7 @@ def _integral(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors |
     def estimate(data: Any, parameters: Any, base: Any) -> Any:
         return estimator.estimate(backend, expectation.bind(data), parameters, {"base": base}, {})
 
-    call = for_few_calls(backend, estimate)
+    call = backend.compile_for_few_calls(estimate)
 
     def integrated(nodes: int, at_once: int) -> Vectors:
         grid, weights = normal_rule(nodes, model.latent)
@@ -105,7 +105,8 @@ def _integral_of_a_bound(model: Any, parameters: Vectors) -> Callable[[int, int]
     def weighted(parameters: Any, base: Any, share: Any) -> Any:
         return xp.sum(share * log_weights(one.data, parameters, base))
 
-    values, slope = for_few_calls(backend, log_weights), for_few_calls(backend, backend.pullback(weighted))
+    values = backend.compile_for_few_calls(log_weights)
+    slope = backend.compile_for_few_calls(backend.pullback(weighted))
 
     def integrated(nodes: int, at_once: int) -> Vectors | None:
         grid, probability = normal_rule(nodes, model.latent)

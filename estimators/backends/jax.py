@@ -137,8 +137,16 @@ class JaxBackend:
         wanted = (_BRIEFLY,) if dear_sums else (_BRIEFLY, _WITHOUT_LIBRARY)
         return jax.jit(function, compiler_options=None if self.device != "cpu" else _options(*wanted))
 
-    def compile_quickly(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compile_for_few_calls(
+        self, function: Callable[..., Any], dear_sums: bool = False, handful: bool = False
+    ) -> Callable[..., Any]:
+        """JAX takes long over single operations, so that even few calls are compiled; a handful with less care."""
+        if not handful:
+            return self.compile(function, dear_sums)
         return jax.jit(function, compiler_options=None if self.device != "cpu" else _options(_QUICKLY))
+
+    def is_array(self, value: Any) -> bool:
+        return isinstance(value, jax.Array)
 
     def block_until_ready(self, tree: Any) -> Any:
         return jax.block_until_ready(tree)

@@ -94,7 +94,7 @@ class MixtureOfNormals(Family):
 
     def stratified(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
         loc, scale = parameters["loc"], backend.xp.exp(parameters["log_scale"])
-        each = [loc[k] + scale[k] * noise["base"] for k in range(self.components)]
+        each = [loc[k, ...] + scale[k, ...] * noise["base"] for k in range(self.components)]
         return _softmax(backend.xp, parameters["logits"]), each
 
     def _standardised(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
