@@ -751,7 +751,7 @@ def _d2_field() -> Answer:
 
 @fault("D2-without-differentiate")
 def _d2_differentiate() -> Answer:
-    """README's problem has the option `differentiate`; one without it gets an answer, not an AttributeError."""
+    """The documented problem has the option `differentiate`; one without it gets an answer, not an AttributeError."""
 
     @dataclass(frozen=True)
     class Without(Problem):
