@@ -39,5 +39,6 @@ def test_it_is_measured_as_the_others_are(strict: backends.Backend, estimator: s
         ).blocks["all"]
         for backend in ("numpy", strict.name)
     }
-    assert rows[strict.name]["verdict"] == rows["numpy"]["verdict"] == "unbiased"
-    assert rows[strict.name]["variance"] == pytest.approx(rows["numpy"]["variance"], rel=1e-12)
+    assert rows[strict.name]["verdict"] == rows["numpy"]["verdict"] != "biased"
+    for column in ("bias_bound", "variance", "variance_high"):
+        assert rows[strict.name][column] == pytest.approx(rows["numpy"][column], rel=1e-9), column
