@@ -2,10 +2,10 @@
 
 Approximates   ∇_λ E_{q_λ}[f(z)]
 with           (1/S) Σ_s (f(z_s) − h(z_s)) ∇_λ log q_λ(z_s) + ∇f(μ) · ∂μ/∂λ,     h(z) = f(μ) + ∇f(μ) · (z − μ), μ = E z
-               or, with `baseline=leave-one-out`, f − h less its mean over the other samples
+               or, with `baseline=leave-one-out`, f − h minus its mean over the other samples
 requires       ∇f at the mean of z, between its states; μ differentiable in λ. Costs S + 2 evaluations.
 
-E h(z) is f(μ) at every λ near the present one if ∇f(μ) is held fixed, so what h takes away is known exactly.
+With the coefficients of h held fixed, ∇_λ E h(z) = ∇f(μ) · ∂μ/∂λ, so the term that h removes is known exactly.
 
 Source: Gu, Levine, Sutskever & Mnih 2016.
 """

@@ -1,4 +1,4 @@
-"""Straight-through Gumbel-softmax: hard samples forward, soft ones backward.
+"""Straight-through Gumbel-softmax: hard samples in the forward pass, the derivative of soft ones in the backward pass.
 
 Approximates   ∇_λ E_{q_λ}[f(z)],  z = H(ζ) with ζ smooth in λ and in noise
 with           (1/S) Σ_s ∇f(z_s) · ∂H_T(ζ_s)/∂λ
