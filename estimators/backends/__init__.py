@@ -1,12 +1,12 @@
-"""Backends: what the Python array API leaves out, one small record per framework.
+"""Backends: the operations that the Python array API does not cover, one small record per framework.
 
 A backend is one file, with a class that has what `backend.Backend` lists, and one `Registration` below.
 
 Requirements on this folder
 ---------------------------
-- A framework is imported only by `get`, and only the one asked for.
+- A framework is imported by `get` only, and only the one asked for.
 - A backend is passed as an argument; there is no current backend.
-- Arithmetic is not here: it is written once, against `backend.xp`.
+- Arithmetic does not belong here: it is written once, against `backend.xp`.
 """
 
 from __future__ import annotations
