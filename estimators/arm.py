@@ -71,6 +71,8 @@ class AntitheticPairs(Estimator):
 
 @dataclass(frozen=True)
 class Arm(AntitheticPairs):
+    """The ARM estimator, which weights the difference of a pair with u − ½."""
+
     name: ClassVar[str] = "arm"
     summary: ClassVar[str] = "antithetic binary pairs, (f(z) − f(z′)) (u − ½): augment, REINFORCE, merge"
 

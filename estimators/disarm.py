@@ -21,6 +21,8 @@ from gradmeter.estimators.families.relaxation import sigmoid
 
 @dataclass(frozen=True)
 class DisArm(AntitheticPairs):
+    """The DisARM estimator, which weights the difference of a pair with ½ (z − z′) σ(|l|)."""
+
     name: ClassVar[str] = "disarm"
     summary: ClassVar[str] = "ARM with its uniform numbers integrated out; also known as U2G"
 

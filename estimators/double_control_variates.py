@@ -27,6 +27,8 @@ from gradmeter.estimators.score_function import check_baseline, combine
 
 @dataclass(frozen=True)
 class DoubleControlVariates(Estimator):
+    """The leave-one-out estimator of f minus a linear model built from ∇f at the other samples."""
+
     name: ClassVar[str] = "double-control-variates"
     summary: ClassVar[str] = "leave-one-out of f less a linear model, whose slope is ∇f at the other samples"
     requires: ClassVar[Requires] = Requires(("score", "score_identity", "expected"), ("gradient",))

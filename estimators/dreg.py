@@ -23,6 +23,8 @@ from gradmeter.estimators.importance_weighted import Groups, ImportanceWeighted,
 
 @dataclass(frozen=True)
 class Dreg(ImportanceWeighted):
+    """The doubly reparameterised estimator of the importance-weighted bound."""
+
     name: ClassVar[str] = "dreg"
     summary: ClassVar[str] = "importance-weighted bound, doubly reparameterised: squared weights, no score"
     requires: ClassVar[Requires] = Requires(("pathwise", "score_identity"), ("gradient",))

@@ -98,13 +98,13 @@ class Estimator(ABC):
     bounds: ClassVar[bool] = False
 
     def also_requires(self, entropy: str) -> Requires:
-        """Return the capabilities that the present options require, except those for an ELBO's entropy that
-        `requirements` adds.
+        """Return the capabilities that the present options require.
 
         Parameters
         ----------
         entropy
-            How the problem treats the entropy: `none`, `sampled` or `analytic` (see `Expectation`).
+            How the problem treats an ELBO's entropy: `none`, `sampled` or `analytic` (see `Expectation`). Only the
+            estimator's own use of the entropy counts here; `requirements` adds the rest.
         """
         return Requires()
 
@@ -120,8 +120,7 @@ class Estimator(ABC):
 
     @final
     def lacking(self, family: Family, entropy: str, integrand: Mapping[str, str] = NOTHING) -> str | None:
-        """Return the first required capability that the family or f does not have, with the reason; None if they have
-        all.
+        """Return the first required capability that the family or f does not have, with the reason, else None.
 
         Parameters
         ----------
@@ -137,17 +136,15 @@ class Estimator(ABC):
         return self.also_lacking(family)
 
     def also_lacking(self, family: Family) -> str | None:
-        """Return why the family does not suit for a reason other than a capability (such as its kind of noise), else
-        None.
+        """Return why the family does not suit the estimator, if the reason is no capability, else None.
 
-        The answer must not depend on S or on the dimension; those belong in `check_settings`.
+        An example is the kind of noise. The answer must not depend on S or on the dimension; those belong in
+        `check_settings`.
         """
         return None
 
     def least_entropy(self) -> str:
-        """Return the `entropy` of the simplest problem that the estimator applies to: `sampled` if it is for ELBOs
-        only.
-        """
+        """Return the `entropy` of the simplest applicable problem: `sampled` for estimators of ELBOs only."""
         return "none"
 
     @final

@@ -81,6 +81,8 @@ class ZeroOrder(Estimator):
 
 @dataclass(frozen=True)
 class EvolutionStrategies(ZeroOrder):
+    """The estimator from central differences along Gaussian directions."""
+
     name: ClassVar[str] = "evolution-strategies"
     summary: ClassVar[str] = "Gaussian smoothing of L, central differences along random directions; biased O(radius²)"
     biased: ClassVar[str | None] = "differentiates L smoothed over radius: biased of order radius², 0 for a quadratic L"

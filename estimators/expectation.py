@@ -233,8 +233,9 @@ class Expectation:
 
     @property
     def explicit_blocks(self) -> tuple[str, ...]:
-        """The names of all blocks whose gradient has an explicit term: those of λ, then those of θ, which have no other
-        term.
+        """The names of all blocks whose gradient has an explicit term: those of λ, then those of θ.
+
+        The gradient of a block of θ has no other term.
         """
         return (*self.read_blocks, *self.model_blocks)
 
@@ -256,9 +257,7 @@ class Expectation:
         return self.integrand.noise_specs(self.data)
 
     def estimated_by(self, estimator: Any) -> Any:
-        """Return the estimator of ∇L built from an estimator of ∇_λ E f: the same one if λ is free, not computed by an
-        encoder.
-        """
+        """Return the estimator of ∇L built from an estimator of ∇_λ E f: the same one, unless an encoder computes λ."""
         return estimator
 
     def sample_specs(self, dimension: int) -> dict[str, Noise]:
@@ -281,15 +280,17 @@ class Expectation:
         return log_mean_weight(backend.xp, weights)[:, 0]
 
     def width(self, dimension: int) -> int:
-        """Return the size of the largest array per sample (per K samples for a bound) that f or the family's
-        derivatives make.
+        """Return the size of the largest array that f or the family's derivatives make.
+
+        The size is per sample, for a bound per K samples.
         """
         sizes = [math.prod(shape) for shape in self.shapes(dimension).values()]
         return self.importance_samples * max(self.integrand.width(self.data, dimension), *sizes)
 
     def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
-        """Return f_λ(z) [...]. In all methods here, `logs` are the logs of z where the family provides them
-        (`Family.logs`).
+        """Return f_λ(z) [...].
+
+        In all methods here, `logs` are the logs of z, if the family provides them (`Family.logs`).
         """
         value = self.integrand.value(backend.xp, self.data, z, noise, *self._read(logs))
         if self.entropy == "sampled":

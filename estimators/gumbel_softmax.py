@@ -65,6 +65,8 @@ def less_score(backend: Any, expectation: Expectation, parameters: Blocks, z: Ar
 
 @dataclass(frozen=True)
 class GumbelSoftmax(SoftPath):
+    """The Gumbel-softmax estimator: ∇f at the relaxed sample."""
+
     name: ClassVar[str] = "gumbel-softmax"
     summary: ClassVar[str] = "∇f at a relaxed sample, along its path; biased"
     biased: ClassVar[str | None] = (

@@ -22,6 +22,8 @@ from gradmeter.estimators.importance_weighted import Groups, ImportanceWeighted,
 
 @dataclass(frozen=True)
 class Iwae(ImportanceWeighted):
+    """The pathwise estimator of the importance-weighted bound."""
+
     name: ClassVar[str] = "iwae"
     summary: ClassVar[str] = "importance-weighted bound: pathwise through the logarithm of a mean of K weights"
     requires: ClassVar[Requires] = Requires(("pathwise", "score"), ("gradient",))
@@ -38,6 +40,8 @@ class Iwae(ImportanceWeighted):
 
 @dataclass(frozen=True)
 class IwaeStickingTheLanding(ImportanceWeighted):
+    """The pathwise estimator of the bound without its score term; biased for K > 1."""
+
     name: ClassVar[str] = "iwae-stl"
     summary: ClassVar[str] = "iwae without the score term: sticking the landing on a bound; biased for K > 1"
     requires: ClassVar[Requires] = Requires(("pathwise", "score_identity"), ("gradient",))

@@ -64,9 +64,7 @@ class Noise:
 
 
 def sample_axis(full: tuple[int, ...], one: tuple[int, ...]) -> int | None:
-    """Return the axis whose removal turns the shape `full` into `one`: None if they are equal, −1 if there is no such
-    axis.
-    """
+    """Return the axis whose removal turns the shape `full` into `one`: None if they are equal, −1 if none does."""
     if full == one:
         return None
     places = [k for k in range(len(full)) if full[:k] + full[k + 1 :] == one]

@@ -157,8 +157,9 @@ def effective(instance: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it. A value that is no option (an array or a function of a user's class) is described
-    in a word or two.
+    """Return a value as JSON has it.
+
+    A value that is no option (an array or a function of a user's class) is described in a word or two.
     """
     if value is None or isinstance(value, bool | int | str):
         return value

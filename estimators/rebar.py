@@ -66,8 +66,9 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Controlled(Estimator):
-    """The base of REBAR and RELAX: a control variate c of the soft sample, with its temperature and coefficients in
-    `state`.
+    """The base of REBAR and RELAX, with a control variate c of the soft sample.
+
+    Its temperature and coefficients are in `state`.
     """
 
     requires: ClassVar[Requires] = Requires(("score", "score_identity", "relaxation"))
@@ -142,6 +143,8 @@ def _flat(backend: Any, drawn: Drawn, per_sample: Blocks) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rebar(Controlled):
+    """The REBAR estimator, with c = η f(H_T(ζ))."""
+
     name: ClassVar[str] = "rebar"
     summary: ClassVar[str] = "score function less f at a relaxed sample, whose part comes from its path"
     requires: ClassVar[Requires] = Controlled.requires | Requires((), ("gradient",))

@@ -23,6 +23,8 @@ from gradmeter.estimators.expectation import Array, Expectation
 
 @dataclass(frozen=True)
 class RejectionReparameterisation(Estimator):
+    """The estimator from the path of accepted proposals and the score of their density."""
+
     name: ClassVar[str] = "rejection-reparameterisation"
     summary: ClassVar[str] = "∇f · ∂h/∂λ + f ∇ log π at the accepted proposal: pathwise through a rejection sampler"
     requires: ClassVar[Requires] = Requires(("accepted", "score_identity"), ("gradient",))

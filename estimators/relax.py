@@ -31,6 +31,8 @@ MOST = 256
 
 @dataclass(frozen=True)
 class Relax(Controlled):
+    """The RELAX estimator; `control=surrogate` leaves the term η f(H_T(ζ)) out of c."""
+
     name: ClassVar[str] = "relax"
     summary: ClassVar[str] = "REBAR with a control variate learned on other samples, then frozen"
 

@@ -197,8 +197,9 @@ def _quotient(above: Array, below: Array, least: Array | float = 0.0) -> Array:
 
 
 def _cross_fitted(xp: Any, value: Array, score: Array) -> Array:
-    """Return the mean [R, *shape] of [R, S, *shape], where each half of the samples uses the coefficient of the other
-    half.
+    """Return the mean [R, *shape] over samples of (f − b) s, for f and s [R, S, *shape].
+
+    b of each half of the samples is the coefficient from the other half.
     """
     half = score.shape[1] // 2
     square = score * score

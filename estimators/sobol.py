@@ -24,10 +24,10 @@ Array = Any
 
 @functools.lru_cache(maxsize=32)
 def _basis(levels: int, dimension: int) -> np.ndarray:
-    """Return the binary digits of the points with index 2ᵏ: [levels (k), levels (b), D], most significant digit b
-    first.
+    """Return the binary digits of the points with index 2ᵏ, as [levels (k), levels (digit b), D].
 
-    Point i is the sum, digit by digit modulo 2, of those points whose k is a binary digit of i.
+    The most significant digit comes first. Point i is the sum, digit by digit modulo 2, of those points whose k is a
+    binary digit of i.
     """
     from scipy.stats import qmc  # slow to import
 

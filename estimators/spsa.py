@@ -22,6 +22,8 @@ from gradmeter.estimators.noise import Kind
 
 @dataclass(frozen=True)
 class Spsa(ZeroOrder):
+    """The estimator from central differences along random signs."""
+
     name: ClassVar[str] = "spsa"
     summary: ClassVar[str] = "central differences along random signs in λ; biased O(radius²)"
     biased: ClassVar[str | None] = "central differences of width radius: biased of order radius², 0 for a quadratic L"

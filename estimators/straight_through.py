@@ -21,6 +21,8 @@ from gradmeter.estimators.gumbel_softmax import less_score
 
 @dataclass(frozen=True)
 class StraightThrough(Estimator):
+    """The straight-through estimator: ∇f at the sample times the derivative of its mean."""
+
     name: ClassVar[str] = "straight-through"
     summary: ClassVar[str] = "∇f at a sample times the derivative of the mean; biased"
     requires: ClassVar[Requires] = Requires(("expected", "score"), ("gradient",))

@@ -19,6 +19,8 @@ from gradmeter.estimators.gumbel_softmax import SoftPath
 
 @dataclass(frozen=True)
 class StraightThroughGumbel(SoftPath):
+    """The straight-through Gumbel-softmax estimator: ∇f at the hard sample."""
+
     name: ClassVar[str] = "straight-through-gumbel"
     summary: ClassVar[str] = "∇f at a hard sample, along the path of a soft one; biased"
     biased: ClassVar[str | None] = "a jump is replaced with a slope: biased, at any temperature"

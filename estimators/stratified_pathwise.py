@@ -23,6 +23,8 @@ from gradmeter.estimators.noise import Noise
 
 @dataclass(frozen=True)
 class StratifiedPathwise(Estimator):
+    """The pathwise estimator of a mixture with the component index summed out."""
+
     name: ClassVar[str] = "stratified-pathwise"
     summary: ClassVar[str] = "d/dλ f through every component of a mixture, weighted: the component is summed out"
     requires: ClassVar[Requires] = Requires(("stratified", "score_identity"), ("gradient",))

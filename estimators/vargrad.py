@@ -24,6 +24,8 @@ from gradmeter.estimators.families import Family
 
 @dataclass(frozen=True)
 class VarGrad(Estimator):
+    """The sample covariance of f and the score."""
+
     name: ClassVar[str] = "vargrad"
     summary: ClassVar[str] = (
         "sample covariance of f and ∇ log q: score-function[baseline=leave-one-out] by another name"

@@ -23,6 +23,8 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class Vimco(ImportanceWeighted):
+    """The score-function estimator of the importance-weighted bound; `baseline` chooses the mean in L̂_−k."""
+
     name: ClassVar[str] = "vimco"
     summary: ClassVar[str] = "importance-weighted bound by the score function, baselines from the K − 1 other samples"
     requires: ClassVar[Requires] = Requires(("score", "score_identity"))

@@ -22,13 +22,16 @@ from gradmeter.estimators.errors import UsageError, unknown
 
 @dataclass(frozen=True)
 class Registration:
-    """Where a backend is found.
+    """The location of a backend.
 
     Attributes
     ----------
-    place : `module:Class`; the class is called with a device.
-    framework : the package that has to be installed, by the name under which it is imported.
-    summary : what it is, for people.
+    place
+        `module:Class`; the class is called with a device.
+    framework
+        The package that has to be installed, by its import name.
+    summary
+        A description for users.
     """
 
     place: str

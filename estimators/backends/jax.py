@@ -76,6 +76,8 @@ vars(xp).update(vars(jnp), sum=_sum)
 
 
 class JaxBackend:
+    """The JAX backend."""
+
     name = "jax"
     special = jax.scipy.special
     compiles = True
@@ -144,7 +146,7 @@ class JaxBackend:
     def compile_for_few_calls(
         self, function: Callable[..., Any], dear_sums: bool = False, handful: bool = False
     ) -> Callable[..., Any]:
-        """JAX takes long over single operations, so that even few calls are compiled; a handful with less care."""
+        """Compile even for few calls, because JAX is slow at single operations; optimise little for a handful."""
         if not handful:
             return self.compile(function, dear_sums)
         return jax.jit(function, compiler_options=None if self.device != "cpu" else _options(_QUICKLY))

@@ -44,6 +44,8 @@ def _keep_freed_memory() -> None:
 
 
 class NumpyBackend:
+    """The NumPy backend."""
+
     name = "numpy"
     xp = xp
     threads = 1

@@ -1,5 +1,4 @@
-"""The compiled form for NumPy: the calls of a pure function, recorded once for arguments of given shapes, then
-replayed.
+"""The compiled form for NumPy: a pure function's calls, recorded for arguments of given shapes and replayed.
 
 The function runs once on stand-ins that record every NumPy call. The recording becomes one straight-line Python
 function without the lookups and branches between the calls, which take longer than the arithmetic for small arrays. The
@@ -34,8 +33,9 @@ OTHER = object()
 
 
 def _unpacked(tape: Tape, given: Any, path: str, lines: list[str], checks: list[str]) -> Any:
-    """Return stand-ins for an argument, and append the code that unpacks and checks other arguments to `lines` and
-    `checks`.
+    """Return stand-ins for an argument.
+
+    The code that unpacks and checks later arguments is appended to `lines` and `checks`.
     """
     if isinstance(given, np.ndarray):
         found = tape.stand_in(given)
@@ -60,8 +60,9 @@ def _needed(tape: Tape, kept: set[str]) -> list[Call]:
 
 
 def _statements(tape: Tape, kept: set[str]) -> Iterator[str]:
-    """Yield one statement per call; delete arrays after their last use, and reuse their memory for results where
-    possible.
+    """Yield one statement per call.
+
+    Arrays are deleted after their last use, and their memory is reused for results where possible.
     """
     calls = _needed(tape, kept)
     last = {name: i for i, call in enumerate(calls) for name in call.read}

@@ -85,6 +85,8 @@ vars(xp).update(vars(array_api_compat.torch), expm1=expm1)
 
 
 class TorchBackend:
+    """The PyTorch backend."""
+
     name = "torch"
     xp = xp
     special = torch.special

@@ -111,9 +111,7 @@ class Categorical(Family):
         return backend.xp.zeros_like(vector)
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """Return z − p, where p is multiplied by the sum of each choice's z (which is 1, except under automatic
-        differentiation).
-        """
+        """Return z − p, with p multiplied by the sum of each choice's z (1, except under automatic differentiation)."""
         xp = backend.xp
         z = self.by_choice(xp, z)
         return {"logits": z - xp.sum(z, axis=-1, keepdims=True) * _softmax(xp, parameters["logits"])}

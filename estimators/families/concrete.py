@@ -260,8 +260,7 @@ class Concrete(Family):
         return {"logits": along / temperature, "log_temperature": -xp.sum(along * perturbed, axis=-1)}
 
     def marginals(self, parameters: Blocks) -> Marginals:
-        """Return relaxed Bernoullis for two categories, and the distribution of the logits (`concrete_marginal.py`) for
-        three.
+        """Return relaxed Bernoullis for K = 2, and the distribution of the logits (`concrete_marginal.py`) for K = 3.
 
         Raises
         ------

@@ -80,9 +80,7 @@ class Dirichlet(Family):
         return constant + xp.sum((concentration - 1.0) * log_z, axis=-1)
 
     def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
-        """Return the gradient of the density's formula as if z were free; along the simplex it is that of the
-        log-density.
-        """
+        """Return the gradient of the density's formula for free z; along the simplex it is that of log q."""
         return (backend.xp.exp(parameters["log_concentration"]) - 1.0) / z
 
     def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:

@@ -132,8 +132,9 @@ class Elliptical(Family):
     def pathwise_at(
         self, backend: Any, parameters: Blocks, base: Array, log_g: Array, z: Array, cotangent: Array
     ) -> Blocks:
-        """Return the Normal's derivatives at ε √(ν/(2 g)), and (z − loc) (1 − α ∂ log g/∂α)/2 for log ν, α = ν/2,
-        implicit.
+        """Return the Normal's derivatives at ε √(ν/(2 g)), and the implicit derivative for log ν.
+
+        The latter is (z − loc) (1 − α ∂ log g/∂α)/2, with α = ν/2.
         """
         xp = backend.xp
         half = 0.5 * xp.exp(parameters["log_degrees"])

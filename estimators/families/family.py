@@ -129,8 +129,7 @@ class Family(ABC):
         """Return the noise that a sample is made from: named arrays [*sample_shape, ...]."""
 
     def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
-        """Return the shape parameters of the standard gamma variables that a sample is made from by rejection
-        (`gamma_path.py`).
+        """Return the shapes α of the standard gamma variables that a sample is made from (`gamma_path.py`).
 
         The measurement uses functions of these variables as control variates.
 
@@ -138,7 +137,7 @@ class Family(ABC):
         -------
         dict
             NumPy arrays of the shape that one sample's gamma variables have, by the prefix of their noise; empty if the
-            family uses none.
+            family does not sample by rejection.
         """
         return {}
 
@@ -153,8 +152,7 @@ class Family(ABC):
         """Return the sample z = t(ε, λ) [..., D], from noise with the names that `noise` declares."""
 
     def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
-        """Return the `Logs` of the sample that the noise makes, as a tuple of one; an empty tuple if the family has
-        none.
+        """Return the `Logs` of the sample that the noise makes, as a tuple of one, or an empty tuple.
 
         A family has logs if its samples may be rounded to an end of the support. Its `score`, `log_density`,
         `log_densities` and `log_density_gradient` then take the logs as a last argument: `family.score(backend,
@@ -184,8 +182,9 @@ class Family(ABC):
         raise self.without("log_densities")
 
     def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
-        """Return λ of the member with density ∝ h(z) exp(η·T(z)/dispersion): for a Normal, dispersion times the
-        variance.
+        """Return λ of the member with density ∝ h(z) exp(η·T(z)/dispersion).
+
+        For a Normal, that is dispersion times the variance.
         """
         raise self.without("dispersed")
 
@@ -242,9 +241,7 @@ class Family(ABC):
         raise self.without("logits")
 
     def from_logits(self, backend: Any, gradient: Array) -> Blocks:
-        """Return ∇_λ by block from the gradient with respect to each coordinate's logit [..., D]; for families with
-        `logits`.
-        """
+        """Return ∇_λ by block from the gradient in each coordinate's logit [..., D]; for families with `logits`."""
         raise self.without("logits")
 
     def expected(self, backend: Any, parameters: Blocks) -> Array:
@@ -401,9 +398,7 @@ class Point(ABC):
         return any(isinstance(getattr(self, field.name), tuple) for field in fields(self))
 
     def rows(self, *names: str) -> list[tuple[float, ...]]:
-        """Return the values of these options as rows: one row if each option has one number for all, else one row per
-        item.
-        """
+        """Return the values of these options side by side: one row if none has several numbers, else one per item."""
         values = [getattr(self, name) for name in names]
         size = max(len(v) if isinstance(v, tuple) else 1 for v in values)
         for name, value in zip(names, values, strict=True):

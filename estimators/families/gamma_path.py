@@ -53,8 +53,9 @@ def log_standard_gamma(backend: Any, concentration: Array, noise: dict[str, Arra
 
 
 def _boosted(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str) -> tuple[Array, Array]:
-    """Return a Gamma(α, 1) variable and 0; for α < 1, a Gamma(α + 1, 1) variable and log u^(1/α), which is to be added
-    to its logarithm.
+    """Return a Gamma(α, 1) variable and 0; for α < 1, a Gamma(α + 1, 1) variable and log u^(1/α).
+
+    The second number is to be added to the logarithm of the first.
     """
     xp = backend.xp
     small = concentration < 1.0

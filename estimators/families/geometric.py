@@ -95,8 +95,9 @@ class Geometric(MeanField):
         return Outline(0.0 * middle, middle, 0.0 * middle + most, 1.0 + middle, above=Tail(1.0, each), discrete=True)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """Return Σ_k S(n, k) k! rᵏ with Stirling numbers of the second kind and r = (1 − p)/p; ∂logits multiplies terms
-        by −k.
+        """Return Σ_k S(n, k) k! rᵏ with Stirling numbers of the second kind and r = (1 − p)/p.
+
+        ∂logits multiplies each term by −k.
         """
         ratio = np.exp(-parameters["logits"])
         terms = [s * math.factorial(k) * ratio**k for k, s in enumerate(stirling(order))]

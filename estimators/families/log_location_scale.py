@@ -45,8 +45,12 @@ class LogLocationScale(MeanField):
 
     @abstractmethod
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return M(t) = E exp(tε) and M'(t) [D] at t = n b, where `order` is n; raise NotApplicable if M(t) does not
-        exist.
+        """Return M(t) = E exp(tε) and M'(t) [D] at t = n b, where `order` is n.
+
+        Raises
+        ------
+        NotApplicable
+            M(t) does not exist.
         """
 
     def _ab(self, parameters: Blocks) -> tuple[Array, Array, float]:

@@ -22,8 +22,9 @@ STANDARD = Logistic()
 
 @dataclass(frozen=True)
 class LogLogistic(LogLocationScale):
-    """The log-logistic family. Parameters: `log_scale` [D], the log of the median, and `log_shape` [D], both
-    unconstrained.
+    """The log-logistic family.
+
+    Parameters: `log_scale` [D], the log of the median, and `log_shape` [D], both unconstrained.
     """
 
     name: ClassVar[str] = "log-logistic"

@@ -68,9 +68,7 @@ class Relaxation(ABC):
 
 @dataclass(frozen=True)
 class Binary(Relaxation):
-    """The relaxation of a family with `logits`: one logistic variable per coordinate, from the uniform number of its
-    sample.
-    """
+    """The relaxation of a family with `logits`: one logistic variable per coordinate, from its uniform number."""
 
     family: HasLogits
 

@@ -123,8 +123,9 @@ class Triangular(MeanField):
         return {"loc": cotangent, "log_scale": cotangent * (z - parameters["loc"]), "logit_mode": cotangent * moved}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
-        """Return 1, and ½(1 − c) or −½c, since −log q = log σ − log 2 − log √(u/c), or √((1 − u)/(1 − c)) above the
-        mode.
+        """Return 1, and ½(1 − c) below the mode or −½c above it.
+
+        −log q is log σ − log 2 − log √(u/c), or − log √((1 − u)/(1 − c)) above the mode.
         """
         xp = backend.xp
         left, _, c = self._parts(backend, noise, _mode(xp, parameters))
