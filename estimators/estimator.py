@@ -196,9 +196,9 @@ class Estimator(ABC):
     ) -> dict[str, np.ndarray]:
         """Return the values of the noise at which an estimate is discontinuous or has a corner.
 
-        The certificate by integration relies on these values. Override this method in a class that draws noise of its
-        own, or that branches on noise; a user's class that defines other methods but not this one is measured by
-        sampling, not integration.
+        The certificate by integration relies on these values. Override this method in a class that draws its own noise
+        or branches on noise. A user's class that defines other methods but not this one is measured by sampling instead
+        of integration.
 
         Parameters
         ----------
@@ -208,7 +208,7 @@ class Estimator(ABC):
         Returns
         -------
         dict
-            Arrays that broadcast to [*shape, J] by name of noise; no discontinuity in noise that is left out.
+            Arrays that broadcast to [*shape, J], by name of noise. Noise that is left out causes no discontinuity.
 
         Raises
         ------

@@ -67,7 +67,7 @@ def flatten(parameters: Any, prefix: str) -> tuple[Tree, Blocks]:
 
 @dataclass(frozen=True)
 class FunctionIntegrand(Integrand):
-    """The integrand f as a function of (θ, z), or of (θ, x, z) if it depends on one datum x.
+    """The integrand f given by a function of (θ, z), or of (θ, x, z) if it depends on one datum x.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class FunctionIntegrand(Integrand):
 
 @dataclass(frozen=True)
 class FunctionEncoder(Encoder):
-    """The encoder loc and log_scale as a function of (φ, x).
+    """The encoder whose loc and log_scale are given by a function of (φ, x).
 
     Attributes
     ----------

@@ -129,7 +129,7 @@ def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
         try:
             replays.append(record(function, arguments))
-        except Exception:  # whatever the error: if it is the function's, the call below raises it
+        except Exception:  # an error of the function itself is raised again below
             plain = True
             return function(*arguments)
         return replays[-1](*arguments)
