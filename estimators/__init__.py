@@ -77,7 +77,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     )
 }
 
-#: What "all estimators" means: every distinct estimator with the options that make it one.
+#: The estimators that "all" stands for: every distinct estimator with the options that define it.
 VARIANTS = (
     *(f"score-function[baseline={b}]" for b in ("none", "mean", "optimal", "moving-average", "leave-one-out")),
     "pathwise",
@@ -112,10 +112,10 @@ VARIANTS = (
     "relax",
     "relax[control=surrogate]",
 )
-#: What "all estimators" means for a bound of several importance samples.
+#: The estimators that "all" stands for if the problem is a bound with several importance samples.
 BOUNDS = ("iwae", "dreg", "vimco", "vimco[baseline=arithmetic]", "vimco[baseline=none]")
-#: Measured where they are named, and not as one of "all": the same numbers under another name, biased by nature, or of
-#: bounds, which of one importance sample are `pathwise` and `score-function`.
+#: Estimators that are measured only if they are named, not as part of "all": they duplicate another estimator, are
+#: biased by construction, or are for bounds, where for one importance sample they equal `pathwise` or `score-function`.
 NAMED_ALONE = (
     "vargrad",
     "self-normalised",

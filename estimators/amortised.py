@@ -1,4 +1,4 @@
-"""Amortised inference: q's parameters are not free, an encoder gives them for every datum.
+"""Amortised inference: an encoder computes the parameters of q for every datum.
 
     L(φ, θ) = Σ_n E_{q(z_n; λ_n)}[f_θ(x_n, z_n)],     λ_n = encoder(x_n; φ)
 
@@ -6,8 +6,8 @@ Approximates   ∇_φ L
 with           (N/B) Σ_{n ∈ B} ĝ_n · ∂λ_n/∂φ,     ĝ_n any estimate of ∇_λ E_{q_λ}[f_θ(x_n, z)] at λ_n
 requires       what that estimate requires; the encoder differentiable in φ.
 
-The data are independent of each other given φ and θ, so each is a replicate to the estimator within: it sees one
-datum's z, its own f, baselines made from that alone. Nothing that one datum does is noise in another's estimate.
+The data are independent of each other given φ and θ, so the inner estimator treats each datum as a replicate: it sees
+that datum's z and f, and its baselines use that datum only. So no datum adds noise to the estimate of another.
 
 Sources: Kingma & Welling 2014; Rezende et al. 2014; Mnih & Gregor 2014 (score function).
 """
@@ -30,7 +30,7 @@ from gradmeter.estimators.importance_weighted import Groups
 from gradmeter.estimators.noise import Noise
 
 ROWS = "rows"
-#: Samples of single data that an estimator with memory learns from at most.
+#: The largest number of samples, of single data, that an estimator with memory learns from.
 MOST_LEARNT_FROM = 2**15
 
 
@@ -47,26 +47,40 @@ class AmortisedNormal(Normal):
 
 
 class Encoder(ABC):
-    """x_n to λ_n. Instances are stateless and hashable; φ and the inputs [N, ...] are in `data`."""
+    """The map from x_n to λ_n.
+
+    Instances are stateless and hashable; φ and the inputs [N, ...] are in `data`.
+    """
 
     @abstractmethod
     def shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
-        """The shapes of φ's blocks, which are read in `data` under their names."""
+        """Return the shapes of the blocks of φ, which are read in `data` under their names."""
 
     @abstractmethod
     def population(self, data: dict[str, Array]) -> int:
-        """N."""
+        """Return N."""
 
     @abstractmethod
     def apply(self, xp: Any, data: dict[str, Array], rows: Array | None) -> Blocks:
-        """λ of the data in `rows` [R, B]: {block: [R, B, D]}; of all N, once, where it is None: [1, N, D]."""
+        """Return λ of the data in `rows`.
 
-    #: Σ over data of cotangent [R, B, D] · ∂λ/∂φ, {block: [R, *shape]}; optional, like an integrand's gradient. Takes
-    #: (xp, data, rows, {block of λ: cotangent}).
+        Parameters
+        ----------
+        rows
+            Row numbers [R, B], or None for all N data.
+
+        Returns
+        -------
+        dict
+            {block: [R, B, D]}, or {block: [1, N, D]} if `rows` is None.
+        """
+
+    #: Optional method: Σ over data of cotangent [R, B, D] · ∂λ/∂φ, {block: [R, *shape]}. Takes (xp, data, rows, {block
+    #: of λ: cotangent}). Without it, only backends with automatic differentiation work.
     pullback: Any = None
 
-    #: ∇_λ of what enters exactly where entropy=analytic, of λ [..., D]: the entropy's, and a prior's; needed there
-    #: alone. Takes (xp, λ).
+    #: Method needed for entropy=analytic only: ∇_λ of the terms that are computed exactly (the entropy, and the
+    #: prior's), for λ [..., D]. Takes (xp, λ).
     exact_gradient: Any = None
 
 
@@ -75,13 +89,23 @@ class AmortisedExpectation(Expectation):
 
     Parameters
     ----------
-    family : q of one datum.
-    integrand : f of one datum; it reads which in `noise["rows"]`, row numbers [R, 1] or one a sample [R, S].
-    encoder : gives q's parameters.
-    data : arrays that both read, with `batch` [B] (any values) where minibatches are drawn.
-    entropy : as of `Expectation`; `analytic` leaves out of f whatever the encoder's `exact_gradient` adds, and raises
-        UsageError without one.
-    importance_samples : K, of every datum's bound; L is the sum of these.
+    family
+        q of one datum.
+    integrand
+        f of one datum, which it finds in `noise["rows"]`: row numbers [R, 1], or one per sample [R, S].
+    encoder
+        Computes the parameters of q.
+    data
+        Arrays that the integrand and the encoder read, with `batch` [B] (any values) if minibatches are drawn.
+    entropy
+        As for `Expectation`. With `analytic`, f omits the terms whose gradient the encoder's `exact_gradient` adds.
+    importance_samples
+        K, of every datum's bound; L is the sum of these bounds.
+
+    Raises
+    ------
+    UsageError
+        The integrand reads λ, or entropy=analytic is asked of an encoder without `exact_gradient`.
     """
 
     def __init__(
@@ -154,20 +178,20 @@ class AmortisedExpectation(Expectation):
         return backend.xp.sum(self.sampled_terms(backend, parameters, noise), axis=1) * (self.population / self.batch)
 
     def sampled_terms(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """f of every datum at one sample of its z [R, B], on noise of `sample_specs`."""
+        """Return f of every datum at one sample of its z [R, B], from noise that `sample_specs` declares."""
         bound, _ = self.at(parameters)
         datum, local, each = bound.each_datum(backend, noise)
         value = Groups(backend, datum, local, each).bound()[:, 0]
         return backend.xp.reshape(value, (-1, self.batch))
 
     def datum(self) -> Expectation:
-        """E f of one datum, or its bound; which, is noise."""
+        """Return E f of one datum, or its bound; the row number of the datum is noise."""
         entropy: Entropy = "sampled" if self.entropy == "sampled" else "none"
         static = (entropy, self.differentiate, self.importance_samples)
         return Expectation(self.family, self.integrand, self.data, *static)
 
     def many(self, specs: dict[str, Noise]) -> dict[str, Noise]:
-        """Noise of one datum's estimate, for every datum."""
+        """Return the noise for the estimates of every datum of a batch, from that of a single datum."""
         return {n: replace(spec, shape=(self.batch, *spec.shape)) for n, spec in specs.items() if n != ROWS}
 
     def each_law(self, backend: Any, parameters: Blocks) -> Blocks:
@@ -175,11 +199,11 @@ class AmortisedExpectation(Expectation):
         return {name: backend.xp.reshape(a, (-1,)) for name, a in bound.infer(backend.xp, None).items()}
 
     def infer(self, xp: Any, rows: Array | None) -> Blocks:
-        """λ of the data, {block: [R or 1, B, D]}; of what `at` made."""
+        """Return λ of the data, {block: [R or 1, B, D]}; call it on the expectation that `at` returned."""
         return self.encoder.apply(xp, self.data, rows)
 
     def each_datum(self, backend: Any, noise: dict[str, Array]) -> tuple[Expectation, Blocks, dict[str, Array]]:
-        """The problem of one datum, and λ and noise of R · B such, the data of one replicate side by side."""
+        """Return one datum's problem, and λ and noise of R · B data; the data of a replicate are consecutive."""
         xp = backend.xp
         replicates = next(iter(noise.values())).shape[0]
         rows = noise.get(ROWS)
@@ -198,7 +222,10 @@ class AmortisedExpectation(Expectation):
         return self.datum(), local, {**flat, ROWS: xp.reshape(rows, (replicates * self.batch, 1))}
 
     def encoder_pullback(self, backend: Any, own: Blocks, rows: Array | None, cotangent: Blocks) -> Blocks:
-        """Σ over data of cotangent [R, B, D] · ∂λ/∂φ, {block of φ: [R, *shape]}; of what `at` made."""
+        """Return Σ over data of cotangent [R, B, D] · ∂λ/∂φ, {block of φ: [R, *shape]}.
+
+        Call it on the expectation that `at` returned.
+        """
         xp, encoder, data = backend.xp, self.encoder, self.data
         if self.differentiate == "closed-form" and encoder.pullback is not None:
             return encoder.pullback(xp, data, rows, cotangent)
@@ -216,8 +243,15 @@ class AmortisedExpectation(Expectation):
 
 @dataclass(frozen=True)
 class Amortised(Estimator):
-    """Any estimator for free parameters, of one datum's λ, pulled back through the encoder; what an
-    `AmortisedExpectation` is estimated by."""
+    """An estimator for free parameters, applied to λ of each datum and pulled back through the encoder.
+
+    This is the estimator of an `AmortisedExpectation`.
+
+    Attributes
+    ----------
+    inner
+        The estimator of ∇_λ for one datum.
+    """
 
     name: ClassVar[str] = "amortised"
     summary: ClassVar[str] = "an estimate for every datum's parameters, pulled back through an encoder"
@@ -245,7 +279,7 @@ class Amortised(Estimator):
         return {}  # Normals are smooth in their noise
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
-        """Of the sum over the minibatch's data."""
+        """Return how many evaluations of the sum of f over the minibatch one estimate costs."""
         assert isinstance(expectation, AmortisedExpectation)
         return self.inner.evaluations(expectation.datum(), num_samples, dimension)
 

@@ -1,4 +1,4 @@
-"""ARM: augment, REINFORCE, merge. Antithetic pairs of binary samples, weighted by the uniform numbers that made them.
+"""ARM (augment, REINFORCE, merge): antithetic pairs of binary samples, weighted by the uniform numbers that made them.
 
 Approximates   ∇_λ E_{q_λ}[f(z)],  z_i ~ Bernoulli(σ(l_i)) independent
 with           mean over pairs of (f(1{u > σ(−l)}) − f(1{u < σ(l)})) (u − ½) ∂l/∂λ,     u uniform on (0, 1)^D
@@ -25,7 +25,7 @@ from gradmeter.estimators.noise import Noise
 
 @dataclass(frozen=True)
 class AntitheticPairs(Estimator):
-    """What ARM and DisARM share: z of u and z′ of 1 − u, both from q."""
+    """The base of ARM and DisARM, which evaluate f at z(u) and at z′ = z(1 − u), both from q."""
 
     requires: ClassVar[Requires] = Requires(("logits", "mirrored"))
 
@@ -48,7 +48,7 @@ class AntitheticPairs(Estimator):
 
     def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
         xp, mirrored = backend.xp, family.mirrored(backend, noise)
-        join = xp.stack if noise["base"].ndim == 2 else xp.concat  # one pair has no axis of pairs
+        join = xp.stack if noise["base"].ndim == 2 else xp.concat  # a single pair has no axis of pairs
         return {**noise, **{name: join([noise[name], other], axis=1) for name, other in mirrored.items()}}
 
     def estimate_integrand(
@@ -66,11 +66,13 @@ class AntitheticPairs(Estimator):
 
     @abstractmethod
     def weight(self, backend: Any, logits: Array, uniform: Array, difference: Array) -> Array:
-        """What f(z) − f(z′) is multiplied with, for every logit [..., D]; z − z′ is `difference`."""
+        """Return the factor of f(z) − f(z′) for every logit [..., D], given z − z′ as `difference`."""
 
 
 @dataclass(frozen=True)
 class Arm(AntitheticPairs):
+    """The ARM estimator, which weights the difference of a pair with u − ½."""
+
     name: ClassVar[str] = "arm"
     summary: ClassVar[str] = "antithetic binary pairs, (f(z) − f(z′)) (u − ½): augment, REINFORCE, merge"
 

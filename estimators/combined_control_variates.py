@@ -4,8 +4,8 @@ Approximates   ∇_λ E_{q_λ}[f_λ(z)],     q_λ a Normal
 with           pathwise − Σ_c a_c c(ε),     E c(ε) = 0 for every c, a_c for each coordinate of λ
 requires       f twice differentiable (for controls=score: once).
 
-The coefficients are those of a least-squares regression of pathwise estimates on the control variates over a warm-up,
-then frozen: so independent of the samples they are applied to, and the estimate is unbiased.
+The coefficients come from a least-squares regression of pathwise estimates on the control variates over a warm-up, and
+are then frozen. So they are independent of the samples they are applied to, and the estimate is unbiased.
 
 Source: Geffner & Domke 2018.
 """
@@ -28,9 +28,11 @@ CONTROLS = ("all", "score", "taylor")
 
 @dataclass(frozen=True)
 class CombinedControlVariates(Estimator):
-    """`score` is ∇_λ log q_λ(z), which is also the difference between pathwise with and without sticking the landing;
-    `taylor` the two terms of `taylor[hessian=full]`, each with a coefficient of its own: what ∇f(loc) and what
-    H (z − loc) make; `all` these three.
+    """The combined-control-variates estimator.
+
+    `controls=score` uses ∇_λ log q_λ(z), which is also the difference between pathwise with and without sticking the
+    landing. `controls=taylor` uses the two terms of `taylor[hessian=full]`, from ∇f(loc) and from H (z − loc), each
+    with its own coefficient. `controls=all` uses all three.
     """
 
     name: ClassVar[str] = "combined-control-variates"
@@ -77,7 +79,7 @@ class CombinedControlVariates(Estimator):
     def _terms(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
     ) -> tuple[Blocks, list[Blocks]]:
-        """The pathwise estimate, and the control variates, each of expectation 0: [R, *shape] by parameter block."""
+        """Return the pathwise estimate, and the control variates of expectation 0: [R, *shape] by parameter block."""
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)
         slope = expectation.integrand_gradient(backend, z, noise)
@@ -101,14 +103,20 @@ class CombinedControlVariates(Estimator):
 
 
 def regression(gradient: np.ndarray, controls: np.ndarray) -> np.ndarray:
-    """Coefficients [C, *shape] of gradients [W, *shape] on controls [C, W, *shape], one regression a coordinate.
+    """Regress gradients [W, *shape] on controls [C, W, *shape], one regression per coordinate.
 
-    A control variate that does not vary, or only as the others do, gets 0 or a share: the smallest solution.
+    The result is the minimum-norm solution: a control variate that is constant gets coefficient 0, and collinear ones
+    share theirs.
+
+    Returns
+    -------
+    ndarray
+        Coefficients [C, *shape].
     """
     g = gradient - gradient.mean(axis=0)
     c = controls - controls.mean(axis=1, keepdims=True)
     size = np.sqrt((c * c).mean(axis=1))  # [C, *shape]
-    # What varies by rounding alone is constant.
+    # Variation at the level of rounding counts as constant.
     constant = size <= 1e-12 * (np.abs(controls).max(axis=1) + np.sqrt((g * g).mean(axis=0)))
     unit = np.where(constant[:, None], 0.0, c / np.where(constant, 1.0, size)[:, None])
     gram = np.einsum("cw...,dw...->...cd", unit, unit) / len(g)

@@ -1,10 +1,10 @@
 """DisARM, also called U2G: ARM with the uniform numbers integrated out.
 
 Approximates   ∇_λ E_{q_λ}[f(z)],  z_i ~ Bernoulli(σ(l_i)) independent
-with           mean over pairs of ½ (f(z) − f(z′)) (z − z′) σ(|l|) ∂l/∂λ,     z of u and z′ of 1 − u
+with           mean over pairs of ½ (f(z) − f(z′)) (z − z′) σ(|l|) ∂l/∂λ,     z = z(u) and z′ = z(1 − u)
 requires       binary coordinates, each with a logit; nothing of f. Each pair is S = 2.
 
-The conditional expectation of ARM given z and z′, so of no greater variance.
+It is the conditional expectation of ARM given z and z′, so its variance is no greater.
 
 Sources: Dong, Mnih & Tucker 2020; Yin, Ho, Yan, Qian & Zhou 2020 (U2G).
 """
@@ -21,6 +21,8 @@ from gradmeter.estimators.families.relaxation import sigmoid
 
 @dataclass(frozen=True)
 class DisArm(AntitheticPairs):
+    """The DisARM estimator, which weights the difference of a pair with ½ (z − z′) σ(|l|)."""
+
     name: ClassVar[str] = "disarm"
     summary: ClassVar[str] = "ARM with its uniform numbers integrated out; also known as U2G"
 

@@ -1,13 +1,13 @@
-"""Double control variates: REINFORCE leave-one-out of f less a linear model of it, built from the other samples.
+"""Double control variates: leave-one-out REINFORCE applied to f minus a linear model built from the other samples.
 
 Approximates   ∇_λ E_{q_λ}[f(z)]
 with           (1/S) Σ_s (v_s − mean of the other v) ∇_λ log q_λ(z_s) + α (1/S) Σ_s ∇f(z_s) · ∂μ/∂λ,
                v_s = f(z_s) − α h_s,     h_s = (mean of ∇f over the other samples) · (z_s − μ),     μ = E z
 requires       ∇f at the states of z; μ differentiable in λ; independent samples, at least two. Costs 2 S evaluations.
 
-The slope of h_s knows nothing of z_s, so E[h_s ∇ log q(z_s)] = E ∇f · ∂μ/∂λ, which is put back; and an h of another
-sample has mean 0 given z_s. So any fixed α is right. The estimate is linear in it: α is that of the least variance,
-summed over all parameters, by least squares on other samples, then frozen.
+The slope of h_s is independent of z_s, so E[h_s ∇ log q(z_s)] = E ∇f · ∂μ/∂λ, which is added back; and the h of another
+sample has mean 0 given z_s. So the estimate is unbiased for any fixed α. It is linear in α, which is fitted by least
+squares on other samples to minimise the variance summed over all parameters, and is then frozen.
 
 Source: Titsias & Shi 2022, who learn α by gradient descent on the variance.
 """
@@ -27,6 +27,8 @@ from gradmeter.estimators.score_function import check_baseline, combine
 
 @dataclass(frozen=True)
 class DoubleControlVariates(Estimator):
+    """The leave-one-out estimator of f minus a linear model built from ∇f at the other samples."""
+
     name: ClassVar[str] = "double-control-variates"
     summary: ClassVar[str] = "leave-one-out of f less a linear model, whose slope is ∇f at the other samples"
     requires: ClassVar[Requires] = Requires(("score", "score_identity", "expected"), ("gradient",))
@@ -60,7 +62,7 @@ class DoubleControlVariates(Estimator):
     def _parts(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
     ) -> tuple[Blocks, Blocks]:
-        """Leave-one-out, and what the linear model of coefficient 1 takes from it, of mean 0; by block [R, *shape]."""
+        """Return the leave-one-out estimate, and the mean-0 term subtracted for α = 1; by block [R, *shape]."""
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)
         score = family.score(backend, parameters, z)

@@ -1,16 +1,16 @@
-"""Samples that depend on each other, each of them still from q: antithetic pairs, one sample a stratum, a net.
+"""Dependent samples, each distributed as q: antithetic pairs, stratified samples, scrambled Sobol nets.
 
-`stratified`: with S samples, the base noise of every coordinate takes each of the S quantile intervals
-[s/S, (s + 1)/S) exactly once, uniformly inside it, in an order of its own (a Latin hypercube):
+`stratified`: with S samples, the base noise of every coordinate takes each of the S quantile intervals [s/S, (s + 1)/S)
+exactly once, uniformly inside it, in a random order for each coordinate (a Latin hypercube):
 
     ε_s = F⁻¹((π(s) + u_s)/S),     π a random permutation for each coordinate, u_s uniform.
 
 `sobol`: the points of a scrambled net (`sobol.py`).
 
-What is unbiased sample by sample stays so; what multiplies two samples (leave-one-out) does not.
+Estimators that are unbiased for each sample stay unbiased; those that multiply two samples (leave-one-out) do not.
 
-Sources: Hammersley & Morton 1956 (antithetic); McKay, Beckman & Conover 1979 (Latin hypercube); for the score
-function Ross 2006, chapter 8; Mohamed et al. 2020, section 7.
+Sources: Hammersley & Morton 1956 (antithetic); McKay, Beckman & Conover 1979 (Latin hypercube); for the score function
+Ross 2006, chapter 8; Mohamed et al. 2020, section 7.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from gradmeter.estimators.noise import Noise, mirror
 
 Array = Any
 
-#: What is added to the names of noise that is made from strata: where in one, and which.
+#: Suffixes of the names of stratified noise: the position within a stratum, and the order of the strata.
 WITHIN, ORDER = "_within", "_order"
 DRAWS = ("independent", "antithetic", "stratified", "sobol")
-#: Kinds of noise with an inverse CDF, where one is needed.
+#: Kinds of noise with an inverse CDF, for the draws that need one.
 INVERTED = {"stratified": ("normal", "uniform", "exponential"), "sobol": tuple(sobol_noise.INVERSES)}
-#: The largest S whose order comes from comparing every pair.
+#: The largest S whose permutation is computed by comparing every pair.
 COMPARED = 16
 
 
 def lacking(draws: str, family: Family) -> str | None:
-    """Why the family's noise cannot be drawn so, or None."""
+    """Return why the family's noise cannot be drawn this way, or None."""
     if draws not in INVERTED:
         return None
     for spec in family.noise((), 1).values():
@@ -47,7 +47,7 @@ def lacking(draws: str, family: Family) -> str | None:
 
 
 def check(draws: str, family: Family, num_samples: int, dimension: int) -> None:
-    """Raise NotApplicable where S or the dimension does not suit."""
+    """Raise NotApplicable if S or the dimension is not suitable."""
     if draws == "sobol":
         sobol_noise.check(family, num_samples, dimension)
     if draws == "antithetic" and num_samples % 2:
@@ -57,7 +57,10 @@ def check(draws: str, family: Family, num_samples: int, dimension: int) -> None:
 
 
 def specs(draws: str, family: Family, num_samples: int, dimension: int) -> dict[str, Noise]:
-    """What is drawn for S ≥ 2 samples. One coordinate needs no permutation: an estimate is symmetric in its samples."""
+    """Return the noise for S ≥ 2 samples.
+
+    A single coordinate needs no permutation, because an estimate is symmetric in its samples.
+    """
     if draws == "antithetic":
         return family.noise((num_samples // 2,), dimension)
     if draws == "sobol":
@@ -72,13 +75,13 @@ def specs(draws: str, family: Family, num_samples: int, dimension: int) -> dict[
 
 
 def mirrored_jumps(family: Family, jumps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Where a sample jumps, or its mirror image; by names of the family's noise."""
+    """Return the discontinuities of a sample and those of its antithetic sample, by name of the family's noise."""
     kinds = {name: spec.kind for name, spec in family.noise((), 1).items()}
     return {n: np.concatenate([at, mirror(np, kinds[n], at)], axis=-1) for n, at in jumps.items() if n in kinds}
 
 
 def as_noise(backend: Any, family: Family, draws: str, noise: dict[str, Array]) -> dict[str, Array]:
-    """The family's noise [R, S, ...] of all S samples, by name, beside what else there is."""
+    """Return the family's noise [R, S, ...] of all S samples by name, together with all other noise."""
     if draws == "antithetic":
         xp, mirrored = backend.xp, family.mirrored(backend, noise)
         return {**noise, **{name: xp.concat([noise[name], other], axis=1) for name, other in mirrored.items()}}
@@ -86,14 +89,18 @@ def as_noise(backend: Any, family: Family, draws: str, noise: dict[str, Array]) 
 
 
 def stratified_jumps(family: Family, jumps: dict[str, np.ndarray], num_samples: int) -> dict[str, np.ndarray]:
-    """Where what jumps at the quantile of u does so within its stratum: at the fraction of S u, whichever that is."""
+    """Map each discontinuity to a coordinate within its stratum.
+
+    A discontinuity at u lies at the fractional part of S u within its stratum, whichever stratum that is. (An
+    exponential number e is first mapped to u = 1 − exp(−e).)
+    """
     exponential = [name for name, spec in family.noise((), 1).items() if spec.kind == "exponential"]
     u = {name: -np.expm1(-at) if name in exponential else at for name, at in jumps.items()}
     return {name + WITHIN: np.mod(num_samples * at, 1.0) for name, at in u.items()}
 
 
 def from_uniforms(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
-    """The family's noise made from the points of a net or from strata; unchanged where there are neither."""
+    """Return the family's noise made from the points of a net or from strata; other noise is returned unchanged."""
     return _stratified(backend, family, sobol_noise.as_noise(backend, family, noise))
 
 
@@ -109,7 +116,7 @@ def _stratified(backend: Any, family: Family, noise: dict[str, Array]) -> dict[s
         else:
             places = xp.astype(backend.asarray(range(count), None), within.dtype)
             stratum = xp.reshape(places, (count, *(1,) * (within.ndim - 2)))
-        tiny = 0.5 * float(xp.finfo(within.dtype).eps)  # neither 0 nor 1 is let through
+        tiny = 0.5 * float(xp.finfo(within.dtype).eps)  # excludes 0 and 1
         within = tiny + (1.0 - 2.0 * tiny) * within
         below, above = (stratum + within) / count, (count - 1.0 - stratum + (1.0 - within)) / count
         made[name] = _quantile(backend, spec.kind, below, above)
@@ -117,10 +124,11 @@ def _stratified(backend: Any, family: Family, noise: dict[str, Array]) -> dict[s
 
 
 def _permutation(backend: Any, order: Array) -> Array:
-    """Of 0 to S − 1 along axis 1, from independent numbers [R, S, ...]: their ranks.
+    """Return a random permutation of 0, ..., S − 1 along axis 1: the ranks of independent numbers [R, S, ...].
 
-    Up to `COMPARED` of them by comparing every pair, ties by place: faster than sorting, and the order in memory
-    stays. Of more, the inverse permutation, which sorting gives.
+    Up to `COMPARED` numbers are ranked by comparing every pair, with ties broken by position: that is faster than
+    sorting and keeps the order in memory. More numbers are sorted; `argsort` gives the inverse permutation, which is as
+    random.
     """
     xp, count = backend.xp, order.shape[1]
     if count > COMPARED:
@@ -135,7 +143,7 @@ def _permutation(backend: Any, order: Array) -> Array:
 
 
 def _quantile(backend: Any, kind: str, below: Array, above: Array) -> Array:
-    """F⁻¹ of the probability below, with its complement beside it so that neither tail is rounded away."""
+    """Return F⁻¹(below), given both the probability and its complement so that neither tail loses precision."""
     xp = backend.xp
     if kind == "uniform":
         return below

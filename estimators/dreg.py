@@ -5,9 +5,9 @@ with           Σ_k w̃_k² ∂ log w_k/∂z_k · ∂t(ε_k, λ)/∂λ,     ε_k
 requires       log p differentiable in z; a differentiable sample path t; E of a smooth g times the score = E of its
                path derivative, so a density that is 0 at the ends of its support.
 
-The score term of `iwae` has the weight w̃_k, a function of z_k; reparameterised once more it takes w̃_k − w̃_k² off the
-path's weight w̃_k. The signal-to-noise ratio rises as K^½. For K = 1 it is sticking the landing. The identity is one
-about q, so a model's θ, which q does not know, keeps its weights w̃_k.
+The score term of `iwae` has the weight w̃_k, a function of z_k. Reparameterising that term once more subtracts w̃_k −
+w̃_k² from the weight w̃_k of the path derivative. The signal-to-noise ratio rises as K^½. For K = 1 this is sticking
+the landing. The identity is about q, so it does not apply to a model's θ, whose gradient keeps the weights w̃_k.
 
 Source: Tucker, Lawson, Gu & Maddison 2019.
 """
@@ -23,6 +23,8 @@ from gradmeter.estimators.importance_weighted import Groups, ImportanceWeighted,
 
 @dataclass(frozen=True)
 class Dreg(ImportanceWeighted):
+    """The doubly reparameterised estimator of the importance-weighted bound."""
+
     name: ClassVar[str] = "dreg"
     summary: ClassVar[str] = "importance-weighted bound, doubly reparameterised: squared weights, no score"
     requires: ClassVar[Requires] = Requires(("pathwise", "score_identity"), ("gradient",))

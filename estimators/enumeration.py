@@ -16,15 +16,15 @@ from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.noise import Noise
 
-#: States evaluated for every estimate: what is exact is known after one, but is measured over thousands.
+#: The largest number of states: a single estimate would be enough, but the measurement computes thousands of them.
 MOST = 2**8
-#: Numbers that f makes of the states evaluated at once.
+#: The largest number of array elements for the states that are evaluated together.
 AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
 class Enumeration(Estimator):
-    """S plays no part."""
+    """The sum over every state; S has no effect."""
 
     name: ClassVar[str] = "enumeration"
     summary: ClassVar[str] = "sum over every state: exact, one evaluation a state"
@@ -34,7 +34,7 @@ class Enumeration(Estimator):
         family.states(dimension).check(self.name, MOST)
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        """An array of no numbers, which says how many replicates there are, and coordinates."""
+        """Return an empty array [R, 0, D], whose shape tells the number of replicates and of coordinates."""
         return {"nothing": Noise("uniform", (0, dimension)), **expectation.noise_specs()}
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
@@ -58,7 +58,7 @@ class Enumeration(Estimator):
     def estimate_and_samples(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> tuple[Blocks, Array, Array]:
-        """Every state, at its probability."""
+        """Return the gradient with every state, weighted by its probability."""
         found = self.estimate_integrand(backend, expectation, parameters, noise, state)
         replicate = _replicates(backend.xp, noise)
         z = expectation.family.states(replicate.shape[-1]).listed(backend, dtype_of(replicate))
@@ -78,13 +78,15 @@ class Enumeration(Estimator):
 
 
 def _replicates(xp: Any, noise: dict[str, Array]) -> Array:
-    """Zeros, one row a replicate [R, 1, D]."""
+    """Return zeros [R, 1, D]."""
     return xp.sum(noise["nothing"], axis=1, keepdims=True)
 
 
 def _parts(expectation: Expectation, replicate: Array) -> int:
-    """Return in how many equal parts the states are evaluated. Every replicate [R, 1, D] evaluates every state, as one
-    estimate would."""
+    """Return into how many equal parts the states are split for evaluation, to bound memory.
+
+    Every replicate [R, 1, D] evaluates every state, although all replicates give the same gradient.
+    """
     states = expectation.family.states(replicate.shape[-1])
     size = replicate.shape[0] * states.number * expectation.width(replicate.shape[-1])
     parts, base = 1, len(states.alternatives)
@@ -94,7 +96,7 @@ def _parts(expectation: Expectation, replicate: Array) -> int:
 
 
 def weighted_scores(backend: Any, family: Family, parameters: Blocks, z: Array) -> Array:
-    """q(z) ∇_λ log q(z) of states z [N, D], every parameter block side by side [N, P]."""
+    """Return q(z) ∇_λ log q(z) for states z [N, D], with all parameter blocks concatenated [N, P]."""
     xp = backend.xp
     weight = xp.exp(family.log_density(backend, parameters, z))
     score = family.score(backend, parameters, z)
@@ -103,7 +105,7 @@ def weighted_scores(backend: Any, family: Family, parameters: Blocks, z: Array) 
 
 
 def by_block(xp: Any, family: Family, parameters: Blocks, flat: Array) -> Blocks:
-    """[R, P] to {parameter block: [R, *shape]}."""
+    """Split [R, P] into {parameter block: [R, *shape]}."""
     gradients, start = {}, 0
     for name in family.blocks:
         shape = tuple(parameters[name].shape)

@@ -1,4 +1,7 @@
-"""What every gradient estimator is: a pure function of its noise."""
+"""The base class of gradient estimators, and helpers for their implementations.
+
+An estimator is a pure function of its noise.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,20 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What an estimator with memory may learn from before it is frozen.
+    """The information that an estimator with memory may learn from before it is frozen.
 
     Attributes
     ----------
-    objective : E f where it is known exactly, else None.
-    optimal_baseline : [*shape] by parameter block, E[f s²]/E[s²] where it is known exactly, else None.
-    warm_up : () -> integrand values [W, S] of W estimates, in order, and the scores [W, S, *shape] of the same
-        samples by parameter block; drawn from a stream of their own.
-    pilot : () -> backend, expectation, parameters and the noise [W, ...] of that warm-up, for what learns from more
-        than values and scores.
+    objective
+        E f where it is known exactly, else None.
+    optimal_baseline
+        E[f s²]/E[s²] by parameter block [*shape] where it is known exactly, else None.
+    warm_up
+        Function that returns the integrand values [W, S] of W warm-up estimates, in order, and the scores [W, S,
+        *shape] of the same samples by parameter block. The warm-up has a random stream of its own.
+    pilot
+        Function that returns the backend, the expectation, the parameters and the noise [W, ...] of the same warm-up,
+        for estimators that learn from more than values and scores.
     """
 
     objective: float | None
@@ -43,13 +50,16 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class Requires:
-    """What an estimator cannot do without.
+    """The capabilities that an estimator needs from the family and from f.
 
     Attributes
     ----------
-    family : names in `ABILITIES`.
-    integrand : names in `INTEGRAND`; values of f alone where empty.
-    inputs : whether f must draw which inputs it sees, such as the rows of a minibatch.
+    family
+        Names in `ABILITIES`.
+    integrand
+        Names in `INTEGRAND`; empty if values of f suffice.
+    inputs
+        Whether f must draw the inputs it sees, such as the rows of a minibatch.
     """
 
     family: tuple[str, ...] = ()
@@ -66,30 +76,41 @@ class Requires:
 
 @dataclass(frozen=True)
 class Estimator(ABC):
-    """One estimator of ∇_λ L, with its options as fields.
+    """An estimator of ∇_λ L, with its options as dataclass fields.
 
-    `estimate` is pure: the same noise gives the same gradient on every backend. Equal estimators share
-    compiled functions.
+    `estimate` is a pure function: the same noise gives the same gradient on every backend. Estimators that compare
+    equal share compiled functions.
+
+    To add an estimator, subclass this class and implement `estimate_integrand`. Override `noise_specs` and `jumps` if
+    the estimator draws other noise than S samples of the family, and `evaluations` if it does not evaluate f once a
+    sample.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    #: What it requires, whatever its options.
+    #: Capabilities required whatever the options are.
     requires: ClassVar[Requires]
-    #: Declared wrong: a positive control of the bias verdict.
+    #: Whether the estimator is deliberately wrong: a positive control of the bias verdict.
     planted: ClassVar[bool] = False
-    #: Why it is biased by nature, and of what order; None where it is unbiased.
+    #: Why the estimator is biased by construction, and of what order; None if it is unbiased.
     biased: ClassVar[str | None] = None
-    #: Whether it estimates gradients of bounds with several importance samples.
+    #: Whether it estimates gradients of importance-weighted bounds (K > 1 importance samples).
     bounds: ClassVar[bool] = False
 
     def also_requires(self, entropy: str) -> Requires:
-        """What it requires with the options it has, in its own use of an ELBO's entropy."""
+        """Return the capabilities that the present options require.
+
+        Parameters
+        ----------
+        entropy
+            How the problem treats an ELBO's entropy: `none`, `sampled` or `analytic` (see `Expectation`). Only the
+            estimator's own use of the entropy counts here; `requirements` adds the rest.
+        """
         return Requires()
 
     @final
     def requirements(self, entropy: str) -> Requires:
-        """All of it, with what any estimator needs for an ELBO's entropy."""
+        """Return all required capabilities, including those that every estimator needs for an ELBO's entropy."""
         own = self.requires | self.also_requires(entropy)
         if entropy == "analytic":
             return own | Requires(("entropy_gradient",))
@@ -99,8 +120,13 @@ class Estimator(ABC):
 
     @final
     def lacking(self, family: Family, entropy: str, integrand: Mapping[str, str] = NOTHING) -> str | None:
-        """What this estimator requires and the family has not got, or f, whose `lacks` is the last argument, with the
-        reason; None if they have all."""
+        """Return the first required capability that the family or f does not have, with the reason, else None.
+
+        Parameters
+        ----------
+        integrand
+            The `lacks` of the integrand.
+        """
         for ability in self.requirements(entropy).family:
             if ability in family.lacks:
                 return f"{self.name} needs {ABILITIES[ability]}; family {family.name}: {family.lacks[ability]}"
@@ -110,11 +136,15 @@ class Estimator(ABC):
         return self.also_lacking(family)
 
     def also_lacking(self, family: Family) -> str | None:
-        """The same for what is not an ability, whatever S and the dimension: a kind of noise."""
+        """Return why the family does not suit the estimator, if the reason is no capability, else None.
+
+        An example is the kind of noise. The answer must not depend on S or on the dimension; those belong in
+        `check_settings`.
+        """
         return None
 
     def least_entropy(self) -> str:
-        """The `entropy` of the simplest problem it applies to: `sampled` for what is for ELBOs alone."""
+        """Return the `entropy` of the simplest applicable problem: `sampled` for estimators of ELBOs only."""
         return "none"
 
     @final
@@ -127,7 +157,13 @@ class Estimator(ABC):
         integrand: Mapping[str, str] = NOTHING,
         importance_samples: int = 1,
     ) -> None:
-        """Raise NotApplicable, with the reason, where this estimator has no meaning."""
+        """Check that the estimator applies to a problem.
+
+        Raises
+        ------
+        NotApplicable
+            It does not; the message is the reason.
+        """
         reason = self.lacking(family, entropy, integrand)
         if reason is not None:
             raise NotApplicable(reason)
@@ -139,60 +175,73 @@ class Estimator(ABC):
         self.check_settings(family, entropy, num_samples, dimension)
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:  # noqa: B027
-        """The same for what is not a requirement: S, the dimension, options that need an ELBO."""
+        """Raise NotApplicable if S, the dimension, or an option that needs an ELBO rules the estimator out."""
 
     def smallest_num_samples(self) -> int:
-        """The least S it can work with."""
+        """Return the smallest S that the estimator works with."""
         return 1
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        """Everything one estimate draws, by name."""
+        """Return the noise that one estimate draws, by name."""
         base = expectation.family.noise(sample_shape(num_samples), dimension)
         return {**base, **expectation.noise_specs()}
 
     def noise_by_block(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, set[str]]:
-        """Which of the names each parameter block's estimate reads."""
+        """Return the names of the noise that the estimate of each parameter block reads."""
         names = set(self.noise_specs(expectation, num_samples, dimension))
         return dict.fromkeys(expectation.blocks, names)
 
     def jumps(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
-        """Where an estimate jumps or has a corner: by name of noise, values that broadcast to [*shape, J]; for names of
-        which nothing is said, nowhere. Certificates by integration rest on it, so a class that draws noise or branches
-        on it in a way of its own says so here, and a user's class that does not say is sampled instead.
+        """Return the values of the noise at which an estimate is discontinuous or has a corner.
+
+        The certificate by integration relies on these values. Override this method in a class that draws its own noise
+        or branches on noise. A user's class that defines other methods but not this one is measured by sampling instead
+        of integration.
 
         Parameters
         ----------
-        parameters : float64 NumPy arrays.
+        parameters
+            λ as float64 NumPy arrays.
+
+        Returns
+        -------
+        dict
+            Arrays that broadcast to [*shape, J], by name of noise. Noise that is left out causes no discontinuity.
 
         Raises
         ------
         NotApplicable
-            It jumps where no value of a single number tells.
+            A discontinuity is not at a fixed value of a single number.
         """
         return expectation.family.jumps(parameters, dimension)
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
-        """Evaluations of f (or of its gradient) that one estimate costs."""
+        """Return how many evaluations of f (or of its gradient) one estimate costs."""
         return num_samples
 
     def fit(self, known: Knowledge) -> Blocks:
-        """The frozen state, as NumPy arrays."""
+        """Return the frozen state learned from the warm-up, as NumPy arrays by name."""
         return {}
 
     def estimate(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
-        """One gradient per replicate, {parameter block: [R, *shape]}.
+        """Return one gradient estimate per replicate, {parameter block: [R, *shape]}.
 
         Parameters
         ----------
-        backend : Backend
-        expectation : what is differentiated, with its data.
-        parameters : λ, {parameter block: [*shape]}.
-        noise : {name: [R, ...]} as `noise_specs` declares.
-        state : from `fit`.
+        backend
+            The array framework, a `Backend`.
+        expectation
+            The expectation that is differentiated, with its data.
+        parameters
+            λ, and θ of a model that has parameters, {parameter block: [*shape]}.
+        noise
+            {name: [R, ...]}, as `noise_specs` declares.
+        state
+            The state returned by `fit`, as arrays of the backend.
         """
         bound, own = expectation.at(parameters)
         explicit: Blocks = {}
@@ -209,21 +258,24 @@ class Estimator(ABC):
         return {**gradients, **terms}
 
     def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
-        """The family's noise of all S samples, made from what this estimator draws."""
+        """Return the family's noise for all S samples, made from the noise that this estimator draws."""
         return noise
 
     def estimate_and_samples(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> tuple[Blocks, Array, Array]:
-        """`estimate_integrand`, and samples of q with the weights [R, S] at which explicit derivatives of f, in λ or in
-        θ, are added up over them. Here the samples that the noise makes, each of them from q, and 1/S: the mean."""
+        """Return `estimate_integrand` with the samples and weights for the explicit derivatives of f.
+
+        The explicit derivatives, ∂f/∂λ or ∇_θ f at fixed z, are summed over the samples z [R, S, D] of q with the
+        weights [R, S]. The default takes the samples that the noise makes, with weight 1/S each.
+        """
         found = self.estimate_integrand(backend, expectation, parameters, noise, state)
         z = self._samples(backend, expectation.family, parameters, noise)
         share = 1.0 if z.ndim == 2 else 1.0 / z.shape[1]
         return found, z, backend.xp.zeros_like(z[..., 0]) + share
 
     def _samples(self, backend: Any, family: Family, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """The samples of q that the noise makes: from the family's own, or by rounding relaxed ones."""
+        """Return the samples of q that the noise makes, from the family's noise or by rounding relaxed samples."""
         made = self.family_noise(backend, family, noise)
         if all(name in made for name in family.noise((), 1)):
             return family.sample(backend, parameters, made)
@@ -238,19 +290,21 @@ class Estimator(ABC):
     def explicit_terms(
         self, backend: Any, expectation: Expectation, z: Array, weights: Array, noise: dict[str, Array]
     ) -> Blocks:
-        """Σ_s weight_s ∂f(z_s) at fixed z_s in every one of `explicit_blocks`, {block: [R, *shape]}."""
+        """Return Σ_s weight_s ∂f(z_s) at fixed z_s for every block in `explicit_blocks`, {block: [R, *shape]}."""
         return expectation.explicit_pullback(backend, z, weights, noise)
 
     @abstractmethod
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
-        """The estimate without an analytic entropy's term and without explicit derivatives of f, which `estimate` adds:
-        of ∇_λ E_{q_λ} f with λ in f held fixed."""
+        """Return the estimate of ∇_λ E_{q_λ} f with λ held fixed in f, {parameter block: [R, *shape]}.
+
+        `estimate` adds the gradient of an analytic entropy and the explicit derivatives of f.
+        """
 
 
 def check_learnt(name: str, *arrays: np.ndarray) -> None:
-    """Raise FloatingPointError where an estimator would learn from numbers that are not finite."""
+    """Raise FloatingPointError if an array from the warm-up is not finite."""
     if not all(np.all(np.isfinite(a)) for a in arrays):
         raise FloatingPointError(
             f"{name} fits its control variate to a warm-up with NaN or infinite values; give less extreme options"
@@ -258,7 +312,7 @@ def check_learnt(name: str, *arrays: np.ndarray) -> None:
 
 
 def check_blocks(estimator: str, found: Any, blocks: Iterable[str]) -> None:
-    """Raise UsageError where estimates are no dict of exactly these parameter blocks."""
+    """Raise UsageError unless `found` is a dict with exactly these parameter blocks."""
     wanted = ", ".join(blocks)
     if not isinstance(found, dict):
         raise UsageError(
@@ -288,32 +342,35 @@ def dtype_of(array: Any) -> str:
 
 
 def described(found: Any) -> str:
-    """Name the type of an object, for people."""
+    """Return the name of an object's type, for error messages."""
     kind = type(found)
     owner = kind.__module__.partition(".")[0]
     return "None" if found is None else kind.__name__ if owner == "builtins" else f"{owner}.{kind.__name__}"
 
 
 def sample_shape(num_samples: int) -> tuple[int, ...]:
-    """The sample axis of one estimate's arrays. S = 1 has none: the replicates are then one flat batch [R, D],
-    which compilers turn into faster loops than [R, 1, D]."""
+    """Return the shape of the sample axis of one estimate's arrays.
+
+    With S = 1 there is no sample axis: the replicates are one flat batch [R, D], which compilers turn into faster loops
+    than [R, 1, D].
+    """
     return () if num_samples == 1 else (num_samples,)
 
 
 def mean_over_samples(xp: Any, z: Array, per_sample: Array) -> Array:
-    """[R, S, *shape] to [R, *shape]; where S = 1 the samples z [R, D] have no sample axis, and neither has this."""
+    """Average [R, S, *shape] over the samples to [R, *shape]; no-op for S = 1, where z [R, D] has no sample axis."""
     return per_sample if z.ndim == 2 else xp.mean(per_sample, axis=1)
 
 
 def spread(values: Array, over: Array) -> Array:
-    """Values [...], one a sample, in a form that broadcasts with what is [..., *shape]."""
+    """Append axes to the per-sample values [...] so that they broadcast with `over` [..., *shape]."""
     return values[(..., *(None,) * (over.ndim - values.ndim))]
 
 
 def values_and_scores(
     backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
 ) -> tuple[Array, Blocks]:
-    """f [R, S] and the scores [R, S, *shape] at the samples that the noise makes, as NumPy arrays."""
+    """Return f [R, S] and the scores [R, S, *shape] at the samples that the noise makes, as NumPy arrays."""
     noise = draws.from_uniforms(backend, expectation.family, noise)
     family = expectation.family
     z, logs = family.sample(backend, parameters, noise), family.logs(backend, parameters, noise)

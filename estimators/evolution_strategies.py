@@ -1,14 +1,14 @@
-"""Evolution strategies: the gradient of L smoothed by a Gaussian, from values of f alone.
+"""Evolution strategies: the gradient of L smoothed by a Gaussian, from values of f only.
 
 Approximates   ∇_λ E_ξ[L(λ + ρξ)],  ξ ~ N(0, I),  L(λ) = E_{q_λ}[f_λ(z)]
 with           (1/S) Σ_s ξ_s (f(t(ε_s, λ + ρξ_s)) − f(t(ε_s, λ − ρξ_s)))/(2ρ)
-requires       samples from noise at any λ; no derivative of anything. Costs two evaluations a sample.
+requires       samples from noise at any λ; no derivatives. Costs two evaluations a sample.
 
-Both ends share ε (common random numbers). Biased for ∇L by ½ρ² ∇ΔL + O(ρ⁴): nothing where L is quadratic in λ; the
-variance does not grow as ρ → 0 where f(t(ε, λ)) is smooth in λ.
+Both ends share ε (common random numbers). As an estimate of ∇L it has the bias ½ρ² ∇ΔL + O(ρ⁴), which is 0 if L is
+quadratic in λ. The variance does not grow as ρ → 0 if f(t(ε, λ)) is smooth in λ.
 
-Where f reads λ, the λ in f stays where it is: L above is a function of q's λ alone, and `estimate` adds the explicit
-term ∂f_λ/∂λ without a difference or a bias.
+If f reads λ, the λ in f is not perturbed: L above is a function of q's λ only, and `estimate` adds the explicit term
+∂f_λ/∂λ without a finite difference, so without a bias.
 
 Sources: Nesterov & Spokoiny 2017 (Gaussian smoothing); Salimans et al. 2017 (antithetic pairs).
 """
@@ -32,9 +32,9 @@ from gradmeter.estimators.options import option
 class ZeroOrder(Estimator):
     """Central differences of f along random directions in λ, at common random numbers."""
 
-    #: λ then differs from sample to sample, for which every coordinate must be computed by itself.
+    #: λ differs from sample to sample, so the density of every coordinate must be computed separately.
     requires: ClassVar[Requires] = Requires(("log_densities",))
-    #: The law of every number of a direction.
+    #: The distribution of every number of a direction.
     direction: ClassVar[Kind]
 
     radius: float = option(0.1, "ρ, how far λ is moved", above=0.0)
@@ -76,11 +76,13 @@ class ZeroOrder(Estimator):
 
     @abstractmethod
     def dual(self, direction: Array) -> Array:
-        """What turns the slope along a direction into a gradient."""
+        """Return the factor that turns the slope along a direction into a gradient."""
 
 
 @dataclass(frozen=True)
 class EvolutionStrategies(ZeroOrder):
+    """The estimator from central differences along Gaussian directions."""
+
     name: ClassVar[str] = "evolution-strategies"
     summary: ClassVar[str] = "Gaussian smoothing of L, central differences along random directions; biased O(radius²)"
     biased: ClassVar[str | None] = "differentiates L smoothed over radius: biased of order radius², 0 for a quadratic L"

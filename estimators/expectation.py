@@ -1,14 +1,18 @@
 """The expectation whose gradient is estimated: L(λ, θ) = E_{q_λ(z)}[f_{λ,θ}(z)].
 
-`Integrand` is what a user writes. `Expectation` joins it to a family, and knows the ways in which f may depend on
-parameters: not at all; for an ELBO, through the entropy term −log q_λ(z), whose ∂/∂λ at fixed z has expectation zero;
-on parameters θ of a model, which q does not have, so ∇_θ L = E ∇_θ f; and on blocks of λ, so that
+`Integrand` is the interface that a user implements. `Expectation` joins an integrand to a family. f may depend on
+parameters in these ways:
+
+- not at all;
+- for an ELBO, through the entropy term −log q_λ(z), whose ∂/∂λ at fixed z has expectation zero;
+- on parameters θ of a model, which q does not depend on, so ∇_θ L = E ∇_θ f;
+- on blocks of λ, so that
 
     ∇_λ L = E[f_λ(z) ∇_λ log q_λ(z) + ∂f_λ(z)/∂λ],
 
-or any other estimate of the first term. The second, the explicit term, is averaged over samples of q, like ∇_θ f.
+  or any other estimate of the first term. The second, the explicit term, is averaged over samples of q, as is ∇_θ f.
 
-With K > 1 importance samples L is the bound of Burda et al. 2016 in place of the ELBO, which it is for K = 1:
+With K > 1 importance samples, L is the importance-weighted bound of Burda et al. 2016, which for K = 1 is the ELBO:
 L_K(λ, θ) = E[log (1/K) Σ_k w_k] with w_k = p(x, z_k)/q_λ(z_k) and z_1, …, z_K ~ q_λ independent.
 """
 
@@ -29,7 +33,7 @@ Blocks = dict[str, Array]
 Entropy = Literal["none", "sampled", "analytic"]
 Differentiate = Literal["closed-form", "autodiff"]
 
-#: What an estimator may require of f.
+#: Capabilities that an estimator may require of f.
 INTEGRAND = {
     "gradient": "∇f",
     "hessian_product": "∇²f times a vector",
@@ -52,72 +56,77 @@ def log_mean_weight(xp: Any, log_weights: Array) -> Array:
 
 
 class Integrand(ABC):
-    """f(z), or log p(x, z) for an ELBO, over a batch of samples.
+    """The function f(z), or log p(x, z) for an ELBO, over a batch of samples.
 
-    Instances are stateless and hashable (equal ones share compiled functions): numbers belong in `data`. An instance
-    with attributes is equal to itself alone, unless its class is a frozen dataclass. A class says whether f is smooth,
-    in `lacks`.
-    Shapes: z [R, S, D], or [R, D] where S = 1, so [..., D]; values [...], gradients [..., D]. `noise` holds what
-    `noise_specs` declares, [R, ...].
-    `xp` is the array API namespace of the backend.
+    Instances are stateless and hashable, and equal ones share compiled functions, so numbers belong in `data`. An
+    instance with attributes is equal only to itself, unless its class is a frozen dataclass. A class declares in
+    `lacks` whether f is smooth.
+
+    Shapes: z is [R, S, D], or [R, D] if S = 1, so [..., D]; values are [...], gradients [..., D]. `noise` holds the
+    arrays [R, ...] that `noise_specs` declares. `xp` is the array API namespace of the backend.
     """
 
     def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
-        """Noise of its own, such as the row numbers of a minibatch."""
+        """Return the noise that f itself draws, such as the row numbers of a minibatch."""
         return {}
 
     def width(self, data: dict[str, Array], dimension: int) -> int:
-        """Elements of the largest intermediate array, per sample: what sizes a block of replicates."""
+        """Return the size of the largest intermediate array per sample, which determines the block size."""
         return dimension
 
     @abstractmethod
     def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """f at every sample [...]."""
+        """Return f at every sample [...]."""
 
-    #: Whether `value`, `gradient` and `local_terms` take the `Logs` of z as a last argument, where the family has them
-    #: (`Family.logs`): for an f that goes as log z or log(1 − z) near an end, where z alone has been rounded.
+    #: Whether `value`, `gradient` and `local_terms` take the `Logs` of z as a last argument if the family provides them
+    #: (`Family.logs`): for an f that behaves like log z or log(1 − z) near an end of the support, where z itself has
+    #: been rounded.
     reads_logs: ClassVar[bool] = False
 
-    #: Blocks of λ that f reads, in `data` under their names. Every estimator adds the explicit term E ∂f/∂λ at fixed z.
+    #: Blocks of λ that f reads in `data`, under their names. Every estimator adds the explicit term E ∂f/∂λ at fixed z.
     reads: tuple[str, ...] = ()
 
-    #: Whether E ∂f/∂λ = 0 at every λ, as of a maximum over λ. Blocks in `reads` then count as constants: no estimator
+    #: Whether E ∂f/∂λ = 0 at every λ, as for a maximum over λ. Blocks in `reads` then count as constants: no estimator
     #: adds the explicit term.
     explicit_term_is_zero: bool = False
 
-    #: Σ_s cotangent_s ∂f(z_s)/∂λ at fixed z_s, for every block in `reads` and every replicate, {block: [R, *shape]};
-    #: optional, like `model_pullback`, and with its arguments: without it, only backends that differentiate
-    #: automatically can serve.
+    #: Optional method: Σ_s cotangent_s ∂f(z_s)/∂λ at fixed z_s for every block in `reads` and every replicate, {block:
+    #: [R, *shape]}. Arguments as for `model_pullback`. Without it, only backends with automatic differentiation work.
     explicit_pullback: Any = None
 
     def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
-        """The shapes of f's own parameter blocks θ, which it reads in `data` under their names."""
+        """Return the shapes of the parameter blocks θ of f, which it reads in `data` under their names."""
         return {}
 
-    #: Σ_s cotangent_s ∇_θ f(z_s) for every replicate, {block: [R, *shape]}, with a cotangent [...] of the values'
-    #: shape; optional, like `gradient`. Takes (xp, data, z, cotangent, noise).
+    #: Optional method: Σ_s cotangent_s ∇_θ f(z_s) for every replicate, {block: [R, *shape]}, with the cotangent [...]
+    #: of the shape of the values. Takes (xp, data, z, cotangent, noise). Without it, only backends with automatic
+    #: differentiation work.
     model_pullback: Any = None
 
-    #: ∇_z f [..., D]; optional: without it, only backends that differentiate automatically can serve.
+    #: Optional method: ∇_z f [..., D]. Takes (xp, data, z, noise). Without it, only backends with automatic
+    #: differentiation work.
     gradient: Any = None
 
-    #: ∇²_z f times a vector [..., D]; optional, like `gradient`. Takes (xp, data, z, vector, noise).
+    #: Optional method: ∇²_z f times a vector [..., D]. Takes (xp, data, z, vector, noise). Without it, only backends
+    #: with automatic differentiation work.
     hessian_product: Any = None
 
-    #: ∇²_z f written out [..., D, D]; optional: without it, D products. Takes (backend, data, z, noise).
+    #: Optional method: the full Hessian ∇²_z f [..., D, D]. Takes (backend, data, z, noise). Default: D Hessian-vector
+    #: products.
     hessian: Any = None
 
-    #: f at z with coordinate i replaced by replacement_i, for every i [..., D]; optional: without it, f is
-    #: evaluated D times. Takes (backend, data, z, replacement, noise).
+    #: Optional method: f at z with coordinate i replaced by replacement_i, for every i [..., D]. Takes (backend, data,
+    #: z, replacement, noise). Default: D evaluations of f.
     replaced: Any = None
 
-    #: The sum of the terms of f that contain z_i, for every i [..., D]; optional: without it, f counts as one term
-    #: that contains them all. Takes (xp, data, z, noise).
+    #: Optional method: the sum of the terms of f that contain z_i, for every i [..., D]. Takes (xp, data, z, noise).
+    #: Default: f counts as one term that contains every z_i.
     local_terms: Any = None
 
-    #: What f has not got, {name in `INTEGRAND`: why}: a corner or a jump costs it the identities that rest on ∇²f
-    #: ("curvature"), and quadrature over the noise its accuracy. `lacks = {}` says that f is smooth, in z and in noise
-    #: of its own: a user's class that does not say itself is never integrated, but sampled.
+    #: The capabilities that f does not have, {name in `INTEGRAND`: why}. A corner or a discontinuity invalidates the
+    #: identities that rest on ∇²f ("curvature") and makes quadrature over the noise inaccurate. `lacks = {}` declares
+    #: that f is smooth, in z and in its own noise. A user's class that does not set `lacks` is never integrated over
+    #: the noise, only sampled.
     lacks: Mapping[str, str] = MappingProxyType({})
 
     def __eq__(self, other: object) -> bool:
@@ -135,14 +144,19 @@ class Expectation:
     family, integrand
         q_λ, and f (log p(x, z) for an ELBO).
     data
-        Arrays the integrand reads; traced under compilation, so a grid over numbers compiles once.
+        Arrays that the integrand reads. They are traced under compilation, so a grid over numbers compiles once.
     entropy
-        `none`: f is the integrand. `sampled`: f is the integrand − log q_λ. `analytic`: the entropy's exact
-        gradient is added to every estimate of the integrand's.
+        `none`: f is the integrand. `sampled`: f is the integrand − log q_λ. `analytic`: f is the integrand, and the
+        exact gradient of the entropy is added to every estimate.
     differentiate
-        `closed-form` uses the integrand's own gradient, `autodiff` the backend's.
+        `closed-form` uses the integrand's own derivatives where it has them, `autodiff` those of the backend.
     importance_samples
-        K, the importance samples of a bound; above 1 with `sampled` entropy only. S counts averages of K.
+        K, the number of importance samples of a bound; above 1 with `sampled` entropy only. S counts averages over K.
+
+    Raises
+    ------
+    UsageError
+        An argument has the wrong type or value, or the integrand reads a block that the family does not have.
     """
 
     def __init__(
@@ -188,15 +202,15 @@ class Expectation:
 
     @property
     def structure(self) -> Hashable:
-        """All that is static: equal structures can share one compiled function."""
+        """The static part of the expectation: expectations with equal structures can share one compiled function."""
         return (self.family, self.integrand, self.entropy, self.differentiate, self.importance_samples)
 
     def bind(self, data: dict[str, Array]) -> Expectation:
-        """The same structure on other arrays."""
+        """Return an expectation with the same structure and other data."""
         return Expectation(self.family, self.integrand, data, self.entropy, self.differentiate, self.importance_samples)
 
     def at(self, parameters: Blocks) -> tuple[Expectation, Blocks]:
-        """The same with what f reads of the parameters among its data, and λ alone."""
+        """Return the expectation with the blocks that f reads moved into its data, and the blocks of λ."""
         read = (*self.integrand.reads, *self.model_blocks)
         if not read:
             return self, parameters
@@ -204,12 +218,12 @@ class Expectation:
         return self.bind({**self.data, **{name: parameters[name] for name in read}}), own
 
     def each_law(self, backend: Any, parameters: Blocks) -> Blocks:
-        """λ of everything that has a z of its own, one after another along the coordinates."""
+        """Return the parameters of every per-datum posterior, concatenated along the coordinates."""
         return self.at(parameters)[1]
 
     @property
     def model_blocks(self) -> tuple[str, ...]:
-        """The names of θ's blocks."""
+        """The names of the blocks of θ."""
         return tuple(self.integrand.model_shapes(self.data))
 
     @property
@@ -219,37 +233,46 @@ class Expectation:
 
     @property
     def explicit_blocks(self) -> tuple[str, ...]:
-        """The names of all blocks whose gradient has an explicit term: those of λ, then θ's, which have no other."""
+        """The names of all blocks whose gradient has an explicit term: those of λ, then those of θ.
+
+        The gradient of a block of θ has no other term.
+        """
         return (*self.read_blocks, *self.model_blocks)
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """The names of all parameter blocks, λ's first."""
+        """The names of all parameter blocks, those of λ first."""
         return (*self.family.blocks, *self.model_blocks)
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
-        """Their shapes, for z of D coordinates."""
+        """Return the shape of every parameter block, for z of D coordinates."""
         return {**self.family.shapes(dimension), **self.integrand.model_shapes(self.data)}
 
     @property
     def population(self) -> int:
-        """How many data have a z of their own: 1 where one z stands for all."""
+        """The number of data that have a latent variable z of their own; 1 if one z stands for all."""
         return 1
 
     def noise_specs(self) -> dict[str, Noise]:
         return self.integrand.noise_specs(self.data)
 
     def estimated_by(self, estimator: Any) -> Any:
-        """What makes the estimates of ∇L that an estimator of ∇_λ E f is asked for: itself, where λ is free."""
+        """Return the estimator of ∇L built from an estimator of ∇_λ E f: the same one, unless an encoder computes λ."""
         return estimator
 
     def sample_specs(self, dimension: int) -> dict[str, Noise]:
-        """The noise of f, and of one sample; of a bound, of K."""
+        """Return the noise of f and of one sample z (of K samples for a bound)."""
         shape = () if self.importance_samples == 1 else (self.importance_samples,)
         return {**self.family.noise(shape, dimension), **self.noise_specs()}
 
     def sampled_objective(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """f_λ at the sample that such noise makes [R]; of a bound, log (1/K) Σ_k w_k."""
+        """Return f_λ at the sample that this noise makes [R]; for a bound, log (1/K) Σ_k w_k.
+
+        Parameters
+        ----------
+        noise
+            Arrays as `sample_specs` declares.
+        """
         bound, own = self.at(parameters)
         z, logs = self.family.sample(backend, own, noise), self.family.logs(backend, own, noise)
         value = bound.value(backend, own, z, noise, *logs)
@@ -257,31 +280,36 @@ class Expectation:
         return log_mean_weight(backend.xp, weights)[:, 0]
 
     def width(self, dimension: int) -> int:
-        """Elements of the largest array, per sample (of a bound, per K samples), that f or the family's derivatives
-        make."""
+        """Return the size of the largest array that f or the family's derivatives make.
+
+        The size is per sample, for a bound per K samples.
+        """
         sizes = [math.prod(shape) for shape in self.shapes(dimension).values()]
         return self.importance_samples * max(self.integrand.width(self.data, dimension), *sizes)
 
     def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
-        """f_λ(z) [...]; `logs` of z where they are known (`Family.logs`), here and below."""
+        """Return f_λ(z) [...].
+
+        In all methods here, `logs` are the logs of z, if the family provides them (`Family.logs`).
+        """
         value = self.integrand.value(backend.xp, self.data, z, noise, *self._read(logs))
         if self.entropy == "sampled":
             value = value - self.family.log_density(backend, parameters, z, *logs)
         return value
 
     def gradient(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
-        """∇_z f_λ(z) at fixed λ [..., D]."""
+        """Return ∇_z f_λ(z) at fixed λ [..., D]."""
         gradient = self.integrand_gradient(backend, z, noise, *logs)
         if self.entropy == "sampled":
             gradient = gradient - self.family.log_density_gradient(backend, parameters, z, *logs)
         return gradient
 
     def _read(self, logs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What of the logs the integrand is given."""
+        """Return the arguments that pass the logs to the integrand, if it reads them."""
         return logs if self.integrand.reads_logs else ()
 
     def integrand_gradient(self, backend: Any, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
-        """∇_z of the integrand, without an ELBO's entropy term [..., D]."""
+        """Return ∇_z of the integrand, without an ELBO's entropy term [..., D]."""
         xp = backend.xp
         if self.differentiate == "closed-form" and self.integrand.gradient is not None:
             return self.integrand.gradient(xp, self.data, z, noise, *self._read(logs))
@@ -290,27 +318,33 @@ class Expectation:
     def hessian_product(
         self, backend: Any, parameters: Blocks, z: Array, vector: Array, noise: dict[str, Array]
     ) -> Array:
-        """∇²_z f_λ(z) times vector, at fixed λ [..., D]."""
+        """Return ∇²_z f_λ(z) times vector, at fixed λ [..., D]."""
         product = self.integrand_hessian_product(backend, z, vector, noise)
         if self.entropy == "sampled":
             product = product - self.family.log_density_hessian_product(backend, parameters, z, vector)
         return product
 
     def integrand_hessian_product(self, backend: Any, z: Array, vector: Array, noise: dict[str, Array]) -> Array:
-        """∇²_z of the integrand, without an ELBO's entropy term, times vector [..., D]."""
+        """Return ∇²_z of the integrand, without an ELBO's entropy term, times vector [..., D]."""
         xp = backend.xp
         if self.differentiate == "closed-form" and self.integrand.hessian_product is not None:
             return self.integrand.hessian_product(xp, self.data, z, vector, noise)
         return backend.hvp(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z, vector)
 
     def explicit_pullback(self, backend: Any, z: Array, cotangent: Array, noise: dict[str, Array]) -> Blocks:
-        """Σ_s cotangent_s ∂f(z_s) at fixed z_s in every one of `explicit_blocks`, for every replicate, {block: [R,
-        *shape]}; of what `at` made.
+        """Return Σ_s cotangent_s ∂f(z_s) at fixed z_s for every block in `explicit_blocks` and every replicate.
+
+        Call this on the expectation that `at` returned, whose data hold the blocks.
+
+        Returns
+        -------
+        dict
+            {block: [R, *shape]}.
 
         Raises
         ------
         NotApplicable
-            The integrand has no method for it, and the backend cannot differentiate.
+            The integrand has no method for these derivatives, and the backend cannot differentiate automatically.
         """
         xp, integrand = backend.xp, self.integrand
         found: Blocks = {}
@@ -337,7 +371,7 @@ class Expectation:
     def replaced(
         self, backend: Any, parameters: Blocks, z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
-        """f_λ at z with coordinate i replaced by replacement_i, for every i [..., D]."""
+        """Return f_λ at z with coordinate i replaced by replacement_i, for every i [..., D]."""
         if self.integrand.replaced is not None:
             value = self.integrand.replaced(backend, self.data, z, replacement, noise)
         else:
@@ -347,7 +381,7 @@ class Expectation:
         return value
 
     def local_terms(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
-        """The sum of the terms of f_λ that contain z_i, for every i [..., D]."""
+        """Return the sum of the terms of f_λ that contain z_i, for every i [..., D]."""
         xp = backend.xp
         if self.integrand.local_terms is not None:
             terms = self.integrand.local_terms(xp, self.data, z, noise, *self._read(logs))
@@ -358,7 +392,7 @@ class Expectation:
         return terms
 
     def _replace_one_by_one(self, backend: Any, z: Array, replacement: Array, noise: dict[str, Array]) -> Array:
-        """D full evaluations, one coordinate after another, so that memory stays that of one."""
+        """Evaluate f for one replaced coordinate after another, so that memory stays that of a single evaluation."""
         xp = backend.xp
 
         def evaluate(chosen: Array) -> Array:

@@ -1,7 +1,7 @@
-"""f and encoders that are functions of a framework's own: its layers, its parameters, one batch axis.
+"""Integrands and encoders that wrap a function of one framework: its layers, its parameters, one batch axis.
 
-A user's parameters stay in what the framework has them in: `dict(module.named_parameters())` of PyTorch, nested dicts,
-lists and tuples of arrays of JAX. Their arrays become parameter blocks, named by the path to them.
+The user's parameters keep the structure of the framework: `dict(module.named_parameters())` in PyTorch, nested dicts,
+lists and tuples of arrays in JAX. Their arrays become parameter blocks, named by the path to them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from gradmeter.estimators.noise import Noise
 
 @dataclass(frozen=True)
 class Tree:
-    """Nested dicts, lists and tuples whose leaves are the names of blocks; hashable.
+    """A nesting of dicts, lists and tuples whose leaves are the names of blocks; hashable.
 
-    `kind` is `leaf` (`parts` is its name), `dict` (pairs of a key and a tree), `list` or `tuple`.
+    `kind` is `leaf` (`parts` is its name), `dict` (`parts` are pairs of a key and a tree), `list` or `tuple`.
     """
 
     kind: str
     parts: Any
 
     def build(self, blocks: Blocks) -> Any:
-        """The user's parameters, of these arrays."""
+        """Return the user's parameters, with the arrays of these blocks at the leaves."""
         if self.kind == "leaf":
             return blocks[self.parts]
         if self.kind == "dict":
@@ -38,12 +38,12 @@ class Tree:
 
 
 def flatten(parameters: Any, prefix: str) -> tuple[Tree, Blocks]:
-    """The tree, and its arrays by the name of their block: `prefix` and the path, with dots between.
+    """Return the tree, and its arrays by name of their block: `prefix` and the path, joined by dots.
 
     Raises
     ------
     UsageError
-        Something that is neither a dict, list or tuple nor an array, or two arrays that come to one name.
+        A node is neither a dict, list, tuple nor array, or two arrays get the same name.
     """
     found: Blocks = {}
 
@@ -67,14 +67,20 @@ def flatten(parameters: Any, prefix: str) -> tuple[Tree, Blocks]:
 
 @dataclass(frozen=True)
 class FunctionIntegrand(Integrand):
-    """f as a function of (θ, z), or of (θ, x, z) where it is of single data.
+    """The integrand f given by a function of (θ, z), or of (θ, x, z) if it depends on one datum x.
 
     Attributes
     ----------
-    function : θ as the user has it, x [M, ...] where `of_data`, z [M, D] -> values [M].
-    parameters : θ; its blocks are of `sizes`, pairs of a name and a shape.
-    of_data : whether `data["inputs"]` [N, ...] holds data, of which each sample has one.
-    largest : numbers a row in the largest array that `function` makes.
+    function
+        Takes θ in the user's structure, x [M, ...] if `of_data`, and z [M, D]; returns values [M].
+    parameters
+        The structure of θ.
+    sizes
+        Pairs of a name and a shape, one per block of θ.
+    of_data
+        Whether `data["inputs"]` [N, ...] holds data, of which each sample uses one.
+    largest
+        The size of the largest array that `function` makes, per row.
     """
 
     function: Callable[..., Array]
@@ -104,13 +110,16 @@ class FunctionIntegrand(Integrand):
 
 @dataclass(frozen=True)
 class FunctionEncoder(Encoder):
-    """loc and log_scale as a function of (φ, x).
+    """The encoder whose loc and log_scale are given by a function of (φ, x).
 
     Attributes
     ----------
-    function : φ as the user has it, x [M, ...] -> (loc, log_scale), each [M, D].
-    parameters, sizes : φ, as θ of `FunctionIntegrand`.
-    dimension : D.
+    function
+        Takes φ in the user's structure and x [M, ...]; returns (loc, log_scale), each [M, D].
+    parameters, sizes
+        The structure and the block shapes of φ, as for θ in `FunctionIntegrand`.
+    dimension
+        D.
     """
 
     function: Callable[..., tuple[Array, Array]]
@@ -136,7 +145,7 @@ class FunctionEncoder(Encoder):
 
 
 def checked(found: Array, shape: tuple[int, ...], what: str) -> Array:
-    """`found`, if it has that shape."""
+    """Return `found` if it has that shape, else raise UsageError."""
     has = tuple(getattr(found, "shape", ()))
     if has != shape:
         raise UsageError(f"{what} has shape {list(has)} for a batch of {shape[0]}; it must be {list(shape)}")

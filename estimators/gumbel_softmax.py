@@ -4,7 +4,7 @@ Approximates   ∇_λ E_{q_λ}[f(z)],  z = H(ζ) with ζ smooth in λ and in noi
 with           (1/S) Σ_s ∇f(H_T(ζ_s)) · ∂H_T(ζ_s)/∂λ
 requires       a relaxation H_T of H and ∇f between the states of z. Biased: it is the gradient of E f(H_T(ζ)).
 
-Where f reads λ, the explicit term ∂f_λ/∂λ is averaged over H(ζ), and is not biased.
+If f reads λ, the explicit term ∂f_λ/∂λ is averaged over H(ζ), and is unbiased.
 
 Sources: Jang, Gu & Poole 2017; Maddison, Mnih & Teh 2017.
 """
@@ -24,8 +24,10 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class SoftPath(Estimator):
-    """∇f somewhere, along the path of the soft sample. Of a sampled entropy it takes the derivative in λ at fixed z
-    along, as differentiating −log q(z) automatically does."""
+    """The base of estimators that multiply ∇f with the derivative of a soft sample's path.
+
+    A sampled entropy contributes its derivative in λ at fixed z too, as automatic differentiation of −log q(z) does.
+    """
 
     requires: ClassVar[Requires] = Requires(("relaxation", "score"), ("gradient",))
 
@@ -37,7 +39,7 @@ class SoftPath(Estimator):
 
     @abstractmethod
     def where(self, backend: Any, relaxation: Relaxation, perturbed: Array, soft: Array) -> Array:
-        """The sample at which f is differentiated."""
+        """Return the sample at which f is differentiated."""
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
@@ -54,7 +56,7 @@ class SoftPath(Estimator):
 
 
 def less_score(backend: Any, expectation: Expectation, parameters: Blocks, z: Array, gradients: Blocks) -> Blocks:
-    """With ∇_λ of −log q_λ(z) at fixed z, where f holds it."""
+    """Add ∇_λ of −log q_λ(z) at fixed z, if f contains a sampled entropy."""
     if expectation.entropy != "sampled":
         return gradients
     score = expectation.family.score(backend, parameters, z)
@@ -63,6 +65,8 @@ def less_score(backend: Any, expectation: Expectation, parameters: Blocks, z: Ar
 
 @dataclass(frozen=True)
 class GumbelSoftmax(SoftPath):
+    """The Gumbel-softmax estimator: ∇f at the relaxed sample."""
+
     name: ClassVar[str] = "gumbel-softmax"
     summary: ClassVar[str] = "∇f at a relaxed sample, along its path; biased"
     biased: ClassVar[str | None] = (

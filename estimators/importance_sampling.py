@@ -1,16 +1,16 @@
-"""Score function by importance sampling: the samples come from a wider proposal r.
+"""Score function by importance sampling, with samples from a wider proposal r.
 
 Approximates   ∇_λ E_{q_λ}[f(z)]
 with           (1/S) Σ_s w_s f(z_s) ∇_λ log q_λ(z_s),     w = q_λ(z)/r(z), z_s ~ r
 requires       a proposal r of the same family that can be sampled and whose density is known; nothing of f.
 
-r is q with its noise stretched: `widen` times the scale of a Normal, widen² times its variance (an overdispersed form
-of dispersion widen² in general). The weights are bounded for widen ≥ 1. Below, they are not, and their variance is
-infinite from widen² ≤ ½ on, so a proposal narrower than its target is refused. In D dimensions the largest weight is
-widenᴰ: `overdispersed` disperses one coordinate at a time.
+r is q with a larger scale: `widen` times the scale of a Normal, so widen² times its variance (in general, the
+overdispersed member with dispersion widen²). The weights are bounded for widen ≥ 1. For widen < 1 they are unbounded,
+with infinite variance for widen² ≤ ½, so a proposal narrower than its target is refused. In D dimensions the largest
+weight is widenᴰ; `overdispersed` avoids this by dispersing one coordinate at a time.
 
-Self-normalised, the weights are divided by their mean over the S samples: no longer unbiased, with a bias of order 1/S,
-but f's level no longer multiplies the weights' noise.
+The self-normalised form divides the weights by their mean over the S samples. It has a bias of order 1/S, but the level
+of f no longer multiplies the noise of the weights.
 
 Sources: Owen 2013, chapter 9 (both forms); Burda et al. 2016 and Mohamed et al. 2020, section 4.2, for the use.
 """
@@ -31,7 +31,7 @@ from gradmeter.estimators.options import option
 
 
 def refuse_narrow(estimator: str, name: str, value: float) -> None:
-    """Raise UsageError for a proposal narrower than its target."""
+    """Raise UsageError if the proposal is narrower than its target."""
     if value < 1.0:
         raise UsageError(
             f"estimator {estimator} option '{name}' is {value:g}: a proposal narrower than its target has unbounded "
@@ -41,7 +41,7 @@ def refuse_narrow(estimator: str, name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class ImportanceSampling(Estimator):
-    """`widen` = 1 is the plain score function."""
+    """The importance-sampled score function; `widen` = 1 is the plain score function."""
 
     name: ClassVar[str] = "importance-sampling"
     summary: ClassVar[str] = "score function with samples from a wider q, weighted by q/r"
@@ -57,7 +57,7 @@ class ImportanceSampling(Estimator):
     ) -> dict[str, np.ndarray]:
         proposal = expectation.family.dispersed(backends.get("numpy"), parameters, self.widen**2)
         found = expectation.family.jumps(proposal, dimension)
-        if expectation.explicit_blocks:  # whose terms are averaged over samples of q
+        if expectation.explicit_blocks:  # the explicit terms are averaged over samples of q
             own = expectation.family.jumps(parameters, dimension)
             found = {name: np.concatenate([at, own[name]], axis=-1) for name, at in found.items()}
         return found
@@ -74,13 +74,13 @@ class ImportanceSampling(Estimator):
         return {name: mean_over_samples(xp, z, spread(value, s) * s) for name, s in score.items()}
 
     def weights(self, xp: Any, log_weight: Array) -> Array:
-        """w [...] from log w."""
+        """Return the weights w [...] from log w."""
         return xp.exp(log_weight)
 
 
 @dataclass(frozen=True)
 class SelfNormalised(ImportanceSampling):
-    """The weights of one estimate's samples sum to S."""
+    """Importance sampling with weights that sum to S over the samples of one estimate."""
 
     name: ClassVar[str] = "self-normalised"
     summary: ClassVar[str] = "importance sampling with weights divided by their mean; biased of order 1/S"

@@ -1,10 +1,10 @@
-"""Gradients of the importance-weighted bound: what its estimators share.
+"""The base of the estimators of an importance-weighted bound's gradient.
 
 Approximate    ∇ L_K,  L_K = E[log (1/K) Σ_k w_k],  w_k = p(x, z_k)/q_λ(z_k),  z_1, …, z_K ~ q_λ independent
 
-A model's parameters θ have one estimator, whatever is done for λ: Σ_k w̃_k ∇_θ log p(x, z_k), w̃_k = w_k / Σ_j w_j. So
-has the explicit term of a log p that reads λ.
-What is averaged over S is a whole group of K samples; the groups are independent. With K = 1 all weights are 1.
+For a model's parameters θ, all these estimators use Σ_k w̃_k ∇_θ log p(x, z_k) with w̃_k = w_k / Σ_j w_j, however they
+estimate ∇_λ. The explicit term of a log p that reads λ is estimated in the same way. S counts groups of K samples; the
+groups are independent. With K = 1 all weights are 1.
 
 Sources: Burda, Grosse & Salakhutdinov 2016; Mnih & Rezende 2016.
 """
@@ -23,13 +23,16 @@ from gradmeter.estimators.noise import Noise
 
 
 class Groups:
-    """The samples of an estimate, S groups of K, with what is asked of their weights.
+    """The samples of an estimate, S groups of K, with their importance weights.
 
     Attributes
     ----------
-    z : [R, S·K, D], of which every K in a row are a group; [R, D] where S = K = 1.
-    logs : those of z, from the family.
-    size : K.
+    z
+        [R, S·K, D], where every K consecutive samples are a group; [R, D] if S = K = 1.
+    logs
+        The logs of z from the family (`Family.logs`).
+    size
+        K.
     """
 
     def __init__(self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> None:
@@ -49,16 +52,16 @@ class Groups:
         return self._log_weights
 
     def relative(self) -> tuple[Array, Array]:
-        """w over the largest of its group [R, S, K], and the logarithm of that one [R, S, 1]."""
+        """Return w divided by the largest weight of its group [R, S, K], and the logarithm of that weight [R, S, 1]."""
         return relative_weights(self.backend.xp, self.log_weights)
 
     def bound(self) -> Array:
-        """log (1/K) Σ_k w_k [R, S]; f itself for K = 1."""
+        """Return log (1/K) Σ_k w_k [R, S]; f itself for K = 1."""
         return log_mean_weight(self.backend.xp, self.log_weights)
 
     @property
     def normalised(self) -> Array:
-        """w̃ [R, S·K], of the axes of z; for K = 1 f is not evaluated."""
+        """w̃ [R, S·K], with the sample axes of z; for K = 1 f is not evaluated."""
         xp = self.backend.xp
         if self._normalised is None and self.size == 1:
             self._normalised = xp.zeros_like(self.z[..., 0]) + 1.0
@@ -73,11 +76,11 @@ class Groups:
         return 1.0 if self.z.ndim == 2 else self.size / self.z.shape[1]
 
     def flat(self, values: Array) -> Array:
-        """[R, S, K] with the axes of z."""
+        """Reshape [R, S, K] to the sample axes of z."""
         return self.backend.xp.reshape(values, self.z.shape[:-1])
 
     def mean(self, per_sample: Blocks) -> Blocks:
-        """The sum over each group's samples, averaged over the groups."""
+        """Return the sum over each group's samples, averaged over the groups."""
         if self.z.ndim == 2:
             return per_sample
         return {name: self.share * self.backend.xp.sum(values, axis=1) for name, values in per_sample.items()}
@@ -85,7 +88,10 @@ class Groups:
 
 @dataclass(frozen=True)
 class ImportanceWeighted(Estimator):
-    """Shared by all: how the samples are drawn, and θ's part."""
+    """The base class: draws the groups of samples and estimates the gradient with respect to θ.
+
+    A subclass implements `family_gradient`.
+    """
 
     bounds: ClassVar[bool] = True
 
@@ -102,7 +108,7 @@ class ImportanceWeighted(Estimator):
         return {**expectation.family.noise(shape, dimension), **expectation.noise_specs()}
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
-        """Of log p at every sample, and of its gradient; weights that are all 1 need no values."""
+        """Return the evaluations of log p and of its gradient; with K = 1 all weights are 1 and need no values."""
         each = 1 + bool(self.requires.integrand) if expectation.importance_samples > 1 else 1
         return each * num_samples * expectation.importance_samples
 
@@ -119,15 +125,15 @@ class ImportanceWeighted(Estimator):
 
     @abstractmethod
     def family_gradient(self, groups: Groups) -> Blocks:
-        """The estimate of ∇_λ, {parameter block: [R, *shape]}."""
+        """Return the estimate of ∇_λ, {parameter block: [R, *shape]}."""
 
     def model_weights(self, groups: Groups) -> Array:
-        """Of each sample of a group where explicit derivatives of log p are added up, with the axes of z."""
+        """Return the weights, within their group, of the explicit derivatives of log p, with the sample axes of z."""
         return groups.normalised
 
 
 def along_paths(groups: Groups, weights: Array) -> Blocks:
-    """Σ_k weight_k · ∂ log w/∂z (z_k) · ∂z_k/∂λ at fixed λ in log w, averaged over the groups."""
+    """Return Σ_k weight_k · ∂ log w/∂z (z_k) · ∂z_k/∂λ at fixed λ in log w, averaged over the groups."""
     backend, expectation, z = groups.backend, groups.expectation, groups.z
     slope = expectation.gradient(backend, groups.parameters, z, groups.noise, *groups.logs)
     moved = expectation.family.pathwise(backend, groups.parameters, groups.noise, z, spread(weights, slope) * slope)

@@ -1,10 +1,11 @@
-"""An input-dependent baseline: E f as a function of the rows of the minibatch that f sees, learned, then frozen.
+"""The input-dependent baseline: E f as a function of the minibatch's rows, learned on a warm-up, then frozen.
 
     b(rows) = b₀ + Σ_{n ∈ rows} b_n
 
-A sum over a minibatch has exactly this mean where rows and z are independent: with f = a(z) + Σ_{n ∈ rows} h_n(z),
-b_n is E h_n. The b_n are fitted by ridge regression to values of f at the samples of a warm-up, each z with several of
-the warm-up's minibatches, so that what z alone does to f falls out. A row that was never seen counts as the mean.
+A sum over a minibatch has exactly this mean if rows and z are independent: with f = a(z) + Σ_{n ∈ rows} h_n(z), b_n is
+E h_n. The b_n are fitted by ridge regression to values of f at the samples of a warm-up. Each z is evaluated with
+several minibatches of the warm-up, so that the effect of z alone cancels. A row that was never seen contributes the
+mean, b_n = 0.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from gradmeter.estimators import draws
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.expectation import Array, Blocks, Expectation
 
-#: Minibatches every z of the warm-up is evaluated with.
+#: The number of minibatches that every z of the warm-up is evaluated with.
 SHARED_BY = 32
-#: What the square of every b_n weighs against the squared errors: as much as one value would.
+#: The ridge penalty on b_n², in units of one squared error.
 RIDGE = 1.0
-#: Of the conjugate gradients: most steps, and the residual's size at which to stop, relative to where it began.
+#: Stopping rule of the conjugate gradients: the most steps, and the norm of the residual relative to the initial one.
 STEPS, ENOUGH = 60, 1e-6
 
 
 def rows_of(expectation: Expectation) -> tuple[str, int]:
-    """The name of the noise that says which rows f sees, and how many there are to choose from.
+    """Return the name of the noise that selects the rows f sees, and the number of rows to choose from.
 
     Raises
     ------
     NotApplicable
-        There is none.
+        f draws no rows.
     """
     for name, spec in expectation.noise_specs().items():
         if spec.kind == "rows":
@@ -41,12 +42,18 @@ def rows_of(expectation: Expectation) -> tuple[str, int]:
 
 
 def learn(backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> Blocks:
-    """b₀ and b_n [N] from the noise of W estimates."""
+    """Learn b₀ and b_n [N] from the noise of W estimates.
+
+    Returns
+    -------
+    dict
+        `baseline` is b₀, `baseline_rows` are the b_n.
+    """
     xp, (name, population) = backend.xp, rows_of(expectation)
     noise = draws.from_uniforms(backend, expectation.family, noise)
     z = expectation.family.sample(backend, parameters, noise)
     shapes = expectation.family.shapes(z.shape[-1])
-    inferred = {k for k, values in parameters.items() if values.ndim > len(shapes[k])}  # each row's own: they move too
+    inferred = {k for k, values in parameters.items() if values.ndim > len(shapes[k])}  # per-row parameters
     rows = backend.to_numpy(noise[name])
     shifts = range(min(SHARED_BY, len(rows)))
     values = []
@@ -63,7 +70,7 @@ def learn(backend: Any, expectation: Expectation, parameters: Blocks, noise: dic
 
 
 def fitted(values: np.ndarray, rows: np.ndarray, population: int) -> tuple[float, np.ndarray]:
-    """b₀ and b_n [N] for values [K, W] at minibatches [K, W, B], the K of one column at the same z."""
+    """Fit b₀ and b_n [N] to values [K, W] at minibatches [K, W, B], where each column of K values shares one z."""
     flat = rows.reshape(-1)
 
     def total(weights: np.ndarray) -> np.ndarray:
@@ -81,7 +88,7 @@ def fitted(values: np.ndarray, rows: np.ndarray, population: int) -> tuple[float
 
 
 def conjugate_gradients(matrix: Callable[[np.ndarray], np.ndarray], right: np.ndarray) -> np.ndarray:
-    """x of matrix x = right, for a positive definite matrix given by its products (Hestenes & Stiefel 1952)."""
+    """Solve matrix x = right for a positive definite matrix given by its products (Hestenes & Stiefel 1952)."""
     x, residual = np.zeros_like(right), right.copy()
     direction, size = residual, float(residual @ residual)
     enough = ENOUGH**2 * size
@@ -97,7 +104,7 @@ def conjugate_gradients(matrix: Callable[[np.ndarray], np.ndarray], right: np.nd
 
 
 def of_rows(backend: Any, expectation: Expectation, noise: dict[str, Array], state: Blocks, value: Array) -> Array:
-    """b of each estimate's rows [R], in a form that broadcasts with values [R, S]."""
+    """Return b at the rows of each estimate [R], shaped to broadcast with values [R, S]."""
     xp, rows = backend.xp, noise[rows_of(expectation)[0]]
     each = xp.reshape(xp.take(state["baseline_rows"], xp.reshape(rows, (-1,)), axis=0), rows.shape)
     found = state["baseline"] + xp.sum(each, axis=-1)

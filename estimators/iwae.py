@@ -4,11 +4,11 @@ Approximates   ∇_λ E[log (1/K) Σ_k w_k],     w_k = p(x, z_k)/q_λ(z_k)
 with           Σ_k w̃_k d/dλ log w_k at z_k = t(ε_k, λ),     ε_k ~ s(ε),  w̃_k = w_k / Σ_j w_j
 requires       log p differentiable in z; a differentiable sample path t.
 
-Its signal-to-noise ratio falls as K^−½ for λ, and rises as K^½ for a model's θ: ∇_λ L_K itself goes as 1/K.
-`iwae-stl` leaves out the score −∇_λ log q_λ(z_k) at fixed z_k. Its expectation is 0 only where its weight does not
-depend on z_k, so for K = 1 (sticking the landing) and for no other K; `dreg` is what that asks for.
+The signal-to-noise ratio falls as K^−½ for λ, because ∇_λ L_K itself is of order 1/K, and rises as K^½ for a model's θ.
+`iwae-stl` leaves out the score −∇_λ log q_λ(z_k) at fixed z_k. The expectation of that term is 0 only if its weight
+does not depend on z_k, so only for K = 1 (sticking the landing); `dreg` is the unbiased form for K > 1.
 
-Sources: Burda, Grosse & Salakhutdinov 2016; Rainforth et al. 2018; for what is left out Roeder, Wu & Duvenaud 2017.
+Sources: Burda, Grosse & Salakhutdinov 2016; Rainforth et al. 2018; for the score left out Roeder, Wu & Duvenaud 2017.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from gradmeter.estimators.importance_weighted import Groups, ImportanceWeighted,
 
 @dataclass(frozen=True)
 class Iwae(ImportanceWeighted):
+    """The pathwise estimator of the importance-weighted bound."""
+
     name: ClassVar[str] = "iwae"
     summary: ClassVar[str] = "importance-weighted bound: pathwise through the logarithm of a mean of K weights"
     requires: ClassVar[Requires] = Requires(("pathwise", "score"), ("gradient",))
@@ -38,6 +40,8 @@ class Iwae(ImportanceWeighted):
 
 @dataclass(frozen=True)
 class IwaeStickingTheLanding(ImportanceWeighted):
+    """The pathwise estimator of the bound without its score term; biased for K > 1."""
+
     name: ClassVar[str] = "iwae-stl"
     summary: ClassVar[str] = "iwae without the score term: sticking the landing on a bound; biased for K > 1"
     requires: ClassVar[Requires] = Requires(("pathwise", "score_identity"), ("gradient",))

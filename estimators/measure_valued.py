@@ -2,11 +2,11 @@
 
 Approximates   ∂_{λ_i} E_{q_λ}[f(z)]
 with           (1/S) Σ_s c_i (f(z_s with z_i := z⁺) − f(z_s with z_i := z⁻)),     ∂q/∂λ_i = c_i (q⁺ − q⁻)
-               or E over common randomness of a random weight c_i and both draws, where no constant one is known
+               or, if no constant c_i is known, the mean over common randomness of a random weight c_i and both draws
 requires       a family with a weak derivative; nothing of f. Costs two evaluations per coordinate and block.
 
-Both evaluations share the other coordinates. Sources: Pflug 1996; Heidergott et al. 2008; Mohamed et al. 2020,
-section 6.
+Both evaluations share the other coordinates. Sources: Pflug 1996; Heidergott et al. 2008; Mohamed et al. 2020, section
+6.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class MeasureValued(Estimator):
-    """`coupling` draws the positive and the negative part from common randomness."""
+    """The measure-valued estimator; `coupling` draws the positive and the negative part from common randomness."""
 
     name: ClassVar[str] = "measure-valued"
     summary: ClassVar[str] = "c (f(z⁺) − f(z⁻)), one coordinate replaced at a time: weak derivatives"
@@ -37,7 +37,7 @@ class MeasureValued(Estimator):
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         weak = expectation.family.weak_noise(sample_shape(num_samples), dimension, self.coupling)
         specs = expectation.noise_specs()
-        if dimension > 1 or expectation.explicit_blocks:  # else there are no other coordinates to draw
+        if dimension > 1 or expectation.explicit_blocks:  # otherwise no other coordinates are needed
             specs = super().noise_specs(expectation, num_samples, dimension)
         for block_specs in weak.values():
             specs.update(block_specs)
@@ -58,7 +58,7 @@ class MeasureValued(Estimator):
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         weak = family.weak_derivatives(backend, parameters, noise, self.coupling)
-        # With D = 1 nothing is drawn for it: whatever z is, it is replaced.
+        # With D = 1 no noise is drawn for z, because its only coordinate is replaced.
         drawn = all(name in noise for name in family.noise((), 1))
         z = family.sample(backend, parameters, noise) if drawn else next(iter(weak.values()))[1]
         gradients = {}

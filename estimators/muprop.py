@@ -2,10 +2,10 @@
 
 Approximates   ∇_λ E_{q_λ}[f(z)]
 with           (1/S) Σ_s (f(z_s) − h(z_s)) ∇_λ log q_λ(z_s) + ∇f(μ) · ∂μ/∂λ,     h(z) = f(μ) + ∇f(μ) · (z − μ), μ = E z
-               or, with `baseline=leave-one-out`, f − h less its mean over the other samples
+               or, with `baseline=leave-one-out`, f − h minus its mean over the other samples
 requires       ∇f at the mean of z, between its states; μ differentiable in λ. Costs S + 2 evaluations.
 
-E h(z) is f(μ) at every λ near the present one if ∇f(μ) is held fixed, so what h takes away is known exactly.
+With the coefficients of h held fixed, ∇_λ E h(z) = ∇f(μ) · ∂μ/∂λ, so the term that h removes is known exactly.
 
 Source: Gu, Levine, Sutskever & Mnih 2016.
 """
@@ -24,6 +24,8 @@ from gradmeter.estimators.score_function import FROM_OTHERS, check_baseline, com
 
 @dataclass(frozen=True)
 class MuProp(Estimator):
+    """The MuProp estimator; `baseline=leave-one-out` subtracts the mean of f − h over the other samples too."""
+
     name: ClassVar[str] = "muprop"
     summary: ClassVar[str] = "score function less a linear model of f about E z, whose part is exact"
     requires: ClassVar[Requires] = Requires(("score", "score_identity", "expected"), ("gradient",))
@@ -45,7 +47,7 @@ class MuProp(Estimator):
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)
         one = z if z.ndim == 2 else z[:, :1, :]
-        mean = xp.zeros_like(one) + family.expected(backend, parameters)  # the same for all samples of an estimate
+        mean = xp.zeros_like(one) + family.expected(backend, parameters)  # shared by all samples of an estimate
         slope = expectation.gradient(backend, parameters, mean, noise)
         model = expectation.value(backend, parameters, mean, noise) + xp.sum(slope * (z - mean), axis=-1)
         value = expectation.value(backend, parameters, z, noise) - model

@@ -1,8 +1,8 @@
 """Noise: the randomness that one estimate consumes, drawn before the estimator runs.
 
-An estimator declares what it needs as named `Noise`; a backend supplies three primitives (standard normal,
-uniform on [0, 1), random subset of rows) and everything else is built from those here, once for all backends.
-Each name has a stream of its own, so two estimators that share a name share its draws (common random numbers).
+An estimator declares the noise it needs as named `Noise`. A backend supplies three primitives (standard normal, uniform
+on [0, 1), random subset of rows), and this module builds all kinds of noise from them, once for all backends. Each name
+has a random stream of its own, so two estimators that share a name share its draws (common random numbers).
 """
 
 from __future__ import annotations
@@ -26,18 +26,24 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class Noise:
-    """One named array of noise.
+    """The declaration of one named array of noise.
 
     Parameters
     ----------
     kind
-        `normal` N(0, 1); `uniform` on [0, 1); `exponential` density exp(-e) on e > 0; `rayleigh` density
-        w exp(-w²/2) on w ≥ 0; `maxwell` the double-sided Maxwell density m² exp(-m²/2)/√(2π); `rademacher` −1 or 1;
-        `stratum` uniform on [0, 1), a place within a stratum: what is made of it may be singular at either end;
-        `rows` distinct row numbers below `population`; `sobol` [..., S, width] scrambled nets of points
-        in the unit cube.
+        `normal` N(0, 1); `uniform` on [0, 1); `exponential` density exp(-e) on e > 0; `rayleigh` density w exp(-w²/2)
+        on w ≥ 0; `maxwell` the double-sided Maxwell density m² exp(-m²/2)/√(2π); `rademacher` −1 or 1; `stratum`
+        uniform on [0, 1), the position within a stratum, of which a function may be singular at either end; `rows`
+        distinct row numbers below `population`; `sobol` [..., S, width] scrambled Sobol nets in the unit cube.
     shape
         Shape for one estimate; the array drawn is [R, *shape].
+    population
+        The number of rows to choose from, for `rows`.
+
+    Raises
+    ------
+    UsageError
+        The kind or the shape is not valid, or there are fewer rows than are drawn.
     """
 
     kind: Kind
@@ -58,7 +64,7 @@ class Noise:
 
 
 def sample_axis(full: tuple[int, ...], one: tuple[int, ...]) -> int | None:
-    """Which axis of `full` is left out in `one`; −1 where that does not make one of the other."""
+    """Return the axis whose removal turns the shape `full` into `one`: None if they are equal, −1 if none does."""
     if full == one:
         return None
     places = [k for k in range(len(full)) if full[:k] + full[k + 1 :] == one]
@@ -66,12 +72,12 @@ def sample_axis(full: tuple[int, ...], one: tuple[int, ...]) -> int | None:
 
 
 def stream_root(*path: object) -> int:
-    """A 128-bit number for the stream at `path`, stable across processes and machines."""
+    """Return a 128-bit number for the stream at `path`, stable across processes and machines."""
     text = "\x1f".join(str(part) for part in path)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
 
 
-#: Blocks whose seeds are hashed at once: one hash costs as much as thousands of normals.
+#: Blocks whose seeds are hashed together: one hash costs as much as thousands of normal numbers.
 _SEEDED_TOGETHER = 64
 
 
@@ -82,7 +88,7 @@ def _seeds(root: int, group: int) -> np.ndarray:
 
 
 def seed_words(root: int, block: int) -> np.ndarray:
-    """Three 64-bit words that seed the stream of one block of replicates."""
+    """Return the three 64-bit words that seed the stream of one block of replicates."""
     group, place = divmod(int(block), _SEEDED_TOGETHER)
     return _seeds(root, group)[place]
 
@@ -94,7 +100,8 @@ def draw(
 
     Returns
     -------
-    dict of arrays [R, *shape], on the backend's device.
+    dict
+        Arrays [R, *shape] by name, on the backend's device.
     """
     return drawer(backend, specs, replicates, dtype)({name: backend.stream(roots[name], block) for name in specs})
 
@@ -102,18 +109,21 @@ def draw(
 def drawer(
     backend: Any, specs: Mapping[str, Noise], replicates: int, dtype: str
 ) -> Callable[[Mapping[str, Any]], dict[str, Array]]:
-    """The same as a function of open streams, by name; those of NumPy and PyTorch go on where they were."""
+    """Return a function that draws all named arrays from open streams, given by name.
+
+    Streams of NumPy and PyTorch are stateful: each call continues where the last one stopped.
+    """
     each = {name: _drawer(backend, spec, (replicates, *spec.shape), dtype) for name, spec in specs.items()}
     return lambda streams: {name: draw(streams[name]) for name, draw in each.items()}
 
 
 def mirror(xp: Any, kind: Kind, values: Array) -> Array:
-    """Noise of the same law, as probable on the other side: −ε, 1 − u, or what an inverse CDF makes of 1 − u."""
+    """Reflect noise to its mirror image of the same distribution: −ε, 1 − u, or the inverse CDF at 1 − u."""
     if kind in ("normal", "maxwell", "rademacher"):
         return -values
     if kind == "uniform":
         return 1.0 - values
-    if kind == "exponential":  # −log(1 − exp(−e)), to full precision on either side
+    if kind == "exponential":  # −log(1 − exp(−e)), to full precision for small and large e
         near = values < 0.7
         far = xp.where(near, xp.ones_like(values), values)
         return -xp.where(near, xp.log(-xp.expm1(-values)), xp.log1p(-xp.exp(-far)))
@@ -121,18 +131,19 @@ def mirror(xp: Any, kind: Kind, values: Array) -> Array:
 
 
 def replicates_last(backend: Any, shape: tuple[int, ...]) -> bool:
-    """Whether an array [R, ...] lies in memory with its axes reversed, so that replicates are side by side.
+    """Return whether an array [R, ...] has its axes reversed in memory, so that replicates are contiguous.
 
-    The longest run of numbers is what loops should run along. Compilers follow only flat batches [R, D]: of
-    [R, S, D] in reverse they make slower code than in the usual order.
+    Loops should run along the longest axis. Compilers benefit only for flat batches [R, D]: for [R, S, D] reversed,
+    they make slower code than for the usual order.
     """
     flat = len(shape) <= 2
-    # One half of an antithetic pair, [R, 1, D], is joined to the other: in reverse NumPy would put each pair innermost.
+    # Half of an antithetic pair, [R, 1, D], is concatenated with the other half: reversed, NumPy would put the pair
+    # innermost.
     return shape[0] >= math.prod(shape[1:]) and (flat or (backend.strided and shape[1] > 1))
 
 
 def _drawer(backend: Any, spec: Noise, shape: tuple[int, ...], dtype: str) -> Callable[[Any], Array]:
-    if spec.kind == "normal" and not replicates_last(backend, shape):  # of few numbers, else half the time is choosing
+    if spec.kind == "normal" and not replicates_last(backend, shape):  # choosing would cost as much as a small draw
         return lambda stream: backend.normal(stream, shape, dtype)
     return lambda stream: _draw(backend, spec, stream, shape, dtype)
 
@@ -155,7 +166,7 @@ def _draw_in_order(backend: Any, kind: Kind, stream: Any, shape: tuple[int, ...]
         return backend.normal(stream, shape, dtype)
     if kind in ("uniform", "stratum"):
         return backend.uniform(stream, shape, dtype)
-    if kind == "exponential":  # inverse CDF, of a number inside (0, 1): neither 0 nor its mirror image is drawn
+    if kind == "exponential":  # inverse CDF of a number in the open interval (0, 1), so neither 0 nor infinity is drawn
         half = 2.0**-53 if dtype == "float64" else 2.0**-24
         return -xp.log1p(-(half + (1.0 - 2.0 * half) * backend.uniform(stream, shape, dtype)))
     if kind == "rayleigh":  # inverse CDF

@@ -1,11 +1,11 @@
 """Options: how estimators and problems declare their settings, and how `name[k=v,...]` becomes an object.
 
-A class that has options is a frozen dataclass whose fields are made by `option`. The declaration is the
-single source for parsing, validation, `gradmeter list` and the effective options in a result row. A field
-`sticking_the_landing` is written `sticking-the-landing` by the user.
+A class with options is a frozen dataclass whose fields are made by `option`. The declaration is the single source for
+parsing, validation, `gradmeter list` and the effective options in a result row. Users write the field
+`sticking_the_landing` as `sticking-the-landing`.
 
-An option declared `per` something takes one number for all, or one for each: `0.1:2:30` as text, a sequence in Python,
-a list in a result row. The object holds a float or a tuple of floats.
+An option declared `per` coordinate, component, ... takes one number for all, or one for each: `0.1:2:30` as text, a
+sequence in Python, a list in a result row. The object holds a float or a tuple of floats.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from gradmeter.estimators.errors import UsageError, unknown
 
 T = TypeVar("T")
 
-#: One number for all, or one for each.
+#: One number for all items, or one for each.
 Values: TypeAlias = float | Sequence[float]
-#: What separates the numbers of an option as text.
+#: Separator of the numbers of one option, as text.
 SEPARATOR = ":"
 
 
@@ -38,10 +38,24 @@ def option(
     optional: bool = False,
     per: str | None = None,
 ) -> Any:
-    """Declare one option. Its type is that of `default` (`int` for an `optional` one, whose default is None).
+    """Declare an option of a dataclass.
 
-    `minimum`/`maximum` are inclusive, `above`/`below` exclusive bounds of a number. `per` names what may have a number
-    of its own each, such as `coordinate`; None where there is one number only.
+    Parameters
+    ----------
+    default
+        The default value, whose type is the option's type.
+    summary
+        The help text.
+    choices
+        The values allowed for text.
+    minimum, maximum
+        Inclusive bounds of a number.
+    above, below
+        Exclusive bounds of a number.
+    optional
+        Whether the option is an `int` that defaults to None.
+    per
+        The items that may have a number each, such as `coordinate`; None if the option takes one number only.
     """
     metadata = {
         "summary": summary,
@@ -54,20 +68,23 @@ def option(
 
 
 def alternative(default: type, summary: str, *, name: str, classes: Mapping[str, type]) -> Any:
-    """Declare an option that chooses a class, whose own options then stand beside it: `family=gamma,rate=2`.
+    """Declare an option that chooses a class; the options of that class are given beside it: `family=gamma,rate=2`.
 
     Parameters
     ----------
-    default : the class chosen where nothing is said.
-    name : what the option is called.
-    classes : the classes, by the names users give them; each a dataclass made of options.
+    default
+        The class that is chosen by default.
+    name
+        The name of the option.
+    classes
+        The classes by the names that users give; each is a dataclass made of options.
     """
     metadata = {"summary": summary, "name": name, "classes": classes}
     return dataclasses.field(default=default(), metadata=metadata)
 
 
 def _options(cls: Any) -> list[Any]:
-    """The fields that are options: those that its repr has; none of a class that is no dataclass."""
+    """Return the dataclass fields that are options (those in the repr); none if the class is no dataclass."""
     return [field for field in dataclasses.fields(cls) if field.repr] if dataclasses.is_dataclass(cls) else []
 
 
@@ -76,20 +93,20 @@ def _external(name: str) -> str:
 
 
 def _name_of(field: Any, value: Any) -> str:
-    """Which alternative a value is; for a user's own, the name of its family."""
+    """Return the name of the alternative that `value` is an instance of; for a user's class, the name of its family."""
     names = {cls: name for name, cls in field.metadata["classes"].items()}
     return names[type(value)] if type(value) in names else str(value.family.name)
 
 
 def _chosen(field: Any, given: Mapping[str, Any]) -> type:
-    """The class that options choose; the default where they name none that there is."""
+    """Return the class that the options choose; the default if they name none, or an unknown one."""
     name = given.get(field.metadata["name"])
     classes: Mapping[str, type] = field.metadata["classes"]
     return classes[name] if isinstance(name, str) and name in classes else type(field.default)
 
 
 def _declared(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Every option's field by its external name, with those of the classes that `given` chooses."""
+    """Return the field of every option by external name, including the options of the classes that `given` chooses."""
     found: dict[str, Any] = {}
     for field in _options(cls):
         if "classes" in field.metadata:
@@ -104,10 +121,9 @@ def _default(field: Any) -> Any:
 
 
 def describe(cls: type) -> dict[str, dict[str, Any]]:
-    """The options of a class: name to type, default, choices, summary and what may have a number of its own (`per`), as
-    plain JSON values.
+    """Return the options of a class: name to type, default, choices, summary and `per`, as plain JSON values.
 
-    Of an alternative's own options, those of the default are shown.
+    For an alternative, the options of the default class are shown.
     """
     described = {}
     for name, field in _declared(cls, {}).items():
@@ -123,10 +139,10 @@ def describe(cls: type) -> dict[str, dict[str, Any]]:
 
 
 def effective(instance: Any) -> dict[str, Any]:
-    """Every option of an object with the value it has, defaults included, as plain JSON values; several numbers of one
-    option as a list.
+    """Return every option of an object with its value, defaults included, as plain JSON values.
 
-    A field that holds a family at a point, in a user's problem, counts as the option `family` with that family's own.
+    Several numbers of one option become a list. A field of a user's problem that holds a family at given parameter
+    values counts as the option `family`, with the options of that family.
     """
     options: dict[str, Any] = {}
     for field in _options(instance):
@@ -141,7 +157,10 @@ def effective(instance: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; what is no option, such as an array or a function in a user's class, in a word or two."""
+    """Return a value as JSON has it.
+
+    A value that is no option (an array or a function of a user's class) is described in a word or two.
+    """
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -156,12 +175,19 @@ def _plain(value: Any) -> Any:
 
 
 def construct(cls: type[T], given: Mapping[str, Any], what: str) -> T:
-    """Build `cls` from options as text or values.
+    """Build `cls` from options given as text or values.
+
+    Parameters
+    ----------
+    given
+        Values by option name, with hyphens or underscores.
+    what
+        The owner of the options, as error messages name it.
 
     Raises
     ------
     UsageError
-        An unknown option, or a value of the wrong type or out of bounds. `what` names the owner in the message.
+        An option is unknown, or a value has the wrong type or is out of bounds.
     """
     given = {_external(name): value for name, value in given.items()}
     fields = _declared(cls, given)
@@ -187,12 +213,12 @@ def _build(cls: type[T], given: Mapping[str, Any], what: str) -> T:
 
 
 def converted(instance: Any, what: str) -> dict[str, Any]:
-    """The options of an object whose declaration has `per`, by field name: checked, as a float or a tuple of floats.
+    """Return the options declared `per` something by field name, checked, each as a float or a tuple of floats.
 
     Raises
     ------
     UsageError
-        A number that is none, or out of bounds.
+        A value is not a number, or is out of bounds.
     """
     fields = [field for field in dataclasses.fields(instance) if field.metadata.get("per")]
     values = {field.name: (field.metadata, getattr(instance, field.name)) for field in fields}
@@ -216,7 +242,7 @@ def _convert(what: str, meta: Mapping[str, Any], value: Any) -> Any:
 
 
 def _several(what: str, meta: Mapping[str, Any], value: Any) -> float | tuple[float, ...]:
-    """One number, or a tuple of them, from text with separators or a sequence of one axis."""
+    """Return one number, or a tuple of numbers, from text with separators or from a one-dimensional sequence."""
     value = value.tolist() if hasattr(value, "tolist") else value  # an array of any framework
     if isinstance(value, str) and SEPARATOR in value:
         given: list[Any] = [part.strip() for part in value.split(SEPARATOR)]
@@ -242,7 +268,13 @@ def number(
     above: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """`value` as a finite number of type `kind` within bounds, or a UsageError that says what it must be."""
+    """Return `value` as a finite number of type `kind` within the bounds.
+
+    Raises
+    ------
+    UsageError
+        It is no such number; the message says what it must be.
+    """
     needs = ["a whole number" if kind is int else "a finite number"]
     needs += [f"at least {written(minimum)}"] if minimum is not None else []
     needs += [f"at most {written(maximum)}"] if maximum is not None else []
@@ -266,7 +298,7 @@ def number(
 
 
 def _whole(text: str) -> int:
-    """A whole number, also written 2^20 or 1e6."""
+    """Parse a whole number, which may also be written 2^20 or 1e6."""
     base, power, exponent = text.partition("^")
     if power:
         if len(base) > 9 or not 0 <= int(exponent) <= 99:
@@ -284,7 +316,13 @@ _CALL = re.compile(r"^\s*(?P<name>[^\[\]=,\s]+)\s*(\[(?P<options>[^\[\]]*)\])?\s
 
 
 def parse(text: str, what: str) -> tuple[str, dict[str, str]]:
-    """Split `name[k=v,...]` into the name and its options, all as text."""
+    """Split `name[k=v,...]` into the name and its options, all as text.
+
+    Raises
+    ------
+    UsageError
+        The text has another form, or gives an option twice.
+    """
     match = _CALL.match(text)
     if match is None:
         raise UsageError(f"{what} '{text}' is not of the form name or name[option=value,...]")
@@ -300,14 +338,14 @@ def parse(text: str, what: str) -> tuple[str, dict[str, str]]:
 
 
 def spell(name: str, options: Mapping[str, Any], cls: type) -> str:
-    """`name[k=v,...]` with only the options that differ from their defaults: the shortest text that parses back."""
+    """Return `name[k=v,...]` with the options that differ from their defaults: the shortest text that parses back."""
     defaults = {n: _default(field) for n, field in _declared(cls, options).items()}
     parts = [f"{k}={written(v)}" for k, v in options.items() if v != defaults.get(k)]
     return f"{name}[{','.join(parts)}]" if parts else name
 
 
 def written(value: Any) -> str:
-    """An option's value as text that parses back."""
+    """Format an option's value as text that parses back."""
     if isinstance(value, bool):
         return str(value).lower()
     if numbers(value):
@@ -318,5 +356,5 @@ def written(value: Any) -> str:
 
 
 def numbers(value: Any) -> bool:
-    """Whether a value is a list or tuple of numbers, as options with `per` may have."""
+    """Return whether a value is a nonempty list or tuple of numbers, as options declared `per` may have."""
     return isinstance(value, list | tuple) and bool(value) and all(type(each) in (int, float) for each in value)

@@ -1,12 +1,13 @@
-"""Overdispersed score function: for each coordinate, a sample from an overdispersed proposal of that coordinate alone.
+"""Overdispersed score function: each coordinate is sampled from an overdispersed proposal of that coordinate alone.
 
 Approximates   ∂_{λ_i} E_{q_λ}[f(z)],  q_λ(z) = Π_i q(z_i; λ_i)
 with           (1/S) Σ_s w_i f(z_s with z_i := z_i′) ∂_{λ_i} log q(z_i′; λ_i),     z_i′ ~ r_i, w_i = q(z_i′)/r_i(z_i′)
 requires       an exponential family with independent coordinates; nothing of f. Costs D evaluations a sample.
 
-r is the member of the same exponential family whose natural parameters are divided by the dispersion τ ≥ 1. Score times
-f is large in the tails of q, so that is where to sample. τ is fixed here (the source adapts it, and mixes proposals);
-τ < 1 is refused: the weights are then unbounded, and of infinite variance from τ ≤ ½ on.
+r is the member of the same exponential family whose natural parameters are divided by the dispersion τ ≥ 1. The product
+of score and f is large in the tails of q, so the proposal samples the tails more often. τ is fixed here (the source
+adapts it, and mixes proposals). τ < 1 is refused: the weights are then unbounded, and their variance is infinite for τ
+≤ ½.
 
 Source: Ruiz, Titsias & Blei 2016, section 3.
 """
@@ -28,7 +29,7 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class Overdispersed(Estimator):
-    """`dispersion` = 1 draws each coordinate afresh from q."""
+    """The overdispersed score-function estimator; `dispersion` = 1 redraws each coordinate from q."""
 
     name: ClassVar[str] = "overdispersed"
     summary: ClassVar[str] = "score function, one coordinate at a time from an overdispersed proposal"
@@ -44,7 +45,7 @@ class Overdispersed(Estimator):
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         specs = expectation.noise_specs()
-        if dimension > 1 or expectation.explicit_blocks:  # else there are no other coordinates to draw
+        if dimension > 1 or expectation.explicit_blocks:  # otherwise no other coordinates are needed
             specs = super().noise_specs(expectation, num_samples, dimension)
         drawn = expectation.family.noise(sample_shape(num_samples), dimension)
         return {**specs, **{f"proposal_{name}": spec for name, spec in drawn.items()}}
@@ -67,7 +68,7 @@ class Overdispersed(Estimator):
         names = tuple(family.noise((), 1))
         proposal = family.dispersed(backend, parameters, self.dispersion)
         moved = family.sample(backend, proposal, {name: noise[f"proposal_{name}"] for name in names})
-        # With D = 1 nothing is drawn for z: whatever it is, it is replaced.
+        # With D = 1 no noise is drawn for z, because its only coordinate is replaced.
         z = family.sample(backend, parameters, noise) if all(name in noise for name in names) else moved
         ratio = family.log_densities(backend, parameters, moved) - family.log_densities(backend, proposal, moved)
         value = xp.exp(ratio) * expectation.replaced(backend, parameters, z, moved, noise)

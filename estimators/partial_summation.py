@@ -1,11 +1,12 @@
-"""Partial summation: the likeliest states are summed, the rest is sampled.
+"""Partial summation: the most probable states are summed, the rest is sampled.
 
 Approximates   ∇_λ E_{q_λ}[f(z)]
 with           Σ_{z ∈ C} q(z) (f(z) − b) s(z) + (1 − q(C)) (1/S) Σ_i (f(z_i) − b) s(z_i),     s = ∇_λ log q_λ,
-               C the `states` likeliest states, z_i ~ q conditioned on being outside C
+               C the `states` most probable states, z_i ~ q conditioned on being outside C
 requires       finitely many states; nothing of f. Costs |C| + S evaluations.
 
-The score function conditioned on whether z is in C (Rao-Blackwell), where the chance of C is used instead of drawn.
+This is the score function with the indicator of C summed out (Rao-Blackwell): the probability of C is used instead of
+drawing whether z is in C.
 
 Source: Liu, Regier, Tripuraneni, Jordan & McAuliffe 2019, section 3.
 """
@@ -26,13 +27,17 @@ from gradmeter.estimators.families import Family
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import option
 
-#: States that are ranked.
+#: The largest number of states that are ranked.
 MOST = 2**12
 
 
 @dataclass(frozen=True)
 class PartialSummation(Estimator):
-    """`baseline` = summed takes for b the mean of f over C, weighted with q: it is not random, and E s = 0."""
+    """The partial-summation estimator.
+
+    `baseline=summed` uses as b the q-weighted mean of f over C, which is not random; so E s = 0 keeps the estimate
+    unbiased.
+    """
 
     name: ClassVar[str] = "partial-summation"
     summary: ClassVar[str] = "score function with the likeliest states summed and the rest sampled"
@@ -50,7 +55,7 @@ class PartialSummation(Estimator):
             )
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        nothing = {"nothing": Noise("uniform", (0, dimension))}  # tells the number of coordinates
+        nothing = {"nothing": Noise("uniform", (0, dimension))}  # empty; its shape tells R and D
         rest = {"rest": Noise("uniform", sample_shape(num_samples))}
         return {**nothing, **rest, **expectation.noise_specs()}
 
@@ -67,11 +72,11 @@ class PartialSummation(Estimator):
     def _ranked(
         self, backend: Any, family: Family, parameters: Blocks, dimension: int, dtype: str
     ) -> tuple[Array, Array]:
-        """States [N, D] and their log q [N], the likeliest first."""
+        """Return the states [N, D] and their log q [N], the most probable first."""
         xp = backend.xp
         z = family.states(dimension).listed(backend, dtype)
         log_density = family.log_density(backend, parameters, z)
-        # Rounded, so that states which are as likely as each other keep their order on every backend.
+        # Rounded, so that equally probable states keep the same order on every backend.
         order = xp.argsort(xp.round(log_density * 2.0**10), descending=True, stable=True)
         return xp.take(z, order, axis=0), xp.take(log_density, order, axis=0)
 
@@ -83,7 +88,10 @@ class PartialSummation(Estimator):
     def estimate_and_samples(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> tuple[Blocks, Array, Array]:
-        """The states that are summed, at their probabilities, and those that are sampled share the rest of it."""
+        """Return the estimate with all states and their weights.
+
+        The summed states have their probabilities as weights; the sampled states share the remaining probability.
+        """
         xp, family, nothing = backend.xp, expectation.family, noise["nothing"]
         z, log_density = self._ranked(backend, family, parameters, nothing.shape[-1], dtype_of(nothing))
         replicate = xp.sum(nothing, axis=1, keepdims=True)  # [R, 1, D] of zeros

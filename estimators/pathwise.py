@@ -25,10 +25,12 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class Pathwise(Estimator):
-    """`antithetic` pairs ε with −ε: S counts both, so it is even.
+    """The pathwise estimator.
 
-    `sticking-the-landing` (Roeder et al. 2017, equation 8; ELBO with sampled entropy only) drops the score
-    ∇_λ log q_λ(z) at fixed z, whose expectation is zero, from the total derivative of −log q_λ(t(ε, λ)).
+    `antithetic` pairs ε with −ε; S counts both, so it is even.
+
+    `sticking-the-landing` (Roeder et al. 2017, equation 8; ELBO with sampled entropy only) drops the score ∇_λ log
+    q_λ(z) at fixed z, whose expectation is zero, from the total derivative of −log q_λ(t(ε, λ)).
 
     `draws=sobol` makes ε from the S points of a scrambled Sobol net (`sobol.py`; Buchholz et al. 2018).
     """

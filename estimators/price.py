@@ -1,11 +1,11 @@
-"""Bonnet's and Price's identities: the scale's gradient through the Hessian.
+"""Bonnet's and Price's identities: the gradient of the scale through the Hessian.
 
 Approximates   ∇_λ E_{q_λ}[f(z)],     q_λ a Normal
 with           ∂loc: (1/S) Σ_s ∇f(z_s);     ∂Σ: (1/2S) Σ_s ∇²f(z_s), chained to λ (mean field: ∂log σ = σ² ∂²f/∂z²)
-requires       f twice differentiable, its gradient without jumps: no sample sees their part in ∇²f. Costs D
-               Hessian-vector products a sample, each counted as two gradients.
+requires       f twice differentiable with a continuous gradient: samples of ∇²f miss the contribution of a jump of
+               ∇f. Costs D Hessian-vector products a sample, each counted as two gradients.
 
-The noise multiplies nothing, so a quadratic f has no variance in ∂Σ.
+∇²f is not multiplied by the noise, so for a quadratic f the estimate of ∂Σ has no variance.
 
 Sources: Bonnet 1964; Price 1958; Opper & Archambeau 2009; Rezende et al. 2014.
 """
@@ -23,7 +23,10 @@ from gradmeter.estimators.quadratics import check_hessian, finish, hessian
 
 @dataclass(frozen=True)
 class Price(Estimator):
-    """An ELBO's sampled entropy enters as in `pathwise`: its gradient at fixed noise, which for a Normal is exact."""
+    """The estimator from Bonnet's and Price's identities.
+
+    An ELBO's sampled entropy enters as in `pathwise`, by its gradient at fixed noise, which is exact for a Normal.
+    """
 
     name: ClassVar[str] = "price"
     summary: ClassVar[str] = "∇f for loc, ∇²f for the scale: Bonnet's and Price's identities"

@@ -4,8 +4,8 @@ Approximates   ∇_λ E_{q_λ}[f(z)],     q_λ a Normal
 with           pathwise(∇f(z) − b − B (z − loc)) + bonnet_price(b, B)
 requires       f differentiable; z = loc + L ε with Gaussian noise. Costs no more evaluations than pathwise.
 
-b and B are fitted by least squares to ∇f at the samples of a warm-up, then frozen: so independent of the samples they
-are applied to, and the estimate is unbiased whatever they are. With b = 0 and B = 0 it is pathwise.
+b and B are fitted by least squares to ∇f at the samples of a warm-up, then frozen. They are independent of the samples
+they are applied to, so the estimate is unbiased whatever they are. With b = 0 and B = 0 it is pathwise.
 
 Source: Geffner & Domke 2020, who learn the quadratic along an optimisation.
 """
@@ -28,7 +28,7 @@ CURVATURES = ("full", "diagonal")
 
 @dataclass(frozen=True)
 class QuadraticSurrogate(Estimator):
-    """`curvature` is B: any symmetric matrix, or a diagonal one."""
+    """The quadratic-surrogate estimator; `curvature` tells whether B is any symmetric matrix or a diagonal one."""
 
     name: ClassVar[str] = "quadratic-surrogate"
     summary: ClassVar[str] = "pathwise, less that of a quadratic fitted on a warm-up, whose expectation is known"
@@ -66,9 +66,9 @@ class QuadraticSurrogate(Estimator):
 
 
 def fitted(offset: np.ndarray, slope: np.ndarray, curvature: str) -> Blocks:
-    """b [D] and a symmetric B [D, D] for slopes [N, D] at offsets [N, D], by least squares.
+    """Fit b [D] and a symmetric B [D, D] by least squares to slopes [N, D] at offsets [N, D].
 
-    The matrix of an unconstrained regression is made symmetric by taking the half sum with its transpose.
+    The matrix of the unconstrained regression is replaced by its symmetric part.
     """
     away, bend = offset - offset.mean(axis=0), slope - slope.mean(axis=0)
     if curvature == "diagonal":

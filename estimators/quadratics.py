@@ -1,11 +1,11 @@
-"""What control variates made from a quadratic of z share.
+"""Shared parts of the control variates made from a quadratic in z.
 
-Where f is quadratic its gradient is b + H (z − loc), and the pathwise estimate of it has a closed expectation: Bonnet's
-and Price's identities with the slope b and the Hessian H. So for any b and H
+If f is quadratic, its gradient is b + H (z − loc), and its pathwise estimate has a known expectation: Bonnet's and
+Price's identities with the slope b and the Hessian H. So for any b and H
 
     pathwise(∇f(z)) − pathwise(b + H (z − loc)) + bonnet_price(b, H)
 
-is unbiased. Products with the Hessian are of the integrand alone: an entropy's part is added exactly.
+is unbiased. Hessian-vector products are those of the integrand only; the entropy's contribution is added exactly.
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
 
-#: Coordinates up to which a Hessian is written out: D products, D² numbers.
+#: The largest dimension for which a full Hessian is computed, with D products and D² numbers.
 LARGEST = 128
 
 
 def check_hessian(name: str, dimension: int) -> None:
-    """Raise NotApplicable where a Hessian is too large to write out."""
+    """Raise NotApplicable if the dimension is too large for a full Hessian."""
     if dimension > LARGEST:
         raise NotApplicable(f"{name} writes a Hessian out, of at most {LARGEST} coordinates, not {dimension}")
 
 
 def centre(backend: Any, expectation: Expectation, parameters: Blocks, z: Array) -> Array:
-    """`loc`, as samples [R, D]; one alone [1, D] where f draws nothing itself, so that all replicates share it."""
+    """Return `loc` as samples [R, D]; [1, D] if f draws no noise, so that all replicates share it."""
     rows = z.shape[0] if expectation.noise_specs() else 1
     return backend.xp.broadcast_to(parameters["loc"], (rows, z.shape[-1]))
 
 
 def hessian(backend: Any, expectation: Expectation, z: Array, noise: dict[str, Array]) -> Array:
-    """∇² of the integrand written out [..., D, D]: as it knows itself, or by D products, all in one call as so many
-    more samples."""
+    """Return the full Hessian ∇² of the integrand [..., D, D].
+
+    It comes from the integrand's `hessian`, or from D Hessian-vector products in one call, as D times as many samples.
+    """
     if expectation.differentiate == "closed-form" and expectation.integrand.hessian is not None:
         return expectation.integrand.hessian(backend, expectation.data, z, noise)
     xp, dimension = backend.xp, z.shape[-1]
@@ -49,12 +51,12 @@ def hessian(backend: Any, expectation: Expectation, z: Array, noise: dict[str, A
 
 
 def along(xp: Any, z: Array, per_centre: Array) -> Array:
-    """What was made at `centre` [n, D], to broadcast with the samples z."""
+    """Reshape an array computed at `centre` [n, D] to broadcast with the samples z."""
     return per_centre if z.ndim == 2 else per_centre[:, None, :]
 
 
 def bent(xp: Any, matrix: Array, offset: Array) -> Array:
-    """H [n, D, D] times offsets [R, D] or [R, S, D]."""
+    """Return H [n, D, D] times offsets [R, D] or [R, S, D]."""
     if matrix.shape[0] == 1:
         flat = xp.matmul(xp.reshape(offset, (-1, offset.shape[-1])), matrix[0, ...])
         return xp.reshape(flat, offset.shape)
@@ -66,7 +68,10 @@ def bent(xp: Any, matrix: Array, offset: Array) -> Array:
 def finish(
     backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], z: Array, gradients: Blocks
 ) -> Blocks:
-    """Per-sample pathwise gradients of the integrand to an estimate: a sampled entropy added, averaged over samples."""
+    """Return the estimate from per-sample pathwise gradients of the integrand.
+
+    The gradient of a sampled entropy is added, and the samples are averaged.
+    """
     if expectation.entropy == "sampled":
         entropy = expectation.family.entropy_pathwise(backend, parameters, noise, z)
         gradients = gradients | {name: gradients[name] + moved for name, moved in entropy.items()}

@@ -2,13 +2,13 @@
 
 Approximates   ∇_{λ_i} E_{q_λ}[f(z)],  q_λ(z) = Π_i q(z_i; λ_i)
 with           (1/S) Σ_s (f_i(z_s) − b) ∇_{λ_i} log q(z_{s,i}; λ_i),     f_i the terms of f that contain z_i
-requires       independent coordinates with parameters of their own; `local_terms` of f, else f is one term.
+requires       independent coordinates with parameters of their own; `local_terms` of f, otherwise f is one term.
 
-The other terms are independent of the score of z_i, which has mean 0: they add variance and nothing else. f_i is f
-conditioned on the Markov blanket of z_i; of a sampled entropy it holds −log q(z_i) alone. Where every term holds
-every coordinate (a likelihood of xᵀz) only prior and entropy are saved. Less noise is certain where the terms are
-independent; near a fitted posterior the whole of f is nearly constant and its parts are not, so with a baseline the
-plain estimator may win.
+The other terms are independent of the score of z_i, which has mean 0, so they only add variance. f_i contains the
+factors in the Markov blanket of z_i; of a sampled entropy, only −log q(z_i). If every term contains every coordinate (a
+likelihood of xᵀz), only the prior and the entropy are reduced. The variance is certain to fall if the terms are
+independent. Near a fitted posterior the whole of f is nearly constant and its parts are not, so with a baseline the
+plain estimator may be better.
 
 Source: Ranganath et al. 2014, section 3.1.
 """
@@ -27,7 +27,7 @@ from gradmeter.estimators.score_function import FROM_OTHERS, check_baseline, com
 
 @dataclass(frozen=True)
 class RaoBlackwell(Estimator):
-    """`baseline`: as of the score function, made from f_i for each coordinate."""
+    """The Rao-Blackwellised score function, whose `baseline` is made from f_i for each coordinate."""
 
     name: ClassVar[str] = "rao-blackwell"
     summary: ClassVar[str] = "score function with, for each coordinate, only the terms of f that contain it"

@@ -4,9 +4,9 @@ Approximates   ∇_λ E_{q_λ}[f(z)],  z = H(ζ) with ζ smooth in λ and in noi
 with           (1/S) Σ_s (f(z) − c(ζ̃)) ∇_λ log q_λ(z) + ∇_λ c(ζ) − ∇_λ c(ζ̃),     ζ̃ drawn given z, c(ζ) = η f(H_T(ζ))
 requires       a relaxation H_T of H and ∇f between the states of z. Costs four evaluations a sample.
 
-Unbiased whatever c is: E[c(ζ̃) ∇ log q(z)] + E[∇_λ c(ζ̃)] = ∇_λ E c(ζ), the gradients of ζ and ζ̃ being those of
-their smooth paths. η and the temperature T are fitted on other samples, then frozen: η by least squares, T the best of
-`TEMPERATURES`.
+The estimate is unbiased for any c: E[c(ζ̃) ∇ log q(z)] + E[∇_λ c(ζ̃)] = ∇_λ E c(ζ), where the gradients of c(ζ) and
+c(ζ̃) are taken along their smooth paths. η and the temperature T are fitted on other samples, then frozen: η by least
+squares, and T as the best of `TEMPERATURES`.
 
 Source: Tucker, Mnih, Maddison, Lawson & Sohl-Dickstein 2017.
 """
@@ -36,7 +36,7 @@ TEMPERATURES = (0.125, 0.25, 0.5, 1.0, 2.0)
 
 
 class Drawn:
-    """What one batch of noise makes: z, ζ and ζ̃, and the score-function term without a control variate."""
+    """The samples z, ζ and ζ̃ of one batch of noise, with f and the score at z."""
 
     def __init__(self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> None:
         self.backend, self.expectation, self.parameters, self.noise = backend, expectation, parameters, noise
@@ -48,15 +48,15 @@ class Drawn:
         self.value = expectation.value(backend, parameters, self.z, noise)
 
     def relaxed_value(self, soft: Array) -> Array:
-        """f between the states [...]."""
+        """Return f at a soft sample, between the states [...]."""
         return self.expectation.value(self.backend, self.parameters, soft, self.noise)
 
     def relaxed_gradient(self, soft: Array) -> Array:
-        """∇f between the states [..., D]."""
+        """Return ∇f at a soft sample, between the states [..., D]."""
         return self.expectation.gradient(self.backend, self.parameters, soft, self.noise)
 
     def path(self, soft: Array, temperature: Any, slope: Array, factor: Any = 1.0) -> Blocks:
-        """∇_λ c along the path of ζ (or of ζ̃, with its factor), from c's gradient in the soft sample."""
+        """Return ∇_λ c along the path of ζ (or of ζ̃, with its factor), from the gradient of c at the soft sample."""
         along = self.relaxation.soft_pullback(self.backend, soft, temperature, slope)
         return self.relaxation.pathwise(self.backend, self.parameters, along * factor)
 
@@ -66,7 +66,10 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Controlled(Estimator):
-    """What REBAR and RELAX share: c of the soft sample at a temperature, whose coefficients are `state`."""
+    """The base of REBAR and RELAX, with a control variate c of the soft sample.
+
+    Its temperature and coefficients are in `state`.
+    """
 
     requires: ClassVar[Requires] = Requires(("score", "score_identity", "relaxation"))
 
@@ -77,11 +80,11 @@ class Controlled(Estimator):
 
     @abstractmethod
     def control_value(self, drawn: Drawn, soft: Array, state: Blocks) -> Array:
-        """c [...]."""
+        """Return c [...]."""
 
     @abstractmethod
     def control_gradient(self, drawn: Drawn, soft: Array, state: Blocks) -> Array:
-        """Its gradient in the soft sample [..., D]."""
+        """Return the gradient of c with respect to the soft sample [..., D]."""
 
     def estimate_integrand(
         self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
@@ -91,7 +94,7 @@ class Controlled(Estimator):
         return drawn.mean({name: spread(drawn.value, s) * s - taken[name] for name, s in drawn.score.items()})
 
     def taken(self, drawn: Drawn, state: Blocks) -> Blocks:
-        """c(ζ̃) ∇ log q(z) − ∇_λ c(ζ) + ∇_λ c(ζ̃), of mean 0, by block, per sample."""
+        """Return c(ζ̃) ∇ log q(z) − ∇_λ c(ζ) + ∇_λ c(ζ̃), of mean 0, by block, per sample."""
         temperature = state["temperature"]
         soft, given = (drawn.relaxation.soft(drawn.backend, at, temperature) for at in (drawn.perturbed, drawn.given))
         value = self.control_value(drawn, given, state)
@@ -100,7 +103,7 @@ class Controlled(Estimator):
         return {name: spread(value, s) * s - path[name] + given_path[name] for name, s in drawn.score.items()}
 
     def fit(self, known: Knowledge) -> Blocks:
-        """The temperature and coefficients of the least variance, summed over all parameters, on a warm-up."""
+        """Fit the temperature and coefficients to minimise the total variance over all parameters on a warm-up."""
         assert known.pilot is not None
         backend, expectation, parameters, noise = known.pilot()
         drawn = Drawn(backend, expectation, parameters, noise)
@@ -125,27 +128,29 @@ class Controlled(Estimator):
 
     @abstractmethod
     def candidates(self, temperature: float, dimension: int) -> list[Blocks]:
-        """States of which c is a linear combination, NumPy arrays."""
+        """Return the states whose c span the control variate linearly, as NumPy arrays."""
 
     @abstractmethod
     def combined(self, temperature: float, weights: np.ndarray) -> Blocks:
-        """The state whose c is Σ weight × that of a candidate."""
+        """Return the state whose c is Σ weight × c of each candidate."""
 
 
 def _flat(backend: Any, drawn: Drawn, per_sample: Blocks) -> np.ndarray:
-    """Estimates [W, P], all blocks side by side."""
+    """Return the estimates [W, P], with all blocks concatenated."""
     found = [backend.to_numpy(a) for a in drawn.mean(per_sample).values()]
     return np.concatenate([a.reshape(len(a), -1) for a in found], axis=1)
 
 
 @dataclass(frozen=True)
 class Rebar(Controlled):
+    """The REBAR estimator, with c = η f(H_T(ζ))."""
+
     name: ClassVar[str] = "rebar"
     summary: ClassVar[str] = "score function less f at a relaxed sample, whose part comes from its path"
     requires: ClassVar[Requires] = Controlled.requires | Requires((), ("gradient",))
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
-        """f at z and at ζ̃, its gradient at ζ and ζ̃."""
+        """Count f at z and at ζ̃, and its gradient at ζ and at ζ̃."""
         return 4 * num_samples
 
     def control_value(self, drawn: Drawn, soft: Array, state: Blocks) -> Array:

@@ -5,9 +5,9 @@ with           (1/S) Σ_s ∇_z f_λ(z_s) · ∂h/∂λ + f_λ(z_s) ∇_λ log �
 requires       f differentiable in z; a family sampled by rejection, whose accepted proposals ε have density π_λ.
                Costs f and ∇f at every sample.
 
-π_λ(ε) = q_λ(h(ε, λ)) |∂h/∂ε|. The nearer every proposal is to being accepted, the nearer π_λ is to what is proposed,
-which knows nothing of λ, and the smaller the second term. For an ELBO f = log p − log q_λ; the path through λ in
-log q_λ at fixed z has expectation zero and is left out.
+π_λ(ε) = q_λ(h(ε, λ)) |∂h/∂ε|. The closer the acceptance probability is to 1, the closer π_λ is to the proposal's
+density, which does not depend on λ, and the smaller is the second term. For an ELBO f = log p − log q_λ; the derivative
+of log q_λ with respect to λ at fixed z has expectation zero and is left out.
 
 Source: Naesseth et al. 2017, with their shape augmentation (one step) for concentrations below 1.
 """
@@ -23,6 +23,8 @@ from gradmeter.estimators.expectation import Array, Expectation
 
 @dataclass(frozen=True)
 class RejectionReparameterisation(Estimator):
+    """The estimator from the path of accepted proposals and the score of their density."""
+
     name: ClassVar[str] = "rejection-reparameterisation"
     summary: ClassVar[str] = "∇f · ∂h/∂λ + f ∇ log π at the accepted proposal: pathwise through a rejection sampler"
     requires: ClassVar[Requires] = Requires(("accepted", "score_identity"), ("gradient",))

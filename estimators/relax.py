@@ -1,12 +1,12 @@
-"""RELAX: REBAR with a control variate that is learned.
+"""RELAX: REBAR with a learned control variate.
 
 Approximates   ∇_λ E_{q_λ}[f(z)],  z = H(ζ) with ζ smooth in λ and in noise
 with           (1/S) Σ_s (f(z) − c(ζ̃)) ∇_λ log q_λ(z) + ∇_λ c(ζ) − ∇_λ c(ζ̃),     ζ̃ drawn given z
 requires       a relaxation H_T of H; with `control=joint` also ∇f between the states of z.
 
-c(ζ) = b + Σ_i a_i H_T(ζ)_i, and with `control=joint` η f(H_T(ζ)) besides; `control=surrogate` needs values of f at the
-states alone. The estimate is linear in b, a and η, so instead of by gradient descent on the variance they are fitted by
-least squares, on other samples, for the best temperature; then frozen.
+c(ζ) = b + Σ_i a_i H_T(ζ)_i, plus η f(H_T(ζ)) with `control=joint`; `control=surrogate` needs values of f at the states
+only. The estimate is linear in b, a and η, so they are fitted by least squares instead of by gradient descent on the
+variance. The fit uses other samples and chooses the best temperature; the result is then frozen.
 
 Source: Grathwohl, Choi, Wu, Roeder & Duvenaud 2018.
 """
@@ -25,12 +25,14 @@ from gradmeter.estimators.families import Family
 from gradmeter.estimators.options import option
 from gradmeter.estimators.rebar import Controlled, Drawn
 
-#: Coordinates with a coefficient of their own.
+#: The largest number of coordinates: each has a coefficient a_i.
 MOST = 256
 
 
 @dataclass(frozen=True)
 class Relax(Controlled):
+    """The RELAX estimator; `control=surrogate` leaves the term η f(H_T(ζ)) out of c."""
+
     name: ClassVar[str] = "relax"
     summary: ClassVar[str] = "REBAR with a control variate learned on other samples, then frozen"
 

@@ -4,11 +4,11 @@ Approximates   ∇_λ E_{q_λ}[f(z)]
 with           (1/S) Σ_s (f(z_s) − b) ∇_λ log q_λ(z_s),     z_s ~ q_λ
 requires       log q_λ differentiable in λ; nothing of f.
 
-For an ELBO f = log p − log q_λ; the path through log q_λ itself has expectation zero and is left out, as usual
-(Ranganath et al. 2014, equation 3).
+For an ELBO f = log p − log q_λ; the derivative of log q_λ in f with respect to λ has expectation zero and is left out,
+as usual (Ranganath et al. 2014, equation 3).
 
-Sources: Williams 1992; Mohamed et al. 2020, section 4. Baselines: Weaver & Tao 2001 and Greensmith et al. 2004
-(optimal constant), Ranganath et al. 2014 (fitted coefficients), Kool et al. 2019 (leave-one-out), Mnih & Gregor 2014
+Sources: Williams 1992; Mohamed et al. 2020, section 4. Baselines: Weaver & Tao 2001 and Greensmith et al. 2004 (optimal
+constant), Ranganath et al. 2014 (fitted coefficients), Kool et al. 2019 (leave-one-out), Mnih & Gregor 2014
 (input-dependent: NVIL, without its division by a running standard deviation, which rescales the gradient).
 """
 
@@ -30,25 +30,31 @@ from gradmeter.estimators.options import option
 BASELINES = (
     *("none", "mean", "optimal", "moving-average", "input-dependent", "fitted", "cross-fitted", "leave-one-out"),
 )
-#: Those made from other samples of the same estimate, and how few samples they work with.
+#: Baselines made from other samples of the same estimate, and the fewest samples they need.
 FROM_OTHERS = {"leave-one-out": 2, "cross-fitted": 2}
-#: A score that varies by less than this of its size is constant, but for the rounding of its mean.
+#: A score whose standard deviation is less than this, relative to its size, counts as constant: only rounding varies.
 CONSTANT = 1e-12
 
 
 @dataclass(frozen=True)
 class ScoreFunction(Estimator):
-    """Baselines b, every one independent of the sample it is subtracted for, so all unbiased:
+    """The score-function estimator, with a choice of baselines b.
 
-    `none` 0; `mean` E f, exact where known, else estimated once; `optimal` E[f s²]/E[s²] for each coordinate,
-    likewise; `moving-average` an exponentially decayed mean of f over a warm-up, then frozen; `input-dependent` a
-    function of the minibatch's rows, learned on a warm-up, then frozen (`input_baseline.py`); `fitted` the coefficient
-    Cov(f s, s)/Var(s) of s as a control variate, for each coordinate over a warm-up, then frozen; `cross-fitted` that
-    coefficient as Σ f s²/Σ s² over the other half of the samples of the same estimate (E s = 0, and a weighted mean of
-    f has moments where a ratio of sample covariances has none); `leave-one-out` the mean of f over the other S − 1.
+    Every baseline is independent of the sample it is subtracted for, so all are unbiased:
 
-    `draws` = antithetic, stratified or sobol makes the samples depend on each other (`draws.py`): the last two
-    baselines are then refused.
+    - `none`: 0.
+    - `mean`: E f, exact where known, else estimated once on a warm-up.
+    - `optimal`: E[f s²]/E[s²] for each coordinate, exact where known, else estimated once on a warm-up.
+    - `moving-average`: an exponentially decayed mean of f over a warm-up, then frozen.
+    - `input-dependent`: a function of the minibatch's rows, learned on a warm-up, then frozen (`input_baseline.py`).
+    - `fitted`: the coefficient Cov(f s, s)/Var(s) of s as a control variate, for each coordinate, over a warm-up, then
+      frozen.
+    - `cross-fitted`: the coefficient Σ f s²/Σ s² over the other half of the samples of the same estimate. (It uses E s
+      = 0: a weighted mean of f has moments where a ratio of sample covariances has none.)
+    - `leave-one-out`: the mean of f over the other S − 1 samples.
+
+    With `draws` = antithetic, stratified or sobol the samples are dependent (`draws.py`), so `cross-fitted` and
+    `leave-one-out` are refused.
     """
 
     name: ClassVar[str] = "score-function"
@@ -131,7 +137,7 @@ class ScoreFunction(Estimator):
 
 
 def check_baseline(baseline: str, num_samples: int) -> None:
-    """Raise NotApplicable where a baseline cannot be made of that many samples."""
+    """Raise NotApplicable if a baseline cannot be made from that many samples."""
     fewest = FROM_OTHERS.get(baseline, 1)
     if num_samples < fewest:
         raise NotApplicable(
@@ -142,7 +148,15 @@ def check_baseline(baseline: str, num_samples: int) -> None:
 
 
 def combine(backend: Any, baseline: str, z: Array, value: Array, score: Blocks, state: Blocks) -> Blocks:
-    """Mean over the samples of (f − b) s, by block; f [R, S], or [R, S, D] of one a coordinate; s [R, S, *shape]."""
+    """Return the mean over the samples of (f − b) s, by block.
+
+    Parameters
+    ----------
+    value
+        f [R, S], or [R, S, D] with one value per coordinate.
+    score
+        s [R, S, *shape] by block.
+    """
     xp = backend.xp
     if baseline in ("optimal", "fitted"):
         return {
@@ -160,16 +174,16 @@ def combine(backend: Any, baseline: str, z: Array, value: Array, score: Blocks, 
 
 
 def _above(xp: Any, value: Array, baseline: Array, score: Array) -> Array:
-    """f − b with a baseline for every number of a block; of a flat batch in the order in memory that scores have."""
+    """Return f − b with one baseline per parameter; for a flat batch, in the memory order of the scores."""
     if value.ndim == 1 and baseline.ndim == 1 and score.ndim == 2:
         return xp.matrix_transpose(value[None, :] - baseline[:, None])
     return spread(value, score) - baseline
 
 
 def fitted_coefficient(value: Array, score: Array) -> Array:
-    """Cov(f s, s)/Var(s) over a warm-up, NumPy arrays [W, S, *shape] (Ranganath et al. 2014, equation 9).
+    """Return Cov(f s, s)/Var(s) over a warm-up, for NumPy arrays [W, S, *shape] (Ranganath et al. 2014, equation 9).
 
-    A score that is the same in all of the warm-up, as that of a state which was never met is, teaches nothing: 0.
+    The coefficient is 0 where the score is constant over the warm-up, as for a state that was never drawn.
     """
     product = value * score
     centred = score - score.mean((0, 1))
@@ -178,12 +192,15 @@ def fitted_coefficient(value: Array, score: Array) -> Array:
 
 
 def _quotient(above: Array, below: Array, least: Array | float = 0.0) -> Array:
-    """Of NumPy arrays; 0 where `below` is not more than `least`."""
+    """Divide NumPy arrays; the result is 0 where `below` is not more than `least`."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > least)
 
 
 def _cross_fitted(xp: Any, value: Array, score: Array) -> Array:
-    """[R, S, *shape] to [R, *shape]: each half of the samples with the coefficient of the other."""
+    """Return the mean [R, *shape] over samples of (f − b) s, for f and s [R, S, *shape].
+
+    b of each half of the samples is the coefficient from the other half.
+    """
     half = score.shape[1] // 2
     square = score * score
     parts = []

@@ -1,13 +1,13 @@
 """Randomised quasi-Monte-Carlo: scrambled Sobol points as a source of noise.
 
-An estimate's S points are a digital net that fills the unit cube evenly, randomised afresh for every replicate: the
-replicates are independent scramblings of one net. Each point alone is uniform, so whatever is unbiased for
-independent samples one by one stays so; for smooth f the variance falls up to S⁻³ in place of S⁻¹.
+The S points of an estimate are a digital net that fills the unit cube evenly. Every replicate is an independent
+scrambling of the same net. Each point alone is uniform, so an estimator that is unbiased for each sample stays
+unbiased; for smooth f the variance falls up to S⁻³ instead of S⁻¹.
 
 The net is the first S points of SciPy's Sobol sequence (direction numbers of Joe & Kuo 2008). The randomisation is
 Matoušek's random linear scramble (a random lower-triangular matrix with unit diagonal on the binary digits of every
-coordinate) followed by a random digital shift; pairs of points are then distributed as under Owen's nested uniform
-scramble, so the variance is the same.
+coordinate) followed by a random digital shift. Pairs of points then have the same distribution as under Owen's nested
+uniform scramble, so the variance is the same.
 
 Sources: Owen 1997; Matoušek 1998; Owen 2003 (variance of the alternatives); Buchholz et al. 2018 (for gradients).
 """
@@ -24,9 +24,10 @@ Array = Any
 
 @functools.lru_cache(maxsize=32)
 def _basis(levels: int, dimension: int) -> np.ndarray:
-    """[levels (k), levels (b), D]: digit b, the most significant first, of the point with index 2ᵏ.
+    """Return the binary digits of the points with index 2ᵏ, as [levels (k), levels (digit b), D].
 
-    Digit by digit modulo 2, point i is the sum of those whose k is a digit of i.
+    The most significant digit comes first. Point i is the sum, digit by digit modulo 2, of those points whose k is a
+    binary digit of i.
     """
     from scipy.stats import qmc  # slow to import
 
@@ -37,7 +38,7 @@ def _basis(levels: int, dimension: int) -> np.ndarray:
 
 
 def draw(backend: Any, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
-    """Points [R, S, width] strictly inside the unit cube, each row of R scrambled by itself.
+    """Draw points [R, S, width] strictly inside the unit cube, with an independent scrambling for each of the R nets.
 
     Every number is a multiple of 2⁻⁵² (float32: 2⁻²³) plus half of that.
     """

@@ -11,20 +11,20 @@ from gradmeter.estimators.noise import Noise
 
 Array = Any
 
-#: The name of the points among an estimate's noise.
+#: The name of the points in an estimate's noise.
 NAME = "sobol"
-#: What SciPy has direction numbers for.
+#: The number of coordinates for which SciPy has direction numbers.
 MOST_COORDINATES = 21201
 
 
 def specs(family: Family, num_samples: int, dimension: int) -> dict[str, Noise]:
-    """One net [S, width] for all the family's noise together."""
+    """Return one net [S, width] for all of the family's noise."""
     width = sum(math.prod(spec.shape) for spec in family.noise((), dimension).values())
     return {NAME: Noise("sobol", (num_samples, width))}
 
 
 def check(family: Family, num_samples: int, dimension: int) -> None:
-    """Raise NotApplicable where there is no net."""
+    """Raise NotApplicable if there is no net for this S or dimension."""
     if num_samples < 2 or num_samples & (num_samples - 1):
         raise NotApplicable(f"draws=sobol needs samples a power of two, at least 2, not {num_samples}")
     width = sum(math.prod(spec.shape) for spec in family.noise((), dimension).values())
@@ -54,7 +54,7 @@ INVERSES: dict[str, Any] = {
 
 
 def as_noise(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
-    """The family's noise by name, made from the points [..., width]; unchanged where there are no points."""
+    """Return the family's noise by name, made from the points [..., width]; other noise is returned unchanged."""
     if NAME not in noise:
         return noise
     points, xp = noise[NAME], backend.xp
@@ -68,7 +68,7 @@ def as_noise(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str,
 
 
 def _dimension(family: Family, width: int) -> int:
-    """The least D for which the family draws this many numbers a sample; it never draws fewer for more coordinates."""
+    """Return the least D for which the family draws `width` numbers per sample, which never decreases with D."""
 
     def drawn(dimension: int) -> int:
         return sum(math.prod(spec.shape) for spec in family.noise((), dimension).values())
@@ -76,7 +76,7 @@ def _dimension(family: Family, width: int) -> int:
     low = high = 1
     while drawn(high) < width:
         high *= 2
-    while low < high:  # no `bisect`, which PyTorch does not compile
+    while low < high:  # PyTorch does not compile `bisect`
         middle = (low + high) // 2
         low, high = (middle + 1, high) if drawn(middle) < width else (low, middle)
     return low

@@ -1,9 +1,10 @@
-"""Straight-through: the sample's derivative is taken to be that of its mean.
+"""Straight-through: the derivative of the sample is replaced by that of its mean.
 
 Approximates   ∇_λ E_{q_λ}[f(z)]
 with           (1/S) Σ_s ∇f(z_s) · ∂μ/∂λ,     z_s ~ q_λ, μ = E z
-requires       ∇f at the states of z; μ differentiable in λ. Biased: for z = 0 or 1 it is f′(z) p (1 − p), where
-               f(1) − f(0) would be right; for f = (z − t)² the bias is (2p − 1) p (1 − p).
+requires       ∇f at the states of z; μ differentiable in λ. Biased: for z = 0 or 1 the estimate with respect to the
+               logit is f′(z) p (1 − p), where (f(1) − f(0)) p (1 − p) would be exact; for f = (z − t)² the bias is
+               (2p − 1) p (1 − p).
 
 Source: Bengio, Léonard & Courville 2013.
 """
@@ -20,6 +21,8 @@ from gradmeter.estimators.gumbel_softmax import less_score
 
 @dataclass(frozen=True)
 class StraightThrough(Estimator):
+    """The straight-through estimator: ∇f at the sample times the derivative of its mean."""
+
     name: ClassVar[str] = "straight-through"
     summary: ClassVar[str] = "∇f at a sample times the derivative of the mean; biased"
     requires: ClassVar[Requires] = Requires(("expected", "score"), ("gradient",))

@@ -1,4 +1,4 @@
-"""Straight-through Gumbel-softmax: hard samples forward, soft ones backward.
+"""Straight-through Gumbel-softmax: hard samples in the forward pass, the derivative of soft ones in the backward pass.
 
 Approximates   ∇_λ E_{q_λ}[f(z)],  z = H(ζ) with ζ smooth in λ and in noise
 with           (1/S) Σ_s ∇f(z_s) · ∂H_T(ζ_s)/∂λ
@@ -19,6 +19,8 @@ from gradmeter.estimators.gumbel_softmax import SoftPath
 
 @dataclass(frozen=True)
 class StraightThroughGumbel(SoftPath):
+    """The straight-through Gumbel-softmax estimator: ∇f at the hard sample."""
+
     name: ClassVar[str] = "straight-through-gumbel"
     summary: ClassVar[str] = "∇f at a hard sample, along the path of a soft one; biased"
     biased: ClassVar[str | None] = "a jump is replaced with a slope: biased, at any temperature"

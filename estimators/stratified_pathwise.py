@@ -1,13 +1,14 @@
-"""Stratified pathwise estimator of a mixture: every component is sampled, and which one it is summed out.
+"""Stratified pathwise estimator of a mixture: every component is sampled, and the component index is summed out.
 
 Approximates   ∇_λ E_{q_λ}[f_λ(z)],     q_λ = Σ_k π_k N(loc_k, σ_k²)
 with           (1/S) Σ_s Σ_k π_k d/dλ f_λ(loc_k + σ_k ε_s),  and for logit k  π_k (f(z_sk) − Σ_m π_m f(z_sm))
 requires       f differentiable in z; a mixture. Costs f and ∇f at K points a sample; all components share ε.
 
-For an ELBO f = log p − log q_λ, with the whole mixture's density; the path through λ in log q_λ at fixed z has
-expectation zero and is left out.
+For an ELBO f = log p − log q_λ, with the density of the whole mixture; the derivative of log q_λ with respect to λ at
+fixed z has expectation zero and is left out.
 
-Sources: Roeder et al. 2017 (the path alone, for mixtures too); Morningstar et al. 2021 (stratified by component).
+Sources: Roeder et al. 2017 (the path derivative only, for mixtures too); Morningstar et al. 2021 (stratified by
+component).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from gradmeter.estimators.noise import Noise
 
 @dataclass(frozen=True)
 class StratifiedPathwise(Estimator):
+    """The pathwise estimator of a mixture with the component index summed out."""
+
     name: ClassVar[str] = "stratified-pathwise"
     summary: ClassVar[str] = "d/dλ f through every component of a mixture, weighted: the component is summed out"
     requires: ClassVar[Requires] = Requires(("stratified", "score_identity"), ("gradient",))

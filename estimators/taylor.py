@@ -1,11 +1,11 @@
-"""Pathwise estimator with a control variate from Taylor's expansion of f.
+"""Pathwise estimator with a control variate from a Taylor expansion of f.
 
 Approximates   ∇_λ E_{q_λ}[f(z)],     q_λ a Normal
 with           pathwise(∇f(z)) − pathwise(g̃(z)) + E pathwise(g̃(z)),     g̃(z) = ∇f(loc) + H (z − loc)
 requires       f differentiable, and twice at loc (for hessian=none: once); z = loc + L ε with Gaussian noise.
 
-The Hessian H is that at loc, so g̃ is ∇f itself where f is quadratic: the estimate of every parameter block is then
-exact. Costs a gradient at loc beside the samples, and Hessian-vector products, each of which counts as two gradients.
+H is the Hessian at loc, so g̃ equals ∇f if f is quadratic: the estimate of every parameter block is then exact. In
+addition to the samples, it costs a gradient at loc and Hessian-vector products, each of which counts as two gradients.
 
 Source: Miller et al. 2017.
 """
@@ -26,9 +26,13 @@ HESSIANS = ("full", "diagonal", "product", "none")
 
 @dataclass(frozen=True)
 class Taylor(Estimator):
-    """What H is: `full`, from D products at loc; `diagonal`, that of the same; `product`, one product a sample, for
-    `loc` alone, since the expectation for the other block needs the diagonal; `none`, 0: only ∇f(loc) is used, which
-    does nothing for `loc`.
+    """The pathwise estimator with a Taylor control variate; `hessian` chooses H.
+
+    - `full`: the Hessian, from D products at loc.
+    - `diagonal`: its diagonal, from the same D products.
+    - `product`: one Hessian-vector product per sample. It is used for `loc` only, because the expectation for the other
+      block needs the diagonal of the Hessian.
+    - `none`: 0. Only ∇f(loc) is used, which has no effect on the estimate for `loc`.
     """
 
     name: ClassVar[str] = "taylor"

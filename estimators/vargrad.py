@@ -4,9 +4,9 @@ Approximates   ∇_λ E_{q_λ}[f(z)]
 with           1/(S − 1) Σ_s (f(z_s) − f̄)(s_s − s̄),     s_s = ∇_λ log q_λ(z_s), z_s ~ q_λ
 requires       log q_λ differentiable in λ; nothing of f.
 
-For an ELBO, with f = log p − log q, it is minus ∇_λ of ½ Var_r[log q_λ − log p] at r = q_λ. The unbiased sample
-covariance of f and s, so the very numbers of `score-function[baseline=leave-one-out]` (to rounding, since
-Σ (f − f̄) s̄ = 0), and for S = 2 ½ (f₁ − f₂)(s₁ − s₂); kept under its own name because papers compare against it.
+For an ELBO, with f = log p − log q, it is minus ∇_λ of ½ Var_r[log q_λ − log p] at r = q_λ. The estimate is the
+unbiased sample covariance of f and s. So it equals `score-function[baseline=leave-one-out]` (up to rounding, since Σ (f
+− f̄) s̄ = 0), and is ½ (f₁ − f₂)(s₁ − s₂) for S = 2. It has a name here because papers compare against it.
 
 Source: Richter et al. 2020, sections 2 and 4.
 """
@@ -24,6 +24,8 @@ from gradmeter.estimators.families import Family
 
 @dataclass(frozen=True)
 class VarGrad(Estimator):
+    """The sample covariance of f and the score."""
+
     name: ClassVar[str] = "vargrad"
     summary: ClassVar[str] = (
         "sample covariance of f and ∇ log q: score-function[baseline=leave-one-out] by another name"

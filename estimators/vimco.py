@@ -1,11 +1,11 @@
-"""Score function of the importance-weighted bound, with a baseline for each sample from the K − 1 others (VIMCO).
+"""VIMCO: score function of the importance-weighted bound, with each sample's baseline from the K − 1 others.
 
 Approximates   ∇_λ E[log (1/K) Σ_k w_k],     w_k = p(x, z_k)/q_λ(z_k)
 with           Σ_k (L̂ − L̂_−k − w̃_k) ∇_λ log q_λ(z_k),     L̂ = log (1/K) Σ_k w_k,  w̃_k = w_k / Σ_j w_j
-requires       log q_λ differentiable in λ; nothing of p but values.
+requires       log q_λ differentiable in λ; only values of p.
 
-L̂_−k is L̂ with w_k replaced by a mean of the other weights, `geometric` or `arithmetic`: it does not depend on z_k. The
-term −w̃_k is the derivative of L̂ at fixed samples. For K = 1 there are no others, and no baseline.
+L̂_−k is L̂ with w_k replaced by a mean of the other weights, `geometric` or `arithmetic`, so it does not depend on z_k.
+The term −w̃_k is the derivative of L̂ at fixed samples. For K = 1 there are no other samples, and no baseline.
 
 Source: Mnih & Rezende 2016.
 """
@@ -23,6 +23,8 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class Vimco(ImportanceWeighted):
+    """The score-function estimator of the importance-weighted bound; `baseline` chooses the mean in L̂_−k."""
+
     name: ClassVar[str] = "vimco"
     summary: ClassVar[str] = "importance-weighted bound by the score function, baselines from the K − 1 other samples"
     requires: ClassVar[Requires] = Requires(("score", "score_identity"))
@@ -37,7 +39,7 @@ class Vimco(ImportanceWeighted):
         return groups.mean({name: spread(signal, s) * s for name, s in score.items()})
 
     def _above_baseline(self, groups: Groups) -> Array:
-        """L̂ − L̂_−k [R, S, K]."""
+        """Return L̂ − L̂_−k [R, S, K]."""
         xp, size = groups.backend.xp, groups.size
         if size == 1 or self.baseline == "none":
             return groups.bound()[..., None] + xp.zeros_like(groups.log_weights)
@@ -52,8 +54,10 @@ class Vimco(ImportanceWeighted):
 
 
 def others_sum(xp: Any, values: Array) -> Array:
-    """Σ_{j ≠ k} values_j along the last axis [..., K], from sums on either side: the whole less a value that is nearly
-    all of it would be rounding."""
+    """Return Σ_{j ≠ k} values_j along the last axis [..., K], as the sum of the values before and after k.
+
+    Subtracting values_k from the total would leave only rounding error if values_k is nearly all of it.
+    """
 
     def before(ordered: Array) -> Array:
         sums = xp.cumulative_sum(ordered[..., :-1], axis=-1)

@@ -1,12 +1,12 @@
-"""Backends: what the Python array API leaves out, one small record per framework.
+"""Backends: the operations that the Python array API does not cover, one small record per framework.
 
 A backend is one file, with a class that has what `backend.Backend` lists, and one `Registration` below.
 
 Requirements on this folder
 ---------------------------
-- A framework is imported only by `get`, and only the one asked for.
+- A framework is imported by `get` only, and only the one asked for.
 - A backend is passed as an argument; there is no current backend.
-- Arithmetic is not here: it is written once, against `backend.xp`.
+- Arithmetic does not belong here: it is written once, against `backend.xp`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from gradmeter.estimators.errors import UsageError, unknown
 
 @dataclass(frozen=True)
 class Registration:
-    """Where a backend is found.
+    """The location of a backend.
 
     Attributes
     ----------
-    place : `module:Class`; the class is called with a device.
-    framework : the package that has to be installed, by the name under which it is imported.
-    summary : what it is, for people.
+    place
+        `module:Class`; the class is called with a device.
+    framework
+        The package that has to be installed, by its import name.
+    summary
+        A description for users.
     """
 
     place: str

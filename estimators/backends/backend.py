@@ -1,4 +1,4 @@
-"""What an estimator and its measurement need of a framework."""
+"""The interface of a backend."""
 
 from __future__ import annotations
 
@@ -9,18 +9,26 @@ Array = Any
 
 
 class Backend(Protocol):
-    """What an estimator and its measurement need of a framework.
+    """The operations that an estimator and its measurement need from a framework.
 
     Attributes
     ----------
-    name, device, threads : which framework, where it computes, with how many threads (None where not known).
-    xp : the array API namespace.
-    special : special functions, under the names SciPy, PyTorch and JAX share (`digamma`, `gammaln`, `erf`, ...).
-    compiles : false where a compiler is missing and functions run eagerly instead.
-    draws_inside : whether noise is drawn inside a compiled function (JAX) or before it (NumPy, PyTorch).
-    compiles_slowly : whether a compilation takes seconds, so that few calls are made without.
-    strided : whether arrays of any rank are as fast with their axes reversed in memory; compiled code is not.
-    chunk : how many elements one call of a compiled function handles best; a matter of speed alone.
+    name, device, threads
+        The framework, the device it computes on, and the number of threads (None if unknown).
+    xp
+        The array API namespace.
+    special
+        Special functions, under the names that SciPy, PyTorch and JAX share (`digamma`, `gammaln`, `erf`, ...).
+    compiles
+        False if no compiler is found, so that functions run eagerly.
+    draws_inside
+        Whether noise is drawn inside a compiled function (JAX) or before it (NumPy, PyTorch).
+    compiles_slowly
+        Whether a compilation takes seconds, so that it does not pay for a few calls.
+    strided
+        Whether arrays of any rank are as fast with their axes reversed in memory; compiled code is not.
+    chunk
+        The number of elements that one call of a compiled function handles best; it affects speed only.
     """
 
     name: str
@@ -39,19 +47,19 @@ class Backend(Protocol):
     def special(self) -> Any: ...
 
     def asarray(self, values: Any, dtype: str | None) -> Array:
-        """An array on this device; `dtype` None keeps integers as they are."""
+        """Return an array on this device; with `dtype` None, integers keep their dtype."""
         ...
 
     def to_numpy(self, array: Array) -> Any:
-        """A NumPy array on the host."""
+        """Return a NumPy array on the host."""
         ...
 
     def root(self, number: int) -> Any:
-        """A stream root in the form that `stream` takes; may be traced."""
+        """Return a stream root in the form that `stream` takes; it may be traced."""
         ...
 
     def stream(self, root: Any, block: Any) -> Any:
-        """The random stream of one block of replicates."""
+        """Return the random stream of one block of replicates."""
         ...
 
     def normal(self, stream: Any, shape: tuple[int, ...], dtype: str) -> Array: ...
@@ -59,21 +67,25 @@ class Backend(Protocol):
     def uniform(self, stream: Any, shape: tuple[int, ...], dtype: str) -> Array: ...
 
     def subset(self, stream: Any, shape: tuple[int, ...], population: int) -> Array:
-        """[R, B] row numbers, each row of it B distinct numbers below `population`; in random order where that is all
-        of them, else in any."""
+        """Return row numbers [R, B]: each row has B distinct numbers below `population`.
+
+        If B is `population`, the order is random, otherwise arbitrary.
+        """
         ...
 
     def gradient(self, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
-        """The gradient of a function with a scalar value. Rows are independent, so for Σ f it is every row's ∇f."""
+        """Return the gradient of a scalar function. For a sum of f over independent rows, it is ∇f of every row."""
         ...
 
     def hvp(self, function: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
-        """(z, vector) -> the Hessian of a function with a scalar value, times the vector; for Σ f, every row's ∇²f."""
+        """Return the function (z, vector) -> Hessian of a scalar function times vector; for Σ f, ∇²f of every row."""
         ...
 
     def pullback(self, function: Callable[..., Array], instead: str) -> Callable[..., dict[str, Array]]:
-        """(parameters by name, *arrays with a leading axis R) -> for every one of R the gradient in the parameters,
-        {name: [R, *shape]}, of a function with a scalar value of the parameters and one slice of the arrays.
+        """Return the function (parameters by name, *arrays [R, ...]) -> gradients {name: [R, *shape]}.
+
+        For each of the R slices of the arrays, it is the gradient of the scalar `function(parameters, *slices)` with
+        respect to the parameters.
 
         Raises
         ------
@@ -83,11 +95,14 @@ class Backend(Protocol):
         ...
 
     def matrix_sum(self, matrix: Array, axis: int) -> Array:
-        """The sums of a matrix along one axis, in whichever form the compiler makes fast."""
+        """Return the sums of a matrix along one axis, in the form that the compiler makes fastest."""
         ...
 
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
-        """`function` along the leading axis of an array or a tuple of them, in turn (bounded memory), stacked."""
+        """Apply `function` along the leading axis of an array or a tuple of arrays, and stack the results.
+
+        The calls are made one after another, so memory stays bounded.
+        """
         ...
 
     def is_array(self, value: Any) -> bool:
@@ -95,24 +110,27 @@ class Backend(Protocol):
         ...
 
     def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
-        """A compiled form of a pure function of arrays; raises rather than run slowly unnoticed.
+        """Return a compiled form of a pure function of arrays; raise instead of silently running slowly.
 
         Parameters
         ----------
-        dear_sums : whether what it sums is mostly exponentials and logarithms, of the rows of data: a library for sums
-            that XLA can call has faster ones, and costs more where what is summed is cheap.
+        dear_sums
+            Whether the function mostly sums exponentials and logarithms over the rows of data. XLA can call a library
+            for sums, which is faster for such terms and slower for cheap ones.
         """
         ...
 
     def compile_for_few_calls(
         self, function: Callable[..., Any], dear_sums: bool = False, handful: bool = False
     ) -> Callable[..., Any]:
-        """Return a form of a pure function that costs least where it is called few times: most return the function.
+        """Return the fastest form of a pure function that is called few times; most backends return the function.
 
         Parameters
         ----------
-        dear_sums : as for `compile`.
-        handful : whether the calls are so few that compiling with little optimisation costs less.
+        dear_sums
+            As for `compile`.
+        handful
+            Whether there are so few calls that compiling with little optimisation costs less.
         """
         ...
 

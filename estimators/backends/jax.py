@@ -1,4 +1,4 @@
-"""JAX: pure functions under jit, noise drawn inside them from threefry keys."""
+"""JAX: pure functions under jit, with noise drawn inside them from threefry keys."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-# One thread, like the other backends, so that seconds compare. JAX reads it when it makes its CPU client, which
-# whoever imported JAX before may have done already: then nobody knows.
+# One thread, as in the other backends, so that times are comparable. JAX reads NPROC when it creates its CPU client. If
+# JAX was imported before, the client may exist already, and the number of threads is unknown.
 if "jax" not in sys.modules:
     os.environ.setdefault("NPROC", "1")
 
@@ -26,15 +26,17 @@ Array = Any
 # float64 is a process-wide switch. Every dtype is given explicitly here, so float32 cells stay float32.
 jax.config.update("jax_enable_x64", True)
 
-#: YNNPACK, to which XLA leaves sums on the CPU, first stores every operand in full, broadcast ones too.
+#: Disables YNNPACK, the library that XLA uses for sums on the CPU: it first stores every operand in full, even
+#: broadcast ones.
 _WITHOUT_LIBRARY = ("xla_cpu_experimental_ynn_fusion_type", "")
-#: A fifth less time to compile, and code as fast.
+#: Compiles in a fifth less time, to code that is as fast.
 _BRIEFLY = ("xla_backend_optimization_level", 1)
-#: Half the time to compile, and slower code.
+#: Compiles in half the time, to slower code.
 _QUICKLY = ("xla_backend_optimization_level", 0)
-#: One estimate's noise is stored before it is read if it is of so many numbers.
+#: The smallest number of elements of one estimate's noise that is stored before it is read.
 _LARGE = 2**14
-#: The most numbers drawn at once, if they can be halved often enough: two halves for any block that fits the cache.
+#: The most numbers drawn in one part, if the size can be halved often enough; a block that fits the cache is drawn in
+#: two halves.
 _PART = 2**16
 #: The longest last axis that is summed as a product with ones.
 _SHORT = 256
@@ -42,24 +44,26 @@ _SHORT = 256
 
 @functools.cache
 def _options(*wanted: tuple[str, Any]) -> dict[str, Any] | None:
-    """Return those options of the compiler; None where this version of XLA does not have them."""
+    """Return these options of the compiler, or None if this version of XLA does not have them."""
     options = dict(wanted)
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
-    except Exception:  # whatever an unknown option raises
+    except Exception:  # an unknown option may raise anything
         return None
     return options
 
 
 def _row_sums(x: Array) -> Array:
-    """Along the last axis, as a product with ones: XLA's loops for sums along it go number by number, those for
-    products use vector instructions, in whatever order the axes lie in memory.
+    """Sum along the last axis as a product with ones.
+
+    XLA's loops for sums along the last axis are scalar; those for products use vector instructions, whatever the order
+    of the axes in memory.
     """
     return jnp.matmul(x, jnp.ones(x.shape[-1], x.dtype), precision="highest")
 
 
 def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
-    """The array API's `sum`, faster along a short last axis."""
+    """Sum as the array API does, faster along a short last axis."""
     x = jnp.asarray(x)
     short = x.ndim > 1 and axis in (-1, x.ndim - 1) and 1 < x.shape[-1] <= _SHORT
     if not short or dtype is not None or not jnp.issubdtype(x.dtype, jnp.floating):
@@ -72,6 +76,8 @@ vars(xp).update(vars(jnp), sum=_sum)
 
 
 class JaxBackend:
+    """The JAX backend."""
+
     name = "jax"
     special = jax.scipy.special
     compiles = True
@@ -140,7 +146,7 @@ class JaxBackend:
     def compile_for_few_calls(
         self, function: Callable[..., Any], dear_sums: bool = False, handful: bool = False
     ) -> Callable[..., Any]:
-        """JAX takes long over single operations, so that even few calls are compiled; a handful with less care."""
+        """Compile even for few calls, because JAX is slow at single operations; optimise little for a handful."""
         if not handful:
             return self.compile(function, dear_sums)
         return jax.jit(function, compiler_options=None if self.device != "cpu" else _options(_QUICKLY))
@@ -153,9 +159,11 @@ class JaxBackend:
 
 
 def _stored(draw: Callable[..., Array], stream: Array, shape: tuple[int, ...], dtype: str) -> Array:
-    """Draw noise that XLA stores. Left to itself it fuses the generator into every reduction that reads the noise,
-    and so runs it several times; the result of a loop it keeps. So large noise is drawn in two halves, in a loop,
-    each of them flat, which vectorises whatever the shape; in more parts where a half would leave the cache.
+    """Draw noise that XLA stores.
+
+    By default XLA fuses the generator into every reduction that reads the noise, and so runs it several times; but it
+    stores the result of a loop. So large noise is drawn in a loop over two halves, or over more parts if a half would
+    exceed the cache. Each part is flat, which vectorises for any shape.
     """
     size, parts = math.prod(shape), 2
     if size % 2 or (shape[0] < 2 and size < _LARGE):

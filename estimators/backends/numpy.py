@@ -1,4 +1,4 @@
-"""NumPy: eager, on the CPU, no automatic differentiation."""
+"""NumPy: eager, on the CPU, without automatic differentiation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = Any
 
 
 class _Words(ISeedSequence):
-    """Seed words already hashed, in the form a bit generator takes."""
+    """Seed words that are already hashed, in the form that a bit generator takes."""
 
     def __init__(self, words: np.ndarray) -> None:
         self._words = words
@@ -31,8 +31,11 @@ class _Words(ISeedSequence):
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library reuse freed arrays. Given back to the system, each new temporary of a few hundred kB
-    costs page faults ten times dearer than its arithmetic. Only glibc has the setting."""
+    """Make the C library reuse freed arrays instead of returning their memory to the system.
+
+    Otherwise each new temporary of a few hundred kB causes page faults that cost ten times as much as its arithmetic.
+    Only glibc has this setting.
+    """
     trim_threshold, mmap_threshold, large = -1, -3, 2**28
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
@@ -41,6 +44,8 @@ def _keep_freed_memory() -> None:
 
 
 class NumpyBackend:
+    """The NumPy backend."""
+
     name = "numpy"
     xp = xp
     threads = 1
@@ -55,13 +60,13 @@ class NumpyBackend:
             raise UsageError("backend 'numpy' computes on the CPU only; use --device cpu")
         self.device = device
         _keep_freed_memory()
-        threadpoolctl.threadpool_limits(1)  # one thread, like the other backends, so that seconds compare
+        threadpoolctl.threadpool_limits(1)  # one thread, as in the other backends, so that times are comparable
 
     @functools.cached_property
     def special(self) -> Any:
-        import scipy.special  # slow to import, and whether q can be sampled is asked before anything is measured
+        import scipy.special  # slow to import, and not needed to check a problem before it is measured
 
-        threadpoolctl.threadpool_limits(1)  # its libraries too
+        threadpoolctl.threadpool_limits(1)  # for the libraries of SciPy too
         return scipy.special
 
     def asarray(self, values: Any, dtype: str | None) -> Array:

@@ -1,16 +1,16 @@
-"""NumPy's compiled form: the calls that a pure function makes, recorded once for arrays of given shapes, then replayed.
+"""The compiled form for NumPy: a pure function's calls, recorded for arguments of given shapes and replayed.
 
-The function runs once on stand-ins that note every NumPy call. What they noted becomes one straight Python function
-without the lookups and choices between the calls, which for small arrays take longer than the arithmetic. It does the
-same arithmetic, to the last bit, with these savings:
+The function runs once on stand-ins that record every NumPy call. The recording becomes one straight-line Python
+function without the lookups and branches between the calls, which take longer than the arithmetic for small arrays. The
+result is the same to the last bit, with these savings:
 
-- a call made before on the same operands is not made again;
-- of few numbers NumPy is slower to broadcast than to compute, so a Python number is made an array once, and an operand
-  that lacks leading axes of length one is given them;
-- a result takes the memory of an operand that nothing reads any more.
+- a call that repeats an earlier one on the same operands is left out;
+- a Python number is made an array once, and an operand that lacks leading axes of length one is given them, because for
+  small arrays broadcasting costs more than computing;
+- a result takes the memory of an operand that is not read again.
 
-What a function of arrays must not do here, any compiler forbids: choose by the numbers in an array, write into one, or
-hand one to what is not NumPy. Such a function is called as it is.
+As with any compiler, the function must not branch on the numbers in an array, write into an array, or pass one to code
+other than NumPy. Such a function is called unrecorded.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ import numpy as np
 
 from gradmeter.estimators.backends.tape import Call, Tape, Unrecordable, names_in
 
-#: Shapes of arguments that one function is recorded for at most.
+#: The most argument shapes that one function is recorded for.
 MOST_SHAPES = 16
-#: What reads arrays and returns no view of them, beside all ufuncs.
+#: Functions that read arrays and return no view of them, in addition to all ufuncs.
 _READERS = {operator.pow, np.sum, np.mean, np.max, np.min, np.where, np.stack, np.concatenate}
-#: Ufuncs that no longer take an output as their third argument.
+#: Ufuncs that do not accept an output as their third positional argument any more.
 _KEYWORD_OUT = {np.maximum, np.minimum}
 OTHER = object()
 
 
 def _unpacked(tape: Tape, given: Any, path: str, lines: list[str], checks: list[str]) -> Any:
-    """Stand-ins for arguments; the lines that find these in other arguments, and what must hold for those."""
+    """Return stand-ins for an argument.
+
+    The code that unpacks and checks later arguments is appended to `lines` and `checks`.
+    """
     if isinstance(given, np.ndarray):
         found = tape.stand_in(given)
         lines.append(f"{found._name} = {path}")
@@ -47,7 +50,7 @@ def _unpacked(tape: Tape, given: Any, path: str, lines: list[str], checks: list[
 
 
 def _needed(tape: Tape, kept: set[str]) -> list[Call]:
-    """The calls whose results are read, in order."""
+    """Return the calls whose results are read, in order."""
     read, found = set(kept), []
     for call in reversed(tape.calls):
         if call.result in read:
@@ -57,10 +60,13 @@ def _needed(tape: Tape, kept: set[str]) -> list[Call]:
 
 
 def _statements(tape: Tape, kept: set[str]) -> Iterator[str]:
-    """One for each call, with what is read for the last time forgotten, and its memory taken where that can be."""
+    """Yield one statement per call.
+
+    Arrays are deleted after their last use, and their memory is reused for results where possible.
+    """
     calls = _needed(tape, kept)
     last = {name: i for i, call in enumerate(calls) for name in call.read}
-    owned: dict[str, tuple[Any, ...]] = {}  # by name, the layout of arrays that nothing else is a view of
+    owned: dict[str, tuple[Any, ...]] = {}  # layouts, by name, of arrays that have no views
     for i, call in enumerate(calls):
         done = sorted(name for name in call.read if last[name] == i and name not in kept)
         arguments = [*call.inputs, *(f"{name}={text}" for name, text in call.options.items())]
@@ -81,12 +87,12 @@ def _statements(tape: Tape, kept: set[str]) -> Iterator[str]:
 
 
 def record(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
-    """A function that does what `function` does for arguments shaped as these, and returns `OTHER` for any others.
+    """Return a function that replays `function` for arguments of these shapes, and returns `OTHER` for any others.
 
     Raises
     ------
     Unrecordable
-        It does what cannot be recorded.
+        The function uses an array in a way that cannot be recorded.
     """
     tape = Tape()
     finding: list[str] = []
@@ -109,7 +115,7 @@ def record(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable
 
 
 def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, recorded for each family of shapes that it is called with."""
+    """Return the function, recorded for each combination of argument shapes that it is called with."""
     replays: list[Callable[..., Any]] = []
     plain = False
 
@@ -123,7 +129,7 @@ def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
         try:
             replays.append(record(function, arguments))
-        except Exception:  # whatever it is, the function itself will raise it if it is at fault
+        except Exception:  # an error of the function itself is raised again below
             plain = True
             return function(*arguments)
         return replays[-1](*arguments)

@@ -1,4 +1,4 @@
-"""What a function does with NumPy arrays, noted call by call on stand-ins for them."""
+"""The recording of what a function does with NumPy arrays, call by call, on stand-ins for the arrays."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import array_api_compat.numpy
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-#: Calls that a tape has at most: a loop over a thousand coordinates is better looped.
+#: The most calls on a tape: a loop over a thousand coordinates should stay a loop.
 MOST_CALLS = 1000
-#: What converts a Python number to the dtype of the array beside it.
+#: Functions that convert a Python number to the dtype of the other operand.
 _WEAK = {np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum}
-#: What returns facts that shapes and dtypes decide.
+#: Functions whose result depends only on shapes and dtypes.
 _STATIC = {np.shape, np.ndim, np.size, np.result_type}
 _METHODS = {"astype", "copy", "reshape", "sum", "swapaxes", "transpose"}
 _NAME = re.compile(r"\bv\d+\b")
 
 
 class Unrecordable(Exception):
-    """A function does with an array what cannot be recorded."""
+    """A function uses an array in a way that cannot be recorded."""
 
 
 class StandIn(NDArrayOperatorsMixin):
-    """An array while it is recorded: its numbers now, and its name in the recording."""
+    """A stand-in for an array during the recording, with its present values and its name on the tape."""
 
     def __init__(self, tape: Tape, value: Any, name: str) -> None:
         self._tape, self._value, self._name = tape, value, name
@@ -62,7 +62,7 @@ class StandIn(NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> Any:
         return self._tape.call(operator.getitem, (self, index), {})
 
-    def __pow__(self, exponent: Any) -> Any:  # which for small whole exponents is not what np.power does
+    def __pow__(self, exponent: Any) -> Any:  # differs from np.power for small whole exponents
         return self._tape.call(operator.pow, (self, exponent), {})
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
@@ -87,7 +87,7 @@ class StandIn(NDArrayOperatorsMixin):
 
 @dataclass
 class Call:
-    """Its inputs, options and result by name, and the shape, dtype and strides of the result if it is an array."""
+    """A recorded call: inputs, options and result by name, and the shape, dtype and strides of an array result."""
 
     function: Callable[..., Any]
     inputs: list[str]
@@ -102,12 +102,12 @@ class Call:
 
     @functools.cached_property
     def read(self) -> set[str]:
-        """The names of the arrays it reads."""
+        """The names of the arrays that the call reads."""
         return {name for text in (*self.inputs, *self.options.values()) for name in names_in(text)}
 
 
 class Tape:
-    """The calls of one run of a function, and the constants that they take, by name."""
+    """The calls of one run of a function, and their constants by name."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -121,7 +121,7 @@ class Tape:
         return StandIn(self, value, f"v{self._count}")
 
     def call(self, function: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """Make it, and note it."""
+        """Execute a call, and record it."""
         if "out" in options or len(self.calls) >= MOST_CALLS:
             raise Unrecordable
         value = function(*_numbers(inputs), **_numbers(options))
@@ -143,7 +143,7 @@ class Tape:
         return tuple(found[i] for i in range(len(value))) if isinstance(value, tuple) else found
 
     def _alike(self, function: Any, operand: Any, inputs: tuple[Any, ...], result: Any) -> Any:
-        """An operand as NumPy computes with it fastest."""
+        """Return an operand in the form that NumPy computes with fastest."""
         if type(operand) in (int, float) and function in _WEAK:
             kinds = {each.dtype for each in inputs if isinstance(each, StandIn | np.ndarray | np.generic)}
             if len(kinds) == 1 and (kind := kinds.pop()).kind == "f":
@@ -152,7 +152,7 @@ class Tape:
         return operand[(None,) * lacking] if lacking > 0 and operand.size == result.size else operand
 
     def text(self, given: Any) -> str:
-        """Python for an argument, a result, or a structure of them."""
+        """Return Python source for an argument, a result, or a structure of them."""
         if isinstance(given, StandIn):
             return given._name
         if type(given) is list:
@@ -169,14 +169,14 @@ class Tape:
         elif isinstance(value, bool | int | float | str | None | slice | type(...)):
             key = (type(value), repr(value))
         else:
-            key = id(value)  # which stays its own: it is kept
+            key = id(value)  # unique, because the value is kept
         name = self._names.setdefault(key, f"c{len(self._names)}")
         self.constants.setdefault(name, value)
         return name
 
 
 def _numbers(given: Any) -> Any:
-    """The same structure with arrays in place of stand-ins."""
+    """Return the same structure with arrays in place of stand-ins."""
     if isinstance(given, StandIn):
         return given._value
     if type(given) in (list, tuple):
@@ -185,5 +185,5 @@ def _numbers(given: Any) -> Any:
 
 
 def names_in(text: str) -> list[str]:
-    """The arrays that a piece of Python from `Tape.text` reads."""
+    """Return the names of the arrays that source from `Tape.text` reads."""
     return _NAME.findall(text)

@@ -1,4 +1,4 @@
-"""PyTorch: noise drawn eagerly by its generator, the rest compiled with torch.compile."""
+"""PyTorch: noise is drawn eagerly by its generator, the rest is compiled with torch.compile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-# Inductor else compiles test programs for every vector instruction set of the processor: 8 s before the first result.
+# Otherwise Inductor compiles test programs for every vector instruction set of the processor: 8 s before the first
+# result.
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 import array_api_compat.torch
@@ -33,19 +34,21 @@ _COMPILING = threading.Lock()  # warning filters belong to all threads
 
 
 def _may_change(guards: Sequence[Any]) -> list[bool]:
-    """Which of what a compiled function was made for is looked at before every call: not what modules hold that nobody
-    assigns to. One estimate alone spends a seventh of its time on that."""
+    """Keep only the guards whose globals may change.
+
+    Guards on globals of modules that nobody assigns to would take a seventh of the time of a single estimate.
+    """
     return [not guard.name.startswith(_SETTLED) for guard in guards]
 
 
 def _own(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with a code object of its own: Dynamo counts recompilations by these, and gives up at 8."""
+    """Return a copy with its own code object: Dynamo counts recompilations per code object, and gives up at 8."""
     code = function.__code__.replace(co_name=f"{function.__name__}_{next(_NUMBERS)}")
     return types.FunctionType(code, function.__globals__, closure=function.__closure__)
 
 
 def _untraced(reason: str) -> str:
-    """What to write in place of what Dynamo cannot trace."""
+    """Return what to write in place of code that Dynamo cannot trace."""
     if "autograd.grad" in reason or "backward" in reason:
         return (
             "torch.compile cannot trace loss.backward() or torch.autograd.grad; differentiate by backend.gradient, "
@@ -68,8 +71,10 @@ def _silent(logger: logging.Logger) -> Iterator[None]:
 
 
 def expm1(x: Array) -> Array:
-    """exp(x) − 1 to rounding. Inductor's own, where it uses vector instructions, is the difference: nothing is left of
-    it near 0."""
+    """Return exp(x) − 1 to rounding.
+
+    With vector instructions, Inductor's own expm1 computes the difference, which has no correct digits near 0.
+    """
     small = torch.abs(x) < 1.0
     half = torch.tanh(0.5 * torch.where(small, x, torch.zeros_like(x)))
     return torch.where(small, 2.0 * half / (1.0 - half), torch.exp(x) - 1.0)
@@ -80,6 +85,8 @@ vars(xp).update(vars(array_api_compat.torch), expm1=expm1)
 
 
 class TorchBackend:
+    """The PyTorch backend."""
+
     name = "torch"
     xp = xp
     special = torch.special
@@ -94,7 +101,7 @@ class TorchBackend:
         self.device = device
         self.threads = 1
         torch.set_num_threads(1)
-        # Inductor needs a C++ compiler; without one the same functions run eagerly, and rows say so.
+        # Inductor needs a C++ compiler; without one the same functions run eagerly, and result rows say so.
         self.compiles = device == "cuda" or shutil.which("g++") is not None or shutil.which("clang++") is not None
 
     def asarray(self, values: Any, dtype: str | None) -> Array:
@@ -118,7 +125,7 @@ class TorchBackend:
 
     def subset(self, stream: torch.Generator, shape: tuple[int, ...], population: int) -> Array:
         keys = torch.rand((shape[0], population), generator=stream, device=self.device)
-        if shape[1] >= population:  # all of them, of which topk knows no order
+        if shape[1] >= population:  # `topk` gives no random order if it takes all
             return torch.argsort(keys, dim=1)
         return torch.topk(keys, shape[1], dim=1, sorted=False).indices
 
@@ -126,7 +133,7 @@ class TorchBackend:
         return torch.func.grad(function)
 
     def hvp(self, function: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
-        # Reverse over reverse: unlike forward mode it compiles whatever the function holds.
+        # Reverse over reverse mode: unlike forward mode, it compiles for any function.
         slope = torch.func.grad(function)
         return lambda z, vector: torch.func.grad(lambda at: torch.sum(slope(at) * vector))(z)
 
@@ -151,7 +158,7 @@ class TorchBackend:
     def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
         if not self.compiles:
             return function
-        # fullgraph: an error where Dynamo would otherwise fall back to eager without a word.
+        # fullgraph: raise where Dynamo would otherwise fall back to eager execution silently.
         options = {"guard_filter_fn": _may_change} if hasattr(torch.compiler, "skip_guard_on_globals_unsafe") else None
         compiled = torch.compile(_own(function), fullgraph=True, dynamic=False, options=options)
         warm = False
@@ -161,14 +168,14 @@ class TorchBackend:
             with torch.no_grad():
                 if warm:
                     return compiled(*arguments)
-                with _COMPILING, warnings.catch_warnings():  # raised by PyTorch's own imports, not by what it compiles
+                with _COMPILING, warnings.catch_warnings():  # PyTorch's imports warn, not the function
                     warnings.filterwarnings("ignore", category=DeprecationWarning)
                     warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
                     try:
                         try:
                             with _silent(logging.getLogger("torch._guards")):
                                 result = compiled(*arguments)
-                        except torch._dynamo.exc.InternalTorchDynamoError:  # it cannot filter guards of NumPy arrays
+                        except torch._dynamo.exc.InternalTorchDynamoError:  # guards of NumPy arrays resist the filter
                             compiled = torch.compile(_own(function), fullgraph=True, dynamic=False)
                             result = compiled(*arguments)
                     except (torch._dynamo.exc.Unsupported, torch._dynamo.exc.UserError) as error:

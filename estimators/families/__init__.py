@@ -1,4 +1,4 @@
-"""Families q_λ(z): stateless descriptions; their parameters travel as dicts of arrays."""
+"""Families q_λ(z): stateless descriptions, whose parameters are passed as dicts of arrays."""
 
 from gradmeter.estimators.families.bernoulli import Bernoulli, TiedBernoulli
 from gradmeter.estimators.families.categorical import Categorical

@@ -1,6 +1,6 @@
 """The Bernoulli distribution: z = 1 with probability p, else 0, coordinates independent.
 
-`bernoulli` has a logit for each coordinate, `tied-bernoulli` one that all of them share.
+`bernoulli` has a logit for each coordinate, `tied-bernoulli` has one logit that all coordinates share.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ UNTOLD = "λ does not tell how many coordinates share it"
 
 @dataclass(frozen=True)
 class _Binary(Family):
-    """What both have. z = 1{u > 1 − p}: the mirror image of u is the antithetic sample.
+    """The base of both Bernoulli families: z = 1{u > 1 − p}, so 1 − u makes the antithetic sample.
 
-    log q is taken as z logit − softplus(logit) between 0 and 1 too, which is where relaxations put z.
+    log q is z logit − softplus(logit) for z between 0 and 1 too, because relaxations evaluate it there.
     """
 
     blocks: ClassVar[tuple[str, ...]] = ("logits",)
@@ -47,7 +47,7 @@ class _Binary(Family):
         return backend.xp.zeros_like(vector)
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """z − p."""
+        """Return z − p."""
         return self.from_logits(backend, z - sigmoid(backend.xp, parameters["logits"]))
 
     def states(self, dimension: int) -> States:
@@ -67,7 +67,7 @@ class _Binary(Family):
 
 
 def _variance(xp: Any, logits: Array) -> Array:
-    """p (1 − p)."""
+    """Return p (1 − p)."""
     return sigmoid(xp, logits) * sigmoid(xp, -logits)
 
 
@@ -78,7 +78,7 @@ def _log_densities(backend: Any, parameters: Blocks, z: Array) -> Array:
 
 @dataclass(frozen=True)
 class Bernoulli(_Binary, MeanField):
-    """Parameter: `logits` [D], log p/(1 − p)."""
+    """Independent Bernoulli coordinates. Parameter: `logits` [D], log p/(1 − p)."""
 
     name: ClassVar[str] = "bernoulli"
     summary: ClassVar[str] = "Bernoulli distribution, z = 0 or 1; parameter logits"
@@ -105,17 +105,17 @@ class Bernoulli(_Binary, MeanField):
         return {"logits": gradient}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """−logit p (1 − p)."""
+        """Return −logit p (1 − p)."""
         return {"logits": -parameters["logits"] * _variance(backend.xp, parameters["logits"])}
 
     def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
-        """Nothing is random in either part; the one number says how many samples there are."""
+        """Return one number per sample, which only tells the sample shape: both parts are constants."""
         return {"logits": {"replaced": Noise("uniform", (*sample_shape, 1))}}
 
     def weak_derivatives(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """c = p (1 − p), 1 against 0."""
+        """Return c = p (1 − p), with 1 as the positive and 0 as the negative part."""
         zero = backend.xp.zeros_like(noise["replaced"])
         return {"logits": (_variance(backend.xp, parameters["logits"]), zero + 1.0, zero)}
 
@@ -124,7 +124,7 @@ class Bernoulli(_Binary, MeanField):
         return Outline(0.0 * p, p, 0.0 * p + 1.0, 0.0 * p + 1.0, discrete=True)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """p, whatever the order."""
+        """Return p, which is the moment of every order above 0."""
         logits = parameters["logits"]
         if order == 0:
             return np.ones_like(logits), {"logits": np.zeros_like(logits)}
@@ -133,7 +133,7 @@ class Bernoulli(_Binary, MeanField):
 
 @dataclass(frozen=True)
 class TiedBernoulli(_Binary):
-    """Parameter: `logits` [1], shared by all coordinates."""
+    """Independent Bernoulli coordinates with a common logit. Parameter: `logits` [1]."""
 
     name: ClassVar[str] = "tied-bernoulli"
     summary: ClassVar[str] = "independent Bernoullis that share one logit; parameter logits"

@@ -1,7 +1,7 @@
-"""Categorical choices, one-hot: z is the choices' indicators side by side, K numbers for each.
+"""Categorical choices, one-hot: z concatenates the choices' indicators, K numbers for each choice.
 
-So z [..., D] stays what it is for every family, D = choices × K, and f may be given anything between the corners
-of the simplices, which is where relaxations put z.
+So z is [..., D] as for every family, with D = choices × K, and f can be evaluated anywhere between the corners of the
+simplices, as relaxations require.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DISCRETE = "it is discrete: a sample jumps from one category to another"
 class Categorical(Family):
     """Independent choices of one of K `categories`, with probabilities softmax(logits).
 
-    Parameter: `logits` [D/K, K]; adding a constant to those of one choice changes nothing.
+    Parameter: `logits` [D/K, K]; adding a constant to all logits of one choice has no effect.
     """
 
     name: ClassVar[str] = "categorical"
@@ -72,13 +72,13 @@ class Categorical(Family):
         return {"logits": (dimension // self.categories, self.categories)}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        """One number a choice, for the inverse CDF."""
+        """Return one uniform number per choice, for the inverse CDF."""
         return {"base": Noise("uniform", (*sample_shape, dimension // self.categories))}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
         xp, u = backend.xp, noise["base"][..., None]
         below = xp.cumulative_sum(_softmax(xp, parameters["logits"]), axis=-1)[..., :-1]
-        passed = xp.astype(u > below, u.dtype)  # 1 … 1 0 … 0: the category is where it ends
+        passed = xp.astype(u > below, u.dtype)  # 1 … 1 0 … 0: the category is the index of the first 0
         ends = xp.zeros_like(passed[..., :1])
         return self.side_by_side(xp, xp.concat([ends + 1.0, passed], axis=-1) - xp.concat([passed, ends], axis=-1))
 
@@ -86,15 +86,15 @@ class Categorical(Family):
         return {"base": np.cumsum(_softmax(np, parameters["logits"]), axis=-1)[..., :-1]}
 
     def by_choice(self, xp: Any, z: Array) -> Array:
-        """[..., D] to [..., D/K, K]."""
+        """Reshape [..., D] to [..., D/K, K]."""
         return xp.reshape(z, (*z.shape[:-1], -1, self.categories))
 
     def side_by_side(self, xp: Any, z: Array) -> Array:
-        """[..., D/K, K] to [..., D]."""
+        """Reshape [..., D/K, K] to [..., D]."""
         return xp.reshape(z, (*z.shape[:-2], -1))
 
     def _log_probabilities(self, backend: Any, parameters: Blocks) -> Array:
-        """[D]."""
+        """Return log p [D]."""
         logits = parameters["logits"]
         xp = backend.xp
         largest = xp.max(logits, axis=-1, keepdims=True)
@@ -111,20 +111,20 @@ class Categorical(Family):
         return backend.xp.zeros_like(vector)
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """z − p, times how much of a choice z makes (1, but for automatic differentiation)."""
+        """Return z − p, with p multiplied by the sum of each choice's z (1, except under automatic differentiation)."""
         xp = backend.xp
         z = self.by_choice(xp, z)
         return {"logits": z - xp.sum(z, axis=-1, keepdims=True) * _softmax(xp, parameters["logits"])}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """−p (log p + entropy)."""
+        """Return −p (log p + entropy)."""
         xp = backend.xp
         p = _softmax(xp, parameters["logits"])
         log = self.by_choice(xp, self._log_probabilities(backend, parameters))
         return {"logits": p * (xp.sum(p * log, axis=-1, keepdims=True) - log)}
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """p, whatever the order; their sum is constant."""
+        """Return p, which is the moment of every order above 0; the sum over a choice is constant."""
         p = _softmax(np, parameters["logits"]).ravel()
         return p if order else np.ones_like(p), {"logits": np.zeros_like(parameters["logits"])}
 
@@ -151,10 +151,10 @@ def _softmax(xp: Any, logits: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Gumbels(Relaxation):
-    """ζ_k = log p_k − log e_k with exponential e_k, K of them a choice; H is 1 where ζ_k is the largest.
+    """The Gumbel-max relaxation: ζ_k = log p_k − log e_k with exponential e_k, K per choice; H is 1 at the largest ζ_k.
 
-    exp(−ζ_k) is exponential with rate p_k. Of these the least has rate 1 and is independent of which one it is; the
-    others exceed it by exponentials of their own rates.
+    exp(−ζ_k) is exponential with rate p_k. The smallest of these has rate 1 and is independent of its index; the others
+    exceed it by exponentials with their own rates.
     """
 
     family: Categorical

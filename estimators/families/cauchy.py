@@ -15,7 +15,10 @@ from gradmeter.estimators.noise import Noise
 
 @dataclass(frozen=True)
 class Cauchy(LocationScale):
-    """`loc` [D] and `log_scale` [D], median and half the interquartile range; no moments."""
+    """The Cauchy family. Parameters: `loc` [D] (the median) and `log_scale` [D] (σ is half the interquartile range).
+
+    It has no moments.
+    """
 
     name: ClassVar[str] = "cauchy"
     summary: ClassVar[str] = "Cauchy distribution by its inverse CDF, without moments; parameters loc, log_scale"
@@ -27,11 +30,11 @@ class Cauchy(LocationScale):
             return Cauchy()
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        # Not uniform, since u = 0 would be drawn, whose z is infinite.
+        # Exponential instead of uniform noise, because u = 0 could be drawn, which gives an infinite z.
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
-        """tan π(u − ½) with 1 − u = exp(−e), from the nearer of 0 and 1: −1/tan πu or 1/tan π(1 − u)."""
+        """Return tan π(u − ½) with 1 − u = exp(−e), from the nearer of 0 and 1: −1/tan πu or 1/tan π(1 − u)."""
         xp, e = backend.xp, noise["base"]
         low = e < math.log(2.0)
         cotangent = 1.0 / xp.tan(math.pi * xp.where(low, -xp.expm1(-e), xp.exp(-e)))
@@ -44,7 +47,7 @@ class Cauchy(LocationScale):
         return -2.0 * x / (1.0 + x * x)
 
     def standard_curvature(self, backend: Any, x: Array) -> Array:
-        # (x² − 1)/(1 + x²)², whose numerator alone would overflow in float32.
+        # 2 (x² − 1)/(1 + x²)², whose numerator would overflow in float32 if computed directly.
         part = 1.0 / (1.0 + x * x)
         return 2.0 * part - 4.0 * part * part
 

@@ -1,7 +1,8 @@
-"""Relaxed choices as families of their own: Concrete (Gumbel-softmax), and relaxed Bernoullis.
+"""Relaxed choices as families: Concrete (Gumbel-softmax), and relaxed Bernoullis.
 
-z = softmax((logits + g)/T) with standard Gumbel g, on the inside of a simplex; of two categories z = σ((logit + l)/T)
-with a logistic l. As T falls they tend to `categorical` and `bernoulli`. The temperature is a parameter like others.
+z = softmax((logits + g)/T) with standard Gumbel g, in the interior of a simplex; for two categories z = σ((logit +
+l)/T) with a logistic l. As T falls they converge to `categorical` and `bernoulli`. The temperature T is a parameter
+like the others.
 
 Sources: Maddison, Mnih & Teh 2017 (densities: equation 10 and appendix B); Jang, Gu & Poole 2017.
 """
@@ -23,13 +24,14 @@ from gradmeter.estimators.families.relaxation import TINY, logit, sigmoid
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
-#: The logistic number of the moments' quadrature: its density is 1e-17 at the ends, and its step resolves T = 0.05.
+#: Quadrature over the logistic variable for the moments: the density is 1e-17 at ±REACH, and the step resolves T =
+#: 0.05.
 REACH, NODES = 40.0, 8001
 
 
 @dataclass(frozen=True)
 class RelaxedBernoulli(MeanField):
-    """Parameters: `logits` [D] and `log_temperature` [D]."""
+    """Independent relaxed Bernoulli coordinates. Parameters: `logits` [D] and `log_temperature` [D]."""
 
     name: ClassVar[str] = "relaxed-bernoulli"
     summary: ClassVar[str] = "relaxed (binary Concrete) Bernoullis on (0, 1); parameters logits, log_temperature"
@@ -65,13 +67,16 @@ class RelaxedBernoulli(MeanField):
         return (from_logit(backend.xp, self._logit(backend.xp, parameters, noise))[1],)
 
     def _logit(self, xp: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """logit z."""
+        """Return logit z."""
         u = noise["base"]
         low, high = (xp.where(side > TINY, side, xp.full_like(u, TINY)) for side in (u, 1.0 - u))
         return (parameters["logits"] + xp.log(low) - xp.log(high)) / xp.exp(parameters["log_temperature"])
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        """Nowhere; but as z is of order u^(1/T) near 0, and likewise near 1, it is integrated as what has ends is."""
+        """Return no discontinuity, but name the noise.
+
+        z is of order u^(1/T) near 0, and similarly near 1, so the quadrature must use a rule for singular ends.
+        """
         return {"base": np.zeros((1, 0))}
 
     def outline(self, parameters: Blocks) -> Outline:
@@ -80,14 +85,14 @@ class RelaxedBernoulli(MeanField):
         return Outline(zero, sigmoid(np, parameters["logits"]), zero + 1.0, zero + 1.0, mirror=mirror)
 
     def _ends(self, xp: Any, parameters: Blocks, z: Array, logs: Logs | None) -> Logs:
-        """The density is ∝ z^(T − 1) near 0, and likewise near 1."""
+        """Return the logs of z, if necessary from z and a density ∝ z^(T − 1) near 0, and similarly near 1."""
         if logs:
             return logs
         temperature = xp.exp(parameters["log_temperature"])
         return Logs(log_from_zero(xp, z, temperature), log_from_one(xp, z, temperature))
 
     def _scaled(self, xp: Any, parameters: Blocks, ends: Logs) -> tuple[Array, Array, Array]:
-        """T, T logit z, and tanh of half what that is above the logit: −d/dx log of the logistic density."""
+        """Return T, T logit z, and tanh(½ (T logit z − logit)), the negative slope of the logistic log-density."""
         temperature = xp.exp(parameters["log_temperature"])
         scaled = temperature * (ends.low - ends.high)
         return temperature, scaled, xp.tanh(0.5 * (scaled - parameters["logits"]))
@@ -110,21 +115,21 @@ class RelaxedBernoulli(MeanField):
         return {"logits": slope, "log_temperature": 1.0 - slope * scaled}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """∂z = z (1 − z) ∂(logit z), and logit z = (logit + l)/T."""
+        """Return the derivatives from ∂z = z (1 − z) ∂(logit z), with logit z = (logit + l)/T."""
         xp, logit = backend.xp, self._logit(backend.xp, parameters, noise)
         small = xp.exp(-xp.abs(logit))
         along = cotangent * small / ((1.0 + small) * (1.0 + small))
         return {"logits": along * xp.exp(-parameters["log_temperature"]), "log_temperature": -along * logit}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
-        """−log q is log z (1 − z) − log T less the density of l."""
+        """Return the derivatives of −log q = log z (1 − z) − log T minus the log-density of l."""
         away = 1.0 - 2.0 * z
         along = away * backend.xp.exp(-parameters["log_temperature"])
         logit = self._logit(backend.xp, parameters, noise)
         return {"logits": along, "log_temperature": -1.0 - away * logit}
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """By the trapezoid rule in l, for every λ_i that is another."""
+        """Return the moments by the trapezoid rule in l, computed once for each distinct λ_i."""
         pairs, place = np.unique(
             np.stack([parameters[name] for name in self.blocks], axis=1), axis=0, return_inverse=True
         )
@@ -142,9 +147,10 @@ class RelaxedBernoulli(MeanField):
 
 @dataclass(frozen=True)
 class Concrete(Family):
-    """Independent relaxed choices of one of K `categories`, side by side as those of `categorical` are.
+    """Independent relaxed choices of one of K `categories`, concatenated as in `categorical`.
 
-    Parameters: `logits` [D/K, K] and `log_temperature` [D/K]. The density is that of a choice's first K − 1 numbers.
+    Parameters: `logits` [D/K, K] and `log_temperature` [D/K]. The density is that of the first K − 1 numbers of each
+    choice.
     """
 
     name: ClassVar[str] = "concrete"
@@ -210,12 +216,15 @@ class Concrete(Family):
         return (Logs(backend.xp.reshape(log, (*log.shape[:-2], -1))),)
 
     def _perturbed(self, xp: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """ζ [..., D/K, K], of which z is the softmax."""
+        """Return ζ [..., D/K, K], of which z is the softmax."""
         gumbel = -xp.log(self._by_choice(xp, noise["base"]))
         return (parameters["logits"] + gumbel) / xp.exp(parameters["log_temperature"])[:, None]
 
     def _parts(self, xp: Any, parameters: Blocks, z: Array, logs: Logs | None) -> tuple[Array, Array, Array]:
-        """T [D/K, 1], log z and logits − T log z [..., D/K, K]; the density is ∝ z^(T − 1) near 0."""
+        """Return T [D/K, 1], log z and logits − T log z [..., D/K, K].
+
+        Without logs, log z is corrected for a density ∝ z^(T − 1) near 0.
+        """
         temperature = xp.exp(parameters["log_temperature"])[:, None]
         log = self._by_choice(xp, logs.low) if logs else log_from_zero(xp, self._by_choice(xp, z), temperature)
         return temperature, log, parameters["logits"] - temperature * log
@@ -242,7 +251,7 @@ class Concrete(Family):
         return {"logits": 1.0 - k * p, "log_temperature": of_temperature}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """z = softmax(ζ), ζ = (logits + g)/T, so ∂ζ/∂log T = −ζ."""
+        """Return the derivatives of z = softmax(ζ), ζ = (logits + g)/T, so ∂ζ/∂log T = −ζ."""
         xp = backend.xp
         temperature = xp.exp(parameters["log_temperature"])[:, None]
         perturbed = self._perturbed(xp, parameters, noise)
@@ -251,7 +260,13 @@ class Concrete(Family):
         return {"logits": along / temperature, "log_temperature": -xp.sum(along * perturbed, axis=-1)}
 
     def marginals(self, parameters: Blocks) -> Marginals:
-        """Of two categories relaxed Bernoullis, of three their logits' law (`concrete_marginal.py`); of more none."""
+        """Return relaxed Bernoullis for K = 2, and the distribution of the logits (`concrete_marginal.py`) for K = 3.
+
+        Raises
+        ------
+        NotApplicable
+            There are more than three categories.
+        """
         k, logits = self.categories, parameters["logits"]
         if k > 3:
             raise NotApplicable(f"family concrete has laws of single coordinates for 2 or 3 categories, not {k}")

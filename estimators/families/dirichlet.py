@@ -1,4 +1,4 @@
-"""Dirichlet: gamma numbers over their sum, whose path has the gammas' implicit derivatives."""
+"""The Dirichlet distribution: gamma variables divided by their sum, with the gammas' implicit path derivatives."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class Dirichlet(Family):
-    """Density Γ(Σα) Π z_i^(α_i − 1)/Γ(α_i) on the simplex z > 0, Σ z = 1, as a function of the first D − 1 coordinates.
+    """The Dirichlet family, with density Γ(Σα) Π z_i^(α_i − 1)/Γ(α_i) on the simplex z > 0, Σ z = 1.
 
-    Parameter: `log_concentration` [D], unconstrained. D is at least 2.
+    The density is a function of the first D − 1 coordinates. Parameter: `log_concentration` [D], unconstrained; α =
+    exp(log_concentration). D is at least 2.
     """
 
     name: ClassVar[str] = "dirichlet"
@@ -68,7 +69,7 @@ class Dirichlet(Family):
         return (Logs(log_softmax(backend.xp, *self.log_gammas(backend, parameters, noise))),)
 
     def log_gammas(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array]:
-        """The logarithms of the numbers that a sample is made of, [..., D]."""
+        """Return the logarithms of the gamma variables that a sample is made of, [..., D]."""
         return (log_standard_gamma(backend, backend.xp.exp(parameters["log_concentration"]), noise),)
 
     def log_density(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
@@ -79,14 +80,14 @@ class Dirichlet(Family):
         return constant + xp.sum((concentration - 1.0) * log_z, axis=-1)
 
     def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
-        """Of the density's formula, as if z were free; along the simplex it is the density's."""
+        """Return the gradient of the density's formula for free z; along the simplex it is that of log q."""
         return (backend.xp.exp(parameters["log_concentration"]) - 1.0) / z
 
     def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
         return (1.0 - backend.xp.exp(parameters["log_concentration"])) / (z * z) * vector
 
     def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
-        """α (log z − ψ(α) + ψ(Σα))."""
+        """Return α (log z − ψ(α) + ψ(Σα))."""
         xp, digamma = backend.xp, backend.special.digamma
         concentration = xp.exp(parameters["log_concentration"])
         log_z = logs.low if logs else log_from_zero(xp, z, concentration)
@@ -97,7 +98,7 @@ class Dirichlet(Family):
         return self.pathwise_of(backend, parameters, self.log_gammas(backend, parameters, noise), cotangent)
 
     def pathwise_of(self, backend: Any, parameters: Blocks, log_gammas: tuple[Array], cotangent: Array) -> Blocks:
-        """z_i (cotangent_i − cotangent · z) times ∂ log g_i/∂α_i."""
+        """Return z_i (cotangent_i − cotangent · z) ∂ log g_i/∂α_i, chained to log α_i."""
         xp, (log_g,) = backend.xp, log_gammas
         concentration = xp.exp(parameters["log_concentration"])
         z = xp.exp(log_softmax(xp, log_g))
@@ -105,14 +106,14 @@ class Dirichlet(Family):
         return {"log_concentration": along * concentration * log_gamma_slope(backend, concentration, log_g)}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """α ((Σα − D) ψ′(Σα) − (α − 1) ψ′(α))."""
+        """Return α ((Σα − D) ψ′(Σα) − (α − 1) ψ′(α))."""
         concentration = backend.xp.exp(parameters["log_concentration"])
         total = backend.xp.sum(concentration)
         both = (total - concentration.shape[0]) * trigamma(backend, total)
         return {"log_concentration": concentration * (both - (concentration - 1.0) * trigamma(backend, concentration))}
 
     def marginals(self, parameters: Blocks) -> Marginals:
-        """Beta(α_i, Σα − α_i)."""
+        """Return Beta(α_i, Σα − α_i)."""
         concentration = np.exp(parameters["log_concentration"])
         rest = np.sum(concentration) - concentration
 
@@ -124,7 +125,7 @@ class Dirichlet(Family):
         return Marginals(Beta(), {"log_alpha": parameters["log_concentration"], "log_beta": np.log(rest)}, collect)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """α_i (α_i + 1) …/(Σα (Σα + 1) …), n factors each; every α_j moves every moment through Σα."""
+        """Return α_i (α_i + 1) …/(Σα (Σα + 1) …), n factors each; every moment depends on every α_j through Σα."""
         concentration = np.exp(parameters["log_concentration"])
         above, rise = rising_factorial(concentration, order)
         below, fall = rising_factorial(np.sum(concentration), order)

@@ -1,7 +1,8 @@
-"""The elliptical family here is the multivariate Student-t: a full-rank Normal, stretched by a random radius.
+"""The multivariate Student-t, as the elliptical family: a full-rank Normal scaled by a random radius.
 
-z = loc + √(ν/(2 g)) L ε with g ~ Gamma(ν/2, 1), so the density's level sets are the Normal's ellipses. Of the many
-elliptical laws (a radius of any law times a uniform direction, through L) it is the one in common use as a robust q.
+z = loc + √(ν/(2 g)) L ε with g ~ Gamma(ν/2, 1), so the level sets of the density are the ellipses of the Normal. Of all
+elliptical distributions (a random radius times a uniform direction, mapped by L) it is the one in common use as a
+robust q.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ from gradmeter.estimators.families.student_t import StudentT
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import option
 
-#: The Normal in ε, loc and L: its density's shape is all that differs.
+#: The Normal with the same loc and L; only the radial shape of the density differs.
 NORMAL = MultivariateNormal()
 
 
 @dataclass(frozen=True)
 class Elliptical(Family):
-    """Parameters: `loc` [D], `cholesky` [D(D + 1)/2] as in `MultivariateNormal`, and `log_degrees` [1], ν = exp of it.
+    """The multivariate Student-t family.
 
-    All are unconstrained. The covariance is L Lᵀ ν/(ν − 2); moments of order below ν exist.
+    Parameters: `loc` [D], `cholesky` [D(D + 1)/2] as in `MultivariateNormal`, and `log_degrees` [1], ν =
+    exp(log_degrees), all unconstrained. The covariance is L Lᵀ ν/(ν − 2); moments of order below ν exist.
     """
 
     name: ClassVar[str] = "elliptical"
@@ -73,17 +75,17 @@ class Elliptical(Family):
         return self.sample_at(backend, parameters, noise["base"], log_standard_gamma(backend, half, noise))
 
     def sample_at(self, backend: Any, parameters: Blocks, base: Array, log_g: Array) -> Array:
-        """z [..., D] from ε [..., D] and log g [..., 1]."""
+        """Return z [..., D] from ε [..., D] and log g [..., 1]."""
         return NORMAL.sample(backend, parameters, {"base": base * self._stretch(backend, parameters, log_g)})
 
     def _stretch(self, backend: Any, parameters: Blocks, log_g: Array) -> Array:
-        """√(ν/(2 g)) [..., 1]."""
+        """Return √(ν/(2 g)) [..., 1]."""
         return backend.xp.exp(0.5 * (parameters["log_degrees"] - math.log(2.0) - log_g))
 
     def _pulled(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
-        """ν [1], the squared length r² of L⁻¹(z − loc) [..., 1], and (ν + D)/(ν + r²) [..., 1].
+        """Return ν [1], the squared length r² of L⁻¹(z − loc) [..., 1], and the weight (ν + D)/(ν + r²) [..., 1].
 
-        The last is the weight of a sample: ∇ log q is that of the Normal times it.
+        ∇ log q is the weight times that of the Normal.
         """
         xp, degrees = backend.xp, backend.xp.exp(parameters["log_degrees"])
         standard, _ = NORMAL._standardised(backend, parameters, z)
@@ -102,7 +104,7 @@ class Elliptical(Family):
         return weight * NORMAL.log_density_gradient(backend, parameters, z)
 
     def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
-        """The weighted Normal's, and 2 w (w · vector) (ν + D)/(ν + r²)² with w = Σ⁻¹(z − loc)."""
+        """Return the weighted product of the Normal plus 2 w (w · vector) (ν + D)/(ν + r²)², with w = Σ⁻¹(z − loc)."""
         degrees, square, weight = self._pulled(backend, parameters, z)
         pull = NORMAL.log_density_gradient(backend, parameters, z)
         along = backend.xp.sum(pull * vector, axis=-1, keepdims=True)
@@ -110,7 +112,7 @@ class Elliptical(Family):
         return weight * (straight + 2.0 / (degrees + square) * pull * along)
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """The weighted Normal's, whose log diagonal's −1 is not weighted; and that of ν."""
+        """Return the score: the Normal's, weighted except for the −1 of the log diagonal, and that of ν."""
         xp, size = backend.xp, z.shape[-1]
         degrees, square, weight = self._pulled(backend, parameters, z)
         normal, diagonal = NORMAL.score(backend, parameters, z), NORMAL._diagonal(backend, parameters)
@@ -130,7 +132,10 @@ class Elliptical(Family):
     def pathwise_at(
         self, backend: Any, parameters: Blocks, base: Array, log_g: Array, z: Array, cotangent: Array
     ) -> Blocks:
-        """The Normal's at ε √(ν/(2 g)); and for ν, (z − loc) (1 − α ∂ log g/∂α)/2 with α = ν/2, implicit."""
+        """Return the Normal's derivatives at ε √(ν/(2 g)), and the implicit derivative for log ν.
+
+        The latter is (z − loc) (1 − α ∂ log g/∂α)/2, with α = ν/2.
+        """
         xp = backend.xp
         half = 0.5 * xp.exp(parameters["log_degrees"])
         stretched = base * self._stretch(backend, parameters, log_g)
@@ -140,7 +145,7 @@ class Elliptical(Family):
         return {**normal, "log_degrees": along * relative}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """Of Σ log L_ii + log Γ(α) − log Γ(β) + β (ψ(β) − ψ(α)) + ½ D log ν, α = ν/2, β = (ν + D)/2."""
+        """Return ∇ of Σ log L_ii + log Γ(α) − log Γ(β) + β (ψ(β) − ψ(α)) + ½ D log ν, α = ν/2, β = (ν + D)/2."""
         size = parameters["loc"].shape[0]
         half = 0.5 * backend.xp.exp(parameters["log_degrees"])
         more = half + 0.5 * size
@@ -148,7 +153,7 @@ class Elliptical(Family):
         return {**NORMAL.entropy_gradient(backend, parameters), "log_degrees": slope}
 
     def marginals(self, parameters: Blocks) -> Marginals:
-        """Student's t with ν degrees of freedom, the Normal's loc and scale."""
+        """Return Student's t with ν degrees of freedom, and the loc and scale of the Normal's marginals."""
         degrees = float(parameters["log_degrees"][0])
         normal = NORMAL.marginals({name: parameters[name] for name in NORMAL.blocks})
 
@@ -160,10 +165,12 @@ class Elliptical(Family):
         return Marginals(StudentT(), {**normal.parameters, **freedom}, collect)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """Given the radius each coordinate is Normal: E zⁿ = Σ_k c_k s²ᵏ locⁿ⁻²ᵏ E (ν/(2 g))ᵏ, where the last is
-        αᵏ/((α − 1) … (α − k)), α = ν/2."""
+        """Return the moments from those of the Normal given the radius.
+
+        E zⁿ = Σ_k c_k s²ᵏ locⁿ⁻²ᵏ E (ν/(2 g))ᵏ, where the last factor is αᵏ/((α − 1) … (α − k)), α = ν/2.
+        """
         degrees = float(np.exp(parameters["log_degrees"])[0])
-        if order >= degrees * (1.0 - 1e-12):  # ν comes back from its logarithm
+        if order >= degrees * (1.0 - 1e-12):  # ν is rounded by exp(log ν)
             raise NotApplicable(f"family elliptical has a moment of order {order} only where degrees is above {order}")
         loc, half = parameters["loc"], 0.5 * degrees
         unit = {"loc": np.zeros_like(loc), "cholesky": parameters["cholesky"]}
@@ -184,5 +191,5 @@ class Elliptical(Family):
 
 
 def _spread_rows(per_row: Array) -> Array:
-    """[D] to the packed lower triangle, by row: the moment of coordinate i rests on row i of L alone."""
+    """Map [D] to the packed lower triangle, by row: the moment of coordinate i depends only on row i of L."""
     return per_row[np.tril_indices(len(per_row))[0]]

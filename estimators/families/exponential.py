@@ -16,7 +16,7 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class Exponential(MeanField):
-    """Parameter: `log_rate` [D], unconstrained."""
+    """The exponential family of waiting times. Parameter: `log_rate` [D], unconstrained; rate = exp(log_rate)."""
 
     name: ClassVar[str] = "exponential"
     summary: ClassVar[str] = "exponential distribution by its inverse CDF; parameter log_rate"
@@ -37,14 +37,14 @@ class Exponential(MeanField):
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = −log(1 − u)/rate."""
+        """Return z = −log(1 − u)/rate."""
         return noise["base"] * backend.xp.exp(-parameters["log_rate"])
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
         return parameters["log_rate"] - backend.xp.exp(parameters["log_rate"]) * z
 
     def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
-        """rate/dispersion."""
+        """Divide the rate by the dispersion."""
         return {"log_rate": parameters["log_rate"] - math.log(dispersion)}
 
     def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
@@ -54,19 +54,19 @@ class Exponential(MeanField):
         return backend.xp.zeros_like(vector)
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """1 − rate z."""
+        """Return 1 − rate z."""
         return {"log_rate": 1.0 - backend.xp.exp(parameters["log_rate"]) * z}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """∂z/∂log_rate = −z."""
+        """Return the derivative from ∂z/∂log_rate = −z."""
         return {"log_rate": -cotangent * z}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
-        """log |∂t/∂ε| = −Σ log_rate whatever the noise."""
+        """Return −1 for every noise, because log |∂t/∂ε| = −Σ log_rate."""
         return {"log_rate": -1.0}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """Of Σ (1 − log_rate): −1."""
+        """Return ∇ of Σ (1 − log_rate), which is −1."""
         return {"log_rate": -backend.xp.ones_like(parameters["log_rate"])}
 
     def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
@@ -76,8 +76,11 @@ class Exponential(MeanField):
     def weak_derivatives(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """c = 1, q itself against the Erlang law of two such times (Mohamed et al. 2020, table 1; here for log rate);
-        coupled, the first of the two is the draw from q."""
+        """Return c = 1, with q as the positive part and the Erlang distribution of two events as the negative part.
+
+        Coupled, the time of the first event is the draw from q. Source: Mohamed et al. 2020, table 1; here for log
+        rate.
+        """
         mean = backend.xp.exp(-parameters["log_rate"])
         positive = noise["first"] if coupling else noise["positive"]
         negative = noise["first"] + noise["second"]
@@ -89,6 +92,6 @@ class Exponential(MeanField):
         return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """n!/rateⁿ, whose ∂log_rate is −n times itself."""
+        """Return n!/rateⁿ, whose ∂log_rate is −n times itself."""
         moment = math.factorial(order) * np.exp(-order * parameters["log_rate"])
         return moment, {"log_rate": -order * moment}

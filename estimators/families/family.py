@@ -1,11 +1,11 @@
-"""What a family q_λ(z) is: a sample path, a log-density, and the derivatives that estimators ask for.
+"""The interface of a family q_λ(z): a sample path, a log-density, and the derivatives that estimators ask for.
 
-A family is stateless and hashable: its fields are structure (a rank, a number of components), never numbers.
-λ travels as a dict of arrays, unconstrained, one a parameter block; `Point` is what makes them from options in
-the field's own terms.
+A family is stateless and hashable: its fields are structure (a rank, a number of components), never numbers. λ is a
+dict of unconstrained arrays, one per parameter block. A `Point` makes these arrays from options in the usual
+parameterisation (σ, not log σ).
 
-Shapes: z [..., D], where ... is [R, S], or [R] where S = 1. "By block, per sample" is {block: [..., *shape]} with
-the block's shape from `shapes`. Every method that computes takes the backend first.
+Shapes: z is [..., D], where ... is [R, S], or [R] if S = 1. "By block, per sample" means {block: [..., *shape]} with
+the block's shape from `shapes`. Every method that computes with arrays of a backend takes the backend first.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from gradmeter.estimators.options import converted
 Array = Any
 Blocks = dict[str, Array]
 
-#: What an estimator may require of a family: a method of `Family`, or an identity. A family that cannot have one
-#: says so in `lacks`.
+#: Capabilities that an estimator may require of a family: a method of `Family`, or an identity that must hold. A family
+#: declares those that it cannot have in `lacks`.
 ABILITIES = {
     "score": "∇_λ log q_λ(z)",
     "score_identity": "E[∇_λ log q_λ(z)] = 0",
@@ -54,7 +54,7 @@ ABILITIES = {
 }
 
 
-#: Why a family lacks what it does not override, where it need not say so itself.
+#: Default reasons for `lacks`, for a family that neither overrides the method nor gives a reason itself.
 _ASSUMED = {
     "log_densities": "its coordinates depend on each other",
     "dispersed": "none is written for it",
@@ -68,24 +68,28 @@ _ASSUMED = {
     "expected": "it is not made of choices",
     "relaxation": "it is not made of choices",
 }
-#: The same of what most families have, where a class neither defines it nor says why not.
+#: Default reason for the methods that most families have.
 _NONE_WRITTEN = "none is written for it"
 _LEFT_OUT = ("weak_derivatives", "log_density_gradient", "log_density_replaced", "entropy_gradient", "power_moment")
 
 
 @dataclass(frozen=True)
 class Family(ABC):
-    """One family. To add one: a subclass in a file of its own, with a nested `At`, registered in `FAMILIES`."""
+    """A family of distributions q_λ(z).
+
+    To add a family, write a subclass in its own file, with a nested `At` class of options, and register it in
+    `FAMILIES`.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     #: The names of the parameter blocks.
     blocks: ClassVar[tuple[str, ...]]
-    #: What it cannot have, {name in `ABILITIES`: why}.
+    #: The capabilities that the family cannot have, {name in `ABILITIES`: why}.
     lacks: ClassVar[Mapping[str, str]] = {}
-    #: How `power_moment` has its numbers: `closed-form` or `quadrature`, to rounding either way.
+    #: How `power_moment` computes its values: `closed-form` or `quadrature`; both are exact to rounding.
     moment_source: ClassVar[str] = "closed-form"
-    #: Its options: a subclass of `Point`.
+    #: The options of the family: a subclass of `Point`.
     At: ClassVar[Any]
 
     def __init_subclass__(cls, **more: Any) -> None:
@@ -108,125 +112,157 @@ class Family(ABC):
 
     @property
     def discrete(self) -> bool:
-        """Whether z, or part of it, is one of states that can be counted: then it has no sample path."""
+        """Whether z, or a part of z, is discrete; there is then no differentiable sample path."""
         return "pathwise" in self.lacks
 
     def without(self, ability: str) -> NotApplicable:
-        """The error for what this family cannot have."""
+        """Return the error for a capability that this family does not have."""
         why = self.lacks.get(ability, f"it does not define {ability}")
         return NotApplicable(f"family {self.name} has not got {ABILITIES[ability]}: {why}")
 
     @abstractmethod
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
-        """The shape of every parameter block for z of D coordinates."""
+        """Return the shape of every parameter block for z of D coordinates."""
 
     @abstractmethod
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        """What a sample is made from: named arrays [*sample_shape, ...]."""
+        """Return the noise that a sample is made from: named arrays [*sample_shape, ...]."""
 
     def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
-        """The concentrations of the standard gamma numbers that a sample is made from by rejection (`gamma_path.py`),
-        by the prefix of their noise: NumPy arrays of the shape of one sample's. Measurement relieves estimates of
-        functions of these numbers; empty where there are none."""
+        """Return the shapes α of the standard gamma variables that a sample is made from (`gamma_path.py`).
+
+        The measurement uses functions of these variables as control variates.
+
+        Returns
+        -------
+        dict
+            NumPy arrays of the shape that one sample's gamma variables have, by the prefix of their noise; empty if the
+            family does not sample by rejection.
+        """
         return {}
 
     def mirrored(self, backend: Any, noise: dict[str, Array]) -> dict[str, Array]:
-        """This family's noise reflected (ε to −ε, u to 1 − u): of the same law, and antithetic."""
+        """Return the antithetic noise (−ε for ε, 1 − u for u), which has the same distribution."""
         if "mirrored" in self.lacks:
             raise self.without("mirrored")
         return {name: mirror(backend.xp, spec.kind, noise[name]) for name, spec in self.noise((), 1).items()}
 
     @abstractmethod
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = t(ε, λ) [..., D]; reads the names that `noise` declares."""
+        """Return the sample z = t(ε, λ) [..., D], from noise with the names that `noise` declares."""
 
     def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
-        """The `Logs` of the sample that the noise makes, as a tuple of one, of a family whose samples are rounded to an
-        end of the support; else an empty tuple.
+        """Return the `Logs` of the sample that the noise makes, as a tuple of one, or an empty tuple.
 
-        What has logs takes them as the last argument of `score`, `log_density`, `log_densities` and
-        `log_density_gradient`: `family.score(backend, parameters, z, *family.logs(backend, parameters, noise))`.
-        Without them, and for a z of other origin, they are computed from z.
+        A family has logs if its samples may be rounded to an end of the support. Its `score`, `log_density`,
+        `log_densities` and `log_density_gradient` then take the logs as a last argument: `family.score(backend,
+        parameters, z, *family.logs(backend, parameters, noise))`. If they are omitted, as for a z that was not made
+        from this noise, the methods compute them from z.
         """
         return ()
 
     @abstractmethod
     def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        """log q(z) [...]."""
+        """Return log q(z) [...]."""
 
     def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        """∇_z log q(z) [..., D]."""
+        """Return ∇_z log q(z) [..., D]."""
         raise self.without("log_density_gradient")
 
     def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
-        """∇²_z log q(z) times vector [..., D]; by the backend's derivatives unless a family knows better."""
+        """Return ∇²_z log q(z) times vector [..., D]; by automatic differentiation unless the family overrides it."""
         return backend.hvp(lambda at: backend.xp.sum(self.log_density(backend, parameters, at)))(z, vector)
 
     def log_density_replaced(self, backend: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
-        """log q of z with coordinate i replaced by replacement_i, for every i [..., D]."""
+        """Return log q of z with coordinate i replaced by replacement_i, for every i [..., D]."""
         raise self.without("log_density_replaced")
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        """log q(z_i) of each coordinate [..., D], where they are independent; λ may have the batch axes of z."""
+        """Return log q(z_i) of each independent coordinate [..., D]; λ may have the batch axes of z."""
         raise self.without("log_densities")
 
     def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
-        """λ of the member with density ∝ h(z) exp(η·T(z)/dispersion): for a Normal, dispersion times the variance."""
+        """Return λ of the member with density ∝ h(z) exp(η·T(z)/dispersion).
+
+        For a Normal, that is dispersion times the variance.
+        """
         raise self.without("dispersed")
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """∇_λ log q_λ(z) at fixed z, by block, per sample."""
+        """Return the score ∇_λ log q_λ(z) at fixed z, by block, per sample."""
         raise self.without("score")
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """cotangent · ∂z/∂λ at fixed noise, by block, per sample; z is the sample that the noise makes."""
+        """Return cotangent · ∂z/∂λ at fixed noise, by block, per sample, where z is the sample that the noise makes."""
         raise self.without("pathwise")
 
     def accepted(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Blocks, Blocks]:
-        """Of the proposals ε that a rejection accepts: ∂z/∂λ at fixed ε, and ∇_λ log of the density of ε, by block,
-        per sample; λ_i concerns coordinate i alone."""
+        """Return the two derivatives of the accepted proposals ε of a rejection sampler, each by block, per sample.
+
+        λ_i must concern coordinate i alone.
+
+        Returns
+        -------
+        path
+            ∂z/∂λ at fixed ε.
+        score
+            ∇_λ of the log-density of the accepted ε.
+        """
         raise self.without("accepted")
 
     def stratified(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
-        """Of a mixture of Normals: the components' probabilities [K], and each one's z [..., D], of the same ε."""
+        """Return a Normal mixture's weights [K], and a sample [..., D] of each component, all from the same ε."""
         raise self.without("stratified")
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        """Where a sample jumps, or its path or score has a corner: by name of noise (that of weak derivatives too),
-        values [D, J] or [1, J] of each number; float64 NumPy arrays in and out. A user's family says it itself, if only
-        that there is nothing: else what it makes is never integrated, but sampled."""
+        """Return the values of the noise at which a sample is discontinuous, or its path or score has a corner.
+
+        A user's family must define this method, even if only to return that there are no such values; otherwise the
+        certificate by integration is not available for it.
+
+        Parameters
+        ----------
+        parameters
+            λ as float64 NumPy arrays.
+
+        Returns
+        -------
+        dict
+            Float64 NumPy arrays [D, J] or [1, J] by name of noise, that of the weak derivatives included.
+        """
         return {}
 
     def states(self, dimension: int) -> States:
-        """Every z of positive probability."""
+        """Return every z of positive probability."""
         raise self.without("states")
 
     def logits(self, backend: Any, parameters: Blocks) -> Array:
-        """log q(z_i = 1)/q(z_i = 0), [D] or [1]."""
+        """Return the logits log q(z_i = 1)/q(z_i = 0), [D] or [1]."""
         raise self.without("logits")
 
     def from_logits(self, backend: Any, gradient: Array) -> Blocks:
-        """∇_λ from that in every coordinate's logit [..., D], by block; of what has `logits`."""
+        """Return ∇_λ by block from the gradient in each coordinate's logit [..., D]; for families with `logits`."""
         raise self.without("logits")
 
     def expected(self, backend: Any, parameters: Blocks) -> Array:
-        """E z, [D] or [1]."""
+        """Return E z, [D] or [1]."""
         raise self.without("expected")
 
     def expected_pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
-        """cotangent [..., D] · ∂(E z)/∂λ, by block; of what has `expected`."""
+        """Return cotangent [..., D] · ∂(E z)/∂λ, by block; for families with `expected`."""
         raise self.without("expected")
 
     def relaxation(self) -> Relaxation:
-        """How a sample is made by rounding numbers that depend smoothly on λ."""
+        """Return the relaxation of the family: a sample is made by rounding variables that depend smoothly on λ."""
         raise self.without("relaxation")
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
-        """d/dλ of −log q_λ(t(ε, λ)) at fixed noise, the sampler's path included, by block; what broadcasts with
-        [..., *shape], and not at all for a block where it is 0.
+        """Return the total derivative d/dλ of −log q_λ(t(ε, λ)) at fixed noise, by block.
 
-        −log q is log |∂t/∂ε| less the log-density of the noise, so where t is affine in ε it is the same for every
-        sample, and the family knows it.
+        The arrays broadcast with [..., *shape]; a block whose derivative is 0 may be left out.
+
+        −log q is log |∂t/∂ε| minus the log-density of the noise. So where t is affine in ε, the derivative is the same
+        for every sample, and the family overrides this method with the closed form.
         """
         logs = self.logs(backend, parameters, noise)
         slope = self.log_density_gradient(backend, parameters, z, *logs)
@@ -234,55 +270,76 @@ class Family(ABC):
         return {name: path[name] - score[name] for name in path}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """∇_λ of the entropy −E log q, {block: [*shape]}."""
+        """Return ∇_λ of the entropy −E log q, {block: [*shape]}."""
         raise self.without("entropy_gradient")
 
     def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
-        """∇_λ E f, one block of them `loc`, from E ∇f [..., D] and E ∇²f [..., D, D]: {block: [..., *shape]}."""
+        """Return ∇_λ E f by the identities of Bonnet and Price, {block: [..., *shape]}; one of the blocks is `loc`.
+
+        Parameters
+        ----------
+        slope
+            E ∇f [..., D].
+        hessian
+            E ∇²f [..., D, D].
+        """
         raise self.without("bonnet_price")
 
     def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
-        """The noise of the weak derivatives by parameter block, under names that `noise` does not use."""
+        """Return the noise of the weak derivatives by parameter block, under names that `noise` does not use."""
         raise self.without("weak_derivatives")
 
     def weak_derivatives(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """∂q/∂λ_i = c (q⁺ − q⁻), where λ_i moves coordinate i alone: c [D], and draws of that coordinate [..., D].
+        """Return the weak derivatives ∂q/∂λ_i = c (q⁺ − q⁻) by block, where λ_i concerns coordinate i alone.
 
-        With `coupling`, both draws come from common randomness; c may then be random too, [..., D].
+        Parameters
+        ----------
+        coupling
+            Whether both draws come from common randomness; c may then be random too, [..., D].
+
+        Returns
+        -------
+        dict
+            By block: c [D], and draws of coordinate i from q⁺ and from q⁻ [..., D].
         """
         raise self.without("weak_derivatives")
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """E z_i^order [D], and ∇_λ of their sum, {block: [*shape]}; float64 NumPy arrays in and out.
+        """Return E z_i^order [D] and ∇_λ of the sum over i, {block: [*shape]}.
+
+        Parameters
+        ----------
+        parameters
+            λ as float64 NumPy arrays; the results are float64 NumPy arrays too.
 
         Raises
         ------
         NotApplicable
-            There is no such moment.
+            The moment does not exist.
         """
         raise self.without("power_moment")
 
     def outline(self, parameters: Blocks) -> Outline:
-        """What is known of each coordinate's law beside its density; float64 NumPy arrays in and out."""
+        """Return the support and tails of each coordinate's distribution; float64 NumPy arrays in and out."""
         raise self.without("outline")
 
     def marginals(self, parameters: Blocks) -> Marginals:
-        """The laws of single coordinates, likewise."""
+        """Return the marginal distributions of single coordinates; float64 NumPy arrays in and out."""
         raise self.without("marginals")
 
 
 @dataclass(frozen=True)
 class MeanField(Family):
-    """Independent coordinates, each with parameters of its own: every block is [D], and λ_i concerns z_i alone."""
+    """A family of independent coordinates: every block is [D], and λ_i concerns z_i alone."""
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
         return dict.fromkeys(self.blocks, (dimension,))
 
     @abstractmethod
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        """log q(z_i) of each coordinate [..., D]; λ may have the batch axes of z."""
+        """Return log q(z_i) of each coordinate [..., D]; λ may have the batch axes of z."""
 
     def log_density(self, backend: Any, parameters: Blocks, z: Array, *logs: Any) -> Array:
         return backend.xp.sum(self.log_densities(backend, parameters, z, *logs), axis=-1)
@@ -298,10 +355,15 @@ class MeanField(Family):
 
 @dataclass(frozen=True)
 class Point(ABC):
-    """A family at a point λ. The fields are options in the field's own terms.
+    """A family at given parameter values. The fields are options in the usual parameterisation.
 
-    Options declared `per` coordinate (or component, category, choice) take one number for all or a sequence with one
-    for each, which becomes a tuple.
+    An option declared `per` coordinate (or component, category, choice) takes one number for all or a sequence with one
+    number for each, which is stored as a tuple.
+
+    Raises
+    ------
+    UsageError
+        An option is not a number, or is out of bounds.
     """
 
     def __post_init__(self) -> None:
@@ -316,10 +378,10 @@ class Point(ABC):
 
     @abstractmethod
     def parameters(self, dimension: int) -> Blocks:
-        """λ for z of D coordinates: unconstrained, float64 NumPy arrays by block."""
+        """Return λ for z of D coordinates: unconstrained float64 NumPy arrays by block."""
 
     def check(self, dimension: int) -> None:
-        """Raise UsageError where options do not go together, or not with D coordinates."""
+        """Raise UsageError if options contradict each other, or do not suit D coordinates."""
         counts = self.counts(dimension)
         for field in fields(self):
             value = getattr(self, field.name)
@@ -327,16 +389,16 @@ class Point(ABC):
                 raise self._miscounted(field.name, counts[field.metadata["per"]])
 
     def counts(self, dimension: int) -> dict[str, int]:
-        """How many there are of what may have a number of its own, for z of D coordinates."""
+        """Return the number of items by kind that options are declared `per`, for z of D coordinates."""
         return {"coordinate": dimension}
 
     @property
     def unequal(self) -> bool:
-        """Whether an option has several numbers."""
+        """Whether any option has several numbers."""
         return any(isinstance(getattr(self, field.name), tuple) for field in fields(self))
 
     def rows(self, *names: str) -> list[tuple[float, ...]]:
-        """The numbers of these options side by side: one row where each has one number for all, else a row for each."""
+        """Return the values of these options side by side: one row if none has several numbers, else one per item."""
         values = [getattr(self, name) for name in names]
         size = max(len(v) if isinstance(v, tuple) else 1 for v in values)
         for name, value in zip(names, values, strict=True):
@@ -345,12 +407,12 @@ class Point(ABC):
         return list(zip(*(v if isinstance(v, tuple) else (v,) * size for v in values), strict=True))
 
     def each(self, size: int, function: Callable[..., float], *names: str) -> Array:
-        """function(numbers of these options) for each of `size` coordinates, or whatever the options are about [size].
+        """Return function(values of these options) for each of `size` items [size].
 
         Raises
         ------
         UsageError
-            An option has several numbers, and not `size` of them.
+            An option has several numbers, but not `size` of them.
         """
         made = [function(*row) for row in self.rows(*names)]
         if len(made) == 1:

@@ -1,4 +1,4 @@
-"""The gamma distribution and two of its members: Erlang's, of a whole shape, and chi-squared, of a given scale."""
+"""The gamma distribution and two of its members: Erlang (integer shape) and chi-squared (fixed scale)."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from gradmeter.estimators.families.outline import Outline, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
-#: Of concentrations. log z is of the size of 1/α, and smaller ones are not tested.
+#: The smallest shape α: log z is of order 1/α, and smaller values are not tested.
 SMALLEST = 1e-3
 REJECTION = "its sample path is a rejection, which a mirror image would accept elsewhere"
 
 
 @dataclass(frozen=True)
 class Gamma(MeanField):
-    """Density rateᵅ zᵅ⁻¹ exp(−rate z)/Γ(α) on z > 0. Parameters: `log_concentration` [D] (α = exp of it) and
-    `log_rate` [D], both unconstrained.
+    """The gamma family, with density rateᵅ zᵅ⁻¹ exp(−rate z)/Γ(α) on z > 0.
 
-    The pathwise derivative in α is implicit; that in the rate is −z.
+    Parameters: `log_concentration` [D] (the shape is α = exp(log_concentration)) and `log_rate` [D], both
+    unconstrained. The pathwise derivative with respect to α is implicit; that with respect to log rate is −z.
     """
 
     name: ClassVar[str] = "gamma"
@@ -71,7 +71,7 @@ class Gamma(MeanField):
         return {"": np.exp(parameters["log_concentration"])}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = g/rate."""
+        """Return z = g/rate."""
         xp = backend.xp
         g = standard_gamma(backend, xp.exp(parameters["log_concentration"]), noise)
         return above_zero(xp, g * xp.exp(-parameters["log_rate"]))
@@ -95,7 +95,7 @@ class Gamma(MeanField):
         return (1.0 - backend.xp.exp(parameters["log_concentration"])) / (z * z) * vector
 
     def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
-        """α (log(rate z) − ψ(α)) and α − rate z."""
+        """Return α (log(rate z) − ψ(α)) and α − rate z."""
         xp, log_rate = backend.xp, parameters["log_rate"]
         concentration = xp.exp(parameters["log_concentration"])
         log_z = logs.low if logs else log_from_zero(xp, z, concentration)
@@ -103,14 +103,14 @@ class Gamma(MeanField):
         return {"log_concentration": concentration * away, "log_rate": concentration - xp.exp(log_rate) * z}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """∂z/∂log_concentration = z α ∂ log g/∂α, implicit; ∂z/∂log_rate = −z."""
+        """Return the derivatives from ∂z/∂log_concentration = z α ∂ log g/∂α (implicit) and ∂z/∂log_rate = −z."""
         xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
         relative = log_gamma_slope(backend, concentration, xp.log(z) + parameters["log_rate"])
         along = cotangent * z
         return {"log_concentration": along * concentration * relative, "log_rate": -along}
 
     def accepted(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Blocks, Blocks]:
-        """The rate only stretches what is accepted."""
+        """Return the derivatives for accepted proposals; the rate only scales the accepted sample."""
         xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
         moved, score = accepted_slope(backend, concentration, noise, z)
         return (
@@ -119,7 +119,7 @@ class Gamma(MeanField):
         )
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """Of Σ α − log rate + log Γ(α) + (1 − α) ψ(α): α (1 + (1 − α) ψ′(α)) and −1."""
+        """Return ∇ of Σ α − log rate + log Γ(α) + (1 − α) ψ(α), which is α (1 + (1 − α) ψ′(α)) and −1."""
         xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
         curved = trigamma(backend, concentration)
         slope = concentration * (1.0 + (1.0 - concentration) * curved)
@@ -133,8 +133,11 @@ class Gamma(MeanField):
     def weak_derivatives(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """log_concentration: g against s g, with a random weight (`gamma_weak.py`). log_rate: c = α, g against g + e,
-        which has one more exponential (Mohamed et al. 2020, table 1; here for log rate)."""
+        """Return the weak derivatives by block.
+
+        log_concentration: g and s g, with a random weight (`gamma_weak.py`). log_rate: c = α, with g and g + e, where e
+        is an additional exponential (Mohamed et al. 2020, table 1; here for log rate).
+        """
         xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
         mean = xp.exp(-parameters["log_rate"])
         log_g = log_standard_gamma(backend, concentration, noise, WEAK)
@@ -152,7 +155,7 @@ class Gamma(MeanField):
         return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """Γ(α + n)/Γ(α)/rateⁿ, whose ∂log α is α Σ_k 1/(α + k) times itself."""
+        """Return Γ(α + n)/Γ(α)/rateⁿ, whose ∂log α is α Σ_k 1/(α + k) times itself."""
         concentration = np.exp(parameters["log_concentration"])
         rising, slope = rising_factorial(concentration, order)
         moment = rising * np.exp(-order * parameters["log_rate"])
@@ -160,16 +163,16 @@ class Gamma(MeanField):
 
 
 def rising_factorial(start: Array, order: int) -> tuple[Array, Array]:
-    """α (α + 1) … (α + n − 1), and the derivative of its logarithm."""
+    """Return α (α + 1) … (α + n − 1), and the derivative of its logarithm."""
     terms = np.arange(order) + np.asarray(start)[..., None]
     return np.prod(terms, axis=-1), np.sum(1.0 / terms, axis=-1)
 
 
 @dataclass(frozen=True)
 class Erlang(MeanField):
-    """The time of the k-th event at a given rate: gamma with whole concentration k = `events`, which is structure.
+    """The time of the k-th event at a given rate: gamma with integer shape k = `events`, which is a static field.
 
-    Parameter: `log_rate` [D], unconstrained. A sum of k exponentials, so the path is differentiable as it stands.
+    Parameter: `log_rate` [D], unconstrained. A sample is a sum of k exponentials, so its path is differentiable.
     """
 
     name: ClassVar[str] = "erlang"
@@ -195,7 +198,7 @@ class Erlang(MeanField):
         return {"base": Noise("exponential", (*sample_shape, dimension, self.events))}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = Σ_j e_j/rate."""
+        """Return z = Σ_j e_j/rate."""
         return backend.xp.sum(noise["base"], axis=-1) * backend.xp.exp(-parameters["log_rate"])
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
@@ -210,15 +213,15 @@ class Erlang(MeanField):
         return (1.0 - self.events) / (z * z) * vector
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """k − rate z."""
+        """Return k − rate z."""
         return {"log_rate": self.events - backend.xp.exp(parameters["log_rate"]) * z}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """∂z/∂log_rate = −z."""
+        """Return the derivative from ∂z/∂log_rate = −z."""
         return {"log_rate": -cotangent * z}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """Of Σ −log_rate + const: −1."""
+        """Return ∇ of Σ −log_rate + const, which is −1."""
         return {"log_rate": -backend.xp.ones_like(parameters["log_rate"])}
 
     def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
@@ -231,8 +234,10 @@ class Erlang(MeanField):
     def weak_derivatives(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """c = k, k events against k + 1 (Mohamed et al. 2020, table 1, gamma; here for log rate); coupled, the k are
-        the same."""
+        """Return c = k, with k and k + 1 events; coupled, the k events are the same.
+
+        Source: Mohamed et al. 2020, table 1, gamma; here for log rate.
+        """
         xp = backend.xp
         mean, events = xp.exp(-parameters["log_rate"]), xp.sum(noise["events"], axis=-1)
         positive = events if coupling else xp.sum(noise["positive"], axis=-1)
@@ -245,7 +250,7 @@ class Erlang(MeanField):
         return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """(k + n − 1)!/(k − 1)!/rateⁿ."""
+        """Return (k + n − 1)!/(k − 1)!/rateⁿ."""
         rising = math.prod(range(self.events, self.events + order))
         moment = float(rising) * np.exp(-order * parameters["log_rate"])
         return moment, {"log_rate": -order * moment}
@@ -253,7 +258,7 @@ class Erlang(MeanField):
 
 @dataclass(frozen=True)
 class ChiSquared(MeanField):
-    """The sum of ν squared standard normals, for any ν > 0: gamma with concentration ν/2 and rate ½.
+    """The sum of ν squared standard normals, for any ν > 0: gamma with shape ν/2 and rate ½.
 
     Parameter: `log_degrees` [D], unconstrained; ν = exp(log_degrees).
     """
@@ -286,7 +291,7 @@ class ChiSquared(MeanField):
         return {"": 0.5 * np.exp(parameters["log_degrees"])}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = 2 g."""
+        """Return z = 2 g."""
         return above_zero(backend.xp, 2.0 * standard_gamma(backend, self._concentration(backend, parameters), noise))
 
     def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
@@ -310,12 +315,12 @@ class ChiSquared(MeanField):
         return (1.0 - self._concentration(backend, parameters)) / (z * z) * vector
 
     def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
-        """ν/2 (log(z/2) − ψ(ν/2))."""
+        """Return ν/2 (log(z/2) − ψ(ν/2))."""
         half = self._concentration(backend, parameters)
         return {"log_degrees": half * (self._log_g(backend, half, z, logs) - backend.special.digamma(half))}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """z ν/2 ∂ log g/∂α, implicit."""
+        """Return the derivative from ∂z/∂log ν = z ν/2 ∂ log g/∂α, implicit."""
         half = self._concentration(backend, parameters)
         return {"log_degrees": cotangent * z * half * log_gamma_slope(backend, half, backend.xp.log(0.5 * z))}
 
@@ -325,7 +330,7 @@ class ChiSquared(MeanField):
         return {"log_degrees": half * moved}, {"log_degrees": half * score}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """Of Σ α + log Γ(α) + (1 − α) ψ(α) + log 2, α = ν/2: α (1 + (1 − α) ψ′(α))."""
+        """Return ∇ of Σ α + log Γ(α) + (1 − α) ψ(α) + log 2, α = ν/2, which is α (1 + (1 − α) ψ′(α))."""
         half = self._concentration(backend, parameters)
         return {"log_degrees": half * (1.0 + (1.0 - half) * trigamma(backend, half))}
 
@@ -336,7 +341,7 @@ class ChiSquared(MeanField):
     def weak_derivatives(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """As of gamma in its concentration: ∂log ν is ∂log α."""
+        """Return the weak derivative as for gamma's log_concentration, since ∂log ν is ∂log α."""
         half = self._concentration(backend, parameters)
         xp, log_g = backend.xp, log_standard_gamma(backend, half, noise, WEAK)
         weight, log_s = shrinkage(backend, half, noise)
@@ -348,7 +353,7 @@ class ChiSquared(MeanField):
         return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, 0.5 + 0.0 * middle))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """ν (ν + 2) … (ν + 2n − 2)."""
+        """Return ν (ν + 2) … (ν + 2n − 2)."""
         half = 0.5 * np.exp(parameters["log_degrees"])
         rising, slope = rising_factorial(half, order)
         moment = 2.0**order * rising

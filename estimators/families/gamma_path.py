@@ -1,10 +1,10 @@
-"""Standard gamma numbers g ~ Gamma(α, 1) from a fixed amount of noise, and their derivative in α.
+"""Standard gamma variables g ~ Gamma(α, 1) from a fixed amount of noise, and their derivative with respect to α.
 
-The sampler is Marsaglia & Tsang's (2000) rejection with `PROPOSALS` proposals, the first accepted one of which is
-used. It gives log g too: at α = 0.001 half of all g are below the smallest float64 number. Its path jumps where a
-proposal comes to be refused, so it has no useful derivative at fixed noise; the path that has one is the inverse CDF's,
-dg/dα = −(∂F(g; α)/∂α)/q(g), which needs g alone (implicit reparameterisation, Figurnov et al. 2018). It is computed as
-∂ log g/∂α = (dg/dα)/g, which stays finite where g underflows.
+The sampler is Marsaglia & Tsang's (2000) rejection with `PROPOSALS` proposals, of which the first accepted one is used.
+It returns log g too: at α = 0.001 half of all g are below the smallest float64 number. Its path is discontinuous where
+a proposal becomes rejected, so it has no useful derivative at fixed noise. The derivative used here is that of the
+inverse CDF's path, dg/dα = −(∂F(g; α)/∂α)/q(g), which depends on g only (implicit reparameterisation, Figurnov et al.
+2018). It is computed as ∂ log g/∂α = (dg/dα)/g, which stays finite where g underflows.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from gradmeter.estimators.noise import Noise
 
 Array = Any
 
-#: Proposals drawn for every number. One is refused with probability at most 0.0484 (at α = 1; less for larger α), all
-#: of them with at most 0.0484⁸ = 3.1e-11; then x = 0 stands in, which moves an expectation by as much.
+#: Proposals drawn for every variable. Each is rejected with probability at most 0.0484 (at α = 1; less for larger α),
+#: all of them with at most 0.0484⁸ = 3.1e-11. In that case x = 0 is used, which biases an expectation by as much.
 PROPOSALS = 8
 
-#: How far the sum below is from an integral whose rest is exp(−REACH), with so many Gauss-Legendre nodes: 1e-13.
+#: Quadrature of the integral in `log_gamma_slope`: its remainder is exp(−REACH), and with NODES Gauss-Legendre nodes
+#: the error is 1e-13.
 REACH, NODES = 40.0, 40
-#: Terms of the series for g ≤ 1: the first left out is below 1/22! = 1e-21.
+#: Terms of the series for g ≤ 1: the first omitted one is below 1/22! = 1e-21.
 TERMS = 22
 
 
 def gamma_noise(shape: tuple[int, ...], prefix: str = "") -> dict[str, Noise]:
-    """The noise of one standard gamma number for every place of `shape`, under names that begin with `prefix`.
+    """Return the noise of standard gamma variables of the given shape, under names that begin with `prefix`.
 
-    Uniforms u enter by −log u only, so they are drawn as exponentials: neither 0 nor infinite.
+    Uniforms u enter as −log u only, so they are drawn as exponentials: neither 0 nor infinite.
     """
     return {
         f"{prefix}proposal": Noise("normal", (*shape, PROPOSALS)),
@@ -40,19 +41,22 @@ def gamma_noise(shape: tuple[int, ...], prefix: str = "") -> dict[str, Noise]:
 
 
 def standard_gamma(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
-    """g [..., *shape] ~ Gamma(α, 1), for α that broadcasts with it; 0 where it underflows."""
+    """Return g [..., *shape] ~ Gamma(α, 1), for α that broadcasts with the shape; 0 where it underflows."""
     accepted, boost = _boosted(backend, concentration, noise, prefix)
     return accepted * backend.xp.exp(boost)
 
 
 def log_standard_gamma(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
-    """log g."""
+    """Return log g."""
     accepted, boost = _boosted(backend, concentration, noise, prefix)
     return backend.xp.log(accepted) + boost
 
 
 def _boosted(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str) -> tuple[Array, Array]:
-    """A number of Gamma(α, 1), and 0; where α < 1 one of Gamma(α + 1, 1), and log u^(1/α), by which it is boosted."""
+    """Return a Gamma(α, 1) variable and 0; for α < 1, a Gamma(α + 1, 1) variable and log u^(1/α).
+
+    The second number is to be added to the logarithm of the first.
+    """
     xp = backend.xp
     small = concentration < 1.0
     d, c = constants(xp, xp.where(small, concentration + 1.0, concentration))
@@ -62,7 +66,7 @@ def _boosted(backend: Any, concentration: Array, noise: dict[str, Array], prefix
 
 
 def accepted_proposal(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
-    """The first x [..., *shape] that is accepted; 0 if none is."""
+    """Return the first accepted x [..., *shape]; 0 if none is accepted."""
     xp = backend.xp
     d, c = constants(xp, xp.where(concentration < 1.0, concentration + 1.0, concentration))
     x, cost = noise[f"{prefix}proposal"], noise[f"{prefix}acceptance"]
@@ -77,9 +81,9 @@ def accepted_proposal(backend: Any, concentration: Array, noise: dict[str, Array
 def accepted_slope(
     backend: Any, concentration: Array, noise: dict[str, Array], g: Array, prefix: str = ""
 ) -> tuple[Array, Array]:
-    """∂g/∂α at the accepted proposal x, and ∂/∂α of the log-density of x, q(h) |∂h/∂x| with h = d (1 + c x)³.
+    """Return ∂g/∂α at the accepted proposal x, and ∂/∂α of the log-density of x.
 
-    Where α < 1, h is of α + 1, and g = h u^(1/α) at fixed u.
+    That density is q(h) |∂h/∂x| with h = d (1 + c x)³. For α < 1, h is that of α + 1, and g = h u^(1/α) at fixed u.
     """
     xp = backend.xp
     small = concentration < 1.0
@@ -95,15 +99,16 @@ def accepted_slope(
 
 
 def constants(xp: Any, concentration: Array) -> tuple[Array, Array]:
-    """d and c of the proposals g = d (1 + c x)³, for α ≥ 1."""
+    """Return d and c of the proposals g = d (1 + c x)³, for α ≥ 1."""
     d = concentration - 1.0 / 3.0
     return d, 1.0 / xp.sqrt(9.0 * d)
 
 
 def proposal(xp: Any, d: Array, c: Array, x: Array) -> tuple[Array, Array]:
-    """v = (1 + c x)³, and what −log u must exceed for d v to be accepted, where v > 0.
+    """Return v = (1 + c x)³, and the bound that −log u must exceed for d v to be accepted (where v > 0).
 
-    It is −(x²/2 + d − d v + d log v): minus the log-density of g, Jacobian included, over that of x, up to a constant.
+    The bound is −(x²/2 + d − d v + d log v): minus the log-density of g, Jacobian included, plus that of x, up to a
+    constant.
     """
     root = 1.0 + c * x
     cubed = root * root * root
@@ -112,21 +117,21 @@ def proposal(xp: Any, d: Array, c: Array, x: Array) -> tuple[Array, Array]:
 
 
 def log_gamma_slope(backend: Any, concentration: Array, log_g: Array) -> Array:
-    """∂ log g/∂α = −(∂F(g; α)/∂α)/(g q(g)), to 1e-12 of itself for α from 0.001 to 1e5.
+    """Return ∂ log g/∂α = −(∂F(g; α)/∂α)/(g q(g)), to a relative 1e-12 for α from 0.001 to 1e5.
 
     With t = g eʷ, ∂F/∂α = ∫₀ᵍ (log t − ψ(α)) q(t) dt = −∫_g^∞, so for either sign s
 
-        ∂ log g/∂α = s ∫₀^∞ (log g + s w − ψ(α)) exp(s α w − g (e^{s w} − 1)) dw,
+        ∂ log g/∂α = s ∫₀^∞ (log g + s w − ψ(α)) exp(s α w − g (e^{s w} − 1)) dw.
 
-    where s = 1 for g > α, else −1, makes the exponent fall from 0 and leaves no cancellation. g ≤ 1 has instead the
-    power series of s = −1, which is good to any small α: it begins with −(log g − ψ(α + 1))/α.
+    The choice s = 1 for g > α, else −1, makes the exponent decrease from 0, without cancellation. For g ≤ 1 the power
+    series of s = −1 is used instead, which is precise for any small α: it begins with −(log g − ψ(α + 1))/α.
     """
     xp = backend.xp
     g = xp.exp(log_g)
     away = log_g - backend.special.digamma(concentration)
     sign = xp.where(g > concentration, xp.ones_like(g), -xp.ones_like(g))
     large = xp.where(g > 1.0, g, xp.ones_like(g))
-    slow = xp.where(g > 1.0, concentration, xp.ones_like(g))  # the series' part is not read; it stays finite
+    slow = xp.where(g > 1.0, concentration, xp.ones_like(g))  # keeps the unused branch finite where the series applies
     end = _end(xp, sign, slow, large)
     nodes, weights = (backend.asarray(a, None) for a in _RULE)
     nodes, weights = xp.astype(nodes, g.dtype), xp.astype(weights, g.dtype)
@@ -140,9 +145,10 @@ def log_gamma_slope(backend: Any, concentration: Array, log_g: Array) -> Array:
 
 
 def trigamma(backend: Any, x: Array) -> Array:
-    """ψ′(x) of x > 0, to rounding: ψ′(x) = ψ′(x + n) + Σ_{k < n} 1/(x + k)², and Stirling's series far out.
+    """Return ψ′(x) for x > 0, to rounding: ψ′(x) = ψ′(x + n) + Σ_{k < n} 1/(x + k)², with Stirling's series at x + n.
 
-    Not the frameworks' own: PyTorch's errs by 4e-10, and SciPy's does not keep the precision of x.
+    The frameworks' own functions are not used: PyTorch's has an error of 4e-10, and SciPy's does not keep the precision
+    of x.
     """
     near = sum((1.0 / (x + k) ** 2 for k in range(_SHIFT)), 0.0 * x)
     inverse = 1.0 / (x + _SHIFT)
@@ -153,7 +159,7 @@ def trigamma(backend: Any, x: Array) -> Array:
     return near + inverse * (1.0 + 0.5 * inverse + series)
 
 
-#: How far x is moved up, and B₂, B₄, …: the first that is left out is below 1e-16 there.
+#: The shift n, and the Bernoulli numbers B₂, B₄, …: at x + n the first omitted term is below 1e-16.
 _SHIFT = 10
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
 
@@ -162,8 +168,10 @@ _RULE = (0.5 * (np.polynomial.legendre.leggauss(NODES)[0] + 1.0), 0.5 * np.polyn
 
 
 def digamma_step(backend: Any, x: Array, step: Array) -> Array:
-    """ψ(x + step) − ψ(x), which stays precise where x is large and the difference small: there, of the asymptotic
-    series (Abramowitz and Stegun, 6.3.18) term by term."""
+    """Return ψ(x + step) − ψ(x) without cancellation.
+
+    For large x, the asymptotic series (Abramowitz and Stegun, 6.3.18) is subtracted term by term.
+    """
     xp, digamma = backend.xp, backend.special.digamma
     far = x > 20.0
     low = xp.where(far, x, 20.0 * xp.ones_like(x))
@@ -173,14 +181,15 @@ def digamma_step(backend: Any, x: Array, step: Array) -> Array:
 
 
 def _tail(x: Array) -> Array:
-    """log x − 1/(2x) − ψ(x), for x of at least 20."""
+    """Return log x − 1/(2x) − ψ(x), for x of at least 20."""
     t = 1.0 / (x * x)
     return t * (1 / 12 - t * (1 / 120 - t * (1 / 252 - t * (1 / 240 - t / 132))))
 
 
 def _end(xp: Any, sign: Array, concentration: Array, g: Array) -> Array:
-    """w where the exponent has fallen to −REACH, by Newton from above: the exponent is concave in w."""
-    # exp(w) − 1 − w ≥ w²/2, and g > α: w = √(2 REACH/g) is too far. exp(−w) − 1 + w ≥ w²/2/(1 + w/3), and g ≤ α.
+    """Return w where the exponent equals −REACH, by Newton's method from above: the exponent is concave in w."""
+    # exp(w) − 1 − w ≥ w²/2 and g > α, so w = √(2 REACH/g) is an upper bound. For g ≤ α, exp(−w) − 1 + w ≥ w²/2/(1 +
+    # w/3).
     root = REACH / (3.0 * g)
     below = root + xp.sqrt(root * root + 2.0 * REACH / g)
     w = xp.where(sign > 0.0, xp.sqrt(2.0 * REACH / g), below)
@@ -191,8 +200,10 @@ def _end(xp: Any, sign: Array, concentration: Array, g: Array) -> Array:
 
 
 def _series(xp: Any, concentration: Array, g: Array, lifted: Array) -> Array:
-    """−eᵍ Σ_n (−g)ⁿ/n! (a/(α + n) − 1/(α + n)²), a = log g − ψ(α) = b + 1/α, b = log g − ψ(α + 1): without the
-    difference of two numbers near 1/α that the first term would be."""
+    """Return −eᵍ Σ_n (−g)ⁿ/n! (a/(α + n) − 1/(α + n)²), a = log g − ψ(α) = b + 1/α, b = log g − ψ(α + 1).
+
+    Using b avoids the difference of two numbers near 1/α in the first term.
+    """
     first = 1.0 / concentration
     away, total, power = lifted + first, lifted * first, -g
     for n in range(1, TERMS):

@@ -1,4 +1,4 @@
-"""Ratios of two gamma numbers: beta and F. Their paths have the gammas' implicit derivatives."""
+"""Ratios of two gamma variables: beta and F, with the gammas' implicit path derivatives."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class _OfTwo(MeanField):
-    """What is made from two gamma numbers a coordinate."""
+    """The base of families made from two gamma variables per coordinate."""
 
     lacks: ClassVar[dict[str, str]] = {
         "mirrored": REJECTION,
@@ -42,13 +42,16 @@ class _OfTwo(MeanField):
     }
 
     def _exponentials(self, backend: Any, parameters: Blocks) -> tuple[Array, ...]:
-        """What the blocks are logarithms of, in their order, which a traced dict need not keep."""
+        """Return exp of the blocks in the order of `blocks`, which a traced dict may not keep."""
         return tuple(backend.xp.exp(parameters[name]) for name in self.blocks)
 
 
 @dataclass(frozen=True)
 class Beta(_OfTwo):
-    """Density z^(α − 1) (1 − z)^(β − 1)/B(α, β) on (0, 1). Parameters: `log_alpha` [D] and `log_beta` [D]."""
+    """The beta family, with density z^(α − 1) (1 − z)^(β − 1)/B(α, β) on (0, 1).
+
+    Parameters: `log_alpha` [D] and `log_beta` [D], both unconstrained.
+    """
 
     name: ClassVar[str] = "beta"
     summary: ClassVar[str] = "beta distribution, a/(a + b) of two gamma numbers; parameters log_alpha, log_beta"
@@ -88,7 +91,7 @@ class Beta(_OfTwo):
     def log_gammas(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], prefix: str = ""
     ) -> tuple[Array, Array]:
-        """The logarithms of the two numbers that a sample is made of."""
+        """Return the logarithms of the two gamma variables that a sample is made of."""
         alpha, beta = self._exponentials(backend, parameters)
         above = log_standard_gamma(backend, alpha, noise, f"{prefix}alpha_")
         return above, log_standard_gamma(backend, beta, noise, f"{prefix}beta_")
@@ -114,7 +117,7 @@ class Beta(_OfTwo):
         return ((1.0 - alpha) / (z * z) + (1.0 - beta) / ((1.0 - z) * (1.0 - z))) * vector
 
     def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
-        """α (log z − ψ(α) + ψ(α + β)) and β (log(1 − z) − ψ(β) + ψ(α + β))."""
+        """Return α (log z − ψ(α) + ψ(α + β)) and β (log(1 − z) − ψ(β) + ψ(α + β))."""
         digamma = backend.special.digamma
         alpha, beta = self._exponentials(backend, parameters)
         low, high = self._ends(backend.xp, alpha, beta, z, logs)
@@ -130,7 +133,7 @@ class Beta(_OfTwo):
     def pathwise_of(
         self, backend: Any, parameters: Blocks, log_gammas: tuple[Array, Array], cotangent: Array
     ) -> Blocks:
-        """∂z/∂α = z (1 − z) ∂ log a/∂α, ∂z/∂β = −z (1 − z) ∂ log b/∂β."""
+        """Return the derivatives from ∂z/∂α = z (1 − z) ∂ log a/∂α and ∂z/∂β = −z (1 − z) ∂ log b/∂β."""
         xp, (a, b) = backend.xp, log_gammas
         alpha, beta = self._exponentials(backend, parameters)
         small = xp.exp(-xp.abs(a - b))
@@ -141,7 +144,7 @@ class Beta(_OfTwo):
         }
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """α ((α + β − 2) ψ′(α + β) − (α − 1) ψ′(α)), and the same with α and β exchanged."""
+        """Return α ((α + β − 2) ψ′(α + β) − (α − 1) ψ′(α)), and the expression with α and β exchanged."""
         alpha, beta = self._exponentials(backend, parameters)
         both = (alpha + beta - 2.0) * trigamma(backend, alpha + beta)
         return {
@@ -157,7 +160,7 @@ class Beta(_OfTwo):
     def weak_derivatives(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """a against s a, or b against s b, each with the other number as it is (`gamma_weak.py`)."""
+        """Return the weak derivatives: a and s a, or b and s b, the other variable being fixed (`gamma_weak.py`)."""
         alpha, beta = self._exponentials(backend, parameters)
         a, b = self.log_gammas(backend, parameters, noise, WEAK)
         weight_a, log_s = shrinkage(backend, alpha, noise, "alpha_")
@@ -172,7 +175,7 @@ class Beta(_OfTwo):
         return Outline(zero, alpha / (alpha + beta), zero + 1.0, zero + 1.0, mirror=mirror)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """α (α + 1) …/((α + β)(α + β + 1) …), n factors each."""
+        """Return α (α + 1) …/((α + β)(α + β + 1) …), n factors each."""
         alpha, beta = np.exp(parameters["log_alpha"]), np.exp(parameters["log_beta"])
         above, rise = rising_factorial(alpha, order)
         below, fall = rising_factorial(alpha + beta, order)
@@ -182,10 +185,10 @@ class Beta(_OfTwo):
 
 @dataclass(frozen=True)
 class F(_OfTwo):
-    """Fisher and Snedecor's law: the ratio of two chi-squared numbers, each over its degrees of freedom m and n.
+    """The F family: the ratio of two chi-squared variables, each divided by its degrees of freedom m and n.
 
-    Parameters: `log_numerator` [D] and `log_denominator` [D], the logarithms of m and n. Of its moments, those of
-    order below n/2 exist.
+    Parameters: `log_numerator` [D] and `log_denominator` [D], the logarithms of m and n. Moments of order below n/2
+    exist.
     """
 
     name: ClassVar[str] = "f"
@@ -216,7 +219,7 @@ class F(_OfTwo):
         return {f"{name}_": 0.5 * np.exp(parameters[f"log_{name}"]) for name in ("numerator", "denominator")}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = (a/m)/(b/n)."""
+        """Return z = (a/m)/(b/n)."""
         (logs,) = self.logs(backend, parameters, noise)
         return above_zero(backend.xp, backend.xp.exp(logs.low))
 
@@ -227,13 +230,13 @@ class F(_OfTwo):
     def log_gammas(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], prefix: str = ""
     ) -> tuple[Array, Array]:
-        """The logarithms of the two numbers that a sample is made of, of Gamma(m/2, 1) and Gamma(n/2, 1)."""
+        """Return the logarithms of the gamma variables of a sample, a ~ Gamma(m/2, 1) and b ~ Gamma(n/2, 1)."""
         m, n = self._exponentials(backend, parameters)
         above = log_standard_gamma(backend, 0.5 * m, noise, f"{prefix}numerator_")
         return above, log_standard_gamma(backend, 0.5 * n, noise, f"{prefix}denominator_")
 
     def _log_odds(self, backend: Any, parameters: Blocks, m: Array, z: Array, logs: Logs | None) -> Array:
-        """log(a/b)."""
+        """Return log(a/b)."""
         log_z = logs.low if logs else log_from_zero(backend.xp, z, 0.5 * m)
         return log_z + (parameters["log_numerator"] - parameters["log_denominator"])
 
@@ -254,7 +257,7 @@ class F(_OfTwo):
         return ((1.0 - 0.5 * m) / (z * z) + 0.5 * (m + n) * ratio * ratio) * vector
 
     def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
-        """The derivatives of `log_densities`, with p = m z/(n + m z) the beta number behind z."""
+        """Return the derivatives of `log_densities`, where p = m z/(n + m z) is the beta variable behind z."""
         m, n = self._exponentials(backend, parameters)
         log_odds = self._log_odds(backend, parameters, m, z, logs)  # log p/(1 − p)
         p, (log_p, log_rest) = from_logit(backend.xp, log_odds)
@@ -269,7 +272,7 @@ class F(_OfTwo):
     def pathwise_of(
         self, backend: Any, parameters: Blocks, log_gammas: tuple[Array, Array], cotangent: Array
     ) -> Blocks:
-        """z (½ m ∂ log a/∂α − 1) and z (1 − ½ n ∂ log b/∂α)."""
+        """Return the derivatives from ∂z/∂log m = z (½ m ∂ log a/∂α − 1) and ∂z/∂log n = z (1 − ½ n ∂ log b/∂α)."""
         a, b = log_gammas
         m, n = self._exponentials(backend, parameters)
         pulled = cotangent * backend.xp.exp(a - b) * n / m
@@ -279,7 +282,7 @@ class F(_OfTwo):
         }
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """With a = m/2 and b = n/2, of log B(a, b) + (1 − a) ψ(a) − (1 + b) ψ(b) + (a + b) ψ(a + b) + log(b/a)."""
+        """Return ∇ of log B(a, b) + (1 − a) ψ(a) − (1 + b) ψ(b) + (a + b) ψ(a + b) + log(b/a), a = m/2 and b = n/2."""
         a, b = (0.5 * degrees for degrees in self._exponentials(backend, parameters))
         both = (a + b) * trigamma(backend, a + b)
         return {
@@ -303,9 +306,12 @@ class F(_OfTwo):
     def weak_derivatives(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """m moves a ~ Gamma(m/2, 1) in its concentration and, as z = (a/m)/(b/n), in its scale; n does the same to b.
-        A fair coin takes one of the two, twice: a against s a (`gamma_weak.py`), or m/2 times a against a + e. The two
-        nearly cancel on average, so the variance is that of either, many times pathwise's."""
+        """Return the weak derivatives, in each block by one of two terms that a fair coin chooses.
+
+        m changes both the shape of a ~ Gamma(m/2, 1) and, as z = (a/m)/(b/n), its scale; n does the same to b. The coin
+        chooses one of the two terms and doubles it: a and s a (`gamma_weak.py`), or a and a + e with c = m/2. The two
+        terms nearly cancel on average, so the variance is that of either term, many times that of pathwise.
+        """
         xp = backend.xp
         m, n = self._exponentials(backend, parameters)
         a, b = self.log_gammas(backend, parameters, noise, WEAK)
@@ -325,9 +331,9 @@ class F(_OfTwo):
         return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=HEAVY)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """(n/m)ᵏ (m/2) (m/2 + 1) …/((n/2 − 1)(n/2 − 2) …), k factors each."""
+        """Return (n/m)ᵏ (m/2) (m/2 + 1) …/((n/2 − 1)(n/2 − 2) …), k factors each."""
         m, n = np.exp(parameters["log_numerator"]), np.exp(parameters["log_denominator"])
-        if np.any(2 * order >= n * (1.0 - 1e-12)):  # n comes back from its logarithm
+        if np.any(2 * order >= n * (1.0 - 1e-12)):  # n is rounded by exp(log n)
             raise NotApplicable(f"family f has a moment of order {order} only where denominator is above {2 * order}")
         above, rise = rising_factorial(0.5 * m, order)
         below, fall = rising_factorial(0.5 * n - order, order)

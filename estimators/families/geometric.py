@@ -21,7 +21,10 @@ SMALLEST = 0.02
 
 @dataclass(frozen=True)
 class Geometric(MeanField):
-    """Parameter: `logits` [D], log p/(1 − p) of success; z has probability p (1 − p)ᶻ. Sampled by the inverse CDF."""
+    """The geometric family, sampled by the inverse CDF; z has probability p (1 − p)ᶻ.
+
+    Parameter: `logits` [D], log p/(1 − p) of success.
+    """
 
     name: ClassVar[str] = "geometric"
     summary: ClassVar[str] = "geometric distribution, failures before a success; parameter logits (of success)"
@@ -48,7 +51,7 @@ class Geometric(MeanField):
         return _failures(backend.xp, parameters["logits"], noise["base"])
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        """F(0), F(1), … until nothing is left."""
+        """Return F(0), F(1), … until the remaining probability is negligible."""
         each = np.logaddexp(0.0, parameters["logits"])[:, None]  # −log(1 − p)
         most = math.ceil(40.0 / float(each.min()))
         return dict.fromkeys(("base", "positive", "more", "negative"), -np.expm1(-each * np.arange(1, most + 1)))
@@ -59,12 +62,12 @@ class Geometric(MeanField):
         return -z * xp.logaddexp(nothing, logits) - xp.logaddexp(nothing, -logits)
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """1 − p − z p."""
+        """Return 1 − p − z p."""
         p = sigmoid(backend.xp, parameters["logits"])
         return {"logits": 1.0 - p - z * p}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """log(1 − p) (1 − p)/p."""
+        """Return log(1 − p) (1 − p)/p."""
         xp, logits = backend.xp, parameters["logits"]
         return {"logits": -xp.logaddexp(xp.zeros_like(logits), logits) * xp.exp(-logits)}
 
@@ -75,8 +78,10 @@ class Geometric(MeanField):
     def weak_derivatives(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """c = 1, z against z + z′, a negative binomial number: p qᶻ (q − z p) = p qᶻ − (z + 1) p² qᶻ, q = 1 − p;
-        coupled, z is the same."""
+        """Return c = 1, with z and z + z′, a negative binomial variable; coupled, z is the same in both.
+
+        With q = 1 − p, ∂/∂logit of p qᶻ is p qᶻ (q − z p) = p qᶻ − (z + 1) p² qᶻ.
+        """
         xp, logits = backend.xp, parameters["logits"]
         positive = _failures(xp, logits, noise["positive"])
         first = positive if coupling else _failures(xp, logits, noise["negative"])
@@ -90,7 +95,10 @@ class Geometric(MeanField):
         return Outline(0.0 * middle, middle, 0.0 * middle + most, 1.0 + middle, above=Tail(1.0, each), discrete=True)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """Σ_k S(n, k) k! rᵏ with Stirling's numbers of the second kind and r = (1 − p)/p; ∂logits brings down −k."""
+        """Return Σ_k S(n, k) k! rᵏ with Stirling numbers of the second kind and r = (1 − p)/p.
+
+        ∂logits multiplies each term by −k.
+        """
         ratio = np.exp(-parameters["logits"])
         terms = [s * math.factorial(k) * ratio**k for k, s in enumerate(stirling(order))]
         nothing = np.zeros_like(ratio)
@@ -98,7 +106,7 @@ class Geometric(MeanField):
 
 
 def _failures(xp: Any, logits: Array, uniform: Array) -> Array:
-    """The least k with F(k) > u: ⌊log(1 − u)/log(1 − p)⌋."""
-    last = 1.0 - 0.5 * float(xp.finfo(uniform.dtype).eps)  # the mirror image of 0 is 1
+    """Return the least k with F(k) > u: ⌊log(1 − u)/log(1 − p)⌋."""
+    last = 1.0 - 0.5 * float(xp.finfo(uniform.dtype).eps)  # the antithetic number of u = 0 is 1
     uniform = xp.where(uniform < last, uniform, xp.full_like(uniform, last))
     return xp.floor(-xp.log1p(-uniform) / xp.logaddexp(xp.zeros_like(logits), logits))

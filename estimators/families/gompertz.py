@@ -16,7 +16,7 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class Gompertz(MeanField):
-    """Parameters: `log_shape` [D] of η and `log_rate` [D] of b, both unconstrained. The hazard is bη exp(bz)."""
+    """The Gompertz family, with hazard bη exp(bz). Parameters: `log_shape` [D] (log η) and `log_rate` [D] (log b)."""
 
     name: ClassVar[str] = "gompertz"
     summary: ClassVar[str] = "Gompertz distribution by its inverse CDF; parameters log_shape, log_rate"
@@ -43,7 +43,7 @@ class Gompertz(MeanField):
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = log(1 − log(1 − u)/η)/b."""
+        """Return z = log(1 − log(1 − u)/η)/b."""
         xp = backend.xp
         return xp.log1p(noise["base"] * xp.exp(-parameters["log_shape"])) * xp.exp(-parameters["log_rate"])
 
@@ -53,7 +53,7 @@ class Gompertz(MeanField):
         return parameters["log_rate"] + parameters["log_shape"] + y - shape * xp.expm1(y)
 
     def _hazard(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
-        """b, and η exp(bz)."""
+        """Return b, and η exp(bz)."""
         xp = backend.xp
         rate = xp.exp(parameters["log_rate"])
         return rate, xp.exp(parameters["log_shape"] + rate * z)
@@ -67,7 +67,7 @@ class Gompertz(MeanField):
         return -rate * rate * grown * vector
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """With y = bz: 1 − η(eʸ − 1), and 1 + y(1 − η eʸ)."""
+        """Return 1 − η(eʸ − 1) and 1 + y(1 − η eʸ), with y = bz."""
         xp = backend.xp
         rate, grown = self._hazard(backend, parameters, z)
         y = rate * z
@@ -77,13 +77,13 @@ class Gompertz(MeanField):
         }
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """∂z/∂log_shape = −(1 − exp(−bz))/b, ∂z/∂log_rate = −z."""
+        """Return the derivatives from ∂z/∂log_shape = −(1 − exp(−bz))/b and ∂z/∂log_rate = −z."""
         xp = backend.xp
         rate = xp.exp(parameters["log_rate"])
         return {"log_shape": cotangent * xp.expm1(-rate * z) / rate, "log_rate": -cotangent * z}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
-        """−log q(t(e, λ)) = e − log b − log(η + e): −η/(η + e) = −exp(−bz), and −1."""
+        """Return −η/(η + e) = −exp(−bz) and −1, since −log q(t(e, λ)) = e − log b − log(η + e)."""
         return {"log_shape": -backend.xp.exp(-backend.xp.exp(parameters["log_rate"]) * z), "log_rate": -1.0}
 
     def outline(self, parameters: Blocks) -> Outline:
@@ -92,8 +92,10 @@ class Gompertz(MeanField):
         return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=BOUNDED)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """n! eᵑ/bⁿ times a generalised exponential integral (Lenart 2014), here E log(1 + e/η)ⁿ/bⁿ by a doubly
-        exponential trapezoid rule, which converges to rounding."""
+        """Return the moments E log(1 + e/η)ⁿ/bⁿ by double-exponential quadrature, which converges to rounding.
+
+        The closed form is n! eᵑ/bⁿ times a generalised exponential integral (Lenart 2014).
+        """
         t = np.linspace(-4.5, 4.5, 241)
         e = np.exp(t - np.exp(-t))
         weights = np.exp(-e) * e * (1.0 + np.exp(-t)) * (9.0 / 240.0)

@@ -16,7 +16,10 @@ from gradmeter.estimators.noise import Noise
 
 @dataclass(frozen=True)
 class Gumbel(LocationScale):
-    """`loc` [D], the mode, and `log_scale` [D]; the mean is loc + γσ, the standard deviation σ π/√6."""
+    """The Gumbel family. Parameters: `loc` [D], the mode, and `log_scale` [D].
+
+    The mean is loc + γσ, the standard deviation σ π/√6.
+    """
 
     name: ClassVar[str] = "gumbel"
     summary: ClassVar[str] = "Gumbel distribution (of maxima) by its inverse CDF; parameters loc (the mode), log_scale"
@@ -31,7 +34,7 @@ class Gumbel(LocationScale):
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
-        """−log(−log u) with u = exp(−e)."""
+        """Return −log(−log u) with u = exp(−e)."""
         return -backend.xp.log(noise["base"])
 
     def standard_log_density(self, backend: Any, x: Array) -> Array:
@@ -47,7 +50,7 @@ class Gumbel(LocationScale):
         return BOUNDED, Tail(1.0, inverse)
 
     def standard_moment(self, order: int) -> float:
-        """From the cumulants γ and (n − 1)! ζ(n)."""
+        """Return the moment from the cumulants, which are γ and (n − 1)! ζ(n)."""
         from scipy.special import zeta  # slow to import
 
         cumulants = [float(np.euler_gamma)] + [math.factorial(n - 1) * float(zeta(n)) for n in range(2, order + 1)]

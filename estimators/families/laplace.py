@@ -15,8 +15,10 @@ from gradmeter.estimators.noise import Noise
 
 @dataclass(frozen=True)
 class Laplace(LocationScale):
-    """`loc` [D] and `log_scale` [D]; the standard deviation is √2 σ. Its density has a corner at loc, so log q has its
-    derivatives almost everywhere."""
+    """The Laplace family. Parameters: `loc` [D] and `log_scale` [D]; the standard deviation is √2 σ.
+
+    The density has a corner at loc, so log q is differentiable almost everywhere.
+    """
 
     name: ClassVar[str] = "laplace"
     summary: ClassVar[str] = "Laplace distribution by its inverse CDF; parameters loc, log_scale"
@@ -31,11 +33,11 @@ class Laplace(LocationScale):
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        """A corner at the median."""
+        """Return the median, where the path has a corner."""
         return {"base": np.full((1, 1), math.log(2.0))}
 
     def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
-        """With 1 − u = exp(−e): −log 2(1 − u) above the median, log 2u below."""
+        """Return −log 2(1 − u) above the median and log 2u below, with 1 − u = exp(−e)."""
         xp, e = backend.xp, noise["base"]
         two = math.log(2.0)
         return xp.where(e < two, two + xp.log(-xp.expm1(-e)), e - two)

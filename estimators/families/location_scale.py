@@ -1,7 +1,7 @@
-"""Location-scale families: z = loc + σ ε, whatever the standard law of ε.
+"""Location-scale families: z = loc + σ ε, for any standard distribution of ε.
 
-A family of this kind is the path from noise to ε, and the standard law's log-density g, its two derivatives and its
-moments; the rest follows from x = (z − loc)/σ and is here.
+A subclass provides the map from noise to ε, the log-density g of ε with its first two derivatives, and the moments of
+ε. The other methods follow from x = (z − loc)/σ and are implemented here.
 """
 
 from __future__ import annotations
@@ -20,42 +20,45 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class LocationScale(MeanField):
-    """Parameters: `loc` [D] and `log_scale` [D], both unconstrained; σ = exp(log_scale)."""
+    """The base of location-scale families.
+
+    Parameters: `loc` [D] and `log_scale` [D], both unconstrained; σ = exp(log_scale).
+    """
 
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale")
     lacks: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @abstractmethod
     def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
-        """ε [..., D]."""
+        """Return ε [..., D]."""
 
     @abstractmethod
     def standard_log_density(self, backend: Any, x: Array) -> Array:
-        """g(x) of every coordinate."""
+        """Return g(x) of every coordinate."""
 
     @abstractmethod
     def standard_slope(self, backend: Any, x: Array) -> Array:
-        """g'(x)."""
+        """Return g'(x)."""
 
     @abstractmethod
     def standard_curvature(self, backend: Any, x: Array) -> Array:
-        """g''(x)."""
+        """Return g''(x)."""
 
     @abstractmethod
     def standard_moment(self, order: int) -> float:
-        """E εⁿ; raises NotApplicable where there is none."""
+        """Return E εⁿ; raise NotApplicable if it does not exist."""
 
     def tails(self, inverse: Array) -> tuple[Tail, Tail]:
-        """The lower and the upper tail at 1/σ [D]; of a law on the whole line, as most are."""
+        """Return the lower and the upper tail, given 1/σ [D]; by default exponential tails on the whole line."""
         return Tail(1.0, inverse), Tail(1.0, inverse)
 
     def _x(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
-        """x and 1/σ."""
+        """Return x and 1/σ."""
         inverse = backend.xp.exp(-parameters["log_scale"])
         return (z - parameters["loc"]) * inverse, inverse
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = loc + σ ε."""
+        """Return z = loc + σ ε."""
         return parameters["loc"] + backend.xp.exp(parameters["log_scale"]) * self.standard(backend, noise)
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
@@ -71,21 +74,21 @@ class LocationScale(MeanField):
         return self.standard_curvature(backend, x) * inverse * inverse * vector
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """−g'(x)/σ and −1 − x g'(x)."""
+        """Return −g'(x)/σ and −1 − x g'(x)."""
         x, inverse = self._x(backend, parameters, z)
         slope = self.standard_slope(backend, x)
         return {"loc": -slope * inverse, "log_scale": -1.0 - x * slope}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """∂z/∂loc = 1, ∂z/∂log_scale = σ ε = z − loc."""
+        """Return the derivatives from ∂z/∂loc = 1 and ∂z/∂log_scale = σ ε = z − loc."""
         return {"loc": cotangent, "log_scale": cotangent * (z - parameters["loc"])}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
-        """−log q(t(ε, λ)) = log σ − g(ε): 1 whatever the noise."""
+        """Return 1 for every noise, since −log q(t(ε, λ)) = log σ − g(ε)."""
         return {"log_scale": 1.0}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """Of Σ log σ + const: 0 and 1."""
+        """Return ∇ of Σ log σ + const, which is 0 and 1."""
         xp = backend.xp
         return {"loc": xp.zeros_like(parameters["loc"]), "log_scale": xp.ones_like(parameters["log_scale"])}
 
@@ -94,10 +97,10 @@ class LocationScale(MeanField):
         return Outline(loc - np.inf, loc, loc + np.inf, scale, *self.tails(1.0 / scale))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """Σ_k C(n, k) locⁿ⁻ᵏ σᵏ E εᵏ, whose ∂log σ multiplies every term by k."""
+        """Return Σ_k C(n, k) locⁿ⁻ᵏ σᵏ E εᵏ; ∂log σ multiplies every term by k."""
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
         zero = np.zeros_like(loc)
-        standard = [self.standard_moment(k) for k in range(order, -1, -1)][::-1]  # the highest first: it may not exist
+        standard = [self.standard_moment(k) for k in range(order, -1, -1)][::-1]  # highest first: it may not exist
         terms = [math.comb(order, k) * loc ** (order - k) * scale**k * standard[k] for k in range(order + 1)]
         lower = [
             math.comb(order - 1, k) * loc ** (order - 1 - k) * scale**k * standard[k] for k in range(max(order, 0))
@@ -108,7 +111,7 @@ class LocationScale(MeanField):
 
 @dataclass(frozen=True)
 class LocationScalePoint(Point):
-    """The options that most of them share."""
+    """The options that most location-scale families share."""
 
     loc: Values = option(0.0, "location of every coordinate", per="coordinate")
     scale: Values = option(1.0, "scale of every coordinate", above=0.0, per="coordinate")
@@ -118,7 +121,7 @@ class LocationScalePoint(Point):
 
 
 def moments_from_cumulants(cumulants: list[float]) -> list[float]:
-    """E xⁿ for n = 0, 1, ... from κ₁, κ₂, ...: mₙ = Σ_k C(n − 1, k − 1) κ_k mₙ₋ₖ."""
+    """Return E xⁿ for n = 0, 1, ... from κ₁, κ₂, ...: mₙ = Σ_k C(n − 1, k − 1) κ_k mₙ₋ₖ."""
     moments = [1.0]
     for n in range(1, len(cumulants) + 1):
         moments.append(sum(math.comb(n - 1, k - 1) * cumulants[k - 1] * moments[n - k] for k in range(1, n + 1)))

@@ -16,13 +16,16 @@ from gradmeter.estimators.families.outline import HEAVY, Outline
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
-#: The law of ε.
+#: The distribution of ε.
 STANDARD = Logistic()
 
 
 @dataclass(frozen=True)
 class LogLogistic(LogLocationScale):
-    """Parameters: `log_scale` [D], the logarithm of the median, and `log_shape` [D], both unconstrained."""
+    """The log-logistic family.
+
+    Parameters: `log_scale` [D], the log of the median, and `log_shape` [D], both unconstrained.
+    """
 
     name: ClassVar[str] = "log-logistic"
     summary: ClassVar[str] = "exponential of a logistic number, by its inverse CDF; parameters log_scale, log_shape"
@@ -46,7 +49,7 @@ class LogLogistic(LogLocationScale):
         return STANDARD.noise(sample_shape, dimension)
 
     def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
-        """log u/(1 − u): z = scale (u/(1 − u))^(1/shape)."""
+        """Return log u/(1 − u), so that z = scale (u/(1 − u))^(1/shape)."""
         return STANDARD.standard(backend, noise)
 
     def standard_log_density(self, backend: Any, x: Array) -> Array:
@@ -63,10 +66,10 @@ class LogLogistic(LogLocationScale):
         return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=HEAVY)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-        """E exp(tε) = πt/sin πt for t = n/shape below 1."""
+        """Return E exp(tε) = πt/sin πt for t = n/shape below 1, with its derivative."""
         if order == 0:
             return np.ones_like(t), np.zeros_like(t)
-        if np.any(t >= 1.0 - 1e-12):  # the shape went through a logarithm
+        if np.any(t >= 1.0 - 1e-12):  # the shape is rounded by exp(log shape)
             shape = float(np.min(order / t))
             raise NotApplicable(
                 f"family log-logistic with shape={shape:g} has E z^n for n below {shape:g} only, not {order}"

@@ -17,7 +17,7 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class LogNormal(LogLocationScale):
-    """Parameters: `loc` [D] and `log_scale` [D], both unconstrained, of log z."""
+    """The log-normal family. Parameters: `loc` [D] and `log_scale` [D] of log z, both unconstrained."""
 
     name: ClassVar[str] = "log-normal"
     summary: ClassVar[str] = "exponential of a Normal; parameters loc, log_scale, both of log z"

@@ -13,7 +13,7 @@ from gradmeter.estimators.noise import Noise
 
 @dataclass(frozen=True)
 class Logistic(LocationScale):
-    """`loc` [D] and `log_scale` [D]; the standard deviation is σ π/√3."""
+    """The logistic family. Parameters: `loc` [D] and `log_scale` [D]; the standard deviation is σ π/√3."""
 
     name: ClassVar[str] = "logistic"
     summary: ClassVar[str] = "logistic distribution by its inverse CDF; parameters loc, log_scale"
@@ -28,11 +28,11 @@ class Logistic(LocationScale):
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
-        """log u/(1 − u) with 1 − u = exp(−e)."""
+        """Return log u/(1 − u) with 1 − u = exp(−e)."""
         return noise["base"] + backend.xp.log(-backend.xp.expm1(-noise["base"]))
 
     def standard_log_density(self, backend: Any, x: Array) -> Array:
-        """−2 log(2 cosh(x/2))."""
+        """Return −2 log(2 cosh(x/2))."""
         return -2.0 * backend.xp.logaddexp(0.5 * x, -0.5 * x)
 
     def standard_slope(self, backend: Any, x: Array) -> Array:
@@ -43,7 +43,7 @@ class Logistic(LocationScale):
         return 0.5 * (tangent * tangent - 1.0)
 
     def standard_moment(self, order: int) -> float:
-        """2 n! (1 − 2^(1 − n)) ζ(n) for even n > 0."""
+        """Return 2 n! (1 − 2^(1 − n)) ζ(n) for even n > 0."""
         if order % 2 or order == 0:
             return float(order == 0)
         from scipy.special import zeta  # slow to import

@@ -1,4 +1,4 @@
-"""The Normal whose covariance is a diagonal plus a low rank: z = loc + F ε + d δ, Σ = F Fᵀ + diag(d²)."""
+"""The Normal whose covariance is diagonal plus low rank: z = loc + F ε + d δ, Σ = F Fᵀ + diag(d²)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class LowRankNormal(Family):
-    """Parameters: `loc` [D], `factor` F [D, rank] and `log_diagonal` [D], all unconstrained; d = exp(log_diagonal).
+    """The low-rank Normal family.
 
-    No λ makes Σ singular. Everything costs O(D rank²), by Woodbury's identity with the small matrix
-    M = I + Fᵀ diag(d⁻²) F: Σ⁻¹ = d⁻² − d⁻² F M⁻¹ Fᵀ d⁻², and |Σ| = |M| Π d².
+    Parameters: `loc` [D], `factor` F [D, rank] and `log_diagonal` [D], all unconstrained; d = exp(log_diagonal).
+
+    Σ is never singular. All computations cost O(D rank²), by Woodbury's identity with the small matrix M = I + Fᵀ
+    diag(d⁻²) F: Σ⁻¹ = d⁻² − d⁻² F M⁻¹ Fᵀ d⁻², and |Σ| = |M| Π d².
     """
 
     name: ClassVar[str] = "low-rank-normal"
@@ -52,7 +54,7 @@ class LowRankNormal(Family):
             return LowRankNormal(self.rank)
 
         def parameters(self, dimension: int) -> Blocks:
-            """Coordinate i loads on column i mod rank alone."""
+            """Return λ where coordinate i loads on column i mod rank only."""
             shared = np.arange(dimension)[:, None] % self.rank == np.arange(self.rank)
             return {
                 "loc": self.each(dimension, float, "loc"),
@@ -84,7 +86,7 @@ class LowRankNormal(Family):
         return parameters["loc"] + spread + xp.exp(parameters["log_diagonal"]) * noise["base"]
 
     def _inverse(self, backend: Any, parameters: Blocks) -> tuple[Array, Array, Array]:
-        """d⁻² [D], d⁻² F [D, rank] and M⁻¹ [rank, rank]."""
+        """Return d⁻² [D], d⁻² F [D, rank] and M⁻¹ [rank, rank]."""
         xp, factor = backend.xp, parameters["factor"]
         precision = xp.exp(-2.0 * parameters["log_diagonal"])
         scaled = precision[:, None] * factor
@@ -93,7 +95,7 @@ class LowRankNormal(Family):
         return precision, scaled, xp.linalg.inv(identity + xp.matmul(xp.matrix_transpose(factor), scaled))
 
     def _pulled(self, backend: Any, parameters: Blocks, away: Array) -> Array:
-        """Σ⁻¹ away [..., D]."""
+        """Return Σ⁻¹ away [..., D]."""
         xp = backend.xp
         precision, scaled, inverse = self._inverse(backend, parameters)
         inner = _matmul(xp, _matmul(xp, away, scaled), inverse)
@@ -113,7 +115,7 @@ class LowRankNormal(Family):
         return -self._pulled(backend, parameters, vector)
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """With w = Σ⁻¹(z − loc): w, w wᵀF − Σ⁻¹F, and d² (w² − diag Σ⁻¹)."""
+        """Return w, w wᵀF − Σ⁻¹F, and d² (w² − diag Σ⁻¹), with w = Σ⁻¹(z − loc)."""
         xp = backend.xp
         w = self._pulled(backend, parameters, z - parameters["loc"])
         constant = self.entropy_gradient(backend, parameters)
@@ -126,7 +128,7 @@ class LowRankNormal(Family):
         }
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """cotangent, cotangent εᵀ and cotangent d δ."""
+        """Return cotangent, cotangent εᵀ and cotangent d δ."""
         moved = backend.xp.exp(parameters["log_diagonal"]) * noise["base"]
         return {
             "loc": cotangent,
@@ -135,7 +137,7 @@ class LowRankNormal(Family):
         }
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """Of ½ log |Σ|: 0, Σ⁻¹F = d⁻² F M⁻¹, and d² diag Σ⁻¹."""
+        """Return ∇ of ½ log |Σ|: 0, Σ⁻¹F = d⁻² F M⁻¹, and d² diag Σ⁻¹."""
         xp = backend.xp
         _, scaled, inverse = self._inverse(backend, parameters)
         factor = xp.matmul(scaled, inverse)
@@ -146,7 +148,7 @@ class LowRankNormal(Family):
         }
 
     def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
-        """∂Σ is ½ E ∇²f, so ∂F is E ∇²f F, and ∂log d is d² of its diagonal."""
+        """Return ∂F = E ∇²f F and ∂log d = d² diag E ∇²f, from ∂Σ = ½ E ∇²f."""
         xp = backend.xp
         return {
             "loc": slope,
@@ -155,7 +157,7 @@ class LowRankNormal(Family):
         }
 
     def marginals(self, parameters: Blocks) -> Marginals:
-        """N(loc_i, s_i²) with s_i² = Σ_j F_ij² + d_i²."""
+        """Return N(loc_i, s_i²) with s_i² = Σ_j F_ij² + d_i²."""
         factor, square = parameters["factor"], np.exp(2.0 * parameters["log_diagonal"])
         variance = np.sum(factor**2, axis=-1) + square
 
@@ -167,7 +169,7 @@ class LowRankNormal(Family):
         return Marginals(Normal(), {"loc": parameters["loc"], "log_scale": 0.5 * np.log(variance)}, collect)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """Each coordinate alone is N(loc_i, s_i²) with s_i² = Σ_j F_ij² + d_i², and ∂E zⁿ/∂s² = ½ ∂²E zⁿ/∂loc²."""
+        """Return the moments of N(loc_i, s_i²), s_i² = Σ_j F_ij² + d_i², with ∂E zⁿ/∂s² = ½ ∂²E zⁿ/∂loc²."""
         factor, square = parameters["factor"], np.exp(2.0 * parameters["log_diagonal"])
         scale = np.sqrt(np.sum(factor**2, axis=-1) + square)
         value, slope, curvature = normal_power_moment(parameters["loc"], scale, order)
@@ -175,6 +177,6 @@ class LowRankNormal(Family):
 
 
 def _matmul(xp: Any, left: Array, matrix: Array) -> Array:
-    """left [..., m] times matrix [m, n], as one large product whatever the batch axes."""
+    """Return left [..., m] times matrix [m, n], as a single large product over all batch axes."""
     flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), matrix)
     return xp.reshape(flat, (*left.shape[:-1], matrix.shape[1]))

@@ -15,15 +15,16 @@ from gradmeter.estimators.families.outline import Marginals
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
-#: The implicit path goes through the coordinates one after another.
+#: Largest dimension: the implicit path derivative loops over the coordinates.
 LARGEST = 100
 
 
 @dataclass(frozen=True)
 class MixtureOfNormals(Family):
-    """Parameters: `loc` [K, D], `log_scale` [K, D] and `logits` [K], all unconstrained; σ = exp(log_scale).
+    """The mixture of mean-field Normals.
 
-    K = `components` is structure. The sample jumps from one component to another, so the pathwise derivative is
+    Parameters: `loc` [K, D], `log_scale` [K, D] and `logits` [K], all unconstrained; σ = exp(log_scale). K =
+    `components` is a static field. The sample jumps from one component to another, so the pathwise derivative is
     implicit, through the conditional CDFs of one coordinate after another (Figurnov et al. 2018).
     """
 
@@ -81,7 +82,7 @@ class MixtureOfNormals(Family):
         }
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """The component is the inverse CDF's; z = loc + σ ε with that component's."""
+        """Return z = loc + σ ε of the component that the inverse CDF chooses."""
         xp = backend.xp
         weights, each = self.stratified(backend, parameters, noise)
         beyond, z = xp.cumulative_sum(weights), each[0]
@@ -98,12 +99,12 @@ class MixtureOfNormals(Family):
         return _softmax(backend.xp, parameters["logits"]), each
 
     def _standardised(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
-        """(z − loc_k)/σ_k and log N(z_i; loc_k, σ_k²), both [..., K, D]."""
+        """Return (z − loc_k)/σ_k and log N(z_i; loc_k, σ_k²), both [..., K, D]."""
         standard = (z[..., None, :] - parameters["loc"]) * backend.xp.exp(-parameters["log_scale"])
         return standard, -0.5 * standard * standard - parameters["log_scale"] - 0.5 * math.log(2.0 * math.pi)
 
     def _joint(self, backend: Any, parameters: Blocks, logs: Array) -> Array:
-        """log of each component's probability and density [..., K]."""
+        """Return the log of each component's probability times its density [..., K]."""
         logits = parameters["logits"]
         return logits - _log_sum_exp(backend.xp, logits, -1) + backend.xp.sum(logs, axis=-1)
 
@@ -117,7 +118,7 @@ class MixtureOfNormals(Family):
         return _log_sum_exp(backend.xp, others + self._standardised(backend, parameters, replacement)[1], -2)
 
     def _responsible(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
-        """Each component's probability given z [..., K], and (z − loc_k)/σ_k [..., K, D]."""
+        """Return each component's probability given z [..., K], and (z − loc_k)/σ_k [..., K, D]."""
         standard, logs = self._standardised(backend, parameters, z)
         return _softmax(backend.xp, self._joint(backend, parameters, logs)), standard
 
@@ -126,7 +127,7 @@ class MixtureOfNormals(Family):
         return -backend.xp.sum(weights[..., None] * standard * backend.xp.exp(-parameters["log_scale"]), axis=-2)
 
     def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
-        """The responsible components' second derivatives, and the covariance of their slopes."""
+        """Return the mean of the components' Hessians given z, plus the covariance of their gradients, times vector."""
         xp = backend.xp
         weights, standard = self._responsible(backend, parameters, z)
         precision = xp.exp(-parameters["log_scale"])
@@ -136,7 +137,7 @@ class MixtureOfNormals(Family):
         return xp.sum(weights[..., None] * each, axis=-2) - mean * xp.sum(mean * vector, axis=-1, keepdims=True)
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """With r the components' probabilities given z: r (z − loc)/σ², r (((z − loc)/σ)² − 1), and r − softmax."""
+        """Return r (z − loc)/σ², r (((z − loc)/σ)² − 1), and r − softmax, r the component probabilities given z."""
         xp = backend.xp
         weights, standard = self._responsible(backend, parameters, z)
         each = weights[..., None]
@@ -147,11 +148,11 @@ class MixtureOfNormals(Family):
         }
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """−(∂F/∂λ)ᵀ y with (∂F/∂z)ᵀ y = cotangent, for F_i(z_i | z_1 … z_{i − 1}) = Σ_k w_ik Φ_ik.
+        """Return −(∂F/∂λ)ᵀ y with (∂F/∂z)ᵀ y = cotangent, for F_i(z_i | z_1 … z_{i − 1}) = Σ_k w_ik Φ_ik.
 
-        w_ik is the probability of component k given the coordinates before i, so what moves any of those, or the
-        logits, moves F_i by w_ik (Φ_ik − F_i) times what it moves log w_ik. ∂F/∂z is lower triangular: from the last
-        coordinate to the first.
+        w_ik is the probability of component k given the coordinates before i. So a change of an earlier coordinate, or
+        of the logits, changes F_i by w_ik (Φ_ik − F_i) times the change of log w_ik. ∂F/∂z is lower triangular and is
+        solved from the last coordinate to the first.
         """
         xp = backend.xp
         standard, logs = self._standardised(backend, parameters, z)
@@ -176,7 +177,7 @@ class MixtureOfNormals(Family):
         }
 
     def marginals(self, parameters: Blocks) -> Marginals:
-        """Every component's every coordinate, K D in all."""
+        """Return the Normal of every coordinate in every component, K D in all."""
         shape, logits = parameters["loc"].shape, parameters["logits"]
         weights = np.exp(logits - logits.max())
         weights /= weights.sum()
@@ -190,7 +191,7 @@ class MixtureOfNormals(Family):
         return Marginals(Normal(), {name: parameters[name].ravel() for name in Normal.blocks}, collect)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """The components' own, weighted."""
+        """Return the weighted mean of the components' moments."""
         scale, logits = np.exp(parameters["log_scale"]), parameters["logits"]
         weights = np.exp(logits - logits.max())
         weights /= weights.sum()
@@ -214,8 +215,8 @@ def _softmax(xp: Any, values: Array, axis: int = -1) -> Array:
 
 
 def _above_mean(backend: Any, weights: Array, standard: Array) -> Array:
-    """Φ_k − Σ_m w_m Φ_m, from the tail where the numbers are small."""
-    xp, scaled = backend.xp, math.sqrt(0.5) * standard  # by erfc, since PyTorch's ndtr loses the tail
+    """Return Φ_k − Σ_m w_m Φ_m, from the tail in which the terms are small."""
+    xp, scaled = backend.xp, math.sqrt(0.5) * standard  # erfc, because PyTorch's ndtr loses the tail
     below, above = 0.5 * backend.special.erfc(-scaled), 0.5 * backend.special.erfc(scaled)
     mean = xp.sum(weights * below, axis=-2, keepdims=True)
     return xp.where(mean > 0.5, xp.sum(weights * above, axis=-2, keepdims=True) - above, below - mean)

@@ -1,4 +1,4 @@
-"""The Normal with a full covariance, through its Cholesky factor: z = loc + L ε, Σ = L Lᵀ."""
+"""The Normal with a full covariance, by its Cholesky factor: z = loc + L ε, Σ = L Lᵀ."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from gradmeter.estimators.families.outline import Marginals
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
-#: D(D + 1)/2 numbers a sample beyond this are gigabytes in a block of replicates.
+#: Largest dimension: beyond it, D(D + 1)/2 numbers a sample are gigabytes in a block of replicates.
 LARGEST = 1000
 
 
 @dataclass(frozen=True)
 class MultivariateNormal(Family):
-    """Parameters: `loc` [D] and `cholesky` [D(D + 1)/2], both unconstrained.
+    """The full-rank Normal family. Parameters: `loc` [D] and `cholesky` [D(D + 1)/2], both unconstrained.
 
-    `cholesky` holds the lower triangle of L row by row (L₁₁, L₂₁, L₂₂, L₃₁, …), its diagonal as logarithms, so no
-    λ makes a singular factor.
+    `cholesky` holds the lower triangle of L row by row (L₁₁, L₂₁, L₂₂, L₃₁, …), with the logarithms of the diagonal, so
+    L is never singular.
     """
 
     name: ClassVar[str] = "multivariate-normal"
@@ -68,7 +68,7 @@ class MultivariateNormal(Family):
         return {"base": Noise("normal", (*sample_shape, dimension))}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = loc + L ε."""
+        """Return z = loc + L ε."""
         return parameters["loc"] + _times_transposed(backend.xp, noise["base"], factor(backend, parameters))
 
     def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
@@ -79,7 +79,7 @@ class MultivariateNormal(Family):
         return -0.5 * xp.sum(standard * standard, axis=-1) - logarithms - constant
 
     def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
-        """dispersion Σ."""
+        """Return the parameters with the covariance dispersion Σ."""
         logarithms, cholesky = self._diagonal(backend, parameters), parameters["cholesky"]
         wider = cholesky * (logarithms + (1.0 - logarithms) * math.sqrt(dispersion))
         return {**parameters, "cholesky": wider + logarithms * (0.5 * math.log(dispersion))}
@@ -91,24 +91,24 @@ class MultivariateNormal(Family):
         return -self._standardised(backend, parameters, vector + parameters["loc"])[1]
 
     def _standardised(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
-        """ε = L⁻¹(z − loc) and L⁻ᵀ ε = Σ⁻¹(z − loc), both [..., D]."""
+        """Return ε = L⁻¹(z − loc) and L⁻ᵀ ε = Σ⁻¹(z − loc), both [..., D]."""
         xp = backend.xp
         inverse = xp.linalg.inv(factor(backend, parameters))
         standard = _times_transposed(xp, z - parameters["loc"], inverse)
         return standard, _times_transposed(xp, standard, xp.matrix_transpose(inverse))
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """With w = Σ⁻¹(z − loc): w, and the lower triangle of w εᵀ, less 1 on the log diagonal."""
+        """Return w = Σ⁻¹(z − loc), and the lower triangle of w εᵀ, on the log diagonal times L_ii and minus 1."""
         standard, pull = self._standardised(backend, parameters, z)
         outer = self._pulled(backend, parameters, pull, standard)
         return {"loc": pull, "cholesky": outer - self._diagonal(backend, parameters)}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """∂z/∂loc = 1; the lower triangle of cotangent εᵀ, times L_ii on the log diagonal."""
+        """Return cotangent, and the lower triangle of cotangent εᵀ, times L_ii on the log diagonal."""
         return {"loc": cotangent, "cholesky": self._pulled(backend, parameters, cotangent, noise["base"])}
 
     def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
-        """∂Σ is ½ E ∇²f, so ∂L is the lower triangle of E ∇²f L, times L_ii on the log diagonal."""
+        """Return ∂L as the lower triangle of E ∇²f L, times L_ii on the log diagonal, from ∂Σ = ½ E ∇²f."""
         xp, packed, cholesky = backend.xp, _Packed(backend, slope.shape[-1]), parameters["cholesky"]
         moved = xp.matmul(hessian, factor(backend, parameters))
         flat = xp.reshape(moved, (*slope.shape[:-1], -1))
@@ -117,7 +117,7 @@ class MultivariateNormal(Family):
         return {"loc": slope, "cholesky": lower * chain}
 
     def _pulled(self, backend: Any, parameters: Blocks, cotangent: Array, base: Array) -> Array:
-        """cotangent · ∂(L base)/∂cholesky [..., D(D + 1)/2]."""
+        """Return cotangent · ∂(L base)/∂cholesky [..., D(D + 1)/2]."""
         xp = backend.xp
         packed = _Packed(backend, cotangent.shape[-1])
         cholesky = parameters["cholesky"]
@@ -125,21 +125,21 @@ class MultivariateNormal(Family):
         return xp.take(cotangent, packed.rows, axis=-1) * xp.take(base, packed.columns, axis=-1) * chain
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
-        """log |∂t/∂ε| = Σ log L_ii whatever the noise."""
+        """Return 1 on the log diagonal for every noise, because log |∂t/∂ε| = Σ log L_ii."""
         return {"cholesky": self._diagonal(backend, parameters)}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """Of Σ log L_ii + const: 1 on the log diagonal."""
+        """Return ∇ of Σ log L_ii + const, which is 1 on the log diagonal."""
         return {"loc": backend.xp.zeros_like(parameters["loc"]), "cholesky": self._diagonal(backend, parameters)}
 
     def _diagonal(self, backend: Any, parameters: Blocks) -> Array:
-        """1 where `cholesky` holds a logarithm, else 0."""
+        """Return 1 where `cholesky` holds a logarithm, else 0."""
         xp, cholesky = backend.xp, parameters["cholesky"]
         diagonal = _Packed(backend, parameters["loc"].shape[0]).diagonal
         return xp.where(diagonal, xp.ones_like(cholesky), xp.zeros_like(cholesky))
 
     def marginals(self, parameters: Blocks) -> Marginals:
-        """N(loc_i, s_i²) with s_i² = Σ_j L_ij²."""
+        """Return N(loc_i, s_i²) with s_i² = Σ_j L_ij²."""
         rows, lower, moved = _rows(parameters)
         scale = np.sqrt(np.bincount(rows, lower**2))
 
@@ -150,7 +150,7 @@ class MultivariateNormal(Family):
         return Marginals(Normal(), {"loc": parameters["loc"], "log_scale": np.log(scale)}, collect)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """Each coordinate alone is N(loc_i, s_i²) with s_i² = Σ_j L_ij², and ∂E zⁿ/∂s² = ½ ∂²E zⁿ/∂loc²."""
+        """Return the moments of N(loc_i, s_i²), s_i² = Σ_j L_ij², with ∂E zⁿ/∂s² = ½ ∂²E zⁿ/∂loc²."""
         rows, lower, moved = _rows(parameters)
         scale = np.sqrt(np.bincount(rows, lower**2))
         value, slope, curvature = normal_power_moment(parameters["loc"], scale, order)
@@ -158,7 +158,7 @@ class MultivariateNormal(Family):
 
 
 def _rows(parameters: Blocks) -> tuple[Array, Array, Array]:
-    """Of the packed numbers: their rows, the L_ij, and what the block moves those by."""
+    """Return the rows of the packed numbers, the L_ij, and the derivative of each L_ij with respect to its number."""
     rows, columns = np.tril_indices(len(parameters["loc"]))
     on_diagonal, logarithms = rows == columns, parameters["cholesky"]
     lower = np.where(on_diagonal, np.exp(np.where(on_diagonal, logarithms, 0.0)), logarithms)
@@ -166,7 +166,7 @@ def _rows(parameters: Blocks) -> tuple[Array, Array, Array]:
 
 
 class _Packed:
-    """Where the numbers of a packed lower triangle belong: rows and columns, and which are diagonal."""
+    """The positions of the numbers of a packed lower triangle: rows, columns, and a mask of the diagonal."""
 
     def __init__(self, backend: Any, dimension: int) -> None:
         self.rows = backend.asarray([i for i in range(dimension) for _ in range(i + 1)], None)
@@ -175,14 +175,14 @@ class _Packed:
 
 
 def pack(factor: np.ndarray) -> np.ndarray:
-    """The block `cholesky` of a lower-triangular factor with a positive diagonal."""
+    """Return the block `cholesky` of a lower-triangular factor with a positive diagonal."""
     rows, columns = np.tril_indices(len(factor))
     lower = factor[rows, columns]
     return np.where(rows == columns, np.log(np.where(rows == columns, lower, 1.0)), lower)
 
 
 def factor(backend: Any, parameters: Blocks) -> Array:
-    """L [D, D]."""
+    """Return L [D, D]."""
     xp, packed = backend.xp, parameters["cholesky"]
     places = backend.asarray(range(parameters["loc"].shape[0]), None)
     rows, columns = places[:, None], places[None, :]
@@ -193,6 +193,6 @@ def factor(backend: Any, parameters: Blocks) -> Array:
 
 
 def _times_transposed(xp: Any, left: Array, matrix: Array) -> Array:
-    """left [..., D] times matrixᵀ, as one large product whatever the batch axes."""
+    """Return left [..., D] times matrixᵀ, as a single large product over all batch axes."""
     flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), xp.matrix_transpose(matrix))
     return xp.reshape(flat, (*left.shape[:-1], matrix.shape[0]))

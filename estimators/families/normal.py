@@ -16,7 +16,10 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class Normal(MeanField):
-    """Parameters: `loc` [D] and `log_scale` [D], both unconstrained; σ = exp(log_scale)."""
+    """The mean-field Normal family.
+
+    Parameters: `loc` [D] and `log_scale` [D], both unconstrained; σ = exp(log_scale).
+    """
 
     name: ClassVar[str] = "normal"
     summary: ClassVar[str] = "mean-field Normal; parameters loc, log_scale (σ = exp(log_scale))"
@@ -38,7 +41,7 @@ class Normal(MeanField):
         return {"base": Noise("normal", (*sample_shape, dimension))}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = loc + σ ε."""
+        """Return z = loc + σ ε."""
         return parameters["loc"] + backend.xp.exp(parameters["log_scale"]) * noise["base"]
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
@@ -55,26 +58,26 @@ class Normal(MeanField):
         return -vector * backend.xp.exp(-2.0 * parameters["log_scale"])
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """(z − loc)/σ² and ((z − loc)/σ)² − 1."""
+        """Return (z − loc)/σ² and ((z − loc)/σ)² − 1."""
         precision = backend.xp.exp(-parameters["log_scale"])
         standard = (z - parameters["loc"]) * precision
         return {"loc": standard * precision, "log_scale": standard * standard - 1.0}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """∂z/∂loc = 1, ∂z/∂log_scale = σ ε."""
+        """Return the derivatives from ∂z/∂loc = 1 and ∂z/∂log_scale = σ ε."""
         moved = backend.xp.exp(parameters["log_scale"]) * noise["base"]
         return {"loc": cotangent, "log_scale": cotangent * moved}
 
     def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
-        """∂log σ_i = σ_i² E ∂²f/∂z_i²."""
+        """Return E ∇f for loc and σ_i² E ∂²f/∂z_i² for log σ_i."""
         return {"loc": slope, "log_scale": diagonal(backend, hessian) * backend.xp.exp(2.0 * parameters["log_scale"])}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
-        """log |∂t/∂ε| = Σ log σ whatever the noise."""
+        """Return 1 for every noise, because log |∂t/∂ε| = Σ log σ."""
         return {"log_scale": 1.0}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """Of Σ log σ + const: 0 and 1."""
+        """Return ∇ of Σ log σ + const, which is 0 and 1."""
         xp = backend.xp
         return {"loc": xp.zeros_like(parameters["loc"]), "log_scale": xp.ones_like(parameters["log_scale"])}
 
@@ -93,10 +96,12 @@ class Normal(MeanField):
     def weak_derivatives(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """loc: c = 1/(σ√(2π)), loc ± σW with W Rayleigh; coupled, both use one W.
+        """Return the weak derivatives by block (Mohamed et al. 2020, section 6 and table 1; here for log σ).
 
-        log_scale: c = 1, loc + σM with M double-sided Maxwell against the Normal itself; coupled, the
-        Normal is loc + σMU with U uniform (Mohamed et al. 2020, section 6 and table 1; here for log σ).
+        loc: c = 1/(σ√(2π)), loc ± σW with W Rayleigh; coupled, both use one W.
+
+        log_scale: c = 1, loc + σM with M double-sided Maxwell as the positive part and the Normal itself as the
+        negative part; coupled, the Normal is loc + σMU with U uniform.
         """
         xp = backend.xp
         loc, scale = parameters["loc"], xp.exp(parameters["log_scale"])
@@ -117,14 +122,17 @@ class Normal(MeanField):
         return Outline(loc - np.inf, loc, loc + np.inf, scale, tail, tail)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """∂loc is n E zⁿ⁻¹, ∂log σ is σ² n (n − 1) E zⁿ⁻² (Bonnet, Price)."""
+        """Return the moments, with ∂loc = n E zⁿ⁻¹ and ∂log σ = σ² n (n − 1) E zⁿ⁻² (Bonnet, Price)."""
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
         value, slope, curvature = normal_power_moment(loc, scale, order)
         return value, {"loc": slope, "log_scale": scale**2 * curvature}
 
 
 def normal_power_moment(loc: Array, scale: Array, order: int) -> tuple[Array, Array, Array]:
-    """E zⁿ under N(loc, scale²), and its first and second derivative in loc: Σ_k C(n, 2k) (2k − 1)!! σ²ᵏ locⁿ⁻²ᵏ."""
+    """Return E zⁿ under N(loc, scale²), and its first and second derivative with respect to loc.
+
+    E zⁿ = Σ_k C(n, 2k) (2k − 1)!! σ²ᵏ locⁿ⁻²ᵏ.
+    """
 
     def moment(n: int) -> Array:
         odd = [math.prod(range(2 * k - 1, 0, -2)) for k in range(n // 2 + 1)]
@@ -137,7 +145,7 @@ def normal_power_moment(loc: Array, scale: Array, order: int) -> tuple[Array, Ar
 
 
 def diagonal(backend: Any, matrix: Array) -> Array:
-    """That of matrices [..., D, D]."""
+    """Return the diagonals of matrices [..., D, D]."""
     xp, dimension = backend.xp, matrix.shape[-1]
     flat = xp.reshape(matrix, (*matrix.shape[:-2], dimension * dimension))
     return xp.take(flat, backend.asarray(range(0, dimension * dimension, dimension + 1), None), axis=-1)

@@ -1,4 +1,4 @@
-"""A mean-field Normal beside independent choices: what a model with numbers and components is approximated by."""
+"""A mean-field Normal joined with independent choices: for models with continuous variables and component indices."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from gradmeter.estimators.noise import Noise
 
 @dataclass(frozen=True)
 class NormalCategorical(Family):
-    """z is `numbers` Normal coordinates, then choices of one of `categories`, one-hot, all independent.
+    """`numbers` Normal coordinates followed by one-hot choices of one of `categories`, all independent.
 
-    Parameters: `loc` and `log_scale` [numbers], `logits` [choices, K]. A problem makes it; it has no options.
+    Parameters: `loc` and `log_scale` [numbers], `logits` [choices, K]. Problems construct this family; it has no
+    options.
     """
 
     name: ClassVar[str] = "normal-categorical"
@@ -45,7 +46,7 @@ class NormalCategorical(Family):
         return {**Normal().shapes(self.numbers), **self._choice.shapes(dimension - self.numbers)}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        """`base` for the numbers, `choice` for the choices."""
+        """Return the noise: `base` for the Normal coordinates, `choice` for the choices."""
         choice = self._choice.noise(sample_shape, max(0, dimension - self.numbers))
         return {**Normal().noise(sample_shape, self.numbers), "choice": choice["base"]}
 

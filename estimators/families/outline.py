@@ -1,6 +1,6 @@
-"""What is known of the law of one coordinate beside its density: where it lies, how its tails fall, how its ends move.
+"""Support, tails and moving ends of the distribution of one coordinate, in addition to its density.
 
-Exact integrals over one coordinate rest on it, and the question which of them exist.
+The exact integrals over one coordinate use them, and the check whether such an integral exists.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Blocks = dict[str, Array]
 
 @dataclass(frozen=True)
 class Tail:
-    """How −log q(z) grows far out: as rate |z|^power.
+    """The growth of −log q(z) in a tail: as rate |z|^power.
 
-    E exp(s |z|^p) is finite on that side for every s where p < power, for s < rate where p = power, and for no s > 0
-    where p > power. Power 0 is a tail that falls as a power of z; infinite power, one that falls faster than any
+    On that side E exp(s |z|^p) is finite for every s if p < power, for s < rate if p = power, and for no s > 0 if p >
+    power. Power 0 is a tail that falls as a power of z. Infinite power is a tail that falls faster than any
     exp(−|z|^p), or an end of the support.
     """
 
@@ -27,7 +27,7 @@ class Tail:
     rate: Array = math.inf
 
     def bears(self, growth: Array, power: float) -> Array:
-        """Whether E exp(growth |z|^power) is finite on this side."""
+        """Return whether E exp(growth |z|^power) is finite on this side."""
         if power == self.power:
             return (growth < self.rate) | (growth <= 0.0)
         return (growth <= 0.0) | (power < self.power)
@@ -39,19 +39,25 @@ HEAVY = Tail(0.0)
 
 @dataclass(frozen=True)
 class Outline:
-    """Of the densities of D coordinates.
+    """The support and tails of the densities of D coordinates.
 
     Attributes
     ----------
-    low, high : ends of the support [D], infinite ones included.
-    middle, width : a place between them near which the mass lies, where the density may have its one corner; and the
-        order of its spread, above 0 [D].
-    below, above : the tails.
-    moving : by parameter block, what ∂λ_i moves low_i and high_i by; of the blocks that move an end at which the
-        density is not 0, and of no others.
-    mirror : which blocks and which sign of them the blocks are, {name: (name, sign)}, where z becomes low + high − z;
-        of densities that are singular at `high`, near which only distances from it are precise.
-    discrete : z is 0, 1, 2, …; `high` is where counting may stop.
+    low, high
+        Ends of the support [D], which may be infinite.
+    middle, width
+        A point near which the mass lies, at which the density may have its only corner, and the order of the density's
+        spread, above 0 [D].
+    below, above
+        The lower and upper tails.
+    moving
+        The derivatives of low_i and high_i with respect to λ_i, by parameter block, for the blocks that move an end at
+        which the density is not 0.
+    mirror
+        The parameters of the distribution reflected by z → low + high − z, {name: (name, sign)}; for densities that are
+        singular at `high`, near which only the distance from `high` is precise.
+    discrete
+        Whether z is 0, 1, 2, …; `high` is then where counting may stop.
     """
 
     low: Array
@@ -66,14 +72,17 @@ class Outline:
 
 
 class Marginals(NamedTuple):
-    """The laws of single coordinates, for expectations of Σ_i φ(z_i).
+    """The marginal distributions of single coordinates, for expectations of Σ_i φ(z_i).
 
     Attributes
     ----------
-    family, parameters : independent coordinates with these laws; they may be more than D.
-    collect : (E φ of each, ∇ of each E φ by block) -> E Σ_i φ(z_i), and its ∇_λ {block: [*shape]} in the family
-        whose marginals these are.
-    logits : whether the laws are those of the logits of z_i in (0, 1), not of z_i itself.
+    family, parameters
+        Independent coordinates with these distributions; there may be more than D.
+    collect
+        Function of E φ for each coordinate and ∇ of each E φ by block; returns E Σ_i φ(z_i) and its ∇_λ, {block:
+        [*shape]}, for the family whose marginals these are.
+    logits
+        Whether the distributions are those of the logits of z_i in (0, 1), instead of z_i.
     """
 
     family: Any

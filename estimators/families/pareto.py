@@ -1,6 +1,6 @@
 """The Pareto distribution: survival (scale/z)^shape on z ≥ scale, coordinates independent.
 
-Densities and their derivatives are those inside the support; outside they mean nothing.
+Densities and their derivatives are valid inside the support only.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class Pareto(LogLocationScale):
-    """Parameters: `log_scale` [D], of the lower end, and `log_shape` [D], of the tail's exponent; E zⁿ exists for n
-    below the shape."""
+    """The Pareto family.
+
+    Parameters: `log_scale` [D], the log of the lower end, and `log_shape` [D], the log of the tail exponent. E zⁿ
+    exists for n below the shape.
+    """
 
     name: ClassVar[str] = "pareto"
     summary: ClassVar[str] = "Pareto distribution by its inverse CDF; parameters log_scale (the lower end), log_shape"
@@ -50,7 +53,7 @@ class Pareto(LogLocationScale):
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
-        """−log(1 − u): z = scale (1 − u)^(−1/shape)."""
+        """Return −log(1 − u), so that z = scale (1 − u)^(−1/shape)."""
         return noise["base"]
 
     def standard_log_density(self, backend: Any, x: Array) -> Array:
@@ -69,8 +72,8 @@ class Pareto(LogLocationScale):
         return Outline(low, middle, low + np.inf, middle - low, above=HEAVY, moving=moving)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-        """E exp(te) = 1/(1 − t) for t = n/shape below 1."""
-        if order > 0 and np.any(t >= 1.0 - 1e-12):  # the shape went through a logarithm
+        """Return E exp(te) = 1/(1 − t) for t = n/shape below 1, with its derivative."""
+        if order > 0 and np.any(t >= 1.0 - 1e-12):  # the shape is rounded by exp(log shape)
             shape = float(np.min(order / t))
             raise NotApplicable(f"family pareto with shape={shape:g} has E z^n for n below {shape:g} only, not {order}")
         return 1.0 / (1.0 - t), 1.0 / (1.0 - t) ** 2

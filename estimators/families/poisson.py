@@ -13,14 +13,14 @@ from gradmeter.estimators.families.outline import Outline, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
-#: The largest rate, and what counts go up to: beyond is a probability below 1e-25.
+#: The largest rate, and the largest count: the probability of larger counts is below 1e-25.
 LARGEST_RATE, MOST = 30.0, 100
 DISCRETE = "it is discrete: a sample jumps from one whole number to the next"
 
 
 @dataclass(frozen=True)
 class Poisson(MeanField):
-    """Parameter: `log_rate` [D], unconstrained. Sampled by the inverse CDF, tabulated up to `MOST`."""
+    """The Poisson family, sampled by the inverse CDF up to `MOST`. Parameter: `log_rate` [D], unconstrained."""
 
     name: ClassVar[str] = "poisson"
     summary: ClassVar[str] = "Poisson distribution by its inverse CDF; parameter log_rate"
@@ -49,7 +49,7 @@ class Poisson(MeanField):
         return _count(backend, parameters["log_rate"], noise["base"])
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        """F(0), F(1), … as far as counts are told apart."""
+        """Return F(0), F(1), … up to the largest tabulated count."""
         k, log_rate = np.arange(MOST), parameters["log_rate"][:, None]
         log_factorial = np.asarray([math.lgamma(each + 1.0) for each in range(MOST)])
         cumulative = np.cumsum(np.exp(k * log_rate - np.exp(log_rate) - log_factorial), axis=-1)
@@ -60,7 +60,7 @@ class Poisson(MeanField):
         return z * log_rate - backend.xp.exp(log_rate) - backend.special.gammaln(z + 1.0)
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """z − rate."""
+        """Return z − rate."""
         return {"log_rate": z - backend.xp.exp(parameters["log_rate"])}
 
     def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
@@ -70,7 +70,7 @@ class Poisson(MeanField):
     def weak_derivatives(
         self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
-        """c = rate, N + 1 against N (Mohamed et al. 2020, table 1; here for log rate); coupled, N is the same."""
+        """Return c = rate, with N + 1 and N; coupled, N is the same (Mohamed et al. 2020, table 1; for log rate)."""
         negative = _count(backend, parameters["log_rate"], noise["negative"])
         positive = negative if coupling else _count(backend, parameters["log_rate"], noise["positive"])
         return {"log_rate": (backend.xp.exp(parameters["log_rate"]), positive + 1.0, negative)}
@@ -80,24 +80,24 @@ class Poisson(MeanField):
         return Outline(0.0 * rate, rate, 0.0 * rate + 10 * MOST, np.sqrt(rate), above=Tail(1.0), discrete=True)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """Σ_k S(n, k) rateᵏ with Stirling's numbers of the second kind; ∂log_rate brings down k."""
+        """Return Σ_k S(n, k) rateᵏ with Stirling numbers of the second kind; ∂log_rate multiplies terms by k."""
         rate, numbers = np.exp(parameters["log_rate"]), stirling(order)
         moment = sum((s * rate**k for k, s in enumerate(numbers)), np.zeros_like(rate))
         return moment, {"log_rate": sum((k * s * rate**k for k, s in enumerate(numbers)), np.zeros_like(rate))}
 
 
 def _count(backend: Any, log_rate: Array, uniform: Array) -> Array:
-    """How many of F(0), F(1), … are at most u."""
+    """Return how many of F(0), F(1), … are at most u."""
     xp = backend.xp
     k = xp.astype(backend.asarray(range(MOST), None), log_rate.dtype)
     rate = log_rate[..., None]
     cumulative = xp.cumulative_sum(xp.exp(k * rate - xp.exp(rate) - backend.special.gammaln(k + 1.0)), axis=-1)
-    cumulative = cumulative / cumulative[..., -1:]  # by rounding it may end below 1, and u lie above all of them
+    cumulative = cumulative / cumulative[..., -1:]  # otherwise rounding may leave it below 1, and u above it
     return xp.sum(xp.astype(cumulative <= uniform[..., None], uniform.dtype), axis=-1)
 
 
 def stirling(order: int) -> list[int]:
-    """S(n, 0), …, S(n, n)."""
+    """Return S(n, 0), …, S(n, n)."""
     numbers = [1]
     for _ in range(order):
         numbers = [

@@ -16,7 +16,7 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class Rayleigh(MeanField):
-    """Parameter: `log_scale` [D], unconstrained; σ = exp(log_scale) is the mode."""
+    """The Rayleigh family. Parameter: `log_scale` [D], unconstrained; σ = exp(log_scale) is the mode."""
 
     name: ClassVar[str] = "rayleigh"
     summary: ClassVar[str] = "Rayleigh distribution by its inverse CDF; parameter log_scale (of the mode)"
@@ -38,7 +38,7 @@ class Rayleigh(MeanField):
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = σ √(−2 log(1 − u))."""
+        """Return z = σ √(−2 log(1 − u))."""
         return backend.xp.exp(parameters["log_scale"]) * backend.xp.sqrt(2.0 * noise["base"])
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
@@ -52,20 +52,20 @@ class Rayleigh(MeanField):
         return -(1.0 / (z * z) + backend.xp.exp(-2.0 * parameters["log_scale"])) * vector
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """(z/σ)² − 2."""
+        """Return (z/σ)² − 2."""
         x = z * backend.xp.exp(-parameters["log_scale"])
         return {"log_scale": x * x - 2.0}
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """∂z/∂log_scale = z."""
+        """Return the derivative from ∂z/∂log_scale = z."""
         return {"log_scale": cotangent * z}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
-        """z is σ times noise: 1 whatever the noise."""
+        """Return 1 for every noise, because z is σ times noise."""
         return {"log_scale": 1.0}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """Of Σ log σ + const: 1."""
+        """Return ∇ of Σ log σ + const, which is 1."""
         return {"log_scale": backend.xp.ones_like(parameters["log_scale"])}
 
     def outline(self, parameters: Blocks) -> Outline:
@@ -73,6 +73,6 @@ class Rayleigh(MeanField):
         return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(2.0, 0.5 / middle**2))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """(√2 σ)ⁿ Γ(1 + n/2), whose ∂log_scale is n times itself."""
+        """Return (√2 σ)ⁿ Γ(1 + n/2), whose ∂log_scale is n times itself."""
         moment = np.exp(order * parameters["log_scale"]) * 2.0 ** (0.5 * order) * math.gamma(1.0 + 0.5 * order)
         return moment, {"log_scale": order * moment}

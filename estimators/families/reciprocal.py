@@ -1,6 +1,6 @@
 """The reciprocal (log-uniform) distribution: density 1/(z log(high/low)) on [low, high], coordinates independent.
 
-Densities and their derivatives are those inside the support; outside they mean nothing.
+Densities and their derivatives are valid inside the support only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class Reciprocal(LogLocationScale):
-    """Parameters: `log_low` [D], and `log_span` [D] = log log(high/low), both unconstrained."""
+    """The log-uniform family.
+
+    Parameters: `log_low` [D], and `log_span` [D] = log log(high/low), both unconstrained.
+    """
 
     name: ClassVar[str] = "reciprocal"
     summary: ClassVar[str] = "log-uniform distribution; parameters log_low, log_span (log of log(high/low))"
@@ -55,7 +58,7 @@ class Reciprocal(LogLocationScale):
         return {"base": Noise("uniform", (*sample_shape, dimension))}
 
     def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
-        """u: z = low (high/low)ᵘ."""
+        """Return u, so that z = low (high/low)ᵘ."""
         return noise["base"]
 
     def standard_log_density(self, backend: Any, x: Array) -> Array:
@@ -74,7 +77,7 @@ class Reciprocal(LogLocationScale):
         return Outline(low, low * np.exp(0.5 * span), high, high - low, moving=moving)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-        """(eᵗ − 1)/t; its derivative by its series where the closed form would cancel."""
+        """Return (eᵗ − 1)/t and its derivative, by power series where the closed form would cancel."""
         small = np.abs(t) < 1.0
         safe = np.where(small, 1.0, t)
         series = np.where(small, t, 0.0)

@@ -1,9 +1,9 @@
-"""Relaxations of choices: z = H(ζ), where ζ depends smoothly on λ and on noise, and softer forms of H.
+"""Relaxations of choices: z = H(ζ), where ζ depends smoothly on λ and on noise, and softened forms of H.
 
 With ζ_k = log p_k + g_k and standard Gumbel g, argmax_k ζ_k is k with probability p_k (Gumbel 1954, Maddison et al.
-2014). Of two categories only the difference matters, a logistic number: ζ = logit + log u − log(1 − u), z = 1{ζ > 0}.
-At temperature T, H is softened to softmax(ζ/T) and σ(ζ/T), which tend to H as T falls (Maddison et al. 2017,
-Jang et al. 2017). `given` draws ζ conditional on z, again a smooth function of λ (Tucker et al. 2017, appendix C).
+2014). For two categories only the difference matters, a logistic variable: ζ = logit + log u − log(1 − u), z = 1{ζ >
+0}. At temperature T, H is softened to softmax(ζ/T) or σ(ζ/T), which tend to H as T falls (Maddison et al. 2017, Jang et
+al. 2017). `given` draws ζ conditional on z, again as a smooth function of λ (Tucker et al. 2017, appendix C).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gradmeter.estimators.noise import Noise
 Array = Any
 Blocks = dict[str, Array]
 
-#: Uniform noise may be 0, whose logarithm is not a number to go on with.
+#: The lower bound of uniform noise in logarithms: uniform noise may be 0.
 TINY = 1e-30
 
 
 class HasLogits(Protocol):
-    """A family of binary coordinates, each from one uniform number."""
+    """A family of binary coordinates, each sampled from one uniform number."""
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]: ...
     def logits(self, backend: Any, parameters: Blocks) -> Array: ...
@@ -31,44 +31,44 @@ class HasLogits(Protocol):
 
 
 class Relaxation(ABC):
-    """Shapes: ζ, z and their softer forms [..., D]."""
+    """The relaxation of a discrete family: ζ, z = H(ζ) and the softened forms of z, all [..., D]."""
 
     @abstractmethod
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        """What ζ is made from."""
+        """Return the noise that ζ is made from."""
 
     @abstractmethod
     def given_noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        """What ζ given z is made from, under other names."""
+        """Return the noise that ζ given z is made from, under other names."""
 
     @abstractmethod
     def perturbed(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """ζ."""
+        """Return ζ."""
 
     @abstractmethod
     def given(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
-        """ζ given H(ζ) = z, and what its cotangent is multiplied with before `pathwise`."""
+        """Return ζ given H(ζ) = z, and the factor of its cotangent before `pathwise`."""
 
     @abstractmethod
     def pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
-        """cotangent · ∂ζ/∂λ, by block, per sample."""
+        """Return cotangent · ∂ζ/∂λ, by block, per sample."""
 
     @abstractmethod
     def hard(self, backend: Any, perturbed: Array) -> Array:
-        """H(ζ)."""
+        """Return H(ζ)."""
 
     @abstractmethod
     def soft(self, backend: Any, perturbed: Array, temperature: Any) -> Array:
-        """H at a temperature."""
+        """Return H softened at a temperature."""
 
     @abstractmethod
     def soft_pullback(self, backend: Any, soft: Array, temperature: Any, cotangent: Array) -> Array:
-        """cotangent · ∂soft/∂ζ."""
+        """Return cotangent · ∂soft/∂ζ."""
 
 
 @dataclass(frozen=True)
 class Binary(Relaxation):
-    """Of a family with `logits`: one logistic number a coordinate, from the uniform number that samples it."""
+    """The relaxation of a family with `logits`: one logistic variable per coordinate, from its uniform number."""
 
     family: HasLogits
 
@@ -83,7 +83,7 @@ class Binary(Relaxation):
         return self.family.logits(backend, parameters) + _log(backend.xp, u) - backend.xp.log1p(-u)
 
     def given(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
-        """ζ ≥ 0 where z = 1: u is uniform above 1 − p, say at a fraction v. Where z = 0 it is the mirror image."""
+        """Return ζ given z: for z = 1, ζ ≥ 0 and u is at a fraction v of (1 − p, 1); for z = 0, the mirror image."""
         xp, v = backend.xp, noise["given"]
         up = z > 0.5
         logit = self.family.logits(backend, parameters) + xp.zeros_like(v)
@@ -107,13 +107,13 @@ class Binary(Relaxation):
 
 
 def sigmoid(xp: Any, x: Array) -> Array:
-    """1/(1 + exp(−x)), without overflow."""
+    """Return 1/(1 + exp(−x)), without overflow."""
     small = xp.exp(-xp.abs(x))
     return xp.where(x >= 0.0, xp.ones_like(x), small) / (1.0 + small)
 
 
 def logit(probability: float) -> float:
-    """log p/(1 − p)."""
+    """Return log p/(1 − p)."""
     return math.log(probability) - math.log1p(-probability)
 
 

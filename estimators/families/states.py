@@ -1,4 +1,4 @@
-"""The states of a discrete family, where there are finitely many."""
+"""The states of a discrete family with finitely many states."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from gradmeter.estimators.errors import NotApplicable
 
-#: As many as are ever listed.
+#: The largest number of states that are listed.
 MOST_STATES = 2**16
 
 
@@ -17,8 +17,10 @@ class States:
 
     Attributes
     ----------
-    alternatives : what one choice may be, as the numbers of z that it makes.
-    count : how many choices there are.
+    alternatives
+        The values of one choice, each as the numbers of z that it makes.
+    count
+        The number of choices.
     """
 
     alternatives: tuple[tuple[float, ...], ...]
@@ -29,13 +31,13 @@ class States:
         return int(len(self.alternatives) ** self.count)
 
     def check(self, what: str, most: int = MOST_STATES) -> None:
-        """Raise NotApplicable where there are more than `most`; `what` would list them."""
+        """Raise NotApplicable if there are more than `most` states; `what` names the caller in the message."""
         if self.number > most:
             size = f"{len(self.alternatives)}^{self.count}"
             raise NotApplicable(f"{what} lists every state, at most {most} of them; here are {size}")
 
     def listed(self, backend: Any, dtype: str) -> Any:
-        """All of them [N, D], the last choice moving fastest."""
+        """Return all states [N, D]; the last choice varies fastest."""
         xp, base = backend.xp, len(self.alternatives)
         number = backend.asarray(range(self.number), None)[:, None]
         place = backend.asarray([base**i for i in reversed(range(self.count))], None)

@@ -1,7 +1,7 @@
 """Student's t: z_i = loc_i + σ_i T with df_i degrees of freedom, coordinates independent.
 
-T is made by the polar method (Bailey 1994) without its rejection: T = √(ν(U^(−2/ν) − 1)) cos 2πV for independent
-uniforms U and V, exact for any real ν and differentiable in it.
+T comes from the polar method (Bailey 1994) without its rejection: T = √(ν(U^(−2/ν) − 1)) cos 2πV for independent
+uniforms U and V, which is exact for any real ν and differentiable in it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class StudentT(MeanField):
-    """Parameters: `loc` [D], `log_scale` [D] and `log_df` [D], all unconstrained; ν = exp(log_df) need not be whole.
-    E zⁿ exists for n below ν."""
+    """The Student-t family.
+
+    Parameters: `loc` [D], `log_scale` [D] and `log_df` [D], all unconstrained; ν = exp(log_df) need not be an integer.
+    E zⁿ exists for n below ν.
+    """
 
     name: ClassVar[str] = "student-t"
     summary: ClassVar[str] = "Student's t by Bailey's polar method; parameters loc, log_scale, log_df"
@@ -49,12 +52,12 @@ class StudentT(MeanField):
         return {"base": Noise("exponential", shape), "angle": Noise("uniform", shape)}
 
     def mirrored(self, backend: Any, noise: dict[str, Array]) -> dict[str, Array]:
-        """T to −T: half a turn."""
+        """Reflect T to −T by half a turn of the angle."""
         xp, angle = backend.xp, noise["angle"]
         return {"base": noise["base"], "angle": xp.where(angle < 0.5, angle + 0.5, angle - 0.5)}
 
     def _path(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, Array]:
-        """T and ∂T/∂log ν, with e = −log U: the radius is √(ν(exp(2e/ν) − 1))."""
+        """Return T and ∂T/∂log ν, with e = −log U and radius √(ν(exp(2e/ν) − 1))."""
         xp = backend.xp
         df = xp.exp(parameters["log_df"])
         a = 2.0 * noise["base"] / df
@@ -63,12 +66,12 @@ class StudentT(MeanField):
         return radius * turn, 0.5 * df * (grown - a * (1.0 + grown)) / radius * turn
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = loc + σ T."""
+        """Return z = loc + σ T."""
         standard, _ = self._path(backend, parameters, noise)
         return parameters["loc"] + backend.xp.exp(parameters["log_scale"]) * standard
 
     def _x(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
-        """x = (z − loc)/σ, 1/σ and ν."""
+        """Return x = (z − loc)/σ, 1/σ and ν."""
         xp = backend.xp
         inverse = xp.exp(-parameters["log_scale"])
         return (z - parameters["loc"]) * inverse, inverse, xp.exp(parameters["log_df"])
@@ -89,7 +92,7 @@ class StudentT(MeanField):
         return -(df + 1.0) * (2.0 * df * part - 1.0) * part * inverse * inverse * vector
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """With w = (ν + 1)/(ν + x²): wx/σ, wx² − 1 and ½(ν ψ((ν + 1)/2) − ν ψ(ν/2) − 1 − ν log(1 + x²/ν) + wx²)."""
+        """Return wx/σ, wx² − 1 and ½(ν ψ((ν + 1)/2) − ν ψ(ν/2) − 1 − ν log(1 + x²/ν) + wx²), w = (ν + 1)/(ν + x²)."""
         xp = backend.xp
         x, inverse, df = self._x(backend, parameters, z)
         pull = (df + 1.0) * x / (df + x * x)
@@ -101,13 +104,13 @@ class StudentT(MeanField):
         }
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """∂z/∂loc = 1, ∂z/∂log_scale = z − loc, ∂z/∂log_df = σ ∂T/∂log ν."""
+        """Return the derivatives from ∂z/∂loc = 1, ∂z/∂log_scale = z − loc and ∂z/∂log_df = σ ∂T/∂log ν."""
         _, moved = self._path(backend, parameters, noise)
         pulled = cotangent * backend.xp.exp(parameters["log_scale"])
         return {"loc": cotangent, "log_scale": cotangent * (z - parameters["loc"]), "log_df": pulled * moved}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """0, 1 and, with ψ' the trigamma function, ½ + ν(ν + 1)/4 (ψ'((ν + 1)/2) − ψ'(ν/2))."""
+        """Return 0, 1 and ½ + ν(ν + 1)/4 (ψ'((ν + 1)/2) − ψ'(ν/2)), with ψ' the trigamma function."""
         xp = backend.xp
         df = xp.exp(parameters["log_df"])
         difference = trigamma(backend, 0.5 * (df + 1.0)) - trigamma(backend, 0.5 * df)
@@ -119,9 +122,9 @@ class StudentT(MeanField):
         return Outline(loc - np.inf, loc, loc + np.inf, scale, HEAVY, HEAVY)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """From E T²ᵏ = νᵏ Π_{i ≤ k} (2i − 1)/(ν − 2i), binomially."""
+        """Return the moments from E T²ᵏ = νᵏ Π_{i ≤ k} (2i − 1)/(ν − 2i), by the binomial theorem."""
         loc, scale, df = parameters["loc"], np.exp(parameters["log_scale"]), np.exp(parameters["log_df"])
-        if order > 0 and np.any(order >= df * (1.0 - 1e-12)):  # df went through a logarithm
+        if order > 0 and np.any(order >= df * (1.0 - 1e-12)):  # df is rounded by exp(log df)
             least = float(np.min(df))
             raise NotApplicable(f"family student-t with df={least:g} has E z^n for n below {least:g} only, not {order}")
         zero = np.zeros_like(loc)

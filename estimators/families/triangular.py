@@ -1,7 +1,7 @@
 """The triangular distribution on [low, high] with its peak at mode, coordinates independent.
 
-Densities and their derivatives are those inside the support; outside they mean nothing. The support depends on λ,
-but the density is 0 at both ends, so the score identity holds; E score² does not exist (∫ x · x⁻² dx at the ends).
+Densities and their derivatives are valid inside the support only. The support depends on λ, but the density is 0 at
+both ends, so the score identity holds. E score² does not exist (∫ x · x⁻² dx diverges at the ends).
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class Triangular(MeanField):
-    """`loc` [D], the lower end; `log_scale` [D], the logarithm of the width; and `logit_mode` [D], where c = (mode −
-    low)/(high − low) is the logistic function of it."""
+    """The triangular family.
+
+    Parameters: `loc` [D], the lower end; `log_scale` [D], the logarithm of the width; and `logit_mode` [D], the logit
+    of c = (mode − low)/(high − low).
+    """
 
     name: ClassVar[str] = "triangular"
     summary: ClassVar[str] = (
@@ -58,29 +61,30 @@ class Triangular(MeanField):
             }
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        # Not uniform, since u = 0 would be drawn: an end of the support, where the score is infinite.
+        # Exponential instead of uniform noise, because u = 0 could be drawn: an end of the support, where the score is
+        # infinite.
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        """A corner at the mode, where u = c."""
+        """Return the noise at the mode, u = c, where the path has a corner."""
         return {"base": np.log1p(np.exp(parameters["logit_mode"]))[:, None]}
 
     def _parts(self, backend: Any, noise: dict[str, Array], mode: Array) -> tuple[Array, Array, Array]:
-        """Whether u = 1 − exp(−e) is below c, and √(u/c) or √((1 − u)/(1 − c)) accordingly, and c."""
+        """Return whether u = 1 − exp(−e) is below c, √(u/c) or √((1 − u)/(1 − c)) accordingly, and c."""
         xp, e = backend.xp, noise["base"]
         below, u = mode + 0.0 * e, -xp.expm1(-e)
         left = u < below
         return left, xp.sqrt(xp.where(left, u / below, xp.exp(-e) / (1.0 - below))), below
 
     def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """z = loc + σ x by the inverse CDF: x = √(uc) where u < c, else 1 − √((1 − u)(1 − c))."""
+        """Return z = loc + σ x by the inverse CDF: x = √(uc) where u < c, else 1 − √((1 − u)(1 − c))."""
         xp = backend.xp
         left, root, c = self._parts(backend, noise, _mode(xp, parameters))
         x = xp.where(left, c * root, 1.0 - (1.0 - c) * root)
         return parameters["loc"] + xp.exp(parameters["log_scale"]) * x
 
     def _x(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array, Array]:
-        """Whether x is below c, the distance from that end, less than 0 for the upper; c likewise; and 1/σ."""
+        """Return whether x is below c; x or x − 1, the signed distance from that end; c or c − 1; and 1/σ."""
         xp = backend.xp
         inverse, c = xp.exp(-parameters["log_scale"]), _mode(xp, parameters)
         x = (z - parameters["loc"]) * inverse
@@ -88,7 +92,7 @@ class Triangular(MeanField):
         return left, xp.where(left, x, x - 1.0), xp.where(left, c + 0.0 * x, c - 1.0 + 0.0 * x), inverse
 
     def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
-        """log 2x/c below the mode, log 2(1 − x)/(1 − c) above."""
+        """Return log 2x/c below the mode, log 2(1 − x)/(1 − c) above, both minus log σ."""
         _, end, peak, _ = self._x(backend, parameters, z)
         return math.log(2.0) + backend.xp.log(end / peak) - parameters["log_scale"]
 
@@ -101,7 +105,7 @@ class Triangular(MeanField):
         return -slope * slope * vector
 
     def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
-        """With s = 1/x or −1/(1 − x): −s/σ, −1 − xs, and −(1 − c) below the mode, c above."""
+        """Return −s/σ, −1 − xs, and −(1 − c) below the mode, c above, with s = 1/x or −1/(1 − x)."""
         xp = backend.xp
         left, end, _, inverse = self._x(backend, parameters, z)
         x, c = (z - parameters["loc"]) * inverse, _mode(xp, parameters)
@@ -112,20 +116,23 @@ class Triangular(MeanField):
         }
 
     def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
-        """1, σ x, and σ c(1 − c) ∂x/∂c with ∂x/∂c = ½√(u/c), or ½√((1 − u)/(1 − c))."""
+        """Return the derivatives from 1, σ x, and σ c(1 − c) ∂x/∂c with ∂x/∂c = ½√(u/c) or ½√((1 − u)/(1 − c))."""
         xp = backend.xp
         _, root, c = self._parts(backend, noise, _mode(xp, parameters))
         moved = xp.exp(parameters["log_scale"]) * c * (1.0 - c) * 0.5 * root
         return {"loc": cotangent, "log_scale": cotangent * (z - parameters["loc"]), "logit_mode": cotangent * moved}
 
     def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
-        """−log q = log σ − log 2 − log √(u/c), or the same of the other side: 1, and ½(1 − c) or −½c."""
+        """Return 1, and ½(1 − c) below the mode or −½c above it.
+
+        −log q is log σ − log 2 − log √(u/c), or − log √((1 − u)/(1 − c)) above the mode.
+        """
         xp = backend.xp
         left, _, c = self._parts(backend, noise, _mode(xp, parameters))
         return {"log_scale": 1.0, "logit_mode": xp.where(left, 0.5 * (1.0 - c), -0.5 * c)}
 
     def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
-        """Of ½ − log 2 + log σ, whatever the mode."""
+        """Return ∇ of ½ − log 2 + log σ, which does not depend on the mode."""
         xp = backend.xp
         zero = xp.zeros_like(parameters["loc"])
         return {"loc": zero, "log_scale": xp.ones_like(zero), "logit_mode": zero}
@@ -135,8 +142,11 @@ class Triangular(MeanField):
         return Outline(low, low + width * _mode(np, parameters), low + width, width)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """2hₙ/((n + 1)(n + 2)), hₙ the sum of all products of n of the three knots low, mode, high, repeats allowed:
-        the density is the B-spline with these knots. ∂hₙ/∂knot is hₙ₋₁ of the knots with that one twice."""
+        """Return 2hₙ/((n + 1)(n + 2)), with hₙ the complete homogeneous symmetric polynomial of low, mode and high.
+
+        hₙ is the sum of all products of n of the three knots, repeats allowed: the density is the B-spline with these
+        knots. ∂hₙ/∂knot is hₙ₋₁ of the knots with that knot repeated.
+        """
         low, width, c = parameters["loc"], np.exp(parameters["log_scale"]), _mode(np, parameters)
         knots = [low, low + width * c, low + width]
         factor = 2.0 / ((order + 1) * (order + 2))
@@ -154,12 +164,12 @@ def _logit_mode(low: float, mode: float, high: float) -> float:
 
 
 def _mode(xp: Any, parameters: Blocks) -> Array:
-    """c."""
+    """Return c."""
     return 1.0 / (1.0 + xp.exp(-parameters["logit_mode"]))
 
 
 def _homogeneous(knots: list[Array], order: int) -> Array:
-    """The complete homogeneous symmetric polynomial hₙ; 0 for n < 0. By one knot more: hₙ = hₙ(others) + knot hₙ₋₁."""
+    """Return the complete homogeneous symmetric polynomial hₙ, 0 for n < 0, by hₙ = hₙ(other knots) + knot hₙ₋₁."""
     zero = np.zeros_like(knots[0])
     if order < 0:
         return zero

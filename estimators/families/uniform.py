@@ -1,6 +1,6 @@
 """The uniform distribution on [low, high], coordinates independent.
 
-Densities and their derivatives are those inside the support; outside they mean nothing.
+Densities and their derivatives are valid inside the support only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class Uniform(LocationScale):
-    """`loc` [D], the lower end, and `log_scale` [D], the logarithm of the width."""
+    """The uniform family. Parameters: `loc` [D], the lower end, and `log_scale` [D], the logarithm of the width."""
 
     name: ClassVar[str] = "uniform"
     summary: ClassVar[str] = "uniform distribution; parameters loc (the lower end), log_scale (log of the width)"

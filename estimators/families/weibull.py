@@ -17,7 +17,7 @@ from gradmeter.estimators.options import Values, option
 
 @dataclass(frozen=True)
 class Weibull(LogLocationScale):
-    """Parameters: `log_scale` [D] and `log_shape` [D], both unconstrained."""
+    """The Weibull family. Parameters: `log_scale` [D] and `log_shape` [D], both unconstrained."""
 
     name: ClassVar[str] = "weibull"
     summary: ClassVar[str] = "Weibull distribution by its inverse CDF; parameters log_scale, log_shape"
@@ -43,7 +43,7 @@ class Weibull(LogLocationScale):
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
-        """log e: z = scale (−log(1 − u))^(1/shape)."""
+        """Return log e, so that z = scale (−log(1 − u))^(1/shape)."""
         return backend.xp.log(noise["base"])
 
     def standard_log_density(self, backend: Any, x: Array) -> Array:
@@ -57,12 +57,12 @@ class Weibull(LogLocationScale):
 
     def outline(self, parameters: Blocks) -> Outline:
         middle, shapes = np.exp(parameters["log_scale"]), np.exp(parameters["log_shape"])
-        shape = float(shapes.min())  # the heaviest tail, which decides what exists
+        shape = float(shapes.min())  # the heaviest tail decides which expectations exist
         tail = Tail(shape, np.where(shapes == shape, middle**-shape, np.inf))
         return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=tail)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-        """E eᵗ = Γ(1 + t)."""
+        """Return E exp(tε) = Γ(1 + t), with its derivative."""
         from scipy.special import digamma, gamma  # slow to import
 
         value = gamma(1.0 + t)
