@@ -119,8 +119,7 @@ def brought(value: Any) -> bool:
 
 
 def _once_for_class(function: Callable[..., T]) -> Callable[..., T]:
-    """Cache results by class and further arguments, keyed by the identity of the class, since classes may redefine
-    equality."""
+    """Cache results by class and further arguments; classes are compared by identity, since == may be redefined."""
     held: dict[tuple[Any, ...], tuple[Any, T]] = {}
 
     @functools.wraps(function)
@@ -358,7 +357,7 @@ class _Walk:
             self.visit(value, label)
 
     def code(self, code: types.CodeType, scope: Mapping[str, Any] | None) -> None:
-        """Hash instructions and constants, and what they read from the globals `scope`; None if their owner is hashed."""
+        """Hash instructions, constants and what they read of the globals `scope`; None if their owner is hashed."""
         read = _read(code)
         self.put("code", read.instructions, len(read.constants))
         for constant in read.constants:
@@ -502,8 +501,7 @@ def _package_of(value: Any, name: str) -> str:
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """Return an instance's attributes, including slots, without the values of cached properties, which follow from the
-    others."""
+    """Return an instance's attributes, including slots; cached properties are omitted, as they follow from others."""
     kind: type = type(value)
     found = {
         f"{i} {name}": slot.__get__(value, kind) for i, (name, slot) in enumerate(_slots(kind)) if hasattr(value, name)
@@ -526,7 +524,7 @@ def _is_cached(kind: Any, name: str) -> bool:
 
 @_once_for_class
 def _hides_state(kind: Any, base: Any) -> bool:
-    """Return whether instances hold more than `base` apart from `__dict__` and slots: C fields, which cannot be read."""
+    """Return whether instances hold more than `base`, `__dict__` and slots: C fields, which cannot be read."""
     references = len(_slots(kind)) + (kind.__dictoffset__ not in (0, -1)) + (kind.__weakrefoffset__ > 0)
     return kind.__basicsize__ > base.__basicsize__ + 8 * references or kind.__itemsize__ != base.__itemsize__
 

@@ -23,9 +23,9 @@ from gradmeter.estimators.amortised import AmortisedExpectation
 
 #: Dimensions in which densities are integrated; 3 also covers one choice among three categories.
 OF_LAWS = (1, 2, 3)
-#: The most coordinates of a problem at whose own λ its family is checked.
+#: Largest dimension of a problem for which its family is checked at the problem's λ.
 MOST_OWN = 8
-#: Largest dimension of a problem for which its family is also checked at the problem's λ.
+#: Capabilities of a family for which there is no check.
 UNWRITTEN = ("accepted", "stratified", "marginals", "relaxation")
 #: Capabilities that each check needs.
 NEEDS = {

@@ -56,8 +56,7 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, plan: Plan) -> Path:
-        """Return the path of the newest checkpoint, which depends on problem, data, method and seed, but not on the
-        steps."""
+        """Return the newest checkpoint's path, which depends on problem, data, method and seed, not on the steps."""
         brought = identity.digest((plan.problem, plan.recipe), "checkpoint of")
         same = [plan.columns(), plan.problem.content(), brought]
         key = hashlib.sha256(json.dumps(same, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]

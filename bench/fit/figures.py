@@ -1,4 +1,4 @@
-"""Figures of fits: distance of the objective below the best value against cost, and gradient variance along the path."""
+"""Figures of fits: distance of the objective below the best value against cost, and gradient variance."""
 
 from __future__ import annotations
 
@@ -156,8 +156,7 @@ def grouped(blocks: list[str]) -> dict[str, list[str]]:
 
 
 def _spread(blocks: list[str]) -> Callable[[Row], Interval | None]:
-    """Return a function row -> sum of these blocks' variances, which is their joint variance (without blocks, the
-    total)."""
+    """Return a function row -> joint variance of these blocks, the sum of theirs; without blocks, the total."""
 
     def spread(r: Row) -> Interval | None:
         if not r["variances"]:

@@ -1,4 +1,4 @@
-"""Sentences of the report about how many more evaluations one method needed than another to reach the same objective."""
+"""Sentences on a fit's page that compare the evaluations that methods needed to reach the same objective."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEAR = 1.0
 
 
 def evaluations_to(fit: Fit, objective: float) -> float | None:
-    """Return the evaluations after which all logged objectives are at least `objective`; None if the last one is not."""
+    """Return the evaluations from which all logged objectives reach `objective`; None if the last does not."""
     found = None
     for r in reversed(_known(fit)):
         if r["objective"] < objective:

@@ -107,8 +107,7 @@ class GradientMethod(Method):
         return unpacked(np, whole, self._shapes)
 
     def diagnose(self, state: State, t: int, replicates: int) -> dict[str, Any]:
-        """Measure the variance of one estimate at a state, over whole blocks of replicates from a stream for iteration
-        t."""
+        """Measure the variance of one estimate at a state, over whole blocks of replicates keyed by iteration t."""
         learnt = {name.removeprefix(LEARNT): a for name, a in state.items() if name.startswith(LEARNT)}
         at = replace(self.setting, parameters=self.setting.to_device(self.parameters(state)), state=learnt)
         size = max(1, replicates // _BLOCKS)

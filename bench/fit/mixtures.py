@@ -53,8 +53,7 @@ class BayesianMixtureRecipe(Recipe):
             raise NotApplicable(f"{self.name} is for problem {BayesianGaussianMixture.name}, not for {problem.name}")
 
     def prepare(self, problem: Problem, seed: int) -> Method:
-        """Return the method, starting at the problem's λ or, if all its means coincide, at points that the seed
-        chooses."""
+        """Return the method, starting at the problem's λ or, if its means coincide, at points that the seed chooses."""
         assert isinstance(problem, BayesianGaussianMixture)
         means = problem.parameters()["loc"].reshape(problem.components, -1)
         given: dict[str, Any] = {

@@ -75,7 +75,7 @@ class Plan:
 
     @functools.cached_property
     def measured(self) -> frozenset[int]:
-        """The iterations at which the gradient's variance is measured: first, last, and near powers of 4 between them."""
+        """The iterations at which the gradient's variance is measured: first, last, and near powers of 4."""
         wanted = [0, *(4**n for n in range(64) if 4**n < self.steps), self.steps]
         return frozenset(map(self.schedule.at_or_after, wanted if self.replicates else ()))
 
@@ -151,7 +151,7 @@ class Checkpoint:
     note: str | None = None
 
     def check(self, begun: Vectors, steps: int) -> None:
-        """Check that the checkpoint matches the initial state and does not exceed `steps`; raise UsageError otherwise."""
+        """Check that the checkpoint matches the initial state and `steps`; raise UsageError otherwise."""
         shapes = [{name: np.shape(a) for name, a in state.items()} for state in (self.state, begun)]
         if shapes[0] != shapes[1]:
             raise UsageError("the checkpoint is of a fit with another state; leave out --resume to begin anew")

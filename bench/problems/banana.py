@@ -74,6 +74,8 @@ def _interleave(xp: Any, first: Array, second: Array) -> Array:
 
 @dataclass(frozen=True)
 class Banana(Problem):
+    """ELBO of a banana-shaped density under a Gaussian q, exact in closed form."""
+
     name: ClassVar[str] = "banana"
     summary: ClassVar[str] = "ELBO of a banana-shaped density, in pairs of coordinates (closed form)"
     integrand: ClassVar[Integrand] = BananaIntegrand()

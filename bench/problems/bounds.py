@@ -70,7 +70,7 @@ class Weights:
 
     @functools.cached_property
     def transform(self) -> np.ndarray:
-        """M(t) [T]."""
+        """The Laplace transform M(t) = E e^{−t w} at the nodes [T]."""
         return np.concatenate([block @ self.probability for block in self._falling()])
 
     def integral(self, values: np.ndarray) -> np.ndarray:

@@ -31,6 +31,8 @@ class ExponentialMomentIntegrand(Separable):
 
 @dataclass(frozen=True)
 class ExponentialMoment(OverCoordinates):
+    """f = Σ exp(t z_i), exact in closed form for the mean-field Normal, else by quadrature or enumeration."""
+
     name: ClassVar[str] = "exponential-moment"
     summary: ClassVar[str] = "Σ exp(t z), whose expectation is the moment generating function of q"
     integrand: ClassVar[Separable] = ExponentialMomentIntegrand()

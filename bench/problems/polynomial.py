@@ -42,6 +42,8 @@ def _power(z: Array, exponent: int) -> Array:
 
 @dataclass(frozen=True)
 class Polynomial(Problem):
+    """f = Σ z_i^degree, exact for every family with known moments."""
+
     name: ClassVar[str] = "polynomial"
     summary: ClassVar[str] = "Σ z^degree, whose expectation is a moment of q"
 

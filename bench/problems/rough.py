@@ -77,6 +77,8 @@ def _normal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Step(Rough):
+    """f = Σ 1[z_i > k], for which the pathwise estimator returns 0."""
+
     name: ClassVar[str] = "step"
     summary: ClassVar[str] = "Σ 1[z > k], whose pathwise gradient is 0 and wrong"
     integrand: ClassVar[Separable] = StepIntegrand()
@@ -91,6 +93,8 @@ class Step(Rough):
 
 @dataclass(frozen=True)
 class AbsoluteValue(Rough):
+    """f = Σ |z_i − k|, whose pathwise gradient is correct."""
+
     name: ClassVar[str] = "absolute-value"
     summary: ClassVar[str] = "Σ |z − k|, whose slope jumps"
     integrand: ClassVar[Separable] = AbsoluteIntegrand()

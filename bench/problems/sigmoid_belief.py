@@ -109,6 +109,8 @@ class SigmoidBelief(Integrand):
 
 @dataclass(frozen=True)
 class SigmoidBeliefNetwork(Problem):
+    """ELBO of the network with λ = `logits` [images × H]; exact by enumeration."""
+
     name: ClassVar[str] = "sigmoid-belief-network"
     summary: ClassVar[str] = "ELBO of a one-layer sigmoid belief network on binarised digits, exact by enumeration"
 

@@ -22,6 +22,8 @@ Array = Any
 
 
 class SquareIntegrand(Separable):
+    """φ(z) = (z − k)²."""
+
     def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         away = z - data["k"]
         return away * away
@@ -34,6 +36,8 @@ class SquareIntegrand(Separable):
 
 
 class ExponentialIntegrand(Separable):
+    """φ(z) = exp(−k z²)."""
+
     def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         return xp.exp(-data["k"] * z * z)
 
@@ -46,6 +50,8 @@ class ExponentialIntegrand(Separable):
 
 
 class CosineIntegrand(Separable):
+    """φ(z) = cos(k z)."""
+
     def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         return xp.cos(data["k"] * z)
 
@@ -73,6 +79,8 @@ class TestFunction(OverCoordinates):
 
 @dataclass(frozen=True)
 class Square(TestFunction):
+    """f = Σ (z_i − k)², exact in closed form for every family with known moments."""
+
     name: ClassVar[str] = "square"
     summary: ClassVar[str] = "Σ (z − k)²"
     integrand: ClassVar[Separable] = SquareIntegrand()
@@ -96,6 +104,8 @@ class Square(TestFunction):
 
 @dataclass(frozen=True)
 class Exponential(TestFunction):
+    """f = Σ exp(−k z_i²); under a Normal q, k must be above −1/(2σ²)."""
+
     name: ClassVar[str] = "exponential"
     summary: ClassVar[str] = "Σ exp(−k z²)"
     integrand: ClassVar[Separable] = ExponentialIntegrand()
@@ -130,6 +140,8 @@ class Exponential(TestFunction):
 
 @dataclass(frozen=True)
 class Cosine(TestFunction):
+    """f = Σ cos(k z_i), exact in closed form for the mean-field Normal and the Cauchy family."""
+
     name: ClassVar[str] = "cosine"
     summary: ClassVar[str] = "Σ cos(k z)"
     integrand: ClassVar[Separable] = CosineIntegrand()

@@ -44,6 +44,8 @@ class BetaBernoulliIntegrand(Separable):
 
 @dataclass(frozen=True)
 class BetaBernoulli(Conjugate):
+    """ELBO of the beta-Bernoulli model with q = Π Beta(α_i, β_i); λ is `log_alpha`, `log_beta` [D]."""
+
     name: ClassVar[str] = "beta-bernoulli"
     summary: ClassVar[str] = "ELBO of successes in trials with a beta prior (conjugate; exact in closed form)"
     integrand: ClassVar[Separable] = BetaBernoulliIntegrand()

@@ -20,6 +20,8 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class Conjugate(Problem):
+    """Base class of the conjugate problems."""
+
     integrand: ClassVar[Separable]
     #: The name of the family that contains the posterior.
     conjugate: ClassVar[str]

@@ -45,6 +45,8 @@ class GammaPoissonIntegrand(Separable):
 
 @dataclass(frozen=True)
 class GammaPoisson(Conjugate):
+    """ELBO of the gamma-Poisson model; for a gamma q, λ is `log_concentration`, `log_rate` [D]."""
+
     name: ClassVar[str] = "gamma-poisson"
     summary: ClassVar[str] = "ELBO of Poisson counts with a gamma prior on each rate (conjugate; exact in closed form)"
     integrand: ClassVar[Separable] = GammaPoissonIntegrand()

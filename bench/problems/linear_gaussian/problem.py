@@ -65,6 +65,8 @@ class JointDensity(Integrand):
 
 @dataclass(frozen=True)
 class LinearGaussian(Problem):
+    """Importance-weighted bound with λ = `loc`, `log_scale` (log σ) and θ = `prior_mean` (μ), all [D]."""
+
     name: ClassVar[str] = "linear-gaussian"
     summary: ClassVar[str] = "importance-weighted bound of z ~ N(μ, I), x ~ N(z, I): Rainforth et al. 2018"
     entropy: ClassVar[str] = "sampled"  # type: ignore[misc]

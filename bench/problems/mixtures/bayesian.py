@@ -30,6 +30,12 @@ MOST_SWEEPS = 20_000
 
 @dataclass(frozen=True)
 class BayesianGaussianMixture(Mixture):
+    """ELBO of the Bayesian Gaussian mixture.
+
+    λ is `loc` and `log_scale` [K P], for `bound=joint` also `logits` [N, K]. With `hyperparameters=learned`, θ is
+    `log_tau`, `log_sigma` [1] and `weight_logits` [K].
+    """
+
     name: ClassVar[str] = "bayesian-gaussian-mixture"
     summary: ClassVar[str] = (
         "ELBO of a Bayesian Gaussian mixture over its means (exact in closed form, or by quadrature if few)"

@@ -98,6 +98,8 @@ class CompleteData(OfPoints):
 
 @dataclass(frozen=True)
 class GaussianMixture(Mixture):
+    """ELBO with λ = `logits` [N, K] and θ = `means`, `log_scales` [K, P], `weight_logits` [K], in closed form."""
+
     name: ClassVar[str] = "gaussian-mixture"
     summary: ClassVar[str] = "likelihood of a Gaussian mixture's parameters, and the ELBO of a free categorical q(z)"
 

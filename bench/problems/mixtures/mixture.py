@@ -33,7 +33,7 @@ class Mixture(Problem):
 
     @property
     def rows(self) -> int:
-        """N."""
+        """The number of points N."""
         return data.rows(self.dataset, self.dim, self.size)
 
     def check(self) -> None:

@@ -49,6 +49,8 @@ class LinearIntegrand(GeneralisedLinear):
 
 @dataclass(frozen=True)
 class LinearRegression(Regression):
+    """ELBO of Bayesian linear regression with prior N(0, I) and unit noise."""
+
     name: ClassVar[str] = "linear-regression"
     summary: ClassVar[str] = "ELBO of a Bayesian linear regression, unit noise (conjugate; exact in closed form)"
     integrand: ClassVar[GeneralisedLinear] = LinearIntegrand()

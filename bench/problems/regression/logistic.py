@@ -33,6 +33,8 @@ class LogisticIntegrand(GeneralisedLinear):
 
 @dataclass(frozen=True)
 class LogisticRegression(Regression):
+    """ELBO of Bayesian logistic regression with prior N(0, I)."""
+
     name: ClassVar[str] = "logistic-regression"
     summary: ClassVar[str] = "ELBO of a Bayesian logistic regression (exact by one-dimensional quadrature)"
     integrand: ClassVar[GeneralisedLinear] = LogisticIntegrand()

@@ -38,6 +38,8 @@ class PoissonIntegrand(GeneralisedLinear):
 
 @dataclass(frozen=True)
 class PoissonRegression(Regression):
+    """ELBO of Bayesian Poisson regression with prior N(0, I) and a log link."""
+
     name: ClassVar[str] = "poisson-regression"
     summary: ClassVar[str] = "ELBO of a Bayesian Poisson regression, log link (exact in closed form)"
     integrand: ClassVar[GeneralisedLinear] = PoissonIntegrand()

@@ -40,6 +40,8 @@ class StudentTIntegrand(GeneralisedLinear):
 
 @dataclass(frozen=True)
 class StudentTRegression(Regression):
+    """ELBO of Bayesian linear regression with prior N(0, I) and Student-t noise of scale τ."""
+
     name: ClassVar[str] = "student-t-regression"
     summary: ClassVar[str] = "ELBO of a robust linear regression, Student-t noise (exact by 1-D quadrature)"
     integrand: ClassVar[GeneralisedLinear] = StudentTIntegrand()

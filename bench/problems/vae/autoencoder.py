@@ -67,12 +67,12 @@ class Autoencoder(Problem):
 
     @property
     def rows(self) -> int:
-        """N."""
+        """The number of fitted rows N."""
         return inputs.rows(self.dataset)[0] if self.size is None else self.size
 
     @property
     def columns(self) -> int:
-        """P."""
+        """The number of columns P."""
         return inputs.rows(self.dataset)[1]
 
     @property

@@ -36,6 +36,8 @@ STEPS, RATE = 300, 0.01
 
 @dataclass(frozen=True)
 class Vae(Autoencoder):
+    """ELBO of a variational autoencoder of images; for a Gaussian likelihood, θ includes the log of its scale."""
+
     name: ClassVar[str] = "vae"
     summary: ClassVar[str] = "ELBO of a variational autoencoder of digits (exact by quadrature for latent=1)"
 

@@ -27,6 +27,8 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class LinearVae(Autoencoder):
+    """ELBO of a linear autoencoder; θ includes `decoder.log_scale`, the log of σ."""
+
     name: ClassVar[str] = "linear-vae"
     summary: ClassVar[str] = "ELBO of a linear autoencoder (probabilistic PCA), both networks' gradients in closed form"
 
