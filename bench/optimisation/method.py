@@ -80,7 +80,7 @@ class Method(ABC):
         """Convert NumPy arrays back to a state: the inverse of `to_host`."""
         return kept
 
-    def wait(self, state: State) -> None:  # noqa: B027  (most compute on the spot)
+    def wait(self, state: State) -> None:  # noqa: B027  (most methods compute synchronously)
         """Wait until a state is computed."""
 
     def finite(self, state: State) -> bool:
@@ -91,7 +91,7 @@ class Method(ABC):
         """Return the evaluations spent on the first t steps, including those before the first step."""
         return t * self.evaluations
 
-    def warm_up(self, state: State) -> None:  # noqa: B027  (most have nothing to compile)
+    def warm_up(self, state: State) -> None:  # noqa: B027  (most methods compile nothing)
         """Compile the functions of a step before timing starts."""
 
     def diagnose(self, state: State, t: int, replicates: int) -> dict[str, Any]:

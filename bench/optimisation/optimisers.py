@@ -48,7 +48,7 @@ class Optimiser(ABC):
     delay: float = option(100.0, "iterations over which the step size stays near the rate", above=0.0)
     forgetting: float = option(0.0, "power at which the step size falls, 0 not at all", minimum=0.0, maximum=1.0)
 
-    def check(self, family: Family, blocks: Sequence[str]) -> None:  # noqa: B027  (most take any λ)
+    def check(self, family: Family, blocks: Sequence[str]) -> None:  # noqa: B027  (most optimisers accept any λ)
         """Check that the optimiser applies to λ of this family, in these blocks.
 
         Raises

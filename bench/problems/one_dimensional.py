@@ -290,8 +290,10 @@ def _moments(family: Any, parameters: Vectors, phi: _Phi) -> tuple[float, dict[s
 
 @dataclass(frozen=True)
 class _Sums:
-    """Integrals of q and φ q, and of q s and φ q s for the score s of every block; the sums of absolute values; and the
-    largest first and last terms of a rule."""
+    """Integrals of q and φ q, and of q s and φ q s for the score s of every block, with diagnostics.
+
+    `sizes` are the sums of absolute values; `first` and `last` are the largest first and last terms of a rule.
+    """
 
     terms: np.ndarray
     sizes: np.ndarray
