@@ -1,8 +1,8 @@
-"""Whether an object of a user's has the form that everything else takes for granted, before anything is computed.
+"""Form checks of user-defined objects, before anything is computed.
 
-A class may leave out most methods, and what needs one that is missing is then not applicable. What it does define must
-be of the right kind: attributes of the right type, methods that take what they are called with, and results that can be
-used. Each fault is one line: whose, what is there, and what must be.
+A class may omit most methods; a feature that needs a missing method is then not applicable. What the class does define
+must have the right form: attributes of the right type, methods with the right arguments, and usable results. Each error
+is one line that names the object, what it has, and what is required.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KINDS: dict[type, str] = {
     Point: "point",
     Integrand: "integrand",
 }
-#: By kind, methods that are None where they are left out, and what they take.
+#: By kind, the methods that are None if omitted, and their arguments.
 OPTIONAL: dict[type, dict[str, str]] = {
     Integrand: {
         "gradient": "xp, data, z, noise",
@@ -41,7 +41,7 @@ OPTIONAL: dict[type, dict[str, str]] = {
         "model_pullback": "xp, data, z, cotangent, noise",
     }
 }
-#: Methods that take the logarithms of z too, where there are any.
+#: Methods that also take the logarithms of z, if the family provides them.
 WITH_LOGS: dict[type, tuple[str, ...]] = {
     Integrand: ("value", "gradient", "local_terms"),
     Family: ("score", "log_density", "log_densities", "log_density_gradient"),
@@ -53,8 +53,17 @@ ARRAYS = "a dict {block: NumPy array of numbers}"
 
 
 class WrongForm(UsageError):
-    """What is wrong with the form of a thing: `kind` and `name` of it, `part` (an attribute or method) and `message`,
-    which begins with it."""
+    """A user-defined object does not have the required form.
+
+    Attributes
+    ----------
+    kind, name : str
+        Kind and name of the object.
+    part : str
+        The attribute or method at fault, which is the first word of the message.
+    message : str
+        What is wrong and what is required.
+    """
 
     def __init__(self, thing: Any, message: str) -> None:
         self.kind, self.name = called(thing)
@@ -87,12 +96,12 @@ def shape(value: Any) -> bool:
 
 
 def numbers(value: Any) -> bool:
-    """Whether it is an array of real numbers."""
+    """Return whether the value is an array of real numbers."""
     return hasattr(value, "shape") and np.asarray(value).dtype.kind in "fiub"
 
 
 def some_numbers(value: Any) -> bool:
-    """The same of what becomes one."""
+    """Return whether the value can be converted to an array of real numbers."""
     try:
         return np.asarray(value, dtype=np.float64).dtype == np.float64
     except (TypeError, ValueError):
@@ -106,18 +115,20 @@ def requirement(value: Any) -> bool:
 
 
 def wrong_form(thing: Any) -> str | None:
-    """What is wrong with the form of a problem, estimator, family, point or integrand of a user's, in one line after
-    its kind and name; None where nothing is, and for what the catalogue defines."""
+    """Return what is wrong with the form of a user-defined problem, estimator, family, point or integrand, in one line.
+
+    The line does not include kind and name. Return None if nothing is wrong, and for the project's own classes.
+    """
     return next(_wrong(thing), None)
 
 
 def require_form(thing: Any, kind: type) -> None:
-    """Check an object that somebody gives as one of a kind, and for a problem its q and family.
+    """Check an argument that must be an object of a kind; for a problem, check its q and family too.
 
     Raises
     ------
     UsageError
-        With one line that says what is wrong; `WrongForm` of a thing of that kind.
+        One line that says what is wrong; `WrongForm` if the object is of that kind.
     """
     if not isinstance(thing, kind):
         what = "an" if KINDS[kind][0] in "aeiou" else "a"
@@ -134,7 +145,7 @@ def require_form(thing: Any, kind: type) -> None:
 
 
 def called(thing: Any) -> tuple[str, str]:
-    """Kind and name of an object."""
+    """Return the kind and name of an object."""
     kind = next(name for cls, name in KINDS.items() if isinstance(thing, cls))
     name: Any = getattr(thing, "name", None)
     return kind, name if text(name) else type(thing).__name__
@@ -156,7 +167,7 @@ def _wrong(thing: Any) -> Iterator[str]:
 
 
 def _signatures(thing: Any, kind: type) -> Iterator[str]:
-    """Whether what stands in place of a method is one, and takes what it is called with."""
+    """Yield errors about methods that are not callable, or do not take the arguments with which they are called."""
     optional = OPTIONAL.get(kind, {})
     defined = {name for cls in type(thing).__mro__ if not of_the_catalogue(cls) for name in vars(cls)}
     logs = bool(getattr(thing, "reads_logs", False)) if kind is Integrand else False
@@ -175,7 +186,7 @@ def _signatures(thing: Any, kind: type) -> Iterator[str]:
         given = len(takes.split(", ")) if takes else 0
         try:
             signature = inspect.signature(method)
-        except (TypeError, ValueError):  # of what is written in C
+        except (TypeError, ValueError):  # written in C
             continue
         for number in (given, given + 1) if logs and name in WITH_LOGS[kind] else (given,):
             try:
@@ -211,7 +222,7 @@ def _attribute(thing: Any, name: str, right: Right, must: str) -> Iterator[str]:
 def _result(thing: Any, name: str, arguments: tuple[Any, ...], right: Right, must: str) -> Iterator[str]:
     try:
         value = getattr(thing, name)(*arguments)
-    except UsageError:  # a refusal of its own, which is seen where it counts
+    except UsageError:  # the object's own refusal, which is reported where it matters
         return
     except Exception as error:
         yield f"{name} raises {_error(error)}; it must return {must}"
@@ -286,7 +297,7 @@ def _of_family(family: Any) -> Iterator[str]:
     for dimension in (3, 2, 1):
         try:
             shapes = family.shapes(dimension)
-        except UsageError:  # of other dimensions alone
+        except UsageError:  # only other dimensions are allowed
             continue
         except Exception as error:
             yield f"shapes raises {_error(error)}; it must return {SHAPES}"
@@ -311,12 +322,12 @@ def _of_integrand(integrand: Any) -> Iterator[str]:
 
 
 def expectation_of(problem: Any) -> Any:
-    """Its expectation, of which everything that a user brings has the right form.
+    """Return the problem's expectation, after checking the form of its user-defined parts.
 
     Raises
     ------
     WrongForm
-        With one line that says what is wrong.
+        One line that says what is wrong.
     """
     expectation = problem.expectation()
     if not isinstance(expectation, Expectation):
@@ -348,12 +359,12 @@ def _require(thing: Any, results: list[tuple[str, tuple[Any, ...], Right, str]])
 
 
 def parameters_of(problem: Any, expectation: Any) -> dict[str, np.ndarray]:
-    """Its λ.
+    """Return the problem's λ.
 
     Raises
     ------
     WrongForm
-        They are no arrays of the shapes that family and integrand have.
+        It is not a dict of arrays with the shapes of the family and the integrand.
     """
     found: Any = problem.parameters()
     if not mapping(numbers)(found):
@@ -366,12 +377,12 @@ def parameters_of(problem: Any, expectation: Any) -> dict[str, np.ndarray]:
 
 
 def point_of(point: Any, dimension: int) -> dict[str, np.ndarray]:
-    """λ of a family at a point, in D coordinates.
+    """Return λ of a family at a point, in D coordinates.
 
     Raises
     ------
     WrongForm
-        It is no dict of arrays of the family's shapes.
+        It is not a dict of arrays with the family's shapes.
     """
     found = point.parameters(dimension)
     if of_the_catalogue(type(point)):
@@ -386,12 +397,12 @@ def point_of(point: Any, dimension: int) -> dict[str, np.ndarray]:
 
 
 def sample_of(family: Any, backend: Any, parameters: Any, noise: Any, right: tuple[int, ...]) -> np.ndarray:
-    """Samples on NumPy.
+    """Return samples on NumPy.
 
     Raises
     ------
     WrongForm
-        They are no array of that shape.
+        They are not an array of shape `right`, or `logs` does not return a tuple.
     """
     found = family.sample(backend, parameters, noise)
     if of_the_catalogue(type(family)):
@@ -410,12 +421,12 @@ def sample_of(family: Any, backend: Any, parameters: Any, noise: Any, right: tup
 
 
 def exact_of(problem: Any) -> Exact | None:
-    """Its exact answer.
+    """Return the problem's exact values.
 
     Raises
     ------
     WrongForm
-        It is neither None nor an `Exact` of arrays.
+        They are neither None nor an `Exact` of real arrays.
     """
     found: Any = problem.exact()
     if found is None:
@@ -440,12 +451,12 @@ def exact_of(problem: Any) -> Exact | None:
 
 
 def require_results(estimator: Any, expectation: Any, num_samples: int, dimension: int) -> None:
-    """Check what an estimator of a user's says of its estimates.
+    """Check what a user-defined estimator reports about its estimates.
 
     Raises
     ------
     WrongForm
-        With one line that says what is wrong.
+        One line that says what is wrong.
     """
     if not of_the_catalogue(type(estimator)):
         at = (expectation, num_samples, dimension)
@@ -466,12 +477,12 @@ def require_results(estimator: Any, expectation: Any, num_samples: int, dimensio
 
 
 def state_of(estimator: Any, found: Any) -> dict[str, np.ndarray]:
-    """What `fit` learnt, where it can be used.
+    """Return the state that an estimator's `fit` learnt.
 
     Raises
     ------
     WrongForm
-        It is no dict of arrays.
+        It is not a dict of arrays.
     """
     if not mapping(some_numbers)(found):
         raise WrongForm(
@@ -482,7 +493,13 @@ def state_of(estimator: Any, found: Any) -> dict[str, np.ndarray]:
 
 
 def jumps_of(thing: Any, found: Any) -> dict[str, np.ndarray]:
-    """What `jumps` says, likewise."""
+    """Return the discontinuities that `jumps` reports.
+
+    Raises
+    ------
+    WrongForm
+        They are not a dict of arrays.
+    """
     if not mapping(some_numbers)(found):
         raise WrongForm(
             thing,

@@ -1,13 +1,13 @@
-"""Digests of content: two objects are the same cell only if they compute the same thing.
+"""Digests of content: two objects belong to the same cell only if they compute the same thing.
 
-What the catalogue, the standard library or an installed package defines counts by its name, with the version of what
-it belongs to. Everything else a user brought: its functions count by their instructions and constants, by the values
-they close over or default to, and by the globals and modules they name; classes by all of their attributes, bases
-included; instances by their class and state; arrays by dtype, shape and bytes. All of it recursively.
+Objects that the project, the standard library or an installed package defines are identified by name, together with the
+version of their package. Everything else is the user's and is hashed by content, recursively: functions by their
+instructions and constants, the values they close over or default to, and the globals and modules they name; classes by
+all attributes, including those of bases; instances by class and state; arrays by dtype, shape and bytes.
 
-Functions are compared as the compiler made them, less docstrings and line numbers. A file may have been edited since it
-was imported, and a lambda or a function typed into a session has no file. Objects are not serialised as bytes: those
-differ between two compilations of one source, and refer to an importable class by its name alone.
+Functions are compared as compiled, without docstrings and line numbers: a file may have been edited since it was
+imported, and a lambda or a function typed into a session has no file. Objects are not pickled, since the bytes differ
+between two compilations of one source, and refer to an importable class by name only.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ _BUILTIN = (
     *(types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.MethodWrapperType),
     *(types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
 )
-#: Attributes of a class that say where it stands, or repeat what is hashed anyway.
+#: Attributes of a class that only give its location, or repeat content that is hashed anyway.
 _ABOUT = {
     *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__match_args__", "__abstractmethods__"),
     *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "_abc_impl", "__orig_bases__"),
     *("__parameters__", "__type_params__", "__dataclass_fields__", "__dataclass_params__", "__firstlineno__"),
     "__static_attributes__",
 }
-#: What finds functions by a text that is known at run time alone.
+#: Functions that look up objects by a text known only at run time.
 _BY_TEXT = {"eval", "exec", "globals", "__import__", "import_module", "reload", "sys.modules"}
 _HAS_DOCSTRING = 0x4000000
-#: What was hashed by identity lives as long as its number may be compared.
+#: Objects hashed by identity, kept alive so that their ids stay unique.
 _KEPT: dict[int, Any] = {}
 
 
 class Unhashable(UsageError):
-    """An object has no content that can be hashed; the message says where it is."""
+    """An object has content that cannot be hashed; the message says where."""
 
 
 def digest(value: Any, what: str) -> str:
@@ -68,21 +68,24 @@ def digest(value: Any, what: str) -> str:
 
     Parameters
     ----------
-    what : what the object is called where an error names the way to its parts.
+    value : object
+        The object to hash.
+    what : str
+        Its name in error messages, which give the path to a part.
 
     Raises
     ------
     Unhashable
-        Some part of it has no content that can be hashed: an open file, a generator, a lock.
+        A part has no content that can be hashed, such as an open file, a generator or a lock.
     """
     return _Walk(by_identity=False).of(value, what)
 
 
 @dataclass(frozen=True)
 class Same:
-    """A cache key: equal for two objects of the same content as of now, in this process.
+    """A cache key, equal for two objects with the same content at construction, within one process.
 
-    Parts without content are equal to themselves alone.
+    Parts without content are equal only to themselves.
     """
 
     value: Any = field(compare=False)
@@ -93,17 +96,17 @@ class Same:
 
 
 def of_the_catalogue(thing: Any) -> bool:
-    """Return whether a class or function stands in the project's own packages."""
+    """Return whether a class or function is defined in the project's own packages."""
     return str(getattr(thing, "__module__", "")).partition(".")[0] in CATALOGUE
 
 
 def of_the_user(module: Any) -> bool:
-    """Whether a module of that name is none of the catalogue, the standard library or an installed package."""
+    """Return whether a module of that name is outside the project, the standard library and installed packages."""
     return isinstance(module, str) and _owner(module) is None
 
 
 def brought(value: Any) -> bool:
-    """Return whether a user brought an object: its class is none of the catalogue, or it holds a part that is not."""
+    """Return whether an object is the user's: its class is not the project's own, or a part of it is the user's."""
     if type(value) in _ATOMS:
         return False
     if isinstance(value, tuple | list):
@@ -116,7 +119,7 @@ def brought(value: Any) -> bool:
 
 
 def _once_for_class(function: Callable[..., T]) -> Callable[..., T]:
-    """Keep what is found for a class and further arguments: by the class itself, for classes may call others equal."""
+    """Cache results by class and further arguments; classes are compared by identity, since == may be redefined."""
     held: dict[tuple[Any, ...], tuple[Any, T]] = {}
 
     @functools.wraps(function)
@@ -132,16 +135,17 @@ def _once_for_class(function: Callable[..., T]) -> Callable[..., T]:
 
 
 class _Walk:
-    """One pass over everything that can be reached from an object.
+    """One traversal of everything reachable from an object.
 
-    Objects are numbered as they are met, and met again count by their number: the pass ends on cycles.
+    Objects are numbered when first met, and hashed by their number when met again, so that the traversal ends on
+    cycles.
     """
 
     def __init__(self, by_identity: bool, path: Iterable[str] = ()) -> None:
         self.by_identity = by_identity
         self.hash = hashlib.sha256()
         self.numbers: dict[int, int] = {}
-        self.met: list[Any] = []  # kept alive, so that no number of theirs is given away
+        self.met: list[Any] = []  # kept alive, so that no id is reused
         self.path = list(path)
 
     def of(self, value: Any, what: str) -> str:
@@ -160,7 +164,7 @@ class _Walk:
             self.hash.update(b"%d:" % len(data) + data)
 
     def without_content(self, value: Any, why: str | None = None) -> None:
-        """Count the object by its identity, or refuse it."""
+        """Hash the object by its identity, or raise Unhashable."""
         if not self.by_identity:
             why = why or f"is a {type(value).__name__}, which has no content that can be hashed"
             raise Unhashable(f"{''.join(self.path)} {why}")
@@ -172,7 +176,7 @@ class _Walk:
         if kind in _ATOMS:
             self.put(kind.__name__, _ATOMS[kind](value))  # type: ignore[operator]
             return
-        if kind is not tuple:  # which the compiler may share or not
+        if kind is not tuple:  # the compiler may or may not share tuples
             if id(value) in self.numbers:
                 self.put("again", self.numbers[id(value)])
                 return
@@ -234,7 +238,7 @@ class _Walk:
             self.visit(part, f"[{key!r}]" if type(key) in _ATOMS else "[...]")
 
     def named(self, values: Mapping[str, Any], label: str) -> None:
-        """Values by name, in no order of importance."""
+        """Hash values by name, independent of their order."""
         self.put("named", len(values))
         for name in sorted(values):
             self.put(name)
@@ -243,11 +247,11 @@ class _Walk:
     def array(self, value: Any, kind: type) -> None:
         try:
             framework, dtype, shape, data = _array(value)
-        except Exception:  # traced, without storage, of a layout that has no bytes of its own
+        except Exception:  # traced, without storage, or of a layout without bytes of its own
             self.without_content(value)
             return
         self.put("array", framework, dtype, str(shape))
-        if data is None:  # Python's objects
+        if data is None:  # Python objects
             self.visit(value.tolist())
         else:
             self.put(data)
@@ -280,7 +284,7 @@ class _Walk:
             self.reduced(value, kind)
 
     def reduced(self, value: Any, kind: type) -> None:
-        """What is written in C says itself what it is made of, or that it cannot."""
+        """Hash an object implemented in C by what it pickles to, or by identity if it cannot be pickled."""
         try:
             reduce = copyreg.dispatch_table.get(kind)
             made = reduce(value) if reduce else value.__reduce_ex__(4)
@@ -330,12 +334,12 @@ class _Walk:
         self.put("function", owner or "")
         if owner is not None:
             self.put(str(name), code.co_qualname)
-            if "_torchdynamo_orig_callable" in vars(function):  # beside it are numbers of addresses
+            if "_torchdynamo_orig_callable" in vars(function):  # other attributes contain addresses
                 self.visit(function._torchdynamo_orig_callable)  # type: ignore[attr-defined]
                 return
             if "<" not in code.co_qualname:
                 return
-            self.code(code, None)  # one of several lambdas, or made by a call
+            self.code(code, None)  # one of several lambdas, or created by a call
         else:
             self.code(code, function.__globals__)
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
@@ -353,7 +357,7 @@ class _Walk:
             self.visit(value, label)
 
     def code(self, code: types.CodeType, scope: Mapping[str, Any] | None) -> None:
-        """Instructions and constants, and what they read of `scope`, the globals; None where their owner is hashed."""
+        """Hash instructions, constants and what they read of the globals `scope`; None if their owner is hashed."""
         read = _read(code)
         self.put("code", read.instructions, len(read.constants))
         for constant in read.constants:
@@ -369,7 +373,7 @@ class _Walk:
             self.name(chain, scope)
 
     def name(self, chain: tuple[str, ...], scope: Mapping[str, Any]) -> None:
-        """A global that is read, or through modules of the user's the attribute that is."""
+        """Hash a global that is read, or the attribute that is read through the user's modules."""
         if chain[0] in scope:
             self.reached(scope[chain[0]], chain[0], chain[1:])
         else:
@@ -388,7 +392,7 @@ class _Walk:
         self.visit(value, f" → {name}")
 
     def imported(self, level: int, name: str, wanted: tuple[str, ...] | None, scope: Mapping[str, Any]) -> None:
-        """What a function imports itself, as it would."""
+        """Hash what an import statement inside a function imports."""
         try:
             package = scope.get("__package__") or str(scope.get("__name__", "")).rpartition(".")[0]
             module = importlib.import_module(importlib.util.resolve_name("." * level + name, package))
@@ -399,7 +403,7 @@ class _Walk:
             self.visit(module, f" → {name}")
             return
         for attribute in wanted:
-            if not hasattr(module, attribute):  # a module of the package, perhaps
+            if not hasattr(module, attribute):  # possibly a submodule
                 self.imported(0, f"{module.__name__}.{attribute}", None, scope)
             else:
                 self.reached(module, name, (attribute,))
@@ -407,14 +411,18 @@ class _Walk:
 
 @dataclass(frozen=True)
 class _Read:
-    """What a code object is made of.
+    """The content of a code object.
 
     Attributes
     ----------
-    instructions : digest of arguments, flags, names of variables, instructions and ranges of exception handlers.
-    constants : those that instructions load, in their order.
-    globals : names that it reads from its module, each with the attributes read from that one after another.
-    imports : (level, name, names wanted from it).
+    instructions : str
+        Digest of argument counts, flags, variable names, instructions and exception table.
+    constants : tuple
+        Constants that instructions load, in order.
+    globals : tuple of tuples of str
+        Names read from the module, each with the chain of attributes read from it.
+    imports : tuple
+        (level, name, names imported from it).
     """
 
     instructions: str
@@ -435,7 +443,7 @@ def _read(code: types.CodeType) -> _Read:
     for i, step in enumerate(steps):
         following = steps[i + 1] if i + 1 < len(steps) else step
         if following.opname == "STORE_NAME" and following.argval in _ABOUT and step.opcode in dis.hasconst:
-            continue  # a class's docstring and line
+            continue  # the docstring and line number of a class
         told.append(step.opname)
         if step.opcode in dis.hasconst:
             constants.append(step.argval)
@@ -460,12 +468,12 @@ def _read(code: types.CodeType) -> _Read:
 
 
 def _is_a(module: str, name: str, value: Any) -> bool:
-    """Whether a value is of a framework's class; the framework is not imported."""
+    """Return whether a value is of a framework's class, without importing the framework."""
     return module in sys.modules and isinstance(value, getattr(sys.modules[module], name, ()))
 
 
 def _array(value: Any) -> tuple[str, str, tuple[int, ...], bytes | None]:
-    """Framework, dtype, shape and bytes."""
+    """Return framework, dtype, shape and bytes; the bytes are None for an array of Python objects."""
     if isinstance(value, np.ndarray):
         plain = np.asarray(value)
         return "numpy", str(plain.dtype), plain.shape, None if plain.dtype.hasobject else plain.tobytes()
@@ -480,18 +488,20 @@ def _array(value: Any) -> tuple[str, str, tuple[int, ...], bytes | None]:
 
 
 def _package_of(value: Any, name: str) -> str:
-    """The installed package, with its version, that has a constant under that name; its own before those that import
-    it."""
+    """Return the installed package and version that define a constant under that name.
+
+    The package of the value's type takes precedence over packages that import the constant.
+    """
     own = type(value).__module__.partition(".")[0]
     having = {
         n.partition(".")[0] for n, m in list(sys.modules.items()) if getattr(m, "__dict__", {}).get(name) is value
     }
     packages = [top for top in having if _owner(top) is not None]
-    return str(_owner(min(packages, key=lambda top: (top != own, top))))  # ValueError if it has none
+    return str(_owner(min(packages, key=lambda top: (top != own, top))))  # ValueError if there is no package
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """An instance's attributes, in slots too; not what its cached properties hold, which follows from the others."""
+    """Return an instance's attributes, including slots; cached properties are omitted, as they follow from others."""
     kind: type = type(value)
     found = {
         f"{i} {name}": slot.__get__(value, kind) for i, (name, slot) in enumerate(_slots(kind)) if hasattr(value, name)
@@ -514,26 +524,26 @@ def _is_cached(kind: Any, name: str) -> bool:
 
 @_once_for_class
 def _hides_state(kind: Any, base: Any) -> bool:
-    """Whether instances hold more than `base` does beside `__dict__` and slots: fields in C, which nobody can read."""
+    """Return whether instances hold more than `base`, `__dict__` and slots: C fields, which cannot be read."""
     references = len(_slots(kind)) + (kind.__dictoffset__ not in (0, -1)) + (kind.__weakrefoffset__ > 0)
     return kind.__basicsize__ > base.__basicsize__ + 8 * references or kind.__itemsize__ != base.__itemsize__
 
 
 @_once_for_class
 def _named(cls: Any) -> tuple[str, str, str] | None:
-    """Owner, module and name of a class that is not the user's own, nor made by a call; None for these."""
+    """Return owner, module and name of a class that is neither the user's nor created by a call; None otherwise."""
     owner = _owner(cls.__module__) if isinstance(cls.__module__, str) else None
     if owner is None:
         return None
     found: Any = sys.modules.get(cls.__module__)
     for part in cls.__qualname__.split("."):
         found = vars(found).get(part) if hasattr(found, "__dict__") else None
-    public = found is cls or not cls.__flags__ & 1 << 9  # a type of the interpreter may have no name to be found by
+    public = found is cls or not cls.__flags__ & 1 << 9  # an interpreter type may not be found under its name
     return (owner, cls.__module__, cls.__qualname__) if public else None
 
 
 def _owner(module: str) -> str | None:
-    """What a module belongs to, with its version; None if it is the user's own."""
+    """Return the package of a module, with its version; None for the user's own module."""
     top = module.partition(".")[0]
     if top in CATALOGUE:
         return "catalogue"

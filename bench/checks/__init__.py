@@ -1,4 +1,4 @@
-"""Checks of what users bring: is a family, an integrand or a problem what it says it is?
+"""Checks of user-defined families, integrands and problems against their own claims.
 
-`checking.check` does all that can be done; `session.require_right` is asked before a measurement.
+`checking.check` runs all checks; `session.require_right` runs quick ones before a measurement.
 """

@@ -1,17 +1,16 @@
-"""Means over the noise, for identities that hold in expectation.
+"""Tests of identities that hold in expectation, by means over the noise.
 
-A mean is taken over sets of points, each set an independent randomisation: of the first numbers of noise a shifted
-Kronecker sequence (Richtmyer 1951), of the others independent draws. Half of a set's points are drawn from wider
-distributions: one number of noise is widened, or normal noise along one direction, and every point has the weight of
-its density among all (the balance heuristic of Veach & Guibas 1995), at most 2. So what happens far out in one number,
-or along the directions in which f was seen to be largest, is met however rare it is.
+A mean is taken over sets of points, each an independent randomisation: a shifted Kronecker sequence (Richtmyer 1951)
+for the first numbers of the noise, independent draws for the others. Half of a set's points are drawn from wider
+distributions: either one number of the noise is widened, or normal noise along one direction. Each point is weighted by
+the nominal density over the mixture density (the balance heuristic of Veach & Guibas 1995), at most 2. So behaviour
+far out in one number, or along the directions in which f was largest, is sampled however rare it is.
 
-The means of the sets are independent and of the right expectation, so they give a t statistic. A mean is called
-different from 0 where t is beyond the quantile of `LEVEL` in two rounds, with the same sign, and where it is larger
-than what the `TOP` largest of all terms add. Where so few terms make most of the variance, the mean proves nothing.
+The means of the sets are independent and unbiased, so they give a t statistic. A mean is called different from 0 if t
+is beyond the quantile of `LEVEL` in two rounds with the same sign, and if the mean exceeds the contribution of the
+`TOP` largest terms. If so few terms make up most of the variance, the mean proves nothing.
 
-Functions of the noise whose mean is known to be 0 are taken off as control variates, with coefficients fitted on the
-other half of the sets.
+Functions of the noise with mean 0 serve as control variates, with coefficients fitted on the other half of the sets.
 """
 
 from __future__ import annotations
@@ -28,22 +27,21 @@ from gradmeter.bench.checks.lab import Lab, Vectors
 from gradmeter.estimators import Noise
 
 SETS = 32
-#: Probability that t is beyond its quantile for any number of a check, in each of two rounds.
+#: Probability that t exceeds its quantile for any entry of a check, in each of two rounds.
 LEVEL = 1e-5
-#: Of the largest terms, the number whose sum must be smaller than a difference, and the most that they may have of the
-#: variance.
+#: Number of largest terms whose sum a difference must exceed, and the largest share of the variance that they may have.
 TOP, MOST_OF_VARIANCE = 10, 0.5
-#: Of the size of the terms, below which a difference is rounding, or of no importance.
+#: Differences below this, relative to the size of the terms, are rounding or unimportant.
 NEGLIGIBLE = 1e-6
-#: Of what the terms are differences of, below which a difference is rounding.
+#: Differences below this, relative to the size of the numbers subtracted, are rounding.
 ROUNDING = 1e-11
-#: Square roots of primes generate the sequence, a number of noise each.
+#: The square roots of primes generate the Kronecker sequence, one per number of noise.
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
-#: The most normal numbers whose products are control variates, and the points that a control variate needs, for its
-#: coefficient to be worth its error.
+#: Largest number of normal numbers whose pairwise products are control variates; points per control variate, so that
+#: its coefficient is worth its error.
 MOST_PAIRED, POINTS_A_CONTROL = 6, 32
-#: The most numbers that are widened in one set, and by what: powers of a uniform number, factors of others; and the
-#: number of points whose directions are widened too.
+#: Largest number of noise numbers widened in one set; how they are widened, by a power of a uniform number and factors
+#: of others; number of points whose directions are widened too.
 MOST_WIDENED, POWER, FACTORS = 8, 4.0, (2.0, 4.0)
 EXTREMES = 4
 WIDENED = ("normal", "uniform", "exponential")
@@ -51,8 +49,10 @@ WIDENED = ("normal", "uniform", "exponential")
 
 @dataclass(frozen=True)
 class Cloud:
-    """Noise [N, *shape] by name with its weights [N]: `SETS` sets, one after another; and control variates, weighted
-    functions of mean 0 [N, controls]."""
+    """Noise [N, *shape] by name in `SETS` consecutive sets, with weights [N] and control variates.
+
+    The control variates are weighted functions of mean 0 [N, controls].
+    """
 
     noise: Vectors
     weights: np.ndarray
@@ -60,7 +60,7 @@ class Cloud:
 
 
 def _polynomials(kind: str, x: np.ndarray) -> list[np.ndarray]:
-    """Four functions of mean 0 of one number of noise: orthogonal polynomials."""
+    """Return four functions of one number of noise with mean 0: orthogonal polynomials."""
     from numpy.polynomial import hermite_e, laguerre, legendre
 
     evaluate, at = {
@@ -72,7 +72,7 @@ def _polynomials(kind: str, x: np.ndarray) -> list[np.ndarray]:
 
 
 def _controls(columns: Sequence[tuple[str, np.ndarray, int]], weights: np.ndarray) -> np.ndarray:
-    """Functions of mean 0 [N, controls], weighted: of single numbers, products of two normal ones, and the weights."""
+    """Return weighted functions of mean 0 [N, controls]: of single numbers, of normal pairs, and the weights."""
     first = columns[: len(PRIMES)]
     each = [_polynomials(kind, a[:, i]) for kind, a, i in first]
     normal = [a[:, i] for kind, a, i in columns if kind == "normal"][:MOST_PAIRED]
@@ -86,14 +86,14 @@ def _controls(columns: Sequence[tuple[str, np.ndarray, int]], weights: np.ndarra
 
 
 def _component(kind: str, base: np.ndarray, option: int) -> np.ndarray:
-    """Wider noise, made of noise of its own distribution."""
+    """Return wider noise, as a transformation of noise of the nominal distribution."""
     if kind != "uniform":
         return FACTORS[option] * base
     return base**POWER if option == 0 else 1.0 - (1.0 - base) ** POWER
 
 
 def _ratios(kind: str, x: np.ndarray) -> np.ndarray:
-    """The mean over both options of the wider density over the nominal one."""
+    """Return the ratio of the wider density to the nominal one, averaged over both options."""
     if kind == "normal":
         each = [np.exp(0.5 * x * x * (1.0 - c**-2)) / c for c in FACTORS]
     elif kind == "exponential":
@@ -113,7 +113,7 @@ def _quantile(kind: str, u: np.ndarray) -> np.ndarray:
 
 
 def cloud(lab: Lab, specs: Mapping[str, Noise], points: int, *path: object, along: np.ndarray | None = None) -> Cloud:
-    """`SETS` sets of `points` points, an even number; the same path gives the same noise.
+    """Draw `SETS` sets of `points` points (an even number); the same path gives the same noise.
 
     `along` holds unit vectors [directions, normal numbers] along which normal noise is widened too.
     """
@@ -162,8 +162,11 @@ def cloud(lab: Lab, specs: Mapping[str, Noise], points: int, *path: object, alon
 
 
 def extremes(specs: Mapping[str, Noise], noise: Vectors, size: np.ndarray) -> np.ndarray:
-    """Unit vectors towards the normal noise at which `size` [N] is largest: of `EXTREMES` points, and of the mean of
-    many. They are of use for fresh noise alone."""
+    """Return unit vectors towards the normal noise at which `size` [N] is largest.
+
+    They point to the `EXTREMES` largest points and to the mean of the 16 × `EXTREMES` largest. Use them with fresh
+    noise.
+    """
     normal = [noise[n].reshape(len(size), -1) for n, spec in specs.items() if spec.kind == "normal"]
     if not normal:
         return np.zeros((0, 0))
@@ -175,8 +178,11 @@ def extremes(specs: Mapping[str, Noise], noise: Vectors, size: np.ndarray) -> np
 
 @dataclass(frozen=True)
 class Mean:
-    """Means [entries] with the standard errors of the sets, the quantile of t, what the largest terms add, what may be
-    rounding, and whether a few terms have most of the variance."""
+    """Means minus their claimed values [entries], with what the test needs.
+
+    This is the standard errors from the sets, the quantile of t, the contribution of the largest terms, a bound on
+    rounding, and whether a few terms have most of the variance.
+    """
 
     value: np.ndarray
     error: np.ndarray
@@ -186,25 +192,27 @@ class Mean:
     fragile: np.ndarray
 
     def precision(self, claimed: np.ndarray) -> str:
-        """How closely the means were compared with what is claimed, as messages show it."""
+        """Return the precision of the comparison with the claimed values, as text."""
         error, size = self.quantile * float(np.linalg.norm(self.error)), float(np.linalg.norm(claimed))
         return f"{100.0 * error / size:.2g} %" if size > 0.0 else f"±{error:.2g}"
 
     @property
     def away(self) -> np.ndarray:
-        """The sign of means that are not 0, else 0."""
+        """The sign of each mean that differs from 0, else 0."""
         beyond = np.abs(self.value) > np.maximum(self.quantile * self.error, self.negligible)
         sure = np.isfinite(self.value) & (np.abs(self.value) > self.top) & ~self.fragile
         return np.where(sure & beyond, np.sign(self.value), 0.0)
 
 
 def mean_of(values: np.ndarray, claimed: np.ndarray, made: Cloud, scale: float = 1.0, floor: Any = 0.0) -> Mean:
-    """The mean of values [N, entries] on a cloud, less what is claimed of them [entries].
+    """Return the mean of values [N, entries] on a cloud, minus its claimed value [entries].
 
     Parameters
     ----------
-    scale : the size of the numbers that values are differences of.
-    floor : a bound on the error of the values' mean [entries].
+    scale : float
+        Size of the numbers of which the values are differences.
+    floor : float or [entries]
+        Bound on the error of the values' mean.
     """
     from scipy.special import stdtrit
 
@@ -226,7 +234,7 @@ def mean_of(values: np.ndarray, claimed: np.ndarray, made: Cloud, scale: float =
 
 
 def _without(rows: np.ndarray, controls: np.ndarray) -> np.ndarray:
-    """Terms less their control variates; the coefficients for one half of the sets are those of the other."""
+    """Subtract control variates from the terms, with coefficients fitted on the other half of the sets."""
     half = len(rows) // 2
     parts = []
     for own, other in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
@@ -256,14 +264,20 @@ def verify_mean(
     what: str | None = None,
     scale: float = 1.0,
 ) -> Finding:
-    """Check that values have the mean that is claimed.
+    """Check that values have their claimed mean.
 
     Parameters
     ----------
-    claimed : the numbers that the class gives [entries], with `labels`; `what` is how messages call them.
-    reference : what these numbers must be, empty where that is 0; remedy : what to do.
-    terms : round -> values [N, entries] whose mean it is, and the cloud that they are of; `scale` is the size of the
-        numbers that they are differences of.
+    claimed : [entries]
+        The values that the class returns, with `labels`; messages call them `what`.
+    reference : str
+        Description of the correct values, empty if these are 0.
+    remedy : str
+        What the user should do.
+    terms : callable
+        Round -> values [N, entries] and their cloud.
+    scale : float
+        Size of the numbers of which the values are differences.
     """
 
     def mean(round: int) -> Mean:

@@ -1,4 +1,4 @@
-"""`check`: everything that can be checked of a family, an integrand, a problem or an estimator."""
+"""The function `check`: all checks of a family, an integrand, a problem or an estimator."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Estimator, Family, Integrand, Point, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation
 
-#: Dimensions in which densities are integrated, those of choices of three included.
+#: Dimensions in which densities are integrated; 3 also covers one choice among three categories.
 OF_LAWS = (1, 2, 3)
-#: The most coordinates of a problem at whose own λ its family is checked.
+#: Largest dimension of a problem for which its family is checked at the problem's λ.
 MOST_OWN = 8
-#: What a family may offer that nothing here is written for.
+#: Capabilities of a family for which there is no check.
 UNWRITTEN = ("accepted", "stratified", "marginals", "relaxation")
-#: By check, the abilities without which there is nothing to check.
+#: Capabilities that each check needs.
 NEEDS = {
     "score_identity": ("score",),
     "log_density_hessian_product": ("log_density_gradient",),
     "entropy_pathwise": ("pathwise", "score", "log_density_gradient"),
 }
-#: By check, the methods that it takes to be right.
+#: Methods that each check assumes to be correct.
 RESTS_ON = {
     "log_density_hessian_product": {"log_density_gradient"},
     "entropy_pathwise": {"score", "pathwise", "log_density_gradient"},
@@ -43,41 +43,44 @@ RESTS_ON = {
 
 
 def is_users(thing: Any) -> bool:
-    """Whether the class of an object is defined outside the project's packages."""
+    """Return whether an object's class is defined outside the project's packages."""
     return not of_the_catalogue(type(thing))
 
 
 def check(thing: Any, *, seed: int = 0) -> Findings:
-    """Check a family, a point of one, an integrand, a problem or an estimator against what it says of itself.
+    """Check a family, a family at a point, an integrand, a problem or an estimator against its claims.
 
-    Derivatives are compared with numerical ones, samples with the density, exact gradients with quadrature over the
-    noise or sums over states. A statistical comparison calls a right class wrong with probability 1e-6 at most.
+    Derivatives are compared with numerical derivatives, samples with the density, and exact gradients with quadrature
+    over the noise or sums over states. The probability that a statistical comparison rejects a correct class is at most
+    1e-6.
 
     Parameters
     ----------
-    thing : an object, or a class that can be made without arguments.
-    seed : of the samples at which it is checked.
+    thing : object or class
+        An object, or a class that can be constructed without arguments.
+    seed : int
+        Seed of the samples at which it is checked.
 
     Returns
     -------
     Findings
-        One line a check when printed; `ok` says whether nothing is wrong.
+        Prints as one line per check; `ok` is whether nothing is wrong.
 
     Raises
     ------
     UsageError
-        Nothing that can be checked.
+        `thing` cannot be checked.
     """
     return Findings(of_any(made(thing), FULL, seed))
 
 
 def made(thing: Any) -> Any:
-    """An object of a class, with its default options; an object as it is.
+    """Construct an object from a class with default options; return an object unchanged.
 
     Raises
     ------
     UsageError
-        A class that needs options, or is abstract.
+        The class needs options, or is abstract.
     """
     if not inspect.isclass(thing):
         return thing
@@ -98,7 +101,7 @@ def made(thing: Any) -> Any:
 
 
 def of_any(thing: Any, effort: Effort, seed: int) -> Iterator[Finding]:
-    """All checks of an object of any kind."""
+    """Yield the findings of all checks of an object of any kind."""
     kind = next((each for each in forms.KINDS if isinstance(thing, each)), None)
     try:
         if kind is not None:
@@ -125,11 +128,14 @@ def of_any(thing: Any, effort: Effort, seed: int) -> Iterator[Finding]:
 def family_findings(
     family: Family, point: Point | None, preferred: str | None, effort: Effort, seed: int, own: Place | None = None
 ) -> Iterator[Finding]:
-    """All checks of a family.
+    """Yield the findings of all checks of a family.
 
     Parameters
     ----------
-    own : the family at a problem's λ, where it is checked too.
+    point : Point, optional
+        The family at given parameter values.
+    own : Place, optional
+        The family at a problem's λ, used instead of an artificial point if its dimension is small.
     """
     about = About("family", family.name)
     try:
@@ -156,7 +162,7 @@ def family_findings(
 
 
 def _of_methods(place: Place, wrong: set[str]) -> Iterator[Finding]:
-    """A finding or more for every method that the family offers; `wrong` holds what was found wrong so far."""
+    """Yield the findings for every method of the family; `wrong` holds the names of checks that failed so far."""
     family, about = place.family, place.about
     averages = identities.Averages(place)
     yield from guarded(about, "shapes", lambda: families.batch_axes(place))
@@ -190,7 +196,7 @@ def _of_methods(place: Place, wrong: set[str]) -> Iterator[Finding]:
 
 
 def _laws(lab: Lab, family: Family, point: Point | None) -> Iterator[Finding]:
-    """A finding for every check of samples, from all dimensions in which it can be made."""
+    """Yield one finding for every check of samples, from all dimensions in which the check is possible."""
     by_check: dict[str, list[Finding]] = {}
     for dimension in OF_LAWS:
         try:
@@ -215,7 +221,7 @@ def _law(place: Place) -> Iterator[Finding]:
 
 
 def _combined(found: Iterable[Finding]) -> Iterator[Finding]:
-    """One finding for several of a check: what is wrong, else what is right, else why nothing was checked."""
+    """Yield one finding for several of the same check: a wrong one, else an ok one, else a reason."""
     several = sorted(found, key=lambda each: ("wrong", "ok", "not checked").index(each.status))
     yield from several[:1]
 
@@ -230,7 +236,10 @@ def _path(place: Place, averages: identities.Averages) -> Finding:
 def problem_findings(
     problem: Problem, effort: Effort, seed: int, preferred: str | None, everything: bool = False
 ) -> Iterator[Finding]:
-    """All checks of a problem, its integrand and its family; without `everything`, of what a user brings alone."""
+    """Yield the findings of all checks of a problem, its integrand and its family.
+
+    Without `everything`, only the parts that the user defines are checked.
+    """
     about = About("problem", problem.name)
     try:
         expectation = forms.expectation_of(problem)
@@ -282,7 +291,7 @@ def problem_findings(
 
 
 def _moved(place: Place | None) -> Place | None:
-    """The same with λ moved at random, so that no two coordinates are alike."""
+    """Return the place with λ perturbed at random, so that no two coordinates are alike; None for a high dimension."""
     if place is None or place.dimension > MOST_OWN:
         return None
     generator = place.lab.generator("moved")

@@ -1,4 +1,4 @@
-"""`gradmeter check`: one line a check, and whether anything is wrong."""
+"""The command `gradmeter check`, which prints one line per check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradmeter.bench.checks.targets import found
 
 
 def run(target: str, json: bool) -> int:
-    """Print the findings of all that a target names; the exit status, 1 where something is wrong."""
+    """Print the findings for everything that a target names; return the exit status, 1 if anything is wrong."""
     shown: set[Finding] = set()
     for thing in found(target):
         for finding in check(thing):

@@ -1,9 +1,8 @@
-"""Numerical derivatives with an error of their own, and their comparison with derivatives that a class gives.
+"""Numerical derivatives with error estimates, and their comparison with the derivatives that a class returns.
 
-Central differences at halved steps are extrapolated to step 0 (Richardson; Ridders 1982), each element by itself: the
-entry of the tableau that changed least is taken, and what it changed by is its error. Where a corner or a jump lies
-within the steps the entries disagree, or the function bends at the point itself: the error is large, and nothing is
-concluded there.
+Central differences at halved steps are extrapolated to step 0 (Richardson; Ridders 1982), elementwise: the tableau
+entry that changed least is used, and its change is its error. If a corner or a discontinuity lies within the steps, the
+entries disagree or the function bends at the point itself. The error is then large, and nothing is concluded there.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from gradmeter.bench.checks.findings import About, Finding, number
 LEVELS = 12
 #: Relative error at which halving stops.
 ENOUGH = 1e-9
-#: A mismatch is larger than this share of the numbers, and this many errors of the difference, ...
+#: A mismatch exceeds this share of the numbers, plus this many errors of the numerical derivative, ...
 RELATIVE, ERRORS = 1e-5, 30.0
-#: ... at this many points at least, in two rounds of points.
+#: ... at no fewer than this many points, in two rounds of points.
 LEAST_POINTS = 2
 
 
@@ -47,7 +46,7 @@ def derivative(
             power = 4.0**order
             found = (power * row[-1] - before[order - 1]) / (power - 1.0)
             changed = np.maximum(np.abs(found - row[-1]), np.abs(found - before[order - 1])) + rounding
-            better = changed < error  # never true of NaN
+            better = changed < error  # never true for NaN
             best, error = np.where(better, found, best), np.where(better, changed, error)
             row.append(found)
         before = row
@@ -58,13 +57,16 @@ def derivative(
 
 @dataclass(frozen=True)
 class Compared:
-    """Numbers that a class gives, beside what they must be, at several points.
+    """Numbers that a class returns, with reference values, at several points.
 
     Attributes
     ----------
-    claimed, value, error : [points, entries]; `error` bounds that of `value`.
-    labels : what each entry is, such as ` of loc[1]`; empty where there is one.
-    places : where each point is, such as `z = 0.3`.
+    claimed, value, error : [points, entries]
+        Returned numbers, reference values, and bounds on the errors of the latter.
+    places : list of str
+        Description of each point, such as `z = 0.3`.
+    labels : list of str
+        Description of each entry, such as ` of loc[1]`; empty text for a single entry.
     """
 
     claimed: np.ndarray
@@ -74,7 +76,7 @@ class Compared:
     labels: list[str] = field(default_factory=lambda: [""])
 
     def mismatches(self) -> np.ndarray:
-        """Where a number is wrong beyond the error [points, entries]."""
+        """Return where a number differs from its reference by more than the error allows [points, entries]."""
         known = np.isfinite(self.value) & np.isfinite(self.error)
         values = np.where(known, np.abs(self.value), 0.0)
         typical = np.median(values, axis=0) if len(values) else values
@@ -85,14 +87,14 @@ class Compared:
 
     @property
     def known(self) -> int:
-        """The number of points at which something can be said of every entry."""
+        """The number of points at which every entry has a finite reference and error."""
         return int(np.sum(np.all(np.isfinite(self.value) & np.isfinite(self.error), axis=1)))
 
 
 def compared(
     claimed: Any, value: Any, places: list[str], labels: list[str] | None = None, error: Any = None
 ) -> Compared:
-    """`Compared` of arrays [points] or [points, entries]; without `error` the value is exact but for rounding."""
+    """Return `Compared` for arrays [points] or [points, entries]; without `error`, values are exact up to rounding."""
     claimed, value = (np.asarray(a, dtype=np.float64) for a in (claimed, value))
     if error is None:
         error = 1e-11 * np.maximum(np.abs(claimed), np.abs(value))
@@ -104,7 +106,7 @@ def compared(
 def of_columns(
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]], places: list[str], labels: list[str]
 ) -> Compared:
-    """`Compared` of claimed numbers, values and errors [points] or [points, more], side by side."""
+    """Return `Compared` for a list of (claimed, value, error), each [points] or [points, more], concatenated."""
     claimed, value, error = (
         np.concatenate([np.reshape(c, (len(places), -1)) for c in part], axis=1) for part in zip(*columns, strict=True)
     )
@@ -114,13 +116,18 @@ def of_columns(
 def verify(
     about: About, check: str, reference: str, remedy: str, attempt: Callable[[int], Compared], what: str | None = None
 ) -> Finding:
-    """Compare in one round of points, and where numbers differ in a second one of other points.
+    """Compare in one round of points and, if numbers differ, in a second round at other points.
 
     Parameters
     ----------
-    check : the method; `what` is how messages call its numbers.
-    reference : what the other number is; remedy : what to do.
-    attempt : round -> numbers at points of that round.
+    check : str
+        The method checked; messages call its numbers `what`.
+    reference : str
+        Description of the reference value.
+    remedy : str
+        What the user should do.
+    attempt : callable
+        Round -> `Compared` at points of that round.
     """
     first = attempt(0)
     if first.known < LEAST_POINTS:

@@ -1,4 +1,4 @@
-"""The place where an estimator's own checks are called."""
+"""Findings about estimators, which are checked only when they are measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gradmeter.estimators import Estimator
 
 
 def check_estimator(estimator: Estimator) -> Iterator[Finding]:
-    """What can be said of an estimator of the right form without a problem."""
+    """Yield the findings about an estimator of valid form that need no problem."""
     about = About("estimator", estimator.name)
     yield about.ok("requires")
     yield about.not_checked(

@@ -1,4 +1,4 @@
-"""Checks of a family at single points: its derivatives against differences, its methods against each other."""
+"""Pointwise checks of a family: derivatives against numerical ones, and methods against each other."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from gradmeter.bench.checks.places import Place, along_coordinates, coordinate_l
 from gradmeter.estimators import Family
 from gradmeter.estimators.families.family import MeanField
 
-#: By how much the distribution is dispersed, and how far λ is moved beside, for `dispersed`.
+#: Dispersion, and perturbation of λ, in the check of `dispersed`.
 DISPERSION, ASIDE = 1.7, 0.2
-#: Rows and steps of λ among which a sample that jumps is looked for, how far λ is moved, and the size of a jump in
-#: spreads of z.
+#: Search for discontinuous samples: rows of noise, steps in λ, range of λ, and smallest jump in units of z's spread.
 JUMP_ROWS, JUMP_STEPS, JUMP_REACH, JUMP = 2**14, 16, 1.0, 1e-4
 
 
 def batch_axes(place: Place) -> Finding:
-    """Shapes, and that [R, S, D] gives what [R·S, D] gives."""
+    """Check shapes, and that results for a batch [R, S, D] equal those for [R·S, D]."""
     lab, family, check = place.lab, place.family, "shapes"
     rows, samples = 3, 4
     noise = lab.draw(family.noise((samples,), place.dimension), rows, "batch")
@@ -70,7 +69,7 @@ def batch_axes(place: Place) -> Finding:
 
 
 def score(place: Place) -> Finding:
-    """∇_λ log q at fixed z."""
+    """Check ∇_λ log q at fixed z."""
 
     def attempt(round: int) -> Compared:
         z = place.samples(place.lab.effort.points, "score", round)
@@ -89,7 +88,7 @@ def _along_blocks(
     function: Callable[[Vectors], np.ndarray],
     *path: object,
 ) -> Compared:
-    """Derivatives of a function of λ [points] in every block."""
+    """Compare claimed derivatives of a function of λ [points] with numerical ones, in every block."""
     labels, columns = [], []
     for block in place.parameters:
         for label, v in place.directions(block, *path):
@@ -100,13 +99,13 @@ def _along_blocks(
 
 
 def _dot(given: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """[points, *shape] times [*shape]: [points]; the former may be broadcast."""
+    """Return [points, *shape] times [*shape], summed to [points]; the former may need broadcasting."""
     full = np.broadcast_to(given, (*given.shape[:1], *direction.shape)) if given.ndim else given
     return full.reshape(len(full), -1) @ direction.ravel()
 
 
 def path_compared(place: Place, round: int) -> Compared:
-    """A cotangent times the derivative of a sample in λ at fixed noise, by `pathwise` and by differences."""
+    """Compare a cotangent times ∂z/∂λ at fixed noise, from `pathwise`, with numerical derivatives of the sample."""
     points = place.lab.effort.points
     noise = place.draw(points, "pathwise", round)
     z = place.sample(place.parameters, noise)
@@ -124,7 +123,7 @@ def path_compared(place: Place, round: int) -> Compared:
 
 
 def pathwise(place: Place) -> Finding:
-    """∂z/∂λ at fixed noise, where the sampler is smooth in λ."""
+    """Check ∂z/∂λ at fixed noise, for a sampler that is smooth in λ."""
     remedy = "mend pathwise or sample"
     return verify(
         place.about, "pathwise", "the derivative of sample at the same noise", remedy,
@@ -133,9 +132,9 @@ def pathwise(place: Place) -> Finding:
 
 
 def sample_jumps(place: Place) -> bool:
-    """Whether a sample jumps as λ moves at fixed noise, as by rejection: its path is then implicit.
+    """Return whether a sample is discontinuous in λ at fixed noise, as under rejection: its path is then implicit.
 
-    Intervals of λ over which a sample moves most are halved, again and again; what remains is a jump.
+    Intervals of λ over which a sample moves most are bisected repeatedly; a change that remains is a discontinuity.
     """
     noise, spread = place.draw(JUMP_ROWS, "jump"), place.spread()
     for block, a in place.parameters.items():
@@ -168,7 +167,7 @@ def sample_jumps(place: Place) -> bool:
 
 
 def log_density_gradient(place: Place) -> Finding:
-    """∇_z log q."""
+    """Check ∇_z log q."""
     spread = place.spread()
 
     def attempt(round: int) -> Compared:
@@ -181,7 +180,7 @@ def log_density_gradient(place: Place) -> Finding:
 
 
 def log_density_hessian_product(place: Place) -> Finding:
-    """∇²_z log q times a vector, against differences of ∇_z log q."""
+    """Check ∇²_z log q times a vector against numerical derivatives of ∇_z log q."""
     name, spread = "log_density_hessian_product", place.spread()
     slope = place.of_z("log_density_gradient")
 
@@ -196,7 +195,7 @@ def log_density_hessian_product(place: Place) -> Finding:
 
 
 def log_densities(place: Place) -> Finding:
-    """They sum to log q, and each changes with its own coordinate alone."""
+    """Check that the terms sum to log q, and that each depends on its own coordinate alone."""
 
     def attempt(round: int) -> Compared:
         z, other = (place.samples(place.lab.effort.points, "terms", round, i) for i in (0, 1))
@@ -214,7 +213,7 @@ def log_densities(place: Place) -> Finding:
 
 
 def log_density_replaced(place: Place) -> Finding:
-    """Against log q of each replaced z."""
+    """Check against log q evaluated at each replaced z."""
 
     def attempt(round: int) -> Compared:
         z, other = (place.samples(place.lab.effort.points, "replaced", round, i) for i in (0, 1))
@@ -229,14 +228,14 @@ def log_density_replaced(place: Place) -> Finding:
 
 
 def replaced(z: np.ndarray, other: np.ndarray, coordinate: int) -> np.ndarray:
-    """z with one coordinate of another."""
+    """Return z with one coordinate replaced by that of `other`."""
     found = z.copy()
     found[..., coordinate] = other[..., coordinate]
     return found
 
 
 def entropy_pathwise(place: Place) -> Finding:
-    """Against what `Family` makes of path, slope and score."""
+    """Check against the default of `Family`, which combines path, ∇_z log q and score."""
     family, backend = place.family, place.lab.backend
 
     def attempt(round: int) -> Compared:
@@ -257,7 +256,10 @@ def entropy_pathwise(place: Place) -> Finding:
 
 
 def dispersed(place: Place) -> Finding:
-    """log q' − log q/τ is log h(z)^(1 − 1/τ) and a constant: differences of it between two z know nothing of λ."""
+    """Check that log q' − log q/τ is log h(z)^(1 − 1/τ) plus a constant.
+
+    Hence its differences between two z do not depend on λ.
+    """
     family, backend = place.family, place.lab.backend
     call = place.lab.function(lambda p: family.dispersed(backend, p, DISPERSION))
 
@@ -279,7 +281,7 @@ def dispersed(place: Place) -> Finding:
 
 
 def mirrored(place: Place) -> Finding:
-    """The mirror image of the mirror image is the noise. (That it has the noise's distribution, `laws` checks.)"""
+    """Check that mirroring the noise twice returns it; `laws` checks the distribution of mirrored noise."""
     family, backend = place.family, place.lab.backend
     call = place.lab.function(lambda noise: family.mirrored(backend, noise))
 
@@ -295,7 +297,7 @@ def mirrored(place: Place) -> Finding:
 
 
 def logits(place: Place) -> Iterator[Finding]:
-    """log q(z_i = 1)/q(z_i = 0), and its derivatives in λ."""
+    """Check log q(z_i = 1)/q(z_i = 0) and its derivatives in λ."""
     family, backend = place.family, place.lab.backend
     dimension = place.dimension
     call = place.lab.function(lambda p: family.logits(backend, p))
@@ -330,7 +332,7 @@ def logits(place: Place) -> Iterator[Finding]:
 
 
 def expected(place: Place) -> Finding:
-    """`expected_pathwise` against differences of `expected`, whose own value `averages` check."""
+    """Check `expected_pathwise` against numerical derivatives of `expected`, whose value `identities` checks."""
     family, backend = place.family, place.lab.backend
     mean = place.lab.function(lambda p: family.expected(backend, p))
     pull = place.lab.function(lambda p, c: family.expected_pathwise(backend, p, c))
@@ -350,7 +352,7 @@ def expected(place: Place) -> Finding:
     return verify(place.about, "expected_pathwise", "the derivative of expected", "mend expected_pathwise", attempt)
 
 
-#: By method, the checks that a family's own form of it takes; beside those that `checking` lists.
+#: Check of each method that a family may override, in addition to those listed in `checking`.
 CHECKS: dict[str, Callable[[Place], Finding | Iterator[Finding]]] = {
     "log_density_gradient": log_density_gradient,
     "log_density_hessian_product": log_density_hessian_product,
@@ -364,6 +366,6 @@ CHECKS: dict[str, Callable[[Place], Finding | Iterator[Finding]]] = {
 
 
 def inherited(family: Family, name: str) -> bool:
-    """Whether a method is the one that `MeanField` or `Family` brings."""
+    """Return whether a method is inherited from `MeanField` or `Family`."""
     own = getattr(type(family), name)
     return own is getattr(Family, name) or own is getattr(MeanField, name, None)

@@ -1,4 +1,4 @@
-"""What a check found: `ok`, `wrong`, or `not checked` with the reason."""
+"""Results of checks: `ok`, `wrong`, or `not checked` with a reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradmeter.bench.forms import WrongForm
 from gradmeter.estimators import UsageError
 
 OK, WRONG, NOT_CHECKED = "ok", "wrong", "not checked"
-#: Coordinates of z that a message shows.
+#: Number of coordinates of z shown in a message.
 MOST_SHOWN = 4
 
 
@@ -24,12 +24,17 @@ class Finding:
 
     Attributes
     ----------
-    kind, name : of the object, such as `family` and `normal`.
-    check : what was checked: the name of a method, or a property such as `samples`.
-    status : `ok`, `wrong` or `not checked`.
-    message : what is wrong, where, the two numbers and what to do; the reason where nothing was checked; else how
-        closely it was checked.
-    raised : whether the class's own code raised an exception.
+    kind, name : str
+        Kind and name of the object, such as `family` and `normal`.
+    check : str
+        Name of the method or property checked, such as `samples`.
+    status : str
+        `ok`, `wrong` or `not checked`.
+    message : str
+        If wrong, what and where, both numbers, and what to do. If not checked, the reason. Else the precision of the
+        check.
+    raised : bool
+        Whether the class's code raised an exception.
     """
 
     kind: str
@@ -41,7 +46,7 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """The message after the object's name."""
+        """The message, preceded by the object's kind and name."""
         return f"{self.kind} {self.name}: {self.message}"
 
     def __str__(self) -> str:
@@ -58,7 +63,7 @@ class Finding:
 
 
 class Findings(tuple[Finding, ...]):
-    """The findings of `check`, in order; they print one a line."""
+    """The findings of `check` in order, printed one per line."""
 
     @property
     def ok(self) -> bool:
@@ -67,7 +72,7 @@ class Findings(tuple[Finding, ...]):
 
     @property
     def wrong(self) -> list[Finding]:
-        """Those that are wrong."""
+        """The findings with status `wrong`."""
         return [found for found in self if found.status == WRONG]
 
     def __str__(self) -> str:
@@ -100,22 +105,22 @@ class About:
 
 
 def wrong_form(error: WrongForm) -> Finding:
-    """The finding that an object has not the form it must have."""
+    """Return the finding that an object does not have the required form."""
     return About(error.kind, error.name).wrong(error.part, error.message)
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message in one line of at most 300 characters."""
+    """Return an exception's message on one line, of at most 300 characters."""
     return " ".join(str(error).split())[:300] or "no message"
 
 
 def number(value: Any) -> str:
-    """A number as messages show it."""
+    """Format a number for messages."""
     return f"{float(value):.6g}"
 
 
 def numbers(values: Any) -> str:
-    """One number, or a few in brackets."""
+    """Format one number, or a few in brackets."""
     flat = np.ravel(np.asarray(values, dtype=np.float64))
     if len(flat) == 1:
         return f"{flat[0]:.4g}"
@@ -124,7 +129,10 @@ def numbers(values: Any) -> str:
 
 
 def guarded(about: About, check: str, made: Callable[[], Finding | Iterable[Finding]]) -> list[Finding]:
-    """The findings of a check; a reason where it cannot be made, and what is wrong where the class raises."""
+    """Return the findings of a check, with exceptions turned into findings.
+
+    UsageError means that the check cannot be made; any other exception, that the class is wrong.
+    """
     found: list[Finding] = []
     try:
         with np.errstate(all="ignore"):
@@ -134,6 +142,6 @@ def guarded(about: About, check: str, made: Callable[[], Finding | Iterable[Find
         found.append(wrong_form(error))
     except UsageError as error:
         found.append(about.not_checked(check, one_line(error)))
-    except Exception as error:  # the class's own code
+    except Exception as error:  # raised by the class's code
         found.append(about.raised(check, error))
     return found

@@ -1,8 +1,8 @@
-"""Identities of a family that hold in expectation: sums over its states, or means over its noise (`averages.py`).
+"""Checks of identities that hold in expectation, by sums over states or means over the noise (`averages.py`).
 
-With a function φ of z: E ∇_λ log q = 0; ∇_λ E φ = E[φ ∇_λ log q], which weak derivatives and an implicit path must give
-too; ∇_λ of the entropy is −E[log q ∇_λ log q]. The functions φ are waves in every coordinate, so no mean rests on rare
-samples.
+For a function φ of z: E ∇_λ log q = 0; ∇_λ E φ = E[φ ∇_λ log q], which weak derivatives and an implicit path must also
+equal; and ∇_λ of the entropy is −E[log q ∇_λ log q]. The functions φ are sines and cosines of the coordinates, so that
+no mean depends on rare samples.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from gradmeter.bench.checks.laws import listed
 from gradmeter.bench.checks.places import Place, labels_of
 from gradmeter.estimators import NotApplicable
 
-#: Relative to the size of the terms, what a sum over all states may differ by.
+#: Tolerance on sums over all states, relative to the size of the terms.
 ROUNDING = 1e-9
-#: Orders of the moments that are checked.
+#: Orders of the moments checked.
 ORDERS = (1, 2)
 
 
 class Averages:
-    """Samples of a family with weights, twice, of which both rounds are drawn once."""
+    """Weighted samples of a family for two rounds, each drawn once."""
 
     def __init__(self, place: Place, specs: Any = None, purpose: str = "average") -> None:
         self.place, self.purpose = place, purpose
@@ -41,7 +41,7 @@ class Averages:
         self.place.log_density(self.place.parameters, z)
 
     def __call__(self, round: int) -> tuple[Cloud, np.ndarray]:
-        """Noise with weights, and the samples [N, D]."""
+        """Return weighted noise and the samples [N, D] of a round."""
         if round not in self._clouds:
             made = cloud(self.place.lab, self.specs, self.points, self.purpose, round)
             self._clouds[round] = made, self.place.sample(self.place.parameters, made.noise)
@@ -49,7 +49,7 @@ class Averages:
 
 
 def flat(blocks: Vectors, like: Vectors, rows: int | None = None) -> np.ndarray:
-    """Blocks side by side: [entries], or [rows, entries] of what may be broadcast to [rows, *shape]."""
+    """Concatenate blocks to [entries], or blocks that broadcast to [rows, *shape] to [rows, entries]."""
     parts = []
     for name, a in like.items():
         shape = a.shape if rows is None else (rows, *a.shape)
@@ -58,7 +58,7 @@ def flat(blocks: Vectors, like: Vectors, rows: int | None = None) -> np.ndarray:
 
 
 def score_identity(place: Place, averages: Averages) -> Finding:
-    """E ∇_λ log q = 0."""
+    """Check E ∇_λ log q = 0."""
     check, like = "E score = 0", place.parameters
     labels = labels_of(like)
     what, remedy = "E score", "declare score_identity in lacks, or mend score, sample or log_density"
@@ -80,7 +80,10 @@ def score_identity(place: Place, averages: Averages) -> Finding:
 
 
 def entropy_gradient(place: Place, averages: Averages) -> Finding:
-    """∇_λ of −E log q, with the score, so only where E score = 0; every state once where they can be listed."""
+    """Check ∇_λ of −E log q by the score, where E score = 0, as a sum over all states if these can be listed.
+
+    Without the score identity, check it by the path.
+    """
     name, like, labels = "entropy_gradient", place.parameters, labels_of(place.parameters)
     family, backend = place.family, place.lab.backend
     if "score" in family.lacks or "score_identity" in family.lacks:
@@ -114,7 +117,7 @@ def entropy_gradient(place: Place, averages: Averages) -> Finding:
 
 
 def _entropy_by_path(place: Place, averages: Averages) -> Finding | None:
-    """The mean of `entropy_pathwise`, where there is a path."""
+    """Check the entropy gradient against the mean of `entropy_pathwise`; return None without a path."""
     family, backend, like = place.family, place.lab.backend, place.parameters
     if "pathwise" in family.lacks or "score" in family.lacks or "log_density_gradient" in family.lacks:
         return None
@@ -132,7 +135,7 @@ def _entropy_by_path(place: Place, averages: Averages) -> Finding | None:
 
 @dataclass(frozen=True)
 class _Waves:
-    """φ(z) = Σ_i sin(x_i + phase_i) + cos(along · x + 1/2), x = (z − middle)/spread."""
+    """The test function φ(z) = Σ_i sin(x_i + phase_i) + cos(along · x + 1/2), with x = (z − middle)/spread."""
 
     middle: np.ndarray
     spread: np.ndarray
@@ -166,7 +169,7 @@ def _waves(place: Place) -> _Waves:
 
 
 def implicit_path(place: Place, averages: Averages) -> Finding:
-    """E[∇φ · ∂z/∂λ] = E[φ ∇_λ log q], all that is asked of a path that is not the sampler's own derivative."""
+    """Check E[∇φ · ∂z/∂λ] = E[φ ∇_λ log q], the only condition on a path that is not the sampler's derivative."""
     name, like, labels = "pathwise", place.parameters, labels_of(place.parameters)
     if "score" in place.family.lacks or "score_identity" in place.family.lacks:
         return place.about.not_checked(name, "the sample jumps as λ moves, and the family lacks the score identity")
@@ -187,19 +190,19 @@ def implicit_path(place: Place, averages: Averages) -> Finding:
 
 
 def _pilot(place: Place) -> np.ndarray:
-    """Samples that no average uses, for constants."""
+    """Draw samples that no average uses, to compute constants."""
     return place.samples(512, "spread")
 
 
 def explicit(place: Place) -> bool:
-    """Whether the path is the sampler's own derivative at fixed noise."""
+    """Return whether the path is the sampler's derivative at fixed noise."""
     if "pathwise" in place.family.lacks or not place.offers("pathwise"):
         return False
     return not path_compared(place, 2).mismatches().any()
 
 
 def weak_derivatives(place: Place) -> Iterator[Finding]:
-    """c (E φ(z⁺) − E φ(z⁻)) of every coordinate against E[φ(z_i) ∇_λ_i log q]."""
+    """Check c (E φ(z⁺) − E φ(z⁻)) for every coordinate against E[φ(z_i) ∇_λ_i log q]."""
     family, backend, like, name = place.family, place.lab.backend, place.parameters, "weak_derivatives"
     if "score" in family.lacks or "score_identity" in family.lacks:
         yield place.about.not_checked(name, "the family lacks the identity E score = 0")
@@ -244,7 +247,7 @@ def weak_derivatives(place: Place) -> Iterator[Finding]:
 
 
 def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
-    """E z_i^n; its gradient against E[Σ z^n ∇_λ log q], or against the path's."""
+    """Check E z_i^n, and its gradient against E[Σ z^n ∇_λ log q] or the pathwise gradient."""
     like, family, name = place.parameters, place.family, "power_moment"
     by_score = not {"score", "score_identity"} & set(family.lacks)
     if not by_score and "pathwise" in family.lacks:
@@ -277,7 +280,7 @@ def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
 
 
 def bonnet_price(place: Place, averages: Averages) -> Finding:
-    """∇_λ E φ from ∇φ and ∇²φ, against E[φ ∇_λ log q]."""
+    """Check ∇_λ E φ from ∇φ and ∇²φ against E[φ ∇_λ log q]."""
     family, backend, like, name = place.family, place.lab.backend, place.parameters, "bonnet_price"
     if {"score", "score_identity"} & set(family.lacks):
         return place.about.not_checked(name, "the family lacks the identity E score = 0")
@@ -296,7 +299,7 @@ def bonnet_price(place: Place, averages: Averages) -> Finding:
 
 
 def outline(place: Place, averages: Averages) -> Finding:
-    """Samples lie between its ends."""
+    """Check that samples lie between the ends of the support."""
     found = place.family.outline(place.parameters)
     z = averages(0)[1]
     low, high = (np.broadcast_to(end, (place.dimension,)) for end in (found.low, found.high))
@@ -313,7 +316,7 @@ def outline(place: Place, averages: Averages) -> Finding:
 
 
 def expected(place: Place, averages: Averages) -> Finding:
-    """E z."""
+    """Check E z."""
     family, backend = place.family, place.lab.backend
     mean = place.lab.function(lambda p: family.expected(backend, p))(place.parameters)
     claimed = np.broadcast_to(mean, (place.dimension,))

@@ -1,4 +1,4 @@
-"""Checks of an integrand at samples of q: what it offers beside its value, against differences of that."""
+"""Checks of an integrand at samples of q: its derivatives and other methods against differences of its value."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from gradmeter.estimators import Expectation, Integrand
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.estimator import described
 
-#: Coordinates that a check of one after another looks at, and the most for which a Hessian is written out.
+#: Largest number of coordinates checked one by one; largest dimension for which a full Hessian is checked.
 MOST_COORDINATES, MOST_HESSIAN = 8, 64
 
 
 @dataclass(frozen=True)
 class Bench:
-    """An integrand with data on a backend, and where samples come from.
+    """An integrand with data on a backend, and the source of samples.
 
     Attributes
     ----------
-    expectation, parameters : with the data as NumPy arrays.
-    dimension : D of one z.
+    expectation, parameters
+        The expectation and λ, with data as NumPy arrays.
+    dimension : int
+        D of one z.
     """
 
     lab: Lab
@@ -46,7 +48,7 @@ class Bench:
         return About("integrand", type(self.integrand).__name__)
 
     def at(self, *path: object, shape: tuple[int, ...] = (), rows: int | None = None) -> tuple[Vectors, Any, Vectors]:
-        """Data, z [points, *shape, D] and noise, all on the backend, at fresh samples."""
+        """Return data, z [points, *shape, D] and noise at fresh samples, all on the backend."""
         lab = self.lab
         data = {name: lab.backend.asarray(a, "float64") for name, a in self.expectation.data.items()}
         bound, own = self.expectation.bind(data).at(lab.to_device(self.parameters))
@@ -61,13 +63,13 @@ class Bench:
         return bound.data, bound.family.sample(lab.backend, own, noise), noise
 
     def method(self, name: str, data: Any, noise: Any) -> Callable[..., Any]:
-        """A method of (z, ...) with NumPy arrays in and out; those of `backend` and those of `xp` alike."""
+        """Return a method as a function of (z, ...) on NumPy arrays, whether it takes `backend` or `xp`."""
         first = self.lab.backend if name in ("hessian", "replaced") else self.lab.backend.xp
         call = getattr(self.integrand, name)
         return self.lab.function(lambda z, *more: call(first, data, z, *more, noise))
 
     def samples(self, *path: object) -> tuple[np.ndarray, Callable[[str], Callable[..., Any]], np.ndarray]:
-        """z [points, D], the methods at the noise beside it, and the spread of every coordinate."""
+        """Return z [points, D], a function name -> method at the same noise, and the spread of every coordinate."""
         data, z, noise = self.at(*path)
         points = self.lab.to_numpy(z)
         spread = np.std(points, axis=0)
@@ -76,7 +78,7 @@ class Bench:
 
 
 def shapes(bench: Bench) -> Finding:
-    """Values of [R, S, D] are those of their rows; no sample depends on the others."""
+    """Check that values for [R, S, D] equal those of single samples, so that no sample depends on the others."""
     rows, samples, about = 3, 4, bench.about
     data, z, noise = bench.at("shapes", shape=(samples,), rows=rows)
     value = bench.method("value", data, noise)
@@ -104,7 +106,7 @@ def shapes(bench: Bench) -> Finding:
 
 
 def gradient(bench: Bench) -> Finding:
-    """∇f against differences of f."""
+    """Check ∇f against numerical derivatives of f."""
 
     def attempt(round: int) -> Compared:
         z, method, spread = bench.samples("gradient", round)
@@ -115,7 +117,7 @@ def gradient(bench: Bench) -> Finding:
 
 
 def _shaped(bench: Bench, name: str, found: Any, right: tuple[int, ...]) -> np.ndarray:
-    """What a method gives, where it has the shape that it must have."""
+    """Return a method's result if it has the required shape; raise WrongForm otherwise."""
     if not isinstance(found, np.ndarray) or found.shape != right:
         shown = f"has shape {list(found.shape)}" if isinstance(found, np.ndarray) else f"returns a {described(found)}"
         raise WrongForm(bench.integrand, f"{name} {shown}; it must be an array of shape {list(right)}")
@@ -123,7 +125,7 @@ def _shaped(bench: Bench, name: str, found: Any, right: tuple[int, ...]) -> np.n
 
 
 def _slope(method: Callable[[str], Callable[..., Any]], offered: bool, spread: np.ndarray) -> Callable[..., Any]:
-    """z -> (∇f [points, D], error): the integrand's own, or by differences of f."""
+    """Return a function z -> ∇f [points, D]: the integrand's gradient, or numerical derivatives of f."""
     if offered:
         own = method("gradient")
         return lambda z: own(z)
@@ -142,7 +144,7 @@ def _slope(method: Callable[[str], Callable[..., Any]], offered: bool, spread: n
 
 
 def hessian_product(bench: Bench) -> Finding:
-    """∇²f times a vector against differences of ∇f along it."""
+    """Check ∇²f times a vector against numerical derivatives of ∇f along it."""
     name, offered = "hessian_product", bench.integrand.gradient is not None
     if not offered and bench.dimension > MOST_COORDINATES:
         return bench.about.not_checked(name, "the integrand offers no gradient to take differences of")
@@ -162,7 +164,7 @@ def hessian_product(bench: Bench) -> Finding:
 
 
 def hessian(bench: Bench) -> Finding:
-    """∇²f written out, against differences of ∇f."""
+    """Check the full ∇²f against numerical derivatives of ∇f."""
     name, offered = "hessian", bench.integrand.gradient is not None
     if bench.dimension > MOST_HESSIAN or (not offered and bench.dimension > MOST_COORDINATES):
         return bench.about.not_checked(name, "z has too many coordinates")
@@ -192,14 +194,14 @@ def _some(bench: Bench, *path: object) -> list[int]:
 
 
 def _two(bench: Bench, *path: object) -> tuple[np.ndarray, np.ndarray, Callable[[str], Callable[..., Any]]]:
-    """Samples, others, and the methods at the noise of the first."""
+    """Return two sets of samples, and the methods at the noise of the first."""
     z, method, _ = bench.samples(*path)
     other, _, _ = bench.samples(*path, "other")
     return z, other[: len(z)], method
 
 
 def replacement(bench: Bench) -> Finding:
-    """f with one coordinate replaced, against f there."""
+    """Check f with one coordinate replaced against f evaluated there."""
 
     def attempt(round: int) -> Compared:
         z, other, method = _two(bench, "replaced", round)
@@ -214,7 +216,7 @@ def replacement(bench: Bench) -> Finding:
 
 
 def local_terms(bench: Bench) -> Finding:
-    """They change with their coordinate by as much as f does."""
+    """Check that replacing a coordinate changes its local terms as much as f."""
 
     def attempt(round: int) -> Compared:
         z, other, method = _two(bench, "terms", round)
@@ -233,7 +235,7 @@ def local_terms(bench: Bench) -> Finding:
 
 
 def model_pullback(bench: Bench) -> Finding:
-    """Σ cotangent ∇_θ f against differences of f in θ."""
+    """Check Σ cotangent ∇_θ f against numerical derivatives of f in θ."""
     shapes = bench.integrand.model_shapes(bench.expectation.data)
 
     def attempt(round: int) -> Compared:
@@ -271,7 +273,7 @@ CHECKS: dict[str, Callable[[Bench], Finding]] = {
 
 
 def check_integrand(bench: Bench) -> Iterator[Finding]:
-    """All checks of what the integrand offers."""
+    """Yield the findings of all checks of the integrand's methods."""
     for each in guarded(bench.about, "shapes", lambda: shapes(bench)):
         yield each
         if each.status == "wrong":

@@ -1,4 +1,4 @@
-"""Calling the methods of a class on its backend, with NumPy arrays in and out."""
+"""Calling methods of a class on its backend with NumPy arrays as arguments and results."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ Vectors = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is drawn.
+    """Sample sizes of the checks.
 
     Attributes
     ----------
-    points : samples at which derivatives are compared.
-    entries : entries of one parameter block whose derivatives are taken one by one, or random directions beyond.
-    samples : independent samples that are compared with a density.
-    average : points in each of the sets that a mean is taken over.
-    seconds : the most that one mean may take, about.
+    points : int
+        Samples at which derivatives are compared.
+    entries : int
+        Number of directions per parameter block in which derivatives are taken: single entries, or in a large block
+        some entries and random directions.
+    samples : int
+        Independent samples that are compared with a density.
+    average : int
+        Points in each of the sets of a mean.
+    seconds : float
+        Approximate time limit of one mean.
     """
 
     points: int
@@ -37,31 +43,31 @@ class Effort:
     seconds: float
 
 
-#: Before a measurement, and for the command `check`.
+#: Sizes before a measurement, and for the command `check`.
 QUICK = Effort(points=16, entries=8, samples=2**13, average=2**9, seconds=0.2)
 FULL = Effort(points=32, entries=24, samples=2**16, average=2**12, seconds=1.0)
 
 
 class WrongType(TypeError):
-    """A method gave something else than an array of floating-point numbers of the backend."""
+    """A method returned something other than a floating-point array of the backend."""
 
 
 class NoArray(WrongType):
-    """A method gave what is no array of any framework."""
+    """A method returned something that is not an array of any framework."""
 
 
 class Lab:
-    """A backend, in float64, and how much is drawn."""
+    """A backend in float64, with sample sizes and a seed."""
 
     def __init__(self, backend: str, effort: Effort, seed: int = 0) -> None:
         self.backend, self.effort, self.seed = get(backend), effort, seed
 
     def generator(self, *path: object) -> np.random.Generator:
-        """A generator for a purpose."""
+        """Return a random generator for the purpose that `path` names."""
         return np.random.default_rng(stream_root("checks", self.seed, *path))
 
     def to_device(self, tree: Any) -> Any:
-        """NumPy arrays on the backend, floating-point numbers as float64."""
+        """Convert NumPy arrays to the backend, floating-point numbers to float64."""
         if isinstance(tree, Mapping):
             return {name: self.to_device(a) for name, a in tree.items()}
         if isinstance(tree, np.ndarray):
@@ -69,12 +75,12 @@ class Lab:
         return tree
 
     def to_numpy(self, tree: Any) -> Any:
-        """The other way round.
+        """Convert arrays of the backend to NumPy.
 
         Raises
         ------
         WrongType
-            A result of another framework, or of a lower precision than it was given.
+            A result is of another framework, or not of float64.
         """
         if isinstance(tree, Mapping):
             return {name: self.to_numpy(a) for name, a in tree.items()}
@@ -92,7 +98,7 @@ class Lab:
         return found
 
     def function(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function of arrays (and dicts of them) of the backend as one of NumPy arrays."""
+        """Wrap a function of the backend's arrays (and dicts of them) as one of NumPy arrays."""
         call = self.backend.compile_for_few_calls(function)
 
         def evaluate(*arguments: Any) -> Any:
@@ -102,23 +108,23 @@ class Lab:
         return evaluate
 
     def draw(self, specs: Mapping[str, Noise], rows: int, *path: object) -> Vectors:
-        """Independent noise [rows, *shape] for a purpose."""
+        """Draw independent noise [rows, *shape] for the purpose that `path` names."""
         roots = {name: stream_root("checks", self.seed, *path, name) for name in specs}
         return draw(get("numpy"), specs, roots, 0, rows, "float64")
 
     def affordable(self, evaluate: Callable[[int], Any], most: int, times: float = 1.0, least: int = 256) -> int:
-        """The number of points, `most` halved until `times` evaluations take no longer than they may.
+        """Return the number of points: `most`, halved until `times` evaluations fit into the time limit.
 
-        `evaluate` evaluates so many points once.
+        `evaluate` evaluates a given number of points once.
         """
         each = 1.0
         for rows in (least, 16 * least):
-            evaluate(rows)  # what is done once for each shape
+            evaluate(rows)  # excludes work done once per shape
             start = time.process_time()
             evaluate(rows)
             taken = time.process_time() - start
             each = taken / rows
-            if taken > 0.02 * self.effort.seconds:  # else it is the time of one call that was taken
+            if taken > 0.02 * self.effort.seconds:  # otherwise call overhead dominates
                 break
         points = most
         while points > least and points * each * times > self.effort.seconds:
@@ -127,7 +133,7 @@ class Lab:
 
 
 def candidates(framework: str | None, preferred: str | None) -> list[str]:
-    """The backends on which a class may work, in the order in which they are tried."""
+    """Return the backends on which a class may work, in the order in which to try them."""
     if framework is not None:
         return [framework]
     others = [preferred] if preferred else ["torch", "jax"]
@@ -135,13 +141,13 @@ def candidates(framework: str | None, preferred: str | None) -> list[str]:
 
 
 def lab_where(works: Callable[[Lab], Any], names: list[str], effort: Effort, seed: int) -> Lab:
-    """A lab on the first backend on which `works` raises nothing; else the first exception is raised."""
+    """Return a lab on the first backend on which `works` raises nothing; raise the first exception if all fail."""
     first: Exception | None = None
     for name in names:
         lab = Lab(name, effort, seed)
         try:
             works(lab)
-        except Exception as error:  # whatever a framework makes of another's arrays
+        except Exception as error:  # any error that foreign arrays cause in a framework
             first = first or error
         else:
             return lab

@@ -1,11 +1,11 @@
-"""Samples against the density: counts in cells against the cells' probabilities.
+"""Tests of samples against the density: counts in cells against the probabilities of the cells.
 
-Cells lie between quantiles of a pilot sample, so they need no knowledge of where the support ends; the probability of a
+Cells lie between quantiles of a pilot sample, so that the ends of the support need not be known. The probability of a
 cell is the integral of exp(log_density) over it, by Gauss-Legendre rules of two sizes. Counts of n independent samples
-in the cells and outside of all are multinomial: Pearson's statistic is compared with χ². A mismatch is called where
-its probability is below `LEVEL` for one sample and below `AGAIN` for a second one: in 1 right family out of 10⁹.
+in the cells and outside all cells are multinomial, so Pearson's statistic is compared with χ². A mismatch is reported
+if its p-value is below `LEVEL` for one sample and below `AGAIN` for a second one: for 1 correct family in 10⁹.
 
-Also a density that is not normalised shows: its cells together have not the share of the samples that they should.
+The test also detects a density that is not normalised, from the share of samples in all cells together.
 """
 
 from __future__ import annotations
@@ -21,26 +21,29 @@ from gradmeter.estimators import NotApplicable
 
 CHECK = "samples against log_density"
 LEVEL, AGAIN = 1e-6, 1e-3
-#: Cells of one coordinate, and of each of two; nodes of the coarse rule in each direction, the fine one has twice as
-#: many.
+#: Cell edges for one coordinate, and for each of two; nodes per direction of the coarse rule. The fine rule has twice
+#: as many nodes.
 CELLS, CELLS_OF_TWO, NODES, NODES_OF_TWO = 32, 8, 12, 6
-#: Expected counts below this are added to what is outside of all cells.
+#: Cells with smaller expected counts are counted as outside.
 LEAST_COUNT = 12.0
-#: Of the sum of probabilities: what rounding may add to 1.
+#: Tolerance on the sum of probabilities.
 ROUNDING = 1e-9
-#: Samples that are moved by more than this share of their spread from a plane are not on it.
+#: Relative deviation from a plane beyond which a sample is not in it.
 FLAT = 1e-9
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Probabilities of cells, and how samples are counted in them.
+    """Probabilities of cells, and the function that counts samples in them.
 
     Attributes
     ----------
-    probabilities : [cells], with their numerical `error`; the rest is outside.
-    count : samples -> counts [cells].
-    name : cell -> what a message calls it.
+    probabilities, error : [cells]
+        Probabilities and their numerical errors; the remaining probability is outside.
+    count : callable
+        Samples -> counts [cells].
+    name : callable
+        Cell -> its description in messages.
     """
 
     probabilities: np.ndarray
@@ -49,7 +52,7 @@ class Cells:
     name: Callable[[int], str]
 
     def some(self, kept: np.ndarray) -> Cells:
-        """The cells that are kept; the others count as outside."""
+        """Return the cells where `kept` is true; the others count as outside."""
         places = np.flatnonzero(kept)
         return Cells(
             self.probabilities[kept],
@@ -66,12 +69,14 @@ def against_counts(
 
     Parameters
     ----------
-    draw : round -> independent samples.
-    up_to_a_factor : whether only ratios of probabilities count, where the density's reference measure is free.
+    draw : callable
+        Round -> independent samples.
+    up_to_a_factor : bool
+        Whether to compare only ratios of probabilities, for a density whose reference measure is arbitrary.
     """
     samples = draw(0)
     n = len(samples)
-    sharp = cells.error * n <= 0.1 * np.sqrt(cells.probabilities * n + 1.0)  # False of what is not finite
+    sharp = cells.error * n <= 0.1 * np.sqrt(cells.probabilities * n + 1.0)  # false if not finite
     if sharp.sum() <= 0.5 * len(sharp):
         return about.not_checked(check, "the density is too rough for quadrature between its samples")
     cells = cells.some(sharp)
@@ -114,7 +119,7 @@ def _compare(counts: np.ndarray, p: np.ndarray, n: int) -> _Comparison:
     outside, rest = n - int(counts[kept].sum()), max(0.0, 1.0 - float(p[kept].sum()))
     expected = np.append(p[kept] * n, rest * n)
     seen = np.append(counts[kept], outside).astype(np.float64)
-    if expected[-1] < LEAST_COUNT:  # then a few samples more there are no surprise
+    if expected[-1] < LEAST_COUNT:  # then a few more samples there are not significant
         expected[-1] = max(expected[-1], 1.0)
         seen[-1] = max(expected[-1], seen[-1] - LEAST_COUNT)
     terms = (seen - expected) ** 2 / expected
@@ -126,14 +131,14 @@ def _compare(counts: np.ndarray, p: np.ndarray, n: int) -> _Comparison:
 
 
 def _beyond(statistic: float, degrees: int) -> float:
-    """P(χ² > statistic)."""
+    """Return P(χ² > statistic)."""
     from scipy.special import chdtrc
 
     return float(chdtrc(max(1, degrees), statistic))
 
 
 def continuous(place: Place, mirrored: bool = False) -> Iterator[Finding]:
-    """Samples of a continuous family: coordinate by coordinate where it has densities of these, and in the plane."""
+    """Test samples of a continuous family, per coordinate if it has such densities, and jointly in up to two."""
     family, n = place.family, place.lab.effort.samples
     check = "samples of mirrored noise" if mirrored else CHECK
 
@@ -187,7 +192,7 @@ def _samples(place: Place, rows: int, mirrored: bool, *path: object) -> np.ndarr
 
 @dataclass(frozen=True)
 class Plane:
-    """The plane that samples lie in: `free` coordinates, of which the others are affine functions."""
+    """The affine subspace of the samples: other coordinates are affine functions of those in `free`."""
 
     free: list[int]
     matrix: np.ndarray
@@ -198,7 +203,7 @@ class Plane:
 
 
 def plane_of(z: np.ndarray) -> Plane | None:
-    """The least plane that holds all samples; None where numbers are not finite."""
+    """Return the smallest affine subspace that contains all samples."""
     mean, scale = z.mean(axis=0), z.std(axis=0)
     free: list[int] = []
     for i in range(z.shape[1]):
@@ -214,7 +219,7 @@ def plane_of(z: np.ndarray) -> Plane | None:
 
 
 def _rule(edges: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights [cells, nodes]."""
+    """Return nodes and weights [cells, nodes]."""
     x, w = np.polynomial.legendre.leggauss(nodes)
     half, middle = 0.5 * np.diff(edges)[:, None], 0.5 * (edges[1:] + edges[:-1])[:, None]
     return middle + half * x, half * w
@@ -225,7 +230,7 @@ def _edges(pilot: np.ndarray, cells: int) -> np.ndarray:
 
 
 def line(density: Callable[[np.ndarray], np.ndarray], pilot: np.ndarray, name: str) -> Cells:
-    """Cells of one coordinate, between quantiles."""
+    """Return the cells of one coordinate, between quantiles."""
     edges = _edges(pilot, CELLS)
 
     def integrals(nodes: int) -> np.ndarray:
@@ -244,7 +249,7 @@ def line(density: Callable[[np.ndarray], np.ndarray], pilot: np.ndarray, name: s
 
 
 def squares(density: Callable[[np.ndarray], np.ndarray], pilot: np.ndarray) -> Cells:
-    """Cells of two coordinates."""
+    """Return the cells of two coordinates."""
     edges = [_edges(pilot[:, i], CELLS_OF_TWO) for i in (0, 1)]
 
     def integrals(nodes: int) -> np.ndarray:
@@ -268,7 +273,7 @@ def squares(density: Callable[[np.ndarray], np.ndarray], pilot: np.ndarray) -> C
 
 
 def discrete(place: Place) -> Iterator[Finding]:
-    """Samples of a discrete family: the states that a pilot sample met often, and the rest."""
+    """Test samples of a discrete family on the states that are frequent in a pilot sample."""
     check, n = CHECK, place.lab.effort.samples
     pilot = place.samples(n, "pilot")
     states, counts = np.unique(pilot, axis=0, return_counts=True)
@@ -291,7 +296,7 @@ def discrete(place: Place) -> Iterator[Finding]:
 
 
 def states(place: Place) -> Iterator[Finding]:
-    """All states: their probabilities sum to 1, the score has mean 0, the entropy its gradient, samples are states."""
+    """Check that the probabilities of all states sum to 1, and that samples are states."""
     found = listed(place)
     if found is None:
         return
@@ -314,7 +319,7 @@ def states(place: Place) -> Iterator[Finding]:
 
 
 def listed(place: Place) -> np.ndarray | None:
-    """Every state [N, D] where they can be listed."""
+    """Return every state [N, D] if they can be listed, else None."""
     try:
         states = place.family.states(place.dimension)
         states.check("a check", 2**12)

@@ -1,4 +1,4 @@
-"""Where a family is checked: parameters and dimension, and its methods there with NumPy arrays in and out."""
+"""A family at given parameters and dimension, with its methods on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradmeter.bench.forms import WrongForm
 from gradmeter.estimators import Family, UsageError
 from gradmeter.estimators.estimator import described
 
-#: Dimensions that are tried, and how far parameters are moved at random, so that no two coordinates are alike.
+#: Dimensions to try, and the random perturbation of parameters, which makes all coordinates different.
 DIMENSIONS, MOVED = (3, 4, 2, 6, 5, 1, 8), 0.25
 
 
@@ -34,7 +34,7 @@ class Place:
         return About("family", self.family.name)
 
     def draw(self, rows: int, *path: object) -> Vectors:
-        """The noise of samples [rows, *shape]."""
+        """Draw the noise of samples [rows, *shape]."""
         return self.lab.draw(self.family.noise((), self.dimension), rows, "family", self.dimension, *path)
 
     @functools.cached_property
@@ -47,7 +47,7 @@ class Place:
         return {}
 
     def of_z(self, name: str) -> Callable[..., Any]:
-        """The method of (parameters, z, ...)."""
+        """Return a method as a function of (parameters, z, ...)."""
         if name not in self._calls:
             method, backend = getattr(self.family, name), self.lab.backend
             self._calls[name] = self.lab.function(lambda parameters, z, *more: method(backend, parameters, z, *more))
@@ -63,12 +63,12 @@ class Place:
 
     @functools.cached_property
     def pathwise(self) -> Callable[..., Vectors]:
-        """(λ, noise, z, cotangent) -> by block."""
+        """The pathwise derivative (λ, noise, z, cotangent) -> {block: array}."""
         family, backend = self.family, self.lab.backend
         return self.lab.function(lambda p, noise, z, c: family.pathwise(backend, p, noise, z, c))
 
     def require_blocks(self, name: str, found: Any) -> None:
-        """Raise WrongForm where a method's result is no dict of every parameter block, and of none beside."""
+        """Check that a method returned a dict of exactly the parameter blocks; raise WrongForm otherwise."""
         if not isinstance(found, dict):
             raise WrongForm(self.family, f"{name} returns a {described(found)}; it must return a dict {{block: array}}")
         if set(found) != set(self.parameters):
@@ -78,30 +78,30 @@ class Place:
             )
 
     def samples(self, rows: int, *path: object) -> np.ndarray:
-        """z [rows, D]."""
+        """Draw z [rows, D]."""
         z: np.ndarray = self.sample(self.parameters, self.draw(rows, *path))
         return z
 
     def spread(self) -> np.ndarray:
-        """The middle half's width of every coordinate [D], 1 where it is 0."""
+        """Return the interquartile range of every coordinate [D], or 1 where it is 0."""
         low, high = np.nanquantile(self.samples(512, "spread"), [0.25, 0.75], axis=0)
         return np.where(np.isfinite(high - low) & (high > low), high - low, 1.0)
 
     def offers(self, name: str) -> bool:
-        """Whether the family has a method that `Family` leaves out."""
+        """Return whether the family overrides a method of `Family`."""
         return getattr(type(self.family), name) is not getattr(Family, name)
 
     def moved(self, block: str, direction: np.ndarray, t: float) -> Vectors:
-        """λ with one block moved."""
+        """Return λ with one block moved by t times a direction."""
         return {**self.parameters, block: self.parameters[block] + t * direction}
 
     def directions(self, block: str, *path: object) -> list[tuple[str, np.ndarray]]:
-        """Labels, and directions in a block in which derivatives are taken."""
+        """Return labelled directions in a block, along which derivatives are taken."""
         return directions(block, self.parameters[block].shape, self.lab, *path)
 
 
 def directions(block: str, shape: tuple[int, ...], lab: Lab, *path: object) -> list[tuple[str, np.ndarray]]:
-    """Every entry of a block, or of a large one a few of them and random directions in all, with their labels."""
+    """Return labelled directions: every entry of a block or, for a large block, some entries and random directions."""
     size, most = int(np.prod(shape)), lab.effort.entries
     generator, found = lab.generator("directions", block, *path), []
     entries = range(size) if size <= most else sorted(generator.choice(size, most // 2, replace=False).tolist())
@@ -119,7 +119,7 @@ def directions(block: str, shape: tuple[int, ...], lab: Lab, *path: object) -> l
 
 
 def labels_of(blocks: Vectors) -> list[str]:
-    """A label for every entry of all blocks."""
+    """Return a label for every entry of all blocks."""
     found = []
     for name, a in blocks.items():
         indices = [", ".join(map(str, i)) for i in np.ndindex(*a.shape)]
@@ -128,7 +128,7 @@ def labels_of(blocks: Vectors) -> list[str]:
 
 
 def coordinate_labels(dimension: int) -> list[str]:
-    """A label for every coordinate."""
+    """Return a label for every coordinate."""
     return [""] if dimension == 1 else [f"[{i}]" for i in range(dimension)]
 
 
@@ -140,7 +140,7 @@ def along_coordinates(
     function: Callable[[np.ndarray], np.ndarray],
     *path: object,
 ) -> Compared:
-    """A gradient [points, D] beside differences of a function of z, in every coordinate or in random directions."""
+    """Compare a gradient [points, D] with numerical derivatives in z, along every coordinate or random directions."""
     labels, columns = [], []
     for label, v in directions("z", z.shape[1:], lab, "coordinates", *path):
         step = v * spread
@@ -152,17 +152,19 @@ def along_coordinates(
 
 
 def places_of(z: np.ndarray) -> list[str]:
-    """`z = …` for every row."""
+    """Return `z = …` for every row."""
     return [f"z = {numbers(row)}" for row in z.reshape(len(z), -1)]
 
 
 def found_place(lab: Lab, family: Family, point: Any = None, dimensions: tuple[int, ...] = DIMENSIONS) -> Place:
-    """The family at its point's λ (without a point, at a random λ), moved at random, for the first dimension it takes.
+    """Return the family at perturbed parameters, in the first dimension that it accepts.
+
+    The parameters are those of `point` or, without a point, zeros, plus a random perturbation.
 
     Raises
     ------
     UsageError
-        It takes none of them.
+        It accepts none of the dimensions.
     """
     reason = ""
     for dimension in dimensions:

@@ -1,13 +1,13 @@
-"""Checks of a problem: its exact gradient and objective against E f worked out another way.
+"""Checks of a problem: its exact gradient and objective against an independent computation of E f.
 
-Where the states can be listed E f is a sum, and its gradient that sum's numerical derivative. Else it is a mean over
-the noise (`averages.py`), of either of two estimates:
+If the states can be listed, E f is a sum, and its gradient the numerical derivative of that sum. Otherwise it is a mean
+over the noise (`averages.py`) of one of two estimates:
 
-- path: the numerical derivative in all parameters of f_λ(t_λ(ε)) at fixed noise, where neither sampler nor f jumps;
-- score: f ∇_λ log q and the derivative of f_λ at fixed z, where E ∇_λ log q = 0.
+- path: the numerical derivative in all parameters of f_λ(t_λ(ε)) at fixed noise, if sampler and f are continuous;
+- score: f ∇_λ log q plus the derivative of f_λ at fixed z, if E ∇_λ log q = 0.
 
-The path is preferred, for its terms vary less. It is refused where a difference does not settle, and where the two
-estimates contradict each other: f then jumps, which the path does not see.
+The path is preferred, since its terms vary less. It is rejected if a numerical derivative does not converge, or if the
+two estimates contradict each other: f then has a discontinuity, which the path does not see.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from gradmeter.bench.problems import Exact
 from gradmeter.estimators import Expectation
 from gradmeter.estimators.amortised import AmortisedExpectation
 
-#: Levels of halved steps of a path's difference, its first step, and the share of the terms' size that it settles to.
+#: Path derivative: number of halved steps, first step, and relative error at which it counts as converged.
 PATH_LEVELS, PATH_STEP, SETTLED = 3, 0.02, 1e-3
-#: Directions in one block, and the relative difference that is of importance.
+#: Number of directions per block, and the relative difference that matters.
 MOST_DIRECTIONS, IMPORTANT = 6, 1e-4
-#: Points in a set of a pilot, and how many pilots, each with the directions of the one before.
+#: Points per set of a pilot cloud, and the number of pilots, each of which uses the previous one's directions.
 PILOT, PILOTS = 16, 2
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A problem with everything that depends on λ inside f, on a backend.
+    """A problem on a backend, with all dependence on λ inside f.
 
     Attributes
     ----------
-    entropy : ∇_λ of what enters exactly instead, by block; None where nothing does.
+    entropy : {block: array}, optional
+        ∇_λ of the entropy if it enters exactly instead; None otherwise.
     """
 
     lab: Lab
@@ -58,7 +59,7 @@ class Whole:
         return About("problem", self.problem.name)
 
     def value(self) -> Callable[[Vectors, Vectors], np.ndarray]:
-        """(all parameters, noise) -> f_λ of the sample that the noise makes."""
+        """Return the function (all parameters, noise) -> f_λ at the sample."""
         lab = self.lab
         data = {name: lab.backend.asarray(a, "float64") for name, a in self.expectation.data.items()}
         bound = self.expectation.bind(data)
@@ -69,7 +70,7 @@ class Whole:
 
 
 def whole_of(lab: Lab, problem: Any) -> Whole:
-    """The problem as it is, or as `Problem.whole` makes it."""
+    """Return the problem on a backend, through `Problem.whole` if an autoencoder's entropy enters analytically."""
     expectation, parameters = problem.expectation(), problem.parameters()
     parameters = {name: np.asarray(a, dtype=np.float64) for name, a in parameters.items()}
     entropy = None
@@ -108,17 +109,19 @@ def _values(claims: list[_Claim]) -> np.ndarray:
 
 
 def with_few_directions(lab: Lab) -> Lab:
-    """The same lab with fewer directions in a block."""
+    """Return the same lab with fewer directions per block."""
     return Lab(lab.backend.name, replace(lab.effort, entries=min(lab.effort.entries // 2, MOST_DIRECTIONS)), lab.seed)
 
 
 def check_problem(whole: Whole, place: Place | None, wrong_score: bool) -> Iterator[Finding]:
-    """Exact gradient and objective.
+    """Yield the findings about the exact gradient and objective.
 
     Parameters
     ----------
-    place : the family at the problem's own λ; None where λ is an encoder's.
-    wrong_score : whether the family's score was found wrong, so that nothing may rest on it.
+    place : Place, optional
+        The family at the problem's λ; None if an encoder outputs λ.
+    wrong_score : bool
+        Whether the family's score was found wrong, so that no check may use it.
     """
     about, problem = whole.about, whole.problem
     exact = exact_of(problem)
@@ -149,7 +152,7 @@ def check_problem(whole: Whole, place: Place | None, wrong_score: bool) -> Itera
 
 
 def _over_states(whole: Whole, exact: Exact, z: np.ndarray) -> Iterator[Finding]:
-    """E f and its numerical derivative as sums."""
+    """Check E f and its numerical derivative by sums over states."""
     lab, about = whole.lab, whole.about
     data = {name: lab.backend.asarray(a, "float64") for name, a in whole.expectation.data.items()}
     bound, family, backend = whole.expectation.bind(data), whole.expectation.family, lab.backend
@@ -187,7 +190,7 @@ def _over_states(whole: Whole, exact: Exact, z: np.ndarray) -> Iterator[Finding]
 
 
 class _Draws:
-    """Noise of both rounds, drawn once, and f there."""
+    """Noise of both rounds, each drawn once, and f on it."""
 
     def __init__(self, whole: Whole, times: float) -> None:
         self.whole, self.call = whole, whole.value()
@@ -249,7 +252,7 @@ def _objective(whole: Whole, claimed: float, draws: _Draws) -> Finding:
 
 
 def _away(mean: Mean, claimed: Any) -> np.ndarray:
-    """`Mean.away`, of differences that are of importance beside the largest number claimed."""
+    """Return `Mean.away`, restricted to differences that matter relative to the largest claimed number."""
     size = np.maximum(np.abs(mean.value + claimed), 1e-3 * np.max(np.abs(claimed)))
     return np.where(np.abs(mean.value) > IMPORTANT * size, mean.away, 0.0)
 
@@ -306,7 +309,7 @@ def _contradict(one: Mean, other: Mean) -> bool:
 
 
 def _paths(whole: Whole, claims: list[_Claim], draws: _Draws) -> Callable[[int], Mean | None]:
-    """round -> means of the path's terms less what is claimed; None where differences do not settle."""
+    """Return a function round -> means of the path derivatives minus claimed values, or None without convergence."""
 
     def mean(round: int) -> Mean | None:
         made = draws[round]
@@ -330,7 +333,7 @@ def _paths(whole: Whole, claims: list[_Claim], draws: _Draws) -> Callable[[int],
 
 
 class _Score:
-    """round -> weighted terms of the score estimate, less what is claimed."""
+    """The means of the score-function estimate minus the claimed values, for each round."""
 
     def __init__(self, whole: Whole, claims: list[_Claim], draws: _Draws, place: Place) -> None:
         self.whole, self.claims, self.draws, self.place = whole, claims, draws, place
@@ -340,7 +343,7 @@ class _Score:
         backend, family = lab.backend, place.family
 
         def fixed(parameters: Any, z: Any, noise: Any) -> Any:
-            """f_λ at fixed z, an entropy's λ as it was."""
+            """Return f_λ at fixed z, with the λ of the entropy held fixed."""
             return bound.at(parameters)[0].integrand.value(backend.xp, bound.at(parameters)[0].data, z, noise)
 
         self.fixed = lab.function(fixed)

@@ -1,4 +1,4 @@
-"""Checks before the first measurement of what a user brings, once in a session."""
+"""Quick checks of user-defined classes before their first measurement, once per session."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 from gradmeter.bench.identity import Same
 from gradmeter.estimators import UsageError
 
-#: By the content of what was checked, what is wrong with it.
+#: Error message, or None, by content of the objects checked.
 _KNOWN: dict[str, str | None] = {}
 
 
 def require_right(problem: Any, backend: str) -> None:
-    """Check a problem, its integrand and its family where a user wrote them.
+    """Check a problem, its integrand and its family, if these are user-defined.
 
     Raises
     ------
@@ -40,6 +40,6 @@ def _first_wrong(problem: Any, backend: str) -> str | None:
 
     about = About("problem", problem.name)
     for found in guarded(about, "everything", lambda: problem_findings(problem, QUICK, 0, backend)):
-        if found.status == "wrong" and not found.raised:  # what raises does so again where it is measured
+        if found.status == "wrong" and not found.raised:  # an exception is raised again where the problem is measured
             return found.sentence
     return None

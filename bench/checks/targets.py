@@ -1,4 +1,4 @@
-"""What `gradmeter check` is given: `module:Class`, `path.py:Class`, or a file with everything in it."""
+"""Arguments of `gradmeter check`: `module:Class`, `path.py:Class`, or a file with all its classes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KINDS = (Family, Problem, Integrand, Estimator)
 
 
 def found(target: str) -> list[Any]:
-    """The objects and classes that a target names.
+    """Return the objects and classes that a target names.
 
     Raises
     ------
     UsageError
-        No such module, file or name, or nothing in it that can be checked.
+        There is no such module, file or name, or it contains nothing that can be checked.
     """
     source, colon, name = target.partition(":") if not target.endswith(".py") else (target, "", "")
     if not source or (colon and not name) or not (colon or source.endswith(".py")):
@@ -44,7 +44,7 @@ def found(target: str) -> list[Any]:
 
 
 def _own(module: ModuleType) -> list[Any]:
-    """The concrete classes that a module defines; of integrands, those that no problem in it may use."""
+    """Return a module's concrete classes; without integrands if the module defines a problem, which may use them."""
     own = [
         value
         for value in vars(module).values()
@@ -62,7 +62,7 @@ def _module(name: str) -> ModuleType:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever the module does
+    except Exception as error:  # any error that the module raises
         raise UsageError(f"module {name} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
 
 
@@ -74,11 +74,11 @@ def _file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module
     sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the file does
+    except Exception as error:  # any error that the file raises
         del sys.modules[name]
         raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
     finally:

@@ -1,6 +1,6 @@
-"""Positive controls: estimators with a planted bug, which the bias verdict must call `biased`.
+"""Positive controls: estimators with an injected bug, which the bias verdict must call `biased`.
 
-Each is a real mistake, found in public libraries or common in the code of papers.
+Each bug is a real mistake, found in public libraries or common in code that accompanies papers.
 """
 
 from gradmeter.bench.controls.planted import (

@@ -1,4 +1,4 @@
-"""The planted bugs. Every docstring says what went wrong and how large the bias is."""
+"""Estimators with injected bugs. Each docstring states the mistake and the size of the bias."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from gradmeter.estimators.rebar import Drawn, Rebar
 
 @dataclass(frozen=True)
 class Planted(Estimator):
-    """Shared by all."""
+    """Base class of the estimators with injected bugs."""
 
     requires: ClassVar[Requires] = Requires(("score",))
     planted: ClassVar[bool] = True
     fewest_samples: ClassVar[int] = 1
-    #: The only family the bug is written for, if there is one.
+    #: The only family for which the bug is written, if any.
     only: ClassVar[str | None] = None
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
@@ -41,7 +41,7 @@ class Planted(Estimator):
 
 @dataclass(frozen=True)
 class SelfIncludedBaseline(Planted):
-    """The mean baseline includes the sample itself: leave-one-out with 1/S for 1/(S − 1). Bias −g/S."""
+    """A mean baseline that includes the sample itself: leave-one-out with 1/S instead of 1/(S − 1). Bias −g/S."""
 
     name: ClassVar[str] = "planted-self-included-baseline"
     summary: ClassVar[str] = "score function, mean baseline with the sample itself in it: bias −g/S"
@@ -60,10 +60,10 @@ class SelfIncludedBaseline(Planted):
 
 @dataclass(frozen=True)
 class InSampleCoefficient(Planted):
-    """A control-variate coefficient fitted on the samples it is used on.
+    """A control-variate coefficient fitted on the samples to which it is applied.
 
-    For ∂loc in one dimension and a linear or quadratic f: `covariance`, Cov(f s, s)/Var(s), has bias −2g/S;
-    `ratio`, Σ f s²/Σ s², has −3g/(S + 2).
+    For ∂loc in one dimension and a linear or quadratic f, `covariance`, Cov(f s, s)/Var(s), has bias −2g/S, and
+    `ratio`, Σ f s²/Σ s², has bias −3g/(S + 2).
     """
 
     name: ClassVar[str] = "planted-in-sample-coefficient"
@@ -91,8 +91,7 @@ class InSampleCoefficient(Planted):
 
 
 def _fitted(xp: Any, product: Array, score: Array, by: Array) -> Array:
-    """Σ f s r/Σ r² over the samples [R, S, P]; 0 where all r are 0, as of discrete samples that are the same, but for
-    rounding."""
+    """Return Σ f s r/Σ r² over the samples [R, S, P], or 0 if all r are 0 up to rounding (equal discrete samples)."""
     squares = xp.sum(by * by, axis=1)
     varies = squares > xp.finfo(score.dtype).eps * xp.sum(score * score, axis=1)
     return xp.where(varies, xp.sum(product * by, axis=1) / xp.where(varies, squares, 1.0), 0.0)
@@ -100,9 +99,9 @@ def _fitted(xp: Any, product: Array, score: Array, by: Array) -> Array:
 
 @dataclass(frozen=True)
 class DifferentiatedSampler(Planted):
-    """Score path through a sampler that is differentiated too: f · d/dλ log q_λ(t(ε, λ)), all of it.
+    """A score function whose samples are differentiated too: f · d/dλ log q_λ(t(ε, λ)), the total derivative.
 
-    What `rsample` in place of `sample` does to REINFORCE. For the Normal ∂loc is 0 and ∂log σ is −E f.
+    This is REINFORCE with `rsample` instead of `sample`. For the Normal, ∂loc is 0 and ∂log σ is −E f.
     """
 
     name: ClassVar[str] = "planted-differentiated-sampler"
@@ -122,7 +121,7 @@ class DifferentiatedSampler(Planted):
 
 @dataclass(frozen=True)
 class DifferentiatedBaseline(Planted):
-    """A stop-gradient is missing from the baseline b = f(loc): −log q ∇b joins the estimate of ∂loc."""
+    """A baseline b = f(loc) without stop-gradient, which adds −log q ∇b to the estimate of ∂loc."""
 
     name: ClassVar[str] = "planted-differentiated-baseline"
     summary: ClassVar[str] = "score function, baseline f(loc) without a stop-gradient: ∂loc gains −E[log q] ∇f(loc)"
@@ -146,7 +145,7 @@ class DifferentiatedBaseline(Planted):
 
 @dataclass(frozen=True)
 class NaiveExchange(Planted):
-    """∇_λ moved inside the expectation as if q did not depend on λ: E[∇_λ f]. Zero, whatever g is."""
+    """∇_λ exchanged with the expectation as if q did not depend on λ: E[∇_λ f], which is 0 whatever g is."""
 
     name: ClassVar[str] = "planted-naive-exchange"
     summary: ClassVar[str] = "E[∇_λ f] for ∇_λ E[f]: the gradient of the distribution is forgotten"
@@ -157,13 +156,13 @@ class NaiveExchange(Planted):
         xp = backend.xp
         z = expectation.family.sample(backend, parameters, noise)
         score = expectation.family.score(backend, parameters, z)
-        partial = -1.0 if expectation.entropy == "sampled" else 0.0  # ∇_λ f at fixed z is −∇_λ log q_λ(z), or nothing
+        partial = -1.0 if expectation.entropy == "sampled" else 0.0  # ∇_λ f at fixed z is −∇_λ log q_λ(z), or 0
         return {name: partial * mean_over_samples(xp, z, s) for name, s in score.items()}
 
 
 @dataclass(frozen=True)
 class RedrawnFailures(Planted):
-    """Evaluations that "fail" are redrawn without a word, which conditions q on success.
+    """Silent redrawing of evaluations that "fail", which conditions q on success.
 
     An evaluation fails where the first coordinate is more than `limit` standard deviations above its mean.
     """
@@ -194,7 +193,7 @@ class RedrawnFailures(Planted):
 
 @dataclass(frozen=True)
 class OppositeBiases(Planted):
-    """+`offset` in the first coordinate and −`offset` in the last: a test that sums over parameters sees nothing."""
+    """Biases +`offset` in the first coordinate and −`offset` in the last, which cancel in a sum over parameters."""
 
     name: ClassVar[str] = "planted-opposite-biases"
     summary: ClassVar[str] = "pathwise, opposite biases in two coordinates that cancel in a sum"
@@ -220,7 +219,7 @@ class OppositeBiases(Planted):
 
 @dataclass(frozen=True)
 class MissingPath(Planted):
-    """RELAX (or REBAR) without its path term: E[c(ζ̃) ∇ log q(z)] is taken off and never put back.
+    """RELAX (or REBAR) without its path term: the control variate E[c(ζ̃) ∇ log q(z)] is subtracted but not added back.
 
     c(ζ) = f(H_T(ζ)) at T = 1. The bias is −∇_λ E c(ζ) + E[∇_λ c(ζ̃)].
     """
@@ -242,9 +241,9 @@ class MissingPath(Planted):
 
 @dataclass(frozen=True)
 class SquaredModelWeights(Dreg):
-    """Doubly reparameterised weights w̃² for the model's parameters too: Σ_k w̃_k² ∇_θ log p for Σ_k w̃_k ∇_θ log p.
+    """DReG's squared weights applied to the model's gradient: Σ_k w̃_k² ∇_θ log p instead of Σ_k w̃_k ∇_θ log p.
 
-    Far too small for large K, where Σ w̃² goes as 1/K; right for K = 1.
+    The estimate is far too small for large K, where Σ w̃² decreases as 1/K, and correct for K = 1.
     """
 
     name: ClassVar[str] = "planted-squared-model-weights"

@@ -1,1 +1,1 @@
-"""Fitting: an estimator inside an optimiser, and the exact methods beside it."""
+"""Fitting: gradient estimators inside optimisers, and exact methods for comparison."""

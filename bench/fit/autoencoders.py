@@ -1,7 +1,8 @@
-"""The pictures of a fitted autoencoder: images it reconstructs, images it makes up, and where it puts them in z.
+"""Figures of a fitted autoencoder: reconstructed images, generated images, and the data in latent space.
 
-Shown are means of p(x | z), no samples of it: at z = loc(x) beside x itself, and at z ~ N(0, I). Where z has two
-coordinates these are the middles of cells of equal probability in the order of the plane, so that neighbours are alike.
+Images are means of p(x | z), not samples: at z = loc(x) next to x, and at z ~ N(0, I). If z has two coordinates, the
+latter are instead taken at the centres of cells of equal probability, arranged as in the plane, so that neighbours are
+similar.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.problems.vae.autoencoder import Autoencoder
 from gradmeter.estimators.noise import stream_root
 
-#: Fits that are drawn at most; images in a row, rows of generated ones, and pairs of rows of reconstructed ones.
+#: Largest number of fits drawn; images per row, rows of generated images, and pairs of rows of reconstructed images.
 MOST_PANELS, ACROSS, DOWN, PAIRS = 6, 10, 6, 2
-#: Images along each coordinate of a plane, and the coordinates that z has then.
+#: Images along each coordinate of the latent plane, and the latent dimension for which it is drawn.
 PLANE, PLANAR = 12, 2
-#: Of one pixel of an image, in pixels of the page; between images, in pixels of theirs.
+#: Size of an image pixel in page pixels; gap between images in image pixels.
 PIXEL, BETWEEN = 4, 1
 SIDE = 300.0
-#: Of classes 0 to 9, which are also written out.
+#: Colours of the classes 0 to 9, which are also labelled.
 COLOURS = (
     "#1f78b8",
     "#d55e00",
@@ -42,7 +43,7 @@ COLOURS = (
 
 
 def figures(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> dict[str, Figure | None]:
-    """By file name; none where the problem is no autoencoder."""
+    """Return the figures by file name; none if the problem is not an autoencoder."""
     problem = next(iter(fits.values())).plan.problem
     fitted = {name: fit.parameters for name, fit in fits.items() if fit.parameters}
     if not isinstance(problem, Autoencoder) or not fitted:
@@ -57,7 +58,7 @@ def figures(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> dict[
 
 
 def shown(problem: Autoencoder) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """The rows that are drawn [M, P], their classes, and what they are called: the test data, else the fitted."""
+    """Return the rows drawn [M, P], their classes and their name: the test data or, without any, the fitted data."""
     inputs, labels = problem.test_inputs(), problem.labels()
     some = slice(problem.rows, problem.rows + len(inputs))
     if not len(inputs):
@@ -67,12 +68,12 @@ def shown(problem: Autoencoder) -> tuple[np.ndarray, np.ndarray | None, str]:
 
 
 def located(problem: Autoencoder, parameters: Vectors, x: np.ndarray) -> np.ndarray:
-    """loc of q(z | x) for every row [M, L]."""
+    """Return loc of q(z | x) for every row [M, L]."""
     return np.asarray(problem.encoder.apply(np, {"inputs": x, **parameters}, None)["loc"][0])
 
 
 def mosaic(images: np.ndarray, side: int, across: int) -> np.ndarray:
-    """Images [M, side²] row by row in one array, NaN between them and where the last row has none."""
+    """Arrange images [M, side²] row by row in one array, with NaN in the gaps and at the end of the last row."""
     down = -(-len(images) // across)
     step = side + BETWEEN
     whole = np.full((down * step - BETWEEN, across * step - BETWEEN), np.nan)
@@ -83,7 +84,7 @@ def mosaic(images: np.ndarray, side: int, across: int) -> np.ndarray:
 
 
 def chosen(labels: np.ndarray | None, rows: int, count: int) -> np.ndarray:
-    """Row numbers of as many images: of every class in turn, or the first."""
+    """Return the row numbers of `count` images, from every class in turn, or the first ones without classes."""
     if labels is None:
         return np.arange(min(rows, count))
     rank = np.zeros(rows, dtype=int)
@@ -93,7 +94,7 @@ def chosen(labels: np.ndarray | None, rows: int, count: int) -> np.ndarray:
 
 
 def reconstructed(problem: Autoencoder, parameters: Vectors) -> tuple[np.ndarray, int]:
-    """Rows of originals, each above its reconstructions [M, side²], and how many stand in a row."""
+    """Return rows of originals alternating with rows of their reconstructions [M, side²], and the number per row."""
     x, labels, _ = shown(problem)
     x = x[chosen(labels, len(x), ACROSS * PAIRS)]
     means = problem.decoder.mean(np, parameters, located(problem, parameters, x))
@@ -113,15 +114,17 @@ def _reconstructions(problem: Autoencoder, fitted: dict[str, Vectors], rest: str
 
 
 def generated(problem: Autoencoder, parameters: Vectors, count: int) -> np.ndarray:
-    """Means of p(x | z) at z ~ N(0, I), the same z for all fits [count, P]."""
+    """Return means of p(x | z) [count, P] at z ~ N(0, I), with the same z for all fits."""
     generator = np.random.Generator(np.random.PCG64(stream_root("generated", problem.latent)))
     z = generator.standard_normal((count, problem.latent))
     return np.asarray(problem.decoder.mean(np, parameters, z))
 
 
 def plane(problem: Autoencoder, parameters: Vectors) -> np.ndarray:
-    """Means of p(x | z) [PLANE², P], z at the middle quantiles of N(0, 1) in each of two coordinates; the first goes
-    from left to right, the second from below to above."""
+    """Return means of p(x | z) [PLANE², P] at the midpoint quantiles of N(0, 1) in both coordinates.
+
+    The first coordinate increases from left to right, the second from bottom to top.
+    """
     middles = [NormalDist().inv_cdf((i + 0.5) / PLANE) for i in range(PLANE)]
     across, up = np.meshgrid(middles, middles[::-1])
     return np.asarray(problem.decoder.mean(np, parameters, np.stack([across.ravel(), up.ravel()], axis=1)))
@@ -181,7 +184,7 @@ def _latent(
 
 
 def _written(axes: Any, places: np.ndarray, labels: np.ndarray) -> None:
-    """Every row's class as a figure, in a colour of its own."""
+    """Write every row's class as a numeral in the colour of the class."""
     axes.scatter(places[:, 0], places[:, 1], s=0.0)
     for (across, up), label in zip(places, labels, strict=True):
         colour = COLOURS[int(label)] if 0 <= label < len(COLOURS) else INK

@@ -1,8 +1,8 @@
-"""Checkpoints: all that a fit needs to go on as if it had never stopped, in one file a fit and the one before it.
+"""Checkpoints: the complete state of a fit in one file, plus the checkpoint before it.
 
-A file is whole or not there: it is written under another name, brought to disk, and only then put in place. So a
-process that is killed at any moment leaves one that can be read. Noise depends on the seed and the iteration alone,
-and everything else is in the state, so that what is resumed gives the numbers of what was not interrupted.
+Writing is atomic: a file is written under a temporary name, flushed to disk and then renamed. So a process killed at
+any moment leaves a readable checkpoint. Noise depends on the seed and the iteration alone and the state holds all else,
+so a resumed fit gives the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ _ABOUT = "about"
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint that could be read, and what is to be said of one that could not."""
+    """A checkpoint that could be read, and a message about a newer one that could not."""
 
     checkpoint: Checkpoint
     complaint: str | None
 
 
 class Checkpoints:
-    """Those in one folder."""
+    """The checkpoints in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / FOLDER
 
     def make(self) -> None:
-        """Make the folder, before anything is fitted that could not be kept.
+        """Create the folder before any fit starts.
 
         Raises
         ------
         UsageError
-            It cannot be made.
+            The folder cannot be created.
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, plan: Plan) -> Path:
-        """Of the newest; the same for the same problem, data, method and seed, whatever the number of steps."""
+        """Return the newest checkpoint's path, which depends on problem, data, method and seed, not on the steps."""
         brought = identity.digest((plan.problem, plan.recipe), "checkpoint of")
         same = [plan.columns(), plan.problem.content(), brought]
         key = hashlib.sha256(json.dumps(same, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
@@ -64,7 +64,7 @@ class Checkpoints:
         return self.folder / f"{stem[:80]}-{key}.npz"
 
     def save(self, plan: Plan, found: Checkpoint) -> None:
-        """Write one; the newest before it becomes the previous one."""
+        """Write a checkpoint; the newest one before it becomes the previous one."""
         path = self.path(plan)
         scratch = path.with_suffix(".part")
         about = {"iteration": found.iteration, "seconds": found.seconds, "note": found.note, "names": list(found.state)}
@@ -79,12 +79,12 @@ class Checkpoints:
         scratch.replace(path)
 
     def load(self, plan: Plan) -> Found | None:
-        """The newest that can be read; None where there never was one.
+        """Return the newest readable checkpoint, or None if there never was one.
 
         Raises
         ------
         UsageError
-            There are some, and none can be read.
+            There are checkpoints, but none can be read.
         """
         path = self.path(plan)
         there = [p for p in (path, previous(path)) if p.exists()]
@@ -101,7 +101,7 @@ class Checkpoints:
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the newest is."""
+    """Return the path of the checkpoint before the newest one."""
     return path.with_suffix(".previous.npz")
 
 
@@ -110,7 +110,7 @@ def _complaint(broken: Sequence[Path]) -> str | None:
 
 
 def _read(path: Path) -> Checkpoint:
-    """Every array's checksum is checked by reading it."""
+    """Read a checkpoint; reading an array also verifies its checksum."""
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
         about = json.loads(bytes(file[_ABOUT]).decode())
         state: Vectors = {name: file[str(i)] for i, name in enumerate(about["names"])}

@@ -1,4 +1,4 @@
-"""What `gradmeter fit` does, apart from parsing: plan, run with progress, write."""
+"""The command `gradmeter fit` after parsing: plan the fits, run them with a progress bar, and write the results."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from gradmeter.estimators.options import construct, number, parse
 
 Texts = Sequence[str] | None
 
-#: What is fitted where nothing is named: of these, all that apply.
+#: Default estimators, of which those that apply are used.
 USUAL = ("pathwise", "score-function[baseline=leave-one-out]")
 USUAL_OF_BOUNDS = ("iwae", "dreg")
 MOST_STEPS = 10**9
-#: Steps between checkpoints at most, where nothing is said.
+#: Largest default number of steps between checkpoints.
 MOST_BETWEEN = 1000
 
 
 def make_method(text: str) -> Recipe:
-    """An exact method from `name[k=v,...]`."""
+    """Construct an exact method from `name[k=v,...]`."""
     name, given = parse(text, "method")
     if name not in METHODS:
         raise unknown("method", name, METHODS)
@@ -68,12 +68,12 @@ def plans(
     refit: str | None = None,
     checkpoint: str | None = None,
 ) -> list[Plan]:
-    """The fits that a command asks for: every combination, exact methods last.
+    """Return the fits that a command specifies: all combinations, exact methods last.
 
     Raises
     ------
     UsageError
-        A wrong name or value, or nothing that can run.
+        A name or value is wrong, or no fit can run.
     """
     fitted = make_problem(problem, fitted=True)
     where = {
@@ -111,7 +111,7 @@ def plans(
     reasons = [plan.impossible() for plan in found]
     if all(reasons):
         raise UsageError(str(reasons[0]))
-    if not estimator and not method:  # nobody asked for those that have no meaning here
+    if not estimator and not method:  # default estimators that do not apply are dropped silently
         found = [plan for plan, reason in zip(found, reasons, strict=True) if reason is None]
     return found
 
@@ -121,7 +121,7 @@ def _whole(what: str, text: str | None, default: int, **bounds: int) -> int:
 
 
 class _Shown(Watcher):
-    """Keeps rows on disk, prints them where asked to, and moves the bar."""
+    """A watcher that writes rows to disk, prints them if asked, and updates the progress bar."""
 
     def __init__(
         self, kept: output.Output, saved: Checkpoints, shown: Any, printing: bool, titles: dict[int, str]
@@ -152,12 +152,12 @@ class _Shown(Watcher):
 
 
 def resumed(found: Sequence[Plan], titles: Sequence[str], saved: Checkpoints) -> list[Checkpoint | None]:
-    """Where each fit goes on, said on standard error; None for those that had not begun.
+    """Return the checkpoint of each fit, or None for fits that had not started, and report them on standard error.
 
     Raises
     ------
     UsageError
-        No fit has a checkpoint, or those of one cannot be read.
+        No fit has a checkpoint, or no checkpoint of some fit can be read.
     """
     loaded = [saved.load(plan) for plan in found]
     if not any(loaded):
@@ -171,11 +171,14 @@ def resumed(found: Sequence[Plan], titles: Sequence[str], saved: Checkpoints) ->
 
 
 def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str], resume: bool = False) -> int:
-    """Run plans one after another and write what came of them; the exit status. `given` are the command's words.
+    """Run plans one after another, write the results and return the exit status.
 
     Parameters
     ----------
-    resume : whether fits go on from the checkpoints in the folder.
+    given : sequence of str
+        The command's arguments.
+    resume : bool
+        Whether to continue from the checkpoints in the folder.
     """
     titles = names(found)
     fits = {title: Fit(plan) for title, plan in zip(titles, found, strict=True)}

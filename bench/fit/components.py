@@ -1,4 +1,4 @@
-"""The picture of a fitted mixture: its components over the data, two coordinates at a time."""
+"""Figure of a fitted mixture: its components over the data, in pairs of coordinates."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from gradmeter.bench.fit.run import Fit
 from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.problems import Problem
 
-#: Panels at most, and points in each: a picture of more shows nothing else.
+#: Largest number of panels, and of points per panel: more points would not change the picture.
 MOST_PANELS, MOST_POINTS = 6, 2000
 SIDE = 300.0
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What there is to draw.
+    """A fitted mixture as drawn.
 
     Attributes
     ----------
-    points [N, P] : the data.
-    means, scales [K, P], weights [K] : of the components.
-    uncertain [K, P] : standard deviations of the means under q; None where they are numbers.
+    points : [N, P]
+        The data.
+    means, scales, weights : [K, P], [K, P], [K]
+        Parameters of the components.
+    uncertain : [K, P], optional
+        Standard deviations of the means under q; None if the means are point estimates.
     """
 
     points: np.ndarray
@@ -38,7 +41,7 @@ class Mixture:
 
 
 def mixture(problem: Problem, parameters: Vectors) -> Mixture | None:
-    """The mixture that fitted parameters are; None where the problem has no points or its λ is none."""
+    """Return the mixture that the fitted parameters describe, or None if the problem is not a mixture."""
     made: Any = problem
     if not hasattr(problem, "points") or not parameters:
         return None
@@ -59,7 +62,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def figure(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure | None:
-    """A panel for each fit and pair of coordinates; None where no fit is a mixture."""
+    """Return a figure with a panel per fit and pair of coordinates, or None if no fit is a mixture."""
     found = {name: mixture(fit.plan.problem, fit.parameters) for name, fit in fits.items()}
     drawn = {name: m for name, m in found.items() if m is not None}
     if not drawn:
@@ -86,7 +89,7 @@ def figure(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure
 
 
 def density(m: Mixture, at: np.ndarray) -> np.ndarray:
-    """The mixture's density in one dimension, at points [...]."""
+    """Return the density of a one-dimensional mixture at points [...]."""
     standard = (at[..., None] - m.means[:, 0]) / m.scales[:, 0]
     each = np.exp(-0.5 * standard**2) / (m.scales[:, 0] * np.sqrt(2.0 * np.pi))
     return np.asarray(each @ m.weights)
@@ -135,7 +138,7 @@ def _written(axes: Any, title: str, x_label: str, y_label: str) -> None:
 
 
 def _limits(axes: Any, m: Mixture, pair: tuple[int, int]) -> None:
-    """All of the data, and of the components what is not far away from it; one unit as long on both axes."""
+    """Set limits that show all data and the parts of the components near it, with equal units on both axes."""
     centres, halves = [], []
     for i in pair:
         low, high = m.points[:, i].min(), m.points[:, i].max()

@@ -1,4 +1,4 @@
-"""Pictures of fits: how far each is below the best against what it cost, and the gradient's variance on the way."""
+"""Figures of fits: distance of the objective below the best value against cost, and gradient variance."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from gradmeter.bench.reading.numbers import seconds, significant
 from gradmeter.bench.rows import Row
 from gradmeter.estimators import UsageError
 
-#: A value and the ends of its interval, where it has one.
+#: A value and the ends of its interval, if any.
 Interval = tuple[float, float | None, float | None]
-#: Markers on a curve, at about this many of its points.
+#: Approximate number of markers on a curve.
 MARKED = 8
 MOST_BLOCKS = 3
-#: Relative distances from the reference below which there is nothing left to see.
+#: Relative distances from the reference below this are rounding, and are not drawn.
 ROUNDING = 1e-10
-#: Room left of the axes for numbers of seven digits.
+#: Left margin for numbers of seven digits.
 WIDE = 76.0
 COSTS = {"iteration": "iterations", "evaluations": "evaluations of f", "seconds": "seconds in steps"}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What objectives are measured from, and what it is called."""
+    """The value from which objectives are measured, and its description."""
 
     value: float
     words: str
 
 
 def reference(fits: list[Fit]) -> Reference | None:
-    """The exact maximum where the problem knows it, else the highest objective that any of the fits has reached."""
+    """Return the exact maximum if the problem knows it, else the highest objective that any fit reached."""
     reached = [r["objective"] for fit in fits for r in fit.rows if r["objective"] is not None]
     if not reached:
         return None
     problem = fits[0].plan.problem
     try:
         optimum = problem.optimum()
-    except UsageError:  # it is looked for by iteration, which may not arrive
+    except UsageError:  # found by iteration, which may not converge
         optimum = None
     if optimum is not None:
         found: Objective = objective(problem, optimum)
@@ -54,19 +54,19 @@ def reference(fits: list[Fit]) -> Reference | None:
 
 
 def level(value: float | None) -> str:
-    """An objective for people, to a thousandth where there is room for it: what matters of it are differences."""
+    """Format an objective to a thousandth if it is short enough, since differences between objectives matter."""
     if value is None or not abs(value) < 1e6:
         return significant(value)
     return f"{value:,.3f}".replace("-", "−")
 
 
 def estimate(value: float | None, error: float | None) -> str:
-    """The same with half of a 95 % interval, where it has one."""
+    """Format an objective with half the width of its 95 % interval, if it has one."""
     return level(value) + (f" ± {significant(1.96 * error, 2)}" if error else "")
 
 
 def objectives(fits: dict[str, Fit], looks: dict[str, Look], below: Reference, command: str) -> Figure | None:
-    """Three panels: distance below the reference against iterations, evaluations and seconds, log-log."""
+    """Draw the distance below the reference against iterations, evaluations and seconds, each log-log."""
     panels: list[Panel] = []
     key: dict[str, Look] = {}
     for column, words in COSTS.items():
@@ -107,8 +107,10 @@ def _gap(below: Reference) -> Callable[[Row], Interval | None]:
 
 
 def variances(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure | None:
-    """Variance of one estimate along the path: of all parameters and of each block, or of each network where its layers
-    are many; None where none was measured."""
+    """Draw the variance of one estimate along the path: of all parameters, and of each block or group of blocks.
+
+    With many blocks, a group is a network. Return None if no variance was measured.
+    """
     measured = [r for fit in fits.values() for r in fit.rows if r["variances"]]
     if not measured:
         return None
@@ -144,7 +146,7 @@ def variances(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Fig
 
 
 def grouped(blocks: list[str]) -> dict[str, list[str]]:
-    """Blocks by what is shown of them together: each alone, or, where they are many, a network's layers."""
+    """Group blocks for display: each alone or, if there are many, the layers of a network together."""
     if len(blocks) <= MOST_BLOCKS:
         return {block: [block] for block in blocks}
     found: dict[str, list[str]] = {}
@@ -154,7 +156,7 @@ def grouped(blocks: list[str]) -> dict[str, list[str]]:
 
 
 def _spread(blocks: list[str]) -> Callable[[Row], Interval | None]:
-    """The sum of these blocks' variances, which is that of all of them together; of all parameters without any."""
+    """Return a function row -> joint variance of these blocks, the sum of theirs; without blocks, the total."""
 
     def spread(r: Row) -> Interval | None:
         if not r["variances"]:
@@ -176,7 +178,7 @@ def curve_of(
     read: Callable[[Row], Interval | None],
     marked: int = 0,
 ) -> Curve:
-    """What `read` makes of the rows (value and interval, or nothing), where the column is above 0."""
+    """Return the curve of `read` (row -> value and interval, or None) over the rows where `column` is above 0."""
     curve = Curve(name, look)
     for r in fit.rows:
         found = read(r) if r["status"] == "ok" and r[column] else None

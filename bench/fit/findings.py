@@ -1,4 +1,4 @@
-"""What a page says in words: how many more evaluations one method took than another to come as far."""
+"""Sentences on a fit's page that compare the evaluations that methods needed to reach the same objective."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from gradmeter.bench.fit.run import Fit
 from gradmeter.bench.reading.numbers import significant
 from gradmeter.bench.rows import Row
 
-#: Beyond so many fits a sentence is no longer one; the table and the pictures say it.
+#: Largest number of fits described in a sentence; the table and the figures show more.
 MOST = 5
-#: How near an exact method's objective counts as there, in nats.
+#: Distance from an exact method's objective, in nats, that counts as having reached it.
 NEAR = 1.0
 
 
 def evaluations_to(fit: Fit, objective: float) -> float | None:
-    """Evaluations after which all logged objectives were at least that high; None where the last is not."""
+    """Return the evaluations from which all logged objectives reach `objective`; None if the last does not."""
     found = None
     for r in reversed(_known(fit)):
         if r["objective"] < objective:
@@ -24,7 +24,7 @@ def evaluations_to(fit: Fit, objective: float) -> float | None:
 
 
 def settled(fit: Fit) -> float:
-    """The lowest of the last logged objectives: noise alone takes it lower no more."""
+    """Return the lowest of the last logged objectives, a level that noise alone no longer undercuts."""
     rows = _known(fit)
     return min(r["objective"] for r in rows[-max(3, len(rows) // 10) :])
 
@@ -34,7 +34,10 @@ def _known(fit: Fit) -> list[Row]:
 
 
 def sentences(fits: dict[str, Fit], below: Reference | None) -> list[str]:
-    """What it took gradient methods to come within a nat of the best exact one or, without one, as far as all did."""
+    """Return a sentence on the evaluations that gradient methods needed to reach a common objective.
+
+    This is within a nat of the best exact method or, without one, the lowest level at which a fit settled.
+    """
     working = {name: fit for name, fit in fits.items() if _known(fit) and fit.failed is None}
     followed = [name for name, fit in working.items() if fit.rows[0]["estimator"] is not None]
     exact = [name for name in working if name not in followed]
@@ -49,7 +52,7 @@ def sentences(fits: dict[str, Fit], below: Reference | None) -> list[str]:
     counts = {name: evaluations_to(fit, level) for name, fit in working.items()}
     arrived = sorted((name for name in followed if counts[name] is not None), key=lambda name: counts[name] or 0.0)
     fewest = counts[arrived[0]] if arrived else None
-    if not fewest:  # none arrived, or one began there
+    if not fewest:  # none reached it, or one started there
         return []
     parts = [f"{arrived[0]} took {_count(fewest)} evaluations of f"]
     parts += [f"{name} {_count(counts[name])} ({significant((counts[name] or 0.0) / fewest)}×)" for name in arrived[1:]]

@@ -1,8 +1,8 @@
-"""Stochastic gradient ascent: any estimator of ∇_λ L inside an optimiser, on any backend.
+"""Stochastic gradient ascent with any estimator of ∇_λ L and any optimiser, on any backend.
 
-A step makes one estimate of S samples, with the function that `gradmeter run` times, on noise of its own: block t of a
-stream by (problem, seed, S), the same for every estimator that reads noise of that name and, shared, for every
-backend. The optimiser follows it within the same compiled function.
+A step makes one estimate from S samples, with the function that `gradmeter run` times. Its noise is block t of a stream
+keyed by (problem, seed, S), common to all estimators that use noise of the same name and, if shared, to all backends.
+The optimiser's update is part of the same compiled function.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ from gradmeter.bench.optimisation.method import Method, Objective, State, Vector
 from gradmeter.bench.optimisation.optimisers import Optimiser
 from gradmeter.bench.sweep.cells import Cell, Goals
 
-#: Blocks of replicates: 64 for the variance, and 4 for a pilot.
+#: Number of blocks of replicates, for the variance and for a pilot.
 _BLOCKS, _PILOT = 64, 4
-#: Steps after which a compiled backend is waited for: to look at every one would take as long as a small step.
+#: Steps between synchronisations with a compiled backend; checking every step could take as long as a small step.
 _UNCHECKED = 100
 
 
 class GradientMethod(Method):
-    """An estimator inside an optimiser.
+    """A gradient estimator inside an optimiser.
 
     Parameters
     ----------
-    cell : what is estimated and how: its S, seed, backend and noise source.
-    optimiser : what follows the estimates.
-    refit : iterations after which an estimator with memory learns its state anew, at the λ reached and on noise of its
-        own, whose evaluations count. It is told nothing that is known exactly.
+    cell : Cell
+        Problem and estimator with S, seed, backend and noise source.
+    optimiser : Optimiser
+        Applied to the estimates.
+    refit : int
+        Iterations between refits of an estimator with memory, at the current λ and on separate noise. Their evaluations
+        count. The estimator gets no exactly known quantities.
     """
 
     def __init__(self, cell: Cell, optimiser: Optimiser, refit: int) -> None:
@@ -74,7 +77,7 @@ class GradientMethod(Method):
         self.wait(self.stepper(state, 1))
 
     def to_host(self, state: State) -> Vectors:
-        """Blocks under names of their own: `λ.loc`, `optimiser.mean.loc`."""
+        """Convert a state to NumPy, with one entry per block: `λ.loc`, `optimiser.mean.loc`."""
         found: Vectors = {}
         for name, a in state.items():
             values = self.setting.backend.to_numpy(a)
@@ -104,7 +107,7 @@ class GradientMethod(Method):
         return unpacked(np, whole, self._shapes)
 
     def diagnose(self, state: State, t: int, replicates: int) -> dict[str, Any]:
-        """The variance of one estimate at a state, over whole blocks of replicates from a stream of iteration t."""
+        """Measure the variance of one estimate at a state, over whole blocks of replicates keyed by iteration t."""
         learnt = {name.removeprefix(LEARNT): a for name, a in state.items() if name.startswith(LEARNT)}
         at = replace(self.setting, parameters=self.setting.to_device(self.parameters(state)), state=learnt)
         size = max(1, replicates // _BLOCKS)
@@ -112,7 +115,7 @@ class GradientMethod(Method):
         try:
             once = Goals(precision=1e300, max_replicates=size * (_BLOCKS + _PILOT))
             found = measure_source(StatisticsKernel(setting), None, once)
-        except NonFinite:  # one estimate of many; the fit itself may never meet such a one
+        except NonFinite:  # one of many estimates; the fit itself may never meet one
             return {"variance_flag": "not-estimable"}
         of_all = found.blocks["all"]
         return {

@@ -1,7 +1,7 @@
-"""How good a fit of a model is to data that it has not seen: its ELBO, and its log-likelihood by importance sampling.
+"""Quality of a fit on held-out data: the ELBO, and the log-likelihood by importance sampling.
 
-With z_k ~ q(z | x) independent and w_k = p(x, z_k)/q(z_k | x), log p(x) = log E w is estimated by log (1/K) Σ_k w_k.
-Its mean is a lower bound that rises with K (Burda, Grosse & Salakhutdinov 2016), so what is written is on the low side.
+For independent z_k ~ q(z | x) and w_k = p(x, z_k)/q(z_k | x), log p(x) = log E w is estimated by log (1/K) Σ_k w_k. Its
+mean is a lower bound that increases with K (Burda, Grosse & Salakhutdinov 2016), so the estimate is biased downwards.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators.amortised import AmortisedExpectation
 
-#: Samples a datum: of the ELBO, and K of the log-likelihood.
+#: Samples per datum for the ELBO, and K for the log-likelihood.
 SAMPLES, IMPORTANCE_SAMPLES = 32, 1000
 
 
 def columns(problem: Problem, parameters: Vectors, seed: int, last: bool) -> dict[str, Any]:
-    """What a row says of them, in nats a datum, on noise that is the same at every λ; nothing where there are none.
+    """Return row columns about held-out data in nats per datum, on noise common to every λ; none without such data.
 
-    Errors are standard errors of the sampling of z: the data are what they are.
+    Standard errors are those of sampling z; the data count as fixed.
     """
     expectation = problem.held_out()
     if not isinstance(expectation, AmortisedExpectation):
@@ -41,7 +41,7 @@ def columns(problem: Problem, parameters: Vectors, seed: int, last: bool) -> dic
 def log_weights(
     expectation: AmortisedExpectation, parameters: Vectors, samples: int, path: tuple[Any, ...]
 ) -> np.ndarray:
-    """log w [K, N] of K samples of every datum's z."""
+    """Return log w [K, N] for K samples of every datum's z."""
     dimension = next(iter(expectation.at(parameters)[0].infer(np, None).values())).shape[-1]
     return sampled(
         expectation,
@@ -53,7 +53,7 @@ def log_weights(
 
 
 def log_likelihood(terms: np.ndarray) -> tuple[float, float]:
-    """Mean over data of log (1/K) Σ_k w_k, from log w [K, N], and its standard error by the delta method."""
+    """Return the mean over data of log (1/K) Σ_k w_k for log w [K, N], and its standard error by the delta method."""
     top = terms.max(axis=0)
     weights = np.exp(terms - top)
     mean = weights.mean(axis=0)
@@ -61,5 +61,5 @@ def log_likelihood(terms: np.ndarray) -> tuple[float, float]:
 
 
 def _mean(values: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
-    """Of estimates [N] with these variances, their mean and its standard error."""
+    """Return the mean of independent estimates [N] with the given variances, and its standard error."""
     return float(values.mean()), float(np.sqrt(variances.sum()) / len(values))

@@ -1,4 +1,4 @@
-"""The exact methods, by the names that `--method` takes."""
+"""Exact methods by their names in `--method`."""
 
 from __future__ import annotations
 

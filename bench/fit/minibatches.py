@@ -1,9 +1,9 @@
-"""Minibatches of a fit: the rows of an epoch, shuffled once, a minibatch after another.
+"""Minibatches of a fit: the rows of an epoch, shuffled once and split into consecutive minibatches.
 
-A row is in one minibatch of an epoch at most; the N mod B that are left over have their turn in another. A minibatch
-by itself is B rows drawn without replacement, so an estimate on it has no bias; given those before it in its epoch, it
-leans to the rows still to come. To shuffle once an epoch costs a step next to nothing, where to draw B rows anew would
-be a pass over N random numbers.
+A row is in at most one minibatch of an epoch; the N mod B rows left over get their turn in other epochs. A single
+minibatch is distributed as B rows drawn without replacement, so its estimate is unbiased; conditionally on the previous
+minibatches of its epoch, it favours the remaining rows. One shuffle per epoch adds next to nothing to a step, whereas
+fresh draws of B rows would need N random numbers.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from gradmeter.estimators import Noise, draw
 from gradmeter.estimators.backends import get
 
 Array = Any
-#: By the noise's name: `order`, an epoch's shuffled row numbers [N], and `start`, where in them a minibatch begins.
+#: By noise name: `order`, an epoch's shuffled row numbers [N], and `start`, the position of a minibatch in them.
 Places = dict[str, dict[str, Array]]
 
 
 class Minibatches:
-    """Those of steps t = 1, 2, …, each set by the stream and t alone.
+    """The minibatches of steps t = 1, 2, …, each a function of the stream and t alone.
 
     Attributes
     ----------
-    specs : the noise that is row numbers, by name; empty where every step sees all data.
+    specs : {name: Noise}
+        The noise that consists of row numbers; empty if every step uses all data.
     """
 
     def __init__(self, setting: Setting, stream: str) -> None:
@@ -39,7 +40,7 @@ class Minibatches:
         self._held: dict[str, tuple[int, Array]] = {}
 
     def places(self, t: int) -> Places:
-        """Where step t finds its rows: the order is on the device, the start a number of NumPy's."""
+        """Return the rows of step t as an order on the device and a start on the host."""
         found = {}
         for name, spec in self.specs.items():
             epoch, place = divmod(t - 1, spec.population // spec.shape[0])
@@ -49,13 +50,13 @@ class Minibatches:
         return found
 
     def rows(self, t: int) -> dict[str, np.ndarray]:
-        """The row numbers [1, B] of step t, on the host."""
+        """Return the row numbers [1, B] of step t on the host."""
         places = {n: {**p, "order": self._backend.to_numpy(p["order"])} for n, p in self.places(t).items()}
         return taken(get("numpy"), places, self.specs)
 
 
 def taken(backend: Any, places: Places, specs: dict[str, Noise]) -> dict[str, Array]:
-    """The row numbers [1, B] at these places."""
+    """Return the row numbers [1, B] at these places."""
     found = {}
     for name, place in places.items():
         among = place["start"] + backend.asarray(np.arange(specs[name].shape[0]), None)
@@ -64,7 +65,7 @@ def taken(backend: Any, places: Places, specs: dict[str, Noise]) -> dict[str, Ar
 
 
 def _shuffler(setting: Setting, spec: Noise) -> Callable[[Any, int], Array]:
-    """(the stream's root, an epoch) -> all row numbers [N] in that epoch's order, on the device."""
+    """Return a function (root of the stream, epoch) -> all row numbers [N] in that epoch's order, on the device."""
     source = get("numpy") if setting.shared else setting.backend
     whole = {"rows": replace(spec, shape=(spec.population,))}
 

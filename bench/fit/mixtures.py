@@ -1,4 +1,4 @@
-"""EM, CAVI and SVI as methods of `gradmeter fit`: on the problem whose ELBO they maximise, from where it stands."""
+"""EM, CAVI and SVI as methods of `gradmeter fit`, on the problem whose ELBO they maximise, starting at its λ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gradmeter.estimators.options import option
 
 
 class OnProblem(Method):
-    """A method with the objective of a problem: that of the fits beside it, and the gradient's norm with it."""
+    """A method that reports a problem's objective and gradient norm, as gradient-based fits of that problem do."""
 
     def __init__(self, method: Method, problem: Problem, seed: int) -> None:
         self.method, self.problem, self.seed = method, problem, seed
@@ -46,14 +46,14 @@ class OnProblem(Method):
 
 
 class BayesianMixtureRecipe(Recipe):
-    """What CAVI and SVI ask of a problem."""
+    """Base class of the recipes for the Bayesian Gaussian mixture."""
 
     def check(self, problem: Problem) -> None:
         if not isinstance(problem, BayesianGaussianMixture):
             raise NotApplicable(f"{self.name} is for problem {BayesianGaussianMixture.name}, not for {problem.name}")
 
     def prepare(self, problem: Problem, seed: int) -> Method:
-        """From λ as it is; where that has all means in one place, from points that the seed chooses."""
+        """Return the method, starting at the problem's λ or, if its means coincide, at points that the seed chooses."""
         assert isinstance(problem, BayesianGaussianMixture)
         means = problem.parameters()["loc"].reshape(problem.components, -1)
         given: dict[str, Any] = {
@@ -67,7 +67,7 @@ class BayesianMixtureRecipe(Recipe):
 
     @abstractmethod
     def method(self, points: np.ndarray, components: int, given: dict[str, Any]) -> MeanFieldMixture:
-        """The method with its own options."""
+        """Return the method with its own options."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Svi(BayesianMixtureRecipe):
 
 
 class EmOnProblem(OnProblem):
-    """EM's q(z) is the posterior, whose λ is fitted with θ."""
+    """EM with the λ of q(z) = posterior added to the fitted θ."""
 
     problem: GaussianMixture
 
@@ -120,7 +120,7 @@ class Em(Recipe):
             raise NotApplicable(f"em is for problem {GaussianMixture.name}, not for {problem.name}")
 
     def prepare(self, problem: Problem, seed: int) -> Method:
-        """From the problem's θ."""
+        """Return EM, starting at the problem's θ."""
         assert isinstance(problem, GaussianMixture)
         at = problem.parameters()
         weights = np.exp(at["weight_logits"] - at["weight_logits"].max())

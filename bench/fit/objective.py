@@ -1,4 +1,4 @@
-"""The objective at any λ: exact where the problem knows it, else an estimate on noise that is the same at every λ."""
+"""The objective at any λ: exact where the problem knows it, else estimated on noise common to every λ."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gradmeter.bench.optimisation.method import Objective, Vectors
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Expectation
 
-#: Samples of an estimated objective: at most, and at least where each is one of many data's own z.
+#: Samples of an estimated objective: largest number, smallest number, and largest number times data.
 SAMPLES, LEAST, TERMS = 4096, 32, 2**16
 
 
 def objective(problem: Problem, parameters: Vectors, seed: int = 0) -> Objective:
-    """L(λ), an ELBO with its entropy; estimated on NumPy where it is not known."""
+    """Return L(λ), including an ELBO's entropy; where it is not known, an estimate on NumPy."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         exact = whole(problem).exact_at(parameters)
         if exact is None:
@@ -30,8 +30,7 @@ def objective(problem: Problem, parameters: Vectors, seed: int = 0) -> Objective
 
 
 def whole(problem: Problem) -> Problem:
-    """The problem with all of an ELBO inside f, of all data: an analytic entropy is left out of f, rows of no
-    minibatch too."""
+    """Return the problem with all of an ELBO inside f, which an analytic entropy is not, and without minibatches."""
     made: Any = problem
     if getattr(made, "batch", None) is not None:
         made = dataclasses.replace(made, batch=None)
@@ -52,6 +51,6 @@ def _sampled(problem: Problem, parameters: Vectors, seed: int) -> Objective:
 
 
 def share_of_data(expectation: Expectation) -> float:
-    """How much of the data one evaluation of f sees: B/N of a minibatch, else all."""
+    """Return the share of the data that one evaluation of f uses: B/N for a minibatch, else 1."""
     rows = [spec for spec in expectation.noise_specs().values() if spec.kind == "rows"]
     return math.prod(spec.shape[0] / spec.population for spec in rows)

@@ -1,4 +1,4 @@
-"""The folder of a fit: rows as they come, then the table, the parameters, the page and its pictures."""
+"""The output folder of a fit: rows as they are logged, then the table, parameters, page and figures."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ ROWS = "rows.jsonl"
 
 
 class Output:
-    """Where a fit is written. Rows are on disk when they are logged, so that no end of the process loses one."""
+    """The output of a fit; rows are flushed when logged, so that none is lost however the process ends."""
 
     def __init__(self, folder: Path, rows: IO[str]) -> None:
         self.folder, self._rows = folder, rows
 
     def add(self, found: Row) -> None:
-        """One more row."""
+        """Append a row."""
         self._rows.write(to_json(found) + "\n")
         self._rows.flush()
 
     def finish(self, fits: dict[str, Fit], command: str) -> Path:
-        """Everything but the rows, put in place once all of it is written; the page's path.
+        """Write everything but the rows, moved into place once complete; return the page's path.
 
-        Parameters are .npz files of numbers: one array a parameter block.
+        Parameters are saved as .npz files, one array per parameter block.
         """
         files = _files(fits)
         rows = [r for fit in fits.values() for r in fit.rows]
@@ -53,7 +53,7 @@ class Output:
 
 
 def _files(fits: dict[str, Fit]) -> dict[str, str]:
-    """A file name for the parameters of each fit that has any."""
+    """Return a file name for the parameters of each fit that has any."""
     found: dict[str, str] = {}
     for name, fit in fits.items():
         if fit.parameters:
@@ -64,12 +64,12 @@ def _files(fits: dict[str, Fit]) -> dict[str, str]:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Output]:
-    """The folder, made if it is not there.
+    """Open the output folder, creating it if necessary.
 
     Raises
     ------
     UsageError
-        It cannot be written.
+        The folder cannot be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The page of a fit: the table of what was reached, and the pictures; no script, no network."""
+"""The HTML page of a fit: a table of results, and figures; without scripts or network access."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Line:
 
 @dataclass
 class Page:
-    """All that the template shows."""
+    """The content of the page's template."""
 
     problem: str
     summary: str
@@ -52,13 +52,16 @@ class Page:
 
 
 def compose(fits: dict[str, Fit], command: str, files: dict[str, str]) -> Page:
-    """Draw and write down.
+    """Draw the figures and collect the content of the page.
 
     Parameters
     ----------
-    fits : by what they are called.
-    command : what made them.
-    files : the file of each one's parameters, for those that have any.
+    fits : {name: Fit}
+        The fits by displayed name.
+    command : str
+        The command that made them.
+    files : {name: str}
+        Parameter files of the fits that have parameters.
     """
     problem = next(iter(fits.values())).plan.problem
     look = looks(fits)
@@ -88,18 +91,18 @@ def compose(fits: dict[str, Fit], command: str, files: dict[str, str]) -> Page:
 
 
 def reached(fit: Fit) -> Row | None:
-    """The last row that says how good the fit is."""
+    """Return the last row with an objective."""
     return next((r for r in reversed(fit.rows) if r["objective"] is not None), None)
 
 
 def headings(fits: dict[str, Fit]) -> tuple[str, ...]:
-    """The table's columns: those of test data only where there are any."""
+    """Return the table's columns, with those about test data only if there are any."""
     tested = any(r["test_elbo"] is not None for fit in fits.values() for r in fit.rows)
     return (*HEADINGS, *TEST_HEADINGS) if tested else HEADINGS
 
 
 def cells(fit: Fit, shown: tuple[str, ...]) -> list[str]:
-    """What those headings head, as text."""
+    """Return a fit's cells under the given headings, as text."""
     last = reached(fit)
     if last is None:
         return ["–"] * len(shown)
@@ -117,12 +120,12 @@ def cells(fit: Fit, shown: tuple[str, ...]) -> list[str]:
 
 
 def note(fit: Fit) -> str:
-    """Why it ended where it did, if not because its steps were done."""
+    """Return why the fit ended, if not after its last step."""
     return (fit.rows[-1]["reason"] or "") if fit.rows else "not begun"
 
 
 def render(composed: Page) -> str:
-    """The page as text."""
+    """Render the page as HTML."""
     from markupsafe import Markup
 
     template = environment_of(TEMPLATES).get_template("fit.html.jinja")
@@ -132,5 +135,5 @@ def render(composed: Page) -> str:
 
 
 def pictures(composed: Page) -> dict[str, str]:
-    """Every figure as a file of its own, {name: SVG}."""
+    """Render every figure as a separate file, {name: SVG}."""
     return {name: standalone.render(figure) for name, figure in composed.pictures.items()}

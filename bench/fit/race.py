@@ -1,8 +1,8 @@
 """CAVI against stochastic VI at equal seconds: `python -m gradmeter.bench.fit.race --size 1e6`.
 
-Both start from the same state and run alone, one after the other, on one thread; the ELBO is computed off the clock.
-CAVI runs until a sweep gains less than a millionth of what all before it did; SVI gets the same seconds. Prints both
-curves, and from when on CAVI is ahead.
+Both start from the same state and run alone, one after the other, on one thread; the time for the ELBO is not counted.
+CAVI runs until a sweep gains less than a millionth of the total gain; SVI gets the same seconds. The program prints
+both curves, and the time from which CAVI is ahead.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from gradmeter.estimators.options import number
 
 @dataclass
 class Curve:
-    """The ELBO against seconds of steps alone; `iterations` beside."""
+    """The ELBO, and the number of iterations, against seconds spent in steps."""
 
     seconds: list[float] = field(default_factory=list)
     elbo: list[float] = field(default_factory=list)
     iterations: list[int] = field(default_factory=list)
 
     def at(self, seconds: float) -> float:
-        """The last ELBO reached by then."""
+        """Return the last ELBO reached by that time."""
         return self.elbo[int(np.searchsorted(self.seconds, seconds, side="right")) - 1]
 
 
 def follow(method: MeanFieldMixture, due: Callable[[float], bool], done: Callable[[Curve, float], bool]) -> Curve:
-    """Step until `done(curve, seconds)`, noting the ELBO whenever one is `due(seconds)`."""
+    """Step until `done(curve, seconds)`, recording the ELBO whenever `due(seconds)`."""
     state: Vectors = method.initial()
     curve = Curve([0.0], [method.objective(state).value], [0])
     seconds, t = 0.0, 0
@@ -57,7 +57,7 @@ def settled(curve: Curve, seconds: float) -> bool:
 
 
 def race(size: int, dimension: int, components: int, batch: int, seed: int) -> tuple[Curve, Curve]:
-    """CAVI's and SVI's curves on synthetic points."""
+    """Return the curves of CAVI and SVI on synthetic points."""
     points, truth = synthetic(size, dimension, components)
     settings: dict[str, Any] = {"sigma": truth.scale, "seed": seed}
     cavi = follow(CoordinateAscent(points, components, **settings), lambda _: True, settled)
@@ -75,7 +75,7 @@ def race(size: int, dimension: int, components: int, batch: int, seed: int) -> t
 
 
 def crossing(cavi: Curve, svi: Curve) -> float | None:
-    """From which seconds on CAVI is ahead for good; None if it never is."""
+    """Return the time from which CAVI stays ahead, or None if there is none."""
     times = sorted({*cavi.seconds[1:], *svi.seconds[1:]})
     behind = [t for t in times if cavi.at(t) <= svi.at(t)]
     later = [t for t in times if not behind or t > behind[-1]]

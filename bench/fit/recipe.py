@@ -1,4 +1,4 @@
-"""What a user names of a fit, with options: `em`, `svi[batch=100]`, or stochastic gradient ascent by an estimator."""
+"""Specifications of a fit with options: `em`, `svi[batch=100]`, or stochastic gradient ascent with an estimator."""
 
 from __future__ import annotations
 
@@ -16,31 +16,40 @@ from gradmeter.estimators.options import effective, spell
 
 @dataclass(frozen=True)
 class Recipe(ABC):
-    """What `--method` names: a frozen dataclass whose fields are options (`gradmeter.estimators.options.option`)."""
+    """Base class of the methods that `--method` names: frozen dataclasses whose fields are options.
+
+    See `gradmeter.estimators.options.option`.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
 
     def columns(self) -> dict[str, Any]:
-        """Its own columns of a row."""
+        """Return the row columns that describe the method."""
         return {"method": self.name, "method_options": effective(self)}
 
     def parts(self) -> dict[str, str]:
-        """What people call it, in parts of which those that all methods beside it share can be left out."""
+        """Return the parts of the displayed name; parts that all compared methods share may be omitted."""
         return {"method": spell(self.name, effective(self), type(self))}
 
     @abstractmethod
     def check(self, problem: Problem) -> None:
-        """Raise NotApplicable, with the reason, where the method has no meaning for the problem."""
+        """Check that the method applies to the problem.
+
+        Raises
+        ------
+        NotApplicable
+            It does not; the message gives the reason.
+        """
 
     @abstractmethod
     def prepare(self, problem: Problem, seed: int) -> Method:
-        """The method on that problem. Only called where `check` has nothing to say."""
+        """Return the method on a problem for which `check` passes."""
 
 
 @dataclass(frozen=True)
 class Gradient(Recipe):
-    """An estimator, an optimiser, and where and with how many samples."""
+    """Stochastic gradient ascent: an estimator, an optimiser, a backend and a number of samples."""
 
     name: ClassVar[str] = "gradient"
     summary: ClassVar[str] = "an estimator of the gradient inside an optimiser"

@@ -1,4 +1,4 @@
-"""The row of a fit: one per method and logged iteration. These columns are a promise to users."""
+"""The row of a fit, one per method and logged iteration. These columns are a public interface."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from gradmeter.bench.rows import Row, complete
 
 COLUMNS: dict[str, str] = {
-    # which fit; what has no meaning for a method is null
+    # the fit; columns that do not apply to a method are null
     "problem": "string",
     "problem_options": "json",
     "dimension": "integer",
@@ -24,25 +24,25 @@ COLUMNS: dict[str, str] = {
     "noise": "string",
     "num_samples": "integer",
     "seed": "integer",
-    # where it is
+    # position along the fit
     "iteration": "integer",
     "evaluations": "number",
     "seconds": "number",
     "status": "string",
     "reason": "string",
-    # how good that is
+    # quality of the current λ
     "objective": "number",
     "objective_error": "number",
     "objective_source": "string",
     "gradient_norm": "number",
-    # of data that nothing is fitted to: nats a datum, the log-likelihood by so many importance samples each
+    # held-out data, in nats per datum; the log-likelihood uses this many importance samples each
     "test_size": "integer",
     "test_elbo": "number",
     "test_elbo_error": "number",
     "test_log_likelihood": "number",
     "test_log_likelihood_error": "number",
     "importance_samples": "integer",
-    # what the estimator is worth there: over replicates, each an estimate of S samples
+    # gradient variance at the current λ, over replicates of an estimate of S samples
     "variance": "number",
     "variance_low": "number",
     "variance_high": "number",
@@ -53,5 +53,5 @@ COLUMNS: dict[str, str] = {
 
 
 def row(**values: Any) -> Row:
-    """A complete row in column order: what is not given, and every number that is not finite, is null."""
+    """Return a complete row in column order; missing values and non-finite numbers are null."""
     return complete(values, COLUMNS)

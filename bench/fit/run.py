@@ -1,4 +1,4 @@
-"""Running a fit: steps timed apart from all else, a row for every logged iteration, and what was reached kept."""
+"""Running a fit: steps are timed separately, every logged iteration gives a row, and the last good state is kept."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from gradmeter.bench.rows import Row
 from gradmeter.estimators import NotApplicable, UsageError
 from gradmeter.estimators.options import effective
 
-#: Logged iterations a decade, where nothing else is asked for.
+#: Default number of logged iterations per decade.
 A_DECADE = 12
 FAILED = ("nonfinite", "exception")
 
 
 class Schedule:
-    """Iterations from 0 to `steps`, both included: every so many, or, of 0, ever further apart."""
+    """Logged iterations from 0 to `steps` inclusive: every `every` or, if that is 0, geometrically spaced."""
 
     def __init__(self, steps: int, every: int) -> None:
         self.steps, self.every = steps, every
@@ -38,7 +38,7 @@ class Schedule:
         return t == self.at_or_after(t)
 
     def at_or_after(self, t: int) -> int:
-        """The first of them that is not before t."""
+        """Return the first logged iteration at or after t."""
         if self.every:
             return min(self.steps, -(-t // self.every) * self.every)
         return self._listed[min(bisect.bisect_left(self._listed, t), len(self._listed) - 1)]
@@ -46,14 +46,18 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Plan:
-    """One method on one problem from one seed.
+    """One method on one problem with one seed.
 
     Attributes
     ----------
-    steps : iterations, unless it converges before.
-    every : iterations between rows; 0 for rows at iterations 0, 1 and so on, ever further apart.
-    replicates : estimates that the gradient's variance is measured by, at about a tenth of the rows; 0 for none.
-    checkpoint : iterations between checkpoints; 0 for none.
+    steps : int
+        Number of iterations, unless the method converges earlier.
+    every : int
+        Iterations between rows; 0 for geometrically spaced rows.
+    replicates : int
+        Number of estimates for the gradient's variance, measured at about a tenth of the rows; 0 for none.
+    checkpoint : int
+        Iterations between checkpoints; 0 for none.
     """
 
     problem: Problem
@@ -71,16 +75,16 @@ class Plan:
 
     @functools.cached_property
     def measured(self) -> frozenset[int]:
-        """Those at which the gradient's variance is measured: the first, the last, and near powers of 4 between."""
+        """The iterations at which the gradient's variance is measured: first, last, and near powers of 4."""
         wanted = [0, *(4**n for n in range(64) if 4**n < self.steps), self.steps]
         return frozenset(map(self.schedule.at_or_after, wanted if self.replicates else ()))
 
     def saves(self, t: int) -> bool:
-        """Whether a checkpoint is due after t steps."""
+        """Return whether a checkpoint is due after t steps."""
         return bool(self.checkpoint) and (t == self.steps or t % self.checkpoint == 0)
 
     def impossible(self) -> str | None:
-        """Why it cannot be run, or None."""
+        """Return why the plan cannot be run, or None."""
         try:
             self.recipe.check(self.problem)
         except NotApplicable as error:
@@ -88,7 +92,7 @@ class Plan:
         return None
 
     def columns(self) -> dict[str, Any]:
-        """What every row says of which fit it is."""
+        """Return the columns that identify the fit in every row."""
         return {
             "problem": self.problem.name,
             "problem_options": effective(self.problem),
@@ -101,12 +105,14 @@ class Plan:
 
 @dataclass
 class Fit:
-    """What became of a plan.
+    """The result of a plan.
 
     Attributes
     ----------
-    rows : those of its logged iterations, the last of which may be that of a failure.
-    parameters : of the last good state, by parameter block; empty if there is none.
+    rows : list of Row
+        Rows of the logged iterations; the last may describe a failure.
+    parameters : {block: array}
+        Parameters of the last good state; empty if there is none.
     """
 
     plan: Plan
@@ -115,22 +121,27 @@ class Fit:
 
     @property
     def failed(self) -> str | None:
-        """The reason, where the last row is a failure."""
+        """The reason, if the last row is a failure."""
         last = self.rows[-1] if self.rows else None
         return last["reason"] if last is not None and last["status"] in FAILED else None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a fit can go on.
+    """A point from which a fit can continue.
 
     Attributes
     ----------
-    iteration : steps taken.
-    state : what they came to.
-    rows : those logged before; that of this iteration, if it has one, is made again.
-    seconds : in those steps.
-    note : why no other step is to come, if none is.
+    iteration : int
+        Number of steps taken.
+    state : {name: array}
+        The state after them.
+    rows : list of Row
+        Rows logged before this iteration; a row of this iteration is made again.
+    seconds : float
+        Time spent in those steps.
+    note : str, optional
+        Why the fit has ended, if it has.
     """
 
     iteration: int
@@ -140,7 +151,7 @@ class Checkpoint:
     note: str | None = None
 
     def check(self, begun: Vectors, steps: int) -> None:
-        """Raise UsageError where it is not of a fit that begins like this, or goes too far."""
+        """Check that the checkpoint matches the initial state and `steps`; raise UsageError otherwise."""
         shapes = [{name: np.shape(a) for name, a in state.items()} for state in (self.state, begun)]
         if shapes[0] != shapes[1]:
             raise UsageError("the checkpoint is of a fit with another state; leave out --resume to begin anew")
@@ -149,7 +160,7 @@ class Checkpoint:
 
 
 class Watcher:
-    """What is told how a fit goes; this one does nothing."""
+    """Callbacks about the progress of fits; these do nothing."""
 
     def started(self, plan: Plan) -> None:
         pass
@@ -171,12 +182,14 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     begin: Checkpoint | None = None,
 ) -> None:
-    """Run a plan to its end, filling `fit` as it goes, so that an interrupt at any moment loses no row.
+    """Run a plan to its end, filling `fit` continually, so that an interrupt loses no row.
 
     Parameters
     ----------
-    stop : asked after every step; true makes that step the last.
-    begin : where to go on; from the start without.
+    stop : callable
+        Called after every step; a true result makes that step the last.
+    begin : Checkpoint, optional
+        The checkpoint from which to continue.
     """
     log = _Log(plan, fit, watcher)
     reason = plan.impossible()
@@ -187,13 +200,13 @@ def run(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
             _steps(plan, log, watcher, stop, begin)
-        except NotApplicable as error:  # seen only once the problem is built, such as a missing gradient on NumPy
+        except NotApplicable as error:  # found only once the problem is built, such as a missing gradient on NumPy
             log.end(log.t, "n/a", str(error))
-        except (UsageError, ArithmeticError) as error:  # what a method itself finds wrong on the way
+        except (UsageError, ArithmeticError) as error:  # detected by the method itself
             log.end(log.t, "exception", str(error))
-        except OSError:  # rows cannot be written, or nobody reads them
+        except OSError:  # rows cannot be written, or the reader is gone
             raise
-        except Exception as error:  # one that raises must not take the others with it
+        except Exception as error:  # one failing fit must not stop the others
             log.end(log.t, "exception", f"{type(error).__name__}: {' '.join(str(error).split())[:500] or 'no message'}")
 
 
@@ -223,8 +236,11 @@ def _steps(plan: Plan, log: _Log, watcher: Watcher, stop: Callable[[], bool], be
 def _sound(
     plan: Plan, method: Method, log: _Log, watcher: Watcher, stop: Callable[[], bool], t: int, state: State
 ) -> Iterator[tuple[int, State, State, bool]]:
-    """Take the steps after t. At those that have a row or a checkpoint, or are due to be looked at, and where every
-    number is finite: (t, the state before, the state after, whether to stop)."""
+    """Take the steps after t, and yield (t, state before, state after, whether to stop) where the state was checked.
+
+    The state is checked to be finite at steps with a row or a checkpoint and at every `check_every`-th step. After a
+    failed check, the steps since the last good state are repeated and checked one by one.
+    """
     every, sound = method.check_every, (t, state, log.seconds)
     while t < plan.steps:
         log.t = t = t + 1
@@ -241,7 +257,7 @@ def _sound(
         except Exception:
             if state is sound[1]:
                 raise
-            good = False  # what it stumbled over may be a number that was not looked at
+            good = False  # an unchecked number may have caused it
         if good:
             before, state = state, after
             watcher.stepped(t)
@@ -252,12 +268,12 @@ def _sound(
             log.end(t, "nonfinite", f"a number of step {t} is not finite; kept as it was before that step")
             log.keep(method, state)
             return
-        else:  # which step it was is found by taking them again, one at a time
+        else:  # repeat the steps singly to find the one that failed
             every, (t, state, log.seconds) = 1, sound
 
 
 class _Log:
-    """Writes rows, and keeps the parameters of the last state that was worth a finite objective."""
+    """The writer of a fit's rows, which keeps the parameters of the last state with a finite objective."""
 
     def __init__(self, plan: Plan, fit: Fit, watcher: Watcher) -> None:
         self.plan, self.fit, self.watcher = plan, fit, watcher
@@ -270,7 +286,7 @@ class _Log:
         self.watcher.logged(found)
 
     def go_on(self, method: Method, state: State, begin: Checkpoint) -> None:
-        """Say again what was said before a checkpoint."""
+        """Log the rows before a checkpoint again."""
         for found in begin.rows:
             self.fit.rows.append(found)
             self.watcher.logged(found)
@@ -281,7 +297,7 @@ class _Log:
         self.fit.parameters = method.parameters(state)
 
     def at(self, method: Method, state: State, t: int, note: str | None = None) -> bool:
-        """A row for the state after t steps; false, and no other will come, where its objective is not finite."""
+        """Log a row for the state after t steps; return False, ending the fit, if its objective is not finite."""
         found = method.objective(state)
         if not np.isfinite(found.value):
             kept = self.fit.rows[-1]["iteration"] if self.fit.rows else None
@@ -309,12 +325,12 @@ class _Log:
         return True
 
     def end(self, t: int, status: str, reason: str) -> None:
-        """The row of a failure."""
+        """Log the row of a failure."""
         self._write(iteration=t if status != "n/a" else None, seconds=self.seconds, status=status, reason=reason)
 
 
 def names(plans: Sequence[Plan]) -> list[str]:
-    """What each is called beside the others: its method, and whatever else is not the same for all."""
+    """Return a displayed name for each plan: its method, and everything in which the plans differ."""
     parts = [{**plan.recipe.parts(), "seed": f"seed {plan.seed}"} for plan in plans]
     values: dict[str, set[str]] = {}
     for part in parts:

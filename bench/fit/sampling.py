@@ -1,4 +1,4 @@
-"""Estimates over samples of z at any λ, on noise that is the same at every λ, a block at a time."""
+"""Estimates over samples of z at any λ, on noise common to every λ, computed in blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradmeter.estimators.options import effective
 
 
 def stream_of(problem: Problem, seed: int, purpose: str) -> tuple[Any, ...]:
-    """What names the noise of a problem for one purpose."""
+    """Return the key of a problem's noise for one purpose."""
     return problem.name, json.dumps(effective(problem), sort_keys=True), seed, purpose
 
 
@@ -29,12 +29,14 @@ def sampled(
     path: tuple[Any, ...],
     evaluate: Callable[[Any, dict[str, np.ndarray]], np.ndarray],
 ) -> np.ndarray:
-    """What `evaluate` makes of so many samples [samples, ...].
+    """Return the values of `evaluate` on `samples` samples [samples, ...].
 
     Parameters
     ----------
-    dimension : D of z.
-    evaluate : (backend, noise of `sample_specs`) -> values [R, ...]; on NumPy, in float64.
+    dimension : int
+        D of z.
+    evaluate : callable
+        (backend, noise of `sample_specs`) -> values [R, ...]; called with NumPy in float64.
     """
     backend, specs = get("numpy"), expectation.sample_specs(dimension)
     roots = {name: backend.root(stream_root(*path, name)) for name in specs}

@@ -1,7 +1,7 @@
-"""One step of a fit as one compiled function: noise, estimate, optimiser.
+"""One step of a fit as one compiled function: noise, estimate and optimiser.
 
-λ and what the optimiser remembers stay where the estimate is made, in its precision. Each lies in one array [P], all
-blocks one after another: with many small blocks, to hand each over would cost more than the estimate.
+λ and the optimiser's state stay on the device, in the working precision. Each is one array [P] of concatenated blocks,
+since passing many small blocks would cost more than the estimate.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Array = Any
 Blocks = dict[str, Array]
 Shapes = dict[str, tuple[int, ...]]
 
-#: A state's names, or what they begin with: λ, the optimiser's memory, the estimator's state.
+#: Names, or prefixes of names, in a state: λ, the optimiser's state, and the estimator's state.
 PARAMETERS, MEMORY, LEARNT = "λ", "optimiser.", "estimator."
 
 
 def packed(xp: Any, blocks: Blocks, shapes: Shapes) -> Array:
-    """One array [P] of all blocks."""
+    """Concatenate all blocks to one array [P]."""
     return xp.concat([xp.reshape(blocks[name], (-1,)) for name in shapes])
 
 
 def unpacked(xp: Any, whole: Array, shapes: Shapes) -> Blocks:
-    """The blocks of an array [P]."""
+    """Split an array [P] into blocks."""
     found, start = {}, 0
     for name, shape in shapes.items():
         end = start + math.prod(shape)
@@ -42,9 +42,9 @@ def unpacked(xp: Any, whole: Array, shapes: Shapes) -> Blocks:
 
 
 class Stepper:
-    """(state, t) -> the next state, whose noise is block t of a stream, and its rows a minibatch of an epoch.
+    """The function (state, t) -> next state, with block t of a stream as noise and a minibatch of an epoch as rows.
 
-    What it returns on JAX, or on a GPU, may still be computing.
+    On JAX or a GPU, the result may still be computing when it is returned.
     """
 
     def __init__(self, setting: Setting, optimiser: Optimiser, stream: str) -> None:
@@ -60,21 +60,23 @@ class Stepper:
     def __call__(self, state: State, t: int) -> State:
         s, places = self.setting, self.minibatches.places(t)
         numbers = np.asarray(self.optimiser.numbers(t), dtype=s.dtype)
-        if s.draws_inside:  # takes NumPy's arrays ten times faster than it makes its own of them
+        if s.draws_inside:  # accepts NumPy arrays ten times faster than it would convert them
             return dict(self._run(s.expectation.data, state, numbers, places, self._roots, np.int32(t)))
         asarray = s.backend.asarray
         there = {name: {**place, "start": asarray(place["start"], None)} for name, place in places.items()}
         return dict(self._run(s.expectation.data, state, asarray(numbers, None), there, s.noise(self._roots, t, 1)))
 
     def noise(self, t: int) -> dict[str, np.ndarray]:
-        """All that step t draws, each of one replicate, on the host."""
+        """Return all noise of step t, for one replicate, on the host."""
         rows, others = self.minibatches.rows(t), self.setting.noise(self._roots, t, 1)
         return {**rows, **{name: self.setting.backend.to_numpy(a) for name, a in others.items()}}
 
 
 def _step(setting: Setting, optimiser: type[Optimiser]) -> Callable[..., State]:
-    """The pure function that is compiled: (data, state, the optimiser's numbers, where rows are, noise or what it is
-    drawn from)."""
+    """Return the pure function to compile.
+
+    It takes data, state, the optimiser's numbers, minibatch places, and noise or the roots to draw it from.
+    """
     backend, dtype = setting.backend, setting.dtype
     xp, evaluate = backend.xp, evaluator(setting)
     of_rows = {name: spec for name, spec in setting.specs.items() if spec.kind == "rows"}

@@ -1,8 +1,8 @@
 """Stochastic variational inference for the Bayesian Gaussian mixture: natural gradients from minibatches.
 
-The natural gradient of the ELBO in the natural parameters η of q(μ_k) is η̂ − η, where η̂ is what CAVI would set them
-to (Hoffman, Blei, Wang & Paisley 2013, section 2.3). A minibatch of B rows, each standing for N/B, gives an unbiased
-estimate of η̂, and a step of size ρ is η ← (1 − ρ) η + ρ η̂: with all rows and ρ = 1 it is a sweep of CAVI.
+The natural gradient of the ELBO in the natural parameters η of q(μ_k) is η̂ − η, where η̂ is CAVI's update (Hoffman,
+Blei, Wang & Paisley 2013, section 2.3). A minibatch of B rows, each weighted by N/B, gives an unbiased estimate of η̂,
+and a step of size ρ is η ← (1 − ρ) η + ρ η̂. With all rows and ρ = 1 it is a sweep of CAVI.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from gradmeter.estimators.noise import stream_root
 
 
 class StochasticVariational(MeanFieldMixture):
-    """SVI with steps ρ_t = (t + delay)^(−decay), as Robbins and Monro ask where 0.5 < decay ≤ 1.
+    """SVI with step sizes ρ_t = (t + delay)^(−decay), a Robbins-Monro sequence for 0.5 < decay ≤ 1.
 
-    Learned hyperparameters take the same steps: π, σ² and τ² go towards what the minibatch says they are.
+    Learned hyperparameters take the same steps: π, σ² and τ² move towards their optimal values on the minibatch.
 
     Parameters
     ----------
-    batch : B, rows drawn without replacement at every step; all where it is N.
-    delay, decay : of the steps; decay 0 is a constant step of 1.
-    More as of `MeanFieldMixture`.
+    batch : int
+        B, the number of rows drawn without replacement per step; all rows if B = N.
+    delay, decay : float
+        Options of the step size; decay 0 is a constant step of 1.
+    **more
+        Further arguments of `MeanFieldMixture`.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class StochasticVariational(MeanFieldMixture):
         return {**after, "weights": weights, **{name: np.sqrt(value) for name, value in squared.items()}}
 
     def rows(self, t: int) -> np.ndarray | None:
-        """The minibatch of iteration t, set by the seed and t alone; None where it is all rows."""
+        """Return the minibatch of iteration t, a function of the seed and t alone; None if it is all rows."""
         if self.batch == len(self.points):
             return None
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(self._root, spawn_key=(t,))))
@@ -68,7 +71,7 @@ class StochasticVariational(MeanFieldMixture):
 
 
 def check_steps(delay: float, decay: float) -> None:
-    """Raise UsageError where the steps are none that converge."""
+    """Check that the step sizes converge; raise UsageError otherwise."""
     if delay < 0.0 or not (decay == 0.0 or 0.5 < decay <= 1.0):
         raise UsageError(
             f"SVI: delay is {delay:g} and decay {decay:g}; delay must be at least 0, and decay above 0.5 and at "

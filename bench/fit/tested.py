@@ -1,4 +1,4 @@
-"""What a page shows of data that nothing was fitted to: their ELBO against steps and seconds."""
+"""Figure and text about held-out data on a fit's page: the ELBO against steps and seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COSTS = {"iteration": "iterations", "seconds": "seconds in steps"}
 
 
 def figure(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure | None:
-    """Two panels, log-linear; None where no fit has test data."""
+    """Draw the test ELBO against iterations and seconds, log-linear; return None if no fit has test data."""
     panels: list[Panel] = []
     key: dict[str, Look] = {}
     for column, words in COSTS.items():
@@ -46,7 +46,7 @@ def _elbo(r: Row) -> Interval | None:
 
 
 def words(fits: dict[str, Fit]) -> str:
-    """How the table's test columns were had; nothing without them."""
+    """Return a sentence on how the table's test columns were computed; empty without test data."""
     last = next((r for fit in fits.values() for r in fit.rows if r["test_log_likelihood"] is not None), None)
     if last is None:
         return ""

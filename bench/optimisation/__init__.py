@@ -1,1 +1,1 @@
-"""Steps that climb an objective: what a method is, and the optimisers. Problems and fits are built on it."""
+"""Optimisation: the interface of a fitting method, and the optimisers, for problems and fits to build on."""

@@ -1,7 +1,7 @@
-"""What a method of fitting is: something that goes from one state to the next, and knows its objective.
+"""The interface of a fitting method: steps from one state to the next, and the objective.
 
-States are dicts of arrays, wherever the method computes, under names of its own: λ, natural parameters, an
-optimiser's moments. Nothing about a fit is kept anywhere else, so that the same state goes on in the same way.
+A state is a dict of arrays on the method's backend, with names chosen by the method: λ, natural parameters, an
+optimiser's moments. It holds everything about a fit, so that continuing from a state is reproducible.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Objective:
-    """What is maximised, at one state.
+    """The value of the maximised objective at one state.
 
     Attributes
     ----------
-    value : an ELBO, a log-likelihood, or E f.
-    source : how it was had: `closed-form`, `quadrature` or `enumeration`; `sampling` where it is an estimate.
-    standard_error : of an estimate; None where the value is exact.
-    gradient_norm : ‖∇L‖₂ in the problem's own parameters, where the problem knows it.
+    value : float
+        An ELBO, a log-likelihood, or E f.
+    source : str
+        How the value was computed: `closed-form`, `quadrature` or `enumeration`; `sampling` for an estimate.
+    standard_error : float, optional
+        Standard error of an estimate; None if the value is exact.
+    gradient_norm : float, optional
+        ‖∇L‖₂ in the problem's parameters, if the problem knows it.
     """
 
     value: float
@@ -35,13 +39,14 @@ class Objective:
 
 
 class Method(ABC):
-    """One method on one problem with one seed.
+    """One fitting method on one problem with one seed.
 
     Attributes
     ----------
-    evaluations : evaluations of the integrand that one step costs, a pass over all data counting as one and a
-        minibatch of B rows in N as B/N.
-    check_every : steps after which it is waited for, and looked at whether every number of its state is finite.
+    evaluations : float
+        Evaluations of the integrand per step. A pass over all data counts as one, a minibatch of B rows of N as B/N.
+    check_every : int
+        Number of steps between synchronisations, at which the state is checked to be finite.
     """
 
     evaluations: float = 1.0
@@ -49,57 +54,57 @@ class Method(ABC):
 
     @abstractmethod
     def initial(self) -> State:
-        """The state before the first step."""
+        """Return the state before the first step."""
 
     @abstractmethod
     def step(self, state: State, t: int) -> State:
-        """The next state, at iteration t = 1, 2, …; a pure function, whose noise depends on the seed and t alone."""
+        """Return the state after iteration t = 1, 2, …; a pure function whose noise depends on the seed and t alone."""
 
     @abstractmethod
     def objective(self, state: State) -> Objective:
-        """The objective at a state: exact where it is known."""
+        """Return the objective at a state, exact where it is known."""
 
     @abstractmethod
     def parameters(self, state: State) -> Vectors:
-        """What was fitted, in the problem's own parameter blocks: what is saved, and what pictures show."""
+        """Return the fitted values in the problem's parameter blocks, for saving and for figures."""
 
     def held_out(self, state: State, last: bool) -> dict[str, Any]:
-        """Columns of a row about data that nothing is fitted to; what takes longer only of the `last` state."""
+        """Return row columns about held-out data; slow columns only for the `last` state."""
         return {}
 
     def to_host(self, state: State) -> Vectors:
-        """A state as NumPy arrays, which checkpoints keep; the same dict where it is of such."""
+        """Convert a state to NumPy arrays, as checkpoints hold them; return the same dict if it holds such arrays."""
         return state
 
     def to_device(self, kept: Vectors) -> State:
-        """The state that `to_host` gave that of."""
+        """Convert NumPy arrays back to a state: the inverse of `to_host`."""
         return kept
 
-    def wait(self, state: State) -> None:  # noqa: B027  (most compute on the spot)
-        """Until a state is computed."""
+    def wait(self, state: State) -> None:  # noqa: B027  (most methods compute synchronously)
+        """Wait until a state is computed."""
 
     def finite(self, state: State) -> bool:
-        """Whether every number of a state is."""
+        """Return whether every number of a state is finite."""
         return all(bool(np.all(np.isfinite(values))) for values in self.to_host(state).values())
 
     def spent(self, t: int) -> float:
-        """Evaluations that the first t steps cost, and what came before them."""
+        """Return the evaluations spent on the first t steps, including those before the first step."""
         return t * self.evaluations
 
-    def warm_up(self, state: State) -> None:  # noqa: B027  (most have nothing to compile)
-        """Compile what steps need, before anything is timed."""
+    def warm_up(self, state: State) -> None:  # noqa: B027  (most methods compile nothing)
+        """Compile the functions of a step before timing starts."""
 
     def diagnose(self, state: State, t: int, replicates: int) -> dict[str, Any]:
-        """Columns of a row about the gradient's noise at a state, over so many replicates; `mean_norm` beside them."""
+        """Return row columns about the gradient's variance at a state, from `replicates` estimates, and `mean_norm`."""
         return {}
 
     def converged(self, before: State, after: State) -> bool:
-        """Whether a step from one state to the other was the last worth taking."""
+        """Return whether the step between two states shows convergence."""
         return False
 
 
 def unchanged(before: Vectors, after: Vectors, tolerance: float = 1e-12) -> bool:
-    """Whether no number moved by more than rounding: a fixed point, as far as float64 can tell."""
+    """Return whether no number changed by more than rounding, which is a fixed point in float64."""
     return all(
         bool(np.all(np.abs(after[name] - old) <= tolerance * np.maximum(1.0, np.abs(old))))
         for name, old in before.items()

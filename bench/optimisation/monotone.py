@@ -1,4 +1,4 @@
-"""What a method that cannot make its objective worse is held to."""
+"""The check that a monotone method never decreases its objective."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import numpy as np
 
 
 class ObjectiveFell(ArithmeticError):
-    """The objective of a monotone method fell by more than rounding explains: a bug, or numbers out of range."""
+    """The objective of a monotone method decreased by more than rounding, through a bug or numbers out of range."""
 
 
 def check_monotone(method: str, objective: str, t: int, before: float, after: float, size: float) -> None:
-    """Raise ObjectiveFell where `after` is below `before` by more than rounding.
+    """Check that `after` is not below `before` by more than rounding.
 
     Parameters
     ----------
-    size : how large the terms are that the objective adds up: their number times that of one of them.
+    size : float
+        Magnitude of the sum that forms the objective: the number of its terms times the size of one.
+
+    Raises
+    ------
+    ObjectiveFell
+        It is.
     """
     allowed = 64.0 * np.finfo(np.float64).eps * max(1.0, size, abs(before))
     if not after >= before - allowed:

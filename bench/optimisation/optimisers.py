@@ -1,10 +1,10 @@
-"""Optimisers: from a gradient to the next λ, on whichever backend the gradient is made.
+"""Optimisers: the update of λ from a gradient estimate, on any backend.
 
-Objectives are maximised. The step size at iteration t = 1, 2, … is ρ_t = rate · (1 + (t − 1)/delay)^(−forgetting);
-with ½ < forgetting ≤ 1 it is a Robbins-Monro sequence (Σρ = ∞, Σρ² < ∞), with 0 it is constant.
+Objectives are maximised. The step size at iteration t = 1, 2, … is ρ_t = rate · (1 + (t − 1)/delay)^(−forgetting). For
+½ < forgetting ≤ 1 it is a Robbins-Monro sequence (Σρ = ∞, Σρ² < ∞); for 0 it is constant.
 
-Whatever is a number travels as one, in float64 until the working precision is reached: one function, compiled once,
-serves every iteration and every set of options.
+All numbers are passed as arguments, in float64 until they are cast to the working precision, so that one compiled
+function serves every iteration and every set of options.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from gradmeter.estimators.options import construct, option, parse
 
 Array = Any
 Blocks = dict[str, Array]
-#: What an optimiser remembers beside λ, by name: arrays as λ has them.
+#: An optimiser's state by name, each entry with the blocks of λ.
 Memory = dict[str, Blocks]
 
-#: The least that a precision is multiplied by in one natural step.
+#: The smallest factor by which one natural-gradient step multiplies a precision.
 LEAST_PRECISION = 0.5
 
 
 @dataclass(frozen=True)
 class Optimiser(ABC):
-    """One optimiser, with its options as fields; `rate` is ρ_1.
+    """Base class of optimisers, whose options are fields; `rate` is ρ_1.
 
     Attributes
     ----------
-    memories : names of what it remembers, zeros before the first step.
-    elementwise : whether every number of λ moves by itself; then λ may come as one array, whatever its blocks are.
+    memories : tuple of str
+        Names of the entries of the optimiser's state, which start as zeros.
+    elementwise : bool
+        Whether each element of λ is updated independently. λ may then be passed as one flat array.
     """
 
     name: ClassVar[str]
@@ -46,35 +48,48 @@ class Optimiser(ABC):
     delay: float = option(100.0, "iterations over which the step size stays near the rate", above=0.0)
     forgetting: float = option(0.0, "power at which the step size falls, 0 not at all", minimum=0.0, maximum=1.0)
 
-    def check(self, family: Family, blocks: Sequence[str]) -> None:  # noqa: B027  (most take any λ)
-        """Raise NotApplicable, with the reason, where it cannot move λ of that family, in those blocks."""
+    def check(self, family: Family, blocks: Sequence[str]) -> None:  # noqa: B027  (most optimisers accept any λ)
+        """Check that the optimiser applies to λ of this family, in these blocks.
+
+        Raises
+        ------
+        NotApplicable
+            It does not; the message gives the reason.
+        """
 
     def step_size(self, t: int) -> float:
-        """ρ_t."""
+        """Return ρ_t."""
         return float(self.rate * (1.0 + (t - 1) / self.delay) ** -self.forgetting)
 
     def numbers(self, t: int) -> tuple[float, ...]:
-        """All that the step of iteration t takes from the options."""
+        """Return the numbers that `step` needs at iteration t."""
         return (self.step_size(t),)
 
     def initial(self, xp: Any, parameters: Blocks) -> Memory:
-        """What it remembers before the first step."""
+        """Return the optimiser's state before the first step."""
         return {kind: {name: xp.zeros_like(a) for name, a in parameters.items()} for kind in self.memories}
 
     @staticmethod
     @abstractmethod
     def step(xp: Any, parameters: Blocks, gradient: Blocks, memory: Memory, numbers: Any) -> tuple[Blocks, Memory]:
-        """The next λ, and what is remembered; a pure function of arrays.
+        """Return the next λ and the optimiser's next state; a pure function of arrays.
 
         Parameters
         ----------
-        numbers : those of `numbers`, in an array [count] or a tuple.
+        xp : module
+            Array namespace.
+        parameters, gradient : {block: array}
+            λ and its gradient estimate.
+        memory : {name: {block: array}}
+            The optimiser's state.
+        numbers : [count] or tuple
+            Result of `numbers(t)`.
         """
 
 
 @dataclass(frozen=True)
 class Sgd(Optimiser):
-    """λ + ρ_t ĝ (Robbins & Monro 1951)."""
+    """Stochastic gradient ascent, λ + ρ_t ĝ (Robbins & Monro 1951)."""
 
     name: ClassVar[str] = "sgd"
     summary: ClassVar[str] = "stochastic gradient ascent with Robbins-Monro steps"
@@ -89,7 +104,7 @@ class Sgd(Optimiser):
 
 @dataclass(frozen=True)
 class Adam(Optimiser):
-    """Adam (Kingma & Ba 2015, algorithm 1), uphill."""
+    """Adam for maximisation (Kingma & Ba 2015, algorithm 1)."""
 
     name: ClassVar[str] = "adam"
     summary: ClassVar[str] = "steps of about the rate in every coordinate, by running moments of the gradient"
@@ -101,7 +116,7 @@ class Adam(Optimiser):
     epsilon: float = option(1e-8, "added to the root mean square", above=0.0)
 
     def numbers(self, t: int) -> tuple[float, ...]:
-        """1 − β1, 1 − β2, ρ_t over the mean's correction, one over the mean square's, and ε."""
+        """Return 1 − β1, 1 − β2, ρ_t/(1 − β1^t), 1/(1 − β2^t) and ε."""
         size, correction = self.step_size(t) / (1.0 - self.beta1**t), 1.0 / (1.0 - self.beta2**t)
         return 1.0 - self.beta1, 1.0 - self.beta2, size, correction, self.epsilon
 
@@ -120,15 +135,15 @@ class Adam(Optimiser):
 
 @dataclass(frozen=True)
 class Natural(Optimiser):
-    """A step of the natural gradient in a mean-field Normal's natural parameters, (μ/σ², −1/(2σ²)).
+    """Natural-gradient ascent in the natural parameters of a mean-field Normal, (μ/σ², −1/(2σ²)).
 
-    Their natural gradient is the gradient with respect to the mean parameters, so that
+    The natural gradient is the gradient with respect to the mean parameters, so that
 
         1/σ² ← (1/σ²) (1 − ρ ∂L/∂log σ),    μ ← μ + ρ σ² ∂L/∂μ    with the new σ²
 
-    (Khan & Nielsen 2018). Where log p(x, z) is quadratic with a diagonal Hessian, the exact gradient and ρ = 1 make one
-    step the optimum, if no bound holds it back: ρ is cut so that its step is at most `clip` long in the Fisher metric
-    (as in Wu et al. 2017), whatever a noisy estimate says, and no precision falls by more than half.
+    (Khan & Nielsen 2018). If log p(x, z) is quadratic with a diagonal Hessian, one step with the exact gradient and ρ =
+    1 reaches the optimum, unless a limit applies. There are two, against noisy estimates: ρ is reduced so that the step
+    is at most `clip` long in the Fisher metric (as in Wu et al. 2017), and no precision falls by more than half.
     """
 
     name: ClassVar[str] = "natural"
@@ -147,7 +162,7 @@ class Natural(Optimiser):
             raise NotApplicable(f"optimiser natural moves loc and log_scale, and knows no metric for {others}")
 
     def numbers(self, t: int) -> tuple[float, ...]:
-        """ρ_t, and the longest step."""
+        """Return ρ_t and the longest step."""
         return self.step_size(t), self.clip
 
     @staticmethod
@@ -167,7 +182,13 @@ OPTIMISERS: dict[str, type[Optimiser]] = {cls.name: cls for cls in (Sgd, Adam, N
 
 
 def make_optimiser(text: str, rate: str | float | None = None) -> Optimiser:
-    """An optimiser from `name[k=v,...]`, and the rate where it is given apart."""
+    """Construct an optimiser from `name[k=v,...]`, and from `rate` if given separately.
+
+    Raises
+    ------
+    UsageError
+        The text is not a valid optimiser, or the rate is given twice.
+    """
     name, given = parse(text, "optimiser")
     if name not in OPTIMISERS:
         raise unknown("optimiser", name, OPTIMISERS)

@@ -1,4 +1,4 @@
-"""Problems: integrands on a family at a point, with exact gradients."""
+"""Built-in problems: each is an integrand under a variational family at a point λ, most with an exact gradient."""
 
 from gradmeter.bench.problems.banana import Banana
 from gradmeter.bench.problems.conjugate import BetaBernoulli, GammaPoisson

@@ -1,8 +1,8 @@
-"""A banana: Gaussian in one direction and bent along it, in pairs of coordinates.
+"""ELBO of a banana-shaped density: pairs of coordinates, the first Gaussian and the second bent around its square.
 
-log p = Σ over pairs (a, c) of −a²/(2 s²) − ½ (c − b (a² − s²))², not normalised: a is N(0, s²), and c given a
-N(b (a² − s²), 1), so log ∫ p is log 2πs a pair. It is a polynomial of degree 4, whose expectation under a Gaussian is
-closed.
+log p = Σ over pairs (a, c) of −a²/(2 s²) − ½ (c − b (a² − s²))², not normalised: a ~ N(0, s²) and
+c | a ~ N(b (a² − s²), 1), so log ∫ p = log(2πs) per pair. log p is a polynomial of degree 4, whose expectation under a
+Gaussian is available in closed form.
 
 Source: the twisted Gaussian of Haario et al. 1999.
 """
@@ -23,10 +23,10 @@ Array = Any
 
 
 class BananaIntegrand(Integrand):
-    """`data`: `bend` (b) and `width` (s), numbers."""
+    """The unnormalised log p. `data` holds the numbers `bend` (b) and `width` (s)."""
 
     def pairs(self, data: dict[str, Array], z: Array) -> tuple[Array, Array, Array]:
-        """a and c − b (a² − s²), both [..., D/2], and each pair's log p."""
+        """Return a, c − b (a² − s²) and the log p of each pair, all [..., D/2]."""
         a, width = z[..., 0::2], data["width"]
         rest = z[..., 1::2] - data["bend"] * (a * a - width * width)
         return a, rest, -0.5 * (a * a / (width * width) + rest * rest)
@@ -50,14 +50,14 @@ class BananaIntegrand(Integrand):
         return _interleave(xp, curved * first + mixed * second, mixed * first - second)
 
     def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """A coordinate is in the term of its pair."""
+        """Return the term of each coordinate's pair [..., D]."""
         term = self.pairs(data, z)[2]
         return _interleave(xp, term, term)
 
     def replaced(
         self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
-        """By the pair's term, at two more points a pair."""
+        """Recompute only the term of each coordinate's pair, which needs two further evaluations per pair."""
         xp = backend.xp
         term = self.pairs(data, z)[2]
         first = self.pairs(data, _interleave(xp, replacement[..., 0::2], z[..., 1::2]))[2]
@@ -67,13 +67,15 @@ class BananaIntegrand(Integrand):
 
 
 def _interleave(xp: Any, first: Array, second: Array) -> Array:
-    """Two [..., D/2] to [..., D]."""
+    """Interleave two arrays [..., D/2] as [..., D]."""
     both = xp.stack([first, second], axis=-1)
     return xp.reshape(both, (*first.shape[:-1], 2 * first.shape[-1]))
 
 
 @dataclass(frozen=True)
 class Banana(Problem):
+    """ELBO of a banana-shaped density under a Gaussian q, exact in closed form."""
+
     name: ClassVar[str] = "banana"
     summary: ClassVar[str] = "ELBO of a banana-shaped density, in pairs of coordinates (closed form)"
     integrand: ClassVar[Integrand] = BananaIntegrand()
@@ -104,7 +106,7 @@ class Banana(Problem):
         return Expectation(self.family, self.integrand, data, self.entropy, self.differentiate)  # type: ignore[arg-type]
 
     def expected(self, loc: np.ndarray, root: np.ndarray) -> Expected:
-        """log p and its derivatives under N(loc, rootᵀ root), root [K, D]."""
+        """Return the expectations of log p and its derivatives under N(loc, rootᵀ root), root [K, D]."""
         b, s2 = self.bend, self.width**2
         (m, n), (first, second) = (loc[0::2], loc[1::2]), (root[:, 0::2], root[:, 1::2])
         v, w, cross = (np.sum(x * y, axis=0) for x, y in ((first, first), (second, second), (first, second)))

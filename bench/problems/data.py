@@ -1,4 +1,4 @@
-"""Rows of numbers by name: scikit-learn's bundled data, or a file of a user's own."""
+"""Reading of data matrices: scikit-learn's bundled data sets, or a file of the user's."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import numpy as np
 
 from gradmeter.estimators import UsageError
 
-#: Bundled data that models without a response are fitted to, [rows, columns].
+#: Shapes [rows, columns] of the bundled data sets for models without a response.
 BUNDLED = {"iris": (150, 4), "wine": (178, 13), "digits": (1797, 64)}
-#: Files of scikit-learn that are rows of numbers, the target last, below a line of counts and names but for the digits.
+#: scikit-learn's files of plain numbers with the target in the last column; all but the digits have one header line.
 TABLES = {"breast_cancer": "breast_cancer.csv", "iris": "iris.csv", "wine": "wine_data.csv", "digits": "digits.csv.gz"}
 FILES = (".npy", ".csv")
-#: Of a number of a user's own.
+#: Largest magnitude accepted in the user's data.
 LARGEST = 1e100
-#: Grey levels of the digits above 0, and the one above which a pixel of a binarised one is 1.
+#: Largest grey level of the digits; grey level above which a binarised pixel is 1.
 GREY, THRESHOLD = 16.0, 7.0
 
 
 def bundled(dataset: str) -> Any:
-    """What scikit-learn returns: `data` [N, P] and `target` [N].
+    """Return a bundled data set of scikit-learn, with attributes `data` [N, P] and `target` [N].
 
-    Its files are read without it where they are plain tables: it takes over a second to import.
+    Plain tables are read without importing scikit-learn, which takes over a second.
     """
     package = importlib.util.find_spec("sklearn")
     if package is not None and package.submodule_search_locations and dataset in TABLES:
@@ -41,17 +41,17 @@ def bundled(dataset: str) -> Any:
 
 
 def binary(pixels: np.ndarray) -> np.ndarray:
-    """Pixels of the digits, 0 or 1."""
+    """Binarise pixels of the digits to 0.0 or 1.0."""
     return (pixels > THRESHOLD).astype(np.float64)
 
 
 def checked(rows: Any, what: str = "the data") -> np.ndarray:
-    """Rows [N, P] as float64.
+    """Return the rows as float64 [N, P], checked; `what` names them in error messages.
 
     Raises
     ------
     UsageError
-        They are not numbers in rows and columns, not all finite, or so large that sums of their squares overflow.
+        The rows are not a non-empty matrix of finite real numbers, or are so large that sums of their squares overflow.
     """
     if np.iscomplexobj(rows):
         raise UsageError(f"{what} holds complex numbers; they must be real")
@@ -74,12 +74,18 @@ def checked(rows: Any, what: str = "the data") -> np.ndarray:
 
 
 def fingerprint(path: str) -> str:
-    """A hash of a file's content."""
+    """Return a hash of a file's content."""
     return hashlib.sha256(_content(Path(path))).hexdigest()
 
 
 def read(path: Path) -> np.ndarray:
-    """Numbers of an `.npy` or a comma-separated `.csv` file, whose first line may be a header."""
+    """Read numbers from an `.npy` file or a comma-separated `.csv` file, whose first line may be a header.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read, or does not hold rows of numbers of equal length.
+    """
     try:
         content = _content(path)
         if path.suffix == ".npy":

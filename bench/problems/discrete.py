@@ -1,4 +1,4 @@
-"""Toys for discrete families, exact by enumeration or in closed form."""
+"""Toy problems for discrete families, with exact gradients by enumeration or in closed form."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = Any
 
 @dataclass(frozen=True)
 class ThreeBernoullis(Problem):
-    """f = Σ (z_i − t_i)² with t = (0.6, 0.51, 0.48): Liu et al. 2019, Kool et al. 2020."""
+    """Three Bernoulli variables with f = Σ (z_i − t_i)², t = (0.6, 0.51, 0.48) (Liu et al. 2019, Kool et al. 2020)."""
 
     name: ClassVar[str] = "three-bernoullis"
     summary: ClassVar[str] = "Σ (z − t)² over three Bernoullis that share one logit, t = 0.6, 0.51, 0.48"
@@ -41,7 +41,7 @@ class ThreeBernoullis(Problem):
 
 
 class ChosenSquare(Integrand):
-    """Σ_i (v · z_i − t)² over one-hot choices z_i side by side."""
+    """f = Σ_i (v · z_i − t)², with one-hot vectors z_i concatenated in z."""
 
     def _away(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         each = xp.reshape(z, (*z.shape[:-1], -1, data["values"].shape[0]))
@@ -58,7 +58,7 @@ class ChosenSquare(Integrand):
 
 @dataclass(frozen=True)
 class CategoricalSquare(Problem):
-    """The square of the Bernoulli toys with K values evenly from 0 to 1; K = 2 is that of Bernoullis."""
+    """The squared error of the Bernoulli toys for K values evenly spaced from 0 to 1; K = 2 is the Bernoulli case."""
 
     name: ClassVar[str] = "categorical-square"
     summary: ClassVar[str] = "Σ (v − k)² over choices of one of K values v evenly from 0 to 1"
@@ -81,7 +81,7 @@ class CategoricalSquare(Problem):
         return Expectation(self.family, ChosenSquare(), data, differentiate=self.differentiate)  # type: ignore[arg-type]
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """E f = Σ_i Σ_k p_ik f_k, so ∂logits_ik = p_ik (f_k − Σ_j p_ij f_j)."""
+        """Return the exact values: E f = Σ_i Σ_k p_ik f_k, so ∂logits_ik = p_ik (f_k − Σ_j p_ij f_j)."""
         p = self.family.expected(get("numpy"), parameters).reshape(parameters["logits"].shape)
         f = (np.linspace(0.0, 1.0, self.categories) - self.k) ** 2
         mean = p @ f

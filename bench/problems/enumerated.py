@@ -1,4 +1,4 @@
-"""The exact answer as sums over the states of a discrete family."""
+"""Exact values by summation over the states of a discrete family."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from gradmeter.bench.problems.problem import Exact, Vectors
 from gradmeter.estimators import Expectation, NotApplicable
 from gradmeter.estimators.backends import get
 
-#: States that are evaluated at once.
+#: The number of states evaluated at a time.
 CHUNK = 2**12
 
 
 def exact_enumerated(expectation: Expectation, parameters: Vectors, dimension: int) -> Exact | None:
-    """Everything exact as sums over the states; None where there are too many, f has noise of its own, or f has an
-    explicit derivative in parameters that its integrand does not give in closed form."""
+    """Return the exact values as sums over all states of q.
+
+    Returns
+    -------
+    Exact or None
+        None if there are too many states, if f has noise of its own, or if f depends explicitly on parameters and its
+        integrand gives no closed-form derivative in them.
+    """
     backend, family = get("numpy"), expectation.family
     if expectation.noise_specs():
         return None

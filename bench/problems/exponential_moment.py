@@ -1,4 +1,4 @@
-"""Exponentials, whose expectations are the moment generating function of q."""
+"""Exponential integrands, whose expectation is the moment generating function of q."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class ExponentialMomentIntegrand(Separable):
 
 @dataclass(frozen=True)
 class ExponentialMoment(OverCoordinates):
+    """f = Σ exp(t z_i), exact in closed form for the mean-field Normal, else by quadrature or enumeration."""
+
     name: ClassVar[str] = "exponential-moment"
     summary: ClassVar[str] = "Σ exp(t z), whose expectation is the moment generating function of q"
     integrand: ClassVar[Separable] = ExponentialMomentIntegrand()
@@ -52,5 +54,5 @@ class ExponentialMoment(OverCoordinates):
         return np.exp(log_density + self.t * z)
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        # (tσ)ⁿ E φ, as ε moves to ε + tσ.
+        # (tσ)ⁿ E φ, since weighting by φ shifts ε to ε + tσ.
         return (self.t * scale) ** order * np.exp(self.t * loc + 0.5 * (self.t * scale) ** 2)

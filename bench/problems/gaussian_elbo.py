@@ -1,6 +1,6 @@
-"""The exact ELBO of a Gaussian q of any kind, from what is expected of log p under it.
+"""Exact ELBO of a Gaussian q with any covariance structure, from expectations of log p and its derivatives.
 
-With the slope E ∇log p and the Hessian E ∇²log p, Bonnet's and Price's identities give the gradient.
+The identities of Bonnet and Price turn E ∇log p and E ∇²log p into the gradient.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gradmeter.estimators.backends import get
 
 
 class Expected(NamedTuple):
-    """E log p(x, z), E ∇log p [D], E ∇²log p [D, D], and of its fourth derivatives E ∂⁴log p/∂z_i⁴ [D]."""
+    """Expectations under q: E log p(x, z), E ∇log p [D], E ∇²log p [D, D] and E ∂⁴log p/∂z_i⁴ [D]."""
 
     objective: float
     slope: np.ndarray
@@ -24,12 +24,20 @@ class Expected(NamedTuple):
 
 
 def exact_gaussian_elbo(family: Family, parameters: Vectors, entropy: str, found: Expected, source: str) -> Exact:
-    """With optimal baselines for the mean-field Normal.
+    """Return the exact ELBO and gradient; for the mean-field Normal, also the optimal baselines.
 
     Parameters
     ----------
-    family : one that has Bonnet's and Price's identities.
-    entropy : the problem's option; an `analytic` one is not part of f, nor of the objective.
+    family : Family
+        A family with `bonnet_price`.
+    parameters : {block: array}
+        λ.
+    entropy : {"sampled", "analytic"}
+        The problem's option; an `analytic` entropy is excluded from f and from the objective.
+    found : Expected
+        Expectations of log p under q.
+    source : str
+        Recorded as `Exact.source`.
     """
     backend, loc = get("numpy"), parameters["loc"]
     moved = family.bonnet_price(backend, parameters, found.slope, found.hessian)
@@ -40,7 +48,7 @@ def exact_gaussian_elbo(family: Family, parameters: Vectors, entropy: str, found
         hermite: dict[int, np.ndarray | float] = {
             0: found.objective + own,
             1: scale * found.slope,
-            2: moved["log_scale"] + 1.0,  # that of the entropy term, −log q
+            2: moved["log_scale"] + 1.0,  # the 1 is the contribution of the entropy term −log q
             4: scale**4 * found.fourth,
         }
         return exact_elbo(entropy, scale, hermite, source)
@@ -52,7 +60,7 @@ def exact_gaussian_elbo(family: Family, parameters: Vectors, entropy: str, found
 
 
 def square_root(family: Family, parameters: Vectors) -> np.ndarray:
-    """A [K, D] with covariance AᵀA, of a family whose samples are loc + Aᵀε: its samples at unit noise."""
+    """Return A [K, D] with covariance AᵀA for a family whose samples are loc + Aᵀε, from samples at unit noise."""
     specs: dict[str, Any] = family.noise((), len(parameters["loc"]))
     ends = np.cumsum([np.prod(spec.shape) for spec in specs.values()])
     parts = np.split(np.eye(int(ends[-1])), ends[:-1].astype(int), axis=1)

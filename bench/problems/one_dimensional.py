@@ -1,16 +1,16 @@
 """Exact expectations of Σ_i φ(z_i), and their gradients, by quadrature over one coordinate.
 
-E φ is ∫ φ q dz. Its gradient is ∫ φ q ∇_λ log q dz, plus φ q at an end of the support times what λ moves that end by:
-nothing is asked of φ, which may jump, and of q only the law of one coordinate. The integrals are in pieces that meet
-where φ or q has a corner, each by a doubly exponential rule (Takahasi & Mori 1974), which ends of any kind cost no
-accuracy.
+E φ = ∫ φ q dz. Its gradient is ∫ φ q ∇_λ log q dz, plus φ q at each end of the support times the derivative of that end
+in λ. So φ may be discontinuous, and of q only the marginal of one coordinate is needed. Each integral is split where φ
+or q has a corner, and each subinterval uses a doubly exponential rule (Takahasi & Mori 1974), which is accurate for
+endpoints of any kind.
 
-A wave cos(kz) under a tail that falls more slowly than exp(−|z|) oscillates on for too long. There the rule is that of
-Ooura & Mori 1999 (J. Comput. Appl. Math. 112, 229): its nodes approach the zeros of the wave doubly exponentially, so q
+A wave cos(kz) under a tail that decays more slowly than exp(−|z|) oscillates for too long. There the rule of Ooura &
+Mori 1999 (J. Comput. Appl. Math. 112, 229) is used: its nodes approach the zeros of the wave doubly exponentially, so q
 need not be small where the rule ends.
 
-Steps are halved until two rules agree to rounding; that q integrates to 1 and its score to 0 is checked with the same
-nodes. Where any of this fails there is no answer rather than a rough one.
+Steps are halved until two rules agree to rounding. The same nodes check that q integrates to 1 and its score to 0.
+Where any of these checks fails, the result is None rather than an inaccurate value.
 """
 
 from __future__ import annotations
@@ -33,38 +33,41 @@ from gradmeter.estimators.families.relaxation import sigmoid
 #: (z, log q(z)) -> φ(z) q(z), elementwise.
 Weighted = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-#: Nodes of the first rule in each piece, and of the last.
+#: Number of nodes of the first and of the last rule in each subinterval.
 FEWEST, MOST = 256, 2**19
-#: Relative to the absolute values that are added up: how two rules may differ, how far off identities may
-#: be, and what the last term of a rule may be.
+#: Tolerances relative to the sum of absolute values: difference of two rules, error of the known identities, and last
+#: term of a rule.
 AGREEMENT, SELF_CHECK, NEGLIGIBLE = 1e-13, 1e-10, 1e-15
-#: What a sum may miss by rounding, relative to the absolute values that are added up.
+#: Bound on the rounding error of a sum, relative to the sum of absolute values.
 ROUNDING = 2.0**-50
-#: Rules end in t here, where the distance from an end is 1e-150 of a piece.
+#: Rules end at this |t|, where the distance from an end is 1e-150 of a subinterval.
 REACH = 6.1
 
 
 def exact_sum(
     family: Family, parameters: Vectors, weighted: Weighted, breaks: Sequence[float] = (), wave: float = 0.0
 ) -> Exact | None:
-    """E Σ_i φ(z_i) and its ∇_λ, or None where they cannot be had to rounding.
+    """Return E Σ_i φ(z_i) and its ∇_λ, or None where these cannot be computed to rounding.
 
     Parameters
     ----------
-    weighted : φ q from z and log q, of which it may make a product that is finite where φ overflows and q vanishes;
-        where q is 0 and the product is not finite, it is taken for 0.
-    breaks : where φ jumps or has a corner.
-    wave : k, where φ is cos(kz).
+    weighted : (z, log q) -> φ q
+        The product of φ and q, which may be finite where φ overflows and q vanishes. Where q is 0 and the product is
+        not finite, it is taken as 0.
+    breaks : sequence of float
+        Discontinuities and corners of φ.
+    wave : float
+        k if φ is cos(kz), else 0.
     """
     found_marginals = _marginals(family, parameters)
     if found_marginals is None:
         return None
     one, at, collect, logits = found_marginals
     phi = _Phi(weighted, tuple(breaks), abs(wave))
-    if logits:  # z moves from 0 to 1 about the logit 0, which may be far from where the mass lies
+    if logits:  # z rises from 0 to 1 about the logit 0, possibly far from the mass
         inside = [math.log(b / (1.0 - b)) for b in (*breaks, 0.5) if 0.0 < b < 1.0]
         phi = _Phi(lambda s, log_density: weighted(sigmoid(np, s), log_density), tuple(inside))
-    # Coordinates with the same λ, which most problems have, are integrated once.
+    # Integrate coordinates with equal λ, as in most problems, once.
     columns, place = np.unique(np.stack([at[name] for name in one.blocks]), axis=1, return_inverse=True)
     found = [_moments(one, dict(zip(one.blocks, column[:, None], strict=True)), phi) for column in columns.T]
     if any(each is None for each in found):
@@ -80,7 +83,7 @@ def exact_sum(
 
 
 def _marginals(family: Family, parameters: Vectors) -> Marginals | None:
-    """The laws of single coordinates, where they are known and have an outline."""
+    """Return the distributions of single coordinates, or None where they or their support and tails are unknown."""
     if "marginals" in family.lacks:
         return None
     try:
@@ -92,7 +95,7 @@ def _marginals(family: Family, parameters: Vectors) -> Marginals | None:
 
 @dataclass(frozen=True)
 class _Phi:
-    """φ: its product with a density, where it breaks, and k where it is cos(kz)."""
+    """φ as its product with a density, its discontinuities and corners, and k if it is cos(kz)."""
 
     weighted: Weighted
     breaks: tuple[float, ...]
@@ -102,12 +105,21 @@ class _Phi:
 def check_growth(
     what: str, q: Point, dimension: int, growth: float, power: int, option: str, sign: float = 1.0
 ) -> None:
-    """Raise NotApplicable where E exp(growth z_i^power) does not exist.
+    """Check that E exp(growth z_i^power) exists.
 
     Parameters
     ----------
-    what : the problem with its options, for the message.
-    option, sign : the name of the option behind `growth`, and whether they have the same sign.
+    what : str
+        The problem with its options, for the error message.
+    option : str
+        Name of the option that determines `growth`.
+    sign : float
+        1 if this option has the sign of `growth`, else −1.
+
+    Raises
+    ------
+    NotApplicable
+        The expectation does not exist.
     """
     family = q.family
     found = _marginals(family, q.parameters(dimension if q.unequal else 2))
@@ -126,11 +138,12 @@ def check_growth(
 
 @dataclass(frozen=True)
 class _Nodes:
-    """Nodes, what they weigh, and their distances from the upper end where only those are precise.
+    """Nodes and weights of a rule, and the distances from the upper end where only these are precise.
 
-    `part` is `both` for integrals of q and of φ q, else which of the two; where it is `wave` the weights hold φ.
-    A rule in v, with exp(−v) of a piece for the distance from an end, weighs by dv: `logs` are of z, `shift` is
-    log |dz/dv|, which is added to log q, and z itself may have been rounded to the end.
+    `part` is `both` for integrals of q and of φ q, `density` for those of q alone, and `wave` for those of φ q alone,
+    with φ included in the weights. A rule in v, where the distance from an end is proportional to exp(−v) (or z to
+    exp(v)), has weights in dv: `logs` are the logarithms of z, `shift` is log |dz/dv|, to be added to log q, and z
+    itself may have been rounded to the end.
     """
 
     z: np.ndarray
@@ -142,7 +155,7 @@ class _Nodes:
 
 
 def _between(low: float, high: float, count: int, exact_high: bool) -> _Nodes:
-    """tanh-sinh; distances from the nearer end are exact."""
+    """Return the tanh-sinh rule between two finite ends; distances from the nearer end are exact."""
     t = np.linspace(-REACH, REACH, count)
     with np.errstate(over="ignore"):
         s = np.pi * np.sinh(t)
@@ -157,7 +170,7 @@ def _between(low: float, high: float, count: int, exact_high: bool) -> _Nodes:
 
 
 def _beyond(end: float, width: float, direction: float, count: int, part: str) -> _Nodes:
-    """exp-sinh from an end to infinity."""
+    """Return the exp-sinh rule from `end` to infinity."""
     t = np.linspace(-REACH, REACH, count)
     away = width * np.exp(0.5 * np.pi * np.sinh(t))
     weights = away * 0.5 * np.pi * np.cosh(t) * (2.0 * REACH / (count - 1))
@@ -165,8 +178,11 @@ def _beyond(end: float, width: float, direction: float, count: int, part: str) -
 
 
 def _along_wave(end: float, wave: float, direction: float, count: int) -> _Nodes:
-    """Ooura's and Mori's rule for cos(kz) from an end to infinity: z = end ± (M/k) φ(t) with φ(t) = t/(1 − exp(−u)),
-    u = 2t + α(1 − exp(−t)) + β(exp(t) − 1) and M = π/h, at the t where cos(k end ± M t) is 0."""
+    """Return the rule of Ooura and Mori for cos(kz) from `end` to infinity.
+
+    z = end ± (M/k) φ(t), where φ(t) = t/(1 − exp(−u)), u = 2t + α(1 − exp(−t)) + β(exp(t) − 1) and M = π/h, at the t
+    where cos(k end ± M t) is 0.
+    """
     h = 12.0 / count
     large, beta = np.pi / h, 0.25
     alpha = beta / np.sqrt(1.0 + large * np.log1p(large) / (4.0 * np.pi))
@@ -177,20 +193,20 @@ def _along_wave(end: float, wave: float, direction: float, count: int) -> _Nodes
     t = zeros / large
     t = np.where(t == 0.0, 1e-30, t)
     u = 2.0 * t - alpha * np.expm1(-t) + beta * np.expm1(t)
-    rest, left = -np.expm1(-u), np.exp(-u)  # 1 − E and E
-    # φ′ = (1 − E − t u′ E)/(1 − E)², whose numerator is written so that nothing cancels.
+    rest, left = -np.expm1(-u), np.exp(-u)  # 1 − E and E = exp(−u)
+    # φ′ = (1 − E − t u′ E)/(1 − E)², with the numerator written to avoid cancellation.
     slope = (_remainder(u) + left * (alpha * _remainder(t) - beta * _remainder(-t))) / rest**2
     away = large * t / rest / wave
-    beyond = large * t * left / rest  # k times how far a node is past the zero
+    beyond = large * t * left / rest  # k times the distance of a node from the zero
     turned = phase + wave * away
     value = np.where(t > 0.5, np.where(n % 2.0 == 0.0, -1.0, 1.0) * np.sin(beyond), np.cos(turned))
-    # cos is the same after a shift by 2π, and changes sign after one by π.
+    # A shift by 2π leaves cos unchanged; a shift by π changes its sign.
     sign = 1.0 if np.cos(direction * wave * end - phase) > 0.0 else -1.0
     return _Nodes(end + direction * away, sign * np.pi / wave * slope * value, part="wave")
 
 
 def _remainder(x: np.ndarray) -> np.ndarray:
-    """1 − (1 + x) exp(−x), without cancelling."""
+    """Return 1 − (1 + x) exp(−x) without cancellation."""
     small = np.abs(x) < 0.5
     near = np.where(small, x, 0.0)
     series = sum((-1.0) ** k * near**k / (k * math.factorial(k - 2)) for k in range(2, 20))
@@ -198,7 +214,10 @@ def _remainder(x: np.ndarray) -> np.ndarray:
 
 
 def _towards(end: float, start: float, bounded: bool, count: int) -> _Nodes:
-    """exp-sinh in v, with (start − end) exp(−v) for the distance from 0 or 1: it reaches past the smallest number."""
+    """Return the exp-sinh rule in v, with distance (start − end) exp(−v) from the end 0 or 1.
+
+    The rule extends past the smallest floating-point number.
+    """
     t = np.linspace(-REACH, REACH, count)
     v = np.exp(0.5 * np.pi * np.sinh(t))
     log = np.log(abs(start - end)) - v
@@ -211,7 +230,7 @@ def _towards(end: float, start: float, bounded: bool, count: int) -> _Nodes:
 
 
 def _far_from(start: float, count: int, part: str) -> _Nodes:
-    """exp-sinh in v, with start exp(v) for z: it reaches past the largest number."""
+    """Return the exp-sinh rule in v, with z = start exp(v), which extends past the largest floating-point number."""
     t = np.linspace(-REACH, REACH, count)
     v = np.exp(0.5 * np.pi * np.sinh(t))
     log = math.log(start) + v
@@ -222,9 +241,11 @@ def _far_from(start: float, count: int, part: str) -> _Nodes:
 
 
 def _pieces(points: list[float], outline: Outline, count: int, logs: bool, wave: float) -> list[_Nodes]:
-    """One rule between every two neighbours, the outermost of which may be infinite; two beyond those where a tail is
-    too heavy for a wave. `logs` says that the family knows what to do with logarithms of z, and of 1 − z where it has a
-    mirror image."""
+    """Return one rule per subinterval, the outermost of which may be infinite.
+
+    An infinite subinterval has two rules if its tail is too heavy for a wave. `logs` means that the family accepts
+    logarithms of z, and also of 1 − z if it has a mirror image.
+    """
     inner, mirrored, width = [p for p in points if np.isfinite(p)], bool(outline.mirror), float(outline.width[0])
     pairs, rules = list(itertools.pairwise(inner)), []
     if logs:
@@ -246,13 +267,13 @@ def _pieces(points: list[float], outline: Outline, count: int, logs: bool, wave:
 
 
 def _moments(family: Any, parameters: Vectors, phi: _Phi) -> tuple[float, dict[str, float], float] | None:
-    """E φ and ∇ E φ of one coordinate, and how far off the latter may be; parameters [1]."""
+    """Return E φ, ∇ E φ and its error for one coordinate with parameters [1], or None without convergence."""
     outline = family.outline(parameters)
     low, middle, high = (float(a[0]) for a in (outline.low, outline.middle, outline.high))
     if outline.discrete:
         counted = _Nodes(np.arange(high + 1.0), np.ones(int(high) + 1))
         sums = _sums(family, parameters, phi.weighted, [counted])
-        left = sums.last > NEGLIGIBLE * sums.sizes  # what lies beyond, where z is not bounded
+        left = sums.last > NEGLIGIBLE * sums.sizes  # not negligible at the last state, where z is unbounded
         unfinished = np.isfinite(outline.above.power) and np.any(left)
         return None if unfinished else _settle(family, parameters, phi.weighted, sums, sums, ())
     points = sorted({low, middle, high} | {float(b) for b in phi.breaks if low < b < high})
@@ -269,8 +290,10 @@ def _moments(family: Any, parameters: Vectors, phi: _Phi) -> tuple[float, dict[s
 
 @dataclass(frozen=True)
 class _Sums:
-    """∫ of q, φ q, and of q s and φ q s for the score s of every block; of their absolute values; and the largest first
-    and last terms of a rule."""
+    """Integrals of q and φ q, and of q s and φ q s for the score s of every block, with diagnostics.
+
+    `sizes` are the sums of absolute values; `first` and `last` are the largest first and last terms of a rule.
+    """
 
     terms: np.ndarray
     sizes: np.ndarray
@@ -285,12 +308,12 @@ def _sums(family: Any, parameters: Vectors, weighted: Weighted, rules: list[_Nod
             log_density, score = _law(family, parameters, rule)
             density = np.exp(log_density)
             product = density if rule.part == "wave" else weighted(rule.z, log_density)
-            # An end of the support or beyond, within rounding; and a φ that overflows where q has vanished.
+            # Nodes on or beyond an end of the support by rounding, and nodes where φ overflows and q has vanished.
             gone = ~np.isfinite(log_density) | ((density == 0.0) & ~np.isfinite(product))
             rows = np.where(gone, 0.0, np.stack([density, product]))
             if rule.part != "both":
                 rows[0 if rule.part == "wave" else 1] = 0.0
-            # Where q has vanished its score may be infinite.
+            # Where q has vanished, its score may be infinite.
             rows = np.concatenate([rows, *(np.where(rows == 0.0, 0.0, rows * s) for s in score)])
             rows = np.where(rule.weights == 0.0, 0.0, rows * rule.weights)
         absolute = np.abs(rows)
@@ -300,7 +323,7 @@ def _sums(family: Any, parameters: Vectors, weighted: Weighted, rules: list[_Nod
 
 
 def _law(family: Any, parameters: Vectors, rule: _Nodes) -> tuple[np.ndarray, list[np.ndarray]]:
-    """log q and the scores, by block, at the nodes."""
+    """Return log q and the scores by block at the nodes."""
     backend, mirror = get("numpy"), family.outline(parameters).mirror
     z = rule.z[:, None]
     logs = () if rule.logs is None else (Logs(*(a if a is None else a[:, None] for a in rule.logs)),)
@@ -321,9 +344,10 @@ def _law(family: Any, parameters: Vectors, rule: _Nodes) -> tuple[np.ndarray, li
 def _settle(
     family: Any, parameters: Vectors, weighted: Weighted, sums: _Sums, before: _Sums, ends: tuple[float, ...]
 ) -> tuple[float, dict[str, float], float] | None:
-    """What the sums come to, with what ends of the support add, or None if they do not hold together.
+    """Return the value, gradient and gradient error that the sums give, or None if the checks fail.
 
-    How far off the gradient may be is the difference to the rule before, and rounding.
+    Contributions of the ends of the support are included. The error is the difference from the previous rule plus
+    rounding.
     """
     if not np.all(np.isfinite(sums.terms)):
         return None
@@ -332,7 +356,7 @@ def _settle(
     gradient = {}
     for i, name in enumerate(family.blocks):
         identity, moved = scores[i]
-        boundary = np.zeros(2)  # what ends add to ∇ ∫ q and to ∇ ∫ φ q
+        boundary = np.zeros(2)  # contributions of the ends to ∇ ∫ q and to ∇ ∫ φ q
         for end, sign, speed in _ends(family, parameters, name, ends):
             at = np.asarray([[end]])
             log_density = family.log_densities(get("numpy"), parameters, at)[0]
@@ -340,14 +364,14 @@ def _settle(
         off = identity + boundary[0]
         if abs(off) > SELF_CHECK * max(1.0, sums.sizes[2 + 2 * i]):
             return None
-        # That 1 has no gradient holds exactly; what is missing of it by rounding is missing of φ times its mean.
+        # ∇ ∫ q = 0 exactly. Its computed deviation from 0, times the mean of φ, corrects the gradient for rounding.
         gradient[name] = float((moved + boundary[1] - value * off) / mass)
     off_by = np.abs(sums.terms - before.terms) + ROUNDING * sums.sizes
     return (float(value), gradient, float(np.linalg.norm(off_by[3::2]))) if abs(mass - 1.0) <= SELF_CHECK else None
 
 
 def _ends(family: Any, parameters: Vectors, name: str, ends: tuple[float, ...]) -> list[tuple[float, float, float]]:
-    """Ends at which the density is not 0: where, their sign in ∇ ∫, and what the block moves them by."""
+    """Return the ends at which the density is not 0, each with its sign in ∇ ∫ and its derivative in the block."""
     moving = family.outline(parameters).moving
     if not ends or name not in moving:
         return []

@@ -1,7 +1,8 @@
-"""A model of a user's own, written in the layers of PyTorch or JAX, as a problem that can be measured.
+"""User-defined models, written in PyTorch or JAX, as problems to measure.
 
-With an encoder it is an autoencoder: L = Σ_n E_{q(z_n | x_n; φ)}[log p(x_n, z_n; θ) − log q], or bounds of K importance
-samples. Without one, q(z) is a mean-field Normal at a given point, and L = E_q[log p(x, z; θ) − log q] or E_q[f(z; θ)].
+With an encoder, the model is an autoencoder: L = Σ_n E_{q(z_n | x_n; φ)}[log p(x_n, z_n; θ) − log q], or the bound of K
+importance samples. Without one, q(z) is a mean-field Normal at a given point, and L = E_q[log p(x, z; θ) − log q] or
+E_q[f(z; θ)].
 """
 
 from __future__ import annotations
@@ -20,43 +21,57 @@ from gradmeter.estimators.amortised import ROWS, AmortisedExpectation, Amortised
 from gradmeter.estimators.functions import FunctionEncoder, FunctionIntegrand, flatten
 
 FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
-#: Relative to the largest: by how much f of a datum may change with what stands beside it.
+#: Tolerance, relative and absolute, on the change of a row's result with the other rows of its batch.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Model(Problem):
-    """Functions, their parameters, and the point at which gradients are measured.
+    """A user's model: functions, their parameters, and the point at which gradients are measured.
 
     Parameters
     ----------
-    name : what rows call it.
-    log_joint : f. With an encoder, (θ, x [M, ...], z [M, D]) -> log p(x, z) [M], else (θ, z [M, D]) -> [M]. Rows must
-        not depend on each other: no dropout, no batch normalisation in training mode.
-    theta : θ, `dict(module.named_parameters())` or nested dicts, lists and tuples of arrays; {} if none.
-    latent : D.
-    encode : (φ, x [M, ...]) -> loc and log σ, each [M, D].
-    phi : φ, likewise.
-    inputs : x [N, ...].
-    batch : B of a minibatch; all data if absent.
-    loc, log_scale : [D], the point of q without an encoder.
-    importance_samples : K of every datum's bound.
-    entropy : `sampled` for an ELBO; `none`, without an encoder, for E f.
-    framework : torch or jax; told from the parameters where these are of one of them.
-
-    Blocks are `encoder.` and `decoder.` (without an encoder `model.`) before the name of each array. Everything is
-    measured in float64 unless asked otherwise. The exact gradient is had by quadrature where z has one coordinate or
-    two and f is smooth, of bounds too unless K or the spread of the weights is very large.
+    name : str
+        Name in result rows.
+    log_joint : callable
+        f. With an encoder, (θ, x [M, ...], z [M, D]) -> log p(x, z) [M], else (θ, z [M, D]) -> [M]. Rows must not
+        depend on each other: no dropout, no batch normalisation in training mode.
+    theta
+        θ: `dict(module.named_parameters())`, or nested dicts, lists and tuples of arrays; {} if there are none.
+    latent : int
+        D.
+    encode : callable, optional
+        The encoder, (φ, x [M, ...]) -> loc and log σ, each [M, D].
+    phi
+        φ, in the format of `theta`.
+    inputs : [N, ...], optional
+        x.
+    batch : int, optional
+        Minibatch size B; all data if absent.
+    loc, log_scale : [D], optional
+        λ of q without an encoder.
+    importance_samples : int
+        K of each datum's bound.
+    entropy : {"sampled", "none"}
+        `sampled` for an ELBO; `none`, allowed only without an encoder, for E f.
+    framework : {"torch", "jax"}, optional
+        Inferred from the parameters, if these are arrays of one of the two.
 
     Raises
     ------
     UsageError
-        Parts that do not go together, or a function that gives the wrong shape, or whose rows depend on each other.
+        Arguments do not go together, or a function fails, returns a wrong shape or has rows that depend on each other.
+
+    Notes
+    -----
+    Block names are `encoder.` and `decoder.` (without an encoder, `model.`) followed by the name of each array. The
+    default dtype is float64. The exact gradient is computed by quadrature if z has one or two coordinates and f is
+    smooth, also for bounds unless K or the variation of the weights is very large.
     """
 
     summary: ClassVar[str] = "a model of the user's own"
 
-    # What is no option, but arrays and functions, is left out of the repr.
+    # Arrays and functions are not options, so the repr omits them.
     name: str = field(repr=False)  # type: ignore[misc]
     log_joint: Callable[..., Any] = field(repr=False)
     theta: Any = field(repr=False)
@@ -71,7 +86,7 @@ class Model(Problem):
     entropy: str = "sampled"
     framework: str | None = None
     differentiate: str = "autodiff"
-    #: Numbers a row in the largest array that its functions make, found by calling them.
+    #: Elements per row of the largest array that the functions create, found by calling them.
     largest: int = field(default=1, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -132,12 +147,15 @@ class Model(Problem):
         return {name: to_numpy(a) for name, a in both.items()}
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """None for more than two coordinates, too many data, and where quadrature has not converged: f with corners."""
+        """Return the exact values, or None for too many coordinates or data, or if the quadrature does not converge.
+
+        It does not converge for f with corners. At most two coordinates are supported.
+        """
         return exact_of_functions(self, parameters)
 
 
 def to_numpy(array: Any) -> np.ndarray:
-    """In float64, from any framework."""
+    """Convert an array of any framework to float64."""
     return np.array(array.numpy(force=True) if hasattr(array, "detach") else array, dtype=np.float64)
 
 
@@ -146,7 +164,7 @@ def _sizes(arrays: dict[str, Any]) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 
 def _try(model: Model) -> int:
-    """f and encoder on three rows at once and on each alone; how many numbers a row they make."""
+    """Check that f and the encoder give the same for three rows jointly and singly; return their elements per row."""
     backend, expectation, parameters = bound_to(model, model.parameters())
     bound, _ = expectation.at(parameters)
     generator = np.random.default_rng(0)

@@ -1,7 +1,7 @@
-"""Exact gradients of models of a user's own by quadrature over every datum's own z, of one coordinate or two.
+"""Exact gradients of user-defined models, by quadrature over the z of each datum, of one or two coordinates.
 
-Of a bound of K importance samples a node counts as often as a normalised weight there is expected to be large:
-E Σ_k w̃_k ∇ log w_k, with the weights as numbers (`bounds.Weights.shares`).
+The gradient of an importance-weighted bound is E Σ_k w̃_k ∇ log w_k. Each node is weighted by the expected normalised
+importance weight there, with the weights held fixed (`bounds.Weights.shares`).
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from gradmeter.estimators import Expectation, Pathwise
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.backends import get
 
-#: Trapezoid rules for each coordinate of z, up to two; two in turn must agree to `AGREEMENT` of the largest.
+#: Nodes per coordinate of the trapezoidal rules; tolerance on two successive rules, relative to the largest number of a
+#: block; largest dimension of z.
 NODES, AGREEMENT, MOST_LATENT = (48, 72, 108, 162), 1e-10, 2
-#: Data, times nodes, of a rule, in all and at once.
+#: Largest number of data × nodes of a rule, in total and per call.
 MOST_POINTS, AT_ONCE = 2**19, 2**14
 
 
 def exact_of_functions(model: Any, parameters: Vectors) -> Exact | None:
-    """None for more than two coordinates, too many data, or where quadrature has not converged: f with corners."""
+    """Return the exact values, or None for too many coordinates or data, or without convergence (f with corners)."""
     if model.latent > MOST_LATENT or (model.importance_samples > 1 and model.entropy != "sampled"):
         return None
     return _converged(Same(model), key_of(parameters))
 
 
 def bound_to(model: Any, parameters: Vectors) -> tuple[Any, Expectation, dict[str, Any]]:
-    """The backend, the expectation with its data there in float64, and the parameters there."""
+    """Return the backend, and the expectation and the parameters with their arrays on it in float64."""
     backend, expectation = get(str(model.framework)), model.expectation()
     data = {name: backend.asarray(a, "float64") for name, a in expectation.data.items()}
     return backend, expectation.bind(data), {n: backend.asarray(a, "float64") for n, a in parameters.items()}
@@ -47,7 +48,7 @@ def _converged(same: Same, key: Key) -> Exact | None:
     model, parameters = same.value, parameters_of(key)
     data, count = 1 if model.encode is None else len(model.inputs), model.importance_samples
     most, rules = (MOST_POINTS, NODES) if count == 1 else (MOST_OF_A_BOUND, NODES_OF_A_BOUND[model.latent])
-    if data * rules[1] ** model.latent > most:  # one rule alone says nothing of its error
+    if data * rules[1] ** model.latent > most:  # a single rule has no error estimate
         return None
     integrated = (_integral if count == 1 else _integral_of_a_bound)(model, parameters)
     found: Vectors | None = None
@@ -63,8 +64,10 @@ def _converged(same: Same, key: Key) -> Exact | None:
 
 
 def _integral(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors | None]:
-    """(nodes for each coordinate, how many at once) -> the pathwise estimate, with the same noise for all data,
-    integrated over that."""
+    """Return a function (nodes per coordinate, nodes per call) -> gradient.
+
+    It integrates the pathwise estimate over the noise, which is the same for all data.
+    """
     backend, expectation, at = bound_to(_whole(model), parameters)
     estimator: Any = expectation.estimated_by(Pathwise())
     shape = estimator.noise_specs(expectation, 1, model.latent)["base"].shape
@@ -76,7 +79,7 @@ def _integral(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors |
 
     def integrated(nodes: int, at_once: int) -> Vectors:
         grid, weights = normal_rule(nodes, model.latent)
-        lacking = -len(grid) % at_once  # so that all calls have one shape
+        lacking = -len(grid) % at_once  # pads the grid so that all calls have one shape
         grid, weights = np.pad(grid, ((0, lacking), (0, 0))), np.pad(weights, (0, lacking))
         total = {name: np.zeros_like(a) for name, a in parameters.items()}
         for first in range(0, len(grid), at_once):
@@ -91,12 +94,15 @@ def _integral(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors |
 
 
 def _integral_of_a_bound(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors | None]:
-    """The same of a bound, by one backward pass a chunk of nodes; None where the weights are too unlike for a rule."""
+    """Return such a function for a bound, with one backward pass per chunk of nodes.
+
+    The function returns None where the weights vary too much for the quadrature.
+    """
     backend, one, at = bound_to(replace(_whole(model), importance_samples=1), parameters)
     shape, xp = one.sample_specs(model.latent)["base"].shape, backend.xp
 
     def log_weights(data: Any, parameters: Any, base: Any) -> Any:
-        """[nodes, data]."""
+        """Return log w [nodes, data]."""
         made, noise = one.bind(data), {"base": base}
         if isinstance(made, AmortisedExpectation):
             return made.sampled_terms(backend, parameters, noise)
@@ -110,7 +116,7 @@ def _integral_of_a_bound(model: Any, parameters: Vectors) -> Callable[[int, int]
 
     def integrated(nodes: int, at_once: int) -> Vectors | None:
         grid, probability = normal_rule(nodes, model.latent)
-        lacking = -len(grid) % at_once  # so that all calls have one shape
+        lacking = -len(grid) % at_once  # pads the grid so that all calls have one shape
         padded = np.pad(grid, ((0, lacking), (0, 0)))
         chunks = []
         for first in range(0, len(padded), at_once):
@@ -134,5 +140,5 @@ def _integral_of_a_bound(model: Any, parameters: Vectors) -> Callable[[int, int]
 
 
 def _whole(model: Any) -> Any:
-    """Of all data."""
+    """Return the model on all data, without minibatches."""
     return model if model.batch is None else replace(model, batch=None)

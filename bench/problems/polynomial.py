@@ -1,4 +1,4 @@
-"""Powers, whose expectations are the moments of q: exact for every family that has them."""
+"""Powers, whose expectations are the moments of q, exact for every family with known moments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Array = Any
 
 @dataclass(frozen=True)
 class Power(Separable):
-    """φ(z) = zⁿ, by repeated multiplication: exact for any sign of z."""
+    """φ(z) = zⁿ by repeated multiplication, which is exact for z of either sign."""
 
     degree: int
 
@@ -42,6 +42,8 @@ def _power(z: Array, exponent: int) -> Array:
 
 @dataclass(frozen=True)
 class Polynomial(Problem):
+    """f = Σ z_i^degree, exact for every family with known moments."""
+
     name: ClassVar[str] = "polynomial"
     summary: ClassVar[str] = "Σ z^degree, whose expectation is a moment of q"
 
@@ -62,7 +64,7 @@ class Polynomial(Problem):
         return Expectation(self.family, Power(self.degree), {}, differentiate=self.differentiate)  # type: ignore[arg-type]
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """From the family's moments; where none are written, from the laws of single coordinates or the states."""
+        """Return the exact values, from the family's moments, else from its marginals, else by enumeration."""
         power = Power(self.degree)
         return (
             exact_polynomial(self.family, parameters, {self.degree: 1.0})

@@ -1,4 +1,4 @@
-"""What a problem is: a family, a point λ, an integrand with its data, and the exact gradient."""
+"""The interface of a problem: a family, a point λ, an integrand with its data, and the exact gradient."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ LOG_2PI = math.log(2.0 * math.pi)
 
 @dataclass(frozen=True)
 class Exact:
-    """The exact answer, in float64.
+    """Exact reference values of a problem at one λ, in float64.
 
     Attributes
     ----------
-    gradient : ∇_λ L, {parameter block: [*shape]}.
-    source : how it was had: `closed-form`, `quadrature` or `enumeration`.
-    objective : E f where known: L(λ), less the entropy where that enters analytically.
-    error : ‖how far off the gradient may be‖/‖gradient‖, as two rules and rounding tell; None where it is not known.
-    optimal_baseline : E[f s²]/E[s²] for each parameter where known (the variance-minimising constant at S = 1), of
-        the gradient's shapes.
+    gradient : {parameter block: [*shape]}
+        ∇_λ L.
+    source : str
+        How the values were computed: `closed-form`, `quadrature` or `enumeration`.
+    objective : float, optional
+        E f, where known. This is L(λ), or L(λ) without the entropy if the entropy enters analytically.
+    optimal_baseline : {parameter block: [*shape]}, optional
+        E[f s²]/E[s²] for the score s of each parameter, where known: the constant that minimises the variance at S = 1.
+    error : float, optional
+        Norm of the gradient's error relative to the gradient's norm, estimated from two quadrature rules and rounding.
+        None where unknown.
     """
 
     gradient: Vectors
@@ -38,24 +43,28 @@ class Exact:
     error: float | None = None
 
     def stationary(self) -> Exact:
-        """The same at a maximum in λ, whose gradient is what rounding and the search for it left: unknown."""
+        """Return a copy for a maximum of L, where only rounding and search error remain: relative error 1."""
         return replace(self, error=1.0)
 
     def flat(self) -> Exact:
-        """The same with every block of the gradient as one vector [P], as estimates are compared."""
+        """Return a copy with each block of the gradient flattened to a vector [P], the layout of estimates."""
         return replace(self, gradient={name: np.ravel(g) for name, g in self.gradient.items()})
 
 
 def exact_normal(scale: np.ndarray, hermite: dict[int, np.ndarray | float], source: str) -> Exact:
-    """Everything exact about a mean-field Normal, from the Hermite moments m_n = E[f He_n(ε_j)] for each j.
+    """Return the exact values for a mean-field Normal from the Hermite moments m_n = E[f He_n(ε_j)] for each j.
 
     The scores are ε/σ and ε² − 1 = He_2(ε); their squares are (He_2 + 1)/σ² and He_4 + 4 He_2 + 2. Hence
-    ∂loc = m_1/σ, ∂log σ = m_2, and the optimal baselines m_0 + m_2 and m_0 + 2 m_2 + m_4/2.
+    ∂loc = m_1/σ, ∂log σ = m_2, and the optimal baselines are m_0 + m_2 and m_0 + 2 m_2 + m_4/2.
 
     Parameters
     ----------
-    scale : σ [D].
-    hermite : m_0 (a number) and m_1, m_2, m_4 ([D]).
+    scale : [D]
+        σ.
+    hermite : {order n: m_n}
+        m_0 (a number) and m_1, m_2, m_4 ([D]).
+    source : str
+        Recorded as `Exact.source`.
     """
     m0, m1, m2, m4 = (np.asarray(hermite[n], dtype=np.float64) for n in (0, 1, 2, 4))
     return Exact(
@@ -67,8 +76,11 @@ def exact_normal(scale: np.ndarray, hermite: dict[int, np.ndarray | float], sour
 
 
 def exact_elbo(entropy: str, scale: np.ndarray, hermite: dict[int, np.ndarray | float], source: str) -> Exact:
-    """The same for an ELBO, from the moments of f = log p − log q: with an `analytic` entropy f is log p alone, and
-    the entropy's gradient is added to every estimate."""
+    """Return the exact values of an ELBO under a mean-field Normal from the Hermite moments of f = log p − log q.
+
+    With an `analytic` entropy, f is log p alone and every estimate adds the entropy's gradient; the objective and the
+    baselines are then those of log p.
+    """
     if entropy == "sampled":
         return exact_normal(scale, hermite, source)
     exact_entropy = float(np.log(scale).sum() + 0.5 * len(scale) * (1.0 + LOG_2PI))
@@ -77,7 +89,7 @@ def exact_elbo(entropy: str, scale: np.ndarray, hermite: dict[int, np.ndarray | 
 
 
 def exact_polynomial(family: Family, parameters: Vectors, coefficients: dict[int, float]) -> Exact | None:
-    """The exact answer for f = Σ_i Σ_n c_n z_iⁿ, from the family's own moments; None if they are not known."""
+    """Return the exact values for f = Σ_i Σ_n c_n z_iⁿ from the family's moments, or None if these are unknown."""
     if "power_moment" in family.lacks:
         return None
     found = {n: family.power_moment(parameters, n) for n in coefficients}
@@ -89,7 +101,15 @@ def exact_polynomial(family: Family, parameters: Vectors, coefficients: dict[int
 
 
 def check_moment(what: str, q: Point, order: int, dimension: int) -> None:
-    """Raise where E z_i^order is known not to exist (NotApplicable), or overflows (UsageError); `what` asks for it."""
+    """Check that E z_i^order is finite under q; `what` names the problem in the error message.
+
+    Raises
+    ------
+    NotApplicable
+        The moment is known not to exist.
+    UsageError
+        The moment overflows.
+    """
     if "power_moment" in q.family.lacks:
         return
     with np.errstate(over="ignore", invalid="ignore"):
@@ -99,11 +119,12 @@ def check_moment(what: str, q: Point, order: int, dimension: int) -> None:
 
 
 def family_option(*names: str) -> Any:
-    """Declare the option `family` of a problem, with the options of the family itself beside it.
+    """Declare a problem's option `family`, along with the options of the chosen family.
 
     Parameters
     ----------
-    names : the families the problem takes, the default first; all, if none is given.
+    *names : str
+        Names of the families that the problem accepts, default first. All families, if empty.
     """
     classes = {name: FAMILIES[name].At for name in names or FAMILIES}
     default = classes[names[0]] if names else Normal.At
@@ -111,39 +132,41 @@ def family_option(*names: str) -> Any:
 
 
 class Problem(ABC):
-    """A named problem; concrete ones are frozen dataclasses whose fields are their options."""
+    """Base class of named problems; concrete problems are frozen dataclasses whose fields are their options."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    #: A family at the point λ; a field made by `family_option` where users may choose.
+    #: The family with the point λ; a field made by `family_option` where users may choose the family.
     q: Point = Normal.At()
-    #: An ELBO's entropy option, `none` for other integrands.
+    #: The entropy option of an ELBO; `none` for other integrands.
     entropy: str = "none"
-    #: How ∇f is made, as the expectation has it: `closed-form` or `autodiff`.
+    #: How ∇f is computed, as in `Expectation`: `closed-form` or `autodiff`.
     differentiate: str = "closed-form"
-    #: The one framework its f is written in; None for arithmetic that all have.
+    #: The only framework that can evaluate f; None if f runs on every backend.
     framework: str | None = None
-    #: K, the importance samples of a bound; 1 for an expectation or an ELBO.
+    #: The number of importance samples K of a bound; 1 for an expectation or an ELBO.
     importance_samples: int = 1
-    #: Adam's first step size in a fit where nothing is said; None for the optimiser's own.
+    #: Adam's default step size in a fit; None for the optimiser's own default.
     learning_rate: ClassVar[float | None] = None
-    #: Steps of a fit where nothing is said.
+    #: The default number of steps of a fit.
     steps: ClassVar[int] = 1000
 
     @classmethod
     def fitted_options(cls, given: Mapping[str, str]) -> Mapping[str, str]:
-        """The options that a fit takes where these are given: a problem to be learned may be larger than one to be
-        measured at a point."""
+        """Return the options of a fit, given those that the user set.
+
+        A problem may be larger when it is fitted than when gradients are measured at one λ.
+        """
         return given
 
     @property
     @abstractmethod
     def dimension(self) -> int:
-        """D, known without loading data."""
+        """The number of coordinates D of z, known without loading data."""
 
     @property
     def q_dimension(self) -> int:
-        """How many coordinates the options of q are about."""
+        """The number of coordinates that the options of q describe."""
         return self.dimension
 
     @property
@@ -152,58 +175,70 @@ class Problem(ABC):
 
     @property
     def lacks(self) -> Mapping[str, str]:
-        """What the integrand lacks, as `Integrand.lacks` says."""
+        """The capabilities that the integrand lacks, with reasons (see `Integrand.lacks`)."""
         return {}
 
     @property
     def distances(self) -> str:
-        """From what f makes distances from an end of the support of q, of which ∇f goes as the inverse: `logs`
-        (`Integrand.reads_logs`), or `z`; `none` where ∇f is bounded there."""
+        """How f computes the distance of z from an end of the support of q, where ∇f grows as its inverse.
+
+        `logs`: from the logarithms that the family provides (`Integrand.reads_logs`); `z`: from z itself; `none`: ∇f is
+        bounded at the ends of the support.
+        """
         return "none"
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """The names of all parameter blocks: λ's, then those of a model."""
+        """The names of all parameter blocks: those of λ, then those of the model."""
         return self.family.blocks
 
     @property
     def draws_inputs(self) -> bool:
-        """Whether f draws which inputs it sees: the rows of a minibatch."""
+        """Whether f draws a minibatch of rows."""
         return any(spec.kind == "rows" for spec in self.expectation().noise_specs().values())
 
     def check(self) -> None:
-        """Raise UsageError where options do not go together."""
+        """Check that the options are compatible with each other.
+
+        Raises
+        ------
+        UsageError
+            They are not; the message says which options to change.
+        """
         self.q.check(self.q_dimension)
 
     def content(self) -> str | None:
-        """What identifies data that is read from elsewhere; None where attributes hold it all."""
+        """Return an identifier of data that is read from elsewhere, or None if the attributes hold all data."""
         return None
 
     @abstractmethod
     def expectation(self) -> Expectation:
-        """What is differentiated, with data as float64 NumPy arrays."""
+        """Return the expectation to differentiate, with its data as float64 NumPy arrays."""
 
     def parameters(self) -> Vectors:
-        """The point λ."""
+        """Return the point λ at which gradients are measured, by parameter block."""
         return self.q.parameters(self.dimension)
 
     def exact(self) -> Exact | None:
-        """The exact gradient at λ, or None where there is none."""
+        """Return the exact values at `parameters()`, or None where there are none."""
         return self.exact_at(self.parameters())
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """The same at any λ of the family, of the shapes that `parameters` has."""
+        """Return the exact values at any λ of the family, or None where there are none.
+
+        `parameters` has the blocks and shapes of `self.parameters()`.
+        """
         return None
 
     def whole(self) -> Problem:
-        """The same with all of an ELBO inside f, of one whose entropy enters analytically."""
+        """Return this ELBO problem with −log q inside f (`entropy=sampled`)."""
         options: Any = self  # concrete problems are dataclasses
         return replace(options, entropy="sampled")
 
     def held_out(self) -> Expectation | None:
-        """The ELBO of data that nothing is fitted to, the entropy sampled; None where there are none."""
+        """Return the ELBO of held-out data, with sampled entropy, or None if the problem has none."""
         return None
 
     def optimum(self) -> Vectors | None:
-        """The λ at which L is largest, where it is known."""
+        """Return the λ that maximises L, or None where it is unknown."""
         return None

@@ -1,8 +1,8 @@
-"""Integrands that are not smooth: a step, and an absolute value.
+"""Non-smooth integrands: a step, and an absolute value.
 
-The gradient of E f sees what no sample of ∇f does: that a step jumps, that the slope of an absolute value jumps. So the
-pathwise estimator is right for the absolute value and wrong for the step, of which it says 0; and identities that rest
-on ∇²f are wrong for both.
+The gradient of E f depends on the discontinuity of the step and on that of the absolute value's slope, which no sample
+of ∇f shows in the first case, or of ∇²f in either. So the pathwise estimator is correct for the absolute value but
+wrong for the step, where it returns 0, and estimators based on ∇²f are wrong for both.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StepIntegrand(Separable):
 
 
 class AbsoluteIntegrand(Separable):
-    """φ(z) = |z − k|, with the derivative 0 at k."""
+    """φ(z) = |z − k|, with derivative 0 at k."""
 
     lacks: Mapping[str, str] = {"curvature": "problem absolute-value has ∇²f = 0 wherever it has one at all"}
 
@@ -54,7 +54,7 @@ class AbsoluteIntegrand(Separable):
 
 @dataclass(frozen=True)
 class Rough(OverCoordinates):
-    """Both have one option, where they are not smooth."""
+    """Base class of the step and the absolute value, whose option k is where φ is not smooth."""
 
     k: float = option(0.0, "where it jumps, or turns")
     q: Point = family_option()
@@ -69,7 +69,7 @@ class Rough(OverCoordinates):
 
 
 def _normal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Density and CDF of the standard Normal."""
+    """Return the density and CDF of the standard Normal."""
     from scipy.special import ndtr  # slow to import
 
     return np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi), ndtr(x)
@@ -77,12 +77,15 @@ def _normal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Step(Rough):
+    """f = Σ 1[z_i > k], for which the pathwise estimator returns 0."""
+
     name: ClassVar[str] = "step"
     summary: ClassVar[str] = "Σ 1[z > k], whose pathwise gradient is 0 and wrong"
     integrand: ClassVar[Separable] = StepIntegrand()
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        # With a = (k − loc)/σ, ∫ from a of He_n times the density is He_{n − 1}(a) times it at a.
+        # With a = (k − loc)/σ, the integral of He_n times the density over (a, ∞) is He_{n − 1}(a) times the density at
+        # a.
         a = (self.k - loc) / scale
         density, below = _normal(-a)
         return {0: below, 1: density, 2: a * density, 4: (a**3 - 3.0 * a) * density}[order]
@@ -90,6 +93,8 @@ class Step(Rough):
 
 @dataclass(frozen=True)
 class AbsoluteValue(Rough):
+    """f = Σ |z_i − k|, whose pathwise gradient is correct."""
+
     name: ClassVar[str] = "absolute-value"
     summary: ClassVar[str] = "Σ |z − k|, whose slope jumps"
     integrand: ClassVar[Separable] = AbsoluteIntegrand()
@@ -99,7 +104,7 @@ class AbsoluteValue(Rough):
         check_moment("problem absolute-value", self.q, 1, self.dim)
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        # σⁿ dⁿ/dlocⁿ of E |z − k|, whose second derivative is 2/σ times the standard density at (loc − k)/σ.
+        # σⁿ dⁿ/dlocⁿ E |z − k|, whose second derivative is 2/σ times the standard density at (loc − k)/σ.
         a = (loc - self.k) / scale
         density, below = _normal(a)
         sign = 2.0 * below - 1.0

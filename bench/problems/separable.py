@@ -1,8 +1,8 @@
-"""Sums over coordinates, Σ_i φ(z_i): the integrands, and what their problems share.
+"""Integrands Σ_i φ(z_i), sums over coordinates, and the base class of their problems.
 
-One coordinate is replaced in O(1). Expectations rest on the laws of single coordinates alone, so they are exact for
-every family whose law of one coordinate is known: from Hermite moments for the mean-field Normal, by quadrature, or as
-sums over the states of a discrete family.
+Replacing one coordinate takes O(1). The expectation depends on the marginals of q alone, so it is exact for every
+family with known marginals: from Hermite moments for the mean-field Normal, by quadrature, or by summation over the
+states of a discrete family.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Array = Any
 
 
 class Separable(Integrand):
-    """Σ_i φ(z_i). What `reads_logs` takes them as the last argument of `term` and `derivative`."""
+    """f = Σ_i φ(z_i). With `reads_logs`, `term` and `derivative` take the logarithms as their last argument."""
 
     @abstractmethod
     def term(self, xp: Any, data: dict[str, Array], z: Array, *logs: Any) -> Array:
-        """φ(z) elementwise."""
+        """Return φ(z) elementwise."""
 
     @abstractmethod
     def derivative(self, xp: Any, data: dict[str, Array], z: Array, *logs: Any) -> Array:
-        """φ'(z) elementwise."""
+        """Return φ'(z) elementwise."""
 
     @abstractmethod
     def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
-        """φ''(z) elementwise."""
+        """Return φ''(z) elementwise."""
 
     def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array], *logs: Any) -> Array:
         return xp.sum(self.term(xp, data, z, *logs), axis=-1)
@@ -61,7 +61,10 @@ class Separable(Integrand):
 
 
 class OverCoordinates(Problem):
-    """f = Σ_i φ(z_i) with one φ; its dataclasses declare the options of φ, `q`, `dim` and `differentiate`."""
+    """Base class of problems f = Σ_i φ(z_i) with the same φ for all i.
+
+    Subclasses declare the options of φ, `q`, `dim` and `differentiate`.
+    """
 
     integrand: ClassVar[Separable]
     dim: int
@@ -76,21 +79,27 @@ class OverCoordinates(Problem):
 
     @abstractmethod
     def data(self) -> dict[str, Array]:
-        """The numbers that φ reads."""
+        """Return the numbers in φ by name."""
 
     def expectation(self) -> Expectation:
         return Expectation(self.family, self.integrand, self.data(), differentiate=self.differentiate)  # type: ignore[arg-type]
 
     @abstractmethod
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """E[φ(loc + scale ε) He_order(ε)] of every coordinate [D], for the mean-field Normal."""
+        """Return E[φ(loc + scale ε) He_order(ε)] of every coordinate [D], for the mean-field Normal."""
 
     def weighted(self, z: np.ndarray, log_density: np.ndarray) -> np.ndarray:
-        """φ q from z and log q; for others to override where φ overflows and φ q does not."""
+        """Return φ q from z and log q; subclasses override this where φ overflows but φ q does not."""
         return np.asarray(self.integrand.term(np, self.data(), z)) * np.exp(log_density)
 
     def check_size(self) -> None:
-        """Raise where a Normal's E φ overflows."""
+        """Check that E φ under a Normal does not overflow.
+
+        Raises
+        ------
+        UsageError
+            It overflows.
+        """
         if not isinstance(self.q, Normal.At):
             return
         at = self.q.parameters(self.dim if self.q.unequal else 1)
@@ -100,15 +109,15 @@ class OverCoordinates(Problem):
             raise UsageError(f"problem {self.name} overflows; give less extreme options")
 
     def breaks(self) -> tuple[float, ...]:
-        """Where φ jumps or has a corner."""
+        """Return the discontinuities and corners of φ."""
         return ()
 
     def wave(self) -> float:
-        """k where φ(z) = cos(kz); 0 for any other."""
+        """Return k if φ(z) = cos(kz), else 0."""
         return 0.0
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """None where q is such that the integrals are not to be had to rounding."""
+        """Return the exact values, or None where q does not allow the integrals to be computed to rounding."""
         if not isinstance(self.q, Normal.At):
             found = exact_sum(self.family, parameters, self.weighted, self.breaks(), self.wave())
             return found or exact_enumerated(self.expectation(), parameters, self.dimension)

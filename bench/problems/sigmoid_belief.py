@@ -1,10 +1,11 @@
-"""A sigmoid belief network with one layer of hidden units on binarised digits: an ELBO over Bernoullis.
+"""Sigmoid belief network with one layer of hidden units on binarised digits: an ELBO over Bernoulli variables.
 
 For image n: z_n ∈ {0, 1}^H with probability 2^−H, x_np ~ Bernoulli(σ(c_p + W_p · z_n)), q(z_n) mean-field. The images
-are independent of each other, so everything exact is a sum over 2^H states an image.
+are independent, so exact values are sums over 2^H states per image.
 
-W and c are fixed. The columns of W are the H directions of largest variance of scikit-learn's digits (8 × 8 pixels, on
-above 7), each of length `LENGTH` and with its largest entry positive; c makes the mean image the one of z = ½.
+W and c are fixed. The columns of W are the H directions of largest variance of scikit-learn's digits (8 × 8 pixels,
+binarised at grey level 7), each of length `LENGTH` and with its largest entry positive; c is such that z = ½ gives the
+mean image.
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ from gradmeter.estimators.options import option
 
 Array = Any
 PIXELS, LENGTH = 64, 5.0
-#: Beyond this change of a logit, a sweep of coordinate ascent changes nothing.
+#: Coordinate ascent stops when no logit changes by more than this, relative to the largest or to 1; largest number of
+#: sweeps.
 CONVERGED, MOST_SWEEPS = 1e-13, 10_000
 
 
 @functools.cache
 def binarised() -> np.ndarray:
-    """Pixels of the digits [1797, 64], 0 or 1."""
+    """Return the digits [1797, 64] with pixels 0 or 1."""
     return binary(bundled("digits").data)
 
 
 @functools.cache
 def network(hidden: int) -> tuple[np.ndarray, np.ndarray]:
-    """W [H, 64] and c [64]."""
+    """Return W [H, 64] and c [64]."""
     pixels = binarised()
     mean = pixels.mean(axis=0)
     _, _, directions = np.linalg.svd(pixels - mean, full_matrices=False)
@@ -50,7 +52,7 @@ def network(hidden: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class SigmoidBelief(Integrand):
-    """log p(x, z), summed over images; z [..., images × H]."""
+    """log p(x, z), summed over images, with z [..., images × H]."""
 
     def width(self, data: dict[str, Array], dimension: int) -> int:
         return int(data["pixels"].shape[0]) * PIXELS
@@ -59,7 +61,7 @@ class SigmoidBelief(Integrand):
         return xp.reshape(z, (*z.shape[:-1], -1, data["weights"].shape[0]))
 
     def _predictors(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
-        """[..., images, 64]."""
+        """Return the logits of the pixels [..., images, 64]."""
         hidden = data["weights"].shape[0]
         flat = xp.matmul(xp.reshape(z, (-1, hidden)), data["weights"])
         return xp.reshape(flat, (*z.shape[:-1], z.shape[-1] // hidden, PIXELS)) + data["bias"]
@@ -87,7 +89,7 @@ class SigmoidBelief(Integrand):
         return xp.reshape(flat, z.shape)
 
     def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """An image's likelihood holds its own hidden units alone."""
+        """Return for each hidden unit the terms that contain it: its image's likelihood and its prior."""
         each = self._log_likelihood(xp, self._predictors(xp, data, z), data["pixels"])[..., None]
         terms = each + xp.zeros_like(self._by_image(xp, data, z)) + data["log_prior"]
         return xp.reshape(terms, z.shape)
@@ -95,7 +97,7 @@ class SigmoidBelief(Integrand):
     def replaced(
         self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
-        """One hidden unit moves the predictors of one image along one row of W."""
+        """Replace each hidden unit by moving the logits of its image along one row of W."""
         xp = backend.xp
         predictors = self._predictors(xp, data, z)
         old = self._log_likelihood(xp, predictors, data["pixels"])
@@ -107,6 +109,8 @@ class SigmoidBelief(Integrand):
 
 @dataclass(frozen=True)
 class SigmoidBeliefNetwork(Problem):
+    """ELBO of the network with λ = `logits` [images × H]; exact by enumeration."""
+
     name: ClassVar[str] = "sigmoid-belief-network"
     summary: ClassVar[str] = "ELBO of a one-layer sigmoid belief network on binarised digits, exact by enumeration"
 
@@ -152,7 +156,7 @@ class SigmoidBeliefNetwork(Problem):
         gradient = np.einsum("ni,nih->ih", q * f, score)
         each = (q * f).sum(axis=0)
         square = np.einsum("ni,nih->ih", q * f, score**2) / np.where(p * (1.0 - p) > 0.0, p * (1.0 - p), 1.0)
-        optimal = square + (each.sum() - each)[:, None]  # the other images are independent of this score
+        optimal = square + (each.sum() - each)[:, None]  # other images are independent of this score
         if self.entropy == "analytic":
             (entropy,) = Bernoulli().entropy_gradient(get("numpy"), {"logits": logits}).values()
             gradient = gradient + entropy
@@ -161,7 +165,7 @@ class SigmoidBeliefNetwork(Problem):
 
 @functools.lru_cache(maxsize=8)
 def enumerated(images: int, hidden: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hidden states [2^H, H] and log p(x_n, z) of each with every image [2^H, images]."""
+    """Return the hidden states [2^H, H] and log p(x_n, z) of each state and image [2^H, images]."""
     weights, bias = network(hidden)
     states = States(((0.0,), (1.0,)), hidden).listed(get("numpy"), "float64")
     predictors = states @ weights + bias
@@ -171,7 +175,7 @@ def enumerated(images: int, hidden: int) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.lru_cache(maxsize=8)
 def fitted(images: int, hidden: int) -> np.ndarray:
-    """Logits [images, H] of the mean-field q that coordinate ascent from the prior ends at."""
+    """Return the logits [images, H] of the mean-field q to which coordinate ascent from the prior converges."""
     states, joint = enumerated(images, hidden)
     logits = np.zeros((images, hidden))
     for _ in range(MOST_SWEEPS):

@@ -1,7 +1,7 @@
-"""The test functions of Mohamed et al. 2020, section 3, in D dimensions as sums over coordinates.
+"""The test functions of Mohamed et al. 2020, section 3, as sums over D coordinates.
 
-Each is Σ_i φ(z_i), so one coordinate is replaced in O(1). With z_i ~ N(loc, scale²), as in the paper, every Hermite
-moment E[φ(loc + scale ε) He_n(ε)] = scaleⁿ dⁿ/dlocⁿ E φ (Stein) is closed.
+Each is Σ_i φ(z_i), so replacing one coordinate takes O(1). For z_i ~ N(loc, scale²), as in the paper, every Hermite
+moment E[φ(loc + scale ε) He_n(ε)] = scaleⁿ dⁿ/dlocⁿ E φ (Stein) is in closed form.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ Array = Any
 
 
 class SquareIntegrand(Separable):
+    """φ(z) = (z − k)²."""
+
     def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         away = z - data["k"]
         return away * away
@@ -34,6 +36,8 @@ class SquareIntegrand(Separable):
 
 
 class ExponentialIntegrand(Separable):
+    """φ(z) = exp(−k z²)."""
+
     def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         return xp.exp(-data["k"] * z * z)
 
@@ -46,6 +50,8 @@ class ExponentialIntegrand(Separable):
 
 
 class CosineIntegrand(Separable):
+    """φ(z) = cos(k z)."""
+
     def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         return xp.cos(data["k"] * z)
 
@@ -58,9 +64,9 @@ class CosineIntegrand(Separable):
 
 @dataclass(frozen=True)
 class TestFunction(OverCoordinates):
-    """Options shared by the three, and by others with one number k."""
+    """Base class of the test functions and of other problems with one parameter k."""
 
-    __test__: ClassVar[bool] = False  # not for pytest to collect
+    __test__: ClassVar[bool] = False  # keeps pytest from collecting the class
 
     k: float = option(1.0, "the function's parameter")
     q: Point = family_option()
@@ -73,6 +79,8 @@ class TestFunction(OverCoordinates):
 
 @dataclass(frozen=True)
 class Square(TestFunction):
+    """f = Σ (z_i − k)², exact in closed form for every family with known moments."""
+
     name: ClassVar[str] = "square"
     summary: ClassVar[str] = "Σ (z − k)²"
     integrand: ClassVar[Separable] = SquareIntegrand()
@@ -87,7 +95,7 @@ class Square(TestFunction):
         return moments.get(order, np.zeros_like(loc))
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """Known for every family with moments."""
+        """Return the exact values, which are in closed form for every family with known moments."""
         if isinstance(self.q, Normal.At):
             return super().exact_at(parameters)
         coefficients = {0: self.k**2, 1: -2.0 * self.k, 2: 1.0}
@@ -96,6 +104,8 @@ class Square(TestFunction):
 
 @dataclass(frozen=True)
 class Exponential(TestFunction):
+    """f = Σ exp(−k z_i²); under a Normal q, k must be above −1/(2σ²)."""
+
     name: ClassVar[str] = "exponential"
     summary: ClassVar[str] = "Σ exp(−k z²)"
     integrand: ClassVar[Separable] = ExponentialIntegrand()
@@ -116,7 +126,7 @@ class Exponential(TestFunction):
         return np.exp(log_density - self.k * z * z)
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        # E φ = c^(-1/2) exp(−a loc²); its derivatives are polynomials times itself.
+        # E φ = c^(-1/2) exp(−a loc²); its derivatives are polynomials times E φ.
         c = 1.0 + 2.0 * self.k * scale**2
         a, m = self.k / c, loc
         polynomial = {
@@ -130,12 +140,14 @@ class Exponential(TestFunction):
 
 @dataclass(frozen=True)
 class Cosine(TestFunction):
+    """f = Σ cos(k z_i), exact in closed form for the mean-field Normal and the Cauchy family."""
+
     name: ClassVar[str] = "cosine"
     summary: ClassVar[str] = "Σ cos(k z)"
     integrand: ClassVar[Separable] = CosineIntegrand()
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        # The real part of (ikσ)ⁿ exp(ik loc − k²σ²/2).
+        # Real part of (ikσ)ⁿ exp(ik loc − k²σ²/2).
         wave = (1j * self.k * scale) ** order * np.exp(1j * self.k * loc - 0.5 * (self.k * scale) ** 2)
         return np.real(wave)
 
@@ -143,7 +155,7 @@ class Cosine(TestFunction):
         return self.k
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """Of Cauchy's law E φ = cos(k loc) exp(−|k| σ)."""
+        """Return the exact values; under a Cauchy distribution, E φ = cos(k loc) exp(−|k| σ)."""
         if not isinstance(self.q, Cauchy.At):
             return super().exact_at(parameters)
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])

@@ -1,7 +1,7 @@
-"""An integrand that reads λ: f_λ(z) = Σ (z_i − a loc_i)².
+"""An integrand that depends on λ: f_λ(z) = Σ (z_i − a loc_i)².
 
-Its gradient in loc has two terms, ∇_λ E f with the λ in f held fixed, 2 (E z − a loc), and the explicit term
-E ∂f/∂loc = −2a (E z − a loc). Without the second an estimate is biased.
+Its gradient in loc has two terms: ∇_λ E f with the λ in f held fixed, 2 (E z − a loc), and the explicit term
+E ∂f/∂loc = −2a (E z − a loc). An estimate without the second term is biased.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = Any
 
 
 class TiltedSquareIntegrand(Separable):
-    """`data`: `a`, and `loc` [D] of q."""
+    """Σ (z_i − a loc_i)², with `a` and q's `loc` [D] in `data`."""
 
     reads = ("loc",)
 
@@ -41,15 +41,18 @@ class TiltedSquareIntegrand(Separable):
     def explicit_pullback(
         self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
     ) -> dict[str, Array]:
-        """−2a (z − a loc) in loc."""
+        """Return the cotangent times ∂f/∂loc = −2a (z − a loc), summed over samples."""
         slope = -2.0 * data["a"] * cotangent[..., None] * self._away(data, z)
         return {"loc": slope if z.ndim == 2 else xp.sum(slope, axis=1)}
 
 
 @dataclass(frozen=True)
 class TiltedSquare(OverCoordinates):
-    """q is any family of which `loc` moves every z_i by as much, and which has a variance: E f at λ is then E Σ z² at
-    (1 − a) loc. For a Normal it is Σ (1 − a)² loc² + σ²."""
+    """The problem for any location family of q that has a variance.
+
+    Since `loc` shifts every z_i by the same amount, E f at λ is E Σ z² at (1 − a) loc. For a Normal it is
+    Σ (1 − a)² loc² + σ².
+    """
 
     name: ClassVar[str] = "tilted-square"
     summary: ClassVar[str] = "Σ (z − a loc)², which reads q's loc: f_λ has a derivative in λ at fixed z"
@@ -71,14 +74,14 @@ class TiltedSquare(OverCoordinates):
         return {"a": np.asarray(self.a)}
 
     def _moved(self) -> Square:
-        """Σ z², which stands for f where loc is (1 − a) loc."""
+        """Return the problem Σ z², which has the value of f if its loc is (1 − a) loc."""
         return Square(k=0.0, q=self.q, dim=self.dim)
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
         return self._moved().hermite_moment(order, (1.0 - self.a) * loc, scale)
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """Known for all of these families."""
+        """Return the exact values, known for all families of this problem."""
         exact = self._moved().exact_at({**parameters, "loc": (1.0 - self.a) * parameters["loc"]})
         if exact is None:
             return None

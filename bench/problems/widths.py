@@ -1,7 +1,8 @@
-"""How large the arrays are that a function of a batch makes, for each of its rows: what sizes a block of replicates.
+"""Sizes of the intermediate arrays of a batch function per row, from which the size of a block of replicates follows.
 
-Nobody but the framework knows: of two batches, one twice the other, the sizes of all results are compared one by one,
-so that what does not grow with the batch, such as weights, is left out.
+Only the framework knows the intermediate arrays. The function is traced at two batch sizes, one twice the other, and
+the sizes of all results are compared one by one, so that arrays that do not grow with the batch, such as weights, do
+not count.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ FEW, MANY = 2, 4
 
 
 def widest(framework: str, function: Callable[..., Any], arguments: Callable[[int], tuple[Any, ...]]) -> int:
-    """Numbers a row in the largest result of any operation within.
+    """Return the elements per row of the largest result of any operation in `function`.
 
     Parameters
     ----------
-    framework : torch or jax.
-    arguments : a number of rows -> what to call `function` with.
+    framework : {"torch", "jax"}
+        The framework in which `function` is written.
+    arguments : callable
+        Number of rows -> arguments of `function`.
     """
     sizes = _sizes_in_jax if framework == "jax" else _sizes_in_torch
     few, many = (list(sizes(function, arguments(rows))) for rows in (FEW, MANY))

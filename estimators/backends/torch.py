@@ -28,7 +28,7 @@ Array = Any
 _NUMBERS = itertools.count()
 _SETTLED = tuple(
     f"G['__{name}_"
-    for name in ("import_estimators_dot", "import_array_api_compat_dot", "import_torch_dot", "builtins_dict")
+    for name in ("import_gradmeter_dot", "import_array_api_compat_dot", "import_torch_dot", "builtins_dict")
 )
 _COMPILING = threading.Lock()  # warning filters belong to all threads
 

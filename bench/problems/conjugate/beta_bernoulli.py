@@ -1,7 +1,7 @@
-"""Successes in trials with a beta prior on their probability: the posterior is beta.
+"""Beta-Bernoulli model: successes in trials with a beta prior on the success probability; the posterior is beta.
 
-The trials are the first 45 times at bat of 18 players in the season of 1970, a success is a hit (Efron & Morris 1975),
-so z_i is player i's batting average.
+The data are the hits of 18 players in their first 45 at-bats of the 1970 season (Efron & Morris 1975), so z_i is the
+batting average of player i.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TRIALS = 45
 
 
 class BetaBernoulliIntegrand(Separable):
-    """log p(y_i, z_i) = (A − 1) log z + (B − 1) log(1 − z) + constant, with A and B the posterior's α and β."""
+    """log p(y_i, z_i) = (A − 1) log z + (B − 1) log(1 − z) + constant, where the posterior is Beta(A, B)."""
 
     reads_logs: ClassVar[bool] = True
 
@@ -44,6 +44,8 @@ class BetaBernoulliIntegrand(Separable):
 
 @dataclass(frozen=True)
 class BetaBernoulli(Conjugate):
+    """ELBO of the beta-Bernoulli model with q = Π Beta(α_i, β_i); λ is `log_alpha`, `log_beta` [D]."""
+
     name: ClassVar[str] = "beta-bernoulli"
     summary: ClassVar[str] = "ELBO of successes in trials with a beta prior (conjugate; exact in closed form)"
     integrand: ClassVar[Separable] = BetaBernoulliIntegrand()
@@ -55,7 +57,7 @@ class BetaBernoulli(Conjugate):
     prior_beta: float = option(1.0, "β of the prior of every probability", above=0.0, maximum=1e6)
 
     def _posterior(self) -> tuple[np.ndarray, np.ndarray]:
-        """A and B [D]."""
+        """Return A and B [D]."""
         hits = np.asarray(HITS[: self.dim], dtype=float)
         return self.prior_alpha + hits, self.prior_beta + TRIALS - hits
 
@@ -71,13 +73,16 @@ class BetaBernoulli(Conjugate):
         return {"log_alpha": np.log(a), "log_beta": np.log(b)}
 
     def log_evidence(self) -> np.ndarray:
-        """log B(A, B)/B(α, β): of the trials in their order."""
+        """Return log B(A, B)/B(α, β) of each coordinate, the evidence of the ordered sequence of trials."""
         from scipy.special import betaln  # slow to import
 
         return np.asarray(betaln(*self._posterior()) - betaln(self.prior_alpha, self.prior_beta))
 
     def divergence(self, parameters: Vectors) -> tuple[np.ndarray, Vectors, np.ndarray]:
-        """log B(A, B)/B(α, β) + (α − A) ψ(α) + (β − B) ψ(β) + (A + B − α − β) ψ(α + β)."""
+        """Return KL(q ‖ posterior), its gradient and the entropy of q; q = Beta(α, β), posterior Beta(A, B).
+
+        The divergence is log B(A, B)/B(α, β) + (α − A) ψ(α) + (β − B) ψ(β) + (A + B − α − β) ψ(α + β).
+        """
         from scipy.special import betaln, digamma, polygamma  # slow to import
 
         a, b = self._posterior()

@@ -1,7 +1,7 @@
-"""What the conjugate models share: independent coordinates, each with a prior, some counts and a posterior.
+"""Base class of the conjugate models, in which each coordinate has its own prior, counts and posterior.
 
-ELBO = log evidence − KL(q ‖ posterior), a sum over coordinates: at q = posterior the gradient is 0 and the ELBO the
-evidence.
+ELBO = log evidence − KL(q ‖ posterior), a sum over coordinates. At q = posterior, the gradient is 0 and the ELBO
+equals the log evidence.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class Conjugate(Problem):
+    """Base class of the conjugate problems."""
+
     integrand: ClassVar[Separable]
-    #: The name of the family that the posterior belongs to.
+    #: The name of the family that contains the posterior.
     conjugate: ClassVar[str]
 
     dim: int
@@ -60,22 +62,22 @@ class Conjugate(Problem):
 
     @abstractmethod
     def data(self) -> dict[str, np.ndarray]:
-        """What the integrand reads, one number a coordinate [D]."""
+        """Return the data of the integrand, arrays of one number per coordinate [D]."""
 
     @abstractmethod
     def posterior(self) -> Vectors:
-        """λ of the posterior, in its own family."""
+        """Return the λ of the exact posterior in the conjugate family."""
 
     @abstractmethod
     def log_evidence(self) -> np.ndarray:
-        """Of every coordinate [D]."""
+        """Return the log evidence of each coordinate [D]."""
 
     @abstractmethod
     def divergence(self, parameters: Vectors) -> tuple[np.ndarray, Vectors, np.ndarray]:
-        """KL(q ‖ posterior) of every coordinate [D], its ∇_λ by block, and the entropy of q [D]."""
+        """Return KL(q ‖ posterior) of each coordinate [D], its gradient in λ by block, and the entropy of q [D]."""
 
     def exact_at(self, parameters: Vectors) -> Exact:
-        """The exact ELBO and its gradient at any λ; with an analytic entropy the objective is E log p alone."""
+        """Return the exact ELBO and its gradient at any λ; with an analytic entropy, the objective is E log p alone."""
         divergence, gradient, entropy = self.divergence(parameters)
         objective = self.log_evidence() - divergence
         if self.entropy == "analytic":

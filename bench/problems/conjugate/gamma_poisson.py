@@ -1,8 +1,8 @@
-"""Counts with a gamma prior on their rate: y_i ~ Poisson(20 z_i), z_i ~ Gamma(a, b); the posterior is gamma.
+"""Gamma-Poisson model: counts y_i ~ Poisson(20 z_i) with prior z_i ~ Gamma(a, b); the posterior is gamma.
 
 The counts are deaths by horse kick in the 14 corps of the Prussian army over the 20 years 1875 to 1894 (von
-Bortkiewicz 1898), so z_i is corps i's rate a year. q may be gamma or one of its members, for which the ELBO is as
-exact.
+Bortkiewicz 1898), so z_i is the rate of corps i per year. q may be gamma or one of its subfamilies; the ELBO is exact
+for each of them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gradmeter.estimators.options import option
 
 Array = Any
 
-#: Deaths of the corps G, I to XI, XIV and XV, in that order.
+#: Deaths in the corps G, I to XI, XIV and XV, in that order.
 DEATHS = (16, 16, 12, 12, 8, 11, 17, 12, 7, 13, 15, 25, 24, 8)
 YEARS = 20
 
 
 class GammaPoissonIntegrand(Separable):
-    """log p(y_i, z_i) = (A − 1) log z − B z + constant, with A and B the posterior's concentration and rate."""
+    """log p(y_i, z_i) = (A − 1) log z − B z + constant, where the posterior has concentration A and rate B."""
 
     reads_logs: ClassVar[bool] = True
 
@@ -45,6 +45,8 @@ class GammaPoissonIntegrand(Separable):
 
 @dataclass(frozen=True)
 class GammaPoisson(Conjugate):
+    """ELBO of the gamma-Poisson model; for a gamma q, λ is `log_concentration`, `log_rate` [D]."""
+
     name: ClassVar[str] = "gamma-poisson"
     summary: ClassVar[str] = "ELBO of Poisson counts with a gamma prior on each rate (conjugate; exact in closed form)"
     integrand: ClassVar[Separable] = GammaPoissonIntegrand()
@@ -56,7 +58,7 @@ class GammaPoisson(Conjugate):
     prior_rate: float = option(1.0, "rate b of the prior of every rate", above=0.0, maximum=1e6)
 
     def _posterior(self) -> tuple[np.ndarray, float]:
-        """A [D] and B."""
+        """Return A [D] and B."""
         return self.prior_concentration + np.asarray(DEATHS[: self.dim], dtype=float), self.prior_rate + YEARS
 
     def data(self) -> dict[str, np.ndarray]:
@@ -71,7 +73,7 @@ class GammaPoisson(Conjugate):
         return {"log_concentration": np.log(a), "log_rate": np.full(self.dim, np.log(b))}
 
     def log_evidence(self) -> np.ndarray:
-        """Of a negative binomial law: log Γ(A)/(Γ(a) y!) + a log(b/B) + y log(20/B)."""
+        """Return the negative binomial log probability of each count: log Γ(A)/(Γ(a) y!) + a log(b/B) + y log(20/B)."""
         from scipy.special import gammaln  # slow to import
 
         a, b = self._posterior()
@@ -80,20 +82,23 @@ class GammaPoisson(Conjugate):
         return ways + self.prior_concentration * np.log(self.prior_rate / b) + counts * np.log(YEARS / b)
 
     def divergence(self, parameters: Vectors) -> tuple[np.ndarray, Vectors, np.ndarray]:
-        """Of Gamma(α, β) from Gamma(A, B): (α − A) ψ(α) − log Γ(α) + log Γ(A) + A log(β/B) + α (B − β)/β."""
+        """Return KL(q ‖ posterior), its gradient and the entropy of q; q = Gamma(α, β), posterior Gamma(A, B).
+
+        The divergence is (α − A) ψ(α) − log Γ(α) + log Γ(A) + A log(β/B) + α (B − β)/β.
+        """
         from scipy.special import digamma, gammaln, polygamma  # slow to import
 
         a, b = self._posterior()
         alpha, beta = self._as_gamma(parameters)
         apart = (alpha - a) * digamma(alpha) - gammaln(alpha) + gammaln(a) + a * np.log(beta / b)
-        by_alpha = alpha * ((alpha - a) * polygamma(1, alpha) + b / beta - 1.0)  # by its logarithm, as all that follow
+        by_alpha = alpha * ((alpha - a) * polygamma(1, alpha) + b / beta - 1.0)  # derivative in log α, as all below
         by_beta = a - alpha * b / beta
         gradient = {"log_concentration": by_alpha, "log_degrees": by_alpha, "log_rate": by_beta}
         entropy = alpha - np.log(beta) + gammaln(alpha) + (1.0 - alpha) * digamma(alpha)
         return apart + alpha * (b / beta - 1.0), gradient, entropy
 
     def _as_gamma(self, parameters: Vectors) -> tuple[np.ndarray, np.ndarray]:
-        """The concentration α and the rate β of q, [D] each."""
+        """Return the concentration α and rate β of q [D]."""
         ones = np.ones(self.dim)
         if "log_degrees" in parameters:
             return 0.5 * np.exp(parameters["log_degrees"]), 0.5 * ones

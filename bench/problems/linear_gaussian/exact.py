@@ -1,14 +1,14 @@
-"""The bound of K importance samples and its gradients, exact for every K.
+"""Exact importance-weighted bound and its gradients for every K.
 
-What `bounds` does for any weights, here for those of q = N(loc, σ² I). Let u be the direction of loc from the
-posterior's mean and Δ its distance. Then with ε_u = ε·u and ρ² = |ε|² − ε_u²
+This specialises `bounds` to q = N(loc, σ² I). Let Δ be the distance of loc from the posterior mean and u the direction
+from the posterior mean to loc. With ε_u = ε·u and ρ² = |ε|² − ε_u²,
 
     log w = const − (Δ + σ ε_u)² − σ² ρ² + ½ (ε_u² + ρ²)
 
-so that everything is an integral over one Normal number, a χ² of D − 1 degrees and t; what else ψ holds of ε averages
-out by symmetry about u. Each is a trapezoid rule of a variable in which the integrand is analytic and falls off doubly
-exponentially or faster: geometric convergence, to about 1e-12 for D up to 200 and σ from 0.6 to 1. What is known of the
-same integrals tells where it fails.
+so that every expectation is an integral over one Normal variable, one χ² variable with D − 1 degrees of freedom, and
+t; any other dependence of ψ on ε averages out by symmetry about u. Each integral uses a trapezoidal rule in a variable
+in which the integrand is analytic and decays at least doubly exponentially. Hence convergence is geometric, to about
+1e-12 for D up to 200 and σ from 0.6 to 1. Integrals of known value detect failures.
 """
 
 from __future__ import annotations
@@ -21,25 +21,28 @@ import numpy as np
 from gradmeter.bench.problems.bounds import Weights
 from gradmeter.bench.problems.problem import LOG_2PI, Exact
 
-#: Step of the rule for ε_u, and nodes of that for ρ².
+#: Step of the rule for ε_u; number of nodes of the rule for ρ².
 NORMAL_STEP, CHI_NODES = 0.14, 160
-#: How far ε_u goes beyond where weights are largest.
+#: How far the rule for ε_u extends beyond the largest weights.
 REACH = 11.0
-#: What three integrals may differ by from what they are known to be.
+#: Tolerated deviation of three integrals from their known values.
 MOST_ERROR = 1e-9
-#: Δ beyond which they differ by more, for σ from 0.6 to 1; nodes, and so the time, grow with it.
+#: Largest supported Δ: beyond it these deviations exceed the tolerance for σ from 0.6 to 1. Cost grows with Δ.
 FARTHEST = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormalWeights(Weights):
-    """Of this q, as a quadrature over (ε_u, ρ²).
+    """The distribution of the importance weight under this q, as a quadrature over (ε_u, ρ²).
 
     Attributes
     ----------
-    dimension, distance, scale : D, Δ, σ.
-    along, across : ε_u and ρ² [N].
-    missed : what the quadrature misses of log E w, which is log p(x).
+    dimension, distance, scale
+        D, Δ and σ.
+    along, across : [N]
+        ε_u and ρ² at the nodes.
+    missed : float
+        Error of the quadrature on log E w, whose exact value is log p(x).
     """
 
     dimension: int
@@ -50,12 +53,12 @@ class NormalWeights(Weights):
     missed: float
 
     def error(self) -> float:
-        """By how much the rules miss E w = p(x), or what `Weights` knows."""
+        """Return the error on the known values: E w = p(x), and those checked by `Weights.error`."""
         return float(np.max([self.missed, super().error()])) if self.missed <= MOST_ERROR else self.missed
 
 
 def law(count: int, dimension: int, distance: float, scale: float, log_mean: float = 0.0) -> NormalWeights:
-    """The law of w where q = N(loc, σ² I) and loc is Δ away from the posterior's mean."""
+    """Return the distribution of w for q = N(loc, σ² I), with loc at distance Δ from the posterior mean."""
     along, probability = _normal(REACH + distance / scale)
     if dimension > 1:
         across, of_across = _chi_squared(dimension - 1, CHI_NODES)
@@ -66,7 +69,7 @@ def law(count: int, dimension: int, distance: float, scale: float, log_mean: flo
     log_weight = -((distance + scale * along) ** 2) - scale**2 * across + 0.5 * (along**2 + across)
     weight = np.exp(log_weight - log_weight.max())
     mean = float(probability @ weight)
-    # E exp of what stands above is (√2 σ)^−D.
+    # E exp(log_weight) = (√2 σ)^−D exactly.
     missed = abs(math.log(mean) + float(log_weight.max()) + dimension * math.log(math.sqrt(2.0) * scale))
     return NormalWeights(
         count=count,
@@ -89,7 +92,10 @@ def _normal(reach: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _chi_squared(degrees: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of ρ² = 2 exp(s), a trapezoid in v with s = v − exp(−v): doubly exponential at 0."""
+    """Return nodes and weights for ρ² = 2 exp(s), by the trapezoidal rule in v with s = v − exp(−v).
+
+    The substitution makes the decay at 0 doubly exponential.
+    """
     shape = 0.5 * degrees
     v = np.linspace(
         -math.log(45.0 / min(shape, 20.0)), math.log(shape + REACH * math.sqrt(2.0 * shape) + 0.5 * REACH**2), nodes
@@ -103,16 +109,20 @@ def _chi_squared(degrees: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
 def exact_bound(
     count: int, loc: np.ndarray, scale: float, prior_mean: np.ndarray, observed: np.ndarray
 ) -> Exact | None:
-    """L_K and its gradients; None where the quadrature is not good to `MOST_ERROR`, or loc is too far off for it.
+    """Return L_K and its gradients, or None where the quadrature's error exceeds `MOST_ERROR` or Δ exceeds `FARTHEST`.
 
-    Gradients of loc and log σ are doubly reparameterised, which leaves no small difference of large terms; those of
-    the model are E Σ w̃_k (z_k − μ).
+    Gradients of loc and log σ are doubly reparameterised, which avoids cancellation between large terms. The gradient
+    of
+    the model parameter is E Σ w̃_k (z_k − μ).
 
     Parameters
     ----------
-    count : K.
-    loc, prior_mean, observed : [D].
-    scale : σ of all coordinates.
+    count : int
+        K.
+    loc, prior_mean, observed : [D]
+        Mean of q, μ and x.
+    scale : float
+        σ, common to all coordinates.
     """
     dimension = len(loc)
     posterior = 0.5 * (prior_mean + observed)

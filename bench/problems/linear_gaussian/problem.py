@@ -1,8 +1,8 @@
-"""z ~ N(μ, I), x ~ N(z, I), q(z | x) = N(A x + b, ⅔ I): the bound of K importance samples, for one x.
+"""Importance-weighted bound of z ~ N(μ, I), x ~ N(z, I), q(z | x) = N(A x + b, ⅔ I), for one data point x.
 
-The posterior is N((x + μ)/2, I/2). For one x, q's mean A x + b is one vector, `loc`; ∇_b is ∇_loc and ∇_A is ∇_loc xᵀ,
-with the same signal-to-noise ratio. μ is the model's parameter θ, `prior_mean`. L_K is at most log p(x), and reaches
-it, for every K, where q is the posterior; it lies nearer the larger K is.
+The posterior is N((x + μ)/2, I/2). For one x, the mean A x + b of q is one vector, `loc`; ∇_b is ∇_loc and ∇_A is
+∇_loc xᵀ, with the same signal-to-noise ratio. μ is the model's parameter θ, `prior_mean`. L_K ≤ log p(x), with equality
+for every K if q is the posterior; the bound becomes tighter as K grows.
 
 Source: Rainforth, Kosiorek, Le, Maddison, Igl, Wood & Teh 2018, section 4.
 """
@@ -26,13 +26,13 @@ VARIANCE = 2.0 / 3.0
 
 
 class JointDensity(Integrand):
-    """log N(z; μ, I) + log N(x; z, I), with x `observed` [D] and θ `prior_mean` [D], which is μ."""
+    """log N(z; μ, I) + log N(x; z, I), with x as `observed` [D] and the model's parameter θ = μ as `prior_mean` [D]."""
 
     def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
         return {"prior_mean": tuple(data["observed"].shape)}
 
     def _terms(self, data: dict[str, Array], z: Array) -> Array:
-        """Of every coordinate [..., D]."""
+        """Return the terms of all coordinates [..., D]."""
         away, left = z - data["prior_mean"], data["observed"] - z
         return -0.5 * (away * away + left * left) - LOG_2PI
 
@@ -65,6 +65,8 @@ class JointDensity(Integrand):
 
 @dataclass(frozen=True)
 class LinearGaussian(Problem):
+    """Importance-weighted bound with λ = `loc`, `log_scale` (log σ) and θ = `prior_mean` (μ), all [D]."""
+
     name: ClassVar[str] = "linear-gaussian"
     summary: ClassVar[str] = "importance-weighted bound of z ~ N(μ, I), x ~ N(z, I): Rainforth et al. 2018"
     entropy: ClassVar[str] = "sampled"  # type: ignore[misc]
@@ -88,7 +90,7 @@ class LinearGaussian(Problem):
         return ("loc", "log_scale", "prior_mean")
 
     def drawn(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """μ, x and loc [D]."""
+        """Draw μ, x and loc [D]."""
         stream = np.random.Generator(np.random.PCG64(self.start))
         prior, moved, left = stream.standard_normal((3, self.dim))
         observed = prior + math.sqrt(2.0) * moved
@@ -110,7 +112,10 @@ class LinearGaussian(Problem):
         return {"loc": loc, "log_scale": np.full(self.dim, 0.5 * math.log(VARIANCE)), "prior_mean": prior}
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """In closed form for K = 1; by quadrature for other K where σ is the same for all coordinates, else None."""
+        """Return the exact values, or None for K > 1 if σ differs between coordinates.
+
+        They are in closed form for K = 1, and by quadrature for K > 1.
+        """
         loc, scale, prior = parameters["loc"], np.exp(parameters["log_scale"]), parameters["prior_mean"]
         _, observed, _ = self.drawn()
         if self.importance_samples > 1:
@@ -126,7 +131,7 @@ class LinearGaussian(Problem):
         return Exact({**exact.gradient, "prior_mean": away}, exact.source, exact.objective, exact.optimal_baseline)
 
     def optimum(self) -> Vectors:
-        """Where q is the posterior and log p(x) is largest in μ."""
+        """Return the λ at which q is the posterior and the μ that maximises log p(x)."""
         _, observed, _ = self.drawn()
         return {
             "loc": observed,

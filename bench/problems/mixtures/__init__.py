@@ -1,1 +1,1 @@
-"""Gaussian mixtures: points, responsibilities, likelihoods; and the problems made of them."""
+"""Gaussian mixtures: data, EM and coordinate-ascent VI, and the problems built on them."""

@@ -1,8 +1,8 @@
-"""The Bayesian Gaussian mixture: the ELBO of a mean-field Normal over the means.
+"""Bayesian Gaussian mixture: the ELBO of a mean-field Normal over the component means.
 
-μ_k ~ N(0, τ² I), z_i ~ Cat(π), x_i ~ N(μ_{z_i}, σ² I). With z averaged over the best q(z) the ELBO is that of CAVI, and
-closed; with z summed out it is higher, and exact by quadrature where the means are one or two numbers. Or q(z) is free,
-and z is sampled beside the means.
+μ_k ~ N(0, τ² I), z_i ~ Cat(π), x_i ~ N(μ_{z_i}, σ² I). There are three ways to treat z. Averaged over the optimal q(z),
+the ELBO is that of CAVI, in closed form. Summed out, the ELBO is higher, and exact by quadrature if the means hold one
+or two numbers. Or q(z) has free parameters and z is sampled along with the means.
 """
 
 from __future__ import annotations
@@ -23,13 +23,19 @@ from gradmeter.estimators import Expectation, Family, Normal, Point, UsageError
 from gradmeter.estimators.families.normal_categorical import NormalCategorical
 from gradmeter.estimators.options import option
 
-#: More numbers in the means than this, and no grid resolves the collapsed form.
+#: Largest K P for which a grid resolves the collapsed form.
 MOST_DIMENSIONS = 2
 MOST_SWEEPS = 20_000
 
 
 @dataclass(frozen=True)
 class BayesianGaussianMixture(Mixture):
+    """ELBO of the Bayesian Gaussian mixture.
+
+    λ is `loc` and `log_scale` [K P], for `bound=joint` also `logits` [N, K]. With `hyperparameters=learned`, θ is
+    `log_tau`, `log_sigma` [1] and `weight_logits` [K].
+    """
+
     name: ClassVar[str] = "bayesian-gaussian-mixture"
     summary: ClassVar[str] = (
         "ELBO of a Bayesian Gaussian mixture over its means (exact in closed form, or by quadrature if few)"
@@ -108,7 +114,7 @@ class BayesianGaussianMixture(Mixture):
         return self.complete(by_cavi(self.points().tobytes(), self.dim, self.components, self.at, **settings))
 
     def complete(self, parameters: Vectors) -> Vectors:
-        """The same with the best q(z) at that q(μ), where q(z) has parameters."""
+        """Return parameters with the logits of the optimal q(z) given q(μ), if q(z) has any; given logits are kept."""
         if self.bound != "joint":
             return parameters
         given = {"points": self.points(), **self._hyperparameters(), **parameters}
@@ -127,7 +133,7 @@ class BayesianGaussianMixture(Mixture):
 
 @functools.lru_cache(maxsize=8)
 def by_cavi(points: bytes, dimension: int, components: int, where: str, **settings: Any) -> Vectors:
-    """λ (and hyperparameters, if learned) where CAVI starts, or at its fixed point."""
+    """Return λ (and hyperparameters, if learned) at CAVI's starting point or fixed point."""
     method = CoordinateAscent(np.frombuffer(points).reshape(-1, dimension), components, **settings)
     state = method.initial()
     if where == "start":

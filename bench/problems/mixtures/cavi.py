@@ -1,8 +1,8 @@
 """Coordinate-ascent variational inference for the Bayesian Gaussian mixture.
 
 μ_k ~ N(0, τ² I), z_i ~ Cat(π), x_i ~ N(μ_{z_i}, σ² I), and q(μ, z) = Π_k N(μ_k; m_k, s_k² I) Π_i Cat(z_i; r_i). A sweep
-updates all r_i, then every q(μ_k), then, where they are learned, π, σ² and τ² by the ELBO's own maximum (empirical
-Bayes). Each of them maximises the ELBO over its part, so the ELBO never falls, which every sweep checks.
+updates all r_i, then every q(μ_k), then, if they are learned, π, σ² and τ² by maximising the ELBO (empirical Bayes).
+Each update maximises the ELBO over its block, so the ELBO never decreases. Every sweep checks this.
 
 Source: Blei, Kucukelbir & McAuliffe 2017, section 3.
 """
@@ -18,18 +18,27 @@ from gradmeter.bench.problems.mixtures.points import checked
 
 
 class MeanFieldMixture(Method):
-    """What CAVI and SVI share: the state, the ELBO and the updates, on points [N, P].
+    """State, ELBO and updates common to CAVI and SVI, on points [N, P].
 
-    A state holds, of every q(μ_k), the natural parameters `precision` 1/s_k² [K] and `weighted_mean` m_k/s_k² [K, P];
+    A state holds the natural parameters of every q(μ_k), `precision` 1/s_k² [K] and `weighted_mean` m_k/s_k² [K, P],
     and the hyperparameters `weights` [K], `sigma` and `tau`.
 
     Parameters
     ----------
-    points, components : the data, and K.
-    tau, sigma, weights : τ, σ and π (equal, if absent).
-    learn : whether π, σ and τ are updated too.
-    seed : chooses the means to start from (`gaussian.start`).
-    begin : means [K, P] to start from instead.
+    points : [N, P]
+        The data.
+    components : int
+        K.
+    tau, sigma : float
+        Standard deviations τ of the prior and σ of the components.
+    weights : [K], optional
+        π; equal if absent.
+    learn : bool
+        Whether π, σ and τ are updated too.
+    seed : int
+        Seed of the initial means (`gaussian.start`).
+    begin : [K, P], optional
+        Initial means to use instead.
     """
 
     def __init__(
@@ -53,20 +62,20 @@ class MeanFieldMixture(Method):
         }
 
     def initial(self) -> Vectors:
-        """Means at points of the data, each as certain as if it had an equal share of them."""
+        """Return the initial state: means at data points, with the precision of an equal share of the data."""
         means = gaussian.start(self.points, self.components, self.seed) if self.begin is None else self.begin
         tau, sigma = float(self.hyperparameters["tau"]), float(self.hyperparameters["sigma"])
         precision = np.full(self.components, tau**-2 + len(self.points) / self.components * sigma**-2)
         return {"precision": precision, "weighted_mean": precision[:, None] * means, **self.hyperparameters}
 
     def locals(self, state: Vectors, points: np.ndarray) -> gaussian.Pass:
-        """The update of r_i for these points, as the moments that everything else needs."""
+        """Return the moments of the points under the optimal r_i, as the global updates need them."""
         return gaussian.expect(points, *components(state))
 
     def globals(self, state: Vectors, found: gaussian.Pass, share: float) -> Vectors:
-        """The q(μ_k) that maximises the ELBO at those r_i, each point standing for `share` of them.
+        """Return the q(μ_k) that maximises the ELBO at the given r_i, with each point counted `share` times.
 
-        A component without points is back at its prior.
+        A component without points returns to its prior.
         """
         weight = share * float(state["sigma"]) ** -2
         means = state["weighted_mean"] / state["precision"][:, None]
@@ -76,9 +85,10 @@ class MeanFieldMixture(Method):
         }
 
     def learned(self, before: Vectors, after: Vectors, found: gaussian.Pass) -> Vectors:
-        """π, σ² and τ² that maximise the ELBO at the r_i of `found` (made at `before`) and the q(μ_k) of `after`.
+        """Return π, σ and τ that maximise the ELBO at `found` (from the r_i at `before`) and the q(μ_k) of `after`.
 
-        σ² is the mean squared distance of a point's coordinate from μ, τ² that of a mean's coordinate from 0.
+        σ² is the expected squared distance of a point's coordinate from its mean, τ² that of a mean's coordinate from
+        0.
         """
         dimension, total = before["weighted_mean"].shape[1], found.count.sum()
         old, new = (state["weighted_mean"] / state["precision"][:, None] for state in (before, after))
@@ -91,7 +101,7 @@ class MeanFieldMixture(Method):
         }
 
     def elbo(self, state: Vectors, log_likelihood: float) -> float:
-        """The ELBO at the best r_i, for which `log_likelihood` is the sum over the points that a pass found."""
+        """Return the ELBO at the optimal r_i, given the `log_likelihood` that a pass over the points computed."""
         dimension, tau = state["weighted_mean"].shape[1], float(state["tau"])
         means, variance = state["weighted_mean"] / state["precision"][:, None], 1.0 / state["precision"]
         ratio = variance / tau**2
@@ -100,11 +110,11 @@ class MeanFieldMixture(Method):
         return log_likelihood + prior + entropy
 
     def objective(self, state: Vectors) -> Objective:
-        """The ELBO, with q(z) at its maximum."""
+        """Return the ELBO at the optimal q(z)."""
         return Objective(self.elbo(state, self.locals(state, self.points).log_likelihood), "closed-form")
 
     def parameters(self, state: Vectors) -> Vectors:
-        """λ of the mean-field Normal over all means, `loc` and `log_scale` [K P]; what was learned beside it."""
+        """Return λ of the mean-field Normal over the means (`loc`, `log_scale` [K P]), and learned hyperparameters."""
         means = state["weighted_mean"] / state["precision"][:, None]
         scales = np.repeat(-0.5 * np.log(state["precision"]), means.shape[1])
         fitted = {"loc": means.ravel(), "log_scale": scales}
@@ -115,7 +125,10 @@ class MeanFieldMixture(Method):
 
 
 def components(state: Vectors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means, scales and log-weights for `gaussian.expect`: E log N(x | μ_k, σ²) is that at m_k less P s_k²/(2σ²)."""
+    """Return the means, scales and log weights for which `gaussian.expect` gives expectations under q(μ).
+
+    E log N(x | μ_k, σ²) is the log density at m_k minus P s_k²/(2σ²), which enters through the log weights.
+    """
     dimension, sigma = state["weighted_mean"].shape[1], float(state["sigma"])
     variance = 1.0 / state["precision"]
     means = state["weighted_mean"] * variance[:, None]
@@ -123,20 +136,20 @@ def components(state: Vectors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def log_weights(state: Vectors) -> np.ndarray:
-    """log π [K]: −∞ for a component that lost all its points while weights were learned."""
+    """Return log π [K]; −∞ for a component that lost all its points while the weights were learned."""
     with np.errstate(divide="ignore"):
         return np.log(state["weights"])
 
 
 class CoordinateAscent(MeanFieldMixture):
-    """CAVI: `step` is one sweep, all local updates first."""
+    """CAVI; `step` is one sweep, with all local updates first."""
 
     def initial(self) -> Vectors:
         state = super().initial()
         return {**state, "elbo": np.asarray(self.objective(state).value)}
 
     def step(self, state: Vectors, t: int) -> Vectors:
-        """The next state; its `elbo` is that of the state given, which the local update finds."""
+        """Return the next state; its `elbo` is the ELBO of the state passed in, a by-product of the local update."""
         found = self.locals(state, self.points)
         reached, before = self.elbo(state, found.log_likelihood), float(state["elbo"])
         check_monotone("CAVI", "ELBO", t, before, reached, len(self.points))

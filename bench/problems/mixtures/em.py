@@ -1,7 +1,7 @@
 """Expectation maximisation for a Gaussian mixture with diagonal covariances.
 
-E-step: responsibilities r_ik = p(z_i = k | x_i). M-step: weights Σ_i r_ik/N, means and variances weighted by r. The
-log-likelihood never falls from one to the next (Dempster, Laird & Rubin 1977), which every step checks.
+E-step: responsibilities r_ik = p(z_i = k | x_i). M-step: weights Σ_i r_ik/N, and means and variances weighted by r. The
+log-likelihood never decreases (Dempster, Laird & Rubin 1977). Every step checks this.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from gradmeter.bench.problems.mixtures import gaussian
 from gradmeter.bench.problems.mixtures.points import checked
 from gradmeter.estimators import UsageError
 
-#: A variance that is this much of the data's is rounding: the likelihood has no maximum there.
+#: Variances below this fraction of the data's are rounding: the component has collapsed, and the likelihood is
+#: unbounded.
 COLLAPSED = 1e-12
 
 
@@ -23,17 +24,23 @@ class ExpectationMaximisation(Method):
 
     Parameters
     ----------
-    points, components : the data, and K.
-    seed : chooses the means to start from (`gaussian.start`); variances start at the data's, weights equal.
-    floor : the least variance, in units of the data's own; the M-step then maximises under that bound, so the
-        log-likelihood still never falls. Without one, a component that collapses onto a point is an error.
-    begin : weights [K], means and variances [K, P] to start from instead.
+    points : [N, P]
+        The data.
+    components : int
+        K.
+    seed : int
+        Seed of the initial means (`gaussian.start`). Initial variances are the data's, initial weights are equal.
+    floor : float
+        Lower bound on variances, in units of the data's. The M-step maximises under this constraint, so the
+        log-likelihood still never decreases. With 0, a component that collapses onto a point is an error.
+    begin : {block: array}, optional
+        Initial `weights` [K], `means` [K, P] and `variances` [K, P] to use instead.
 
     Raises
     ------
     UsageError
-        From the start or a step: data that is no numbers, more components than points, a component without points, or
-        one whose variance is 0.
+        From the constructor, `initial` or `step`: the data is not a finite matrix, has a constant coordinate or fewer
+        points than components, or a component lost its points or its variance.
     """
 
     def __init__(
@@ -47,7 +54,7 @@ class ExpectationMaximisation(Method):
             raise UsageError(f"every point has the same coordinate {int(np.argmin(self.spread))}: leave it out")
 
     def initial(self) -> Vectors:
-        """{weights [K], means [K, P], variances [K, P]}, and the log-likelihood there."""
+        """Return {weights [K], means [K, P], variances [K, P]} and the log-likelihood there."""
         given = self.begin or {
             "weights": np.full(self.components, 1.0 / self.components),
             "means": gaussian.start(self.points, self.components, self.seed),
@@ -60,7 +67,7 @@ class ExpectationMaximisation(Method):
         return gaussian.expect(self.points, state["means"], np.sqrt(state["variances"]), np.log(state["weights"]))
 
     def step(self, state: Vectors, t: int) -> Vectors:
-        """One E-step and one M-step; `log_likelihood` is that of the state given, which the E-step finds."""
+        """Return the state after one E-step and M-step; its `log_likelihood` is that of the state passed in."""
         found = self._expect(state)
         reached, before = found.log_likelihood, float(state["log_likelihood"])
         check_monotone("EM", "log-likelihood", t, before, reached, len(self.points))
@@ -87,11 +94,11 @@ class ExpectationMaximisation(Method):
         }
 
     def objective(self, state: Vectors) -> Objective:
-        """log p(x)."""
+        """Return log p(x)."""
         return Objective(self._expect(state).log_likelihood, "closed-form")
 
     def parameters(self, state: Vectors) -> Vectors:
-        """Blocks `means`, `log_scales` [K, P] and `weight_logits` [K]."""
+        """Return the blocks `means`, `log_scales` [K, P] and `weight_logits` [K]."""
         return {
             "means": state["means"],
             "log_scales": 0.5 * np.log(state["variances"]),

@@ -1,4 +1,4 @@
-"""The exact ELBO of the Bayesian mixture and its gradient: closed where z is averaged over q(z), else by quadrature."""
+"""Exact ELBO of the Bayesian mixture and its gradient: closed form if z is averaged over q(z), else by quadrature."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from gradmeter.estimators.backends import get
 
 
 def expected_log_joint(given: Vectors, own: Vectors) -> np.ndarray:
-    """E_{q(μ)} log π_k N(x_i | μ_k, σ² I) [N, K].
+    """Return E_{q(μ)} log π_k N(x_i | μ_k, σ² I) [N, K].
 
     Parameters
     ----------
-    given : points [N, P]; log_sigma [1], weight_logits [K].
-    own : loc and log_scale [K P].
+    given : {name: array}
+        points [N, P], log_sigma [1] and weight_logits [K].
+    own : {block: array}
+        loc and log_scale [K P].
     """
     dimension = given["points"].shape[1]
     means, spread = (a.reshape(-1, dimension) for a in (own["loc"], np.exp(own["log_scale"])))
@@ -29,8 +31,11 @@ def expected_log_joint(given: Vectors, own: Vectors) -> np.ndarray:
 
 
 def closed_form(bound: Expectation, own: Vectors, entropy: str) -> Exact:
-    """With z averaged over q(z), at its best or, where `own` has its logits, as it is: f is then quadratic in μ,
-    Σ_j (b_j μ_j − a_j μ_j²/2) and a constant."""
+    """Return the exact values with z averaged over q(z).
+
+    q(z) is optimal or, if `own` has its logits, as given. f is then a quadratic in μ, Σ_j (b_j μ_j − a_j μ_j²/2) plus a
+    constant.
+    """
     given = bound.data
     points = given["points"]
     size, dimension = points.shape
@@ -64,7 +69,7 @@ def closed_form(bound: Expectation, own: Vectors, entropy: str) -> Exact:
     gradient, objective, baseline = dict(exact.gradient), exact.objective, exact.optimal_baseline
     if "logits" in own:
         gradient["logits"] = q * (gain - inner)
-        baseline = None  # that of loc and log_scale is not all of them
+        baseline = None  # the baselines of loc and log_scale alone would be incomplete
         if entropy == "analytic" and objective is not None:
             objective += float((q * log_q).sum())
     if bound.model_blocks:
@@ -76,11 +81,11 @@ def closed_form(bound: Expectation, own: Vectors, entropy: str) -> Exact:
 
 
 def by_quadrature(bound: Expectation, own: Vectors, entropy: str) -> Exact:
-    """With z summed out: the trapezoid rule in ε, on a grid of as many axes as there are means.
+    """Return the exact values with z summed out, by the trapezoidal rule in ε on a grid with one axis per coordinate.
 
-    In complex ε the log-sum-exp is singular no nearer than where two log joints differ by iπ: about πσ²/(scale
-    |x − μ|) away, which sets the step; where |x − μ| is larger than at two standard deviations, the weight is smaller
-    by more.
+    At complex ε, the log-sum-exp has no singularity nearer than where two log joints differ by iπ, at a distance of
+    about πσ²/(scale |x − μ|), which determines the step. Where |x − μ| is larger than two standard deviations allow
+    for, the loss of accuracy is outweighed by the smaller density.
     """
     backend = get("numpy")
     loc, scale = own["loc"], np.exp(own["log_scale"])

@@ -1,7 +1,7 @@
-"""What every method on a Gaussian mixture shares: one pass over the points, components with diagonal covariance.
+"""One pass over the points of a Gaussian mixture with diagonal covariances, shared by all methods, and helpers.
 
-Points are [N, P], of K components with means and scales (standard deviations) [K, P] and log-weights [K].
-Responsibilities r_ik = p(z_i = k | x_i) are by log-sum-exp, so that no point is too far from every mean.
+Points are [N, P]; K components have means and scales (standard deviations) [K, P] and log weights [K].
+Responsibilities r_ik = p(z_i = k | x_i) use log-sum-exp, so that points far from every mean do not underflow.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from gradmeter.bench.problems.problem import LOG_2PI
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.noise import stream_root
 
-#: Numbers in the widest array of a pass: points × components × coordinates, what fits a core's cache.
+#: Elements of the largest array in a pass (points × components × coordinates), chosen to fit a core's cache.
 CHUNK = 2**16
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass over the points gives; moments are about the means that it was made with, so nothing cancels.
+    """Results of one pass over the points; moments are about the means of that pass, which avoids cancellation.
 
     Attributes
     ----------
-    count : Σ_i r_ik [K].
-    first, second : Σ_i r_ik (x_i − μ_k) and Σ_i r_ik (x_i − μ_k)² [K, P].
-    log_likelihood : Σ_i log Σ_k exp(log joint).
+    count : [K]
+        Σ_i r_ik.
+    first, second : [K, P]
+        Σ_i r_ik (x_i − μ_k) and Σ_i r_ik (x_i − μ_k)².
+    log_likelihood : float
+        Σ_i log Σ_k exp(log joint).
     """
 
     count: np.ndarray
@@ -38,7 +41,7 @@ class Pass:
 
 
 def log_sum_exp(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of log joints [K, N]: their log-sum-exp over the components [N], and the responsibilities [K, N]."""
+    """Return the log-sum-exp of log joints [K, N] over components [N], and the responsibilities [K, N]."""
     largest = joint.max(axis=0)
     share = np.exp(joint - largest)
     total = share.sum(axis=0)
@@ -47,12 +50,14 @@ def log_sum_exp(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def expect(points: np.ndarray, means: np.ndarray, scales: np.ndarray, log_weights: np.ndarray) -> Pass:
-    """One pass: the E-step and the moments that every M-step needs.
+    """Run one pass: the E-step and the moments that every M-step needs.
 
     Parameters
     ----------
-    points [N, P], means [K, P], scales [K, P], log_weights [K] : these may hold any constant of a component's
-        log joint, and −∞ for a component that takes no part.
+    points, means, scales : [N, P], [K, P], [K, P]
+        Data, means and standard deviations.
+    log_weights : [K]
+        Log weights. These may include any constant of a component's log joint, and are −∞ for an unused component.
     """
     components = len(means)
     count, first, second = np.zeros(components), np.zeros_like(means), np.zeros_like(means)
@@ -67,7 +72,7 @@ def expect(points: np.ndarray, means: np.ndarray, scales: np.ndarray, log_weight
 
 
 def responsibilities(points: np.ndarray, means: np.ndarray, scales: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
-    """r [N, K]."""
+    """Return the responsibilities r [N, K]."""
     shares = [log_sum_exp(joint)[1] for _, joint in _joints(points, means, scales, log_weights)]
     return np.ascontiguousarray(np.concatenate(shares, axis=1).T)
 
@@ -75,7 +80,7 @@ def responsibilities(points: np.ndarray, means: np.ndarray, scales: np.ndarray, 
 def _joints(
     points: np.ndarray, means: np.ndarray, scales: np.ndarray, log_weights: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """x − μ_k [K, P, n] and log π_k + log N(x | μ_k, σ_k²) [K, n], of n points at a time and innermost, for speed."""
+    """Yield x − μ_k [K, P, n] and log π_k + log N(x | μ_k, σ_k²) [K, n] for chunks of n points, innermost for speed."""
     components, dimension = means.shape
     constant = log_weights - np.log(scales).sum(axis=1) - 0.5 * dimension * LOG_2PI
     half_precision = -0.5 / (scales * scales)
@@ -88,7 +93,7 @@ def _joints(
 
 
 def start(points: np.ndarray, components: int, seed: int) -> np.ndarray:
-    """Means [K, P] to start from: points, each chosen with probability ∝ its squared distance from those before.
+    """Draw initial means [K, P] from the points, with probability ∝ squared distance to the nearest mean so far.
 
     Source: Arthur & Vassilvitskii 2007 (k-means++).
     """
@@ -105,7 +110,7 @@ def start(points: np.ndarray, components: int, seed: int) -> np.ndarray:
 
 
 def match(means: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """The order [K] in which components come nearest to the reference's; labels mean nothing, so compare them so."""
+    """Return the permutation [K] that best matches the components to the reference; component labels are arbitrary."""
     from scipy.optimize import linear_sum_assignment  # slow to import
 
     distances = ((means[None, :, :] - reference[:, None, :]) ** 2).sum(axis=2)

@@ -1,10 +1,11 @@
-"""The Bayesian mixture's joint density as an integrand: z summed out, averaged over q(z), or sampled.
+"""Integrands of the Bayesian mixture: z summed out, averaged over q(z), or sampled.
 
-The means come first, [..., K P]. All forms of f = log p(μ) + Σ_i (…) share what is linear in responsibilities:
+z starts with the means [..., K P]. All forms are f = log p(μ) + Σ_i (…), with derivatives that are linear in statistics
+of the responsibilities:
 
-`Collapsed`   Σ_i log Σ_k π_k N(x_i | μ_k, σ² I), whose responsibilities are those at μ;
-`MeanField`   Σ_i Σ_k r_ik log [π_k N(x_i | μ_k, σ² I)/r_ik], at the r_ik that are best for q(μ): quadratic in μ;
-`Joint`       Σ_i log π_{z_i} N(x_i | μ_{z_i}, σ² I), with one-hot z_i, [..., N K], after the means.
+`Collapsed`   Σ_i log Σ_k π_k N(x_i | μ_k, σ² I), with the responsibilities at μ;
+`MeanField`   Σ_i Σ_k r_ik log [π_k N(x_i | μ_k, σ² I)/r_ik], with the r_ik that are optimal for q(μ): quadratic in μ;
+`Joint`       Σ_i log π_{z_i} N(x_i | μ_{z_i}, σ² I), with one-hot z_i [..., N K] after the means.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ Array = Any
 
 @dataclass(frozen=True)
 class Statistics:
-    """Responsibilities summed over the points, each standing for N/B: Σ r_ik, Σ r_ik x_i, Σ_ik r_ik |x_i|².
+    """Sums over points of the responsibilities, each point weighted by N/B: Σ r_ik, Σ r_ik x_i and Σ_ik r_ik |x_i|².
 
-    Shapes [..., K], [..., K, P] and [...]; what does not depend on z may lack its batch axes, or have them as 1.
+    The shapes are [..., K], [..., K, P] and [...]. Statistics that do not depend on z may lack the batch axes, or have
+    them with length 1.
     """
 
     count: Array
@@ -33,9 +35,10 @@ class Statistics:
 
 @dataclass(frozen=True)
 class MixtureOfMeans(OfPoints):
-    """`data`: points [N, P]; `log_tau`, `log_sigma` [1], `weight_logits` [K]; `batch` [B] where minibatches are drawn.
+    """Base class of the mixture's integrands.
 
-    With `learned`, τ, σ and π (softmax of the logits) are the model's parameters.
+    `data` holds points [N, P], `log_tau` and `log_sigma` [1], `weight_logits` [K], and `batch` [B] if minibatches are
+    drawn. With `learned`, τ, σ and π (the softmax of the logits) are model parameters.
     """
 
     components: int
@@ -49,7 +52,10 @@ class MixtureOfMeans(OfPoints):
         return {"log_tau": (1,), "log_sigma": (1,), "weight_logits": (self.components,)} if self.learned else {}
 
     def rows(self, xp: Any, data: dict[str, Array], noise: dict[str, Array], z: Array) -> tuple[Array, float]:
-        """Points [rows, P] or, of minibatches, [R, rows, P] with an axis of 1 for S where z has one; and N/B."""
+        """Return the points and N/B.
+
+        Points are [rows, P], or [R, rows, P] for minibatches, with an axis of length 1 for S where z has one.
+        """
         points = data["points"]
         if "rows" not in noise:
             return points, 1.0
@@ -59,13 +65,13 @@ class MixtureOfMeans(OfPoints):
         return xp.reshape(chosen, (*shape, points.shape[1])), points.shape[0] / batch
 
     def means(self, xp: Any, z: Array) -> Array:
-        """[..., K P] to [..., K, P]."""
+        """Reshape [..., K P] to [..., K, P]."""
         return xp.reshape(z, (*z.shape[:-1], self.components, -1))
 
     def log_joint(self, xp: Any, data: dict[str, Array], points: Array, means: Array, more: Any = 0.0) -> Array:
-        """log π_k N(x | μ_k, σ² I) [..., K, rows]; `more` [K, 1] is added to |x − μ_k|²."""
+        """Return log π_k N(x | μ_k, σ² I) [..., K, rows], with `more` [K, 1] added to |x − μ_k|²."""
         across = xp.matrix_transpose(points)
-        if points.ndim == 2:  # one large product, whatever the batch axes
+        if points.ndim == 2:  # one large product for all batch axes
             product = xp.matmul(xp.reshape(means, (-1, means.shape[-1])), across)
             product = xp.reshape(product, (*means.shape[:-1], across.shape[-1]))
         else:
@@ -76,7 +82,7 @@ class MixtureOfMeans(OfPoints):
         return constant[:, None] - 0.5 * xp.exp(-2.0 * data["log_sigma"]) * distance
 
     def statistics(self, xp: Any, points: Array, scale: float, share: Array) -> Statistics:
-        """Of responsibilities [..., K, rows]."""
+        """Return the statistics of the responsibilities `share` [..., K, rows]."""
         if points.ndim == 2 and share.ndim > 2:
             total = xp.matmul(xp.reshape(share, (-1, share.shape[-1])), points)
             total = xp.reshape(total, (*share.shape[:-1], points.shape[-1]))
@@ -91,17 +97,17 @@ class MixtureOfMeans(OfPoints):
     def likelihood(
         self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]
     ) -> tuple[Array, Statistics]:
-        """f less log p(μ) [...], and the statistics in which its derivatives are linear."""
+        """Return f without log p(μ) [...], and the statistics in which its derivatives are linear."""
 
     def log_prior(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
-        """log p of every coordinate [..., D]."""
+        """Return log p of every coordinate of the means [..., D]."""
         return -0.5 * z * z * xp.exp(-2.0 * data["log_tau"]) - data["log_tau"] - 0.5 * LOG_2PI
 
     def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
         return self.likelihood(xp, data, z, noise)[0] + xp.sum(self.log_prior(xp, data, z), axis=-1)
 
     def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """Σ_i r_ik (x_i − μ_k)/σ² − μ_k/τ²."""
+        """Return Σ_i r_ik (x_i − μ_k)/σ² − μ_k/τ²."""
         found = self.likelihood(xp, data, z, noise)[1]
         slope = found.total - found.count[..., None] * self.means(xp, z)
         likelihood = xp.exp(-2.0 * data["log_sigma"]) * xp.reshape(slope, z.shape)
@@ -115,7 +121,11 @@ class MixtureOfMeans(OfPoints):
     def pullback_of(
         self, xp: Any, data: dict[str, Array], z: Array, found: Statistics, cotangent: Array
     ) -> dict[str, Array]:
-        """Per sample |μ|²/τ² − K P; Σ r_ik |x_i − μ_k|²/σ² − N P; Σ_i r_ik − N π_k."""
+        """Return the cotangent times the model gradients, summed over samples.
+
+        The gradients of one sample are |μ|²/τ² − K P for log τ, Σ r_ik |x_i − μ_k|²/σ² − N P for log σ, and
+        Σ_i r_ik − N π_k for the weight logits.
+        """
         means, points = self.means(xp, z), data["points"]
         size, dimension = points.shape
         distance = found.square - xp.sum((2.0 * found.total - found.count[..., None] * means) * means, axis=(-2, -1))
@@ -133,7 +143,7 @@ class MixtureOfMeans(OfPoints):
 
 @dataclass(frozen=True)
 class Collapsed(MixtureOfMeans):
-    """z_i summed out."""
+    """f with z_i summed out."""
 
     def _joint(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> tuple[Array, float, Array]:
         points, scale = self.rows(xp, data, noise, z)
@@ -149,7 +159,10 @@ class Collapsed(MixtureOfMeans):
     def hessian_product(
         self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
     ) -> Array:
-        """Along v the log joints move by (x_i − μ_k)·v_k/σ², and the responsibilities with them."""
+        """Return the Hessian-vector product.
+
+        Along v, log joints change by (x_i − μ_k)·v_k/σ², and the responsibilities with them.
+        """
         points, scale, joint = self._joint(xp, data, z, noise)
         share = log_sum_exp(xp, joint)[1]
         precision = xp.exp(-2.0 * data["log_sigma"])
@@ -163,7 +176,10 @@ class Collapsed(MixtureOfMeans):
 
 @dataclass(frozen=True)
 class MeanField(MixtureOfMeans):
-    """q(z) at its best for the mean-field Normal q(μ) that λ is; E ∂f/∂r = 0 there, so r counts as constant."""
+    """f averaged over the q(z) that is optimal for the mean-field Normal q(μ) at λ.
+
+    E ∂f/∂r = 0 at the optimum, so that r is treated as a constant.
+    """
 
     reads = ("loc", "log_scale")
     explicit_term_is_zero = True
@@ -176,7 +192,7 @@ class MeanField(MixtureOfMeans):
         best = self.log_joint(xp, data, points, self.means(xp, data["loc"]), variance[:, None])
         log_likelihood, share = log_sum_exp(xp, best)
         found, means = self.statistics(xp, points, scale, share), self.means(xp, z)
-        # At loc, log joints less log r are `log_likelihood` whatever k; from there on f is quadratic.
+        # At loc, the log joint minus log r is `log_likelihood` for every k. From there, f is quadratic.
         there = found.square - xp.sum(self._cross(xp, found, self.means(xp, data["loc"])), axis=(-2, -1))
         here = found.square - xp.sum(self._cross(xp, found, means), axis=(-2, -1))
         moved = here - there - xp.sum(found.count * variance, axis=-1)
@@ -184,7 +200,7 @@ class MeanField(MixtureOfMeans):
         return value, found
 
     def _cross(self, xp: Any, found: Statistics, means: Array) -> Array:
-        """What makes Σ r |x − μ|² of Σ r |x|², for each coordinate [..., K, P]."""
+        """Return the terms of Σ r |x − μ|² that depend on μ, negated, for each coordinate [..., K, P]."""
         return (2.0 * found.total - found.count[..., None] * means) * means
 
     def hessian_product(
@@ -195,7 +211,7 @@ class MeanField(MixtureOfMeans):
         return -xp.exp(-2.0 * data["log_sigma"]) * bent - vector * xp.exp(-2.0 * data["log_tau"])
 
     def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """f is a sum over the coordinates, and what contains none of them."""
+        """Return the terms of f by coordinate, without the terms that contain no coordinate."""
         return self._terms(xp, data, z, self.likelihood(xp, data, z, noise)[1])
 
     def _terms(self, xp: Any, data: dict[str, Array], z: Array, found: Statistics) -> Array:
@@ -213,13 +229,15 @@ class MeanField(MixtureOfMeans):
 
 @dataclass(frozen=True)
 class Joint(MixtureOfMeans):
-    """z_i sampled beside the means: responsibilities are 0 or 1. Only values of f are offered; of a minibatch, the
-    log joints of all points are computed, and those of its rows weighted by N/B."""
+    """f with z_i sampled along with the means, so that responsibilities are 0 or 1. It provides only values of f.
+
+    For a minibatch, the log joints of all points are computed, and those of its rows weighted by N/B.
+    """
 
     gradient = None  # type: ignore[assignment]
 
     def split(self, data: dict[str, Array], z: Array) -> tuple[Array, Array]:
-        """The means [..., K P] and the choices [..., N K]."""
+        """Split z into the means [..., K P] and the one-hot choices [..., N K]."""
         numbers = self.components * data["points"].shape[1]
         return z[..., :numbers], z[..., numbers:]
 
@@ -251,14 +269,14 @@ class Joint(MixtureOfMeans):
 
 
 def row_weights(xp: Any, rows: Array, like: Array) -> Array:
-    """N/B for the rows [R, B] of a minibatch and 0 for others [R, N]; `like` [N] says how many, where and of what."""
+    """Return weights [R, N]: N/B for the rows [R, B] of a minibatch, else 0, with the size and dtype of `like` [N]."""
     everyone = xp.cumulative_sum(xp.ones_like(like)) - 1.0
     found = xp.sum(xp.astype(rows[:, :, None] == everyone, like.dtype), axis=1)
     return found * (like.shape[0] / rows.shape[1])
 
 
 def log_sum_exp(xp: Any, joint: Array) -> tuple[Array, Array]:
-    """Over the components, the second axis from the end: [..., rows]; and the responsibilities [..., K, rows]."""
+    """Return the log-sum-exp over components (axis −2) [..., rows] and the responsibilities [..., K, rows]."""
     largest = xp.max(joint, axis=-2, keepdims=True)
     share = xp.exp(joint - largest)
     total = xp.sum(share, axis=-2, keepdims=True)

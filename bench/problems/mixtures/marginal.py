@@ -1,9 +1,10 @@
-"""The Gaussian mixture's likelihood: its parameters are a model's, and q is over the components of the points.
+"""Gaussian mixture with its likelihood as the objective: model parameters θ, and q over the components of the points.
 
     ELBO(λ, θ) = E_{q_λ(z)}[Σ_i log π_{z_i} N(x_i | μ_{z_i}, diag σ_{z_i}²) − log q_λ(z)] ≤ log p(x; θ)
 
-With q at the posterior the two are equal, and so are their gradients in θ (Fisher's identity): the E-step of EM is the
-exact gradient of the likelihood. z is one-hot and f linear in it, so everything about any q is in closed form.
+If q is the posterior, the two sides are equal, and so are their gradients in θ (Fisher's identity): EM's E-step yields
+the exact gradient of the likelihood. z is one-hot and f is linear in z, so the exact values are in closed form for any
+q.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ MOST_STEPS = 20_000
 
 @dataclass(frozen=True)
 class CompleteData(OfPoints):
-    """log p(x, z; θ), z [..., N K] one-hot a point; `data`: points [N, P], `batch` [B] where minibatches are drawn.
+    """log p(x, z; θ), with z [..., N K] one-hot for each point.
 
-    θ: `means`, `log_scales` [K, P], `weight_logits` [K].
+    `data` holds points [N, P], and `batch` [B] if minibatches are drawn. θ is `means`, `log_scales` [K, P] and
+    `weight_logits` [K].
     """
 
     components: int
@@ -44,13 +46,13 @@ class CompleteData(OfPoints):
         return {"means": each, "log_scales": each, "weight_logits": (self.components,)}
 
     def _log_joint(self, xp: Any, data: dict[str, Array]) -> Array:
-        """log π_k N(x_i | μ_k, σ_k²) [N, K]."""
+        """Return log π_k N(x_i | μ_k, σ_k²) [N, K]."""
         away = (data["points"][:, None, :] - data["means"]) * xp.exp(-data["log_scales"])
         log_densities = -0.5 * away * away - data["log_scales"] - 0.5 * LOG_2PI
         return xp.sum(log_densities, axis=-1) + log_softmax(xp, data["weight_logits"])
 
     def _weighted(self, xp: Any, z: Array, noise: dict[str, Array], per_point: Array) -> Array:
-        """[N, K], or of minibatches N/B times that for the rows in them, and 0 for others [R, (1,) N, K]."""
+        """Return `per_point` [N, K], or for minibatches N/B times its rows and 0 for others [R, (1,) N, K]."""
         if "rows" not in noise:
             return per_point
         weight = row_weights(xp, noise["rows"], per_point[:, 0])[..., None]
@@ -60,7 +62,7 @@ class CompleteData(OfPoints):
         return xp.sum(z * self.gradient(xp, data, z, noise), axis=-1)
 
     def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """The log joints, whatever z."""
+        """Return the log joints, which do not depend on z."""
         each = self._weighted(xp, z, noise, self._log_joint(xp, data))
         return xp.zeros_like(z) + xp.reshape(each, (*each.shape[:-2], -1))
 
@@ -72,7 +74,10 @@ class CompleteData(OfPoints):
     def model_pullback(
         self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
     ) -> dict[str, Array]:
-        """Σ z_ik (x_i − μ_k)/σ_k², Σ z_ik ((x_i − μ_k)²/σ_k² − 1), Σ z_ik − π_k Σ_k Σ z_ik."""
+        """Return the cotangent times the model gradients, summed over samples.
+
+        They are Σ z_ik (x_i − μ_k)/σ_k², Σ z_ik ((x_i − μ_k)²/σ_k² − 1) and Σ z_ik − π_k Σ_k Σ z_ik.
+        """
         points, means = data["points"], data["means"]
         chosen = xp.reshape(cotangent[..., None] * z, (*z.shape[:-1], points.shape[0], self.components))
         chosen = chosen if z.ndim == 2 else xp.sum(chosen, axis=1)
@@ -93,6 +98,8 @@ class CompleteData(OfPoints):
 
 @dataclass(frozen=True)
 class GaussianMixture(Mixture):
+    """ELBO with λ = `logits` [N, K] and θ = `means`, `log_scales` [K, P], `weight_logits` [K], in closed form."""
+
     name: ClassVar[str] = "gaussian-mixture"
     summary: ClassVar[str] = "likelihood of a Gaussian mixture's parameters, and the ELBO of a free categorical q(z)"
 
@@ -132,12 +139,12 @@ class GaussianMixture(Mixture):
         return self.with_posterior(model) if self.responsibilities == "posterior" else {**super().parameters(), **model}
 
     def with_posterior(self, model: Vectors) -> Vectors:
-        """θ, and the λ that makes q(z) the posterior."""
+        """Return θ with the λ for which q(z) is the posterior."""
         logits = CompleteData(self.components)._log_joint(np, {"points": self.points(), **model})
         return {"logits": logits - logits.max(axis=1, keepdims=True), **model}
 
     def exact_at(self, parameters: Vectors) -> Exact:
-        """f is linear in z, whose mean is softmax(logits)."""
+        """Return the exact values: f is linear in z, whose mean is softmax(logits)."""
         bound, own = self.expectation().at(parameters)
         log_q = log_softmax(np, own["logits"])
         q, joint = np.exp(log_q), bound.integrand._log_joint(np, bound.data)  # type: ignore[attr-defined]
@@ -154,7 +161,7 @@ class GaussianMixture(Mixture):
 
 @functools.lru_cache(maxsize=8)
 def by_em(points: bytes, dimension: int, components: int, seed: int, where: str) -> Vectors:
-    """θ where EM starts, or where it ends."""
+    """Return θ at EM's starting point or fixed point."""
     method = ExpectationMaximisation(np.frombuffer(points).reshape(-1, dimension), components, seed)
     state = method.initial()
     if where == "start":

@@ -1,4 +1,4 @@
-"""What both mixtures share: points by name, minibatches of them."""
+"""Base classes of the mixture problems: data sets of points and minibatches of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = Any
 
 
 class OfPoints(Integrand):
-    """f of points [N, P] in `data`; with `batch` [B] there, of a minibatch of their rows."""
+    """An integrand over the points [N, P] in `data`, or over a minibatch of their rows if `data` has `batch` [B]."""
 
     def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
         if "batch" not in data:
@@ -23,7 +23,7 @@ class OfPoints(Integrand):
 
 
 class Mixture(Problem):
-    """K components for the points of a dataset."""
+    """Base class of mixtures of K components for the points of a data set."""
 
     dataset: str
     dim: int
@@ -33,7 +33,7 @@ class Mixture(Problem):
 
     @property
     def rows(self) -> int:
-        """N."""
+        """The number of points N."""
         return data.rows(self.dataset, self.dim, self.size)
 
     def check(self) -> None:
@@ -50,9 +50,9 @@ class Mixture(Problem):
         return data.fingerprint(self.dataset)
 
     def points(self) -> np.ndarray:
-        """[N, P]."""
+        """Return the points [N, P]."""
         return data.load(self.dataset, self.dim, self.components, self.size)
 
     def point_arrays(self) -> dict[str, np.ndarray]:
-        """What `OfPoints` reads."""
+        """Return the data of `OfPoints`."""
         return {"points": self.points()} | ({} if self.batch is None else {"batch": np.zeros(self.batch)})

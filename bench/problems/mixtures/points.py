@@ -1,6 +1,7 @@
-"""The points that mixtures are fitted to: synthetic ones whose truth is known, scikit-learn's, a user's own.
+"""Data for mixtures: synthetic points of known truth, scikit-learn's data sets, or the user's file.
 
-All are centred and share one unit, the root mean square of a coordinate, so that scales mean the same everywhere.
+All points are centred and divided by one unit, the root mean square of a coordinate, so that scales are comparable
+between data sets.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DATASETS = ("synthetic", *data.BUNDLED)
 
 @dataclass(frozen=True)
 class Truth:
-    """What synthetic points were drawn from: means [K, P], one scale, weights [K], and each point's component [N]."""
+    """The parameters of synthetic points: means [K, P], one scale, weights [K], and each point's component [N]."""
 
     means: np.ndarray
     scale: float
@@ -30,7 +31,13 @@ class Truth:
 
 
 def checked(points: Any, components: int = 1, what: str = "the data") -> np.ndarray:
-    """Points [N, P] as float64; UsageError as well where they are fewer than the components."""
+    """Return points [N, P] as float64, checked.
+
+    Raises
+    ------
+    UsageError
+        The points are not a finite matrix, or there are fewer points than components.
+    """
     values = data.checked(points, what)
     if components > len(values):
         raise UsageError(f"{components} components need at least as many points; {what} has {len(values)}")
@@ -38,10 +45,10 @@ def checked(points: Any, components: int = 1, what: str = "the data") -> np.ndar
 
 
 def synthetic(size: int, dimension: int, components: int) -> tuple[np.ndarray, Truth]:
-    """Points [N, P] of K components of equal scale, and what they were drawn from.
+    """Draw points [N, P] from K components of equal scale; return the points and their true parameters.
 
-    μ_k ~ N(0, I), weights from 1 to 2 before they are normalised, x_i ~ N(μ_{z_i}, σ² I) with σ = 0.3; then centred
-    and scaled, the truth likewise. The truth before that does not depend on N.
+    μ_k ~ N(0, I), weights uniform on [1, 2] and normalised, x_i ~ N(μ_{z_i}, σ² I) with σ = 0.3. Then points and truth
+    are centred and scaled. Before that, means and weights do not depend on N.
     """
     generator = np.random.Generator(np.random.PCG64(stream_root("mixture", dimension, components)))
     means = generator.standard_normal((components, dimension))
@@ -56,15 +63,15 @@ def synthetic(size: int, dimension: int, components: int) -> tuple[np.ndarray, T
 def _centre_and_unit(points: np.ndarray) -> tuple[np.ndarray, float]:
     centre = points.mean(axis=0)
     away = points - centre
-    largest = float(np.abs(away).max()) or 1.0  # whose square may be 0
+    largest = float(np.abs(away).max()) or 1.0  # avoids underflow of the squares
     unit = largest * float(np.sqrt(np.mean((away / largest) ** 2)))
     return centre, unit if unit > 0.0 else 1.0
 
 
 def principal_components(points: np.ndarray, dimension: int) -> np.ndarray:
-    """The points on their first principal axes [N, P], by a singular value decomposition.
+    """Project the points on their first `dimension` principal axes [N, P], by singular value decomposition.
 
-    An axis points where its largest loading is positive, so that every machine sees the same points.
+    Each axis is oriented so that its largest loading is positive, so that every machine gets the same points.
     """
     centred = points - points.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
@@ -74,13 +81,13 @@ def principal_components(points: np.ndarray, dimension: int) -> np.ndarray:
 
 
 def load(dataset: str, dimension: int, components: int, size: int = 500) -> np.ndarray:
-    """Points [N, P] by name: `synthetic`, bundled data on P principal components, or a file (`.npy`, `.csv`)."""
+    """Return points [N, P]: `synthetic`, a bundled data set on P principal components, or a file (`.npy`, `.csv`)."""
     return _loaded(dataset, fingerprint(dataset), dimension, components, size)
 
 
 @functools.lru_cache(maxsize=32)
 def _loaded(dataset: str, content: str | None, dimension: int, components: int, size: int) -> np.ndarray:
-    """A file whose content is another is another file."""
+    """Load points; `content` is the file's fingerprint, so that a changed file is loaded again."""
     if dataset == "synthetic":
         return checked(synthetic(size, dimension, components)[0], components, "synthetic data")
     raw = _bundled(dataset) if dataset in data.BUNDLED else data.read(Path(dataset))
@@ -93,19 +100,19 @@ def _loaded(dataset: str, content: str | None, dimension: int, components: int, 
 
 
 def rows(dataset: str, dimension: int, size: int) -> int:
-    """N, without loading what is bundled."""
+    """Return N, without loading bundled data."""
     if dataset == "synthetic":
         return size
     return data.BUNDLED[dataset][0] if dataset in data.BUNDLED else len(load(dataset, dimension, 1))
 
 
 def fingerprint(dataset: str) -> str | None:
-    """A hash of a user's file; None for data that has a name.
+    """Return a hash of a user's file, or None for a named data set.
 
     Raises
     ------
     UsageError
-        It is neither.
+        `dataset` is neither a known name nor an .npy or .csv file.
     """
     if dataset in DATASETS:
         return None
@@ -115,6 +122,6 @@ def fingerprint(dataset: str) -> str | None:
 
 
 def _bundled(dataset: str) -> np.ndarray:
-    """A column of wine has a unit of its own; those of the others share one."""
+    """Return bundled data; the columns of wine, whose units differ, are divided by their standard deviations."""
     raw = np.asarray(data.bundled(dataset).data, dtype=np.float64)
     return raw / raw.std(axis=0) if dataset == "wine" else raw

@@ -1,4 +1,4 @@
-"""Designs and responses of the data that scikit-learn brings along."""
+"""Designs and responses of scikit-learn's bundled data."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gradmeter.bench.problems.data import bundled
 
 @functools.cache
 def load(dataset: str, counts: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """A design [N, D] and a response [N] of scikit-learn's bundled data.
+    """Return a design [N, D] and a response [N] from scikit-learn's bundled data.
 
-    Columns are standardised to mean 0 and population s.d. 1, a column of ones is appended last; a continuous
-    response is standardised as well, unless it is asked for as `counts`: the whole numbers that were noted down.
+    Columns are standardised to mean 0 and population standard deviation 1, and a column of ones is appended. A
+    continuous response is standardised too, unless `counts` asks for the original whole numbers.
     """
     bunch = bundled(dataset)
     design, response = np.asarray(bunch.data, dtype=float), np.asarray(bunch.target, dtype=float)
-    if dataset == "linnerud":  # there the exercises are the data; here they are what is explained
+    if dataset == "linnerud":  # scikit-learn has the exercises as data; here they are the response
         design, response = response, design[:, 0]
     design = (design - design.mean(axis=0)) / design.std(axis=0)
     if dataset == "diabetes" and not counts:

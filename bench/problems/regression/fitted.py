@@ -1,7 +1,7 @@
-"""The Normal q that maximises an exact ELBO.
+"""Maximisation of an exact ELBO over a Normal q.
 
-With H = E ∇²log p, the maximum has E ∇log p = 0 and the precision −H (of a mean-field q: its diagonal). So a step is
-Newton's in loc and towards that in the precision, halved while the ELBO falls.
+With H = E ∇²log p, the maximum has E ∇log p = 0 and precision −H (the diagonal of −H for a mean-field q). An iteration
+takes a Newton step in loc and a step of the same length towards −H in the precision, halved while the ELBO decreases.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from gradmeter.bench.problems.gaussian_elbo import Expected
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.families.multivariate_normal import pack
 
-#: The families that it is for.
+#: The supported families.
 FITTED = ("normal", "multivariate-normal")
 STEPS = 500
-#: Of every derivative of the ELBO, relative to the size of the precision.
+#: Tolerance on every derivative of the ELBO, relative to the precision.
 ENOUGH = 1e-12
 
 
 @functools.cache
 def fitted(same: Same) -> dict[str, np.ndarray]:
-    """λ of the maximum, for a `Regression` whose family is one of `FITTED`.
+    """Return the λ that maximises the ELBO of a `Regression` whose family is one of `FITTED`.
 
     Raises
     ------
     UsageError
-        There is none to be found from loc = 0.
+        The iteration from loc = 0 does not converge.
     """
     problem = same.value
     full = problem.family.name == "multivariate-normal"
@@ -61,18 +61,18 @@ def fitted(same: Same) -> dict[str, np.ndarray]:
     return {"loc": loc, "log_scale": -0.5 * np.log(np.diag(precision))}
 
 
-#: The least curvature that a step goes by: below 1, which is the prior's own, h is convex there.
+#: Smallest curvature used in a step. The prior's curvature is 1, so a smaller one means that h is convex there.
 FLOOR = 1e-3
 
 
 def _definite(matrix: np.ndarray) -> np.ndarray:
-    """The matrix with its eigenvalues at least `FLOOR` in size and positive, so that a step goes up."""
+    """Return the matrix with eigenvalues replaced by absolute values of at least `FLOOR`, so that steps go uphill."""
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.maximum(np.abs(values), FLOOR)) @ vectors.T
 
 
 def _elbo(problem: Any, loc: np.ndarray, precision: np.ndarray) -> tuple[float, Expected]:
-    """Up to a constant, and what it is made of; −inf where it overflows."""
+    """Return the ELBO up to a constant, or −inf where it overflows, and the expectations it consists of."""
     factor = np.linalg.cholesky(precision)
     with np.errstate(over="ignore", invalid="ignore"):
         found = problem.expected(loc, np.linalg.inv(factor))

@@ -1,4 +1,4 @@
-"""The log-joint density of a generalised linear model with prior N(0, I): an integrand, given its likelihood."""
+"""Integrand of a generalised linear model: the log joint density with prior N(0, I), for a given likelihood."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ Array = Any
 
 
 class GeneralisedLinear(Integrand):
-    """log p(x, z); `data`: design [N, D], response [N], `batch` [B] (any values) where minibatches are drawn, the
-    numbers of the likelihood by name, and `constant`, the sum of the likelihood's terms without z, where it has such.
+    """log p(x, z) of a generalised linear model.
 
-    A minibatch sums over its B rows, scaled by N/B; the constant is of all rows whatever the batch.
+    `data` holds design [N, D], response [N], `batch` [B] (any values) if minibatches are drawn, the likelihood's
+    parameters by name, and `constant`, the sum of the likelihood's terms without z, if there are any. A minibatch sums
+    over its B rows, scaled by N/B; the constant always covers all rows.
     """
 
     @abstractmethod
     def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
-        """h elementwise, less the constant."""
+        """Return h elementwise, without the constant."""
 
     @abstractmethod
     def residual(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
-        """∂h/∂predictor elementwise."""
+        """Return ∂h/∂predictor elementwise."""
 
     @abstractmethod
     def curvature(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
-        """∂²h/∂predictor² elementwise."""
+        """Return ∂²h/∂predictor² elementwise."""
 
     def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
         if "batch" not in data:
@@ -41,7 +42,10 @@ class GeneralisedLinear(Integrand):
         return max(dimension, data["design"].shape[0])
 
     def _rows(self, xp: Any, data: dict[str, Array], noise: dict[str, Array], z: Array) -> tuple[Array, Array, float]:
-        """Design [rows, D] or, of minibatches, [R, rows, D]; response that broadcasts with [..., rows]; and N/B."""
+        """Return the design, the response and N/B.
+
+        The design is [rows, D], or [R, rows, D] for minibatches; the response broadcasts with [..., rows].
+        """
         design, response = data["design"], data["response"]
         if "rows" not in noise:
             return design, response, 1.0
@@ -52,10 +56,10 @@ class GeneralisedLinear(Integrand):
         return chosen, xp.reshape(xp.take(response, flat, axis=0), shape), design.shape[0] / batch
 
     def _times(self, xp: Any, left: Array, right: Array) -> Array:
-        """left [..., K] times right [K, M] or [R, K, M]: [..., M]."""
+        """Return left [..., K] times right [K, M] or [R, K, M], as [..., M]."""
         if right.ndim == left.ndim == 2:
             return xp.matmul(left, right)
-        if right.ndim == 2:  # one large product, whatever the batch axes
+        if right.ndim == 2:  # one large product for all batch axes
             flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), right)
             return xp.reshape(flat, (*left.shape[:-1], right.shape[-1]))
         if left.ndim == 2:
@@ -66,7 +70,7 @@ class GeneralisedLinear(Integrand):
         return self._likelihood(xp, data, z, noise) + xp.sum(self._log_prior(z), axis=-1)
 
     def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """Every row of the data holds every coordinate; of the prior each has its own term."""
+        """Return for each coordinate the likelihood, of which every row contains it, plus its own term of the prior."""
         return self._likelihood(xp, data, z, noise)[..., None] + self._log_prior(z)
 
     def _likelihood(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
@@ -91,7 +95,7 @@ class GeneralisedLinear(Integrand):
         return scale * self._times(xp, bent, design) - vector
 
     def hessian(self, backend: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """Σ_n c_n x_n x_nᵀ: of all rows one product with the x_n x_nᵀ, which every sample shares."""
+        """Return Σ_n c_n x_n x_nᵀ − I; without minibatches, all samples share the products x_n x_nᵀ."""
         xp, dimension = backend.xp, z.shape[-1]
         design, response, scale = self._rows(xp, data, noise, z)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
@@ -108,7 +112,7 @@ class GeneralisedLinear(Integrand):
     def replaced(
         self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
-        """By updating the linear predictor: O(N D) for all coordinates, against O(N D²)."""
+        """Update the linear predictor instead of recomputing it: O(N D) for all coordinates instead of O(N D²)."""
         xp = backend.xp
         design, response, scale = self._rows(xp, data, noise, z)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
@@ -126,7 +130,7 @@ class GeneralisedLinear(Integrand):
         predictor: Array,
         change: Array,
     ) -> Array:
-        """Σ_n h at predictor + x_ni change_i, for every i [..., D]; one coordinate at a time bounds memory."""
+        """Return Σ_n h at predictor + x_ni change_i for every i [..., D], one coordinate at a time to bound memory."""
         xp = backend.xp
         columns = xp.moveaxis(design, -1, 0)  # [D, rows] or [D, R, rows]
         if design.ndim == 3 and predictor.ndim == 3:

@@ -1,4 +1,4 @@
-"""Linear regression with unit noise: conjugate, so everything about it is in closed form."""
+"""Linear regression with unit noise: conjugate, so that all exact values are in closed form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = Any
 
 
 class LinearIntegrand(GeneralisedLinear):
-    """Unit noise: h = log N(y; predictor, 1)."""
+    """Linear likelihood with unit noise: h = log N(y; predictor, 1)."""
 
     def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
         error = response - predictor
@@ -37,7 +37,7 @@ class LinearIntegrand(GeneralisedLinear):
         predictor: Array,
         change: Array,
     ) -> Array:
-        """Quadratic in the change, so two products serve every coordinate."""
+        """Return the likelihoods at all replacements; h is quadratic in the change, so two products suffice."""
         xp = backend.xp
         now = xp.sum(self.log_likelihood(xp, data, predictor, response), axis=-1)[..., None]
         slope = self._times(xp, self.residual(xp, data, predictor, response), design)
@@ -49,6 +49,8 @@ class LinearIntegrand(GeneralisedLinear):
 
 @dataclass(frozen=True)
 class LinearRegression(Regression):
+    """ELBO of Bayesian linear regression with prior N(0, I) and unit noise."""
+
     name: ClassVar[str] = "linear-regression"
     summary: ClassVar[str] = "ELBO of a Bayesian linear regression, unit noise (conjugate; exact in closed form)"
     integrand: ClassVar[GeneralisedLinear] = LinearIntegrand()

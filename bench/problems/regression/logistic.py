@@ -1,4 +1,4 @@
-"""Logistic regression: exact by one-dimensional quadrature for every row."""
+"""Logistic regression, exact by one-dimensional quadrature per row."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Array = Any
 
 
 class LogisticIntegrand(GeneralisedLinear):
-    """y in {0, 1}: h = y·predictor − log(1 + exp(predictor))."""
+    """Bernoulli likelihood with y in {0, 1}: h = y·predictor − log(1 + exp(predictor))."""
 
     def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
         softplus = xp.maximum(predictor, xp.zeros_like(predictor)) + xp.log1p(xp.exp(-xp.abs(predictor)))
         return response * predictor - softplus
 
     def residual(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
-        return response - 0.5 - 0.5 * xp.tanh(0.5 * predictor)  # y less the sigmoid, which overflows nowhere
+        return response - 0.5 - 0.5 * xp.tanh(0.5 * predictor)  # y − sigmoid(predictor), without overflow
 
     def curvature(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
         small = xp.exp(-xp.abs(predictor))
@@ -33,6 +33,8 @@ class LogisticIntegrand(GeneralisedLinear):
 
 @dataclass(frozen=True)
 class LogisticRegression(Regression):
+    """ELBO of Bayesian logistic regression with prior N(0, I)."""
+
     name: ClassVar[str] = "logistic-regression"
     summary: ClassVar[str] = "ELBO of a Bayesian logistic regression (exact by one-dimensional quadrature)"
     integrand: ClassVar[GeneralisedLinear] = LogisticIntegrand()
@@ -42,7 +44,7 @@ class LogisticRegression(Regression):
     dataset: str = option("breast_cancer", "scikit-learn's bundled data", choices=("breast_cancer",))
 
     def pole(self) -> float:
-        """Those of the sigmoid are at ±iπ."""
+        """Return π, since the poles of the sigmoid nearest to the real line are ±iπ."""
         return math.pi
 
     def likelihood_moments(
@@ -52,7 +54,7 @@ class LogisticRegression(Regression):
 
 
 def _derivatives(predictor: np.ndarray, response: np.ndarray) -> dict[int, np.ndarray]:
-    """h and its derivatives of order 1, 2 and 4 in the predictor."""
+    """Return h and its derivatives of order 1, 2 and 4 in the predictor."""
     small = np.exp(-np.abs(predictor))
     softplus = np.maximum(predictor, 0.0) + np.log1p(small)
     sigmoid = np.where(predictor >= 0.0, 1.0, small) / (1.0 + small)

@@ -1,10 +1,10 @@
-"""Poisson regression: counts with a log link. E exp of a Normal is closed, so all is.
+"""Poisson regression: counts with a log link, exact in closed form, since E exp of a Normal is.
 
-The counts are chin-ups (`linnerud`: 20 men, by weight, waist and pulse) or the whole number by which `diabetes` notes
-the disease's progression a year on (25 to 346: a score that is treated as a count).
+The counts are chin-ups (`linnerud`: 20 men, by weight, waist and pulse) or disease progression after one year in
+`diabetes`, recorded as a whole number (25 to 346: a score treated as a count).
 
-exp(xᵀz) is log-normal. At a q as wide as the prior its mean rests on the rarest samples, and so do all estimates; the
-fitted q is narrow.
+exp(xᵀz) is log-normal. If q is as wide as the prior, its mean is dominated by the rarest samples, and so are all
+estimates; the fitted q is narrow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = Any
 
 
 class PoissonIntegrand(GeneralisedLinear):
-    """h = y·predictor − exp(predictor); the constant is −Σ log y!."""
+    """Poisson likelihood: h = y·predictor − exp(predictor), with constant −Σ log y!."""
 
     def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
         return response * predictor - xp.exp(predictor)
@@ -38,6 +38,8 @@ class PoissonIntegrand(GeneralisedLinear):
 
 @dataclass(frozen=True)
 class PoissonRegression(Regression):
+    """ELBO of Bayesian Poisson regression with prior N(0, I) and a log link."""
+
     name: ClassVar[str] = "poisson-regression"
     summary: ClassVar[str] = "ELBO of a Bayesian Poisson regression, log link (exact in closed form)"
     integrand: ClassVar[GeneralisedLinear] = PoissonIntegrand()
@@ -58,7 +60,7 @@ class PoissonRegression(Regression):
     def check(self) -> None:
         super().check()
         if self.at == "given" and max(np.max(np.abs(getattr(self.q, name))) for name in ("loc", "scale")) > 1.0:
-            self.exact()  # up to 1 nothing overflows, and no data need be read
+            self.exact()  # up to 1 nothing overflows, so that no data need be read
 
     def exact_at(self, parameters: Vectors) -> Exact:
         with np.errstate(over="ignore", invalid="ignore"):

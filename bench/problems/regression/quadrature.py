@@ -1,4 +1,4 @@
-"""Expectations under a Normal of functions of one number, for many Normals at once, to rounding."""
+"""Expectations of functions of one variable under many Normals at once, exact to rounding."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-#: Elements that are held at once: rows times nodes.
+#: Number of elements (rows × nodes) held at once.
 AT_ONCE = 2**20
 
-#: How many times a pole's distance q's `scale` may be: the nodes grow with it, here to some 10^6 a row.
+#: Largest `scale` of q relative to the pole's distance. The number of nodes grows with it, to some 10^6 per row here.
 WIDEST = 1000.0
 
 
@@ -21,16 +21,19 @@ def normal_expectations(
     response: np.ndarray,
     pole: float,
 ) -> dict[int, np.ndarray]:
-    """E of what `functions` returns, at t ~ N(mean_n, deviation_n²) for every n.
+    """Return E of the values of `functions` at t ~ N(mean_n, deviation_n²) for every n.
 
-    The trapezoid rule on ±9.5 standard deviations converges as exp(−2π a/step), where a is how far above the real line
-    the function has its nearest pole, in standard deviations: here exp(−43.9).
+    The trapezoidal rule on ±9.5 standard deviations converges as exp(−2π a/step), where a is the distance of the
+    nearest pole of the function from the real line, in standard deviations. Here this is exp(−43.9).
 
     Parameters
     ----------
-    functions : (t [n, K], response [n, 1]) -> arrays [n, K] by name.
-    mean, deviation, response : [N].
-    pole : imaginary part of the nearest pole in t.
+    functions : callable
+        (t [n, K], response [n, 1]) -> arrays [n, K] by name.
+    mean, deviation, response : [N]
+        Mean and standard deviation of t, and the response, per row.
+    pole : float
+        Imaginary part of the nearest pole in t.
     """
     step = 0.45 * min(1.0, pole / (math.pi * float(deviation.max())))
     count = math.ceil(9.5 / step)

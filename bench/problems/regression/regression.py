@@ -1,8 +1,8 @@
-"""Bayesian regressions: the ELBO of a Normal q of any kind, with exact gradients.
+"""Bayesian regressions: the ELBO of a Normal q with any covariance structure, with exact gradients.
 
-log p(x, z) = Σ_n h(x_nᵀ z, y_n) + log N(z; 0, I), for a prior N(0, I) and a log-likelihood h of the linear
-predictor. Under q, x_nᵀz ~ N(m_n, s_n²), so every expectation is a one-dimensional integral per row, closed for some h.
-With the slope E ∇log p and the Hessian E ∇²log p, Bonnet's and Price's identities give the gradient.
+log p(x, z) = Σ_n h(x_nᵀ z, y_n) + log N(z; 0, I), for a prior N(0, I) and a log-likelihood h of the linear predictor.
+Under q, x_nᵀz ~ N(m_n, s_n²), so every expectation is a one-dimensional integral per row, in closed form for some h.
+The identities of Bonnet and Price turn E ∇log p and E ∇²log p into the gradient.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class Regression(Problem):
-    """Options shared by all; the batch is drawn afresh, without replacement, for every estimate."""
+    """Base class of the regressions; a minibatch is drawn anew, without replacement, for every estimate."""
 
     integrand: ClassVar[GeneralisedLinear]
     source: ClassVar[str]
-    #: Rows and columns of each dataset.
+    #: Numbers of rows and columns of each data set.
     shapes: ClassVar[dict[str, tuple[int, int]]]
-    #: Whether the response counts something; else it is as `load` has it.
+    #: Whether the response is a count; see `load`.
     counts: ClassVar[bool] = False
 
     dataset: str
@@ -53,7 +53,7 @@ class Regression(Problem):
         return self.batch is not None
 
     def pole(self) -> float | None:
-        """Imaginary part of the nearest pole of h in the predictor; None where expectations are closed."""
+        """Return the imaginary part of the nearest pole of h in the predictor; None for closed-form expectations."""
         return None
 
     def check(self) -> None:
@@ -74,7 +74,7 @@ class Regression(Problem):
             )
 
     def data(self) -> Vectors:
-        """What the integrand reads, but for a batch."""
+        """Return the data of the integrand, without a batch."""
         design, response = load(self.dataset, self.counts)
         return {"design": design, "response": response}
 
@@ -91,12 +91,12 @@ class Regression(Problem):
         return self._fitted() if self.family.name in FITTED else None
 
     def _fitted(self) -> Vectors:
-        """λ of the maximum, whatever the options that do not move it."""
+        """Return the optimal λ, computed once for all options that do not affect it."""
         plain: dict[str, Any] = {"batch": None, "entropy": "sampled", "differentiate": "closed-form"}
         return dict(fitted(Same(replace(self, q=type(self.q)(), at="fitted", **plain))))
 
     def expected(self, loc: np.ndarray, root: np.ndarray) -> Expected:
-        """log p(x, z) and its derivatives under N(loc, rootᵀ root), root [K, D]."""
+        """Return the expectations of log p(x, z) and its derivatives under N(loc, rootᵀ root), root [K, D]."""
         data = self.data()
         design = data["design"]
         deviation = np.sqrt(np.sum((design @ root.T) ** 2, axis=1))
@@ -114,7 +114,7 @@ class Regression(Problem):
         return found.stationary() if found is not None and self.at == "fitted" else found
 
     def exact_at(self, parameters: Vectors) -> Exact:
-        """The exact ELBO, its gradient and, for the mean-field Normal, optimal baselines at any λ."""
+        """Return the exact ELBO and gradient at any λ and, for the mean-field Normal, the optimal baselines."""
         found = self.expected(parameters["loc"], square_root(self.family, parameters))
         return exact_gaussian_elbo(self.family, parameters, self.entropy, found, self.source)
 
@@ -122,4 +122,4 @@ class Regression(Problem):
     def likelihood_moments(
         self, mean: np.ndarray, deviation: np.ndarray, response: np.ndarray
     ) -> dict[int, np.ndarray]:
-        """E of h and of its derivatives of order 1, 2, 4 in the predictor, under N(mean, deviation²), per row."""
+        """Return E of h and its predictor derivatives of order 1, 2 and 4 under N(mean, deviation²), per row."""

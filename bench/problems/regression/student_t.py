@@ -1,4 +1,4 @@
-"""Linear regression with Student-t noise, which forgives outliers: exact by one-dimensional quadrature for each row."""
+"""Linear regression with Student-t noise, robust to outliers; exact by one-dimensional quadrature per row."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Array = Any
 
 
 class StudentTIntegrand(GeneralisedLinear):
-    """With r = y − predictor and w = ν τ²: h = −½ (ν + 1) log(1 + r²/w); the constant is N log t_ν(0)/τ.
+    """Student-t likelihood: with r = y − predictor and w = ν τ², h = −½ (ν + 1) log(1 + r²/w).
 
-    `data` holds `degrees`, ν, and `width`, w.
+    The constant is N log t_ν(0)/τ. `data` holds ν as `degrees` and w as `width`.
     """
 
     def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
@@ -40,6 +40,8 @@ class StudentTIntegrand(GeneralisedLinear):
 
 @dataclass(frozen=True)
 class StudentTRegression(Regression):
+    """ELBO of Bayesian linear regression with prior N(0, I) and Student-t noise of scale τ."""
+
     name: ClassVar[str] = "student-t-regression"
     summary: ClassVar[str] = "ELBO of a robust linear regression, Student-t noise (exact by 1-D quadrature)"
     integrand: ClassVar[GeneralisedLinear] = StudentTIntegrand()
@@ -58,7 +60,7 @@ class StudentTRegression(Regression):
         return data | {name: np.asarray(value) for name, value in numbers.items()}
 
     def pole(self) -> float:
-        """log(1 + r²/w) branches at r = ±i√w."""
+        """Return √w = √ν τ, since log(1 + r²/w) has branch points at r = ±i√w."""
         return math.sqrt(self.df) * self.residual_scale
 
     def likelihood_moments(

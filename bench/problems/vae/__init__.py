@@ -1,1 +1,1 @@
-"""Variational autoencoders: networks, likelihoods, and the problems made of them."""
+"""Variational autoencoders: networks, likelihoods, and the problems built on them."""

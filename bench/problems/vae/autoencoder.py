@@ -1,4 +1,4 @@
-"""What the linear and the nonlinear autoencoder share: data, minibatches, a point (φ, θ), the expectation."""
+"""Base class of the linear and the nonlinear autoencoder: data, minibatches, (φ, θ) and the expectation."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from gradmeter.estimators import Family, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation, AmortisedNormal
 from gradmeter.estimators.options import option
 
-#: Rows after those that are fitted, by which a fit is tested.
+#: Largest number of test rows, which follow the rows that are fitted.
 MOST_TEST = 300
 
 
 def importance_samples() -> Any:
-    """The option of both."""
+    """Declare the option `importance_samples` of both autoencoders."""
     return option(1, "K, the importance samples of every datum's bound; 1 is the ELBO", minimum=1, maximum=100_000)
 
 
 class Autoencoder(Problem):
-    """L = Σ_n E_{q(z_n | x_n; φ)}[log p(x_n, z_n; θ) − log q], or the bound of K importance samples of every datum;
-    blocks are the layers of both networks.
+    """Base class of autoencoders; parameter blocks are the layers of both networks.
 
-    `dimension` is that of one datum's z.
+    L = Σ_n E_{q(z_n | x_n; φ)}[log p(x_n, z_n; θ) − log q], or the bound of K importance samples of every datum.
+    `dimension` is that of the z of one datum.
     """
 
     dataset: str
@@ -39,7 +39,7 @@ class Autoencoder(Problem):
     batch: int | None
     kl: str
     importance_samples: int
-    #: As `Decoder` has it.
+    #: As in `Decoder`.
     likelihood: str
 
     @property
@@ -67,12 +67,12 @@ class Autoencoder(Problem):
 
     @property
     def rows(self) -> int:
-        """N."""
+        """The number of fitted rows N."""
         return inputs.rows(self.dataset)[0] if self.size is None else self.size
 
     @property
     def columns(self) -> int:
-        """P."""
+        """The number of columns P."""
         return inputs.rows(self.dataset)[1]
 
     @property
@@ -98,29 +98,29 @@ class Autoencoder(Problem):
 
     @abstractmethod
     def all_inputs(self) -> np.ndarray:
-        """All rows of the dataset, [there, P]."""
+        """Return all rows of the data set [rows, P]."""
 
     def inputs(self) -> np.ndarray:
-        """The first `size` of them, [N, P]."""
+        """Return the rows that are fitted, the first `size` of the data set [N, P]."""
         return self.all_inputs()[: self.rows]
 
     def test_inputs(self) -> np.ndarray:
-        """Those that come next, `MOST_TEST` at most: nothing is fitted to them. There may be none."""
+        """Return the test rows, at most `MOST_TEST` after the fitted rows; possibly none."""
         return self.all_inputs()[self.rows : self.rows + MOST_TEST]
 
     def labels(self) -> np.ndarray | None:
-        """The classes of all rows, where they are known; nothing is fitted to them."""
+        """Return the classes of all rows, or None where unknown; the fit does not use them."""
         return inputs.labels(self.dataset)
 
     @property
     def side(self) -> int | None:
-        """Of square images; None where rows are no images that anybody could look at."""
+        """The side of square images in pixels, or None if the rows are not images."""
         return None
 
     @property
     @abstractmethod
     def hidden_sizes(self) -> tuple[int, ...]:
-        """Widths between the encoder's inputs and its outputs; the decoder has them the other way round."""
+        """The widths of the encoder's hidden layers; the decoder has them in reverse order."""
 
     @property
     def encoder(self) -> NormalEncoder:
@@ -148,7 +148,7 @@ class Autoencoder(Problem):
         return AmortisedExpectation(self.family, self.decoder, self.encoder, data, *static)
 
     def initial(self) -> Vectors:
-        """Random weights, the same everywhere; log-scales 0."""
+        """Return random weights, the same on every machine, and log scales of 0."""
         decoder = self.decoder
         networks = {**self.encoder.network.initial(), **decoder.network.initial()}
         return {**networks, **{n: np.zeros(s) for n, s in decoder.model_shapes({}).items() if n not in networks}}

@@ -1,4 +1,4 @@
-"""Encoder and decoder made of networks: q(z | x) a mean-field Normal, p(x | z) Bernoulli or Normal, p(z) = N(0, I)."""
+"""Encoder and decoder networks: q(z | x) mean-field Normal, p(x | z) Bernoulli or Normal, p(z) = N(0, I)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIKELIHOODS = ("bernoulli", "gaussian")
 
 @dataclass(frozen=True)
 class NormalEncoder(Encoder):
-    """The network's outputs are loc and log_scale, one after the other. `data`: inputs [N, P]."""
+    """An encoder whose network outputs loc and log_scale, concatenated; `data` holds inputs [N, P]."""
 
     network: Network
 
@@ -42,22 +42,22 @@ class NormalEncoder(Encoder):
         return self.network.pullback(xp, data, self._layers(xp, data, rows), whole)
 
     def exact_gradient(self, xp: Any, local: Blocks) -> Blocks:
-        """That of −`divergence`."""
+        """Return the gradient of −`divergence` in λ."""
         return {"loc": -local["loc"], "log_scale": 1.0 - xp.exp(2.0 * local["log_scale"])}
 
 
 def divergence(xp: Any, local: Blocks) -> Array:
-    """KL(q ‖ N(0, I)) [...], of λ [..., L]."""
+    """Return KL(q ‖ N(0, I)) [...] for λ with arrays [..., L]."""
     loc, log_scale = local["loc"], local["log_scale"]
     return xp.sum(0.5 * (loc * loc + xp.exp(2.0 * log_scale) - 1.0) - log_scale, axis=-1)
 
 
 @dataclass(frozen=True)
 class Decoder(Integrand):
-    """log p(x | z), and log p(z) with `prior`; x and z of one datum.
+    """log p(x | z) of one datum, plus log p(z) if `prior`.
 
-    `bernoulli`: the network's outputs are the logits of pixels 0 or 1. `gaussian`: they are means, and
-    `decoder.log_scale` [1] is the log of one deviation for all. `data`: inputs [N, P].
+    For `bernoulli`, the network outputs the logits of pixels that are 0 or 1. For `gaussian`, it outputs means, and
+    `decoder.log_scale` [1] is the log of the standard deviation of all coordinates. `data` holds inputs [N, P].
     """
 
     network: Network
@@ -75,7 +75,7 @@ class Decoder(Integrand):
         return {**self.network.shapes(), **scale}
 
     def _inputs(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """x [R, P] where z is [R, L], else [R, 1, P] or one a sample [R, S, P]."""
+        """Return x as [R, P] if z is [R, L], else as [R, 1, P], or [R, S, P] if each sample has its own datum."""
         found = gathered(xp, data["inputs"], noise["rows"])
         return found[:, 0, :] if z.ndim == 2 else found
 
@@ -87,18 +87,18 @@ class Decoder(Integrand):
         return xp.sum(-0.5 * away * away - log_scale - 0.5 * LOG_2PI, axis=-1)
 
     def mean(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
-        """E[x | z] [..., P]."""
+        """Return E[x | z] [..., P]."""
         output = self.network.forward(xp, data, z)[-1]
         return sigmoid(xp, output) if self.likelihood == "bernoulli" else output
 
     def slope(self, xp: Any, data: dict[str, Array], output: Array, x: Array) -> Array:
-        """∂log p(x | z) in the network's outputs [..., P]."""
+        """Return ∂log p(x | z)/∂(network outputs) [..., P]."""
         if self.likelihood == "bernoulli":
             return x - sigmoid(xp, output)
         return (x - output) * xp.exp(-2.0 * data["decoder.log_scale"])
 
     def _terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> tuple[Array, Any]:
-        """log p(x | z) [...], and log p of every coordinate of z [..., L], or 0."""
+        """Return log p(x | z) [...], and log p of every coordinate of z [..., L], or 0 without prior."""
         output = self.network.forward(xp, data, z)[-1]
         likelihood = self._log_likelihood(xp, data, output, self._inputs(xp, data, z, noise))
         return likelihood, -0.5 * z * z - 0.5 * LOG_2PI if self.prior else xp.zeros_like(z)
@@ -108,7 +108,7 @@ class Decoder(Integrand):
         return likelihood + xp.sum(prior, axis=-1)
 
     def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """The likelihood holds every coordinate; of the prior each has its own term."""
+        """Return for each coordinate the likelihood, which contains all coordinates, plus its own term of the prior."""
         likelihood, prior = self._terms(xp, data, z, noise)
         return likelihood[..., None] + prior
 
@@ -134,5 +134,5 @@ class Decoder(Integrand):
 
 
 def gathered(xp: Any, inputs: Array, rows: Array) -> Array:
-    """inputs [N, P] of row numbers [R, B]: [R, B, P]."""
+    """Return the inputs [N, P] of row numbers [R, B] as [R, B, P]."""
     return xp.reshape(xp.take(inputs, xp.reshape(rows, (-1,)), axis=0), (*rows.shape, inputs.shape[1]))

@@ -1,7 +1,7 @@
-"""The variational autoencoder of images: two multilayer perceptrons, on scikit-learn's digits (8 × 8 pixels) or a file.
+"""Variational autoencoder of images with two multilayer perceptrons, on scikit-learn's digits (8 × 8 pixels) or a file.
 
-The last layers are linear; depth hidden layers of equal width with tanh stand before each. Where z has one coordinate,
-or two of few images, the gradient is exact by quadrature over every image's own z: the rest is sums.
+Each network has `depth` hidden layers of equal width with tanh, and a linear last layer. If z has one coordinate, or
+two for few images, the gradient is exact by quadrature over each image's z.
 
 Sources: Kingma & Welling 2014; Rezende et al. 2014.
 """
@@ -28,14 +28,16 @@ from gradmeter.estimators.backends import get
 from gradmeter.estimators.noise import stream_root
 from gradmeter.estimators.options import option
 
-#: Of a fit, where nothing else is asked for.
+#: Default minibatch size of a fit.
 MINIBATCH = 100
-#: Of Adam, which makes the point that at=trained means.
+#: Steps and step size of the Adam run that defines at=trained.
 STEPS, RATE = 300, 0.01
 
 
 @dataclass(frozen=True)
 class Vae(Autoencoder):
+    """ELBO of a variational autoencoder of images; for a Gaussian likelihood, θ includes the log of its scale."""
+
     name: ClassVar[str] = "vae"
     summary: ClassVar[str] = "ELBO of a variational autoencoder of digits (exact by quadrature for latent=1)"
 
@@ -56,11 +58,14 @@ class Vae(Autoencoder):
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
     learning_rate: ClassVar[float | None] = RATE
-    steps: ClassVar[int] = 2000  # by then what it makes up can be read
+    steps: ClassVar[int] = 2000  # enough for legible generated images
 
     @classmethod
     def fitted_options(cls, given: Mapping[str, str]) -> Mapping[str, str]:
-        """From random weights; where no size is said, all images but a fifth, or 300, in minibatches."""
+        """Return the options of a fit: random weights and, if no size is given, most of the data in minibatches.
+
+        A fifth of the data, at most 300, remains as test data.
+        """
         dataset, large = given.get("dataset", "digits"), {}
         if "size" not in given and inputs.known(dataset, ("digits",)):
             there = inputs.rows(dataset)[0]
@@ -75,7 +80,7 @@ class Vae(Autoencoder):
     def check(self) -> None:
         inputs.check(self.dataset, ("digits",), f"problem {self.name}")
         super().check()
-        if self.dataset not in inputs.BUNDLED:  # a file may hold anything
+        if self.dataset not in inputs.BUNDLED:  # a file may hold any numbers
             inputs.images(self.dataset, self.likelihood)
 
     def all_inputs(self) -> np.ndarray:
@@ -95,14 +100,16 @@ class Vae(Autoencoder):
         return dict(trained(Same(plain), self.content()))
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """None for too many coordinates or images, and where quadrature has not converged."""
+        """Return the exact values, or None for too many coordinates or images, or without convergence."""
         return exact_by_quadrature(replace(self, batch=None, differentiate="closed-form"), parameters)
 
 
 @functools.lru_cache(maxsize=16)
 def trained(same: Same, content: str | None) -> dict[str, Any]:
-    """(φ, θ) after pathwise estimates of one sample an image have been followed from random weights; `content` tells
-    apart what a file held."""
+    """Return (φ, θ) after `STEPS` of Adam on pathwise estimates with one sample per image, from random weights.
+
+    `content` is the fingerprint of a data file, so that the cache distinguishes its versions.
+    """
     problem: Vae = same.value
     backend, expectation = get("numpy"), problem.expectation()
     estimator = expectation.estimated_by(Pathwise())

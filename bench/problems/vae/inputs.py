@@ -1,8 +1,8 @@
-"""What autoencoders are fitted to: scikit-learn's data, or a file of a user's own.
+"""Data for autoencoders: scikit-learn's data sets, or the user's file.
 
-Bundled rows come by class, or by writer; here they are in a shuffled order, the same everywhere, in which any stretch
-has about the same share of every class. So the first of them are like those that come after, which a fit is tested by.
-A file's rows stay in its order: who splits them has done so.
+Bundled rows are sorted by class or by writer. Here they are in a fixed shuffled order in which any contiguous range has
+about the same share of every class, so that the first rows, which are fitted, resemble the test rows after them. A
+file's rows stay in order: the user has chosen the split.
 """
 
 from __future__ import annotations
@@ -19,19 +19,24 @@ from gradmeter.estimators.noise import stream_root
 
 
 def standardised(dataset: str, rows: int) -> np.ndarray:
-    """[N, P], every column of the first `rows` to mean 0, and to deviation 1 unless it is constant there."""
+    """Return rows [N, P] with each column standardised by its mean and standard deviation over the first `rows`.
+
+    Columns that are constant there are only centred.
+    """
     raw = _raw(dataset)
     mean, deviation = raw[:rows].mean(axis=0), raw[:rows].std(axis=0)
     return (raw - mean) / np.where(deviation > 0.0, deviation, 1.0)
 
 
 def images(dataset: str, likelihood: str) -> np.ndarray:
-    """Images [N, pixels]: on [0, 1] for a Gaussian likelihood (a file's as they are), 0 or 1 for a Bernoulli.
+    """Return images [N, pixels]: binary for a Bernoulli likelihood, on [0, 1] for a Gaussian.
+
+    A file's values stay unchanged.
 
     Raises
     ------
     UsageError
-        A file whose numbers are not such.
+        The likelihood is Bernoulli and the file has pixels other than 0 and 1.
     """
     raw = _raw(dataset)
     if dataset in BUNDLED:
@@ -42,23 +47,23 @@ def images(dataset: str, likelihood: str) -> np.ndarray:
 
 
 def known(dataset: str, names: Iterable[str]) -> bool:
-    """Whether it is one of the bundled names, or called as a file is."""
+    """Return whether the data set is one of the bundled `names`, or has the suffix of a data file."""
     return dataset in names or Path(dataset).suffix in FILES
 
 
 def check(dataset: str, names: Iterable[str], what: str) -> None:
-    """Raise UsageError where it is neither one of the bundled names nor a file."""
+    """Check that the data set is one of the bundled `names` or a file; raise UsageError otherwise."""
     if not known(dataset, names):
         raise UsageError(f"{what}: dataset is '{dataset}'; it must be {', '.join(names)}, or an .npy or .csv file")
 
 
 def rows(dataset: str) -> tuple[int, int]:
-    """N and P, without loading what is bundled."""
+    """Return N and P, without loading bundled data."""
     return BUNDLED[dataset] if dataset in BUNDLED else _raw(dataset).shape
 
 
 def labels(dataset: str) -> np.ndarray | None:
-    """The class of every row [N], for pictures alone; None of a file's."""
+    """Return the class of every row [N] of bundled data, for figures only; None for a file."""
     if dataset not in BUNDLED:
         return None
     return np.asarray(bundled(dataset).target)[order(dataset)]
@@ -66,7 +71,7 @@ def labels(dataset: str) -> np.ndarray | None:
 
 @functools.cache
 def order(dataset: str) -> np.ndarray:
-    """Row numbers of bundled data [N]: shuffled within each class, and the classes spread evenly over all places."""
+    """Return the order of bundled rows [N]: shuffled within each class, with the classes evenly interleaved."""
     classes = np.asarray(bundled(dataset).target)
     shuffled = np.random.Generator(np.random.PCG64(stream_root("order", dataset))).permutation(len(classes))
     places = np.empty(len(classes))
@@ -82,7 +87,7 @@ def _raw(dataset: str) -> np.ndarray:
 
 @functools.lru_cache(maxsize=32)
 def _loaded(dataset: str, content: str | None) -> np.ndarray:
-    """A file whose content is another is another file."""
+    """Load the data; `content` is a file's fingerprint, so that a changed file is loaded again."""
     if dataset not in BUNDLED:
         return checked(read(Path(dataset)), what=dataset)
     return np.asarray(bundled(dataset).data, dtype=np.float64)[order(dataset)]

@@ -1,11 +1,11 @@
-"""The linear VAE: probabilistic principal components with a linear encoder; everything about it is in closed form.
+"""Linear VAE: probabilistic PCA with a linear encoder; the ELBO and its gradient are in closed form.
 
     z_n ~ N(0, I),  x_n ~ N(z_n W + b, σ² I);     q(z_n | x_n) = N(loc_n, diag scale_n²), loc_n and log scale_n affine
     in x_n
 
 At the maximum of the likelihood, W holds the principal axes of largest variance, each of length √(variance − σ²), and
-σ² is the mean of the other variances (Tipping & Bishop 1999). Its columns are orthogonal there, so the posterior is
-mean-field and linear in x_n: the encoder can equal it, and then the ELBO is the marginal likelihood.
+σ² is the mean of the other variances (Tipping & Bishop 1999). The rows of W [L, P] are orthogonal there, so the
+posterior is mean-field and linear in x_n: the encoder can equal it, and then the ELBO is the marginal likelihood.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class LinearVae(Autoencoder):
+    """ELBO of a linear autoencoder; θ includes `decoder.log_scale`, the log of σ."""
+
     name: ClassVar[str] = "linear-vae"
     summary: ClassVar[str] = "ELBO of a linear autoencoder (probabilistic PCA), both networks' gradients in closed form"
 
@@ -63,7 +65,7 @@ class LinearVae(Autoencoder):
             )
 
     def all_inputs(self) -> np.ndarray:
-        """Standardised by those that are fitted: nothing of the others enters."""
+        """Return all rows, standardised by the fitted rows, so that no information of the test rows enters."""
         return inputs.standardised(self.dataset, self.rows)
 
     def parameters(self) -> Vectors:
@@ -75,7 +77,7 @@ class LinearVae(Autoencoder):
         return {name: (1.0 - share) * start[name] + share * end[name] for name in start}
 
     def optimum(self) -> Vectors:
-        """The largest likelihood, and its posterior as the encoder."""
+        """Return the maximum-likelihood θ, with the encoder equal to the posterior."""
         x = self.inputs()
         mean = x.mean(axis=0)
         variances, axes = np.linalg.eigh(np.cov(x.T, bias=True))
@@ -99,7 +101,7 @@ class LinearVae(Autoencoder):
         }
 
     def evidence(self, parameters: Vectors) -> float:
-        """Σ_n log N(x_n | b, Wᵀ W + σ² I), at any θ."""
+        """Return Σ_n log N(x_n | b, Wᵀ W + σ² I) at any θ."""
         away = self.inputs() - parameters["decoder.0.bias"]
         weight, variance = parameters["decoder.0.weight"], np.exp(2.0 * parameters["decoder.log_scale"])
         covariance = weight.T @ weight + variance * np.eye(self.columns)
@@ -108,7 +110,10 @@ class LinearVae(Autoencoder):
         return -0.5 * (fit + len(away) * (log_determinant + self.columns * LOG_2PI))
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """log p(x | z) is quadratic in z, so loc_n and scale_n² are all it needs of q; bounds are by quadrature."""
+        """Return the exact values: closed form for the ELBO, quadrature for bounds.
+
+        log p(x | z) is quadratic in z, so that it depends on q only through loc_n and scale_n².
+        """
         if self.importance_samples > 1:
             return exact_by_quadrature(replace(self, batch=None, differentiate="closed-form"), parameters)
         x, encoder = self.inputs(), self.encoder

@@ -1,7 +1,7 @@
-"""Multilayer perceptrons whose parameters are plain arrays in a dict, with a backward pass written out.
+"""Multilayer perceptrons with parameters in a dict of arrays, and an explicit backward pass.
 
-Layer i is `NAME.i.weight` [in, out] and `NAME.i.bias` [out]; between layers stands tanh, which has derivatives of
-every order. The same source serves NumPy, which has no automatic differentiation, and the other two.
+Layer i is `NAME.i.weight` [in, out] and `NAME.i.bias` [out], with tanh between layers, which has derivatives of every
+order. The same code runs on NumPy, which has no automatic differentiation, PyTorch and JAX.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Blocks = dict[str, Array]
 
 @dataclass(frozen=True)
 class Network:
-    """`sizes`: (inputs, hidden, …, outputs); two of them make a linear map."""
+    """A multilayer perceptron with layer sizes `sizes`: (inputs, hidden, …, outputs). Two sizes give a linear map."""
 
     name: str
     sizes: tuple[int, ...]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The parameter blocks, from the input on."""
+        """Return the shapes of the parameter blocks, first layer first."""
         found: dict[str, tuple[int, ...]] = {}
         for i, (before, after) in enumerate(pairwise(self.sizes)):
             found |= {f"{self.name}.{i}.weight": (before, after), f"{self.name}.{i}.bias": (after,)}
@@ -38,14 +38,14 @@ class Network:
         return max(self.sizes)
 
     def initial(self) -> dict[str, np.ndarray]:
-        """Weights and biases from N(0, 1/in); the same for the same name and sizes, whatever the machine."""
+        """Draw weights and biases from N(0, 1/in); they depend only on name and sizes, not on the machine."""
         generator = np.random.Generator(np.random.PCG64(stream_root("network", self.name, *self.sizes)))
-        inputs = np.repeat(self.sizes[:-1], 2)  # of a weight and of a bias
+        inputs = np.repeat(self.sizes[:-1], 2)  # for the weight and the bias of each layer
         shapes = self.shapes().items()
         return {name: generator.standard_normal(s) / math.sqrt(n) for (name, s), n in zip(shapes, inputs, strict=True)}
 
     def forward(self, xp: Any, parameters: Blocks, x: Array) -> tuple[Array, ...]:
-        """The inputs of every layer, x [..., in] first, and the output [..., out] last."""
+        """Return the inputs of every layer, starting with x [..., in], and the output [..., out] last."""
         layers = [x]
         for i in range(len(self.sizes) - 1):
             moved = times(xp, layers[-1], parameters[f"{self.name}.{i}.weight"]) + parameters[f"{self.name}.{i}.bias"]
@@ -53,16 +53,18 @@ class Network:
         return tuple(layers)
 
     def input_gradient(self, xp: Any, parameters: Blocks, layers: tuple[Array, ...], cotangent: Array) -> Array:
-        """cotangent [..., out] · ∂output/∂x [..., in], at the layers that `forward` gave."""
+        """Return cotangent [..., out] · ∂output/∂x [..., in] at the `layers` that `forward` returned."""
         return times(xp, self._backward(xp, parameters, layers, cotangent)[0], self._transposed(xp, parameters, 0))
 
     def pullback(self, xp: Any, parameters: Blocks, layers: tuple[Array, ...], cotangent: Array) -> Blocks:
-        """Σ_m cotangent_m · ∂output_m/∂parameters for every replicate, {block: [R, *shape]}.
+        """Return Σ_m cotangent_m · ∂output_m/∂parameters for every replicate, {block: [R, *shape]}.
 
         Parameters
         ----------
-        layers : as `forward` gave them for x [R, M, in], or [1, M, in] where all replicates share it.
-        cotangent : [R, M, out].
+        layers : tuple of arrays
+            Result of `forward` for x [R, M, in], or [1, M, in] if all replicates share x.
+        cotangent : [R, M, out]
+            Derivative in the output.
         """
         found: Blocks = {}
         for i, moved in enumerate(self._backward(xp, parameters, layers, cotangent)):
@@ -71,7 +73,7 @@ class Network:
         return found
 
     def _backward(self, xp: Any, parameters: Blocks, layers: tuple[Array, ...], cotangent: Array) -> list[Array]:
-        """The cotangents of every layer before its tanh, the first layer's first."""
+        """Return the cotangents of every layer before its tanh, first layer first."""
         found = [cotangent]
         for i in range(len(self.sizes) - 2, 0, -1):
             moved = times(xp, found[0], self._transposed(xp, parameters, i))
@@ -83,6 +85,6 @@ class Network:
 
 
 def times(xp: Any, left: Array, matrix: Array) -> Array:
-    """left [..., K] times a matrix [K, M]: one large product, whatever the batch axes."""
+    """Return left [..., K] times a matrix [K, M], as one large product for all batch axes."""
     flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), matrix)
     return xp.reshape(flat, (*left.shape[:-1], matrix.shape[-1]))

@@ -1,6 +1,7 @@
-"""Exact gradients of an autoencoder by quadrature over every datum's own z, of one coordinate or two; the rest is sums.
+"""Exact gradients of an autoencoder, by quadrature over the z of each datum, of one or two coordinates.
 
-Of a bound the nodes count as often as a normalised weight there is expected to be large: `bounds.Weights.shares`.
+For importance-weighted bounds, each node is weighted by the expected normalised importance weight there:
+`bounds.Weights.shares`.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ from gradmeter.bench.problems.problem import Exact, Vectors
 from gradmeter.bench.problems.vae.autoencoder import Autoencoder
 from gradmeter.bench.problems.vae.coding import divergence
 
-#: Of z: with more, no grid is affordable.
+#: Largest dimension of z, since a grid over more is not affordable.
 MOST_LATENT = 2
-#: Trapezoid rules for each coordinate, which converge geometrically, slowly where a bound's weights change fast. Two in
-#: turn must agree to `AGREEMENT` of the largest number of every block, with no more points for all data than given.
-#: Of a bound they go by the coordinates of z, for every node takes e^{−t w} at hundreds of t, or thousands.
+#: Nodes per coordinate of the trapezoidal rules, which converge geometrically, but slowly if a bound's weights vary
+#: fast. Two successive rules must agree to `AGREEMENT`, relative to the largest number of every block, with a limited
+#: total number of points over all data. The rules for bounds depend on the dimension of z, since every node needs e^{−t
+#: w} at hundreds or thousands of t.
 NODES, AGREEMENT, MOST_POINTS = (64, 96, 144, 216, 324, 486), 1e-11, 2**19
 NODES_OF_A_BOUND, MOST_OF_A_BOUND = {1: (64, 144, 324, 729, 1458), 2: (64, 144)}, 2**17
-#: Numbers in the largest array of a quadrature.
+#: Number of elements of the largest array of a quadrature.
 CHUNK = 2**21
-#: What is known of a bound's weights must hold to this.
+#: Tolerance on integrals of a bound's weights with known values.
 MOST_ERROR = 1e-10
 
 
 def exact_by_quadrature(problem: Autoencoder, parameters: Vectors) -> Exact | None:
-    """Of all data, whatever the minibatch. None for too many coordinates or data, or without convergence."""
+    """Return the exact values on all data, or None for too many coordinates or data, or without convergence."""
     if problem.latent > MOST_LATENT:
         return None
     return _converged(Same(problem), problem.content(), key_of(parameters))
@@ -40,12 +42,12 @@ def exact_by_quadrature(problem: Autoencoder, parameters: Vectors) -> Exact | No
 
 @functools.lru_cache(maxsize=32)
 def _converged(same: Same, content: str | None, key: Key) -> Exact | None:
-    """At parameters given by name, shape and numbers; `content` tells apart what a file held."""
+    """Run rules until two agree; `content` is a data file's fingerprint, by which the cache tells its versions."""
     problem, parameters = same.value, parameters_of(key)
     bound = problem.importance_samples > 1
     most, rules = (MOST_OF_A_BOUND, NODES_OF_A_BOUND[problem.latent]) if bound else (MOST_POINTS, NODES)
     found: Exact | None = None
-    if problem.rows * rules[1] ** problem.latent > most:  # one rule alone says nothing of its error
+    if problem.rows * rules[1] ** problem.latent > most:  # a single rule has no error estimate
         return None
     for nodes in rules:
         if problem.rows * nodes**problem.latent > most:
@@ -59,7 +61,7 @@ def _converged(same: Same, content: str | None, key: Key) -> Exact | None:
 
 
 def quadrature(problem: Any, parameters: Vectors, nodes: int) -> Exact | None:
-    """With so many nodes for each coordinate of z; None where a bound's weights are too unlike for their rule."""
+    """Return the values of one rule, or None where a bound's weights vary too much for their quadrature."""
     grid, weights = normal_rule(nodes, problem.latent)
     encoder, decoder = problem.encoder, replace(problem.decoder, prior=False)
     data = {"inputs": problem.inputs(), **parameters}
