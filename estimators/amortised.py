@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, values_and_scores
 from gradmeter.estimators.expectation import Array, Differentiate, Entropy, Expectation, Integrand
@@ -174,10 +175,10 @@ class AmortisedExpectation(Expectation):
         shape = () if self.importance_samples == 1 else (self.importance_samples,)
         return {**self.many(self.family.noise(shape, dimension)), **self.noise_specs()}
 
-    def sampled_objective(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sampled_objective(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         return backend.xp.sum(self.sampled_terms(backend, parameters, noise), axis=1) * (self.population / self.batch)
 
-    def sampled_terms(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sampled_terms(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return f of every datum at one sample of its z [R, B], from noise that `sample_specs` declares."""
         bound, _ = self.at(parameters)
         datum, local, each = bound.each_datum(backend, noise)
@@ -194,7 +195,7 @@ class AmortisedExpectation(Expectation):
         """Return the noise for the estimates of every datum of a batch, from that of a single datum."""
         return {n: replace(spec, shape=(self.batch, *spec.shape)) for n, spec in specs.items() if n != ROWS}
 
-    def each_law(self, backend: Any, parameters: Blocks) -> Blocks:
+    def each_law(self, backend: Backend, parameters: Blocks) -> Blocks:
         bound, _ = self.at(parameters)
         return {name: backend.xp.reshape(a, (-1,)) for name, a in bound.infer(backend.xp, None).items()}
 
@@ -202,7 +203,7 @@ class AmortisedExpectation(Expectation):
         """Return λ of the data, {block: [R or 1, B, D]}; call it on the expectation that `at` returned."""
         return self.encoder.apply(xp, self.data, rows)
 
-    def each_datum(self, backend: Any, noise: dict[str, Array]) -> tuple[Expectation, Blocks, dict[str, Array]]:
+    def each_datum(self, backend: Backend, noise: dict[str, Array]) -> tuple[Expectation, Blocks, dict[str, Array]]:
         """Return one datum's problem, and λ and noise of R · B data; the data of a replicate are consecutive."""
         xp = backend.xp
         replicates = next(iter(noise.values())).shape[0]
@@ -221,7 +222,7 @@ class AmortisedExpectation(Expectation):
             rows = xp.broadcast_to(backend.asarray(range(self.batch), None)[None, :], shape)
         return self.datum(), local, {**flat, ROWS: xp.reshape(rows, (replicates * self.batch, 1))}
 
-    def encoder_pullback(self, backend: Any, own: Blocks, rows: Array | None, cotangent: Blocks) -> Blocks:
+    def encoder_pullback(self, backend: Backend, own: Blocks, rows: Array | None, cotangent: Blocks) -> Blocks:
         """Return Σ over data of cotangent [R, B, D] · ∂λ/∂φ, {block of φ: [R, *shape]}.
 
         Call it on the expectation that `at` returned.
@@ -295,7 +296,7 @@ class Amortised(Estimator):
         return self.inner.fit(Knowledge(None, None, lambda: values_and_scores(*pilot()), pilot))
 
     def estimate(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         assert isinstance(expectation, AmortisedExpectation)
         xp, (bound, own) = backend.xp, expectation.at(parameters)
@@ -322,6 +323,6 @@ class Amortised(Estimator):
         return gradients
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         raise NotImplementedError("the estimate of every datum is pulled back as a whole")

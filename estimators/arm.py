@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from gradmeter.estimators import draws
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape, spread
 from gradmeter.estimators.expectation import Array, Expectation
@@ -46,13 +47,13 @@ class AntitheticPairs(Estimator):
         found = super().jumps(expectation, parameters, num_samples, dimension)
         return draws.mirrored_jumps(expectation.family, found)
 
-    def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+    def family_noise(self, backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
         xp, mirrored = backend.xp, family.mirrored(backend, noise)
         join = xp.stack if noise["base"].ndim == 2 else xp.concat  # a single pair has no axis of pairs
         return {**noise, **{name: join([noise[name], other], axis=1) for name, other in mirrored.items()}}
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         first = family.sample(backend, parameters, noise)
@@ -65,7 +66,7 @@ class AntitheticPairs(Estimator):
         return {name: mean_over_samples(xp, first, gradient) for name, gradient in gradients.items()}
 
     @abstractmethod
-    def weight(self, backend: Any, logits: Array, uniform: Array, difference: Array) -> Array:
+    def weight(self, backend: Backend, logits: Array, uniform: Array, difference: Array) -> Array:
         """Return the factor of f(z) − f(z′) for every logit [..., D], given z − z′ as `difference`."""
 
 
@@ -76,5 +77,5 @@ class Arm(AntitheticPairs):
     name: ClassVar[str] = "arm"
     summary: ClassVar[str] = "antithetic binary pairs, (f(z) − f(z′)) (u − ½): augment, REINFORCE, merge"
 
-    def weight(self, backend: Any, logits: Array, uniform: Array, difference: Array) -> Array:
+    def weight(self, backend: Backend, logits: Array, uniform: Array, difference: Array) -> Array:
         return uniform - 0.5

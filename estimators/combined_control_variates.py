@@ -13,10 +13,11 @@ Source: Geffner & Domke 2018.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, check_learnt, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
@@ -66,7 +67,7 @@ class CombinedControlVariates(Estimator):
         }
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         gradients, controls = self._terms(backend, expectation, parameters, noise)
         for place, control in enumerate(controls):
@@ -77,7 +78,7 @@ class CombinedControlVariates(Estimator):
         return gradients
 
     def _terms(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
     ) -> tuple[Blocks, list[Blocks]]:
         """Return the pathwise estimate, and the control variates of expectation 0: [R, *shape] by parameter block."""
         xp, family = backend.xp, expectation.family

@@ -12,9 +12,10 @@ Sources: Dong, Mnih & Tucker 2020; Yin, Ho, Yan, Qian & Zhou 2020 (U2G).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gradmeter.estimators.arm import AntitheticPairs
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.expectation import Array
 from gradmeter.estimators.families.relaxation import sigmoid
 
@@ -26,5 +27,5 @@ class DisArm(AntitheticPairs):
     name: ClassVar[str] = "disarm"
     summary: ClassVar[str] = "ARM with its uniform numbers integrated out; also known as U2G"
 
-    def weight(self, backend: Any, logits: Array, uniform: Array, difference: Array) -> Array:
+    def weight(self, backend: Backend, logits: Array, uniform: Array, difference: Array) -> Array:
         return 0.5 * difference * sigmoid(backend.xp, backend.xp.abs(logits))

@@ -15,10 +15,11 @@ Source: Titsias & Shi 2022, who learn α by gradient descent on the variance.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
@@ -54,13 +55,13 @@ class DoubleControlVariates(Estimator):
         return {"coefficient": np.asarray(float((plain * taken).sum()) / size if size > 0.0 else 0.0)}
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         plain, taken = self._parts(backend, expectation, parameters, noise)
         return {name: plain[name] - state["coefficient"] * taken[name] for name in plain}
 
     def _parts(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
     ) -> tuple[Blocks, Blocks]:
         """Return the leave-one-out estimate, and the mean-0 term subtracted for α = 1; by block [R, *shape]."""
         xp, family = backend.xp, expectation.family

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from gradmeter.estimators import sobol_noise
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families.family import Family
 from gradmeter.estimators.noise import Noise, mirror
@@ -80,7 +81,7 @@ def mirrored_jumps(family: Family, jumps: dict[str, np.ndarray]) -> dict[str, np
     return {n: np.concatenate([at, mirror(np, kinds[n], at)], axis=-1) for n, at in jumps.items() if n in kinds}
 
 
-def as_noise(backend: Any, family: Family, draws: str, noise: dict[str, Array]) -> dict[str, Array]:
+def as_noise(backend: Backend, family: Family, draws: str, noise: dict[str, Array]) -> dict[str, Array]:
     """Return the family's noise [R, S, ...] of all S samples by name, together with all other noise."""
     if draws == "antithetic":
         xp, mirrored = backend.xp, family.mirrored(backend, noise)
@@ -99,12 +100,12 @@ def stratified_jumps(family: Family, jumps: dict[str, np.ndarray], num_samples: 
     return {name + WITHIN: np.mod(num_samples * at, 1.0) for name, at in u.items()}
 
 
-def from_uniforms(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+def from_uniforms(backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
     """Return the family's noise made from the points of a net or from strata; other noise is returned unchanged."""
     return _stratified(backend, family, sobol_noise.as_noise(backend, family, noise))
 
 
-def _stratified(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+def _stratified(backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
     xp, made = backend.xp, dict(noise)
     for name, spec in family.noise((), 1).items():
         if name + WITHIN not in noise:
@@ -123,7 +124,7 @@ def _stratified(backend: Any, family: Family, noise: dict[str, Array]) -> dict[s
     return made
 
 
-def _permutation(backend: Any, order: Array) -> Array:
+def _permutation(backend: Backend, order: Array) -> Array:
     """Return a random permutation of 0, ..., S − 1 along axis 1: the ranks of independent numbers [R, S, ...].
 
     Up to `COMPARED` numbers are ranked by comparing every pair, with ties broken by position: that is faster than
@@ -142,7 +143,7 @@ def _permutation(backend: Any, order: Array) -> Array:
     return total
 
 
-def _quantile(backend: Any, kind: str, below: Array, above: Array) -> Array:
+def _quantile(backend: Backend, kind: str, below: Array, above: Array) -> Array:
     """Return F⁻¹(below), given both the probability and its complement so that neither tail loses precision."""
     xp = backend.xp
     if kind == "uniform":

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
@@ -41,7 +42,7 @@ class Enumeration(Estimator):
         return expectation.family.states(dimension).number
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         replicate = _replicates(xp, noise)
@@ -56,7 +57,7 @@ class Enumeration(Estimator):
         return by_block(xp, family, parameters, total)
 
     def estimate_and_samples(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> tuple[Blocks, Array, Array]:
         """Return the gradient with every state, weighted by its probability."""
         found = self.estimate_integrand(backend, expectation, parameters, noise, state)
@@ -66,7 +67,7 @@ class Enumeration(Estimator):
         return found, z + replicate, weight + replicate[..., 0]
 
     def explicit_terms(
-        self, backend: Any, expectation: Expectation, z: Array, weights: Array, noise: dict[str, Array]
+        self, backend: Backend, expectation: Expectation, z: Array, weights: Array, noise: dict[str, Array]
     ) -> Blocks:
         count = z.shape[1] // _parts(expectation, z[:, :1])
         sums: Blocks = {}
@@ -95,7 +96,7 @@ def _parts(expectation: Expectation, replicate: Array) -> int:
     return parts
 
 
-def weighted_scores(backend: Any, family: Family, parameters: Blocks, z: Array) -> Array:
+def weighted_scores(backend: Backend, family: Family, parameters: Blocks, z: Array) -> Array:
     """Return q(z) ∇_λ log q(z) for states z [N, D], with all parameter blocks concatenated [N, P]."""
     xp = backend.xp
     weight = xp.exp(family.log_density(backend, parameters, z))

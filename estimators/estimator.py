@@ -14,6 +14,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from gradmeter.estimators import draws
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.expectation import INTEGRAND, Expectation
 from gradmeter.estimators.families.family import ABILITIES, Family
@@ -226,7 +227,7 @@ class Estimator(ABC):
         return {}
 
     def estimate(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         """Return one gradient estimate per replicate, {parameter block: [R, *shape]}.
 
@@ -257,12 +258,12 @@ class Estimator(ABC):
         terms = {name: gradients[name] + term if name in gradients else term for name, term in explicit.items()}
         return {**gradients, **terms}
 
-    def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+    def family_noise(self, backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
         """Return the family's noise for all S samples, made from the noise that this estimator draws."""
         return noise
 
     def estimate_and_samples(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> tuple[Blocks, Array, Array]:
         """Return `estimate_integrand` with the samples and weights for the explicit derivatives of f.
 
@@ -274,7 +275,7 @@ class Estimator(ABC):
         share = 1.0 if z.ndim == 2 else 1.0 / z.shape[1]
         return found, z, backend.xp.zeros_like(z[..., 0]) + share
 
-    def _samples(self, backend: Any, family: Family, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def _samples(self, backend: Backend, family: Family, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return the samples of q that the noise makes, from the family's noise or by rounding relaxed samples."""
         made = self.family_noise(backend, family, noise)
         if all(name in made for name in family.noise((), 1)):
@@ -288,14 +289,14 @@ class Estimator(ABC):
         )
 
     def explicit_terms(
-        self, backend: Any, expectation: Expectation, z: Array, weights: Array, noise: dict[str, Array]
+        self, backend: Backend, expectation: Expectation, z: Array, weights: Array, noise: dict[str, Array]
     ) -> Blocks:
         """Return Σ_s weight_s ∂f(z_s) at fixed z_s for every block in `explicit_blocks`, {block: [R, *shape]}."""
         return expectation.explicit_pullback(backend, z, weights, noise)
 
     @abstractmethod
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         """Return the estimate of ∇_λ E_{q_λ} f with λ held fixed in f, {parameter block: [R, *shape]}.
 
@@ -368,7 +369,7 @@ def spread(values: Array, over: Array) -> Array:
 
 
 def values_and_scores(
-    backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
+    backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
 ) -> tuple[Array, Blocks]:
     """Return f [R, S] and the scores [R, S, *shape] at the samples that the noise makes, as NumPy arrays."""
     noise = draws.from_uniforms(backend, expectation.family, noise)

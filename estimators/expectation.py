@@ -24,6 +24,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, get_args
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.families.family import Family
 from gradmeter.estimators.noise import Noise
@@ -217,7 +218,7 @@ class Expectation:
         own = {name: parameters[name] for name in self.family.blocks}
         return self.bind({**self.data, **{name: parameters[name] for name in read}}), own
 
-    def each_law(self, backend: Any, parameters: Blocks) -> Blocks:
+    def each_law(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return the parameters of every per-datum posterior, concatenated along the coordinates."""
         return self.at(parameters)[1]
 
@@ -265,7 +266,7 @@ class Expectation:
         shape = () if self.importance_samples == 1 else (self.importance_samples,)
         return {**self.family.noise(shape, dimension), **self.noise_specs()}
 
-    def sampled_objective(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sampled_objective(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return f_λ at the sample that this noise makes [R]; for a bound, log (1/K) Σ_k w_k.
 
         Parameters
@@ -287,7 +288,7 @@ class Expectation:
         sizes = [math.prod(shape) for shape in self.shapes(dimension).values()]
         return self.importance_samples * max(self.integrand.width(self.data, dimension), *sizes)
 
-    def value(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+    def value(self, backend: Backend, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
         """Return f_λ(z) [...].
 
         In all methods here, `logs` are the logs of z, if the family provides them (`Family.logs`).
@@ -297,7 +298,7 @@ class Expectation:
             value = value - self.family.log_density(backend, parameters, z, *logs)
         return value
 
-    def gradient(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+    def gradient(self, backend: Backend, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
         """Return ∇_z f_λ(z) at fixed λ [..., D]."""
         gradient = self.integrand_gradient(backend, z, noise, *logs)
         if self.entropy == "sampled":
@@ -308,7 +309,7 @@ class Expectation:
         """Return the arguments that pass the logs to the integrand, if it reads them."""
         return logs if self.integrand.reads_logs else ()
 
-    def integrand_gradient(self, backend: Any, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+    def integrand_gradient(self, backend: Backend, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
         """Return ∇_z of the integrand, without an ELBO's entropy term [..., D]."""
         xp = backend.xp
         if self.differentiate == "closed-form" and self.integrand.gradient is not None:
@@ -316,7 +317,7 @@ class Expectation:
         return backend.gradient(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z)
 
     def hessian_product(
-        self, backend: Any, parameters: Blocks, z: Array, vector: Array, noise: dict[str, Array]
+        self, backend: Backend, parameters: Blocks, z: Array, vector: Array, noise: dict[str, Array]
     ) -> Array:
         """Return ∇²_z f_λ(z) times vector, at fixed λ [..., D]."""
         product = self.integrand_hessian_product(backend, z, vector, noise)
@@ -324,14 +325,14 @@ class Expectation:
             product = product - self.family.log_density_hessian_product(backend, parameters, z, vector)
         return product
 
-    def integrand_hessian_product(self, backend: Any, z: Array, vector: Array, noise: dict[str, Array]) -> Array:
+    def integrand_hessian_product(self, backend: Backend, z: Array, vector: Array, noise: dict[str, Array]) -> Array:
         """Return ∇²_z of the integrand, without an ELBO's entropy term, times vector [..., D]."""
         xp = backend.xp
         if self.differentiate == "closed-form" and self.integrand.hessian_product is not None:
             return self.integrand.hessian_product(xp, self.data, z, vector, noise)
         return backend.hvp(lambda at: xp.sum(self.integrand.value(xp, self.data, at, noise)))(z, vector)
 
-    def explicit_pullback(self, backend: Any, z: Array, cotangent: Array, noise: dict[str, Array]) -> Blocks:
+    def explicit_pullback(self, backend: Backend, z: Array, cotangent: Array, noise: dict[str, Array]) -> Blocks:
         """Return Σ_s cotangent_s ∂f(z_s) at fixed z_s for every block in `explicit_blocks` and every replicate.
 
         Call this on the expectation that `at` returned, whose data hold the blocks.
@@ -369,7 +370,7 @@ class Expectation:
         return {**found, **pullback(left, z, cotangent, noise)}
 
     def replaced(
-        self, backend: Any, parameters: Blocks, z: Array, replacement: Array, noise: dict[str, Array]
+        self, backend: Backend, parameters: Blocks, z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
         """Return f_λ at z with coordinate i replaced by replacement_i, for every i [..., D]."""
         if self.integrand.replaced is not None:
@@ -380,7 +381,7 @@ class Expectation:
             value = value - self.family.log_density_replaced(backend, parameters, z, replacement)
         return value
 
-    def local_terms(self, backend: Any, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+    def local_terms(self, backend: Backend, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
         """Return the sum of the terms of f_λ that contain z_i, for every i [..., D]."""
         xp = backend.xp
         if self.integrand.local_terms is not None:
@@ -391,7 +392,7 @@ class Expectation:
             terms = terms - self.family.log_densities(backend, parameters, z, *logs)
         return terms
 
-    def _replace_one_by_one(self, backend: Any, z: Array, replacement: Array, noise: dict[str, Array]) -> Array:
+    def _replace_one_by_one(self, backend: Backend, z: Array, replacement: Array, noise: dict[str, Array]) -> Array:
         """Evaluate f for one replaced coordinate after another, so that memory stays that of a single evaluation."""
         xp = backend.xp
 

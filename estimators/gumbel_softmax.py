@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families.relaxation import Relaxation
@@ -38,11 +39,11 @@ class SoftPath(Estimator):
         return {**made, **expectation.noise_specs()}
 
     @abstractmethod
-    def where(self, backend: Any, relaxation: Relaxation, perturbed: Array, soft: Array) -> Array:
+    def where(self, backend: Backend, relaxation: Relaxation, perturbed: Array, soft: Array) -> Array:
         """Return the sample at which f is differentiated."""
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         relaxation = expectation.family.relaxation()
         perturbed = relaxation.perturbed(backend, parameters, noise)
@@ -55,7 +56,7 @@ class SoftPath(Estimator):
         return {name: mean_over_samples(backend.xp, z, gradient) for name, gradient in gradients.items()}
 
 
-def less_score(backend: Any, expectation: Expectation, parameters: Blocks, z: Array, gradients: Blocks) -> Blocks:
+def less_score(backend: Backend, expectation: Expectation, parameters: Blocks, z: Array, gradients: Blocks) -> Blocks:
     """Add ∇_λ of −log q_λ(z) at fixed z, if f contains a sampled entropy."""
     if expectation.entropy != "sampled":
         return gradients
@@ -73,5 +74,5 @@ class GumbelSoftmax(SoftPath):
         "f is averaged over relaxed samples, not over states: biased, less so at a lower temperature"
     )
 
-    def where(self, backend: Any, relaxation: Relaxation, perturbed: Array, soft: Array) -> Array:
+    def where(self, backend: Backend, relaxation: Relaxation, perturbed: Array, soft: Array) -> Array:
         return soft

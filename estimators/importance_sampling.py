@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.estimators import backends
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
 from gradmeter.estimators.expectation import Array, Expectation
@@ -63,7 +64,7 @@ class ImportanceSampling(Estimator):
         return found
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         proposal = family.dispersed(backend, parameters, self.widen**2)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, sample_shape, spread
 from gradmeter.estimators.expectation import Array, Expectation, log_mean_weight, relative_weights
@@ -35,7 +36,7 @@ class Groups:
         K.
     """
 
-    def __init__(self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> None:
+    def __init__(self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> None:
         self.backend, self.expectation, self.parameters, self.noise = backend, expectation, parameters, noise
         self.z = expectation.family.sample(backend, parameters, noise)
         self.logs = expectation.family.logs(backend, parameters, noise)
@@ -113,13 +114,13 @@ class ImportanceWeighted(Estimator):
         return each * num_samples * expectation.importance_samples
 
     def estimate_and_samples(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> tuple[Blocks, Array, Array]:
         groups = Groups(backend, expectation, parameters, noise)
         return self.family_gradient(groups), groups.z, groups.share * self.model_weights(groups)
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         return self.family_gradient(Groups(backend, expectation, parameters, noise))
 

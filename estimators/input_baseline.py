@@ -11,11 +11,11 @@ mean, b_n = 0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from gradmeter.estimators import draws
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.expectation import Array, Blocks, Expectation
 
@@ -41,7 +41,7 @@ def rows_of(expectation: Expectation) -> tuple[str, int]:
     raise NotApplicable("an input-dependent baseline needs an input that varies from estimate to estimate; none does")
 
 
-def learn(backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> Blocks:
+def learn(backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> Blocks:
     """Learn b₀ and b_n [N] from the noise of W estimates.
 
     Returns
@@ -103,7 +103,7 @@ def conjugate_gradients(matrix: Callable[[np.ndarray], np.ndarray], right: np.nd
     return x
 
 
-def of_rows(backend: Any, expectation: Expectation, noise: dict[str, Array], state: Blocks, value: Array) -> Array:
+def of_rows(backend: Backend, expectation: Expectation, noise: dict[str, Array], state: Blocks, value: Array) -> Array:
     """Return b at the rows of each estimate [R], shaped to broadcast with values [R, S]."""
     xp, rows = backend.xp, noise[rows_of(expectation)[0]]
     each = xp.reshape(xp.take(state["baseline_rows"], xp.reshape(rows, (-1,)), axis=0), rows.shape)

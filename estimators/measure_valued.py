@@ -12,8 +12,9 @@ Both evaluations share the other coordinates. Sources: Pflug 1996; Heidergott et
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.noise import Noise
@@ -54,7 +55,7 @@ class MeasureValued(Estimator):
         return 2 * len(expectation.family.blocks) * dimension * num_samples
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         weak = family.weak_derivatives(backend, parameters, noise, self.coupling)

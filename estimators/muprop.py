@@ -13,8 +13,9 @@ Source: Gu, Levine, Sutskever & Mnih 2016.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
@@ -42,7 +43,7 @@ class MuProp(Estimator):
         return num_samples + 2
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)

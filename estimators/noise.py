@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from gradmeter.estimators import sobol
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError, unknown
 
 Array = Any
@@ -94,7 +95,7 @@ def seed_words(root: int, block: int) -> np.ndarray:
 
 
 def draw(
-    backend: Any, specs: Mapping[str, Noise], roots: Mapping[str, Any], block: Any, replicates: int, dtype: str
+    backend: Backend, specs: Mapping[str, Noise], roots: Mapping[str, Any], block: Any, replicates: int, dtype: str
 ) -> dict[str, Array]:
     """Draw one block of replicates: every named array, each from the stream (its root, block).
 
@@ -107,7 +108,7 @@ def draw(
 
 
 def drawer(
-    backend: Any, specs: Mapping[str, Noise], replicates: int, dtype: str
+    backend: Backend, specs: Mapping[str, Noise], replicates: int, dtype: str
 ) -> Callable[[Mapping[str, Any]], dict[str, Array]]:
     """Return a function that draws all named arrays from open streams, given by name.
 
@@ -130,7 +131,7 @@ def mirror(xp: Any, kind: Kind, values: Array) -> Array:
     raise ValueError(f"noise of kind {kind} has no mirror image here")
 
 
-def replicates_last(backend: Any, shape: tuple[int, ...]) -> bool:
+def replicates_last(backend: Backend, shape: tuple[int, ...]) -> bool:
     """Return whether an array [R, ...] has its axes reversed in memory, so that replicates are contiguous.
 
     Loops should run along the longest axis. Compilers benefit only for flat batches [R, D]: for [R, S, D] reversed,
@@ -142,13 +143,13 @@ def replicates_last(backend: Any, shape: tuple[int, ...]) -> bool:
     return shape[0] >= math.prod(shape[1:]) and (flat or (backend.strided and shape[1] > 1))
 
 
-def _drawer(backend: Any, spec: Noise, shape: tuple[int, ...], dtype: str) -> Callable[[Any], Array]:
+def _drawer(backend: Backend, spec: Noise, shape: tuple[int, ...], dtype: str) -> Callable[[Any], Array]:
     if spec.kind == "normal" and not replicates_last(backend, shape):  # choosing would cost as much as a small draw
         return lambda stream: backend.normal(stream, shape, dtype)
     return lambda stream: _draw(backend, spec, stream, shape, dtype)
 
 
-def _draw(backend: Any, spec: Noise, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
+def _draw(backend: Backend, spec: Noise, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
     if spec.kind == "rows":
         return backend.subset(stream, shape, spec.population)
     if spec.kind == "sobol":
@@ -160,7 +161,7 @@ def _draw(backend: Any, spec: Noise, stream: Any, shape: tuple[int, ...], dtype:
     return backend.xp.permute_dims(_draw_in_order(backend, spec.kind, stream, shape[::-1], dtype), reversed_axes)
 
 
-def _draw_in_order(backend: Any, kind: Kind, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
+def _draw_in_order(backend: Backend, kind: Kind, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
     xp = backend.xp
     if kind == "normal":
         return backend.normal(stream, shape, dtype)

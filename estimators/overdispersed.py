@@ -15,11 +15,12 @@ Source: Ruiz, Titsias & Blei 2016, section 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from gradmeter.estimators import backends
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.importance_sampling import refuse_narrow
@@ -62,7 +63,7 @@ class Overdispersed(Estimator):
         return dimension * num_samples
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         names = tuple(family.noise((), 1))

@@ -14,11 +14,12 @@ Source: Liu, Regier, Tripuraneni, Jordan & McAuliffe 2019, section 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from gradmeter.estimators import backends
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.enumeration import by_block, weighted_scores
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of, sample_shape
@@ -70,7 +71,7 @@ class PartialSummation(Estimator):
         return self.states + num_samples
 
     def _ranked(
-        self, backend: Any, family: Family, parameters: Blocks, dimension: int, dtype: str
+        self, backend: Backend, family: Family, parameters: Blocks, dimension: int, dtype: str
     ) -> tuple[Array, Array]:
         """Return the states [N, D] and their log q [N], the most probable first."""
         xp = backend.xp
@@ -81,12 +82,12 @@ class PartialSummation(Estimator):
         return xp.take(z, order, axis=0), xp.take(log_density, order, axis=0)
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         return self.estimate_and_samples(backend, expectation, parameters, noise, state)[0]
 
     def estimate_and_samples(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> tuple[Blocks, Array, Array]:
         """Return the estimate with all states and their weights.
 

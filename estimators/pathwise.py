@@ -10,11 +10,12 @@ Sources: Kingma & Welling 2014; Rezende et al. 2014; Mohamed et al. 2020, sectio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from gradmeter.estimators import draws, sobol_noise
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
@@ -77,7 +78,7 @@ class Pathwise(Estimator):
             specs.update(expectation.family.noise((num_samples // 2,), dimension))
         return specs
 
-    def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+    def family_noise(self, backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
         return draws.as_noise(backend, family, "antithetic" if self.antithetic else self.draws, noise)
 
     def jumps(
@@ -87,7 +88,7 @@ class Pathwise(Estimator):
         return draws.mirrored_jumps(expectation.family, found) if self.antithetic else found
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         noise = self.family_noise(backend, family, noise)

@@ -13,8 +13,9 @@ Sources: Bonnet 1964; Price 1958; Opper & Archambeau 2009; Rezende et al. 2014.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
@@ -42,7 +43,7 @@ class Price(Estimator):
         return num_samples * (1 + 2 * dimension)
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         family = expectation.family
         z = family.sample(backend, parameters, noise)

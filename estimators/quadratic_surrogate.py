@@ -13,10 +13,11 @@ Source: Geffner & Domke 2020, who learn the quadratic along an optimisation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, check_learnt
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
@@ -52,7 +53,7 @@ class QuadraticSurrogate(Estimator):
         return fitted(offset.reshape(-1, z.shape[-1]), slope.reshape(-1, z.shape[-1]), self.curvature)
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         family = expectation.family
         z = family.sample(backend, parameters, noise)

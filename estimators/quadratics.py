@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
@@ -26,13 +27,13 @@ def check_hessian(name: str, dimension: int) -> None:
         raise NotApplicable(f"{name} writes a Hessian out, of at most {LARGEST} coordinates, not {dimension}")
 
 
-def centre(backend: Any, expectation: Expectation, parameters: Blocks, z: Array) -> Array:
+def centre(backend: Backend, expectation: Expectation, parameters: Blocks, z: Array) -> Array:
     """Return `loc` as samples [R, D]; [1, D] if f draws no noise, so that all replicates share it."""
     rows = z.shape[0] if expectation.noise_specs() else 1
     return backend.xp.broadcast_to(parameters["loc"], (rows, z.shape[-1]))
 
 
-def hessian(backend: Any, expectation: Expectation, z: Array, noise: dict[str, Array]) -> Array:
+def hessian(backend: Backend, expectation: Expectation, z: Array, noise: dict[str, Array]) -> Array:
     """Return the full Hessian ∇² of the integrand [..., D, D].
 
     It comes from the integrand's `hessian`, or from D Hessian-vector products in one call, as D times as many samples.
@@ -66,7 +67,7 @@ def bent(xp: Any, matrix: Array, offset: Array) -> Array:
 
 
 def finish(
-    backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], z: Array, gradients: Blocks
+    backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], z: Array, gradients: Blocks
 ) -> Blocks:
     """Return the estimate from per-sample pathwise gradients of the integrand.
 

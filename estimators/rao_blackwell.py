@@ -16,8 +16,9 @@ Source: Ranganath et al. 2014, section 3.1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
@@ -42,7 +43,7 @@ class RaoBlackwell(Estimator):
         return FROM_OTHERS.get(self.baseline, 1)
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         z = expectation.family.sample(backend, parameters, noise)
         logs = expectation.family.logs(backend, parameters, noise)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import (
     Blocks,
     Estimator,
@@ -38,7 +39,7 @@ TEMPERATURES = (0.125, 0.25, 0.5, 1.0, 2.0)
 class Drawn:
     """The samples z, ζ and ζ̃ of one batch of noise, with f and the score at z."""
 
-    def __init__(self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> None:
+    def __init__(self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]) -> None:
         self.backend, self.expectation, self.parameters, self.noise = backend, expectation, parameters, noise
         self.relaxation = expectation.family.relaxation()
         self.perturbed = self.relaxation.perturbed(backend, parameters, noise)
@@ -87,7 +88,7 @@ class Controlled(Estimator):
         """Return the gradient of c with respect to the soft sample [..., D]."""
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         drawn = Drawn(backend, expectation, parameters, noise)
         taken = self.taken(drawn, state)
@@ -135,7 +136,7 @@ class Controlled(Estimator):
         """Return the state whose c is Σ weight × c of each candidate."""
 
 
-def _flat(backend: Any, drawn: Drawn, per_sample: Blocks) -> np.ndarray:
+def _flat(backend: Backend, drawn: Drawn, per_sample: Blocks) -> np.ndarray:
     """Return the estimates [W, P], with all blocks concatenated."""
     found = [backend.to_numpy(a) for a in drawn.mean(per_sample).values()]
     return np.concatenate([a.reshape(len(a), -1) for a in found], axis=1)

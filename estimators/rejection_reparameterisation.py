@@ -15,8 +15,9 @@ Source: Naesseth et al. 2017, with their shape augmentation (one step) for conce
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
 from gradmeter.estimators.expectation import Array, Expectation
 
@@ -33,7 +34,7 @@ class RejectionReparameterisation(Estimator):
         return 2 * num_samples
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)

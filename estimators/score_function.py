@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.estimators import draws, input_baseline
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples, spread
 from gradmeter.estimators.expectation import Array, Expectation
@@ -119,11 +120,11 @@ class ScoreFunction(Estimator):
             return {f"baseline_{name}": fitted_coefficient(spread(values, s), s) for name, s in scores.items()}
         return {}
 
-    def family_noise(self, backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+    def family_noise(self, backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
         return draws.as_noise(backend, family, self.draws, noise)
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         noise = self.family_noise(backend, expectation.family, noise)
         z = expectation.family.sample(backend, parameters, noise)
@@ -147,7 +148,7 @@ def check_baseline(baseline: str, num_samples: int) -> None:
         raise NotApplicable(f"baseline=cross-fitted halves the samples, so they must be even, not {num_samples}")
 
 
-def combine(backend: Any, baseline: str, z: Array, value: Array, score: Blocks, state: Blocks) -> Blocks:
+def combine(backend: Backend, baseline: str, z: Array, value: Array, score: Blocks, state: Blocks) -> Blocks:
     """Return the mean over the samples of (f − b) s, by block.
 
     Parameters

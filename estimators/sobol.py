@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
+
 Array = Any
 
 
@@ -37,7 +39,7 @@ def _basis(levels: int, dimension: int) -> np.ndarray:
     return ((whole[:, None, :] >> places[:, None]) & 1).astype(bool)
 
 
-def draw(backend: Any, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
+def draw(backend: Backend, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
     """Draw points [R, S, width] strictly inside the unit cube, with an independent scrambling for each of the R nets.
 
     Every number is a multiple of 2⁻⁵² (float32: 2⁻²³) plus half of that.

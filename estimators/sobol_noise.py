@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families.family import Family
 from gradmeter.estimators.noise import Noise
@@ -32,15 +33,15 @@ def check(family: Family, num_samples: int, dimension: int) -> None:
         raise NotApplicable(f"draws=sobol has direction numbers for {MOST_COORDINATES} coordinates, not {width}")
 
 
-def _normal(backend: Any, u: Array) -> Array:
+def _normal(backend: Backend, u: Array) -> Array:
     return backend.special.ndtri(u)
 
 
-def _exponential(backend: Any, u: Array) -> Array:
+def _exponential(backend: Backend, u: Array) -> Array:
     return -backend.xp.log1p(-u)
 
 
-def _rayleigh(backend: Any, u: Array) -> Array:
+def _rayleigh(backend: Backend, u: Array) -> Array:
     return backend.xp.sqrt(-2.0 * backend.xp.log1p(-u))
 
 
@@ -53,7 +54,7 @@ INVERSES: dict[str, Any] = {
 }
 
 
-def as_noise(backend: Any, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
+def as_noise(backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
     """Return the family's noise by name, made from the points [..., width]; other noise is returned unchanged."""
     if NAME not in noise:
         return noise

@@ -12,8 +12,9 @@ Source: Bengio, Léonard & Courville 2013.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.gumbel_softmax import less_score
@@ -29,7 +30,7 @@ class StraightThrough(Estimator):
     biased: ClassVar[str | None] = "f(1) − f(0) is replaced with a slope of f: biased unless f is linear"
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         family = expectation.family
         z = family.sample(backend, parameters, noise)

@@ -10,8 +10,9 @@ Source: Jang, Gu & Poole 2017, section 2.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.expectation import Array
 from gradmeter.estimators.families.relaxation import Relaxation
 from gradmeter.estimators.gumbel_softmax import SoftPath
@@ -25,5 +26,5 @@ class StraightThroughGumbel(SoftPath):
     summary: ClassVar[str] = "∇f at a hard sample, along the path of a soft one; biased"
     biased: ClassVar[str | None] = "a jump is replaced with a slope: biased, at any temperature"
 
-    def where(self, backend: Any, relaxation: Relaxation, perturbed: Array, soft: Array) -> Array:
+    def where(self, backend: Backend, relaxation: Relaxation, perturbed: Array, soft: Array) -> Array:
         return relaxation.hard(backend, perturbed)

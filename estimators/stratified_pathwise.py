@@ -14,8 +14,9 @@ component).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.noise import Noise
@@ -39,7 +40,7 @@ class StratifiedPathwise(Estimator):
         return 2 * num_samples * expectation.family.shapes(dimension)["logits"][0]
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp = backend.xp
         weights, each = expectation.family.stratified(backend, parameters, noise)

@@ -14,8 +14,9 @@ Source: Richter et al. 2020, sections 2 and 4.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, spread
 from gradmeter.estimators.expectation import Array, Expectation
@@ -40,7 +41,7 @@ class VarGrad(Estimator):
         return 2
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp = backend.xp
         z = expectation.family.sample(backend, parameters, noise)

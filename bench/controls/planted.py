@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.dreg import Dreg
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Array, Blocks, Estimator, Requires, mean_over_samples, spread
@@ -48,7 +49,7 @@ class SelfIncludedBaseline(Planted):
     fewest_samples: ClassVar[int] = 2
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp = backend.xp
         z = expectation.family.sample(backend, parameters, noise)
@@ -73,7 +74,7 @@ class InSampleCoefficient(Planted):
     form: str = option("covariance", "how the coefficient is fitted", choices=("covariance", "ratio"))
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp = backend.xp
         z = expectation.family.sample(backend, parameters, noise)
@@ -109,7 +110,7 @@ class DifferentiatedSampler(Planted):
     requires: ClassVar[Requires] = Requires(("score", "pathwise", "log_density_gradient"))
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)
@@ -129,7 +130,7 @@ class DifferentiatedBaseline(Planted):
     only: ClassVar[str | None] = "normal"
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)
@@ -151,7 +152,7 @@ class NaiveExchange(Planted):
     summary: ClassVar[str] = "E[∇_λ f] for ∇_λ E[f]: the gradient of the distribution is forgotten"
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp = backend.xp
         z = expectation.family.sample(backend, parameters, noise)
@@ -184,7 +185,7 @@ class RedrawnFailures(Planted):
         return {"base": np.asarray([self.limit])}
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         failed = noise["base"][..., :1] > self.limit
         kept = {**noise, "base": backend.xp.where(failed, noise["redrawn"], noise["base"])}
@@ -208,7 +209,7 @@ class OppositeBiases(Planted):
             raise NotApplicable(f"{self.name} needs at least 2 coordinates; use a problem with dim=2 or more")
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         xp = backend.xp
         gradients = Pathwise().estimate_integrand(backend, expectation, parameters, noise, state)
@@ -232,7 +233,7 @@ class MissingPath(Planted):
         return Rebar().noise_specs(expectation, num_samples, dimension)
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
         drawn = Drawn(backend, expectation, parameters, noise)
         control = drawn.relaxed_value(drawn.relaxation.soft(backend, drawn.given, 1.0))

@@ -17,6 +17,7 @@ import numpy as np
 from gradmeter.bench.measurement.kernel import Setting, compiled_once
 from gradmeter.estimators import Noise, draw
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 
 Array = Any
 #: By noise name: `order`, an epoch's shuffled row numbers [N], and `start`, the position of a minibatch in them.
@@ -55,7 +56,7 @@ class Minibatches:
         return taken(get("numpy"), places, self.specs)
 
 
-def taken(backend: Any, places: Places, specs: dict[str, Noise]) -> dict[str, Array]:
+def taken(backend: Backend, places: Places, specs: dict[str, Noise]) -> dict[str, Array]:
     """Return the row numbers [1, B] at these places."""
     found = {}
     for name, place in places.items():

@@ -17,6 +17,7 @@ import numpy as np
 from gradmeter.bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors, family_option
 from gradmeter.estimators import Expectation, Integrand, Point, UsageError
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.options import option
 
 Array = Any
@@ -55,7 +56,7 @@ class BananaIntegrand(Integrand):
         return _interleave(xp, term, term)
 
     def replaced(
-        self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
+        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
         """Recompute only the term of each coordinate's pair, which needs two further evaluations per pair."""
         xp = backend.xp

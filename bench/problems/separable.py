@@ -17,6 +17,7 @@ from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.problems.one_dimensional import exact_sum
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors, exact_normal
 from gradmeter.estimators import Expectation, Integrand, Normal, UsageError
+from gradmeter.estimators.backends.backend import Backend
 
 Array = Any
 
@@ -51,7 +52,7 @@ class Separable(Integrand):
         return self.term(xp, data, z, *logs)
 
     def replaced(
-        self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
+        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
         new = self.term(backend.xp, data, replacement)
         if z.shape[-1] == 1:

@@ -20,6 +20,7 @@ from gradmeter.bench.problems.data import binary, bundled
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors
 from gradmeter.estimators import Expectation, Integrand
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import Bernoulli
 from gradmeter.estimators.families.relaxation import sigmoid
 from gradmeter.estimators.families.states import States
@@ -95,7 +96,7 @@ class SigmoidBelief(Integrand):
         return xp.reshape(terms, z.shape)
 
     def replaced(
-        self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
+        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
         """Replace each hidden unit by moving the logits of its image along one row of W."""
         xp = backend.xp

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
 from gradmeter.estimators.families.outline import Outline
 from gradmeter.estimators.families.relaxation import Binary, Relaxation, logit, sigmoid
@@ -33,33 +34,33 @@ class _Binary(Family):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("uniform", (*sample_shape, dimension))}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         above = noise["base"] > sigmoid(backend.xp, -parameters["logits"])
         return backend.xp.astype(above, noise["base"].dtype)
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         return {"base": sigmoid(np, -parameters["logits"])[:, None]}
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         return backend.xp.zeros_like(z) + parameters["logits"]
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         return backend.xp.zeros_like(vector)
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return z − p."""
         return self.from_logits(backend, z - sigmoid(backend.xp, parameters["logits"]))
 
     def states(self, dimension: int) -> States:
         return States(((0.0,), (1.0,)), dimension)
 
-    def logits(self, backend: Any, parameters: Blocks) -> Array:
+    def logits(self, backend: Backend, parameters: Blocks) -> Array:
         return parameters["logits"]
 
-    def expected(self, backend: Any, parameters: Blocks) -> Array:
+    def expected(self, backend: Backend, parameters: Blocks) -> Array:
         return sigmoid(backend.xp, parameters["logits"])
 
-    def expected_pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
+    def expected_pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
         return self.from_logits(backend, cotangent * _variance(backend.xp, parameters["logits"]))
 
     def relaxation(self) -> Relaxation:
@@ -71,7 +72,7 @@ def _variance(xp: Any, logits: Array) -> Array:
     return sigmoid(xp, logits) * sigmoid(xp, -logits)
 
 
-def _log_densities(backend: Any, parameters: Blocks, z: Array) -> Array:
+def _log_densities(backend: Backend, parameters: Blocks, z: Array) -> Array:
     logits = parameters["logits"]
     return z * logits - backend.xp.logaddexp(backend.xp.zeros_like(logits), logits)
 
@@ -95,16 +96,16 @@ class Bernoulli(_Binary, MeanField):
         def parameters(self, dimension: int) -> Blocks:
             return {"logits": self.each(dimension, logit, "probability")}
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         return _log_densities(backend, parameters, z)
 
-    def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
+    def dispersed(self, backend: Backend, parameters: Blocks, dispersion: float) -> Blocks:
         return {"logits": parameters["logits"] / dispersion}
 
-    def from_logits(self, backend: Any, gradient: Array) -> Blocks:
+    def from_logits(self, backend: Backend, gradient: Array) -> Blocks:
         return {"logits": gradient}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return −logit p (1 − p)."""
         return {"logits": -parameters["logits"] * _variance(backend.xp, parameters["logits"])}
 
@@ -113,7 +114,7 @@ class Bernoulli(_Binary, MeanField):
         return {"logits": {"replaced": Noise("uniform", (*sample_shape, 1))}}
 
     def weak_derivatives(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """Return c = p (1 − p), with 1 as the positive and 0 as the negative part."""
         zero = backend.xp.zeros_like(noise["replaced"])
@@ -159,11 +160,11 @@ class TiedBernoulli(_Binary):
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
         return {"logits": (1,)}
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         return backend.xp.sum(_log_densities(backend, parameters, z), axis=-1)
 
-    def log_density_replaced(self, backend: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
+    def log_density_replaced(self, backend: Backend, parameters: Blocks, z: Array, replacement: Array) -> Array:
         return self.log_density(backend, parameters, z)[..., None] + (replacement - z) * parameters["logits"]
 
-    def from_logits(self, backend: Any, gradient: Array) -> Blocks:
+    def from_logits(self, backend: Backend, gradient: Array) -> Blocks:
         return {"logits": backend.xp.sum(gradient, axis=-1, keepdims=True)}

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.families.family import Array, Blocks, Family, Point
 from gradmeter.estimators.families.relaxation import Relaxation
@@ -75,7 +76,7 @@ class Categorical(Family):
         """Return one uniform number per choice, for the inverse CDF."""
         return {"base": Noise("uniform", (*sample_shape, dimension // self.categories))}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         xp, u = backend.xp, noise["base"][..., None]
         below = xp.cumulative_sum(_softmax(xp, parameters["logits"]), axis=-1)[..., :-1]
         passed = xp.astype(u > below, u.dtype)  # 1 … 1 0 … 0: the category is the index of the first 0
@@ -93,7 +94,7 @@ class Categorical(Family):
         """Reshape [..., D/K, K] to [..., D]."""
         return xp.reshape(z, (*z.shape[:-2], -1))
 
-    def _log_probabilities(self, backend: Any, parameters: Blocks) -> Array:
+    def _log_probabilities(self, backend: Backend, parameters: Blocks) -> Array:
         """Return log p [D]."""
         logits = parameters["logits"]
         xp = backend.xp
@@ -101,22 +102,22 @@ class Categorical(Family):
         total = largest + xp.log(xp.sum(xp.exp(logits - largest), axis=-1, keepdims=True))
         return self.side_by_side(xp, logits - total)
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         return backend.xp.sum(z * self._log_probabilities(backend, parameters), axis=-1)
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         return backend.xp.zeros_like(z) + self._log_probabilities(backend, parameters)
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         return backend.xp.zeros_like(vector)
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return z − p, with p multiplied by the sum of each choice's z (1, except under automatic differentiation)."""
         xp = backend.xp
         z = self.by_choice(xp, z)
         return {"logits": z - xp.sum(z, axis=-1, keepdims=True) * _softmax(xp, parameters["logits"])}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return −p (log p + entropy)."""
         xp = backend.xp
         p = _softmax(xp, parameters["logits"])
@@ -132,10 +133,10 @@ class Categorical(Family):
         of = range(self.categories)
         return States(tuple(tuple(1.0 if i == j else 0.0 for j in of) for i in of), dimension // self.categories)
 
-    def expected(self, backend: Any, parameters: Blocks) -> Array:
+    def expected(self, backend: Backend, parameters: Blocks) -> Array:
         return self.side_by_side(backend.xp, _softmax(backend.xp, parameters["logits"]))
 
-    def expected_pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
+    def expected_pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
         xp = backend.xp
         p, c = _softmax(xp, parameters["logits"]), self.by_choice(xp, cotangent)
         return {"logits": p * (c - xp.sum(p * c, axis=-1, keepdims=True))}
@@ -165,32 +166,32 @@ class _Gumbels(Relaxation):
     def given_noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"given": Noise("exponential", (*sample_shape, dimension))}
 
-    def perturbed(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def perturbed(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         return self.family._log_probabilities(backend, parameters) - backend.xp.log(noise["gumbel"])
 
-    def given(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
+    def given(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
         xp, family = backend.xp, self.family
         e, z = family.by_choice(xp, noise["given"]), family.by_choice(xp, z)
         least = xp.sum(z * e, axis=-1, keepdims=True)
         more = (1.0 - z) * e / _softmax(xp, parameters["logits"])
         return family.side_by_side(xp, -xp.log(least + more)), family.side_by_side(xp, more / (least + more))
 
-    def pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
+    def pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
         xp = backend.xp
         c = self.family.by_choice(xp, cotangent)
         return {"logits": c - _softmax(xp, parameters["logits"]) * xp.sum(c, axis=-1, keepdims=True)}
 
-    def hard(self, backend: Any, perturbed: Array) -> Array:
+    def hard(self, backend: Backend, perturbed: Array) -> Array:
         xp, family = backend.xp, self.family
         each = family.by_choice(xp, perturbed)
         chosen = xp.argmax(each, axis=-1, keepdims=True) == backend.asarray(range(family.categories), None)
         return family.side_by_side(xp, xp.astype(chosen, perturbed.dtype))
 
-    def soft(self, backend: Any, perturbed: Array, temperature: Any) -> Array:
+    def soft(self, backend: Backend, perturbed: Array, temperature: Any) -> Array:
         xp, family = backend.xp, self.family
         return family.side_by_side(xp, _softmax(xp, family.by_choice(xp, perturbed) / temperature))
 
-    def soft_pullback(self, backend: Any, soft: Array, temperature: Any, cotangent: Array) -> Array:
+    def soft_pullback(self, backend: Backend, soft: Array, temperature: Any, cotangent: Array) -> Array:
         xp, family = backend.xp, self.family
         p, c = family.by_choice(xp, soft), family.by_choice(xp, cotangent)
         return family.side_by_side(xp, p * (c - xp.sum(p * c, axis=-1, keepdims=True)) / temperature)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families.family import Array, Family
 from gradmeter.estimators.families.location_scale import LocationScale, LocationScalePoint
@@ -33,20 +34,20 @@ class Cauchy(LocationScale):
         # Exponential instead of uniform noise, because u = 0 could be drawn, which gives an infinite z.
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
-    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+    def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
         """Return tan π(u − ½) with 1 − u = exp(−e), from the nearer of 0 and 1: −1/tan πu or 1/tan π(1 − u)."""
         xp, e = backend.xp, noise["base"]
         low = e < math.log(2.0)
         cotangent = 1.0 / xp.tan(math.pi * xp.where(low, -xp.expm1(-e), xp.exp(-e)))
         return xp.where(low, -cotangent, cotangent)
 
-    def standard_log_density(self, backend: Any, x: Array) -> Array:
+    def standard_log_density(self, backend: Backend, x: Array) -> Array:
         return -backend.xp.log1p(x * x) - math.log(math.pi)
 
-    def standard_slope(self, backend: Any, x: Array) -> Array:
+    def standard_slope(self, backend: Backend, x: Array) -> Array:
         return -2.0 * x / (1.0 + x * x)
 
-    def standard_curvature(self, backend: Any, x: Array) -> Array:
+    def standard_curvature(self, backend: Backend, x: Array) -> Array:
         # 2 (x² − 1)/(1 + x²)², whose numerator would overflow in float32 if computed directly.
         part = 1.0 / (1.0 + x * x)
         return 2.0 * part - 4.0 * part * part

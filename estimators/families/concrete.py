@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.families.concrete_marginal import ConcreteLogit
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
@@ -60,10 +61,10 @@ class RelaxedBernoulli(MeanField):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("uniform", (*sample_shape, dimension))}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         return from_logit(backend.xp, self._logit(backend.xp, parameters, noise))[0]
 
-    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+    def logs(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
         return (from_logit(backend.xp, self._logit(backend.xp, parameters, noise))[1],)
 
     def _logit(self, xp: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
@@ -97,31 +98,33 @@ class RelaxedBernoulli(MeanField):
         scaled = temperature * (ends.low - ends.high)
         return temperature, scaled, xp.tanh(0.5 * (scaled - parameters["logits"]))
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp, ends = backend.xp, self._ends(backend.xp, parameters, z, logs)
         _, scaled, _ = self._scaled(xp, parameters, ends)
         away = xp.abs(scaled - parameters["logits"])
         logistic = -away - 2.0 * xp.log1p(xp.exp(-away))
         return logistic + parameters["log_temperature"] - ends.low - ends.high
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp = backend.xp
         temperature, _, slope = self._scaled(xp, parameters, self._ends(xp, parameters, z, logs))
         both = above_zero(xp, xp.exp(logs.low + logs.high)) if logs else z * (1.0 - z)
         return (2.0 * z - 1.0 - temperature * slope) / both
 
-    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         _, scaled, slope = self._scaled(backend.xp, parameters, self._ends(backend.xp, parameters, z, logs))
         return {"logits": slope, "log_temperature": 1.0 - slope * scaled}
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivatives from ∂z = z (1 − z) ∂(logit z), with logit z = (logit + l)/T."""
         xp, logit = backend.xp, self._logit(backend.xp, parameters, noise)
         small = xp.exp(-xp.abs(logit))
         along = cotangent * small / ((1.0 + small) * (1.0 + small))
         return {"logits": along * xp.exp(-parameters["log_temperature"]), "log_temperature": -along * logit}
 
-    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+    def entropy_pathwise(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """Return the derivatives of −log q = log z (1 − z) − log T minus the log-density of l."""
         away = 1.0 - 2.0 * z
         along = away * backend.xp.exp(-parameters["log_temperature"])
@@ -207,11 +210,11 @@ class Concrete(Family):
     def _by_choice(self, xp: Any, z: Array) -> Array:
         return xp.reshape(z, (*z.shape[:-1], -1, self.categories))
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         (logs,) = self.logs(backend, parameters, noise)
         return above_zero(backend.xp, backend.xp.exp(logs.low))
 
-    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+    def logs(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
         log = log_softmax(backend.xp, self._perturbed(backend.xp, parameters, noise))
         return (Logs(backend.xp.reshape(log, (*log.shape[:-2], -1))),)
 
@@ -229,7 +232,7 @@ class Concrete(Family):
         log = self._by_choice(xp, logs.low) if logs else log_from_zero(xp, self._by_choice(xp, z), temperature)
         return temperature, log, parameters["logits"] - temperature * log
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_density(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp, k = backend.xp, self.categories
         _, log, exponents = self._parts(xp, parameters, z, logs)
         largest = xp.max(exponents, axis=-1, keepdims=True)
@@ -237,20 +240,22 @@ class Concrete(Family):
         each = xp.sum(exponents - log, axis=-1) - k * total + (k - 1) * parameters["log_temperature"] + math.lgamma(k)
         return xp.sum(each, axis=-1)
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp = backend.xp
         temperature, _, exponents = self._parts(xp, parameters, z, logs)
         slope = self.categories * temperature * _softmax(xp, exponents) - temperature - 1.0
         return xp.reshape(slope, z.shape) / z
 
-    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         xp, k = backend.xp, self.categories
         temperature, log, exponents = self._parts(xp, parameters, z, logs)
         p = _softmax(xp, exponents)
         of_temperature = k - 1.0 + temperature[:, 0] * xp.sum((k * p - 1.0) * log, axis=-1)
         return {"logits": 1.0 - k * p, "log_temperature": of_temperature}
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivatives of z = softmax(ζ), ζ = (logits + g)/T, so ∂ζ/∂log T = −ζ."""
         xp = backend.xp
         temperature = xp.exp(parameters["log_temperature"])[:, None]

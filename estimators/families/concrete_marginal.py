@@ -18,10 +18,11 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks
 from gradmeter.estimators.families.outline import Outline
 
@@ -51,11 +52,11 @@ class ConcreteLogit:
         middle = (parameters["own"] - np.maximum(parameters["first"], parameters["second"])) / temperature
         return Outline(middle - np.inf, middle, middle + np.inf, 1.0 / temperature)
 
-    def log_densities(self, backend: Any, parameters: Blocks, s: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, s: Array) -> Array:
         """Return the log-density of s [N, 1] for a single number, with parameters [1]."""
         return self._law(parameters, s)[:, :1]
 
-    def score(self, backend: Any, parameters: Blocks, s: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, s: Array) -> Blocks:
         """Return ∇_λ of the log-density, by block [N, 1]."""
         found = self._law(parameters, s)
         return {name: found[:, i : i + 1] for i, name in enumerate(self.blocks, 1)}

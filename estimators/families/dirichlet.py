@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.families.family import Array, Blocks, Family, Point
 from gradmeter.estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
@@ -61,32 +62,32 @@ class Dirichlet(Family):
     def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
         return {"": np.exp(parameters["log_concentration"])}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         (logs,) = self.logs(backend, parameters, noise)
         return above_zero(backend.xp, backend.xp.exp(logs.low))
 
-    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+    def logs(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
         return (Logs(log_softmax(backend.xp, *self.log_gammas(backend, parameters, noise))),)
 
-    def log_gammas(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array]:
+    def log_gammas(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array]:
         """Return the logarithms of the gamma variables that a sample is made of, [..., D]."""
         return (log_standard_gamma(backend, backend.xp.exp(parameters["log_concentration"]), noise),)
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_density(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp, gammaln = backend.xp, backend.special.gammaln
         concentration = xp.exp(parameters["log_concentration"])
         log_z = logs.low if logs else log_from_zero(xp, z, concentration)
         constant = gammaln(xp.sum(concentration)) - xp.sum(gammaln(concentration))
         return constant + xp.sum((concentration - 1.0) * log_z, axis=-1)
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         """Return the gradient of the density's formula for free z; along the simplex it is that of log q."""
         return (backend.xp.exp(parameters["log_concentration"]) - 1.0) / z
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         return (1.0 - backend.xp.exp(parameters["log_concentration"])) / (z * z) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         """Return α (log z − ψ(α) + ψ(Σα))."""
         xp, digamma = backend.xp, backend.special.digamma
         concentration = xp.exp(parameters["log_concentration"])
@@ -94,10 +95,12 @@ class Dirichlet(Family):
         constant = digamma(xp.sum(concentration)) - digamma(concentration)
         return {"log_concentration": concentration * (log_z + constant)}
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         return self.pathwise_of(backend, parameters, self.log_gammas(backend, parameters, noise), cotangent)
 
-    def pathwise_of(self, backend: Any, parameters: Blocks, log_gammas: tuple[Array], cotangent: Array) -> Blocks:
+    def pathwise_of(self, backend: Backend, parameters: Blocks, log_gammas: tuple[Array], cotangent: Array) -> Blocks:
         """Return z_i (cotangent_i − cotangent · z) ∂ log g_i/∂α_i, chained to log α_i."""
         xp, (log_g,) = backend.xp, log_gammas
         concentration = xp.exp(parameters["log_concentration"])
@@ -105,7 +108,7 @@ class Dirichlet(Family):
         along = z * (cotangent - xp.sum(cotangent * z, axis=-1, keepdims=True))
         return {"log_concentration": along * concentration * log_gamma_slope(backend, concentration, log_g)}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return α ((Σα − D) ψ′(Σα) − (α − 1) ψ′(α))."""
         concentration = backend.xp.exp(parameters["log_concentration"])
         total = backend.xp.sum(concentration)

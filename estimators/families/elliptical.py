@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families.family import Array, Blocks, Family
 from gradmeter.estimators.families.gamma import SMALLEST
@@ -70,19 +71,19 @@ class Elliptical(Family):
     def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
         return {"": 0.5 * np.exp(parameters["log_degrees"])}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         half = 0.5 * backend.xp.exp(parameters["log_degrees"])
         return self.sample_at(backend, parameters, noise["base"], log_standard_gamma(backend, half, noise))
 
-    def sample_at(self, backend: Any, parameters: Blocks, base: Array, log_g: Array) -> Array:
+    def sample_at(self, backend: Backend, parameters: Blocks, base: Array, log_g: Array) -> Array:
         """Return z [..., D] from ε [..., D] and log g [..., 1]."""
         return NORMAL.sample(backend, parameters, {"base": base * self._stretch(backend, parameters, log_g)})
 
-    def _stretch(self, backend: Any, parameters: Blocks, log_g: Array) -> Array:
+    def _stretch(self, backend: Backend, parameters: Blocks, log_g: Array) -> Array:
         """Return √(ν/(2 g)) [..., 1]."""
         return backend.xp.exp(0.5 * (parameters["log_degrees"] - math.log(2.0) - log_g))
 
-    def _pulled(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
+    def _pulled(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
         """Return ν [1], the squared length r² of L⁻¹(z − loc) [..., 1], and the weight (ν + D)/(ν + r²) [..., 1].
 
         ∇ log q is the weight times that of the Normal.
@@ -92,18 +93,18 @@ class Elliptical(Family):
         square = xp.sum(standard * standard, axis=-1, keepdims=True)
         return degrees, square, (degrees + z.shape[-1]) / (degrees + square)
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         xp, gammaln, size = backend.xp, backend.special.gammaln, z.shape[-1]
         degrees, square, _ = self._pulled(backend, parameters, z)
         constant = gammaln(0.5 * (degrees + size)) - gammaln(0.5 * degrees) - 0.5 * size * xp.log(math.pi * degrees)
         logarithms = xp.sum(parameters["cholesky"] * NORMAL._diagonal(backend, parameters))
         return (constant - 0.5 * (degrees + size) * xp.log1p(square / degrees))[..., 0] - logarithms
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         weight = self._pulled(backend, parameters, z)[2]
         return weight * NORMAL.log_density_gradient(backend, parameters, z)
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         """Return the weighted product of the Normal plus 2 w (w · vector) (ν + D)/(ν + r²)², with w = Σ⁻¹(z − loc)."""
         degrees, square, weight = self._pulled(backend, parameters, z)
         pull = NORMAL.log_density_gradient(backend, parameters, z)
@@ -111,7 +112,7 @@ class Elliptical(Family):
         straight = NORMAL.log_density_hessian_product(backend, parameters, z, vector)
         return weight * (straight + 2.0 / (degrees + square) * pull * along)
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return the score: the Normal's, weighted except for the −1 of the log diagonal, and that of ν."""
         xp, size = backend.xp, z.shape[-1]
         degrees, square, weight = self._pulled(backend, parameters, z)
@@ -124,13 +125,15 @@ class Elliptical(Family):
             "log_degrees": 0.5 * degrees * by_degrees,
         }
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         half = 0.5 * backend.xp.exp(parameters["log_degrees"])
         log_g = log_standard_gamma(backend, half, noise)
         return self.pathwise_at(backend, parameters, noise["base"], log_g, z, cotangent)
 
     def pathwise_at(
-        self, backend: Any, parameters: Blocks, base: Array, log_g: Array, z: Array, cotangent: Array
+        self, backend: Backend, parameters: Blocks, base: Array, log_g: Array, z: Array, cotangent: Array
     ) -> Blocks:
         """Return the Normal's derivatives at ε √(ν/(2 g)), and the implicit derivative for log ν.
 
@@ -144,7 +147,7 @@ class Elliptical(Family):
         normal = NORMAL.pathwise(backend, parameters, {"base": stretched}, z, cotangent)
         return {**normal, "log_degrees": along * relative}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of Σ log L_ii + log Γ(α) − log Γ(β) + β (ψ(β) − ψ(α)) + ½ D log ν, α = ν/2, β = (ν + D)/2."""
         size = parameters["loc"].shape[0]
         half = 0.5 * backend.xp.exp(parameters["log_degrees"])

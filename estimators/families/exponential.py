@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
 from gradmeter.estimators.families.outline import Outline, Tail
 from gradmeter.estimators.noise import Noise
@@ -36,36 +37,38 @@ class Exponential(MeanField):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = −log(1 − u)/rate."""
         return noise["base"] * backend.xp.exp(-parameters["log_rate"])
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         return parameters["log_rate"] - backend.xp.exp(parameters["log_rate"]) * z
 
-    def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
+    def dispersed(self, backend: Backend, parameters: Blocks, dispersion: float) -> Blocks:
         """Divide the rate by the dispersion."""
         return {"log_rate": parameters["log_rate"] - math.log(dispersion)}
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         return backend.xp.zeros_like(z) - backend.xp.exp(parameters["log_rate"])
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         return backend.xp.zeros_like(vector)
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return 1 − rate z."""
         return {"log_rate": 1.0 - backend.xp.exp(parameters["log_rate"]) * z}
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivative from ∂z/∂log_rate = −z."""
         return {"log_rate": -cotangent * z}
 
-    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+    def entropy_pathwise(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """Return −1 for every noise, because log |∂t/∂ε| = −Σ log_rate."""
         return {"log_rate": -1.0}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of Σ (1 − log_rate), which is −1."""
         return {"log_rate": -backend.xp.ones_like(parameters["log_rate"])}
 
@@ -74,7 +77,7 @@ class Exponential(MeanField):
         return {"log_rate": {name: Noise("exponential", (*sample_shape, dimension)) for name in names}}
 
     def weak_derivatives(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """Return c = 1, with q as the positive part and the Erlang distribution of two events as the negative part.
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.families.outline import Marginals, Outline
 from gradmeter.estimators.families.relaxation import Relaxation
@@ -141,17 +142,17 @@ class Family(ABC):
         """
         return {}
 
-    def mirrored(self, backend: Any, noise: dict[str, Array]) -> dict[str, Array]:
+    def mirrored(self, backend: Backend, noise: dict[str, Array]) -> dict[str, Array]:
         """Return the antithetic noise (−ε for ε, 1 − u for u), which has the same distribution."""
         if "mirrored" in self.lacks:
             raise self.without("mirrored")
         return {name: mirror(backend.xp, spec.kind, noise[name]) for name, spec in self.noise((), 1).items()}
 
     @abstractmethod
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return the sample z = t(ε, λ) [..., D], from noise with the names that `noise` declares."""
 
-    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+    def logs(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
         """Return the `Logs` of the sample that the noise makes, as a tuple of one, or an empty tuple.
 
         A family has logs if its samples may be rounded to an end of the support. Its `score`, `log_density`,
@@ -162,41 +163,45 @@ class Family(ABC):
         return ()
 
     @abstractmethod
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         """Return log q(z) [...]."""
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         """Return ∇_z log q(z) [..., D]."""
         raise self.without("log_density_gradient")
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         """Return ∇²_z log q(z) times vector [..., D]; by automatic differentiation unless the family overrides it."""
         return backend.hvp(lambda at: backend.xp.sum(self.log_density(backend, parameters, at)))(z, vector)
 
-    def log_density_replaced(self, backend: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
+    def log_density_replaced(self, backend: Backend, parameters: Blocks, z: Array, replacement: Array) -> Array:
         """Return log q of z with coordinate i replaced by replacement_i, for every i [..., D]."""
         raise self.without("log_density_replaced")
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         """Return log q(z_i) of each independent coordinate [..., D]; λ may have the batch axes of z."""
         raise self.without("log_densities")
 
-    def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
+    def dispersed(self, backend: Backend, parameters: Blocks, dispersion: float) -> Blocks:
         """Return λ of the member with density ∝ h(z) exp(η·T(z)/dispersion).
 
         For a Normal, that is dispersion times the variance.
         """
         raise self.without("dispersed")
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return the score ∇_λ log q_λ(z) at fixed z, by block, per sample."""
         raise self.without("score")
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return cotangent · ∂z/∂λ at fixed noise, by block, per sample, where z is the sample that the noise makes."""
         raise self.without("pathwise")
 
-    def accepted(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Blocks, Blocks]:
+    def accepted(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array
+    ) -> tuple[Blocks, Blocks]:
         """Return the two derivatives of the accepted proposals ε of a rejection sampler, each by block, per sample.
 
         λ_i must concern coordinate i alone.
@@ -210,7 +215,7 @@ class Family(ABC):
         """
         raise self.without("accepted")
 
-    def stratified(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
+    def stratified(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
         """Return a Normal mixture's weights [K], and a sample [..., D] of each component, all from the same ε."""
         raise self.without("stratified")
 
@@ -236,19 +241,19 @@ class Family(ABC):
         """Return every z of positive probability."""
         raise self.without("states")
 
-    def logits(self, backend: Any, parameters: Blocks) -> Array:
+    def logits(self, backend: Backend, parameters: Blocks) -> Array:
         """Return the logits log q(z_i = 1)/q(z_i = 0), [D] or [1]."""
         raise self.without("logits")
 
-    def from_logits(self, backend: Any, gradient: Array) -> Blocks:
+    def from_logits(self, backend: Backend, gradient: Array) -> Blocks:
         """Return ∇_λ by block from the gradient in each coordinate's logit [..., D]; for families with `logits`."""
         raise self.without("logits")
 
-    def expected(self, backend: Any, parameters: Blocks) -> Array:
+    def expected(self, backend: Backend, parameters: Blocks) -> Array:
         """Return E z, [D] or [1]."""
         raise self.without("expected")
 
-    def expected_pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
+    def expected_pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
         """Return cotangent [..., D] · ∂(E z)/∂λ, by block; for families with `expected`."""
         raise self.without("expected")
 
@@ -256,7 +261,7 @@ class Family(ABC):
         """Return the relaxation of the family: a sample is made by rounding variables that depend smoothly on λ."""
         raise self.without("relaxation")
 
-    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+    def entropy_pathwise(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """Return the total derivative d/dλ of −log q_λ(t(ε, λ)) at fixed noise, by block.
 
         The arrays broadcast with [..., *shape]; a block whose derivative is 0 may be left out.
@@ -269,11 +274,11 @@ class Family(ABC):
         path, score = self.pathwise(backend, parameters, noise, z, -slope), self.score(backend, parameters, z, *logs)
         return {name: path[name] - score[name] for name in path}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇_λ of the entropy −E log q, {block: [*shape]}."""
         raise self.without("entropy_gradient")
 
-    def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
+    def bonnet_price(self, backend: Backend, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
         """Return ∇_λ E f by the identities of Bonnet and Price, {block: [..., *shape]}; one of the blocks is `loc`.
 
         Parameters
@@ -290,7 +295,7 @@ class Family(ABC):
         raise self.without("weak_derivatives")
 
     def weak_derivatives(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """Return the weak derivatives ∂q/∂λ_i = c (q⁺ − q⁻) by block, where λ_i concerns coordinate i alone.
 
@@ -338,13 +343,13 @@ class MeanField(Family):
         return dict.fromkeys(self.blocks, (dimension,))
 
     @abstractmethod
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         """Return log q(z_i) of each coordinate [..., D]; λ may have the batch axes of z."""
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array, *logs: Any) -> Array:
+    def log_density(self, backend: Backend, parameters: Blocks, z: Array, *logs: Any) -> Array:
         return backend.xp.sum(self.log_densities(backend, parameters, z, *logs), axis=-1)
 
-    def log_density_replaced(self, backend: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
+    def log_density_replaced(self, backend: Backend, parameters: Blocks, z: Array, replacement: Array) -> Array:
         terms = self.log_densities(backend, parameters, z)
         others = backend.xp.sum(terms, axis=-1, keepdims=True) - terms
         return others + self.log_densities(backend, parameters, replacement)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
 from gradmeter.estimators.families.gamma_path import (
     accepted_slope,
@@ -70,31 +71,31 @@ class Gamma(MeanField):
     def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
         return {"": np.exp(parameters["log_concentration"])}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = g/rate."""
         xp = backend.xp
         g = standard_gamma(backend, xp.exp(parameters["log_concentration"]), noise)
         return above_zero(xp, g * xp.exp(-parameters["log_rate"]))
 
-    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+    def logs(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
         concentration = backend.xp.exp(parameters["log_concentration"])
         return (Logs(log_standard_gamma(backend, concentration, noise) - parameters["log_rate"]),)
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp, log_rate = backend.xp, parameters["log_rate"]
         concentration = xp.exp(parameters["log_concentration"])
         log_z = logs.low if logs else log_from_zero(xp, z, concentration)
         constant = concentration * log_rate - backend.special.gammaln(concentration)
         return constant + (concentration - 1.0) * log_z - xp.exp(log_rate) * z
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp = backend.xp
         return (xp.exp(parameters["log_concentration"]) - 1.0) / z - xp.exp(parameters["log_rate"])
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         return (1.0 - backend.xp.exp(parameters["log_concentration"])) / (z * z) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         """Return α (log(rate z) − ψ(α)) and α − rate z."""
         xp, log_rate = backend.xp, parameters["log_rate"]
         concentration = xp.exp(parameters["log_concentration"])
@@ -102,14 +103,18 @@ class Gamma(MeanField):
         away = log_z + (log_rate - backend.special.digamma(concentration))
         return {"log_concentration": concentration * away, "log_rate": concentration - xp.exp(log_rate) * z}
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivatives from ∂z/∂log_concentration = z α ∂ log g/∂α (implicit) and ∂z/∂log_rate = −z."""
         xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
         relative = log_gamma_slope(backend, concentration, xp.log(z) + parameters["log_rate"])
         along = cotangent * z
         return {"log_concentration": along * concentration * relative, "log_rate": -along}
 
-    def accepted(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Blocks, Blocks]:
+    def accepted(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array
+    ) -> tuple[Blocks, Blocks]:
         """Return the derivatives for accepted proposals; the rate only scales the accepted sample."""
         xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
         moved, score = accepted_slope(backend, concentration, noise, z)
@@ -118,7 +123,7 @@ class Gamma(MeanField):
             {"log_concentration": concentration * score, "log_rate": xp.zeros_like(z)},
         )
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of Σ α − log rate + log Γ(α) + (1 − α) ψ(α), which is α (1 + (1 − α) ψ′(α)) and −1."""
         xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
         curved = trigamma(backend, concentration)
@@ -131,7 +136,7 @@ class Gamma(MeanField):
         return {"log_concentration": number | shrink_noise(shape), "log_rate": number | one_more_noise(shape)}
 
     def weak_derivatives(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """Return the weak derivatives by block.
 
@@ -197,30 +202,32 @@ class Erlang(MeanField):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension, self.events))}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = Σ_j e_j/rate."""
         return backend.xp.sum(noise["base"], axis=-1) * backend.xp.exp(-parameters["log_rate"])
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         xp, log_rate = backend.xp, parameters["log_rate"]
         constant = self.events * log_rate - math.lgamma(self.events)
         return constant + (self.events - 1.0) * xp.log(z) - xp.exp(log_rate) * z
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         return (self.events - 1.0) / z - backend.xp.exp(parameters["log_rate"])
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         return (1.0 - self.events) / (z * z) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return k − rate z."""
         return {"log_rate": self.events - backend.xp.exp(parameters["log_rate"]) * z}
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivative from ∂z/∂log_rate = −z."""
         return {"log_rate": -cotangent * z}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of Σ −log_rate + const, which is −1."""
         return {"log_rate": -backend.xp.ones_like(parameters["log_rate"])}
 
@@ -232,7 +239,7 @@ class Erlang(MeanField):
         return {"log_rate": sums}
 
     def weak_derivatives(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """Return c = k, with k and k + 1 events; coupled, the k events are the same.
 
@@ -290,46 +297,50 @@ class ChiSquared(MeanField):
     def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
         return {"": 0.5 * np.exp(parameters["log_degrees"])}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = 2 g."""
         return above_zero(backend.xp, 2.0 * standard_gamma(backend, self._concentration(backend, parameters), noise))
 
-    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+    def logs(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
         return (Logs(log_standard_gamma(backend, self._concentration(backend, parameters), noise) + math.log(2.0)),)
 
-    def _concentration(self, backend: Any, parameters: Blocks) -> Array:
+    def _concentration(self, backend: Backend, parameters: Blocks) -> Array:
         return 0.5 * backend.xp.exp(parameters["log_degrees"])
 
-    def _log_g(self, backend: Any, half: Array, z: Array, logs: Logs | None) -> Array:
+    def _log_g(self, backend: Backend, half: Array, z: Array, logs: Logs | None) -> Array:
         return (logs.low if logs else log_from_zero(backend.xp, z, half)) - math.log(2.0)
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         half = self._concentration(backend, parameters)
         constant = backend.special.gammaln(half) + math.log(2.0)
         return (half - 1.0) * self._log_g(backend, half, z, logs) - 0.5 * z - constant
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         return (self._concentration(backend, parameters) - 1.0) / z - 0.5
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         return (1.0 - self._concentration(backend, parameters)) / (z * z) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         """Return ν/2 (log(z/2) − ψ(ν/2))."""
         half = self._concentration(backend, parameters)
         return {"log_degrees": half * (self._log_g(backend, half, z, logs) - backend.special.digamma(half))}
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivative from ∂z/∂log ν = z ν/2 ∂ log g/∂α, implicit."""
         half = self._concentration(backend, parameters)
         return {"log_degrees": cotangent * z * half * log_gamma_slope(backend, half, backend.xp.log(0.5 * z))}
 
-    def accepted(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Blocks, Blocks]:
+    def accepted(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array
+    ) -> tuple[Blocks, Blocks]:
         half = self._concentration(backend, parameters)
         moved, score = accepted_slope(backend, half, noise, z)
         return {"log_degrees": half * moved}, {"log_degrees": half * score}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of Σ α + log Γ(α) + (1 − α) ψ(α) + log 2, α = ν/2, which is α (1 + (1 − α) ψ′(α))."""
         half = self._concentration(backend, parameters)
         return {"log_degrees": half * (1.0 + (1.0 - half) * trigamma(backend, half))}
@@ -339,7 +350,7 @@ class ChiSquared(MeanField):
         return {"log_degrees": weak_gamma_noise(shape) | shrink_noise(shape)}
 
     def weak_derivatives(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """Return the weak derivative as for gamma's log_concentration, since ∂log ν is ∂log α."""
         half = self._concentration(backend, parameters)

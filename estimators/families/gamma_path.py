@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.noise import Noise
 
 Array = Any
@@ -40,19 +41,19 @@ def gamma_noise(shape: tuple[int, ...], prefix: str = "") -> dict[str, Noise]:
     }
 
 
-def standard_gamma(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
+def standard_gamma(backend: Backend, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
     """Return g [..., *shape] ~ Gamma(α, 1), for α that broadcasts with the shape; 0 where it underflows."""
     accepted, boost = _boosted(backend, concentration, noise, prefix)
     return accepted * backend.xp.exp(boost)
 
 
-def log_standard_gamma(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
+def log_standard_gamma(backend: Backend, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
     """Return log g."""
     accepted, boost = _boosted(backend, concentration, noise, prefix)
     return backend.xp.log(accepted) + boost
 
 
-def _boosted(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str) -> tuple[Array, Array]:
+def _boosted(backend: Backend, concentration: Array, noise: dict[str, Array], prefix: str) -> tuple[Array, Array]:
     """Return a Gamma(α, 1) variable and 0; for α < 1, a Gamma(α + 1, 1) variable and log u^(1/α).
 
     The second number is to be added to the logarithm of the first.
@@ -65,7 +66,7 @@ def _boosted(backend: Any, concentration: Array, noise: dict[str, Array], prefix
     return d * root * root * root, xp.where(small, boost, xp.zeros_like(boost))
 
 
-def accepted_proposal(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
+def accepted_proposal(backend: Backend, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
     """Return the first accepted x [..., *shape]; 0 if none is accepted."""
     xp = backend.xp
     d, c = constants(xp, xp.where(concentration < 1.0, concentration + 1.0, concentration))
@@ -79,7 +80,7 @@ def accepted_proposal(backend: Any, concentration: Array, noise: dict[str, Array
 
 
 def accepted_slope(
-    backend: Any, concentration: Array, noise: dict[str, Array], g: Array, prefix: str = ""
+    backend: Backend, concentration: Array, noise: dict[str, Array], g: Array, prefix: str = ""
 ) -> tuple[Array, Array]:
     """Return ∂g/∂α at the accepted proposal x, and ∂/∂α of the log-density of x.
 
@@ -116,7 +117,7 @@ def proposal(xp: Any, d: Array, c: Array, x: Array) -> tuple[Array, Array]:
     return cubed, d * (cubed - 1.0 - xp.log(inside)) - 0.5 * x * x
 
 
-def log_gamma_slope(backend: Any, concentration: Array, log_g: Array) -> Array:
+def log_gamma_slope(backend: Backend, concentration: Array, log_g: Array) -> Array:
     """Return ∂ log g/∂α = −(∂F(g; α)/∂α)/(g q(g)), to a relative 1e-12 for α from 0.001 to 1e5.
 
     With t = g eʷ, ∂F/∂α = ∫₀ᵍ (log t − ψ(α)) q(t) dt = −∫_g^∞, so for either sign s
@@ -144,7 +145,7 @@ def log_gamma_slope(backend: Any, concentration: Array, log_g: Array) -> Array:
     return xp.where(g > 1.0, sign * integral, _series(xp, concentration, below, lifted))
 
 
-def trigamma(backend: Any, x: Array) -> Array:
+def trigamma(backend: Backend, x: Array) -> Array:
     """Return ψ′(x) for x > 0, to rounding: ψ′(x) = ψ′(x + n) + Σ_{k < n} 1/(x + k)², with Stirling's series at x + n.
 
     The frameworks' own functions are not used: PyTorch's has an error of 4e-10, and SciPy's does not keep the precision
@@ -167,7 +168,7 @@ _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
 _RULE = (0.5 * (np.polynomial.legendre.leggauss(NODES)[0] + 1.0), 0.5 * np.polynomial.legendre.leggauss(NODES)[1])
 
 
-def digamma_step(backend: Any, x: Array, step: Array) -> Array:
+def digamma_step(backend: Backend, x: Array, step: Array) -> Array:
     """Return ψ(x + step) − ψ(x) without cancellation.
 
     For large x, the asymptotic series (Abramowitz and Stegun, 6.3.18) is subtracted term by term.

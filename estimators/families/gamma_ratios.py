@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
 from gradmeter.estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
@@ -41,7 +42,7 @@ class _OfTwo(MeanField):
         "independent_parts": COUPLED,
     }
 
-    def _exponentials(self, backend: Any, parameters: Blocks) -> tuple[Array, ...]:
+    def _exponentials(self, backend: Backend, parameters: Blocks) -> tuple[Array, ...]:
         """Return exp of the blocks in the order of `blocks`, which a traced dict may not keep."""
         return tuple(backend.xp.exp(parameters[name]) for name in self.blocks)
 
@@ -78,18 +79,18 @@ class Beta(_OfTwo):
     def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
         return {f"{name}_": np.exp(parameters[f"log_{name}"]) for name in ("alpha", "beta")}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         return self._made(backend, parameters, noise)[0]
 
-    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+    def logs(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
         return (self._made(backend, parameters, noise)[1],)
 
-    def _made(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, Logs]:
+    def _made(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, Logs]:
         a, b = self.log_gammas(backend, parameters, noise)
         return from_logit(backend.xp, a - b)
 
     def log_gammas(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], prefix: str = ""
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], prefix: str = ""
     ) -> tuple[Array, Array]:
         """Return the logarithms of the two gamma variables that a sample is made of."""
         alpha, beta = self._exponentials(backend, parameters)
@@ -99,24 +100,24 @@ class Beta(_OfTwo):
     def _ends(self, xp: Any, alpha: Array, beta: Array, z: Array, logs: Logs | None) -> Logs:
         return logs or Logs(log_from_zero(xp, z, alpha), log_from_one(xp, z, beta))
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         gammaln = backend.special.gammaln
         alpha, beta = self._exponentials(backend, parameters)
         low, high = self._ends(backend.xp, alpha, beta, z, logs)
         constant = gammaln(alpha + beta) - gammaln(alpha) - gammaln(beta)
         return constant + (alpha - 1.0) * low + (beta - 1.0) * high
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp = backend.xp
         alpha, beta = self._exponentials(backend, parameters)
         rest = above_zero(xp, xp.exp(logs.high)) if logs else 1.0 - z
         return (alpha - 1.0) / z - (beta - 1.0) / rest
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         alpha, beta = self._exponentials(backend, parameters)
         return ((1.0 - alpha) / (z * z) + (1.0 - beta) / ((1.0 - z) * (1.0 - z))) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         """Return α (log z − ψ(α) + ψ(α + β)) and β (log(1 − z) − ψ(β) + ψ(α + β))."""
         digamma = backend.special.digamma
         alpha, beta = self._exponentials(backend, parameters)
@@ -127,11 +128,13 @@ class Beta(_OfTwo):
             "log_beta": beta * (high + (both - digamma(beta))),
         }
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         return self.pathwise_of(backend, parameters, self.log_gammas(backend, parameters, noise), cotangent)
 
     def pathwise_of(
-        self, backend: Any, parameters: Blocks, log_gammas: tuple[Array, Array], cotangent: Array
+        self, backend: Backend, parameters: Blocks, log_gammas: tuple[Array, Array], cotangent: Array
     ) -> Blocks:
         """Return the derivatives from ∂z/∂α = z (1 − z) ∂ log a/∂α and ∂z/∂β = −z (1 − z) ∂ log b/∂β."""
         xp, (a, b) = backend.xp, log_gammas
@@ -143,7 +146,7 @@ class Beta(_OfTwo):
             "log_beta": -along * beta * log_gamma_slope(backend, beta, b),
         }
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return α ((α + β − 2) ψ′(α + β) − (α − 1) ψ′(α)), and the expression with α and β exchanged."""
         alpha, beta = self._exponentials(backend, parameters)
         both = (alpha + beta - 2.0) * trigamma(backend, alpha + beta)
@@ -158,7 +161,7 @@ class Beta(_OfTwo):
         return {f"log_{name}": numbers | shrink_noise(shape, f"{name}_") for name in ("alpha", "beta")}
 
     def weak_derivatives(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """Return the weak derivatives: a and s a, or b and s b, the other variable being fixed (`gamma_weak.py`)."""
         alpha, beta = self._exponentials(backend, parameters)
@@ -218,45 +221,45 @@ class F(_OfTwo):
     def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
         return {f"{name}_": 0.5 * np.exp(parameters[f"log_{name}"]) for name in ("numerator", "denominator")}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = (a/m)/(b/n)."""
         (logs,) = self.logs(backend, parameters, noise)
         return above_zero(backend.xp, backend.xp.exp(logs.low))
 
-    def logs(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
+    def logs(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
         a, b = self.log_gammas(backend, parameters, noise)
         return (Logs(a - b + (parameters["log_denominator"] - parameters["log_numerator"])),)
 
     def log_gammas(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], prefix: str = ""
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], prefix: str = ""
     ) -> tuple[Array, Array]:
         """Return the logarithms of the gamma variables of a sample, a ~ Gamma(m/2, 1) and b ~ Gamma(n/2, 1)."""
         m, n = self._exponentials(backend, parameters)
         above = log_standard_gamma(backend, 0.5 * m, noise, f"{prefix}numerator_")
         return above, log_standard_gamma(backend, 0.5 * n, noise, f"{prefix}denominator_")
 
-    def _log_odds(self, backend: Any, parameters: Blocks, m: Array, z: Array, logs: Logs | None) -> Array:
+    def _log_odds(self, backend: Backend, parameters: Blocks, m: Array, z: Array, logs: Logs | None) -> Array:
         """Return log(a/b)."""
         log_z = logs.low if logs else log_from_zero(backend.xp, z, 0.5 * m)
         return log_z + (parameters["log_numerator"] - parameters["log_denominator"])
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp, gammaln = backend.xp, backend.special.gammaln
         m, n = self._exponentials(backend, parameters)
         log_odds = self._log_odds(backend, parameters, m, z, logs)
         constant = gammaln(0.5 * (m + n)) - gammaln(0.5 * m) - gammaln(0.5 * n) + xp.log(m / n)
         return constant + (0.5 * m - 1.0) * log_odds - 0.5 * (m + n) * xp.logaddexp(xp.zeros_like(log_odds), log_odds)
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         m, n = self._exponentials(backend, parameters)
         return (0.5 * m - 1.0) / z - 0.5 * (m + n) * m / (n + m * z)
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         m, n = self._exponentials(backend, parameters)
         ratio = m / (n + m * z)
         return ((1.0 - 0.5 * m) / (z * z) + 0.5 * (m + n) * ratio * ratio) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         """Return the derivatives of `log_densities`, where p = m z/(n + m z) is the beta variable behind z."""
         m, n = self._exponentials(backend, parameters)
         log_odds = self._log_odds(backend, parameters, m, z, logs)  # log p/(1 − p)
@@ -266,11 +269,13 @@ class F(_OfTwo):
         below = 0.5 * n * (digamma_step(backend, 0.5 * n, 0.5 * m) + log_rest)
         return {"log_numerator": above + common, "log_denominator": below - common}
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         return self.pathwise_of(backend, parameters, self.log_gammas(backend, parameters, noise), cotangent)
 
     def pathwise_of(
-        self, backend: Any, parameters: Blocks, log_gammas: tuple[Array, Array], cotangent: Array
+        self, backend: Backend, parameters: Blocks, log_gammas: tuple[Array, Array], cotangent: Array
     ) -> Blocks:
         """Return the derivatives from ∂z/∂log m = z (½ m ∂ log a/∂α − 1) and ∂z/∂log n = z (1 − ½ n ∂ log b/∂α)."""
         a, b = log_gammas
@@ -281,7 +286,7 @@ class F(_OfTwo):
             "log_denominator": pulled * (1.0 - 0.5 * n * log_gamma_slope(backend, 0.5 * n, b)),
         }
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of log B(a, b) + (1 − a) ψ(a) − (1 + b) ψ(b) + (a + b) ψ(a + b) + log(b/a), a = m/2 and b = n/2."""
         a, b = (0.5 * degrees for degrees in self._exponentials(backend, parameters))
         both = (a + b) * trigamma(backend, a + b)
@@ -304,7 +309,7 @@ class F(_OfTwo):
         }
 
     def weak_derivatives(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """Return the weak derivatives, in each block by one of two terms that a fair coin chooses.
 

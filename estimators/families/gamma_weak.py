@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.gamma_path import gamma_noise
 from gradmeter.estimators.noise import Noise
 
@@ -44,7 +45,7 @@ def one_more_noise(shape: tuple[int, ...], prefix: str = "") -> dict[str, Noise]
     return {f"{prefix}one_more": Noise("exponential", shape)}
 
 
-def shrinkage(backend: Any, concentration: Array, noise: dict[str, Array], prefix: str = "") -> tuple[Array, Array]:
+def shrinkage(backend: Backend, concentration: Array, noise: dict[str, Array], prefix: str = "") -> tuple[Array, Array]:
     """Return the weight 2u/(1 − s) and log s, of the shape of the noise, for α that broadcasts with it."""
     xp, e = backend.xp, noise[f"{prefix}shrink"]
     u = -xp.expm1(-e)

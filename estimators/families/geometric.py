@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
 from gradmeter.estimators.families.outline import Outline, Tail
 from gradmeter.estimators.families.poisson import stirling
@@ -47,7 +48,7 @@ class Geometric(MeanField):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("uniform", (*sample_shape, dimension))}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         return _failures(backend.xp, parameters["logits"], noise["base"])
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
@@ -56,17 +57,17 @@ class Geometric(MeanField):
         most = math.ceil(40.0 / float(each.min()))
         return dict.fromkeys(("base", "positive", "more", "negative"), -np.expm1(-each * np.arange(1, most + 1)))
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         xp, logits = backend.xp, parameters["logits"]
         nothing = xp.zeros_like(logits)
         return -z * xp.logaddexp(nothing, logits) - xp.logaddexp(nothing, -logits)
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return 1 − p − z p."""
         p = sigmoid(backend.xp, parameters["logits"])
         return {"logits": 1.0 - p - z * p}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return log(1 − p) (1 − p)/p."""
         xp, logits = backend.xp, parameters["logits"]
         return {"logits": -xp.logaddexp(xp.zeros_like(logits), logits) * xp.exp(-logits)}
@@ -76,7 +77,7 @@ class Geometric(MeanField):
         return {"logits": {name: Noise("uniform", (*sample_shape, dimension)) for name in names}}
 
     def weak_derivatives(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """Return c = 1, with z and z + z′, a negative binomial variable; coupled, z is the same in both.
 

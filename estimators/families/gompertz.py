@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
 from gradmeter.estimators.families.outline import BOUNDED, Outline
 from gradmeter.estimators.noise import Noise
@@ -42,31 +43,31 @@ class Gompertz(MeanField):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = log(1 − log(1 − u)/η)/b."""
         xp = backend.xp
         return xp.log1p(noise["base"] * xp.exp(-parameters["log_shape"])) * xp.exp(-parameters["log_rate"])
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         xp = backend.xp
         y, shape = z * xp.exp(parameters["log_rate"]), xp.exp(parameters["log_shape"])
         return parameters["log_rate"] + parameters["log_shape"] + y - shape * xp.expm1(y)
 
-    def _hazard(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
+    def _hazard(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Array, Array]:
         """Return b, and η exp(bz)."""
         xp = backend.xp
         rate = xp.exp(parameters["log_rate"])
         return rate, xp.exp(parameters["log_shape"] + rate * z)
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         rate, grown = self._hazard(backend, parameters, z)
         return rate * (1.0 - grown)
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         rate, grown = self._hazard(backend, parameters, z)
         return -rate * rate * grown * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return 1 − η(eʸ − 1) and 1 + y(1 − η eʸ), with y = bz."""
         xp = backend.xp
         rate, grown = self._hazard(backend, parameters, z)
@@ -76,13 +77,15 @@ class Gompertz(MeanField):
             "log_rate": 1.0 + y * (1.0 - grown),
         }
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivatives from ∂z/∂log_shape = −(1 − exp(−bz))/b and ∂z/∂log_rate = −z."""
         xp = backend.xp
         rate = xp.exp(parameters["log_rate"])
         return {"log_shape": cotangent * xp.expm1(-rate * z) / rate, "log_rate": -cotangent * z}
 
-    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+    def entropy_pathwise(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """Return −η/(η + e) = −exp(−bz) and −1, since −log q(t(e, λ)) = e − log b − log(η + e)."""
         return {"log_shape": -backend.xp.exp(-backend.xp.exp(parameters["log_rate"]) * z), "log_rate": -1.0}
 

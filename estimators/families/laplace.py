@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family
 from gradmeter.estimators.families.location_scale import LocationScale, LocationScalePoint
 from gradmeter.estimators.noise import Noise
@@ -36,19 +37,19 @@ class Laplace(LocationScale):
         """Return the median, where the path has a corner."""
         return {"base": np.full((1, 1), math.log(2.0))}
 
-    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+    def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
         """Return −log 2(1 − u) above the median and log 2u below, with 1 − u = exp(−e)."""
         xp, e = backend.xp, noise["base"]
         two = math.log(2.0)
         return xp.where(e < two, two + xp.log(-xp.expm1(-e)), e - two)
 
-    def standard_log_density(self, backend: Any, x: Array) -> Array:
+    def standard_log_density(self, backend: Backend, x: Array) -> Array:
         return -backend.xp.abs(x) - math.log(2.0)
 
-    def standard_slope(self, backend: Any, x: Array) -> Array:
+    def standard_slope(self, backend: Backend, x: Array) -> Array:
         return -backend.xp.sign(x)
 
-    def standard_curvature(self, backend: Any, x: Array) -> Array:
+    def standard_curvature(self, backend: Backend, x: Array) -> Array:
         return backend.xp.zeros_like(x)
 
     def standard_moment(self, order: int) -> float:

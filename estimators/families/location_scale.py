@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, MeanField, Point
 from gradmeter.estimators.families.outline import Outline, Tail
 from gradmeter.estimators.options import Values, option
@@ -29,19 +30,19 @@ class LocationScale(MeanField):
     lacks: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @abstractmethod
-    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+    def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
         """Return ε [..., D]."""
 
     @abstractmethod
-    def standard_log_density(self, backend: Any, x: Array) -> Array:
+    def standard_log_density(self, backend: Backend, x: Array) -> Array:
         """Return g(x) of every coordinate."""
 
     @abstractmethod
-    def standard_slope(self, backend: Any, x: Array) -> Array:
+    def standard_slope(self, backend: Backend, x: Array) -> Array:
         """Return g'(x)."""
 
     @abstractmethod
-    def standard_curvature(self, backend: Any, x: Array) -> Array:
+    def standard_curvature(self, backend: Backend, x: Array) -> Array:
         """Return g''(x)."""
 
     @abstractmethod
@@ -52,42 +53,44 @@ class LocationScale(MeanField):
         """Return the lower and the upper tail, given 1/σ [D]; by default exponential tails on the whole line."""
         return Tail(1.0, inverse), Tail(1.0, inverse)
 
-    def _x(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
+    def _x(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Array, Array]:
         """Return x and 1/σ."""
         inverse = backend.xp.exp(-parameters["log_scale"])
         return (z - parameters["loc"]) * inverse, inverse
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = loc + σ ε."""
         return parameters["loc"] + backend.xp.exp(parameters["log_scale"]) * self.standard(backend, noise)
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         x, _ = self._x(backend, parameters, z)
         return self.standard_log_density(backend, x) - parameters["log_scale"]
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         x, inverse = self._x(backend, parameters, z)
         return self.standard_slope(backend, x) * inverse
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         x, inverse = self._x(backend, parameters, z)
         return self.standard_curvature(backend, x) * inverse * inverse * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return −g'(x)/σ and −1 − x g'(x)."""
         x, inverse = self._x(backend, parameters, z)
         slope = self.standard_slope(backend, x)
         return {"loc": -slope * inverse, "log_scale": -1.0 - x * slope}
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivatives from ∂z/∂loc = 1 and ∂z/∂log_scale = σ ε = z − loc."""
         return {"loc": cotangent, "log_scale": cotangent * (z - parameters["loc"])}
 
-    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+    def entropy_pathwise(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """Return 1 for every noise, since −log q(t(ε, λ)) = log σ − g(ε)."""
         return {"log_scale": 1.0}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of Σ log σ + const, which is 0 and 1."""
         xp = backend.xp
         return {"loc": xp.zeros_like(parameters["loc"]), "log_scale": xp.ones_like(parameters["log_scale"])}

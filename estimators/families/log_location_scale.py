@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, MeanField
 
 
@@ -28,19 +29,19 @@ class LogLocationScale(MeanField):
     lacks: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @abstractmethod
-    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+    def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
         """Return ε [..., D]."""
 
     @abstractmethod
-    def standard_log_density(self, backend: Any, x: Array) -> Array:
+    def standard_log_density(self, backend: Backend, x: Array) -> Array:
         """Return g(x) of every coordinate."""
 
     @abstractmethod
-    def standard_slope(self, backend: Any, x: Array) -> Array:
+    def standard_slope(self, backend: Backend, x: Array) -> Array:
         """Return g'(x)."""
 
     @abstractmethod
-    def standard_curvature(self, backend: Any, x: Array) -> Array:
+    def standard_curvature(self, backend: Backend, x: Array) -> Array:
         """Return g''(x)."""
 
     @abstractmethod
@@ -58,51 +59,53 @@ class LogLocationScale(MeanField):
         first, second = (parameters[name] for name in self.blocks)
         return (first, -second, -1.0) if self.inverted else (first, second, 1.0)
 
-    def _x(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
+    def _x(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
         """Return x, 1/b and log z."""
         a, log_b, _ = self._ab(parameters)
         log_z, inverse = backend.xp.log(z), backend.xp.exp(-log_b)
         return (log_z - a) * inverse, inverse, log_z
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = exp(a + b ε)."""
         a, log_b, _ = self._ab(parameters)
         return backend.xp.exp(a + backend.xp.exp(log_b) * self.standard(backend, noise))
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         x, _, log_z = self._x(backend, parameters, z)
         return self.standard_log_density(backend, x) - self._ab(parameters)[1] - log_z
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         x, inverse, _ = self._x(backend, parameters, z)
         return (self.standard_slope(backend, x) * inverse - 1.0) / z
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         x, inverse, _ = self._x(backend, parameters, z)
         slope, curvature = self.standard_slope(backend, x), self.standard_curvature(backend, x)
         return (curvature * inverse * inverse - slope * inverse + 1.0) / (z * z) * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return −g'(x)/b for a and −1 − x g'(x) for log b."""
         x, inverse, _ = self._x(backend, parameters, z)
         slope, sign = self.standard_slope(backend, x), self._ab(parameters)[2]
         return dict(zip(self.blocks, (-slope * inverse, sign * (-1.0 - x * slope)), strict=True))
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivatives from ∂z/∂a = z and ∂z/∂log b = z b ε."""
         pulled, sign = cotangent * z, self._ab(parameters)[2]
         return dict(zip(self.blocks, (pulled, sign * pulled * self._spread(backend, parameters, noise)), strict=True))
 
-    def _spread(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def _spread(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return b ε."""
         return backend.xp.exp(self._ab(parameters)[1]) * self.standard(backend, noise)
 
-    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+    def entropy_pathwise(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """Return 1 and 1 + b ε, since −log q(t(ε, λ)) = a + b ε + log b − g(ε)."""
         sign = self._ab(parameters)[2]
         return dict(zip(self.blocks, (1.0, sign * (1.0 + self._spread(backend, parameters, noise))), strict=True))
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of a + b E ε + log b + const."""
         a, log_b, sign = self._ab(parameters)
         by_log_b = sign * (1.0 + self.mean * backend.xp.exp(log_b))

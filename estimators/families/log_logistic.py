@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families.family import Array, Blocks, Family, Point
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
@@ -48,17 +49,17 @@ class LogLogistic(LogLocationScale):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return STANDARD.noise(sample_shape, dimension)
 
-    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+    def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
         """Return log u/(1 − u), so that z = scale (u/(1 − u))^(1/shape)."""
         return STANDARD.standard(backend, noise)
 
-    def standard_log_density(self, backend: Any, x: Array) -> Array:
+    def standard_log_density(self, backend: Backend, x: Array) -> Array:
         return STANDARD.standard_log_density(backend, x)
 
-    def standard_slope(self, backend: Any, x: Array) -> Array:
+    def standard_slope(self, backend: Backend, x: Array) -> Array:
         return STANDARD.standard_slope(backend, x)
 
-    def standard_curvature(self, backend: Any, x: Array) -> Array:
+    def standard_curvature(self, backend: Backend, x: Array) -> Array:
         return STANDARD.standard_curvature(backend, x)
 
     def outline(self, parameters: Blocks) -> Outline:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family, Point
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
 from gradmeter.estimators.families.outline import HEAVY, Outline
@@ -39,16 +40,16 @@ class LogNormal(LogLocationScale):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("normal", (*sample_shape, dimension))}
 
-    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+    def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
         return noise["base"]
 
-    def standard_log_density(self, backend: Any, x: Array) -> Array:
+    def standard_log_density(self, backend: Backend, x: Array) -> Array:
         return -0.5 * x * x - 0.5 * math.log(2.0 * math.pi)
 
-    def standard_slope(self, backend: Any, x: Array) -> Array:
+    def standard_slope(self, backend: Backend, x: Array) -> Array:
         return -x
 
-    def standard_curvature(self, backend: Any, x: Array) -> Array:
+    def standard_curvature(self, backend: Backend, x: Array) -> Array:
         return -backend.xp.ones_like(x)
 
     def outline(self, parameters: Blocks) -> Outline:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Family
 from gradmeter.estimators.families.location_scale import LocationScale, LocationScalePoint
 from gradmeter.estimators.noise import Noise
@@ -27,18 +28,18 @@ class Logistic(LocationScale):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
-    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+    def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
         """Return log u/(1 − u) with 1 − u = exp(−e)."""
         return noise["base"] + backend.xp.log(-backend.xp.expm1(-noise["base"]))
 
-    def standard_log_density(self, backend: Any, x: Array) -> Array:
+    def standard_log_density(self, backend: Backend, x: Array) -> Array:
         """Return −2 log(2 cosh(x/2))."""
         return -2.0 * backend.xp.logaddexp(0.5 * x, -0.5 * x)
 
-    def standard_slope(self, backend: Any, x: Array) -> Array:
+    def standard_slope(self, backend: Backend, x: Array) -> Array:
         return -backend.xp.tanh(0.5 * x)
 
-    def standard_curvature(self, backend: Any, x: Array) -> Array:
+    def standard_curvature(self, backend: Backend, x: Array) -> Array:
         tangent = backend.xp.tanh(0.5 * x)
         return 0.5 * (tangent * tangent - 1.0)
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.families.family import Array, Blocks, Family, Point
 from gradmeter.estimators.families.normal import Normal, diagonal, normal_power_moment
@@ -80,12 +81,12 @@ class LowRankNormal(Family):
             "common": Noise("normal", (*sample_shape, self.rank)),
         }
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         xp = backend.xp
         spread = _matmul(xp, noise["common"], xp.matrix_transpose(parameters["factor"]))
         return parameters["loc"] + spread + xp.exp(parameters["log_diagonal"]) * noise["base"]
 
-    def _inverse(self, backend: Any, parameters: Blocks) -> tuple[Array, Array, Array]:
+    def _inverse(self, backend: Backend, parameters: Blocks) -> tuple[Array, Array, Array]:
         """Return d⁻² [D], d⁻² F [D, rank] and M⁻¹ [rank, rank]."""
         xp, factor = backend.xp, parameters["factor"]
         precision = xp.exp(-2.0 * parameters["log_diagonal"])
@@ -94,27 +95,27 @@ class LowRankNormal(Family):
         identity = xp.astype(places[:, None] == places[None, :], factor.dtype)
         return precision, scaled, xp.linalg.inv(identity + xp.matmul(xp.matrix_transpose(factor), scaled))
 
-    def _pulled(self, backend: Any, parameters: Blocks, away: Array) -> Array:
+    def _pulled(self, backend: Backend, parameters: Blocks, away: Array) -> Array:
         """Return Σ⁻¹ away [..., D]."""
         xp = backend.xp
         precision, scaled, inverse = self._inverse(backend, parameters)
         inner = _matmul(xp, _matmul(xp, away, scaled), inverse)
         return precision * away - _matmul(xp, inner, xp.matrix_transpose(scaled))
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         xp, away = backend.xp, z - parameters["loc"]
         inverse = self._inverse(backend, parameters)[2]
         logarithm = xp.sum(parameters["log_diagonal"]) - 0.5 * xp.linalg.slogdet(inverse)[1]
         square = xp.sum(away * self._pulled(backend, parameters, away), axis=-1)
         return -0.5 * square - logarithm - 0.5 * z.shape[-1] * math.log(2.0 * math.pi)
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         return -self._pulled(backend, parameters, z - parameters["loc"])
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         return -self._pulled(backend, parameters, vector)
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return w, w wᵀF − Σ⁻¹F, and d² (w² − diag Σ⁻¹), with w = Σ⁻¹(z − loc)."""
         xp = backend.xp
         w = self._pulled(backend, parameters, z - parameters["loc"])
@@ -127,7 +128,9 @@ class LowRankNormal(Family):
             "log_diagonal": square - constant["log_diagonal"],
         }
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return cotangent, cotangent εᵀ and cotangent d δ."""
         moved = backend.xp.exp(parameters["log_diagonal"]) * noise["base"]
         return {
@@ -136,7 +139,7 @@ class LowRankNormal(Family):
             "log_diagonal": cotangent * moved,
         }
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of ½ log |Σ|: 0, Σ⁻¹F = d⁻² F M⁻¹, and d² diag Σ⁻¹."""
         xp = backend.xp
         _, scaled, inverse = self._inverse(backend, parameters)
@@ -147,7 +150,7 @@ class LowRankNormal(Family):
             "log_diagonal": 1.0 - xp.sum(factor * parameters["factor"], axis=-1),
         }
 
-    def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
+    def bonnet_price(self, backend: Backend, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
         """Return ∂F = E ∇²f F and ∂log d = d² diag E ∇²f, from ∂Σ = ½ E ∇²f."""
         xp = backend.xp
         return {

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.families.family import Array, Blocks, Family, Point
 from gradmeter.estimators.families.normal import Normal, normal_power_moment
@@ -81,7 +82,7 @@ class MixtureOfNormals(Family):
             "component": Noise("uniform", (*sample_shape, 1)),
         }
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = loc + σ ε of the component that the inverse CDF chooses."""
         xp = backend.xp
         weights, each = self.stratified(backend, parameters, noise)
@@ -93,40 +94,40 @@ class MixtureOfNormals(Family):
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         return {"component": np.cumsum(_softmax(np, parameters["logits"]))[None, :-1]}
 
-    def stratified(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
+    def stratified(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
         loc, scale = parameters["loc"], backend.xp.exp(parameters["log_scale"])
         each = [loc[k, ...] + scale[k, ...] * noise["base"] for k in range(self.components)]
         return _softmax(backend.xp, parameters["logits"]), each
 
-    def _standardised(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
+    def _standardised(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Array, Array]:
         """Return (z − loc_k)/σ_k and log N(z_i; loc_k, σ_k²), both [..., K, D]."""
         standard = (z[..., None, :] - parameters["loc"]) * backend.xp.exp(-parameters["log_scale"])
         return standard, -0.5 * standard * standard - parameters["log_scale"] - 0.5 * math.log(2.0 * math.pi)
 
-    def _joint(self, backend: Any, parameters: Blocks, logs: Array) -> Array:
+    def _joint(self, backend: Backend, parameters: Blocks, logs: Array) -> Array:
         """Return the log of each component's probability times its density [..., K]."""
         logits = parameters["logits"]
         return logits - _log_sum_exp(backend.xp, logits, -1) + backend.xp.sum(logs, axis=-1)
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         logs = self._standardised(backend, parameters, z)[1]
         return _log_sum_exp(backend.xp, self._joint(backend, parameters, logs), -1)
 
-    def log_density_replaced(self, backend: Any, parameters: Blocks, z: Array, replacement: Array) -> Array:
+    def log_density_replaced(self, backend: Backend, parameters: Blocks, z: Array, replacement: Array) -> Array:
         logs = self._standardised(backend, parameters, z)[1]
         others = self._joint(backend, parameters, logs)[..., None] - logs
         return _log_sum_exp(backend.xp, others + self._standardised(backend, parameters, replacement)[1], -2)
 
-    def _responsible(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
+    def _responsible(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Array, Array]:
         """Return each component's probability given z [..., K], and (z − loc_k)/σ_k [..., K, D]."""
         standard, logs = self._standardised(backend, parameters, z)
         return _softmax(backend.xp, self._joint(backend, parameters, logs)), standard
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         weights, standard = self._responsible(backend, parameters, z)
         return -backend.xp.sum(weights[..., None] * standard * backend.xp.exp(-parameters["log_scale"]), axis=-2)
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         """Return the mean of the components' Hessians given z, plus the covariance of their gradients, times vector."""
         xp = backend.xp
         weights, standard = self._responsible(backend, parameters, z)
@@ -136,7 +137,7 @@ class MixtureOfNormals(Family):
         each = slopes * xp.sum(slopes * along, axis=-1, keepdims=True) - precision * precision * along
         return xp.sum(weights[..., None] * each, axis=-2) - mean * xp.sum(mean * vector, axis=-1, keepdims=True)
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return r (z − loc)/σ², r (((z − loc)/σ)² − 1), and r − softmax, r the component probabilities given z."""
         xp = backend.xp
         weights, standard = self._responsible(backend, parameters, z)
@@ -147,7 +148,9 @@ class MixtureOfNormals(Family):
             "logits": weights - _softmax(xp, parameters["logits"]),
         }
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return −(∂F/∂λ)ᵀ y with (∂F/∂z)ᵀ y = cotangent, for F_i(z_i | z_1 … z_{i − 1}) = Σ_k w_ik Φ_ik.
 
         w_ik is the probability of component k given the coordinates before i. So a change of an earlier coordinate, or
@@ -214,7 +217,7 @@ def _softmax(xp: Any, values: Array, axis: int = -1) -> Array:
     return raised / xp.sum(raised, axis=axis, keepdims=True)
 
 
-def _above_mean(backend: Any, weights: Array, standard: Array) -> Array:
+def _above_mean(backend: Backend, weights: Array, standard: Array) -> Array:
     """Return Φ_k − Σ_m w_m Φ_m, from the tail in which the terms are small."""
     xp, scaled = backend.xp, math.sqrt(0.5) * standard  # erfc, because PyTorch's ndtr loses the tail
     below, above = 0.5 * backend.special.erfc(-scaled), 0.5 * backend.special.erfc(scaled)

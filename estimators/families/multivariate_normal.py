@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.families.family import Array, Blocks, Family, Point
 from gradmeter.estimators.families.normal import Normal, normal_power_moment
@@ -67,47 +68,49 @@ class MultivariateNormal(Family):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("normal", (*sample_shape, dimension))}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = loc + L ε."""
         return parameters["loc"] + _times_transposed(backend.xp, noise["base"], factor(backend, parameters))
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         xp = backend.xp
         standard, _ = self._standardised(backend, parameters, z)
         logarithms = xp.sum(parameters["cholesky"] * self._diagonal(backend, parameters))
         constant = 0.5 * z.shape[-1] * math.log(2.0 * math.pi)
         return -0.5 * xp.sum(standard * standard, axis=-1) - logarithms - constant
 
-    def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
+    def dispersed(self, backend: Backend, parameters: Blocks, dispersion: float) -> Blocks:
         """Return the parameters with the covariance dispersion Σ."""
         logarithms, cholesky = self._diagonal(backend, parameters), parameters["cholesky"]
         wider = cholesky * (logarithms + (1.0 - logarithms) * math.sqrt(dispersion))
         return {**parameters, "cholesky": wider + logarithms * (0.5 * math.log(dispersion))}
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         return -self._standardised(backend, parameters, z)[1]
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         return -self._standardised(backend, parameters, vector + parameters["loc"])[1]
 
-    def _standardised(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array]:
+    def _standardised(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Array, Array]:
         """Return ε = L⁻¹(z − loc) and L⁻ᵀ ε = Σ⁻¹(z − loc), both [..., D]."""
         xp = backend.xp
         inverse = xp.linalg.inv(factor(backend, parameters))
         standard = _times_transposed(xp, z - parameters["loc"], inverse)
         return standard, _times_transposed(xp, standard, xp.matrix_transpose(inverse))
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return w = Σ⁻¹(z − loc), and the lower triangle of w εᵀ, on the log diagonal times L_ii and minus 1."""
         standard, pull = self._standardised(backend, parameters, z)
         outer = self._pulled(backend, parameters, pull, standard)
         return {"loc": pull, "cholesky": outer - self._diagonal(backend, parameters)}
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return cotangent, and the lower triangle of cotangent εᵀ, times L_ii on the log diagonal."""
         return {"loc": cotangent, "cholesky": self._pulled(backend, parameters, cotangent, noise["base"])}
 
-    def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
+    def bonnet_price(self, backend: Backend, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
         """Return ∂L as the lower triangle of E ∇²f L, times L_ii on the log diagonal, from ∂Σ = ½ E ∇²f."""
         xp, packed, cholesky = backend.xp, _Packed(backend, slope.shape[-1]), parameters["cholesky"]
         moved = xp.matmul(hessian, factor(backend, parameters))
@@ -116,7 +119,7 @@ class MultivariateNormal(Family):
         lower = xp.take(flat, packed.rows * slope.shape[-1] + packed.columns, axis=-1)
         return {"loc": slope, "cholesky": lower * chain}
 
-    def _pulled(self, backend: Any, parameters: Blocks, cotangent: Array, base: Array) -> Array:
+    def _pulled(self, backend: Backend, parameters: Blocks, cotangent: Array, base: Array) -> Array:
         """Return cotangent · ∂(L base)/∂cholesky [..., D(D + 1)/2]."""
         xp = backend.xp
         packed = _Packed(backend, cotangent.shape[-1])
@@ -124,15 +127,15 @@ class MultivariateNormal(Family):
         chain = xp.where(packed.diagonal, xp.exp(cholesky), xp.ones_like(cholesky))
         return xp.take(cotangent, packed.rows, axis=-1) * xp.take(base, packed.columns, axis=-1) * chain
 
-    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+    def entropy_pathwise(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """Return 1 on the log diagonal for every noise, because log |∂t/∂ε| = Σ log L_ii."""
         return {"cholesky": self._diagonal(backend, parameters)}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of Σ log L_ii + const, which is 1 on the log diagonal."""
         return {"loc": backend.xp.zeros_like(parameters["loc"]), "cholesky": self._diagonal(backend, parameters)}
 
-    def _diagonal(self, backend: Any, parameters: Blocks) -> Array:
+    def _diagonal(self, backend: Backend, parameters: Blocks) -> Array:
         """Return 1 where `cholesky` holds a logarithm, else 0."""
         xp, cholesky = backend.xp, parameters["cholesky"]
         diagonal = _Packed(backend, parameters["loc"].shape[0]).diagonal
@@ -168,7 +171,7 @@ def _rows(parameters: Blocks) -> tuple[Array, Array, Array]:
 class _Packed:
     """The positions of the numbers of a packed lower triangle: rows, columns, and a mask of the diagonal."""
 
-    def __init__(self, backend: Any, dimension: int) -> None:
+    def __init__(self, backend: Backend, dimension: int) -> None:
         self.rows = backend.asarray([i for i in range(dimension) for _ in range(i + 1)], None)
         self.columns = backend.asarray([j for i in range(dimension) for j in range(i + 1)], None)
         self.diagonal = self.rows == self.columns
@@ -181,7 +184,7 @@ def pack(factor: np.ndarray) -> np.ndarray:
     return np.where(rows == columns, np.log(np.where(rows == columns, lower, 1.0)), lower)
 
 
-def factor(backend: Any, parameters: Blocks) -> Array:
+def factor(backend: Backend, parameters: Blocks) -> Array:
     """Return L [D, D]."""
     xp, packed = backend.xp, parameters["cholesky"]
     places = backend.asarray(range(parameters["loc"].shape[0]), None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
 from gradmeter.estimators.families.outline import Outline, Tail
 from gradmeter.estimators.noise import Noise
@@ -40,43 +41,45 @@ class Normal(MeanField):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("normal", (*sample_shape, dimension))}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = loc + σ ε."""
         return parameters["loc"] + backend.xp.exp(parameters["log_scale"]) * noise["base"]
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         standard = (z - parameters["loc"]) * backend.xp.exp(-parameters["log_scale"])
         return -0.5 * standard * standard - parameters["log_scale"] - 0.5 * math.log(2.0 * math.pi)
 
-    def dispersed(self, backend: Any, parameters: Blocks, dispersion: float) -> Blocks:
+    def dispersed(self, backend: Backend, parameters: Blocks, dispersion: float) -> Blocks:
         return {**parameters, "log_scale": parameters["log_scale"] + 0.5 * math.log(dispersion)}
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         return (parameters["loc"] - z) * backend.xp.exp(-2.0 * parameters["log_scale"])
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         return -vector * backend.xp.exp(-2.0 * parameters["log_scale"])
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return (z − loc)/σ² and ((z − loc)/σ)² − 1."""
         precision = backend.xp.exp(-parameters["log_scale"])
         standard = (z - parameters["loc"]) * precision
         return {"loc": standard * precision, "log_scale": standard * standard - 1.0}
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivatives from ∂z/∂loc = 1 and ∂z/∂log_scale = σ ε."""
         moved = backend.xp.exp(parameters["log_scale"]) * noise["base"]
         return {"loc": cotangent, "log_scale": cotangent * moved}
 
-    def bonnet_price(self, backend: Any, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
+    def bonnet_price(self, backend: Backend, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
         """Return E ∇f for loc and σ_i² E ∂²f/∂z_i² for log σ_i."""
         return {"loc": slope, "log_scale": diagonal(backend, hessian) * backend.xp.exp(2.0 * parameters["log_scale"])}
 
-    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+    def entropy_pathwise(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """Return 1 for every noise, because log |∂t/∂ε| = Σ log σ."""
         return {"log_scale": 1.0}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of Σ log σ + const, which is 0 and 1."""
         xp = backend.xp
         return {"loc": xp.zeros_like(parameters["loc"]), "log_scale": xp.ones_like(parameters["log_scale"])}
@@ -94,7 +97,7 @@ class Normal(MeanField):
         }
 
     def weak_derivatives(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """Return the weak derivatives by block (Mohamed et al. 2020, section 6 and table 1; here for log σ).
 
@@ -144,7 +147,7 @@ def normal_power_moment(loc: Array, scale: Array, order: int) -> tuple[Array, Ar
     return moment(order) + zero, first + zero, second + zero
 
 
-def diagonal(backend: Any, matrix: Array) -> Array:
+def diagonal(backend: Backend, matrix: Array) -> Array:
     """Return the diagonals of matrices [..., D, D]."""
     xp, dimension = backend.xp, matrix.shape[-1]
     flat = xp.reshape(matrix, (*matrix.shape[:-2], dimension * dimension))

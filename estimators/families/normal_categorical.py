@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.categorical import DISCRETE, Categorical
 from gradmeter.estimators.families.family import Array, Blocks, Family
 from gradmeter.estimators.families.normal import Normal
@@ -50,23 +51,23 @@ class NormalCategorical(Family):
         choice = self._choice.noise(sample_shape, max(0, dimension - self.numbers))
         return {**Normal().noise(sample_shape, self.numbers), "choice": choice["base"]}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         chosen = self._choice.sample(backend, parameters, {"base": noise["choice"]})
         return backend.xp.concat([Normal().sample(backend, parameters, noise), chosen], axis=-1)
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         return {"choice": self._choice.jumps(parameters, dimension - self.numbers)["base"]}
 
-    def log_density(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         numbers, choices = self._split(z)
         log_density = Normal().log_density(backend, parameters, numbers)
         return log_density + self._choice.log_density(backend, parameters, choices)
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         numbers, choices = self._split(z)
         score = Normal().score(backend, parameters, numbers)
         return {**score, **self._choice.score(backend, parameters, choices)}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         exact = Normal().entropy_gradient(backend, parameters)
         return {**exact, **self._choice.entropy_gradient(backend, parameters)}

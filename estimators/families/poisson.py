@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
 from gradmeter.estimators.families.outline import Outline, Tail
 from gradmeter.estimators.noise import Noise
@@ -45,7 +46,7 @@ class Poisson(MeanField):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("uniform", (*sample_shape, dimension))}
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         return _count(backend, parameters["log_rate"], noise["base"])
 
     def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
@@ -55,11 +56,11 @@ class Poisson(MeanField):
         cumulative = np.cumsum(np.exp(k * log_rate - np.exp(log_rate) - log_factorial), axis=-1)
         return dict.fromkeys(("base", "negative", "positive"), cumulative / cumulative[:, -1:])
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         log_rate = parameters["log_rate"]
         return z * log_rate - backend.xp.exp(log_rate) - backend.special.gammaln(z + 1.0)
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return z − rate."""
         return {"log_rate": z - backend.xp.exp(parameters["log_rate"])}
 
@@ -68,7 +69,7 @@ class Poisson(MeanField):
         return {"log_rate": {name: Noise("uniform", (*sample_shape, dimension)) for name in names}}
 
     def weak_derivatives(
-        self, backend: Any, parameters: Blocks, noise: dict[str, Array], coupling: bool
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
     ) -> dict[str, tuple[Array, Array, Array]]:
         """Return c = rate, with N + 1 and N; coupled, N is the same (Mohamed et al. 2020, table 1; for log rate)."""
         negative = _count(backend, parameters["log_rate"], noise["negative"])
@@ -86,7 +87,7 @@ class Poisson(MeanField):
         return moment, {"log_rate": sum((k * s * rate**k for k, s in enumerate(numbers)), np.zeros_like(rate))}
 
 
-def _count(backend: Any, log_rate: Array, uniform: Array) -> Array:
+def _count(backend: Backend, log_rate: Array, uniform: Array) -> Array:
     """Return how many of F(0), F(1), … are at most u."""
     xp = backend.xp
     k = xp.astype(backend.asarray(range(MOST), None), log_rate.dtype)

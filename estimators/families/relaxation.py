@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.noise import Noise
 
 Array = Any
@@ -26,8 +27,8 @@ class HasLogits(Protocol):
     """A family of binary coordinates, each sampled from one uniform number."""
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]: ...
-    def logits(self, backend: Any, parameters: Blocks) -> Array: ...
-    def from_logits(self, backend: Any, cotangent: Array) -> Blocks: ...
+    def logits(self, backend: Backend, parameters: Blocks) -> Array: ...
+    def from_logits(self, backend: Backend, cotangent: Array) -> Blocks: ...
 
 
 class Relaxation(ABC):
@@ -42,27 +43,27 @@ class Relaxation(ABC):
         """Return the noise that ζ given z is made from, under other names."""
 
     @abstractmethod
-    def perturbed(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def perturbed(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return ζ."""
 
     @abstractmethod
-    def given(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
+    def given(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
         """Return ζ given H(ζ) = z, and the factor of its cotangent before `pathwise`."""
 
     @abstractmethod
-    def pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
+    def pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
         """Return cotangent · ∂ζ/∂λ, by block, per sample."""
 
     @abstractmethod
-    def hard(self, backend: Any, perturbed: Array) -> Array:
+    def hard(self, backend: Backend, perturbed: Array) -> Array:
         """Return H(ζ)."""
 
     @abstractmethod
-    def soft(self, backend: Any, perturbed: Array, temperature: Any) -> Array:
+    def soft(self, backend: Backend, perturbed: Array, temperature: Any) -> Array:
         """Return H softened at a temperature."""
 
     @abstractmethod
-    def soft_pullback(self, backend: Any, soft: Array, temperature: Any, cotangent: Array) -> Array:
+    def soft_pullback(self, backend: Backend, soft: Array, temperature: Any, cotangent: Array) -> Array:
         """Return cotangent · ∂soft/∂ζ."""
 
 
@@ -78,11 +79,11 @@ class Binary(Relaxation):
     def given_noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"given": Noise("uniform", (*sample_shape, dimension))}
 
-    def perturbed(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def perturbed(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         u = noise["base"]
         return self.family.logits(backend, parameters) + _log(backend.xp, u) - backend.xp.log1p(-u)
 
-    def given(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
+    def given(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
         """Return ζ given z: for z = 1, ζ ≥ 0 and u is at a fraction v of (1 − p, 1); for z = 0, the mirror image."""
         xp, v = backend.xp, noise["given"]
         up = z > 0.5
@@ -93,16 +94,16 @@ class Binary(Relaxation):
         size = xp.logaddexp(xp.zeros_like(toward), toward) - _log(xp, far)
         return xp.where(up, size, -size), sigmoid(xp, toward)
 
-    def pathwise(self, backend: Any, parameters: Blocks, cotangent: Array) -> Blocks:
+    def pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
         return self.family.from_logits(backend, cotangent)
 
-    def hard(self, backend: Any, perturbed: Array) -> Array:
+    def hard(self, backend: Backend, perturbed: Array) -> Array:
         return backend.xp.astype(perturbed > 0.0, perturbed.dtype)
 
-    def soft(self, backend: Any, perturbed: Array, temperature: Any) -> Array:
+    def soft(self, backend: Backend, perturbed: Array, temperature: Any) -> Array:
         return sigmoid(backend.xp, perturbed / temperature)
 
-    def soft_pullback(self, backend: Any, soft: Array, temperature: Any, cotangent: Array) -> Array:
+    def soft_pullback(self, backend: Backend, soft: Array, temperature: Any, cotangent: Array) -> Array:
         return cotangent * soft * (1.0 - soft) / temperature
 
 

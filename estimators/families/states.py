@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 
 #: The largest number of states that are listed.
@@ -36,7 +37,7 @@ class States:
             size = f"{len(self.alternatives)}^{self.count}"
             raise NotApplicable(f"{what} lists every state, at most {most} of them; here are {size}")
 
-    def listed(self, backend: Any, dtype: str) -> Any:
+    def listed(self, backend: Backend, dtype: str) -> Any:
         """Return all states [N, D]; the last choice varies fastest."""
         xp, base = backend.xp, len(self.alternatives)
         number = backend.asarray(range(self.number), None)[:, None]

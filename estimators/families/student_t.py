@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
 from gradmeter.estimators.families.gamma_path import digamma_step, trigamma
@@ -51,12 +52,12 @@ class StudentT(MeanField):
         shape = (*sample_shape, dimension)
         return {"base": Noise("exponential", shape), "angle": Noise("uniform", shape)}
 
-    def mirrored(self, backend: Any, noise: dict[str, Array]) -> dict[str, Array]:
+    def mirrored(self, backend: Backend, noise: dict[str, Array]) -> dict[str, Array]:
         """Reflect T to −T by half a turn of the angle."""
         xp, angle = backend.xp, noise["angle"]
         return {"base": noise["base"], "angle": xp.where(angle < 0.5, angle + 0.5, angle - 0.5)}
 
-    def _path(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, Array]:
+    def _path(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, Array]:
         """Return T and ∂T/∂log ν, with e = −log U and radius √(ν(exp(2e/ν) − 1))."""
         xp = backend.xp
         df = xp.exp(parameters["log_df"])
@@ -65,33 +66,33 @@ class StudentT(MeanField):
         radius, turn = xp.sqrt(df * grown), xp.cos(2.0 * math.pi * noise["angle"])
         return radius * turn, 0.5 * df * (grown - a * (1.0 + grown)) / radius * turn
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = loc + σ T."""
         standard, _ = self._path(backend, parameters, noise)
         return parameters["loc"] + backend.xp.exp(parameters["log_scale"]) * standard
 
-    def _x(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
+    def _x(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Array, Array, Array]:
         """Return x = (z − loc)/σ, 1/σ and ν."""
         xp = backend.xp
         inverse = xp.exp(-parameters["log_scale"])
         return (z - parameters["loc"]) * inverse, inverse, xp.exp(parameters["log_df"])
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         xp, gammaln = backend.xp, backend.special.gammaln
         x, _, df = self._x(backend, parameters, z)
         constant = gammaln(0.5 * (df + 1.0)) - gammaln(0.5 * df) - 0.5 * (parameters["log_df"] + math.log(math.pi))
         return constant - parameters["log_scale"] - 0.5 * (df + 1.0) * xp.log1p(x * x / df)
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         x, inverse, df = self._x(backend, parameters, z)
         return -(df + 1.0) * x / (df + x * x) * inverse
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         x, inverse, df = self._x(backend, parameters, z)
         part = 1.0 / (df + x * x)  # (ν − x²)/(ν + x²)² = (2ν part − 1) part
         return -(df + 1.0) * (2.0 * df * part - 1.0) * part * inverse * inverse * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return wx/σ, wx² − 1 and ½(ν ψ((ν + 1)/2) − ν ψ(ν/2) − 1 − ν log(1 + x²/ν) + wx²), w = (ν + 1)/(ν + x²)."""
         xp = backend.xp
         x, inverse, df = self._x(backend, parameters, z)
@@ -103,13 +104,15 @@ class StudentT(MeanField):
             "log_df": 0.5 * (constant - df * xp.log1p(x * x / df) + pull * x),
         }
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivatives from ∂z/∂loc = 1, ∂z/∂log_scale = z − loc and ∂z/∂log_df = σ ∂T/∂log ν."""
         _, moved = self._path(backend, parameters, noise)
         pulled = cotangent * backend.xp.exp(parameters["log_scale"])
         return {"loc": cotangent, "log_scale": cotangent * (z - parameters["loc"]), "log_df": pulled * moved}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return 0, 1 and ½ + ν(ν + 1)/4 (ψ'((ν + 1)/2) − ψ'(ν/2)), with ψ' the trigamma function."""
         xp = backend.xp
         df = xp.exp(parameters["log_df"])

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
 from gradmeter.estimators.families.outline import Outline
@@ -69,21 +70,21 @@ class Triangular(MeanField):
         """Return the noise at the mode, u = c, where the path has a corner."""
         return {"base": np.log1p(np.exp(parameters["logit_mode"]))[:, None]}
 
-    def _parts(self, backend: Any, noise: dict[str, Array], mode: Array) -> tuple[Array, Array, Array]:
+    def _parts(self, backend: Backend, noise: dict[str, Array], mode: Array) -> tuple[Array, Array, Array]:
         """Return whether u = 1 − exp(−e) is below c, √(u/c) or √((1 − u)/(1 − c)) accordingly, and c."""
         xp, e = backend.xp, noise["base"]
         below, u = mode + 0.0 * e, -xp.expm1(-e)
         left = u < below
         return left, xp.sqrt(xp.where(left, u / below, xp.exp(-e) / (1.0 - below))), below
 
-    def sample(self, backend: Any, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return z = loc + σ x by the inverse CDF: x = √(uc) where u < c, else 1 − √((1 − u)(1 − c))."""
         xp = backend.xp
         left, root, c = self._parts(backend, noise, _mode(xp, parameters))
         x = xp.where(left, c * root, 1.0 - (1.0 - c) * root)
         return parameters["loc"] + xp.exp(parameters["log_scale"]) * x
 
-    def _x(self, backend: Any, parameters: Blocks, z: Array) -> tuple[Array, Array, Array, Array]:
+    def _x(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Array, Array, Array, Array]:
         """Return whether x is below c; x or x − 1, the signed distance from that end; c or c − 1; and 1/σ."""
         xp = backend.xp
         inverse, c = xp.exp(-parameters["log_scale"]), _mode(xp, parameters)
@@ -91,20 +92,20 @@ class Triangular(MeanField):
         left = x < c
         return left, xp.where(left, x, x - 1.0), xp.where(left, c + 0.0 * x, c - 1.0 + 0.0 * x), inverse
 
-    def log_densities(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         """Return log 2x/c below the mode, log 2(1 − x)/(1 − c) above, both minus log σ."""
         _, end, peak, _ = self._x(backend, parameters, z)
         return math.log(2.0) + backend.xp.log(end / peak) - parameters["log_scale"]
 
-    def log_density_gradient(self, backend: Any, parameters: Blocks, z: Array) -> Array:
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         _, end, _, inverse = self._x(backend, parameters, z)
         return inverse / end
 
-    def log_density_hessian_product(self, backend: Any, parameters: Blocks, z: Array, vector: Array) -> Array:
+    def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
         slope = self.log_density_gradient(backend, parameters, z)
         return -slope * slope * vector
 
-    def score(self, backend: Any, parameters: Blocks, z: Array) -> Blocks:
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return −s/σ, −1 − xs, and −(1 − c) below the mode, c above, with s = 1/x or −1/(1 − x)."""
         xp = backend.xp
         left, end, _, inverse = self._x(backend, parameters, z)
@@ -115,14 +116,16 @@ class Triangular(MeanField):
             "logit_mode": xp.where(left, c - 1.0 + 0.0 * x, c + 0.0 * x),
         }
 
-    def pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array) -> Blocks:
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
         """Return the derivatives from 1, σ x, and σ c(1 − c) ∂x/∂c with ∂x/∂c = ½√(u/c) or ½√((1 − u)/(1 − c))."""
         xp = backend.xp
         _, root, c = self._parts(backend, noise, _mode(xp, parameters))
         moved = xp.exp(parameters["log_scale"]) * c * (1.0 - c) * 0.5 * root
         return {"loc": cotangent, "log_scale": cotangent * (z - parameters["loc"]), "logit_mode": cotangent * moved}
 
-    def entropy_pathwise(self, backend: Any, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
+    def entropy_pathwise(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> Blocks:
         """Return 1, and ½(1 − c) below the mode or −½c above it.
 
         −log q is log σ − log 2 − log √(u/c), or − log √((1 − u)/(1 − c)) above the mode.
@@ -131,7 +134,7 @@ class Triangular(MeanField):
         left, _, c = self._parts(backend, noise, _mode(xp, parameters))
         return {"log_scale": 1.0, "logit_mode": xp.where(left, 0.5 * (1.0 - c), -0.5 * c)}
 
-    def entropy_gradient(self, backend: Any, parameters: Blocks) -> Blocks:
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of ½ − log 2 + log σ, which does not depend on the mode."""
         xp = backend.xp
         zero = xp.zeros_like(parameters["loc"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family, Point
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
 from gradmeter.estimators.families.outline import Outline, Tail
@@ -42,17 +43,17 @@ class Weibull(LogLocationScale):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
-    def standard(self, backend: Any, noise: dict[str, Array]) -> Array:
+    def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
         """Return log e, so that z = scale (−log(1 − u))^(1/shape)."""
         return backend.xp.log(noise["base"])
 
-    def standard_log_density(self, backend: Any, x: Array) -> Array:
+    def standard_log_density(self, backend: Backend, x: Array) -> Array:
         return x - backend.xp.exp(x)
 
-    def standard_slope(self, backend: Any, x: Array) -> Array:
+    def standard_slope(self, backend: Backend, x: Array) -> Array:
         return -backend.xp.expm1(x)
 
-    def standard_curvature(self, backend: Any, x: Array) -> Array:
+    def standard_curvature(self, backend: Backend, x: Array) -> Array:
         return -backend.xp.exp(x)
 
     def outline(self, parameters: Blocks) -> Outline:

@@ -18,6 +18,7 @@ import numpy as np
 from gradmeter.bench.problems.linear_gaussian.exact import exact_bound
 from gradmeter.bench.problems.problem import LOG_2PI, Exact, Problem, Vectors, exact_normal
 from gradmeter.estimators import Expectation, Integrand, Normal
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.options import option
 
 Array = Any
@@ -48,7 +49,7 @@ class JointDensity(Integrand):
         return -2.0 * vector
 
     def replaced(
-        self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
+        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
         terms = self._terms(data, z)
         return backend.xp.sum(terms, axis=-1, keepdims=True) - terms + self._terms(data, replacement)

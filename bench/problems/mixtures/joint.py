@@ -16,6 +16,7 @@ from typing import Any
 
 from gradmeter.bench.problems.mixtures.mixture import OfPoints
 from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.estimators.backends.backend import Backend
 
 Array = Any
 
@@ -219,7 +220,7 @@ class MeanField(MixtureOfMeans):
         return 0.5 * xp.exp(-2.0 * data["log_sigma"]) * cross + self.log_prior(xp, data, z)
 
     def replaced(
-        self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
+        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
         xp = backend.xp
         value, found = self.likelihood(xp, data, z, noise)

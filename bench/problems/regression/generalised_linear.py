@@ -7,6 +7,7 @@ from typing import Any
 
 from gradmeter.bench.problems.problem import LOG_2PI
 from gradmeter.estimators import Integrand, Noise
+from gradmeter.estimators.backends.backend import Backend
 
 Array = Any
 
@@ -94,7 +95,7 @@ class GeneralisedLinear(Integrand):
         bent = self.curvature(xp, data, self._times(xp, z, across), response) * self._times(xp, vector, across)
         return scale * self._times(xp, bent, design) - vector
 
-    def hessian(self, backend: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def hessian(self, backend: Backend, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
         """Return Σ_n c_n x_n x_nᵀ − I; without minibatches, all samples share the products x_n x_nᵀ."""
         xp, dimension = backend.xp, z.shape[-1]
         design, response, scale = self._rows(xp, data, noise, z)
@@ -110,7 +111,7 @@ class GeneralisedLinear(Integrand):
         return found - xp.astype(places[:, None] == places, z.dtype)
 
     def replaced(
-        self, backend: Any, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
+        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
         """Update the linear predictor instead of recomputing it: O(N D) for all coordinates instead of O(N D²)."""
         xp = backend.xp
@@ -123,7 +124,7 @@ class GeneralisedLinear(Integrand):
 
     def replaced_likelihood(
         self,
-        backend: Any,
+        backend: Backend,
         data: dict[str, Array],
         design: Array,
         response: Array,

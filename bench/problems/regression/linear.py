@@ -10,6 +10,7 @@ import numpy as np
 from gradmeter.bench.problems.problem import LOG_2PI
 from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
 from gradmeter.bench.problems.regression.regression import Regression
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.options import option
 
 Array = Any
@@ -30,7 +31,7 @@ class LinearIntegrand(GeneralisedLinear):
 
     def replaced_likelihood(
         self,
-        backend: Any,
+        backend: Backend,
         data: dict[str, Array],
         design: Array,
         response: Array,
