@@ -1,8 +1,8 @@
-"""Is the mean of an estimator the exact gradient? Differences ḡ − g, and the two stages of `biased`.
+"""Test whether the mean of an estimator is the exact gradient: differences ḡ − g, and the two stages of `biased`.
 
-A test that merely fails to reject proves nothing: `unbiased` is an equivalence, a certified bound on the bias
-(`bounds.py`). `biased` needs two independent rejections: stage one names a coordinate or a direction as candidate,
-stage two confirms exactly that, with its sign, on fresh noise. Skewness is met by Hall's transformation.
+Failing to reject proves nothing, so `unbiased` is an equivalence: a certified bound on the bias (`bounds.py`). `biased`
+needs two independent rejections. Stage one names a coordinate or a direction as the candidate; stage two confirms
+exactly that candidate, with its sign, on fresh noise. Hall's transformation corrects the tests for skewness.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from gradmeter.bench.measurement.moments import GROUPS, Moments
 from gradmeter.bench.measurement.spectrum import Spectrum
 
 STAGE_LEVEL = 3e-4
-#: n replicates miss an event of probability 8/n once in 3,000 times.
+#: n replicates miss an event of probability 8/n once in 3,000 times (e⁻⁸).
 MISSED = 8.0
-#: How many times the gradient such an event may be.
+#: Assumed size of an estimate at an unobserved event, in units of the gradient.
 MISSED_SIZE = 100.0
 
 
 def normal_quantile(two_sided: float) -> float:
-    """z with P(|N| > z) = two_sided."""
+    """Return z with P(|N| > z) = two_sided for a standard normal N."""
     return float(special.ndtri(1.0 - 0.5 * two_sided))
 
 
 def t_quantile(two_sided: float, freedom: int) -> float:
-    """t with P(|T| > t) = two_sided."""
+    """Return t with P(|T| > t) = two_sided for a Student t of `freedom` degrees of freedom."""
     return float(special.stdtrit(freedom, 1.0 - 0.5 * two_sided))
 
 
 def hall(standardised: np.ndarray, skewness: np.ndarray, count: int) -> np.ndarray:
-    """Hall's (1992) monotone transformation of (x̄ − g)/s into a nearly normal t."""
+    """Return Hall's (1992) monotone transformation of (x̄ − g)/s, a nearly normal t."""
     s, third = standardised, skewness / 3.0
     return math.sqrt(count) * (s + third * s**2 + third**2 * s**3 / 3.0 + skewness / (6.0 * count))
 
 
 def hall_inverse(t: float, skewness: np.ndarray, count: int) -> np.ndarray:
-    """The (x̄ − g)/s that Hall's transformation takes to t."""
+    """Return the (x̄ − g)/s that Hall's transformation maps to t."""
     third = skewness / 3.0
     aim = t / math.sqrt(count) - skewness / (6.0 * count)
     flat = np.abs(third) < 1e-9
@@ -49,26 +49,26 @@ def hall_inverse(t: float, skewness: np.ndarray, count: int) -> np.ndarray:
 
 
 def decidable(skewness: np.ndarray, z: float, count: int) -> np.ndarray:
-    """Where the transformed tail can be trusted at quantile z."""
+    """Return where the tail of the transformed statistic can be trusted at quantile z: |γ̂| z³/(3√n) ≤ ln 2."""
     return np.abs(skewness) * z**3 / (3.0 * math.sqrt(count)) <= math.log(2.0)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """ḡ − g of one or several parameter blocks after n replicates.
+    """The difference ḡ − g of one or several parameter blocks after n replicates.
 
     Attributes
     ----------
     mean : ḡ − g [D], moved towards 0 by the rounding tolerance.
-    deviation : standard deviation of ĝ_j [D], 0 where it is within the rounding tolerance.
+    deviation : standard deviation of ĝ_j [D]; 0 where it is within the rounding tolerance.
     skewness : [D].
-    groups : ḡ − g of each group of replicates [64, D].
+    groups : ḡ − g of each group of replicates [64, D], without the tolerance taken off.
     count : n.
-    tolerance : τ [D], how far rounding may move a mean.
-    unseen : how far off a coordinate may be for an event that no replicate met [D].
-    rare : whether such events matter although a coordinate varies [D]: where z is discrete, so that they are its
-        states. A coordinate whose own rare state was not met varies all the same, with the others, by little about a
-        wrong mean. Elsewhere `unseen` is asked of those alone that never varied.
+    tolerance : τ [D], how far rounding may move a mean, and g be in error.
+    unseen : bias that an event which no replicate met could explain [D].
+    rare : whether such events matter although a coordinate varies [D]. They do where z is discrete, the events being
+        its states: a coordinate whose own rare state was never drawn still varies a little with the others, about a
+        wrong mean. Elsewhere `unseen` is applied only to coordinates that never varied.
     """
 
     mean: np.ndarray
@@ -81,21 +81,21 @@ class Difference:
     rare: np.ndarray
 
     def explained(self, weights: np.ndarray) -> bool:
-        """Whether states that no replicate met may explain how far off Σ weights_j ḡ_j is."""
+        """Return whether states that no replicate met may explain Σ weights_j (ḡ_j − g_j)."""
         return abs(float(weights @ self.mean)) <= float(np.abs(weights) @ np.where(self.rare, self.unseen, 0.0))
 
     @property
     def mean_variances(self) -> np.ndarray:
-        """The variance of each coordinate's mean [D]."""
+        """Variance of each coordinate's mean [D]."""
         return self.deviation**2 / self.count
 
     @property
     def z(self) -> np.ndarray:
-        """z-values [D]; infinite where a constant is off."""
+        """z-values [D]; infinite where a coordinate is constant and differs from g."""
         return _ratio(self.mean, self.deviation / math.sqrt(self.count))
 
     def spectrum(self) -> Spectrum:
-        """What is known of the covariance of ḡ."""
+        """Estimate the spectrum of the covariance of ḡ."""
         return Spectrum.of(self.groups, self.mean_variances)
 
 
@@ -106,7 +106,7 @@ def _ratio(value: np.ndarray, error: np.ndarray) -> np.ndarray:
 
 
 def shrink(values: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
-    """Move values towards 0 by a tolerance: what is left is more than rounding."""
+    """Move values towards 0 by a tolerance, so that what remains is not rounding."""
     return np.sign(values) * np.maximum(np.abs(values) - tolerance, 0.0)
 
 
@@ -119,14 +119,16 @@ def difference(
     rare: bool = False,
     event: np.ndarray | float = 0.0,
 ) -> Difference:
-    """ḡ − g from streamed moments about g + offset.
+    """Return ḡ − g from streamed moments.
 
     Parameters
     ----------
-    tolerance : how far ḡ − g may be off for rounding and for the error of g [D].
-    rounding : deviations at most this are none [D]; the tolerance if absent.
-    rare : whether z is discrete, and has states that no draw may have met.
-    event : how large an estimate may be that no draw met, where that is more than what was met tells; else 0.
+    moments : moments about the centre g + offset.
+    offset : centre minus g [D].
+    tolerance : bound on the error of ḡ − g from rounding and from the error of g [D].
+    rounding : standard deviations up to this count as 0 [D]; the tolerance if absent.
+    rare : whether z is discrete and has states that no draw may have met.
+    event : how large an estimate may be at an event that no draw met, where the draws themselves understate it; else 0.
     """
     deviation = np.sqrt(moments.variances())
     constant = deviation <= (tolerance if rounding is None else rounding)
@@ -144,7 +146,7 @@ def difference(
 
 
 def combine(parts: list[Difference]) -> Difference:
-    """Join the differences of several parameter blocks into that of all."""
+    """Concatenate the differences of several parameter blocks."""
     return Difference(
         mean=np.concatenate([p.mean for p in parts]),
         deviation=np.concatenate([p.deviation for p in parts]),
@@ -159,20 +161,20 @@ def combine(parts: list[Difference]) -> Difference:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What stage one wants confirmed: unit weights [D] over coordinates, which carry the sign."""
+    """The hypothesis that stage two is to confirm: signed unit weights [D] over the coordinates."""
 
     weights: np.ndarray
 
 
 def stage_one(d: Difference, level: float, any_skewness: bool = False) -> Candidate | None:
-    """Name a coordinate (Holm's first step), or the direction of ḡ − g where it is longer than chance makes it.
+    """Return a candidate: a coordinate (Holm's first step), or the direction of ḡ − g if its length is significant.
 
-    Each test has half the level; where both reject, the less likely one is what stage two is asked to confirm.
+    Each of the two tests has half the level. If both reject, the one with the smaller p-value is the candidate.
 
     Parameters
     ----------
-    any_skewness : whether coordinates count however skewed they are: the limit on skewness is for plain draws of heavy
-        tails, and weighted defensive draws have met theirs.
+    any_skewness : whether coordinates count however skewed they are. The limit on skewness is meant for plain draws
+        from heavy tails; weighted defensive draws have sampled those tails.
     """
     dimension = len(d.mean)
     t = _transformed(d)
@@ -190,7 +192,7 @@ def stage_one(d: Difference, level: float, any_skewness: bool = False) -> Candid
 
 
 def stage_two(d: Difference, candidate: Candidate, any_skewness: bool = False) -> bool:
-    """Confirm on fresh replicates: only that coordinate or direction, the same sign."""
+    """Return whether fresh replicates confirm the candidate: the same coordinate or direction, with the same sign."""
     if d.explained(candidate.weights):
         return False
     if np.count_nonzero(candidate.weights) == 1:
@@ -211,7 +213,7 @@ def _transformed(d: Difference) -> np.ndarray:
 
 
 def projected_t(d: Difference, weights: np.ndarray) -> float:
-    """t of Σ weights_j ḡ_j over the groups, rounding taken off; infinite where a constant is off."""
+    """Return t of Σ weights_j (ḡ_j − g_j) over the groups, less rounding; infinite where a constant is off."""
     values = d.groups @ weights
     spread = float(values.std(ddof=1)) / math.sqrt(len(values))
     mean = shrink(values.mean(), np.abs(weights) @ d.tolerance)

@@ -1,7 +1,8 @@
-"""How large may the bias be? Bounds on ‖E ĝ − g‖₂, and its estimate with an interval.
+"""Bounds on the bias ‖E ĝ − g‖₂, and its estimate with an interval.
 
-U = ‖ȳ‖² − v estimates ‖E ĝ − g‖² without bias. The bound inverts U for the worst direction of the bias; where the bias
-lies in few coordinates, the intervals of the coordinates give a smaller one.
+U = ‖ȳ‖² − v is an unbiased estimate of ‖E ĝ − g‖², with ȳ = ḡ − g and v the summed variances of the coordinates' means.
+The bound inverts U for the worst direction of the bias; where the bias is concentrated in few coordinates, the
+intervals of the coordinates give a smaller bound.
 """
 
 from __future__ import annotations
@@ -17,30 +18,38 @@ from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.moments import GROUPS
 
 BOUND_LEVEL = 1e-3
-#: A gradient below this may rest on events 17 standard deviations away, which no draw meets, not even a defensive one.
+#: A gradient below this may rest on events 17 standard deviations out, which no draw meets, not even a defensive one.
 FAINT = 1e-60
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What a bias is compared with."""
+    """The size that a bias is compared with.
+
+    Attributes
+    ----------
+    size : ‖g‖, or the standard deviation of an estimate.
+    name : `gradient`, or `deviation` where ‖g‖ is within rounding.
+    lost : whether even the deviation is within rounding.
+    rounding : ‖τ‖.
+    """
 
     size: float
-    name: str  # `gradient`, or `deviation` where ‖g‖ is within rounding
-    lost: bool  # whether even that is within rounding
-    rounding: float = 0.0  # ‖τ‖
+    name: str
+    lost: bool
+    rounding: float = 0.0
 
     def hides(self, bias: np.ndarray) -> bool:
-        """Whether there is nothing to compare a bias with, and it may itself be rounding."""
+        """Return whether there is no scale to compare a bias with and the bias may itself be rounding."""
         return self.lost and float(np.linalg.norm(bias)) <= max(self.rounding, FAINT)
 
     def of(self, bias: float) -> float:
-        """A bias relative to it; infinite where there is nothing to compare with."""
+        """Return a bias relative to the scale; infinite where there is nothing to compare it with."""
         return bias / self.size if bias < self.size * sys.float_info.max else math.inf
 
 
 def scale_of(exact: np.ndarray, variance: float, tolerance: np.ndarray) -> Scale:
-    """‖g‖, or the standard deviation where ‖g‖ is within rounding and the reference's own error."""
+    """Return ‖g‖, or the standard deviation where ‖g‖ is within rounding and the error of the exact gradient."""
     norm, deviation, rounding = float(np.linalg.norm(exact)), math.sqrt(variance), float(np.linalg.norm(tolerance))
     if norm > rounding and (norm > FAINT or deviation > rounding):
         return Scale(norm, "gradient", False, rounding)
@@ -49,14 +58,14 @@ def scale_of(exact: np.ndarray, variance: float, tolerance: np.ndarray) -> Scale
 
 @dataclass(frozen=True)
 class Bound:
-    """The size of the bias, in the gradient's own units.
+    """Bounds on the bias, and its estimate, in the units of the gradient.
 
     Attributes
     ----------
-    value : at least ‖E ĝ − g‖₂, at 99.9 %.
-    worst : at least |E ĝ_j − g_j| of every j, likewise.
-    certain : false where skewness makes the intervals untrustworthy.
-    estimate, low, high : of ‖E ĝ − g‖₂, sampling noise taken off, with its 95 % interval.
+    value : upper bound on ‖E ĝ − g‖₂, at 99.9 %.
+    worst : upper bound on max_j |E ĝ_j − g_j|, at 99.9 %.
+    certain : False where skewness makes the intervals of coordinates untrustworthy.
+    estimate, low, high : estimate of ‖E ĝ − g‖₂ with the sampling noise subtracted, and its 95 % interval.
     """
 
     value: float
@@ -68,11 +77,11 @@ class Bound:
 
 
 def sampled_bound(d: Difference, level: float) -> Bound:
-    """Bound the bias by sampling, jointly over coordinates at 1 − level."""
+    """Bound the bias from sampled replicates, jointly over coordinates at confidence 1 − level."""
     spectrum, squared = d.spectrum(), float(d.mean @ d.mean)
     z, dimension = normal_quantile(level / len(d.mean)), len(d.mean)
     ends = [np.abs(d.mean - d.deviation * hall_inverse(sign * z, d.skewness, d.count)) for sign in (-1.0, 1.0)]
-    # Means were moved towards 0 by a tolerance, and the truth may be one tolerance away from where they were.
+    # The means were shrunk by one tolerance, and the truth may lie one further tolerance away from the unshrunk mean.
     farther = np.maximum(*ends) + 2.0 * d.tolerance
     rounding = 2.0 * float(np.linalg.norm(d.tolerance))
     whole = spectrum.upper(squared, t_quantile(level, GROUPS - 1)) + rounding
@@ -89,7 +98,7 @@ def sampled_bound(d: Difference, level: float) -> Bound:
 
 
 def integrated_bound(integrals: list[Integral], exact: np.ndarray, tolerance: np.ndarray) -> Bound:
-    """Bound the bias by integrals, their numerical error and rounding included."""
+    """Bound the bias from integrals over the noise, including their numerical error and rounding."""
     error = np.concatenate([i.error for i in integrals]) + tolerance
     bias = np.abs(np.concatenate([i.mean for i in integrals]) - exact)
     estimate = float(np.linalg.norm(bias))

@@ -1,4 +1,4 @@
-"""Measuring one cell: pilot, doubling replicates until the goals hold, verdicts, and the rows' numbers."""
+"""Measure one cell: pilot, replicates doubled until the stopping criteria hold, verdicts, and the rows' columns."""
 
 from __future__ import annotations
 
@@ -36,24 +36,25 @@ from gradmeter.estimators.noise import stream_root
 from gradmeter.estimators.options import effective
 
 WARM_UP = 1024
-#: Controls are used where they make the variance of an estimate this many times smaller; and certify what a user brings
-#: with so many replicates at the least.
+#: Factor by which control variates must reduce the variance of an estimate to be used; and the number of controlled
+#: replicates below which they do not certify a user's own parts.
 LEAST_GAIN, FEWEST_BROUGHT = 1.5, 2**14
-#: Nominal replicates that have to confirm the gain.
+#: Nominal replicates that have to confirm the variance reduction.
 CONFIRMING = 2048
-#: Calls of a cell's kernel that are not compiled where compiling takes seconds and gains a call a millisecond or two.
+#: Kernel calls of a cell that run uncompiled where compilation takes seconds and saves a millisecond or two per call.
 UNCOMPILED = 512
-#: Samples of f whose mean tells whether it rests on events that are not met: off by more than so many standard errors.
+#: Samples of f used to test whether its mean rests on events that draws miss: the sampled mean has to be off by more
+#: than this many standard errors.
 OF_F, CERTAIN = 4096, 5.0
-#: What a verdict on noise from elsewhere assumes.
+#: Assumption of a verdict on noise drawn by other software.
 NOT_OURS = "the noise is not ours: no event rarer than the replicates show matters"
-#: Units in the last place that estimates of one size may be off, where nobody measured it.
+#: Units in the last place by which rounding may move an estimate, relative to its size, where τ cannot be measured.
 UNMEASURED = 64.0
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A cell ready to be measured or timed."""
+    """A cell that is ready to be measured or timed."""
 
     setting: Setting
     exact: Exact | None
@@ -63,14 +64,14 @@ class Prepared:
 
 @dataclass
 class Measurement:
-    """What a cell's statistics came to.
+    """The statistics of a measured cell.
 
     Attributes
     ----------
     blocks : columns by parameter block, `all` last.
     replicates : n.
     squared_norms : mean of Q in each of the 64 groups of replicates, by parameter block.
-    drawn : all that was drawn for the verdict: pilots, controls, defensive draws and confirmation too.
+    drawn : number of estimates drawn for the verdict, including pilots, controls, defensive draws and confirmation.
     """
 
     blocks: dict[str, dict[str, Any]]
@@ -80,7 +81,15 @@ class Measurement:
 
 
 def prepare(cell: Any) -> Prepared:
-    """Build the problem on the cell's backend and freeze the estimator's state."""
+    """Build the problem on the cell's backend and freeze the estimator's state.
+
+    Raises
+    ------
+    NotApplicable
+        The exact gradient overflows, or floating-point numbers cannot represent the problem at its λ.
+    UsageError
+        A user's problem, family, integrand or estimator is wrong; the message says what to do.
+    """
     setting, exact = unfitted(cell), finite_exact(cell.problem)
     require_right(cell.problem, cell.backend)
     _check_representable(cell, setting)
@@ -92,13 +101,13 @@ def prepare(cell: Any) -> Prepared:
 
 
 def _check_representable(cell: Any, setting: Setting) -> None:
-    """Raise NotApplicable where λ is none that options give, and floating-point numbers cannot follow it."""
+    """Raise NotApplicable where λ does not come from the options and cannot be handled in floating point."""
     problem, backend = cell.problem, setting.backend
     given, points = problem.q.parameters(problem.q_dimension), setting.expectation.population
     found = setting.expectation.each_law(backend, setting.parameters)
     laws = {name: backend.to_numpy(a) for name, a in found.items()}
     if points == 1 and all(np.array_equal(laws[name], a.astype(cell.dtype)) for name, a in given.items()):
-        return  # asked when the cell was planned
+        return  # checked when the cell was planned
     dimension = points * problem.dimension
     reason = unrepresentable_at(
         problem.family, laws, cell.estimator, problem.entropy, dimension, cell.dtype, problem.distances
@@ -108,7 +117,7 @@ def _check_representable(cell: Any, setting: Setting) -> None:
 
 
 def finite_exact(problem: Any) -> Exact | None:
-    """The problem's exact answer; NotApplicable where it overflows, which at extreme options it may."""
+    """Return the problem's exact gradient; raise NotApplicable if it overflows, as it may at extreme options."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         exact = exact_of(problem)
     if exact is None or all(np.all(np.isfinite(gradient)) for gradient in exact.gradient.values()):
@@ -117,7 +126,7 @@ def finite_exact(problem: Any) -> Exact | None:
 
 
 def unfitted(cell: Any) -> Setting:
-    """The cell's problem at its λ, on its backend; the estimator has no state yet."""
+    """Return the cell's problem at its λ on its backend, with an estimator that has no state yet."""
     backend, problem = get(cell.backend, cell.device), cell.problem
     from_q = type(problem).parameters is Problem.parameters
     if from_q and problem.q.family.blocks != problem.family.blocks:
@@ -149,12 +158,12 @@ def unfitted(cell: Any) -> Setting:
 
 
 def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple[dict[str, np.ndarray], bool]:
-    """The estimator's state at the setting's λ, and whether a warm-up was drawn for it.
+    """Return the estimator's state at the setting's λ, and whether a warm-up was drawn to learn it.
 
     Parameters
     ----------
-    exact : what the estimator may know without drawing; None if nothing.
-    block : which block of the warm-up's noise it learns from.
+    exact : exact values that the estimator may use without drawing; None if there are none.
+    block : block of the warm-up's noise stream that the estimator learns from.
     """
     drew = False
 
@@ -169,39 +178,44 @@ def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple
 
     objective, baseline = (exact.objective, exact.optimal_baseline) if exact is not None else (None, None)
     known = Knowledge(objective, baseline, warm_up, pilot)
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # whoever learns from the numbers looks
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # the learner checks for non-finite numbers
         learnt = state_of(setting.estimator, setting.estimator.fit(known))
     return learnt, drew
 
 
 def warm_up_replicates(num_samples: int) -> int:
-    """How many estimates of S samples an estimator with memory learns from."""
+    """Return the number of estimates of S samples that an estimator with memory learns from."""
     return max(64, WARM_UP // num_samples)
 
 
 def _options(problem: Any) -> dict[str, Any]:
-    """The options that name a problem's noise streams: not what was once the only value, and is the default now."""
+    """Return the options that name a problem's noise streams.
+
+    Options that were added later are omitted at their default, so that old seeds stay valid.
+    """
     once = [("family", Normal.name), ("importance-samples", 1), ("weights", 1.0)]
     return {name: value for name, value in effective(problem).items() if (name, value) not in once}
 
 
 @dataclass
 class Evidence:
-    """What a verdict may use beside plain replicates.
+    """Sources of evidence for a verdict beside plain replicates.
 
     Attributes
     ----------
-    tolerance : τ by parameter block [P]; where absent, it is taken from the size of the estimates.
-    check : (stream roots, block, centre, Q by parameter block) of a block of replicates; raises where these are none.
-    integrals : integrates the estimator over its noise, if that can be done; called once estimates were seen finite.
-    again : draws replicates again defensively, where the noise is ours and has tails.
-    rare : whether z is discrete, and may have states that no replicate meets.
-    searched : whether rare events are looked for although no replicate met one: where parts are a user's own.
-    assumption : what nobody checked.
-    controls : fits controls of known mean, given a rough mean by parameter block, and makes the kernel of what is left
-        of the estimates; where the noise is ours.
-    sampled : why the noise of a user's parts is not integrated over, where it is of few numbers.
-    unmet : whether the mean of f rests on events that draws do not meet.
+    tolerance : τ by parameter block [P]; if absent, it is derived from the size of the estimates.
+    check : function of (stream roots, block, centre, Q by parameter block) that raises where the replicates of a block
+        depend on the other replicates in their call.
+    integrals : function that integrates the estimator over its noise, if possible; called only after estimates were
+        found finite.
+    again : defensive draws, where the noise is drawn here and has tails.
+    rare : whether z is discrete and may have states that no replicate visits.
+    searched : whether to search for rare events although no replicate met one: where parts are a user's own.
+    assumption : what the verdict assumes and nobody checked.
+    controls : function that fits control variates of known mean, given a rough mean by parameter block, and returns
+        them with a kernel of the estimates less these controls; only where the noise is drawn here.
+    sampled : why the noise of a user's parts is not integrated over although it has few numbers.
+    unmet : function that tells whether the mean of f rests on events that the draws miss.
     """
 
     tolerance: Mapping[str, np.ndarray] | None = None
@@ -217,14 +231,14 @@ class Evidence:
 
 
 def measure(prepared: Prepared, goals: Any, each: Any = None, controlled: bool = True) -> Measurement:
-    """Draw until precision and bias bound hold for every row, or the cap is reached.
+    """Draw replicates until precision and bias bound hold for every row, or the cap is reached.
 
     Parameters
     ----------
     prepared : from `prepare`.
-    goals : precision, bias_bound, max_replicates.
-    each : called with the number of replicates so far.
-    controlled : whether controls of known mean may be used.
+    goals : stopping criteria: precision, bias_bound, max_replicates.
+    each : callback that receives the number of replicates so far.
+    controlled : whether control variates of known mean may be used.
     """
     setting, exact = prepared.setting, prepared.exact
     check_estimates(setting)
@@ -257,14 +271,14 @@ def _controlled(
 ) -> tuple[Controls, Relieved] | None:
     try:
         controls = fit(setting, centre, widened)
-    except np.linalg.LinAlgError:  # of a pilot in which features say the same
+    except np.linalg.LinAlgError:  # features are collinear in this pilot
         controls = None
     return None if controls is None else (controls, Relieved(setting, controls))
 
 
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")
 def _rests_on_unmet(setting: Setting, mean: float | None) -> bool:
-    """Whether f, at samples of its own noise, has another mean than it should, beyond chance and rounding."""
+    """Return whether f, at samples of its own noise, misses its known mean by more than chance and rounding."""
     if mean is None:
         return False
     specs = setting.expectation.sample_specs(setting.dimension)
@@ -277,12 +291,12 @@ def _rests_on_unmet(setting: Setting, mean: float | None) -> bool:
 def measure_source(
     kernel: Source, exact: Exact | None, goals: Any, evidence: Evidence | None = None, each: Any = None
 ) -> Measurement:
-    """`measure`, of estimates from anywhere."""
+    """Measure estimates from any source; see `measure`."""
     return _Measuring(kernel, exact, goals, evidence or Evidence(), each).run()
 
 
 class _Measuring:
-    """One cell's measurement under way."""
+    """The state of one cell's measurement."""
 
     def __init__(self, kernel: Source, exact: Exact | None, goals: Any, evidence: Evidence, each: Any) -> None:
         self.kernel, self.exact, self.goals, self.evidence, self.each = kernel, exact, goals, evidence, each
@@ -291,15 +305,15 @@ class _Measuring:
         self.plan = Plan(goals.max_replicates, block, pilot * block, evidence.searched)
         self.main = Stream(kernel, "main", pilot_mean(kernel, pilot))
         self.analyses = self.plan.analyses
-        #: Plain replicates at the last analysis.
+        #: Plain replicates at the last interim analysis.
         self.most = GROUPS * block << (self.analyses - 1)
         self.verdicts: Verdicts
         self.fresh: Stream | None = None
-        #: Controls of known mean, what is left of the estimates on fresh noise, and by what streams of it are offset.
+        #: Controls of known mean, and the kernel of estimates with these controls subtracted.
         self.controls: Controls | None = None
         self.left: Source | None = None
         self.attempted = False
-        #: Variance of plain replicates when controls were fitted, by parameter block.
+        #: Variance of plain replicates by parameter block when the controls were fitted.
         self.before: dict[str, float] = {}
 
     def run(self) -> Measurement:
@@ -348,7 +362,7 @@ class _Measuring:
         )
 
     def _others(self) -> int:
-        """How many interim analyses there may be of what controls leave, and of defensive rounds, at most."""
+        """Return the largest number of interim analyses of controlled replicates and of defensive rounds."""
         relieved = rounds = 0
         if self.evidence.controls:
             block = self.kernel.setting.replicates
@@ -358,7 +372,7 @@ class _Measuring:
         return relieved + rounds
 
     def _rounding(self) -> dict[str, np.ndarray]:
-        """τ of estimates whose inputs cannot be moved: from their size."""
+        """Return τ of estimates whose inputs cannot be perturbed, from the size of the estimates."""
         found = {}
         for name, moments in self.main.moments.items():
             size = np.sqrt(moments.mean_squares(self.main.centre[name]))
@@ -368,7 +382,7 @@ class _Measuring:
         return found
 
     def _control(self) -> None:
-        """Go on with replicates relieved of controls of known mean, where that promises a verdict from fewer."""
+        """Continue with controlled replicates, if control variates promise a verdict from fewer of them."""
         verdicts, evidence, count = self.verdicts, self.evidence, self.main.total.count
         if evidence.controls is None or self.exact is None or verdicts.integrals is not None or verdicts.dependent:
             return
@@ -397,7 +411,7 @@ class _Measuring:
             if candidates and self.plan.left >= count:
                 again = self._again(count)
                 if isinstance(again, Weighted) and verdicts.varies_more(again, stream):
-                    self._leave_controls()  # replicates missed what the mean rests on
+                    self._leave_controls()  # replicates missed events that determine the mean
                     self._rest_on_defensive_draws()
                     return
                 verdicts.confirm(candidates, again)
@@ -419,8 +433,11 @@ class _Measuring:
         self.controls = self.verdicts.relieved = self.verdicts.rounds = None
 
     def _promises(self, gain: float) -> bool:
-        """Whether controls that divide the variance by `gain` save replicates, those of a pilot yet to be drawn and of
-        the confirmation counted; where the cap is too low either way, whether they give the smaller bound."""
+        """Return whether controls that divide the variance by `gain` save replicates.
+
+        The replicates of a pilot that is still to be drawn and those of the confirmation count as a cost. Where the cap
+        is too low for a verdict either way, return whether the controls give the smaller bound.
+        """
         count, pilot = self.main.total.count, 0 if self.controls else PILOT
         wanted = self._wanted()
         relieved = max(FEWEST_RELIEVED, 0.0 if math.isinf(gain) else wanted * count / gain)
@@ -431,7 +448,7 @@ class _Measuring:
         return gain * most > LEAST_GAIN * self.most
 
     def _wanted(self) -> float:
-        """How many times as many plain replicates would certify every parameter block."""
+        """Return how many times the present number of plain replicates would certify every parameter block."""
         wanted = 0.0
         for columns in self.verdicts.rows(self.main).values():
             if columns["final"] or columns["verdict"] in ("unbiased", "biased"):
@@ -445,7 +462,7 @@ class _Measuring:
         return all(columns["final"] or columns["verdict"] != "inconclusive" for columns in rows)
 
     def _relieved(self, name: str, centre: dict[str, np.ndarray]) -> Stream:
-        """A stream of estimates less controls, about a rough mean of that."""
+        """Return a stream of estimates less the controls, centred at a rough mean of these differences."""
         assert self.controls is not None
         assert self.left is not None
         dtype, constant = self.kernel.setting.dtype, self.controls.constant
@@ -453,7 +470,10 @@ class _Measuring:
         return Stream(self.left, name, {n: c.astype(dtype).astype(np.float64) for n, c in centre.items()}, offset)
 
     def _confirmed(self) -> dict[str, np.ndarray] | None:
-        """The mean of estimates less controls, where fresh nominal draws confirm that these help: none is judged."""
+        """Return the mean of estimates less the controls if fresh nominal draws confirm the gain, else None.
+
+        No verdict is based on these draws.
+        """
         assert self.controls is not None
         if self.controls.gain < LEAST_GAIN or not self._promises(self.controls.gain):
             return None
@@ -474,7 +494,7 @@ class _Measuring:
         return {name: stream.centre[name] + moments.shift() for name, moments in stream.moments.items()}
 
     def _look(self, last: bool) -> bool:
-        """One interim analysis of the mean; whether nothing that follows would change the verdicts."""
+        """Run one interim analysis of the mean; return whether no later analysis would change the verdicts."""
         verdicts, count = self.verdicts, self.main.total.count
         suspected = verdicts.dependence(self.main)
         if suspected:
@@ -485,21 +505,21 @@ class _Measuring:
         if verdicts.relieved is not None:
             if not (verdicts.heavy(self.main) or verdicts.grew(self.main, self.before)):
                 return False
-            self._leave_controls()  # plain replicates have met since what those that were judged may have missed
+            self._leave_controls()  # plain replicates have since met events that the controlled ones may have missed
         candidates = verdicts.candidates(self.main)
-        closing = last or self.plan.left < 3 * count  # after the next analysis none could be confirmed
+        closing = last or self.plan.left < 3 * count  # a candidate of the next analysis could not be confirmed
         if (candidates or closing) and verdicts.heavy(self.main):
-            # Of fewer than 200 times their kurtosis, replicates of any distribution look heavy-tailed.
+            # With fewer than 200 κ replicates, any distribution looks heavy-tailed.
             return closing and self._rest_on_defensive_draws()
         if candidates and self.plan.left >= count:
             again = self._again(count)
             if isinstance(again, Weighted) and verdicts.varies_more(again, self.main):
-                return self._rest_on_defensive_draws(again)  # plain draws missed what the mean rests on
+                return self._rest_on_defensive_draws(again)  # plain draws missed events that determine the mean
             verdicts.confirm(candidates, again)
         return False
 
     def _fresh(self, blocks: int) -> Stream:
-        """At least so many blocks of plain replicates, of which nothing but confirmations has been decided."""
+        """Return at least this many blocks of plain replicates that were used for nothing but confirmations."""
         self.fresh = self.fresh or Stream(self.kernel, "confirm", self.main.centre)
         before = self.fresh.total.count
         self.fresh.extend(blocks)
@@ -507,7 +527,7 @@ class _Measuring:
         return self.fresh
 
     def _again(self, count: int) -> Stream | Weighted:
-        """That many fresh replicates: drawn defensively where that can be done."""
+        """Return this many fresh replicates, drawn defensively where possible."""
         if self.evidence.again is not None:
             return self._defensive(count)
         if self.verdicts.relieved is None:
@@ -529,12 +549,12 @@ class _Measuring:
         return drawn
 
     def _rest_on_defensive_draws(self, known: Weighted | None = None, most: int | None = None) -> bool:
-        """Rounds of defensive draws, on which the verdicts then rest; false where none can be drawn.
+        """Draw defensive rounds and let the verdicts rest on them; return False where none can be drawn.
 
         Parameters
         ----------
-        known : a round that is there already, on which they rest alone where few replicates are left.
-        most : the most draws of a round; as many as the budget allows if absent.
+        known : a round already drawn; where few replicates are left, the verdicts rest on it alone.
+        most : the most draws in a round; if absent, the budget alone limits them.
         """
         if self.evidence.again is None:
             return False
@@ -546,7 +566,7 @@ class _Measuring:
         if size < GROUPS:
             return False
         if not scouted:
-            self._defensive(size)  # tells where estimates are large
+            self._defensive(size)  # a scouting round: learn where estimates are large
         rounds = [self._defensive(size), self._defensive(size)]
         self.verdicts.rest_on(rounds)
         while len(rounds) < MOST_ROUNDS and self.plan.left >= size:
@@ -557,14 +577,16 @@ class _Measuring:
         return True
 
     def _satisfied(self, rows: dict[str, dict[str, Any]] | None = None) -> bool:
-        """Whether more plain replicates would tell nothing that is asked for."""
-        judged = self.verdicts.relieved is not None  # by others
+        """Return whether more plain replicates would add nothing that was asked for."""
+        judged = self.verdicts.relieved is not None  # the mean is judged by controlled replicates
         rows = self.verdicts.rows(self.main) if rows is None else rows
         return all(_good_enough(columns, self.goals, judged) for columns in rows.values())
 
     def _search(self) -> bool:
-        """Look for rare events that no replicate met; whether that changed what the rows say. Where none is found, what
-        was drawn for it counts beside the plain replicates."""
+        """Search for rare events that no replicate met; return whether the rows may have changed.
+
+        If none is found, the draws of the search are pooled with the plain replicates.
+        """
         if self.evidence.again is None or self.plan.left < GROUPS:
             return False
         drawn = self._defensive(min(self.plan.left // 2, self.main.total.count), relieved=False)

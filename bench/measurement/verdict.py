@@ -1,4 +1,4 @@
-"""From moments to a verdict and a row's numbers."""
+"""Turn the moments of a cell's replicates into its verdict and the statistical columns of its rows."""
 
 from __future__ import annotations
 
@@ -40,62 +40,65 @@ from gradmeter.bench.measurement.variance import (
 from gradmeter.bench.problems import Exact
 from gradmeter.bench.rows import ALL
 
-#: Chance that a right integral is refused for what sampling says.
+#: Probability that a correct integral is refused because the sampled mean contradicts it.
 CONTRADICTION_LEVEL = 1e-4
-#: Variances of group means over those of independent replicates, beyond which replicates are suspected to depend on
-#: each other; and on how large a share of ΣQ in the 16 largest the lower one says nothing.
+#: Ratio of the variance of group means to its value under independence, outside which replicates are suspected to be
+#: dependent; and the share of ΣQ in the 16 largest Q from which on a ratio below the lower limit is no evidence.
 DEPENDENT_BELOW, DEPENDENT_ABOVE, FEW_HOLD = 0.36, 2.1, 0.5
-#: Variances of two rounds of defensive draws that differ by more say that the tails were not met alike.
+#: Ratio of the variances of two defensive rounds above which they have not sampled the tails equally well.
 ALIKE = 2.0
-#: Draws that make the variance so many times larger show what plain ones missed, however few they are.
+#: Ratio of the defensive to the plain variance above which plain draws missed part of it, whatever the standard error.
 FAR_MORE = 10.0
-#: 16 draws that hold more than this of Σ w ‖ĝ − c‖ say the same; noise at the ends of what generators draw that holds
-#: so much of it, or of Σ w ‖ĝ − c‖², says that there may be no mean, or no variance.
+#: The tails were not sampled if the 16 largest draws hold more than the first share of Σ w ‖ĝ − c‖. The mean, or the
+#: variance, may not exist if noise at the ends of the generator's range holds more than the second share of
+#: Σ w ‖ĝ − c‖, or of Σ w ‖ĝ − c‖².
 FEW_OF_A_MEAN, ENDS_OF_A_SUM = 0.25, 0.25
-#: How far apart a variance by integration and a sampled one may be, of an estimator that is not of the catalogue: this
-#: part of itself and so many standard errors, of a kurtosis that is no larger than this.
+#: Tolerance between the integrated and the sampled variance, for parts that are not of the catalogue: relative
+#: tolerance, standard errors on top of it, and a cap on the kurtosis that enters the standard error.
 VARIANCES_APART, ERRORS_APART, KURTOSIS = 0.1, 6.0, 50.0
-#: What a certificate by integration rests on where a class that is not of the catalogue says where it jumps.
+#: What a certificate by integration assumes when a class outside the catalogue declares its own discontinuities.
 AS_SMOOTH = "as smooth between its jumps as it says: no peak falls between the nodes of the grids"
-#: How many times its numerical error, and τ, an integral has to be off to show a bias.
+#: An integral shows a bias if it is off by more than this many numerical errors plus this many τ.
 WELL_ABOVE, ABOVE_ROUNDING = 8.0, 3.0
-#: z of a coordinate that is still off when all draws are counted.
+#: |z| that a coordinate still has to exceed when all draws are pooled.
 STILL_OFF = 3.0
-#: Standard errors within which a mean may be 0, and the deviation of estimates that are small beside f, in |E f|.
+#: Standard errors within which a mean may be 0, and the deviation, relative to |E f|, of estimates small beside f.
 WITHIN_CHANCE, SMALL = 4.0, 0.01
-#: Relative error of exact gradients that do not say theirs, by source: what quadrature is asked to settle on, with a
-#: margin; elsewhere rounding.
+#: Relative error of an exact gradient that states none, by source: for quadrature its requested tolerance with a
+#: margin, for every other source rounding.
 REFERENCE_ERROR, REFERENCE_ROUNDING = {"quadrature": 1e-11}, 1e-13
-#: What the mean of a control may be off by, in its deviations: its coefficients come from normal equations, sums are
-#: rounded, and normals of JAX in single precision lie in [−5.42, 5.22].
+#: Error of the mean of a control variate, in its standard deviations, by precision: the coefficients come from normal
+#: equations, sums are rounded, and JAX's float32 normals lie in [−5.42, 5.22].
 LAW_OF_NOISE = {"float64": 1e-8, "float32": 1e-5}
-#: The largest `control_gain` that is told: f may be known exactly.
+#: Cap on the reported `control_gain`, since f may be known exactly.
 MOST_GAIN = 1e6
-#: Defensive rounds a verdict may rest on.
+#: Largest number of defensive rounds that a verdict may rest on.
 MOST_ROUNDS = 4
-#: Part of every level that the interim analyses of plain replicates share; other draws share the rest.
+#: Share of every level spent on the interim analyses of plain replicates; analyses of all other draws share the rest.
 PLAIN = 0.75
 
 Vectors = Mapping[str, np.ndarray]
 
 
 class Verdicts:
-    """Turns streamed moments into verdicts and the row's numbers.
+    """Verdicts and statistical columns, computed from streamed moments.
 
     Parameters
     ----------
-    setting : what is measured.
-    exact : g; None where it is not known.
+    setting : the cell being measured.
+    exact : the exact gradient g; None where it is unknown.
     tolerance : τ by parameter block [P]: how far rounding may move a mean.
-    integrals : means by integration over the noise, if that could be done.
-    analyses, others : interim analyses of plain replicates, and of other draws, over which the levels are divided.
-    bias_bound : certified relative bias that makes `unbiased`.
-    rare : whether z is discrete, and may have states that no replicate meets.
-    assumption : what a verdict by sampling rests on and nobody checked, beside rare events; None if nothing.
-    brought : whether a part is not of the catalogue, so that its smoothness is a claim.
-    uniform : how many numbers of uniform noise defensive rounds widen, one at a time.
-    sampled : why the noise of a user's parts is not integrated over, where it could be; None elsewhere.
-    unmet : whether the mean of f rests on events that draws do not meet; asked at most once.
+    integrals : means by integration over the noise, where integration succeeded.
+    analyses, others : numbers of interim analyses of plain replicates and of other draws; the levels are divided by
+        them.
+    bias_bound : certified relative bias at or below which the verdict is `unbiased`.
+    rare : whether z is discrete and may have states that no replicate visits.
+    assumption : unchecked assumption of a verdict by sampling, in place of the one on rare events; None if there is
+        none.
+    brought : whether a part is not of the catalogue, so that its smoothness is only claimed.
+    uniform : how many uniform numbers of noise the defensive rounds widen, one at a time.
+    sampled : why the noise of a user's parts is not integrated over although it has few numbers; None elsewhere.
+    unmet : function that tells whether the mean of f rests on events that the draws miss; called at most once.
     """
 
     def __init__(
@@ -117,7 +120,7 @@ class Verdicts:
         self.brought = brought
         self.setting, self.exact, self.integrals = setting, exact, integrals
         self.rounding = {name: np.asarray(tolerance[name]) for name in setting.blocks}
-        #: How far rounding and the reference's own error may move a difference.
+        #: How far rounding and the error of the exact gradient may move ḡ − g.
         self.tolerance = {name: tau + _reference_error(exact, name) for name, tau in self.rounding.items()}
         self.analyses, self.others = analyses, others
         self.bias_bound, self.rare, self.assumption = bias_bound, rare, assumption
@@ -126,15 +129,15 @@ class Verdicts:
         self.confirmed: set[str] = set()
         self.refused: str | None = None
         self.dependent: str | None = None
-        #: Defensive rounds that agree, on which the verdicts then rest.
+        #: Defensive rounds that the verdicts rest on, once there are any.
         self.rounds: list[Weighted] | None = None
-        #: Defensive draws that searched for rare events and found none, which then count beside plain replicates.
+        #: Defensive draws that searched for rare events and found none; they are pooled with the plain replicates.
         self.searched: list[Weighted] = []
-        #: Whether a candidate was confirmed, or none found, by defensive draws.
+        #: Whether defensive draws confirmed a candidate or found no rare event.
         self.defended = False
-        #: Replicates relieved of controls of known mean, on which the mean is then judged.
+        #: Replicates with the control variates subtracted; once set, the mean is judged by them.
         self.relieved: Stream | None = None
-        #: Deviation by which controls may be rounded, and their law off.
+        #: Error by parameter block that the control variates add: rounding, and their inexact means.
         self.blur: dict[str, np.ndarray] = {}
 
     def difference(self, name: str, stream: Stream) -> Difference:
@@ -152,9 +155,12 @@ class Verdicts:
         return difference(moments, offset, self._exact(name), tolerance, constant, self.rare, event)
 
     def _event(self, name: str, moments: Moments, mean: np.ndarray) -> np.ndarray:
-        """How large an estimate may be that no draw met [P]: many times f, where all that were met are 0. Also where
-        they have mean 0 and are small beside f, as those of a score function are whose baseline is f everywhere but at
-        a rare event, and the mean of f shows that there is such an event. Else 0."""
+        """Return how large an estimate may be at an event that no draw met [P]; 0 where nothing suggests one.
+
+        It is many times |E f| where all estimates so far are 0. It is the same where they have mean 0 and are small
+        beside f, provided that the mean of f shows such an event: this happens to a score function whose baseline
+        equals f everywhere but at a rare event.
+        """
         if self.exact is None or self.exact.objective is None:
             return np.zeros(len(mean))
         rounding, size = self.rounding[name], abs(self.exact.objective)
@@ -167,7 +173,7 @@ class Verdicts:
         return np.where(silent | small, MISSED_SIZE * size, 0.0)
 
     def _unmet(self) -> bool:
-        """Whether the mean of f rests on events that draws do not meet."""
+        """Return whether the mean of f rests on events that the draws miss."""
         if self.events is None:
             self.events = self.unmet()
         return self.events
@@ -175,13 +181,13 @@ class Verdicts:
     def _exact(self, name: str) -> np.ndarray:
         return np.zeros(self.setting.sizes[name]) if self.exact is None else self.exact.gradient[name]
 
-    # Two kinds of evidence.
+    # Agreement of integration and sampling.
 
     def cross_examine(self, stream: Stream) -> None:
-        """Refuse the integrals where the sampled mean of a coordinate contradicts one of them.
+        """Refuse the integrals if the sampled mean of any coordinate contradicts one of them.
 
-        The error of a mean is that of the larger of two variances, sampled and integrated: a sample of a heavy tail
-        does not show how far it may be off.
+        The standard error of the sampled mean uses the larger of the sampled and the integrated variance: a sample from
+        a heavy tail underestimates its own error.
         """
         for name, integral in list((self.integrals or {}).items()):
             moments = stream.moments[name]
@@ -192,7 +198,7 @@ class Verdicts:
                 self._compare_variances(name, integral, moments)
 
     def _compare_variances(self, name: str, integral: Integral, moments: Moments) -> None:
-        """Refuse the integrals where replicates vary by more, or less, than these say: they have missed something."""
+        """Refuse the integrals if the replicates vary by more or by less than they say: the grids missed something."""
         sampled, known = float(moments.variances().sum()), float(integral.variance.sum())
         error = math.sqrt((min(moments.kurtosis(), KURTOSIS) - 1.0) / moments.count)
         least = float((self.rounding[name] ** 2).sum())
@@ -219,10 +225,10 @@ class Verdicts:
             f"{count} replicates {mean[j]:.6g}{away}"
         )
 
-    # Replicates that depend on each other.
+    # Dependent replicates.
 
     def dependence(self, stream: Stream) -> dict[str, float]:
-        """Of the parameter blocks that are suspected: the variance of group means over that of independent ones."""
+        """Return the suspected parameter blocks: variance of the group means over its value under independence."""
         found = {}
         for name, moments in stream.moments.items():
             deviation = np.sqrt(moments.variances())
@@ -249,23 +255,27 @@ class Verdicts:
     # The two stages of `biased`.
 
     def candidates(self, stream: Stream) -> dict[str, Candidate]:
-        """Parameter blocks that stage one wants confirmed; none where the bias is known by integration, for samples of
-        a heavy tail may miss what the mean rests on."""
+        """Return the candidates of stage one by parameter block.
+
+        There are none where the bias is known by integration: a sample from a heavy tail may miss the events that
+        determine the mean.
+        """
         if self.exact is None or self.integrals is not None:
             return {}
         level = self._one_look(STAGE_LEVEL, plain=not stream.relieved) / len(self.setting.blocks)
         return self._first({name: self.difference(name, stream) for name in self._open()}, level)
 
     def _one_look(self, level: float, plain: bool) -> float:
-        """The part of a level that one interim analysis has."""
+        """Return the share of a level that one interim analysis may spend."""
         if plain:
             return level * (PLAIN if self.others else 1.0) / self.analyses
         return level * (1.0 - PLAIN) / self.others
 
     def relieve(self, stream: Stream, controls: Controls) -> None:
-        """Judge the mean by replicates relieved of controls from here on.
+        """Judge the mean from here on by replicates with the control variates subtracted.
 
-        A control's mean is known as well as its law is and as sums of such size are rounded.
+        The error of a control variate's mean comes from the noise's distribution in finite precision and from rounding
+        of its sums.
         """
         self.relieved = stream
         law = LAW_OF_NOISE[self.setting.dtype]
@@ -291,7 +301,7 @@ class Verdicts:
     # Heavy tails.
 
     def heavy(self, stream: Stream) -> list[str]:
-        """The parameter blocks, and `all`, whose tail is so heavy that plain replicates tell little of their mean."""
+        """Return the parameter blocks, and `all`, whose tail is too heavy for plain replicates to tell the mean."""
         found = {**stream.moments, ALL: stream.total}
         constant = {name for name in stream.moments if self._constant(name, stream)}
         if len(constant) == len(stream.moments):
@@ -299,18 +309,18 @@ class Verdicts:
         return [name for name, moments in found.items() if name not in constant and _is_heavy(moments)]
 
     def _constant(self, name: str, stream: Stream) -> bool:
-        """Whether estimates of a block vary by no more than rounding."""
+        """Return whether the estimates of a block vary by no more than rounding."""
         blur = self.blur[name] if stream.relieved else 0.0
         return bool(np.all(np.sqrt(stream.moments[name].variances()) <= self.rounding[name] + blur))
 
     def suspicious(self, drawn: Weighted, stream: Stream) -> bool:
-        """Whether defensive draws found what plain ones did not: a mean that is off, or more variance."""
+        """Return whether defensive draws found what plain ones missed: a candidate for bias, or more variance."""
         differences = {name: self.weighted_difference(name, drawn) for name in self._open()}
         off = self._first(differences, STAGE_LEVEL / len(self.setting.blocks))
         return bool(off) or self.varies_more(drawn, stream)
 
     def varies_more(self, drawn: Weighted, stream: Stream) -> bool:
-        """Whether defensive draws found more variance than plain ones."""
+        """Return whether defensive draws found more variance than plain ones."""
         plain = {name: float(stream.moments[name].variances().sum()) for name in self.setting.blocks}
         return any(self._varies_more((name,), drawn, variance) for name, variance in plain.items())
 
@@ -322,14 +332,17 @@ class Verdicts:
         return weighted > max(min(ALIKE * plain + 4.0 * error, FAR_MORE * plain), rounding)
 
     def grew(self, stream: Stream, before: Mapping[str, float]) -> bool:
-        """Whether the variance of a block is far above what it was before: events were met since."""
+        """Return whether the variance of a block is far above its earlier value, so that new events have occurred."""
         now = {name: float(moments.variances().sum()) for name, moments in stream.moments.items()}
         least = {name: float((self.rounding[name] ** 2).sum()) for name in now}
         return any(now[name] > ALIKE * variance + least[name] for name, variance in before.items())
 
     def alike(self, rounds: list[Weighted]) -> bool:
-        """Whether the last two rounds have met the tails, and the same ones: a mean does not rest on a few draws, and
-        neither has twice the other's variance, of the mean or of an estimate."""
+        """Return whether the last two rounds have sampled the same tails.
+
+        No mean may rest on a few draws or on the ends of the generator's range, and neither round may have more than
+        twice the other's variance, of the mean or of an estimate.
+        """
         for name in self.setting.blocks:
             if max(r.held_by_few[name] for r in rounds[-2:]) > FEW_OF_A_MEAN:
                 return False
@@ -343,7 +356,7 @@ class Verdicts:
         return True
 
     def rest_on(self, rounds: list[Weighted]) -> None:
-        """Let the verdicts rest on defensive rounds; `biased` where the last two agree on it."""
+        """Let the verdicts rest on defensive rounds; a block is `biased` if the last two agree on it."""
         self.rounds, self.defended = rounds, True
         for name, integral in list((self.integrals or {}).items()):
             d = self._pooled((name,), rounds)
@@ -361,8 +374,10 @@ class Verdicts:
     # Rows.
 
     def may_be_precise(self, stream: Stream, precision: float) -> bool:
-        """Whether the variance of every row may be known to such a half-width: told without the tail index, which is
-        most of the work for `rows`."""
+        """Return whether the variance of every row may have reached this half-width.
+
+        The check leaves the tail index out, which is most of the work of `rows`.
+        """
         constant = {name: self._constant(name, stream) for name in stream.moments}
         every = {**stream.moments, ALL: stream.total}
         constant[ALL] = all(constant.values())
@@ -372,7 +387,7 @@ class Verdicts:
         )
 
     def rows(self, stream: Stream) -> dict[str, dict[str, Any]]:
-        """The statistical columns of every parameter block, and of `all`."""
+        """Return the statistical columns of every parameter block, and of `all`."""
         names = self.setting.blocks
         differences = {name: self.difference(name, stream) for name in names}
         rows = {name: self._row((name,), [differences[name]], stream, stream.moments[name]) for name in names}
@@ -389,7 +404,7 @@ class Verdicts:
         spread = plain if not rounds or (plain.flag == "ok" and not missed) else self._weighted_spread(names, plain)
         exact = np.concatenate([self._exact(name) for name in names])
         off, gain = self._off(names, d)
-        if gain < 1.0 / ALIKE and spread.flag == "ok":  # what is left of fresh replicates varies more than these
+        if gain < 1.0 / ALIKE and spread.flag == "ok":  # fresh replicates vary more, although controls were subtracted
             spread = replace(spread, flag="unreliable")
         difference = off.groups.mean(axis=0)
         columns: dict[str, Any] = {
@@ -420,7 +435,7 @@ class Verdicts:
         }
 
     def _off(self, names: tuple[str, ...], plain: Difference) -> tuple[Difference, float]:
-        """What the mean is judged by, and how many times smaller controls made the variance of an estimate."""
+        """Return the difference that the verdict uses, and the factor by which controls cut an estimate's variance."""
         gain, left = 1.0, None
         if self.relieved is not None:
             left = combine([self.difference(name, self.relieved) for name in names])
@@ -433,15 +448,18 @@ class Verdicts:
         return (_together([plain, self._pooled(names, self.searched)]) if self.searched else plain), gain
 
     def tails_matter(self, stream: Stream) -> bool:
-        """Whether replicates relieved of controls are heavy-tailed, or nothing but skewness keeps small bounds from
-        being believed: weighted draws tell more then."""
+        """Return whether weighted draws would tell more than replicates with controls subtracted.
+
+        They do where these replicates are heavy-tailed, or where every inconclusive row has a bound that is small
+        enough and is distrusted only for its skewness.
+        """
         if self.relieved is not None and self.heavy(self.relieved):
             return True
         rows = self.rows(stream).values()
         return all(row["verdict"] != "inconclusive" or row["untrusted_bound"] <= self.bias_bound for row in rows)
 
     def _weighted_spread(self, names: tuple[str, ...], plain: VarianceEstimate) -> VarianceEstimate:
-        """Of defensive rounds, where these tell more than plain replicates."""
+        """Return the variance from the defensive rounds, where they determine it better than plain replicates."""
         assert self.rounds is not None
         of = [r.total if len(names) > 1 else r.moments[names[0]] for r in self.rounds]
         count = sum(moments.count for moments in of)
@@ -525,7 +543,7 @@ class Verdicts:
         }
 
     def _few_draws(self) -> str | None:
-        """Why defensive rounds may not show a bias: rare events of uniform noise need many draws a number."""
+        """Return why defensive rounds may not show a bias: rare events of uniform noise need many draws per number."""
         if self.rounds is None or self.rounds[-1].count >= LEAST_FOR_UNIFORM * self.uniform:
             return None
         return (
@@ -534,7 +552,7 @@ class Verdicts:
         )
 
     def _sampled(self, names: tuple[str, ...], d: Difference, heavy: bool) -> tuple[Bound, bool]:
-        """The bound, and whether the tails were met."""
+        """Return the bound, and whether the tails were sampled well enough to trust it."""
         plain = self.rounds is None and self.relieved is None and not self.searched
         bound = sampled_bound(d, self._one_look(BOUND_LEVEL, plain))
         if self.rounds is None:
@@ -542,12 +560,12 @@ class Verdicts:
         return replace(bound, certain=True), len(self.rounds) > 1 and self.alike(self.rounds)
 
     def _pooled(self, names: tuple[str, ...], rounds: list[Weighted]) -> Difference:
-        """Rounds of equally many draws as one."""
+        """Pool defensive rounds of equally many draws."""
         return combine([_together([self.weighted_difference(name, r) for r in rounds]) for name in names])
 
 
 def _reference_error(exact: Exact | None, name: str) -> float:
-    """How far off a coordinate of the exact gradient may be."""
+    """Return the error bound of a coordinate of the exact gradient."""
     if exact is None:
         return 0.0
     relative = exact.error if exact.error is not None else REFERENCE_ERROR.get(exact.source, REFERENCE_ROUNDING)
@@ -564,7 +582,7 @@ def _is_heavy(moments: Moments) -> bool:
 def _estimated(
     variance: float, count: int, sums: np.ndarray, largest: np.ndarray, groups: np.ndarray
 ) -> VarianceEstimate:
-    """From ΣQ and ΣQ², the largest Q, and mean Q by group."""
+    """Estimate a variance from ΣQ and ΣQ², the largest Q, and the mean of Q by group."""
     return estimate_variance(
         variance,
         count=count,
@@ -578,7 +596,7 @@ def _estimated(
 
 
 def _together(parts: list[Difference]) -> Difference:
-    """Independent means of the same coordinates as one: each counts by its replicates."""
+    """Pool independent means of the same coordinates, weighted by their numbers of replicates."""
     counts = np.asarray([part.count for part in parts], dtype=np.float64)
     share = counts / counts.sum()
     variance = sum(w * part.deviation**2 for w, part in zip(share, parts, strict=True))
