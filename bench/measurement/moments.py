@@ -1,7 +1,7 @@
-"""Streaming moments of estimates: block sums merged in float64, in block order, in memory of the size of λ.
+"""Streaming moments of estimates: block sums merged in float64 in block order, in memory proportional to λ.
 
-Everything is centred at a fixed pilot mean c: with d = ĝ − c, sums are additive and nothing cancels. The
-replicates always form 64 groups of equally many blocks; when their number doubles, neighbouring groups merge.
+All sums are centred at a fixed pilot mean c: with d = ĝ − c, sums are additive and do not cancel. The replicates always
+form 64 groups of equally many blocks; when their number doubles, neighbouring groups are merged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ GROUPS = 64
 
 
 def kurtosis_of(sums: np.ndarray, count: int) -> float:
-    """κ = E Q²/(E Q)² from ΣQ and ΣQ², at least 1; 1 where nothing varies, infinite where squares overflow."""
+    """Return κ = E Q²/(E Q)² ≥ 1 from ΣQ and ΣQ²; 1 where nothing varies, infinite where the squares overflow."""
     mean, square = (float(s) / count for s in sums)
     if mean <= 0.0 or (scaled := math.sqrt(square) / mean) == 0.0:
         return 1.0
@@ -22,13 +22,13 @@ def kurtosis_of(sums: np.ndarray, count: int) -> float:
 
 
 class Moments:
-    """Moments of one parameter block.
+    """Streaming moments of one parameter block.
 
     Parameters
     ----------
     dimension : D.
     replicates : replicates in a block.
-    cubed : how many of them Σd³ is taken over; all if absent.
+    cubed : replicates of a block that Σd³ sums over; all if absent.
     """
 
     def __init__(self, dimension: int, replicates: int, cubed: int | None = None) -> None:
@@ -44,11 +44,11 @@ class Moments:
 
     @property
     def count(self) -> int:
-        """n, the number of replicates."""
+        """Number of replicates, n."""
         return self.blocks * self.block_replicates
 
     def double(self) -> None:
-        """Make room for as many blocks again."""
+        """Merge neighbouring groups, which makes room for as many blocks again."""
         for name in ("sums", "norms"):
             old = getattr(self, name)
             new = np.zeros_like(old)
@@ -57,7 +57,7 @@ class Moments:
         self.blocks_per_group *= 2
 
     def add(self, first: np.ndarray, second: np.ndarray, third: np.ndarray, norms: np.ndarray) -> None:
-        """Add consecutive blocks: Σd, Σd², Σd³ [blocks, D], and ΣQ and ΣQ² [blocks, 2]."""
+        """Add consecutive blocks, given Σd, Σd², Σd³ [blocks, D] and (ΣQ, ΣQ²) [blocks, 2]."""
         power = first, second, third
         start = 0
         while start < len(norms):
@@ -70,65 +70,65 @@ class Moments:
             start = some.stop
 
     def keep_largest(self, q: np.ndarray) -> None:
-        """Look through the Q of some blocks, in any shape, for those that the tail index needs."""
-        # Twice what a full set of groups needs: what is dropped now is then not missed after the next doublings.
+        """Keep the largest Q of some blocks, given in any shape, for the tail index."""
+        # Keep twice what a full set of groups needs, so that no value dropped now is missing after later doublings.
         room = GROUPS * self.blocks_per_group * self.block_replicates
         keep = 2 * math.ceil(3.0 * math.sqrt(room)) + 1
         q = q.reshape(-1)
         self._pieces.append(q[q >= self._floor].astype(np.float64, copy=False))
         self._kept += len(self._pieces[-1])
-        # Not whenever there is one too many, for a partition costs as much as a block.
+        # Trim only when well above the limit, since a partition costs as much as a block.
         if self._kept > keep + keep // 4:
             self._pieces = [np.partition(self.largest, self._kept - keep)[-keep:]]
             self._kept, self._floor = keep, float(self._pieces[0].min())
 
     @property
     def largest(self) -> np.ndarray:
-        """The largest Q, in no order; at least as many as the tail index needs."""
+        """Largest Q, unordered; at least as many as the tail index needs."""
         return np.concatenate(self._pieces)
 
     @property
     def largest_norm(self) -> float:
-        """The largest Q."""
+        """Largest Q."""
         return float(max((part.max(initial=0.0) for part in self._pieces), default=0.0))
 
-    # Moments about the mean, from those about the centre.
+    # Moments about the mean, from moments about the centre.
 
     def _raw(self, order: int) -> np.ndarray:
         per_block = self._cubed if order == 2 else self.block_replicates
         return self.sums[:, order].sum(axis=0) / (self.blocks * per_block)
 
     def shift(self) -> np.ndarray:
-        """ḡ − c [D]."""
+        """Return ḡ − c [D]."""
         return self._raw(0)
 
     def variances(self) -> np.ndarray:
-        """Var ĝ_j [D]."""
+        """Return Var ĝ_j [D], with the factor n/(n − 1)."""
         centred = self._raw(1) - self._raw(0) ** 2
         return np.maximum(centred, 0.0) * (self.count / (self.count - 1))
 
     def mean_squares(self, centre: np.ndarray) -> np.ndarray:
-        """E ĝ_j² [D], given the centre c."""
+        """Return E ĝ_j² [D], given the centre c."""
         return np.maximum(0.0, self._raw(1) + 2.0 * centre * self._raw(0) + centre**2)
 
     def skewness(self) -> np.ndarray:
-        """Skewness of each coordinate [D]; 0 where it does not vary."""
+        """Return the skewness of each coordinate [D]; 0 where it does not vary."""
         m1, m2, m3 = (self._raw(order) for order in range(3))
         variance = m2 - m1**2
         third = m3 - 3.0 * m1 * m2 + 2.0 * m1**3
-        scale = np.maximum(variance, 0.0) ** 1.5  # 0 where it underflows too
+        scale = np.maximum(variance, 0.0) ** 1.5  # 0 also where it underflows
         return np.where(scale > 0.0, third / np.where(scale > 0.0, scale, 1.0), 0.0)
 
     def kurtosis(self) -> float:
-        """κ = E Q²/(E Q)², at least 1; 1 where nothing varies."""
+        """Return κ = E Q²/(E Q)², at least 1; 1 where nothing varies."""
         return kurtosis_of(self.norms.sum(axis=0), self.count)
 
     def group_means(self) -> np.ndarray:
-        """ḡ − c of each group [groups, D]."""
+        """Return ḡ − c of each group [groups, D]."""
         return self.sums[:, 0] / (self.blocks_per_group * self.block_replicates)
 
     def group_squared_norms(self) -> np.ndarray:
-        """Mean of Q, about the overall mean, in each group [groups]."""
+        """Return the mean of Q about the overall mean in each group [groups]."""
         per_group = self.blocks_per_group * self.block_replicates
         shift = self.shift()
         about_mean = self.norms[:, 0] / per_group - 2.0 * self.group_means() @ shift + shift @ shift

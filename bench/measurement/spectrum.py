@@ -1,7 +1,7 @@
-"""The covariance of a mean of D coordinates, as far as 64 groups of replicates tell it.
+"""The spectrum of the covariance of a mean of D coordinates, estimated from 64 groups of replicates.
 
-From the group means come the largest eigenvalue λ and the sum of squared eigenvalues τ²; the trace v comes from all
-replicates. They bound how a squared norm ‖ȳ‖² varies, whatever the correlation between coordinates.
+The group means give the largest eigenvalue λ and the sum of squared eigenvalues τ²; all replicates give the trace v.
+Together they bound how a squared norm ‖ȳ‖² varies, whatever the correlation between coordinates.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import special
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Of the covariance C of a mean ȳ.
+    """Summaries of the covariance C of a mean ȳ.
 
     Attributes
     ----------
@@ -32,14 +32,14 @@ class Spectrum:
     def of(cls, groups: np.ndarray, variances: np.ndarray) -> Spectrum:
         """Estimate the spectrum from group means [G, D] and the variance of each coordinate's mean [D].
 
-        With ν = G − 1 degrees of freedom, ν²/((ν − 1)(ν + 2)) (tr Ĉ² − (tr Ĉ)²/ν) is unbiased for tr C² of a Normal;
-        the largest eigenvalue of Ĉ is too large by what noise in the others adds, (tr Ĉ − ℓ)/(ν − 1).
+        With ν = G − 1 degrees of freedom, ν²/((ν − 1)(ν + 2)) (tr Ĉ² − (tr Ĉ)²/ν) is unbiased for tr C² of a Normal.
+        The largest eigenvalue ℓ of Ĉ is too large by the noise in the others, estimated by (tr Ĉ − ℓ)/(ν − 1).
         """
         freedom = len(groups) - 1
-        if not np.all(np.isfinite(groups)):  # nothing is known
+        if not np.all(np.isfinite(groups)):
             return cls(math.inf, math.inf, math.inf)
         centred = groups - groups.mean(axis=0)
-        scale = float(np.abs(centred).max(initial=0.0)) or 1.0  # so that squares of very small numbers do not underflow
+        scale = float(np.abs(centred).max(initial=0.0)) or 1.0  # keeps squares of very small numbers from underflow
         centred = centred / scale
         eigenvalues = np.linalg.eigvalsh(centred @ centred.T) * (scale / (freedom * len(groups))) * scale
         total, square = float(eigenvalues.sum()), float((eigenvalues**2).sum())
@@ -52,7 +52,7 @@ class Spectrum:
         return cls(trace, float(np.clip(largest, min(variances.max(initial=0.0), highest), highest)), squares)
 
     def chance_of(self, squared_norm: float) -> float:
-        """P(‖ȳ‖² is at least this), were its mean 0: a scaled χ² with the same mean and variance."""
+        """Return P(‖ȳ‖² ≥ squared_norm) if E ȳ = 0, by a scaled χ² with the same mean and variance."""
         if self.trace <= 0.0:
             return 1.0 if squared_norm <= 0.0 else 0.0
         if not math.isfinite(self.trace):
@@ -61,7 +61,13 @@ class Spectrum:
         return float(special.chdtrc(freedom, freedom * squared_norm / self.trace))
 
     def upper(self, squared_norm: float, quantile: float) -> float:
-        """Upper confidence limit for ‖E ȳ‖, of which the estimate is U = ‖ȳ‖² − v; the quantile is one of t₆₃."""
+        """Return an upper confidence limit for ‖E ȳ‖ from the estimate U = ‖ȳ‖² − v.
+
+        Parameters
+        ----------
+        squared_norm : ‖ȳ‖².
+        quantile : of Student's t with 63 degrees of freedom.
+        """
         if not math.isfinite(self.trace):
             return math.inf
         above, q2 = max(squared_norm - self.trace, 0.0), quantile**2
@@ -69,7 +75,7 @@ class Spectrum:
         return math.sqrt(above + 2.0 * q2 * self.largest + 2.0 * quantile * spread)
 
     def lower(self, squared_norm: float, quantile: float) -> float:
-        """Lower confidence limit for ‖E ȳ‖."""
+        """Return a lower confidence limit for ‖E ȳ‖; parameters as for `upper`."""
         if not math.isfinite(self.trace):
             return 0.0
         q2 = quantile**2

@@ -1,4 +1,4 @@
-"""Streams of replicates, gathered block by block into moments."""
+"""Streams of replicates, accumulated block by block into moments."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gradmeter.bench.measurement.moments import GROUPS, Moments
 from gradmeter.bench.measurement.plan import PILOT_BLOCKS
 from gradmeter.bench.rows import ALL
 
-#: Blocks whose sums are added up together, where that costs hardly more than one: a divisor of GROUPS, and the most
-#: numbers of a parameter block.
+#: Number of blocks whose sums are added together, a divisor of GROUPS; and the largest parameter block for which that
+#: costs hardly more than adding one.
 GATHERED, FEW = 16, 2**14
 
 
@@ -23,7 +23,7 @@ class NonFinite(ArithmeticError):
 
 
 class Described(Protocol):
-    """What the statistics need to know of whatever makes the estimates: a `Setting`, or less."""
+    """What the statistics need to know about a source of estimates: a `Setting`, or less."""
 
     @property
     def sizes(self) -> dict[str, int]: ...
@@ -39,7 +39,7 @@ class Described(Protocol):
 
 
 class Source(Protocol):
-    """Where block sums of estimates come from: a `StatisticsKernel`, or another library's process."""
+    """A source of block sums of estimates: a `StatisticsKernel`, or another library's process."""
 
     @property
     def setting(self) -> Described: ...
@@ -51,12 +51,14 @@ class Source(Protocol):
 
 
 class Stream:
-    """Replicates of one noise stream, gathered in doubling looks.
+    """Replicates of one noise stream, whose number doubles from one interim analysis to the next.
 
     Parameters
     ----------
-    centre : what is subtracted before squares are taken, by parameter block [P].
-    offset : what was taken off the estimates before, in the mean, likewise; nothing if absent.
+    kernel : source of the block sums.
+    stream : name of the noise stream.
+    centre : value subtracted before squares are taken, by parameter block [P].
+    offset : mean of what was already subtracted from the estimates, by parameter block [P]; absent if nothing was.
     """
 
     def __init__(
@@ -74,15 +76,15 @@ class Stream:
         self.total = Moments(0, setting.replicates)
         self._all = {**self.moments, ALL: self.total}
         self._gathered = GATHERED if max(setting.sizes.values()) <= FEW else 1
-        # So few blocks at a time that their Q in float64 stay in the processor's cache from one pass to the next.
+        # Few enough blocks at a time that their Q in float64 stay in the processor's cache from one pass to the next.
         self._few = 1 << (max(1, FEW // setting.replicates).bit_length() - 1)
-        #: Of the first 64 blocks the one with the largest Q: that, its number, and its Q by parameter block.
+        #: Of the first 64 blocks, the one with the largest Q: this Q, the block's number, and its Q by parameter block.
         self._largest: tuple[float, int, dict[str, np.ndarray]] = -1.0, 0, {}
         self._roots = setting.roots(stream)
         self._centre = setting.to_device(centre)
 
     def extend(self, blocks: int, each: Any = None) -> None:
-        """Up to that many blocks in all, a power of two times 64."""
+        """Extend the stream to this many blocks in all, 64 times a power of two."""
         while self.total.blocks < blocks:
             if self.total.blocks == GROUPS * self.total.blocks_per_group:
                 for moments in self._all.values():
@@ -93,24 +95,25 @@ class Stream:
                 self._sums(self._called(i, min(i + step, first + size)), i) for i in range(first, first + size, step)
             ]
             sums = {n: [_one(p) for p in zip(*(part[n] for part in parts), strict=True)] for n in self._all}
-            # As many at a time whatever the kernel's chunk, so that it does not change how sums are rounded.
+            # Add equally many at a time whatever the kernel's chunk, so that it does not affect how sums are rounded.
             for i in range(0, size, self._gathered):
                 self._add({name: [each[i : i + self._gathered] for each in parts] for name, parts in sums.items()})
             if each is not None:
                 each(self.total.count)
 
     def check_largest(self, check: Callable[[Any, int, Any, dict[str, np.ndarray]], None]) -> None:
-        """Give (roots, block, centre, Q by parameter block) to a check of the replicates of one block: of the first 64
-        the one with the largest Q."""
+        """Call check(roots, block, centre, Q by parameter block) on the block with the largest Q of the first 64."""
         check(self._roots, self._largest[1], self._centre, self._largest[2])
 
     def _called(self, first: int, end: int) -> BlockSums:
-        """Blocks `first` to `end`, of as many calls as that takes."""
+        """Return the sums of blocks `first` to `end`, over as many calls as that takes."""
         return _joined([self.kernel(self._roots, i, self._centre) for i in range(first, end, self.kernel.chunk)])
 
     def _sums(self, found: BlockSums, first: int) -> dict[str, list[np.ndarray]]:
-        """What is added up of a call's blocks: Σd, Σd², Σd³ [blocks, P], and ΣQ and ΣQ² [blocks, 2]; by parameter
-        block, and of the whole. The largest Q are kept."""
+        """Return Σd, Σd², Σd³ [blocks, P] and (ΣQ, ΣQ²) [blocks, 2] by parameter block and for `all`.
+
+        The largest Q are kept for the tail index.
+        """
         blocks, few = len(next(iter(found.squared_norm.values()))), self._few
         norms = {name: np.empty((blocks, 2)) for name in self._all}
         with np.errstate(invalid="ignore", over="ignore"):
@@ -128,7 +131,7 @@ class Stream:
         return {name: [*power[name], norms[name]] for name in self._all}
 
     def _keep_block(self, most: np.ndarray, first: int, norms: dict[str, np.ndarray], offset: int) -> None:
-        """Keep the block with the largest Q, `first` being the number of the first of these."""
+        """Keep the block with the largest Q; `first` is the number of the first of these blocks."""
         j = int(np.argmax(most))
         if most[j] > self._largest[0] and first + j < GROUPS:
             self._largest = float(most[j]), first + j, {name: norms[name][offset + j].copy() for name in self.moments}
@@ -153,7 +156,7 @@ def _one(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _joined(called: list[BlockSums]) -> BlockSums:
-    """The blocks of consecutive calls as those of one."""
+    """Concatenate the blocks of consecutive calls."""
     power = {}
     for name in called[0].power:
         first, second, third = (_one([each.power[name][order] for each in called]) for order in range(3))
@@ -163,7 +166,7 @@ def _joined(called: list[BlockSums]) -> BlockSums:
 
 
 def pilot_mean(kernel: Source, blocks: int = PILOT_BLOCKS) -> dict[str, np.ndarray]:
-    """A rough mean of the estimates [P], to centre sums at; from that many blocks of a stream of its own."""
+    """Return a rough mean of the estimates [P] as the centre of sums, from `blocks` blocks of a stream of its own."""
     setting = kernel.setting
     centre = setting.zeros()
     if blocks == 0:
@@ -172,11 +175,11 @@ def pilot_mean(kernel: Source, blocks: int = PILOT_BLOCKS) -> dict[str, np.ndarr
     count = setting.replicates * blocks
     means = {}
     for name in setting.blocks:
-        # A kernel may have summed more blocks in one call; they are left out, so that its chunk changes nothing.
+        # A kernel may have summed further blocks in one call; omit them, so that its chunk changes nothing.
         sums = np.concatenate([each.power[name][0].astype(np.float64) for each in found])[:blocks]
         means[name] = sums.sum(axis=0) / count
     for name, mean in means.items():
         if not np.all(np.isfinite(mean)):
             raise NonFinite(f"estimate of {name} is not finite in the pilot run of {count} replicates")
-    # Rounded to the working precision, so that the centre subtracted is exactly the centre added back.
+    # Round to the working precision, so that the centre subtracted is exactly the centre added back.
     return {name: np.asarray(mean).astype(setting.dtype).astype(np.float64) for name, mean in means.items()}
