@@ -1,4 +1,4 @@
-"""How the replicates that a verdict may cost are spent: blocks, interim analyses, and what is kept for confirmation."""
+"""The budget of replicates for a verdict: blocks, interim analyses, and the reserve for confirmation."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ from dataclasses import dataclass
 
 from gradmeter.bench.measurement.moments import GROUPS
 
-#: Replicates in a block, below which calls cost more than what they do.
+#: Replicates in a block below which the overhead of a call exceeds its work.
 FEWEST_IN_BLOCK = 64
-#: Blocks of a pilot run, for estimates whose mean nobody has looked at.
+#: Blocks of the pilot run that gives estimates their rough mean.
 PILOT_BLOCKS = 4
 
 
-#: Which part of the cap the first analysis may take.
+#: The first interim analysis may take this fraction of the cap, 1/16.
 FIRST = 16
 
 
 def capped(block: int, cap: int) -> int:
-    """Replicates in a block: at most so many that two runs of 64 blocks and a pilot fit in the cap, and halved until
-    64 blocks are a sixteenth of it, or calls would cost more than what they do. So the main run doubles to half of it.
+    """Return the number of replicates in a block under a cap on all replicates.
 
-    Rounded down to five binary digits, for loops want many factors of two.
+    Two runs of 64 blocks and a pilot have to fit in the cap. The block is also halved until 64 blocks are at most a
+    sixteenth of the cap, or until calls would cost more than their work. So the main run doubles up to half of the cap.
+
+    The first limit is rounded down to five binary digits, since loops want many factors of two.
     """
     fits = max(1, cap // (2 * GROUPS + PILOT_BLOCKS))
     spare = max(0, fits.bit_length() - 5)
@@ -34,15 +36,16 @@ def capped(block: int, cap: int) -> int:
 class Plan:
     """A budget of replicates, and the interim analyses that it allows.
 
-    The main run doubles from one analysis to the next. It may take the whole budget, but a candidate for `biased` is
-    confirmed by as many replicates as suspected it, so from half of the budget on none can be.
+    The main run doubles from one analysis to the next. It may take the whole budget. But a candidate for `biased` needs
+    as many fresh replicates for its confirmation as the analysis that suspected it, so none can be confirmed once half
+    of the budget is spent.
 
     Attributes
     ----------
     cap : the most replicates that are drawn.
     block : replicates in a block.
-    spent : drawn so far.
-    reserve : whether half of the budget is kept for draws that come after the main run.
+    spent : replicates drawn so far.
+    reserve : whether half of the budget is kept for draws after the main run.
     """
 
     cap: int
@@ -52,7 +55,7 @@ class Plan:
 
     @property
     def analyses(self) -> int:
-        """How many times the main run is looked at, at most: fixed before anything is drawn."""
+        """Largest number of interim analyses of the main run, fixed before anything is drawn."""
         most, first = self.cap - self.spent, GROUPS * self.block
         if self.reserve:
             most = max(first, most // 2)

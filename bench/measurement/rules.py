@@ -1,9 +1,10 @@
-"""Quadrature rules for one number of noise, each at a place of its own.
+"""Quadrature rules for one number of noise, at randomly shifted nodes.
 
-Two rules of one kind differ in `shift`, a number in (0, 1) that moves every node by up to the distance of two: what one
-grid does not meet, another may. The trapezoid rule, after a substitution that is doubly exponential where the noise has
-an end or the estimate a corner, bears singularities there; few nodes are Gauss rules with the last diagonal number of
-their Jacobi matrix moved (quasi-Gauss: exact to degree 2n − 2, Peherstorfer 1990).
+Two rules of one kind differ in `shift`, a number in (0, 1) that moves every node by up to the distance of two nodes:
+what one grid misses, another may meet. The trapezoid rule is used with many nodes, after a doubly exponential
+substitution where the noise has an end or the estimate a corner, so that it tolerates singularities there. With few
+nodes the rules are Gauss rules whose Jacobi matrix has its last diagonal element shifted (quasi-Gauss: exact to degree
+2n − 2, Peherstorfer 1990).
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Fewest nodes of a trapezoid rule for Gaussian noise, and of one that bears singular ends.
+#: Fewest nodes of a trapezoid rule for Gaussian noise, and of one that tolerates singular ends.
 TRAPEZOID, DOUBLY_EXPONENTIAL = 100, 40
-#: Of as many nodes and more, Gauss rules of every other one will do.
+#: For smooth functions of uniform noise, min(n, n/2 + 80) Gauss nodes replace n nodes.
 MANY = 80
-#: In units of the noise's precision: by how much the ends of a piece may be off, and how far from them to stay.
+#: In units of the noise's precision: error of the ends of a subinterval, and distance that random nodes keep from them.
 ULPS, MARGIN = 4.0, 16.0
-#: How far the substitution for (0, 1) goes: to 3e-19 from the ends, beyond a uniform number's precision, or to 2e-26.
+#: Range of the substitution for (0, 1): down to 3e-19 from the ends, beyond a uniform number's precision, or to 2e-26.
 END, FARTHER_END = 3.3, 3.65
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Nodes for one number of noise.
+    """A quadrature rule for one number of noise.
 
     Attributes
     ----------
     x, w : nodes, and weights that sum to 1 [n].
-    lost : by how much a weight may be off because the noise is no more precise, at the ends of pieces [n].
-    room : a node stands anywhere in [x, x + room), drawn anew for every point [n].
+    lost : bound on the error of a weight at the ends of subintervals from the finite precision of the noise [n].
+    room : a node lies anywhere in [x, x + room), drawn anew for every point of a grid [n].
     """
 
     x: np.ndarray
@@ -45,16 +46,17 @@ def _fixed(x: np.ndarray, w: np.ndarray) -> Rule:
 
 
 def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2.0**-52, smooth: bool = False) -> Rule:
-    """For one number without jumps.
+    """Return the rule for a number without discontinuities.
 
     Parameters
     ----------
-    nodes : how many.
-    reach : where the noise is unbounded, how far out they go: standard deviations of a Normal, or what is as
-        improbable.
-    shift : in (0, 1), where they stand.
+    kind : of noise.
+    nodes : their number.
+    reach : extent of the nodes where the noise is unbounded, in standard deviations of a Normal, or out to an equally
+        improbable value.
+    shift : offset of the nodes, in (0, 1).
     precision : of the noise's arithmetic.
-    smooth : whether what is made of uniform noise is taken to be smooth at its ends, which resolves more in between.
+    smooth : whether a function of uniform noise is taken to be smooth at its ends, which resolves more in between.
     """
     if kind == "rademacher":
         return _fixed(np.asarray([-1.0, 1.0]), np.asarray([0.5, 0.5]))
@@ -69,7 +71,7 @@ def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2
             return _fixed(*_half_line(kind, 0.0, 1.0, nodes, reach, shift))
         x, w = _legendre(nodes, shift)
         return _fixed(reach * x, w * _density(kind, reach * x))
-    if nodes >= TRAPEZOID:  # converges geometrically for analytic integrands against a Gaussian
+    if nodes >= TRAPEZOID:  # geometric convergence for analytic integrands against a Gaussian
         x = reach * (2.0 * (np.arange(nodes) + shift) / nodes - 1.0)
         return _fixed(x, _density(kind, x))
     x, w = _quasi_gauss(np.zeros(nodes), np.sqrt(np.arange(1.0, nodes)), math.sqrt(nodes) * (2.0 * shift - 1.0))
@@ -77,11 +79,15 @@ def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2
 
 
 def pieces(kind: str, at: np.ndarray, nodes: int, reach: float, shift: float, precision: float = 2.0**-52) -> Rule:
-    """The same for a number at whose values `at` the estimate jumps or has a corner: a rule between each two.
+    """Return a rule for a number at whose values `at` the estimate has discontinuities or corners.
+
+    The rule is composed of one rule on each subinterval between these values.
 
     Parameters
     ----------
-    nodes : in each piece.
+    at : the discontinuities and corners.
+    nodes : in each subinterval.
+    kind, reach, shift, precision : as for `rule`.
     """
     bounded, two_sided = kind in ("uniform", "stratum"), kind in ("normal", "maxwell")
     low = -math.inf if two_sided else 0.0
@@ -89,7 +95,7 @@ def pieces(kind: str, at: np.ndarray, nodes: int, reach: float, shift: float, pr
     if two_sided and len(inner) == 0:
         return rule(kind, nodes, reach, shift)
     ends = np.concatenate([[] if two_sided else [0.0], inner, [1.0] if bounded else []])
-    # On the right side of a jump; and where noise has ends, inside, as are mirror images.
+    # Stay on the correct side of a discontinuity, and inside bounded noise, so that the mirror image 1 − u is inside too.
     margin = np.where(np.isin(ends, inner), 2.0 * precision * np.maximum(1.0, np.abs(ends)), 0.5 * precision * bounded)
     end = END if bounded else FARTHER_END
     unit, w = _doubly_exponential(nodes, shift, end) if nodes >= DOUBLY_EXPONENTIAL else _legendre(nodes, shift)
@@ -112,8 +118,10 @@ def pieces(kind: str, at: np.ndarray, nodes: int, reach: float, shift: float, pr
 
 
 def anywhere(at: np.ndarray, precision: float) -> Rule:
-    """One node a piece of a uniform number, drawn anew for every point: enough where an estimate is constant between
-    jumps, and random draws where it is not."""
+    """Return a rule with one node per subinterval of a uniform number, drawn anew for every point.
+
+    One node is enough where an estimate is constant between discontinuities; elsewhere the nodes are random draws.
+    """
     ends = np.concatenate([[0.0], np.unique(at[(at > 0.0) & (at < 1.0)]), [1.0]])
     width = np.diff(ends)
     margin = np.minimum(MARGIN * precision, 0.25 * width)
@@ -121,7 +129,7 @@ def anywhere(at: np.ndarray, precision: float) -> Rule:
 
 
 def _density(kind: str, x: np.ndarray) -> np.ndarray:
-    """Up to a factor."""
+    """Return the density of the noise at x up to a constant factor."""
     if kind in ("uniform", "stratum"):
         return np.ones_like(x)
     if kind == "exponential":
@@ -132,8 +140,11 @@ def _density(kind: str, x: np.ndarray) -> np.ndarray:
 def _half_line(
     kind: str, start: float, sign: float, nodes: int, reach: float, shift: float, margin: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """From `start` on, upwards or downwards: the trapezoid rule in t with |x − start| = exp(t − exp(−t)), so that it
-    may be singular at `start`; no node is nearer than the margin."""
+    """Return nodes and weights from `start` to infinity, in the direction of `sign`.
+
+    The trapezoid rule in t with |x − start| = exp(t − exp(−t)) tolerates a singularity at `start`. No node is nearer to
+    it than the margin.
+    """
     far = 0.5 * reach * reach if kind == "exponential" else reach + abs(start)
     first, last = -math.log(0.5 * reach * reach), math.log(far) + 1.0 / far
     t = first + (last - first) * (np.arange(nodes) + shift) / nodes
@@ -143,7 +154,10 @@ def _half_line(
 
 
 def _doubly_exponential(nodes: int, shift: float, end: float) -> tuple[np.ndarray, np.ndarray]:
-    """On (0, 1), the trapezoid rule in t with x = 1/(1 + exp(−π sinh t)), so that either end may be singular."""
+    """Return nodes and weights on (0, 1): the trapezoid rule in t with x = 1/(1 + exp(−π sinh t)).
+
+    The integrand may be singular at either end.
+    """
     t = end * (2.0 * (np.arange(nodes) + shift) / nodes - 1.0)
     x = 1.0 / (1.0 + np.exp(-np.pi * np.sinh(t)))
     w = x / (1.0 + np.exp(np.pi * np.sinh(t))) * np.cosh(t)
@@ -151,14 +165,17 @@ def _doubly_exponential(nodes: int, shift: float, end: float) -> tuple[np.ndarra
 
 
 def _legendre(nodes: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
-    """On (0, 1); all nodes stay inside, and none of two rules need be the same."""
+    """Return nodes and weights of a quasi-Gauss-Legendre rule on (0, 1).
+
+    All nodes stay inside, and two rules of different shifts need have no node in common.
+    """
     k = np.arange(1.0, nodes)
     moved = 0.3 * nodes / (2.0 * nodes - 1.0) * (2.0 * shift - 1.0)
     return _quasi_gauss(np.full(nodes, 0.5), 0.5 * k / np.sqrt(4.0 * k * k - 1.0), moved)
 
 
 def _quasi_gauss(diagonal: np.ndarray, beside: np.ndarray, moved: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the Jacobi matrix with `moved` added to its last diagonal number."""
+    """Return nodes and weights from the Jacobi matrix with `moved` added to its last diagonal element."""
     nodes = len(diagonal)
     matrix = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
     matrix[-1, -1] += moved

@@ -1,4 +1,4 @@
-"""The variance of a parameter block, with an interval that says when it cannot be trusted."""
+"""The variance of a parameter block, with an interval and a flag for intervals that cannot be trusted."""
 
 from __future__ import annotations
 
@@ -11,24 +11,33 @@ import numpy as np
 NORMAL_95 = 1.959963984540054
 HEAVY_INDEX, HEAVY_SHARE, INFINITE_INDEX = 0.25, 0.5, 0.5
 SHARE_OF = 16
-#: Of ΣQ itself, from this many replicates on; with fewer, even the largest of a light tail hold much of it.
+#: Share of ΣQ in the 16 largest Q above which E Q may be infinite, from SETTLED replicates on. With fewer replicates
+#: the limit is higher, because then the largest values of a light tail hold much of ΣQ too.
 INFINITE_SHARE, SETTLED = 0.35, 2**20
 
 
 @dataclass(frozen=True)
 class VarianceEstimate:
-    """`flag`: ok, unreliable (heavy tail or too few replicates), not-estimable (the variance may be infinite)."""
+    """An estimate of a variance with its 95 % interval.
+
+    Attributes
+    ----------
+    variance, low, high : the estimate and its interval.
+    flag : `ok`, `unreliable` (heavy tail or too few replicates) or `not-estimable` (the variance may be infinite).
+    half_width : half-width of the 95 % interval of the log variance.
+    heavy : whether a few replicates hold most of ΣQ², on which the interval rests.
+    """
 
     variance: float
     low: float
     high: float
     flag: str
-    half_width: float  # of log variance, at 95 %
-    heavy: bool = False  # whether a few replicates hold most of what the interval rests on
+    half_width: float
+    heavy: bool = False
 
 
 def tail_index(largest: np.ndarray, count: int) -> float:
-    """Index k̂ of a generalised Pareto fit to the largest values (Zhang & Stephens 2009, as PSIS uses it).
+    """Return the index k̂ of a generalised Pareto fit to the largest values (Zhang & Stephens 2009, as used in PSIS).
 
     Parameters
     ----------
@@ -44,12 +53,12 @@ def tail_index(largest: np.ndarray, count: int) -> float:
     n = len(excess)
     if n < 5:
         return math.nan
-    # A weighted mean over a grid of θ = k/σ, each weight the profile likelihood there.
+    # The estimate of θ = k/σ is a mean over a grid, weighted by the profile likelihood.
     grid = 30 + int(math.sqrt(n))
     quartile = excess[int(n / 4.0 + 0.5) - 1]
     theta = 1.0 / excess[-1] + (1.0 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / (3.0 * quartile)
     shape = np.array([np.log1p(-t * excess).mean() for t in theta])
-    regular = shape * theta < 0.0  # θ = 0 is the exponential law, where the profile is 0/0
+    regular = shape * theta < 0.0  # θ = 0 is the exponential distribution, where the profile is 0/0
     theta, shape = theta[regular], shape[regular]
     if len(theta) == 0:
         return 0.0
@@ -60,33 +69,33 @@ def tail_index(largest: np.ndarray, count: int) -> float:
 
 
 def share_of_largest(largest: np.ndarray, total: float, power: int) -> float:
-    """How much of ΣQ^power the 16 largest Q hold."""
+    """Return the share of ΣQ^power that the 16 largest Q hold."""
     if total <= 0.0:
         return 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         share = float(np.sum(np.sort(largest)[-SHARE_OF:] ** power) / total)
-    return share if math.isfinite(share) else 1.0  # of squares that overflow
+    return share if math.isfinite(share) else 1.0  # the squares overflow
 
 
 def is_heavy(tail: float, square_share: float) -> bool:
-    """Whether a few replicates tell the fourth moment: a heavy index, and 16 values that hold most of ΣQ²."""
+    """Return whether a few replicates dominate the fourth moment: a heavy index, and 16 values with most of ΣQ²."""
     return square_share > HEAVY_SHARE and tail > HEAVY_INDEX
 
 
 def seems_infinite(tail: float, share: float, count: int) -> bool:
-    """Whether E Q may be infinite: a heavy index, and 16 values that hold much of ΣQ however many there are.
+    """Return whether E Q may be infinite: a heavy index, and 16 values with much of ΣQ for the number of replicates.
 
-    The index alone cannot tell: of light tails it falls to 0 so slowly that a polynomial of a Normal has one of 0.7
-    after a million replicates. Their share of ΣQ falls nearly as 1/n; with an index of 1 or more it stays. Of a square
-    under score-function[baseline=optimal], whose variance is finite, this calls none of 50 runs at n = 2^20; of
-    exp(c z²) with an index of 4cσ² = 1.2 or more, all.
+    The index alone cannot tell: for light tails it falls to 0 so slowly that a polynomial of a Normal has an index of
+    0.7 after a million replicates. For light tails the share of ΣQ falls nearly as 1/n; with an index of 1 or more it
+    stays. For the square problem under score-function[baseline=optimal], whose variance is finite, this rule flags none
+    of 50 runs at n = 2^20; for exp(c z²) with an index of 4cσ² = 1.2 or more it flags all.
     """
     limit = INFINITE_SHARE * max(1.0, SETTLED / count) ** 0.125
     return tail > INFINITE_INDEX and share > limit
 
 
 def normal_half_width(kurtosis: float, count: int) -> float:
-    """Of the interval for log V that a light tail allows; infinite where n < 200 κ."""
+    """Return the half-width of the interval for log V under a light tail; infinite where n < 200 κ."""
     return NORMAL_95 * math.sqrt((kurtosis - 1.0) / count) if count >= 200.0 * kurtosis else math.inf
 
 
@@ -101,17 +110,17 @@ def estimate_variance(
     group_means: np.ndarray,
     zero_below: float,
 ) -> VarianceEstimate:
-    """An interval for the trace V, from κ = E Q²/(E Q)².
+    """Return an estimate of the trace V with its interval, from κ = E Q²/(E Q)².
 
-    se(log V̂) = √((κ − 1)/n), valid for n ≥ 200 κ and a tail that is not heavy; elsewhere bootstrap-t on log V
-    over the group means of Q.
+    se(log V̂) = √((κ − 1)/n), valid for n ≥ 200 κ and a tail that is not heavy; elsewhere bootstrap-t on log V over the
+    group means of Q.
 
     Parameters
     ----------
     variance, count, kurtosis : V̂, n, κ̂.
-    tail, share, square_share : tail index of Q, and the shares of ΣQ and of ΣQ² in its 16 largest.
+    tail, share, square_share : tail index of Q, and the shares of ΣQ and of ΣQ² in its 16 largest values.
     group_means : mean of Q in each group of replicates.
-    zero_below : a variance at most this is rounding, hence 0.
+    zero_below : a variance up to this value is rounding and becomes 0.
     """
     if variance <= zero_below:
         return VarianceEstimate(0.0, 0.0, 0.0, "ok", 0.0)
@@ -128,11 +137,11 @@ def estimate_variance(
 
 
 def grouped_interval(values: np.ndarray, rounds: int = 2000) -> tuple[float, float]:
-    """95 % interval for the mean of positive values, studentised on the log scale."""
+    """Return a 95 % bootstrap-t interval for the mean of positive values, studentised on the log scale."""
     generator = np.random.default_rng(np.random.SeedSequence(20250101))
-    largest = 709.0  # keeps the interval a number
+    largest = 709.0  # keeps the exponential of the limits finite
     n, mean = len(values), values.mean()
-    values, mean = values / mean, float(mean)  # squares of what remains do not overflow
+    values, mean = values / mean, float(mean)  # squares of scaled values do not overflow
     error = values.std(ddof=1) / math.sqrt(n)
     drawn = values[generator.integers(0, n, (rounds, n))]
     means = np.maximum(drawn.mean(axis=1), np.finfo(float).tiny)
