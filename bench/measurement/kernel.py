@@ -1,7 +1,7 @@
 """The measured kernel: noise, estimate and block sums as one function, compiled once per structure.
 
-What is static (estimator, family, integrand, shapes, dtype) keys a cache; every number travels as an array. So a
-grid over k, over data of one shape or over λ compiles once.
+The static parts (estimator, family, integrand, shapes, dtype) are the key of a cache; every number is passed in an
+array. So a grid over k, over data of one shape or over λ compiles once.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from gradmeter.estimators.noise import Noise, drawer, replicates_last, stream_ro
 
 Array = Any
 
-#: Elements of the widest intermediate array in one block of replicates: fits a core's cache.
+#: Elements of the widest intermediate array in one block of replicates, which fit in a core's cache.
 BLOCK_ELEMENTS = 2**17
 LARGEST_BLOCK = 16384
-#: Numbers a call returns at most, unless one block has more: large results cost time, and each takes memory anew.
+#: Limit on the numbers that a call returns, exceeded only by a single block: large results cost time and fresh memory.
 MOST_RETURNED = 2**20
-#: Kinds of noise on [0, 1).
+#: Kinds of noise in [0, 1).
 BELOW_ONE = ("uniform", "stratum", "sobol")
-#: Blocks a timed call loops over at most: enough to hide what a call costs, and no more seconds than that.
+#: Most blocks in a timed call: enough to hide the overhead of a call, without lengthening the timing.
 TIMED_BLOCKS = 4
 
 
 def block_size(width: int, num_samples: int) -> int:
-    """Replicates in a block, set by the problem and S alone, so results do not depend on speed.
+    """Return the number of replicates in a block, from the problem and S alone, so results do not depend on speed.
 
-    Rounded down to three binary digits: loops want many factors of two, and a power of two wastes up to half.
+    It is rounded down to three binary digits: loops want many factors of two, and rounding to a power of two would
+    waste up to half.
     """
     fits = max(1, BLOCK_ELEMENTS // (width * num_samples))
     spare = max(0, fits.bit_length() - 3)
@@ -49,14 +50,14 @@ class Setting:
 
     Attributes
     ----------
-    backend, dtype : where and in what precision.
-    estimator, expectation : what is evaluated; `expectation.data` holds device arrays.
-    parameters, state : device arrays.
+    backend, dtype : framework with its device, and precision.
+    estimator, expectation : the estimator and its target; `expectation.data` holds device arrays.
+    parameters, state : λ and the estimator's fitted state, as device arrays.
     dimension : D, of z.
     num_samples : S.
     replicates : replicates in a block.
-    path : (problem, seed, S): the start of every noise stream's path.
-    shared : draw noise with NumPy on the host and hand it over.
+    path : (problem, options, seed, S), the start of every noise stream's path.
+    shared : whether NumPy draws the noise on the host, the same for every backend.
     """
 
     backend: Any
@@ -73,7 +74,7 @@ class Setting:
 
     @functools.cached_property
     def sizes(self) -> dict[str, int]:
-        """P, the numbers in each parameter block."""
+        """Size P of each parameter block."""
         return {name: math.prod(shape) for name, shape in self.expectation.shapes(self.dimension).items()}
 
     @property
@@ -86,7 +87,7 @@ class Setting:
 
     @property
     def dear_sums(self) -> bool:
-        """Whether f sums over more than the coordinates of z: rows of data."""
+        """Whether f sums over more than the coordinates of z, such as rows of data."""
         return self.expectation.integrand.width(self.expectation.data, self.dimension) > self.dimension
 
     @property
@@ -95,9 +96,10 @@ class Setting:
 
     @functools.cached_property
     def structure(self) -> tuple[Hashable, ...]:
-        """The cache key of every function compiled for this setting; shapes beyond it are the compiler's to see.
+        """Cache key of every function compiled for this setting; the compiler itself distinguishes further shapes.
 
-        What a user brought counts by its content at this moment: functions compiled earlier hold what it was then.
+        A user's own parts enter by their content at this moment, since functions compiled earlier hold their old
+        content.
         """
         shapes = tuple((name, tuple(a.shape)) for name, a in sorted(self.expectation.data.items()))
         return (
@@ -113,18 +115,18 @@ class Setting:
         )
 
     def roots(self, stream: str) -> dict[str, Any]:
-        """A stream root for each named noise."""
+        """Return the root of a stream for each named noise."""
         source = get("numpy") if self.shared else self.backend
         return {name: source.root(stream_root(*self.path, stream, name)) for name in self.specs}
 
     def streams(self, roots: dict[str, Any], block: int) -> dict[str, Any]:
-        """One block's streams, opened, for the noise that `roots` names."""
+        """Open one block's streams for the noise that `roots` names."""
         source = get("numpy") if self.shared else self.backend
         return {name: source.stream(root, block) for name, root in roots.items()}
 
     def noise(self, roots: dict[str, Any], block: int, replicates: int) -> dict[str, Array]:
-        """One block's noise, on the device."""
-        if self.draws_inside:  # loops that are not compiled once are compiled at every call
+        """Draw one block's noise on the device."""
+        if self.draws_inside:  # an uncompiled loop would be compiled anew at every call
             backend, specs, dtype = self.backend, {name: self.specs[name] for name in roots}, self.dtype
             key = ("noise", backend.name, backend.device, tuple(specs.items()), replicates, dtype)
             run = compiled_once(
@@ -136,14 +138,17 @@ class Setting:
         return self.drawer(streams, replicates)(streams)
 
     def host_noise(self, stream: str, block: int, replicates: int) -> dict[str, np.ndarray]:
-        """One block's noise as NumPy arrays, on every backend: nothing is compiled for it, and its tails end where
-        those of float64 do, for it is drawn in that precision and rounded to the cell's."""
+        """Draw one block's noise as NumPy arrays, the same on every backend.
+
+        Nothing is compiled for it. It is drawn in float64 and rounded to the cell's dtype, so its tails reach as far as
+        those of float64.
+        """
         roots = {name: stream_root(*self.path, stream, name) for name in self.specs}
         found = draw(get("numpy"), self.specs, roots, block, replicates, "float64")
         return {name: self.rounded(name, a) for name, a in found.items()}
 
     def rounded(self, name: str, noise: np.ndarray) -> np.ndarray:
-        """Noise of a name in the cell's precision; what is uniform stays below 1."""
+        """Round noise of this name to the cell's dtype, keeping uniform numbers below 1."""
         if noise.dtype.kind != "f":
             return noise
         found = noise.astype(self.dtype)
@@ -152,7 +157,7 @@ class Setting:
         return found
 
     def drawer(self, names: Iterable[str], replicates: int) -> Callable[[dict[str, Any]], dict[str, Array]]:
-        """Open streams, for the noise so named -> their next noise, on the device."""
+        """Return a function from open streams to the next noise of these names, on the device."""
         specs = {name: self.specs[name] for name in names}
         if not self.shared:
             return drawer(self.backend, specs, replicates, self.dtype)
@@ -160,22 +165,22 @@ class Setting:
         return lambda streams: {name: self.backend.asarray(a, None) for name, a in draw(streams).items()}
 
     def zeros(self) -> dict[str, Array]:
-        """A centre for sums, where any will do."""
+        """Return zeros on the device, for sums that need no particular centre."""
         return self.to_device({name: np.zeros(size) for name, size in self.sizes.items()})
 
     def to_device(self, arrays: dict[str, np.ndarray]) -> dict[str, Array]:
         return {name: self.backend.asarray(a, self.dtype) for name, a in arrays.items()}
 
 
-#: Compiled functions that are kept, the last ones used: each holds memory, and the system allows a process so many.
+#: Number of compiled functions kept, the most recently used: each holds memory, and the system limits their number.
 MOST_COMPILED = 512
 _COMPILED: dict[Hashable, Any] = {}
 _COMPILING = threading.RLock()
 
 
 def compiled_once(key: Hashable, build: Callable[[], Any]) -> Any:
-    """What `build` makes, made at the first call with that key."""
-    with _COMPILING:  # a thread compiles what is to be timed
+    """Return the result of `build`, called only the first time for each key."""
+    with _COMPILING:  # a background thread compiles the functions that are to be timed
         found = _COMPILED.pop(key, None)
         _COMPILED[key] = found = build() if found is None else found
         while len(_COMPILED) > MOST_COMPILED:
@@ -184,11 +189,11 @@ def compiled_once(key: Hashable, build: Callable[[], Any]) -> Any:
 
 
 def evaluator(setting: Setting, check: Callable[[dict[str, Array], dict[str, Array]], None] | None = None) -> Any:
-    """(data, parameters, state, noise) -> estimates, flat [R, P]: the pure function behind every compiled one.
+    """Return the pure function behind every compiled one: (data, parameters, state, noise) -> estimates, flat [R, P].
 
     Parameters
     ----------
-    check : told the estimates and the noise, before they are made flat.
+    check : called with the estimates and the noise before the estimates are flattened.
     """
     backend, estimator, expectation, sizes = setting.backend, setting.estimator, setting.expectation, setting.sizes
 
@@ -202,12 +207,15 @@ def evaluator(setting: Setting, check: Callable[[dict[str, Array], dict[str, Arr
 
 
 def flattened(xp: Any, sizes: dict[str, int], found: dict[str, Array]) -> dict[str, Array]:
-    """Return estimates [R, *shape] as [R, P], P of each block from `sizes`."""
+    """Reshape estimates [R, *shape] to [R, P], with P of each block from `sizes`."""
     return {name: g if g.ndim == 2 else xp.reshape(g, (-1, sizes[name])) for name, g in found.items()}
 
 
 def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any, compiled: bool = True) -> Any:
-    """`reduce(estimates, centre)` for one block; JAX draws the noise inside, over many blocks in a loop."""
+    """Return a function that computes `reduce(estimates, centre)` for one block.
+
+    On JAX it draws the noise inside and loops over several blocks.
+    """
     backend, specs, dtype = setting.backend, setting.specs, setting.dtype
     if not setting.draws_inside:
 
@@ -228,7 +236,7 @@ def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any, c
 
 @dataclass(frozen=True)
 class BlockSums:
-    """Sums over the replicates of consecutive blocks, in the working precision, d = ĝ − centre.
+    """Sums over the replicates of consecutive blocks, in the working precision, with d = ĝ − centre.
 
     Attributes
     ----------
@@ -241,7 +249,7 @@ class BlockSums:
 
 
 def blocks_per_call(setting: Setting) -> int:
-    """How many blocks one call of a compiled function loops over, where it draws its own noise."""
+    """Return the number of blocks in one call of a compiled function that draws its own noise; else 1."""
     if not setting.draws_inside:
         return 1
     width = setting.expectation.width(setting.dimension)
@@ -252,18 +260,18 @@ def blocks_per_call(setting: Setting) -> int:
 
 
 def in_bulk(setting: Setting) -> Setting:
-    """The same with as many replicates in a block as are made fastest, where no result depends on the block."""
+    """Return the setting with the block size that is fastest, for uses whose results do not depend on it."""
     width = setting.expectation.width(setting.dimension)
     fits = (BLOCK_ELEMENTS if setting.draws_inside else setting.backend.chunk) // (setting.num_samples * width)
     return replace(setting, replicates=max(setting.replicates, 1 << max(0, fits.bit_length() - 1)))
 
 
 class StatisticsKernel:
-    """Streams blocks of replicates through estimate and block sums.
+    """A kernel that turns blocks of noise into estimates and these into block sums.
 
     Parameters
     ----------
-    uncompiled : how many calls are made before anything is compiled, where that takes seconds.
+    uncompiled : number of first calls that run uncompiled, on backends whose compilation takes seconds.
     """
 
     def __init__(self, setting: Setting, uncompiled: int = 0) -> None:
@@ -272,7 +280,7 @@ class StatisticsKernel:
         xp = backend.xp
         evaluate = evaluator(setting)
         self.chunk = blocks_per_call(setting)
-        # The third order serves only the correction for skew: a quarter of the replicates will do.
+        # The third moment serves only the correction for skewness, for which a quarter of the replicates suffices.
         self.cubed = cubed = max(1, replicates // 4)
 
         def reduce(estimates: dict[str, Array], centre: dict[str, Array]) -> dict[str, tuple[Array, ...]]:
@@ -280,7 +288,7 @@ class StatisticsKernel:
             for name, estimate in estimates.items():
                 d, axis = estimate - centre[name], 0
                 if replicates_last(backend, d.shape):
-                    d, axis = xp.matrix_transpose(d), 1  # XLA follows the order in memory only if told
+                    d, axis = xp.matrix_transpose(d), 1  # XLA follows the memory layout only if transposed explicitly
                 some = d[:cubed] if axis == 0 else d[:, :cubed]
                 square = d * d
                 sums = tuple(backend.matrix_sum(powers, axis) for powers in (d, square, some * some * some))
@@ -294,15 +302,15 @@ class StatisticsKernel:
             few = (*key, "uncompiled")
             self._first = compiled_once(few, lambda: _with_noise(setting, evaluate, replicates, reduce, compiled=False))
 
-    @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # whoever adds the sums up looks
+    @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # the caller that accumulates the sums checks them
     def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
-        """Blocks `first` to `first + chunk`."""
+        """Return the sums of blocks `first` to `first + chunk`, the end excluded."""
         self._left -= 1
         if self._left >= 0:
             return self._sums(self._first, roots, first, centre)
         try:
             return self._sums(self._run, roots, first, centre)
-        except UsageError:  # it cannot be compiled, and whoever times it says why
+        except UsageError:  # compilation fails; timing reports the reason
             if self._first is self._run:
                 raise
             self._run = self._first
@@ -325,7 +333,7 @@ class StatisticsKernel:
 
 
 def estimates(setting: Setting, noise: dict[str, Array]) -> dict[str, np.ndarray]:
-    """The estimates [R, P] that given noise makes, as NumPy arrays; not compiled."""
+    """Evaluate the estimates [R, P] from given noise, uncompiled, as NumPy arrays."""
     evaluate = evaluator(setting)
     found = evaluate(setting.expectation.data, setting.parameters, setting.state, noise)
     return {name: setting.backend.to_numpy(a) for name, a in found.items()}
@@ -333,14 +341,14 @@ def estimates(setting: Setting, noise: dict[str, Array]) -> dict[str, np.ndarray
 
 @dataclass(frozen=True)
 class TimedCall:
-    """`run()` draws noise and makes `replicates` estimates, blocking until they are done."""
+    """A call to be timed: `run()` draws noise and computes `replicates` estimates, blocking until they are done."""
 
     run: Callable[[], Any]
     replicates: int
 
 
 def _averaging(setting: Setting, replicates: int) -> Any:
-    """The mean of that many estimates as a compiled function, one block of noise or, on JAX, of every block."""
+    """Return a compiled function for the mean of this many estimates, of one block of noise or, on JAX, per block."""
     backend, evaluate = setting.backend, evaluator(setting)
 
     def reduce(found: dict[str, Array], centre: Any) -> Any:
@@ -351,9 +359,10 @@ def _averaging(setting: Setting, replicates: int) -> Any:
 
 
 def timed_call(setting: Setting, replicates: int) -> TimedCall:
-    """What is timed. The estimates are averaged inside: the time is that of making them, not of storing them.
+    """Return the call whose time is measured.
 
-    One estimate alone goes on drawing from streams that are open, as a training step does.
+    The estimates are averaged inside it, so the time is that of computing them, not of storing them. A call for a
+    single estimate continues to draw from open streams, as a training step does.
     """
     s, run = setting, _averaging(setting, replicates)
     roots = s.roots("timing")

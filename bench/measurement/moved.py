@@ -1,12 +1,12 @@
-"""A few estimates from given noise, as they are or with their arithmetic moved by units in the last place.
+"""Evaluate a few estimates from given noise, as they are or with their arithmetic perturbed by units in the last place.
 
-What is moved: every floating number that an estimate reads (λ, data, fitted state, noise); every value, gradient or
-Hessian product that f and log q return; every sample of a continuous q. The results of f show the rounding of f itself:
-of f = 1e6 + z² the constant stands in the code, where no movement of an input meets it. Samples show what is lost where
-they lie close together for their size, as near loc = 1000.
+Perturbed are: every floating-point number that an estimate reads (λ, data, fitted state, noise); every value, gradient
+or Hessian product that f and log q return; every sample of a continuous q. Perturbing the results of f shows the
+rounding of f itself: in f = 1e6 + z² the constant is part of the code, where a perturbed input cannot reach it.
+Perturbing samples shows the digits lost where samples are close together relative to their size, as near loc = 1000.
 
-What is exact is not moved: whole numbers in data and state (labels, counts, codes), row numbers, random signs, points
-of a net. Uniform noise stays inside [0, 1).
+Exact numbers are not perturbed: whole numbers in data and state (labels, counts, codes), row numbers, random signs,
+points of a net. Uniform noise stays inside [0, 1).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gradmeter.estimators import Expectation
 Array = Any
 Arrays = dict[str, np.ndarray]
 
-#: Methods of f and of q whose results are rounded, and so moved.
+#: Methods of f and of q whose results are rounded, and therefore perturbed.
 OF_INTEGRAND = ("value", "gradient", "hessian_product", "hessian", "replaced", "local_terms", "model_pullback")
 OF_FAMILY = (
     "log_density",
@@ -42,7 +42,13 @@ EXACT = ("rows", "rademacher", "sobol")
 
 @dataclass(frozen=True)
 class Inputs:
-    """What estimates read beside their noise, on the device; `movement` is (units in the last place, phase) of f."""
+    """The inputs of estimates beside their noise, on the device.
+
+    Attributes
+    ----------
+    data, parameters, state : arrays by name.
+    movement : perturbation of the results of f and log q: (ε, phase), as for `with_moved_values`.
+    """
 
     data: dict[str, Array]
     parameters: dict[str, Array]
@@ -53,18 +59,18 @@ class Inputs:
 class FewEstimates:
     """Estimates of a few replicates at a time, compiled on JAX only.
 
-    Every call that is not of one replicate should be of `size`, so that JAX compiles two shapes at most.
+    Every call on more than one replicate should have `size` of them, so that JAX compiles at most two shapes.
     """
 
     def __init__(self, setting: Setting, most: int = 8) -> None:
         self.setting = setting
-        #: Replicates in a call. Blocks of fewer are so because estimates are large.
+        #: Replicates in a call; fewer than `most` where a block has fewer, because estimates are large.
         self.size = min(most, setting.replicates)
         self._eps = float(np.finfo(setting.dtype).eps)
         self._movable = {name: spec for name, spec in setting.specs.items() if spec.kind not in EXACT}
         own = owned(setting)
         key = ("few", setting.structure, tuple(map(id, own)))
-        self._run = compiled_once(key, lambda: (self._compiled(), own))[0]  # an id is not reused while its owner lives
+        self._run = compiled_once(key, lambda: (self._compiled(), own))[0]  # keep `own`, so that no id is reused
 
     def _compiled(self) -> Any:
         s = self.setting
@@ -77,7 +83,7 @@ class FewEstimates:
 
         return s.backend.compile_for_few_calls(evaluate, handful=True)
 
-    @np.errstate(all="ignore")  # whoever looks at the numbers says what they are
+    @np.errstate(all="ignore")  # the caller reports non-finite numbers
     def __call__(self, noise: Arrays, inputs: Inputs | None = None) -> Arrays:
         """Return estimates [R, P] by parameter block, as NumPy arrays."""
         backend, given = self.setting.backend, inputs or self.unmoved()
@@ -90,7 +96,7 @@ class FewEstimates:
         return Inputs(s.expectation.data, s.parameters, s.state, s.backend.asarray([0.0, 0.0], s.dtype))
 
     def moved(self, generator: np.random.Generator) -> Inputs:
-        """Return inputs moved at random: λ, data, state and the values of f."""
+        """Return randomly perturbed inputs: λ, data, state and the perturbation of f's results."""
         s = self.setting
         movement = s.backend.asarray([self._eps, generator.uniform(1.0, 3.0)], s.dtype)
         data, state = (self._all_moved(a, generator, whole=False) for a in (s.expectation.data, s.state))
@@ -115,16 +121,17 @@ class FewEstimates:
 
 
 def moved_array(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return x (1 + ε r), each r −1, 0 or 1 at random."""
+    """Return x (1 + ε r), with each r drawn from −1, 0 and 1."""
     units = generator.integers(-1, 2, size=values.shape, dtype=np.int8)
     return values * (1.0 + np.finfo(values.dtype).eps * units.astype(values.dtype))
 
 
 def with_moved_values(backend: Any, expectation: Expectation, movement: Array) -> Expectation:
-    """Return the expectation with each number x that f, log q and the sampler return as x (1 + ε r).
+    """Return the expectation with each number x that f, log q and the sampler return replaced by x (1 + ε r).
 
-    r is a cosine of the place in the array and of how many calls were made before: a constant to derivatives, and
-    another one for every value of f that an estimate compares with another. With ε = 0 no bit changes.
+    r is a cosine of the position in the array and of the number of earlier calls. So it is constant to differentiation,
+    and differs between values of f that an estimate compares with each other. With ε = 0 no bit changes. Samples are
+    only moved towards 0, so that they stay inside a bounded support such as (0, 1).
 
     Parameters
     ----------
@@ -134,14 +141,14 @@ def with_moved_values(backend: Any, expectation: Expectation, movement: Array) -
     found = copy.copy(expectation)
     found.integrand = _shadowed(backend, expectation.integrand, OF_INTEGRAND, movement, calls)
     found.family = family = _shadowed(backend, expectation.family, OF_FAMILY, movement, calls)
-    if not family.discrete:  # towards 0, so that samples stay inside (0, 1) and the like
+    if not family.discrete:
         inward = _moved_method(backend, expectation.family.sample, movement, calls, inward=True)
         object.__setattr__(family, "sample", inward)
     return found
 
 
 def _shadowed(backend: Any, owner: Any, names: tuple[str, ...], movement: Array, calls: Any) -> Any:
-    """Return a copy whose methods of those names are moved."""
+    """Return a copy whose methods of these names return perturbed results."""
     twin = copy.copy(owner)
     for name in names:
         method = getattr(owner, name, None)
@@ -170,7 +177,7 @@ def _moved_method(
 
 
 def owned(setting: Setting) -> tuple[Any, ...]:
-    """Return what a user brought to the setting; two such objects may be equal and compute something else."""
+    """Return the user's own parts of a setting; two such objects may be equal and still compute different things."""
     e = setting.expectation
     parts = (setting.estimator, e.family, e.integrand, getattr(e, "encoder", None))
     own = () if of_the_catalogue(type(e)) else (e,)

@@ -1,8 +1,8 @@
-"""τ: how far rounding may move an average of estimates. Measured, never assumed.
+"""Measure τ: how far rounding may move an average of estimates.
 
-A few dozen replicates are evaluated as they are, and again with all that an estimate reads, and all that f and log q
-return, moved by random units in the last place (`moved.py`). The size of the change is the condition of the estimate:
-ε |ĝ| where nothing cancels, ε 10⁶ where f is 10⁶ + z², and ε times the terms where terms that cancel are added up.
+A few dozen replicates are evaluated twice: as they are, and with all inputs of an estimate and all results of f and
+log q perturbed by random units in the last place (`moved.py`). The size of the change is the condition of the estimate:
+ε |ĝ| where nothing cancels, ε 10⁶ where f is 10⁶ + z², and ε times the terms where a sum cancels.
 """
 
 from __future__ import annotations
@@ -12,31 +12,32 @@ import numpy as np
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.measurement.moved import FewEstimates
 
-#: Calls of `FewEstimates.size` replicates, and independent movements of each.
+#: Calls of `FewEstimates.size` replicates, and independent perturbations of each.
 CALLS, MOVEMENTS = 4, 4
-#: Of every so many replicates, the one that moved farthest is left out.
+#: One in this many replicates, those that changed most, is left out of the average change.
 TRIMMED = 16
-#: Times the change. Over the catalogue (all variants × 32 problems × float32 and float64 on NumPy) integrated means of
-#: right estimators were off by up to 3.4 changes, averages of estimates without variance by up to 7.2, and the standard
-#: deviation of these was up to 14; 64 is about four times that. Of 291 cells of PyTorch and JAX the last was below 12.
+#: Factor on the mean change. Over the catalogue (all variants × 32 problems × float32 and float64 on NumPy), integrated
+#: means of correct estimators were off by up to 3.4 changes, averages of estimates without variance by up to 7.2, and
+#: their standard deviation was up to 14 changes; 64 is about four times that. On 291 cells of PyTorch and JAX that
+#: standard deviation was below 12.
 MULTIPLE = 64.0
-#: Times ε and the root mean square of ĝ_j: what it takes to represent it, and sums of it.
+#: Factor on ε times the root mean square of ĝ_j: the error of representing it and sums of it.
 REPRESENTED = 4.0
 
 
 @np.errstate(all="ignore")  # estimates that are not finite are reported elsewhere
 def rounding(setting: Setting) -> dict[str, np.ndarray]:
-    """Return τ_j [P] by parameter block: rounding moves the average of coordinate j by no more than that.
+    """Return τ_j [P] by parameter block, a bound on how far rounding moves the average of coordinate j.
 
     τ_j = `MULTIPLE` · c_j + `REPRESENTED` · ε · rms(ĝ_j), where c_j is the mean over replicates of the root mean square
-    change of ĝ_j. τ bounds two things: the systematic part of rounding, which is in an average however many replicates
-    it has, and the spread of an estimate whose variance is zero but for rounding. Errors that differ from replicate to
-    replicate average out, so for an average τ is a cautious bound.
+    change of ĝ_j. τ bounds two things: the systematic part of rounding, which remains in an average of any number of
+    replicates, and the standard deviation of an estimate whose variance is zero but for rounding. Errors that differ
+    between replicates average out, so for an average τ is a conservative bound.
 
-    The two of 32 replicates that changed most are left out of c_j: a discrete choice that a movement turns over in one
-    of them is no rounding of the average. What cancels in most replicates is seen.
+    The two of 32 replicates that changed most are left out of c_j: where a perturbation reverses a discrete choice in
+    one of them, this is not rounding of the average. Cancellation in most replicates still shows.
 
-    An estimator that returns 0 has τ = 0: nothing rounds it.
+    An estimator that returns 0 has τ = 0, since nothing rounds it.
     """
     change, size = changes(setting)
     eps = float(np.finfo(setting.dtype).eps)
@@ -44,7 +45,7 @@ def rounding(setting: Setting) -> dict[str, np.ndarray]:
 
 
 def changes(setting: Setting) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return c_j, and the root mean square of ĝ_j, each [P] by parameter block."""
+    """Return c_j and the root mean square of ĝ_j, each [P] by parameter block."""
     estimate = FewEstimates(setting)
     generator = np.random.default_rng(0)
     noises = [setting.host_noise("rounding", call, estimate.size) for call in range(CALLS)]
@@ -68,6 +69,6 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def _trimmed_mean(sizes: np.ndarray) -> np.ndarray:
-    """The mean over replicates [P] without the largest."""
+    """Return the mean over replicates [P] without the largest values."""
     kept = max(1, len(sizes) - len(sizes) // TRIMMED)
     return np.sort(sizes, axis=0)[:kept].mean(axis=0)

@@ -95,7 +95,7 @@ def pieces(kind: str, at: np.ndarray, nodes: int, reach: float, shift: float, pr
     if two_sided and len(inner) == 0:
         return rule(kind, nodes, reach, shift)
     ends = np.concatenate([[] if two_sided else [0.0], inner, [1.0] if bounded else []])
-    # Stay on the correct side of a discontinuity, and inside bounded noise, so that the mirror image 1 − u is inside too.
+    # Stay on the correct side of a discontinuity, and inside bounded noise, where mirror images 1 − u then are as well.
     margin = np.where(np.isin(ends, inner), 2.0 * precision * np.maximum(1.0, np.abs(ends)), 0.5 * precision * bounded)
     end = END if bounded else FARTHER_END
     unit, w = _doubly_exponential(nodes, shift, end) if nodes >= DOUBLY_EXPONENTIAL else _legendre(nodes, shift)
