@@ -1,4 +1,4 @@
-"""What an estimate costs: throughput in bulk and latency alone, all cells of a run timed together."""
+"""The cost of an estimate: throughput in bulk and latency alone, with all cells of a run timed together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradmeter.bench.measurement.kernel import TimedCall, in_bulk, timed_call
 from gradmeter.bench.measurement.timing import calibrate, elapsed, interleave, median_interval, reference_parts
 from gradmeter.estimators import UsageError
 
-#: Copies of a cell's arrays that take turns, and the most bytes a copy may have.
+#: Copies of a cell's arrays that are used in turn, and the most bytes of a copy.
 PLACES = 4
 MOST_COPIED = 2**26
 
@@ -27,16 +27,16 @@ class Cost:
 
     Attributes
     ----------
-    compile_seconds : of the first process that timed it.
-    series : by name, a number a round: `seconds` in bulk, `latency` alone, `reference` (the reference workload in the
-        same round), and `process` (0, 1, ...: which of the processes that timed this cell).
+    compile_seconds : compilation time in the first process that timed the cell.
+    series : one number per round, by name: `seconds` in bulk, `latency` alone, `reference` (the reference workload in
+        the same round), and `process` (0, 1, ...: which of the processes timed this cell).
     """
 
     compile_seconds: float
     series: dict[str, np.ndarray]
 
     def after(self, earlier: dict[str, np.ndarray], compile_seconds: float | None) -> Cost:
-        """This with the rounds of earlier processes before it; itself if there are none."""
+        """Return the cost with the rounds of earlier processes put first; the same object if there are none."""
         size = len(earlier.get("seconds", ()))
         if not size:
             return self
@@ -46,7 +46,7 @@ class Cost:
         return Cost(self.compile_seconds if compile_seconds is None else compile_seconds, rounds)
 
     def columns(self, variance: float | None) -> dict[str, float | None]:
-        """The timing columns of a row whose variance is given."""
+        """Return the timing columns of a row with the given variance."""
         seconds, latency = median_interval(self.series["seconds"]), median_interval(self.series["latency"])
         return {
             **dict(zip(("seconds", "seconds_low", "seconds_high"), seconds, strict=True)),
@@ -58,12 +58,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Contender:
-    """What is timed.
+    """A contestant in the timing rounds.
 
     Attributes
     ----------
-    make : () -> its calls, in bulk and alone; a pair for each copy of its arrays.
-    backend : which of ours it runs on; None for what comes from elsewhere.
+    make : () -> its calls, (bulk, alone) for each copy of its arrays.
+    backend : the backend it runs on; None for a contender from other software.
     """
 
     make: Callable[[], list[tuple[TimedCall, TimedCall]]]
@@ -71,15 +71,15 @@ class Contender:
 
 
 def cell(ready: Prepared) -> Contender:
-    """A prepared cell, with copies of its arrays elsewhere in memory."""
+    """Return the contender of a prepared cell, with copies of its arrays elsewhere in memory."""
     return Contender(lambda: [timed_calls(each) for each in (ready, *_moved(ready))], ready.setting.backend.name)
 
 
 class _Call:
-    """One call through all rounds: on another copy of its arrays every round, and if it fails it costs only itself.
+    """One call in all rounds, on another copy of its arrays every round; if it fails, only this call is lost.
 
-    Where arrays happen to lie costs one process some 10 % that the next one is spared, in some cells; the median over
-    rounds does not see a place that only a few of them had.
+    In some cells the place of the arrays in memory costs a process some 10 % that the next process is spared. Taking
+    turns, a bad place affects only a few rounds, and not their median.
     """
 
     def __init__(self, copies: list[TimedCall]) -> None:
@@ -100,7 +100,7 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Ready:
-    """A contender whose functions are compiled: its calls, estimates a bulk call, and seconds of the first ones."""
+    """A contender whose functions are compiled: its calls, estimates per bulk call, and seconds of the first call."""
 
     bulk: _Call
     alone: _Call
@@ -109,9 +109,10 @@ class _Ready:
 
 
 class Compiler:
-    """Makes contenders and calls each once, on a thread for every backend, while other work goes on.
+    """A background compiler that builds contenders and calls each once, on one thread per backend.
 
-    Most of a compilation is another process (PyTorch) or without the interpreter (JAX).
+    Most of a compilation happens in another process (PyTorch) or with the interpreter lock released (JAX), so other
+    work can go on.
     """
 
     def __init__(self) -> None:
@@ -127,7 +128,7 @@ class Compiler:
             thread.shutdown(wait=True, cancel_futures=True)
 
     def add(self, key: str, contender: Contender) -> None:
-        """Begin with one more; those of one backend come one after another."""
+        """Start compiling a contender; contenders of one backend are compiled one after another."""
         thread = self._threads.setdefault(contender.backend, ThreadPoolExecutor(1))
         self._work[key] = contender, thread.submit(self._compile, contender)
 
@@ -136,29 +137,29 @@ class Compiler:
             places = contender.make()
             first = elapsed(places[0][0].run, 1)
             elapsed(places[0][1].run, 1)
-        except Exception as error:  # one that cannot be timed must not cost the others their times
+        except Exception as error:  # a contender that fails must not prevent the timing of others
             return _not_timed(error)
         bulk, alone = (_Call(list(calls)) for calls in zip(*places, strict=True))
         return _Ready(bulk, alone, places[0][0].replicates, first)
 
     def ahead(self, key: str, backend: str, call: Callable[[], Any]) -> None:
-        """Begin with a call that compiles what a cell's statistics need, before all that is to be timed."""
+        """Start a call that compiles what a cell's statistics need, before all contenders that are to be timed."""
         self._ahead[key] = self._threads.setdefault(backend, ThreadPoolExecutor(1)).submit(_quietly, call)
 
     def wait(self, key: str) -> None:
-        """Until a call made ahead is done, if it has begun; one that has not is no more needed."""
+        """Wait for a call made ahead if it has begun; otherwise cancel it, since it is no longer needed."""
         call = self._ahead.pop(key, None)
         if call is not None and not call.cancel():
             call.result()
 
     def results(self) -> Iterator[tuple[str, Contender, _Ready | str]]:
-        """All of them, in the order they were added, each as soon as it is there."""
+        """Yield (key, contender, compiled contender or message) in the order of adding, as soon as each is ready."""
         for key, (contender, future) in self._work.items():
             yield key, contender, future.result()
 
 
 def _quietly(call: Callable[[], Any]) -> None:
-    """Whoever makes that call again says what is wrong."""
+    """Make a call, ignoring errors: whoever repeats the call reports them."""
     with suppress(Exception):
         call()
 
@@ -173,14 +174,19 @@ def time_calls(
     each_round: Callable[[int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, Cost | str], dict[str, np.ndarray]]:
-    """Time all that a compiler was given, in the same interleaved rounds.
+    """Time all contenders of a compiler in the same interleaved rounds.
+
+    Parameters
+    ----------
+    each_round : callback that receives the number of each finished round.
+    stop : checked before the rounds; if it returns true, nothing is timed.
 
     Returns
     -------
-    costs by key, a message in place of one that cannot be timed; and the rounds of the reference workload (the
-    geometric mean of its parts, and each part) and of an A/A pair a backend (`a:numpy` and `again:numpy` are one
-    cell timed as two), which tell what differences mean nothing. Both are empty if `stop` came true before the
-    rounds began.
+    Costs by key, with a message in place of a contender that cannot be timed; and the series of the shared rounds, in
+    seconds. These are the reference workload (the geometric mean of its parts, and each part) and an A/A pair per
+    backend (`a:numpy` and `again:numpy` are one cell timed as two), whose difference is the noise floor. Both are empty
+    if `stop` returned true before the rounds began.
     """
     compiled = []
     for each in compiler.results():
@@ -199,7 +205,7 @@ def time_calls(
             costs[key] = ready
             continue
         try:
-            # Nobody compares latencies closely, so that a quarter of the time will do for them.
+            # Latencies are not compared closely, so a quarter of the time suffices for them.
             repeats, singles = calibrate(ready.bulk)[0], max(1, calibrate(ready.alone)[0] // 4)
         except Exception as error:
             costs[key] = ready.bulk.failure or ready.alone.failure or _not_timed(error)
@@ -212,7 +218,7 @@ def time_calls(
     if not made:
         return costs, {}
     parts = reference_parts()
-    # The four of them together are timed as long as a cell is.
+    # The parts of the reference workload together are timed as long as one cell.
     calls |= {("reference", name): (part, max(1, calibrate(part)[0] // len(parts))) for name, part in parts.items()}
     calls |= {("again", backend): calls[key, "seconds"] for backend, key in firsts.items()}
 
@@ -241,7 +247,7 @@ def time_calls(
 
 
 def _moved(ready: Prepared) -> list[Prepared]:
-    """The same cell with its arrays elsewhere in memory, unless they are huge."""
+    """Return copies of a prepared cell with its arrays elsewhere in memory; none if the arrays are huge."""
     setting = ready.setting
     backend, data = setting.backend, setting.expectation.data
     host = [{k: backend.to_numpy(a) for k, a in arrays.items()} for arrays in (data, setting.parameters)]
@@ -257,7 +263,7 @@ def _moved(ready: Prepared) -> list[Prepared]:
 
 
 def timed_calls(ready: Prepared) -> tuple[TimedCall, TimedCall]:
-    """Estimates in bulk, and one alone."""
+    """Return two calls to be timed: estimates in bulk, and one estimate alone."""
     setting = ready.setting
     bulk = in_bulk(setting)
     return timed_call(bulk, bulk.replicates), timed_call(setting, 1)

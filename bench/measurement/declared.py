@@ -1,8 +1,8 @@
-"""Who says where an estimate jumps.
+"""Find out which parts declare the discontinuities of an estimate.
 
-Quadrature knows of no jump that it is not told. The classes of the catalogue are checked against exact gradients, so
-what they declare is taken as it stands. Of what a user brings, only what declares for itself is integrated: a class
-that defines a method may have brought a branch with it, of which the declaration that it inherits knows nothing.
+Quadrature does not detect undeclared discontinuities. The classes of the catalogue are checked against exact gradients,
+so their declarations are trusted. A user's own parts are integrated only if they declare for themselves: a class that
+overrides a method may have added a branch of which the inherited declaration knows nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.estimators import Estimator, Family, Integrand
 from gradmeter.estimators.amortised import Amortised
 
-#: How a class of each kind declares, and what to write.
+#: How a class of each kind declares its discontinuities, and the advice if it does not.
 DECLARATIONS: dict[type, tuple[str, str]] = {
     Estimator: ("jumps", "define `jumps` there too: where an estimate jumps, by name of noise"),
     Family: ("jumps", "define `jumps` there too: where a sample jumps or has a corner, by name of noise"),
@@ -26,7 +26,7 @@ DECLARATIONS: dict[type, tuple[str, str]] = {
 
 
 def undeclared(setting: Setting) -> str | None:
-    """What of a user's own does not say where it jumps, in one line, with what to do; None where all is said."""
+    """Return which user-defined part does not declare its discontinuities, with advice, in one line; None if all do."""
     expectation, estimator = setting.expectation, setting.estimator
     if not of_the_catalogue(type(expectation)):
         return f"expectation {type(expectation).__name__} is of a class of its own, whose jumps are not known"
@@ -36,13 +36,13 @@ def undeclared(setting: Setting) -> str | None:
 
 
 def all_of_the_catalogue(setting: Setting) -> bool:
-    """Whether nothing of a user's own takes part: no class, and no function."""
+    """Return whether everything is from the catalogue, without a class or a function of a user's own."""
     parts = setting.estimator, setting.expectation.family, setting.expectation.integrand
     return all(of_the_catalogue(type(part)) for each in parts for part in _parts(each))
 
 
 def _parts(thing: Any) -> Iterator[Any]:
-    """It, and what it is made of."""
+    """Yield an object and, recursively, its parts."""
     yield thing
     if is_dataclass(thing):
         for each in fields(thing):
@@ -73,5 +73,5 @@ def _undeclared(things: list[Any]) -> Iterator[str]:
 
 
 def _computes(value: Any) -> bool:
-    """Whether an attribute of a class is code."""
+    """Return whether an attribute of a class is code."""
     return isinstance(value, (property, classmethod, staticmethod)) or (callable(value) and not inspect.isclass(value))

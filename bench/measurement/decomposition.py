@@ -1,4 +1,4 @@
-"""The two parts of a minibatch estimate's variance as they are kept beside a cell's rows, and read again."""
+"""Storage of the two parts of a minibatch estimate's variance beside a cell's rows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from gradmeter.bench.rows import ALL
 
-#: What the names of a store's arrays of parts begin with; then the parameter block.
+#: Prefix of the names of these arrays in a store; the parameter block follows.
 SERIES = "parts:"
-#: Beyond this many half-widths of 95 % the parts do not add up: 1 in 1,000 by chance.
+#: The parts do not add up beyond this many half-widths of 95 % intervals: by chance once in 1,000.
 APART = 3.2905 / 1.9600
 
 
@@ -32,7 +32,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """E_B[Var_z(ĝ | B)], Var_B(E_z[ĝ | B]) and Var ĝ, the last one on other noise; `sure` where no flag was raised."""
+    """The two parts of a variance, and the variance itself.
+
+    Attributes
+    ----------
+    replicates : number of pairs of estimates.
+    sampling, minibatch : E_B[Var_z(ĝ | B)] and Var_B(E_z[ĝ | B]).
+    total : Var ĝ, measured on other noise.
+    sure : whether neither the sampling part nor the total was flagged.
+    """
 
     replicates: int
     sampling: Part
@@ -46,13 +54,13 @@ class Parts:
 
     @property
     def add_up(self) -> bool:
-        """Whether the sum is the total, as far as their errors allow."""
+        """Whether the sum of the parts is the total, within their errors."""
         errors = math.hypot(*(part.half_width for part in (self.sampling, self.minibatch, self.total)))
         return abs(self.sum - self.total.value) <= APART * errors
 
 
 def as_series(split: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """What `split` found, as arrays by name."""
+    """Convert the result of `split` to arrays by name."""
     found = {}
     for row in split:
         numbers = [row[part + end] for part in ("sampling", "minibatch", "total") for end in ("", "_low", "_high")]
@@ -62,7 +70,7 @@ def as_series(split: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def from_series(series: Mapping[str, np.ndarray], block: str = ALL) -> Parts | None:
-    """The parts of a parameter block; None where they were not measured."""
+    """Return the parts of a parameter block; None where they were not measured."""
     numbers = series.get(SERIES + block)
     if numbers is None or len(numbers) != 11 or not np.all(np.isfinite(numbers)):
         return None

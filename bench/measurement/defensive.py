@@ -1,13 +1,13 @@
-"""Defensive draws: replicates that visit the tails of their noise, weighted so that their mean is that of plain ones.
+"""Defensive draws: replicates that visit the tails of their noise, weighted so that their expectations are unchanged.
 
-Half of the draws are nominal. In the other half one name of noise is widened: a number of it, or the direction in
-which the estimate was seen to be largest. With w = p/q, p the density of the noise and q that of this whole mixture,
-E_q[w h] = E_p[h] for any h, and w ≤ 2. So the weighted mean of ĝ − g is unbiased for E ĝ − g whatever the estimator,
-and rests on events that plain replicates never meet.
+Half of the draws are nominal. In the other half one name of noise is widened, along one of its numbers or along a
+direction in which the estimate was seen to be largest. Let p be the density of the noise, q that of this mixture, and
+w = p/q ≤ 2. Then E_q[w h] = E_p[h] for any h. So the weighted mean of ĝ − g is unbiased for E ĝ − g whatever the
+estimator, and includes events that plain replicates never meet.
 
-    normal, maxwell, rayleigh   ε to c ε along a direction, or of one number; c is 2 or 4
-    exponential                 of one number, exp(−e) or 1 − exp(−e) to its power c; c is 3 or 8
-    uniform, stratum            of one number, u or 1 − u to its power c; c is 3 or 8
+    normal, maxwell, rayleigh   ε becomes c ε, along a direction or in one number; c is 2 or 4
+    exponential                 in one number e, exp(−e) or 1 − exp(−e) is raised to the power c; c is 3 or 8
+    uniform, stratum            in one number u, u or 1 − u is raised to the power c; c is 3 or 8
     rademacher, rows, sobol     nominal: they have no tail
 
 Source: Hesterberg 1995, Weighted average importance sampling and defensive mixture distributions.
@@ -29,21 +29,22 @@ from gradmeter.bench.measurement.moments import GROUPS, Moments
 from gradmeter.bench.measurement.variance import SHARE_OF
 from gradmeter.estimators.noise import Noise, stream_root
 
-#: How far a normal number, and by which power a uniform one, is widened: each as often as the other.
+#: Factors that widen a normal number, and powers that widen a uniform one, each with equal probability.
 WIDENED, POWERS = (2.0, 4.0), (3.0, 8.0)
-#: Draws of the largest weighted Q that tell where an estimate grows, and how many are directions of their own.
+#: Draws with the largest weighted Q that tell where an estimate grows; how many of them give a direction each; and how
+#: many principal directions are used.
 EXTREMES, OWN_DIRECTIONS, PRINCIPAL = 256, 16, 4
-#: How near to an end of uniform noise is at the end of what a generator draws: its least number to this power.
+#: Noise is at an end if its distance from it is at most the generator's smallest number to this power.
 AT_AN_END = 2.0 / 3.0
-#: Draws of a round for each number of uniform noise, below which it may not show a bias: with 1,000, 9 % of right
-#: means of rare Bernoulli events were far off in a round, with 16,000 none.
+#: Draws of a round for each number of uniform noise that are needed to show a bias: with 1,000, 9 % of unbiased
+#: rare-event Bernoulli cells were far off in a round, with 16,000 none.
 LEAST_FOR_UNIFORM = 10_000
-#: Exponents beyond this stand for weights of 0.
+#: Exponents are capped here; the weights are then 0.
 LARGEST_EXPONENT = 700.0
 
 
 def widening(kind: str) -> type[Widening] | None:
-    """How noise of a kind is widened; None where it is left alone."""
+    """Return how noise of a kind is widened; None where it stays nominal."""
     known: dict[str, type[Widening]] = {
         "normal": Directions,
         "rayleigh": Scales,
@@ -56,7 +57,7 @@ def widening(kind: str) -> type[Widening] | None:
 
 
 class Widening(Protocol):
-    """Widens one name of noise, flat [R, m], and knows the density of what it makes relative to the nominal one."""
+    """A way to widen one name of noise, flat [R, m], with the density of the result relative to the nominal density."""
 
     def __init__(self, spec: Noise, directions: np.ndarray) -> None: ...
     def widen(self, noise: np.ndarray, generator: np.random.Generator) -> np.ndarray: ...
@@ -64,12 +65,12 @@ class Widening(Protocol):
 
 
 def _chosen(generator: np.random.Generator, rows: int, numbers: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each row, one of its numbers."""
+    """Choose one of its numbers for each row."""
     return np.arange(rows), generator.integers(numbers, size=rows)
 
 
 class Directions:
-    """Normal noise: along an axis, or along a direction in which the estimate grows, half of the draws each."""
+    """Widening of normal noise, half of the draws along an axis and half along a direction in which estimates grow."""
 
     def __init__(self, spec: Noise, directions: np.ndarray) -> None:
         self.directions = directions
@@ -93,7 +94,7 @@ class Directions:
 
 
 class Scales:
-    """Rayleigh and double-sided Maxwell noise: one number times c."""
+    """Widening of Rayleigh and double-sided Maxwell noise: one number is multiplied by c."""
 
     def __init__(self, spec: Noise, directions: np.ndarray) -> None:
         self.power = 2 if spec.kind == "rayleigh" else 3
@@ -109,7 +110,12 @@ class Scales:
 
 
 def _normal_ratio(t: np.ndarray, power: int) -> np.ndarray:
-    """Density of c t over that of t, where it falls as exp(−t²/2), in the mean over c."""
+    """Return the density of c t over that of t, averaged over c, for a density with the tail exp(−t²/2).
+
+    Parameters
+    ----------
+    power : 1 plus the power of t that the density has as a factor.
+    """
     total = np.zeros_like(t)
     for c in WIDENED:
         total += np.exp(np.minimum(0.5 * (1.0 - c**-2) * t * t, LARGEST_EXPONENT)) / c**power
@@ -117,7 +123,7 @@ def _normal_ratio(t: np.ndarray, power: int) -> np.ndarray:
 
 
 class Powers:
-    """Uniform noise: one number, or its complement, to its power c."""
+    """Widening of uniform noise: one number, or its complement, is raised to the power c."""
 
     def __init__(self, spec: Noise, directions: np.ndarray) -> None:
         pass
@@ -134,7 +140,7 @@ class Powers:
 
 
 class Tails:
-    """Exponential noise e: exp(−e) is uniform, and so treated."""
+    """Widening of exponential noise e: exp(−e) is uniform and widened as such."""
 
     def __init__(self, spec: Noise, directions: np.ndarray) -> None:
         pass
@@ -153,7 +159,7 @@ class Tails:
 
 
 def _power_ratio(low: np.ndarray, high: np.ndarray, minus_log_low: np.ndarray | None = None) -> np.ndarray:
-    """Density of u^c or 1 − u^c, either as often, over that of uniform u, in the mean over c; high = 1 − low."""
+    """Return the density of u^c or 1 − u^c over that of uniform u, averaged over both and over c; high = 1 − low."""
     total = np.zeros_like(low)
     tiny = np.finfo(np.float64).tiny
     logs = (
@@ -172,14 +178,14 @@ class Weighted:
 
     Attributes
     ----------
-    moments : of y = w (ĝ − g) by parameter block, with w ‖ĝ − c‖² as squared norm; c is a rough mean, for where g rests
-        on what was not met, ĝ − g shows no tail.
-    total : the same of the squared norms of all blocks together.
+    moments : of y = w (ĝ − g) by parameter block, with w ‖ĝ − c‖² as squared norm. c is a rough mean, used because
+        ĝ − g shows no tail where g rests on events that were not met.
+    total : moments of the squared norms of all blocks together.
     offset : g − c by parameter block [P].
-    held_by_few : how much of Σ w ‖ĝ − c‖ the 16 largest hold, by parameter block: much where the tails were not met.
-    relieved : whether ĝ is less controls of known mean.
-    at_the_ends : how much of Σ w ‖ĝ − c‖ and of Σ w ‖ĝ − c‖² noise holds that lies at the ends of what generators draw,
-        by parameter block: much where they would grow without limit if noise had more digits.
+    held_by_few : share of Σ w ‖ĝ − c‖ in the 16 largest, by parameter block; large where the tails were not sampled.
+    relieved : whether controls of known mean were subtracted from ĝ.
+    at_the_ends : shares of Σ w ‖ĝ − c‖ and of Σ w ‖ĝ − c‖² from noise at the ends of the generator's range, by
+        parameter block; large where these sums would grow without limit if noise had more digits.
     """
 
     moments: dict[str, Moments]
@@ -195,7 +201,7 @@ class Weighted:
 
     @np.errstate(over="ignore", invalid="ignore")
     def variance(self, names: tuple[str, ...]) -> float:
-        """tr Var ĝ of those blocks: E w ‖ĝ − c‖² − ‖E ĝ − c‖²."""
+        """Return tr Var ĝ of these blocks: E w ‖ĝ − c‖² − ‖E ĝ − c‖²."""
         raw = sum(float(self.moments[n].norms[:, 0].sum()) for n in names) / self.count
         means = [self.moments[n].shift() + self.offset[n] for n in names]
         return max(0.0, raw - float(sum(m @ m for m in means)))
@@ -203,7 +209,7 @@ class Weighted:
 
 @dataclass
 class DefensiveDraws:
-    """Draws a cell's replicates again, defensively; its directions are learnt from every round so far.
+    """Defensive draws of a cell's replicates; their directions are learnt from all earlier rounds.
 
     Parameters
     ----------
@@ -216,7 +222,7 @@ class DefensiveDraws:
 
     @property
     def widened(self) -> list[str]:
-        """The names of noise that have tails to visit."""
+        """Names of noise that have tails to visit."""
         return [n for n, spec in self.setting.specs.items() if math.prod(spec.shape) and widening(spec.kind)]
 
     @property
@@ -225,7 +231,7 @@ class DefensiveDraws:
         specs = [self.setting.specs[name] for name in self.widened]
         return sum(math.prod(spec.shape) for spec in specs if spec.kind in ("uniform", "stratum"))
 
-    @np.errstate(over="ignore", invalid="ignore")  # whoever adds the sums up looks
+    @np.errstate(over="ignore", invalid="ignore")  # the caller that accumulates the sums checks them
     def draw(
         self,
         replicates: int,
@@ -233,13 +239,13 @@ class DefensiveDraws:
         centre: Mapping[str, np.ndarray],
         controls: Controls | None = None,
     ) -> Weighted:
-        """A round of at most that many fresh replicates, at least 64.
+        """Draw a round of at most this many fresh replicates, but at least 64.
 
         Parameters
         ----------
-        exact : what their mean is compared with, by parameter block [P].
-        centre : a rough mean, likewise.
-        controls : what is taken off the estimates before they are weighted.
+        exact : the gradient that their mean is compared with, by parameter block [P].
+        centre : a rough mean by parameter block [P].
+        controls : control variates to subtract from the estimates before they are weighted.
         """
         s, block = self.setting, max(1, min(self.setting.replicates, replicates // GROUPS))
         doublings = max(0, int(math.log2(max(1, replicates // (GROUPS * block)))))
@@ -251,7 +257,7 @@ class DefensiveDraws:
         root = stream_root(*s.path, stream, "mixture")
         top: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         every, sizes = {**found.moments, "": found.total}, {name: _Share() for name in s.sizes}
-        ends = {name: np.zeros((2, 2)) for name in s.sizes}  # of the first and second power: all, and at the ends
+        ends = {name: np.zeros((2, 2)) for name in s.sizes}  # first and second power: total, and part at the ends
         for _ in range(doublings):
             for moments in every.values():
                 moments.double()
@@ -285,7 +291,7 @@ class DefensiveDraws:
         return found
 
     def _directions(self) -> dict[str, np.ndarray]:
-        """Unit vectors [k, m] along which the estimate was seen to be large, by name of normal noise."""
+        """Return unit vectors [k, m] along which estimates were large, by name of normal noise."""
         if not self._top:
             return {}
         q, noise = self._top[0]
@@ -301,12 +307,12 @@ class DefensiveDraws:
 
 
 def _part(total: float, part: float) -> float:
-    """`part` over `total`: 0 of nothing, all of what overflows."""
+    """Return part / total; 0 of a zero total, 1 where the total overflows."""
     return float(part / total) if 0.0 < total < math.inf else float(total > 0.0)
 
 
 class _Share:
-    """How much of a sum its largest terms hold."""
+    """The share of a sum that its largest terms hold."""
 
     def __init__(self) -> None:
         self.total, self.largest = 0.0, np.zeros(0)
@@ -320,7 +326,7 @@ class _Share:
 
 
 def _add(moments: Moments, y: np.ndarray, q: np.ndarray) -> None:
-    """Some blocks of weighted values [R, P] and their squared norms [R]."""
+    """Add some blocks of weighted values [R, P] and their squared norms [R] to the moments."""
     q = q.reshape(-1, moments.block_replicates)
     y = y.reshape(*q.shape, -1)
     square = y * y
@@ -330,7 +336,7 @@ def _add(moments: Moments, y: np.ndarray, q: np.ndarray) -> None:
 
 
 def _largest(parts: list[tuple[np.ndarray, dict[str, np.ndarray]]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The largest of several."""
+    """Return the largest Q of several parts, with their noise."""
     q = np.concatenate([part[0] for part in parts])
     keep = np.argsort(q)[-EXTREMES:]
     names = parts[0][1]
@@ -338,7 +344,7 @@ def _largest(parts: list[tuple[np.ndarray, dict[str, np.ndarray]]]) -> tuple[np.
 
 
 class Mixture:
-    """Nominal noise -> that of the mixture, and weights."""
+    """The defensive mixture: maps nominal noise to noise of the mixture, with weights."""
 
     def __init__(self, setting: Setting, names: list[str], directions: dict[str, np.ndarray]) -> None:
         self.setting, self.names = setting, names
@@ -350,7 +356,7 @@ class Mixture:
             self.widenings[name] = kind(setting.specs[name], directions.get(name, np.zeros((0, m))))
 
     def draw(self, nominal: Arrays, generator: np.random.Generator) -> tuple[Arrays, np.ndarray]:
-        """The noise, and w [R] of its numbers as the cell's precision holds them."""
+        """Return noise of the mixture and its weights w [R], computed after rounding to the cell's dtype."""
         s = self.setting
         replicates = len(next(iter(nominal.values()))) if nominal else s.replicates
         if not self.names:
@@ -364,7 +370,7 @@ class Mixture:
             rows = which == place
             flat[rows] = widening.widen(flat[rows], generator)
             kept = flat.astype(s.dtype)
-            if s.specs[name].kind in ("uniform", "stratum"):  # no nearer to an end than what generators draw
+            if s.specs[name].kind in ("uniform", "stratum"):  # stay within the generator's range
                 least = np.finfo(s.dtype).epsneg
                 kept = np.clip(kept, least, 1.0 - least)
             total += widening.ratio(kept.astype(np.float64))
@@ -372,7 +378,7 @@ class Mixture:
         return noise, 1.0 / (0.5 + 0.5 * total / len(self.names))
 
     def at_an_end(self, noise: Arrays) -> np.ndarray:
-        """Whether a number of uniform or exponential noise is at an end of what generators draw [R]."""
+        """Return where a number of uniform or exponential noise is at an end of the generator's range [R]."""
         s = self.setting
         near = float(np.finfo(s.dtype).epsneg) ** AT_AN_END
         found = np.zeros(len(next(iter(noise.values()))) if noise else s.replicates, dtype=bool)
@@ -385,7 +391,7 @@ class Mixture:
         return found
 
     def largest(self, noise: Arrays, q: np.ndarray) -> tuple[np.ndarray, Arrays]:
-        """The largest of a block, with their normal noise, flat."""
+        """Return the largest Q of a block, with their normal noise, flat."""
         keep = np.argsort(q)[-EXTREMES:]
         found = {}
         for name in self.names:

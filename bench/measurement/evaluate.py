@@ -1,4 +1,4 @@
-"""Estimates of noise that is given, compiled once, and the form that they must have."""
+"""Evaluate estimates from given noise, compiled once, and check their form."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from gradmeter.estimators.estimator import check_blocks, described, dtype_of
 Array = Any
 Arrays = dict[str, np.ndarray]
 
-#: Numbers of noise that are looked at together, and blocks, at most.
+#: Limits on what is evaluated together: numbers of noise, and blocks.
 NUMBERS_TOGETHER, MOST_TOGETHER = 2**16, 16
 
 
 def estimates_of(setting: Setting, noise: Arrays, at_once: int | None = None) -> Arrays:
-    """The estimates [R, P] of noise from the host, by parameter block, as NumPy arrays of the cell's precision.
+    """Evaluate estimates [R, P] by parameter block from host noise, as NumPy arrays in the cell's precision.
 
     Parameters
     ----------
-    at_once : replicates in a call of the compiled function, a divisor of R; all if absent. As many as the cell's blocks
-        have, wherever that can be, for JAX compiles every shape anew.
+    at_once : replicates in a call of the compiled function, a divisor of R; all if absent. Use the cell's block size
+        where possible, since JAX compiles every shape anew.
     """
     s = setting
 
@@ -45,19 +45,21 @@ def estimates_of(setting: Setting, noise: Arrays, at_once: int | None = None) ->
 
 
 def blocks_together(setting: Setting, replicates: int) -> int:
-    """How many blocks of so many replicates are drawn and looked at together, a power of two: small arrays cost the
-    calls, large ones the cache."""
+    """Return how many blocks of this many replicates to draw and evaluate together, a power of two.
+
+    Small arrays cost call overhead; large ones leave the cache.
+    """
     numbers = replicates * max(1, sum(math.prod(spec.shape) for spec in setting.specs.values()))
     return min(MOST_TOGETHER, 1 << max(0, (NUMBERS_TOGETHER // numbers).bit_length() - 1))
 
 
 def in_double(noise: Arrays) -> Arrays:
-    """The same noise with its floating numbers in float64."""
+    """Convert the floating-point numbers of the noise to float64."""
     return {name: a.astype(np.float64, copy=False) if a.dtype.kind == "f" else a for name, a in noise.items()}
 
 
 def check_form(setting: Setting, found: Any, noise: Mapping[str, Array]) -> None:
-    """Check that estimates are what they have to be, by shapes and dtypes alone, so that it costs a compiler nothing.
+    """Check the form of estimates by shapes and dtypes alone, which costs nothing in a compiled function.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def _check_array(setting: Setting, what: str, found: Any, shape: tuple[int, ...]
 
 
 def _advice(found: Any, shape: tuple[int, ...]) -> str:
-    """Say what to do about a wrong shape."""
+    """Return advice for a wrong shape."""
     given, own = tuple(found.shape), shape[1:]
     if len(given) == len(shape) + 1 and given[:1] == shape[:1] and given[2:] == own:
         return "average over the samples of each replicate, axis 1"

@@ -1,16 +1,17 @@
-"""Integration over the noise: mean and variance of an estimator as facts, where its noise is low-dimensional.
+"""Integrate over the noise: exact mean and variance of an estimator whose noise is low-dimensional.
 
-A pure function of noise can be integrated by tensor quadrature. Three grids are compared, whose nodes stand at places
-of their own, drawn at random once for a problem and a seed; one of them reaches farther than the others. Where they
-disagree by more than rounding the result is refused, so a certificate is never better than it says, not even for an
-estimate that grows as fast as the noise's density falls.
+A pure function of noise can be integrated by tensor quadrature. Three grids are compared, each with randomly shifted
+nodes that are fixed by the problem and the seed; each grid reaches farther than the previous one. Where they disagree
+by more than rounding the result is refused, so a certificate is never better than it claims, not even for an estimate
+that grows as fast as the noise's density falls.
 
-Where the noise is uniform and the estimate says where it jumps, every number is integrated piece by piece, however
-many numbers there are, as long as the grids stay small: an estimate that is constant between its jumps is enumerated.
-Other noise is integrated in pieces too where the estimate says that it has a corner or jumps.
+Where the noise is uniform and the estimate declares its discontinuities, every number is integrated subinterval by
+subinterval, however many numbers there are, as long as the grids stay small: an estimate that is constant between its
+discontinuities is enumerated. Other noise is integrated by subintervals too where the estimate declares a corner or a
+discontinuity.
 
-What else jumps or has a corner is refused without looking (`declared.py`): no grid converges on it, and what happens on
-a small part of the noise no grid meets.
+Any other estimate that may be discontinuous or have a corner is refused unseen (`declared.py`): no grid converges on
+it, and every grid misses what happens on a small part of the noise.
 """
 
 from __future__ import annotations
@@ -33,35 +34,36 @@ from gradmeter.estimators.noise import Noise, draw, stream_root
 Axes = list[Rule]
 
 GRIDS = 3
-#: The reported error is this many times the largest disagreement of two grids, and what the noise's precision loses.
+#: Factor on the largest disagreement of two grids in the reported error, to which is added the loss from the noise's
+#: precision,
 SAFETY = 10.0
-#: ... and this many units in the last place of E |ĝ|, by which any average of such numbers may be off.
+#: and this many units in the last place of E |ĝ|, by which any average of such numbers may be off.
 ROUNDING = 128.0
-#: What is believed: grids disagree by at most so many units in the last place of the largest E |ĝ|, and by this part of
-#: it; and the noise's precision loses at most that part.
+#: Conditions for accepting an integral: the grids disagree by at most this many units in the last place of the largest
+#: E |ĝ| and by at most this part of it, and the noise's precision loses at most this part of it.
 MOST_DISAGREEMENT, MOST_APART, MOST_LOST = 1e5, 1e-4, 1e-5
-#: By how much of themselves E |ĝ| and the variance may differ between grids: more, and there may be none.
+#: Relative differences of E |ĝ| and of the variance between grids above which these moments may not exist.
 SETTLED_SIZE, SETTLED_VARIANCE = 0.1, 1e-3
 
 MOST_DIMENSIONS = 4
-#: How far each grid reaches, in standard deviations.
+#: Extent of each grid, in standard deviations.
 REACH = (9.5, 10.2, 11.0)
-#: Nodes per dimension of each grid, by number of dimensions.
+#: Nodes per dimension on each grid, by number of dimensions.
 NODES = {1: (256, 288, 320), 2: (136, 144, 156), 3: (50, 52, 54), 4: (24, 26, 28)}
 MOST_NUMBERS = 64
-#: As many numbers of noise are integrated over at once before it is asked whether one sample would do.
+#: Up to this many numbers of noise, integrate directly without asking whether integrating one sample suffices.
 DIRECTLY = 2
 UNIFORM = ("uniform", "stratum")
 CHUNK = 2**14
-#: Points are made up to one of few numbers: JAX compiles for every number anew.
+#: Batches of points are padded to one of these sizes, since JAX compiles anew for every size.
 SIZES = (2**6, 2**10, CHUNK)
-#: Nodes in every piece between jumps, from the cheapest; and as many points as a grid may have.
+#: Nodes in every subinterval, from the cheapest level on; and the most points of a grid.
 PIECES = ((2, 2, 3), (4, 4, 6), (8, 8, 11), (12, 12, 15), (16, 17, 22), (40, 44, 56), (80, 88, 112))
 MOST_POINTS = 2**20
-#: From here on they go down to the ends of pieces, where events that nobody declared may be rare: of a user's own, none
-#: with fewer nodes are believed.
+#: From this level on the nodes reach the ends of subintervals, where undeclared events may be rare. For a user's own
+#: parts only these levels are trusted.
 TO_THE_ENDS = -2
-#: As many, at least, where an estimate of a user's own is taken to be constant in every piece.
+#: Fewest points where a user's own estimate is taken to be constant in every subinterval.
 FEWEST_DRAWN = 2**12
 
 
@@ -72,10 +74,10 @@ class Integral:
     Attributes
     ----------
     mean : E ĝ [P].
-    variance : Var ĝ [P]; infinite where the grids do not settle on it, for there may be none.
-    error : what the mean is off by at most [P]: 10 times the largest disagreement of any two grids, what the noise's
-        finite precision hides at jumps and at the ends of uniform noise, and 128 units in the last place of E |ĝ|. It
-        is absolute, and scales with ĝ.
+    variance : Var ĝ [P]; infinite where the grids do not settle on it, since it may not exist.
+    error : absolute bound on the error of the mean [P], which scales with ĝ: 10 times the largest disagreement of any
+        two grids, plus the loss from the noise's finite precision at discontinuities and at the ends of uniform noise,
+        plus 128 units in the last place of E |ĝ|.
     """
 
     mean: np.ndarray
@@ -85,8 +87,11 @@ class Integral:
 
 @dataclass(frozen=True)
 class Grid:
-    """A tensor product of rules, gone through `times` times; if more than once, nodes with room stand near the ends of
-    their pieces more often than not, at all distances: there an event that nobody declared may be rare."""
+    """A tensor product of rules, traversed `times` times.
+
+    If traversed more than once, nodes with room are placed near the ends of their subintervals more often, at distances
+    on a logarithmic scale: an event that nobody declared may be rare there.
+    """
 
     axes: Axes
     times: int = 1
@@ -99,29 +104,35 @@ class Grid:
 Level = tuple[Grid, ...]
 
 
-@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # what is not finite is no certificate
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # non-finite integrals are refused
 def integrate(setting: Setting) -> dict[str, Integral] | None:
-    """Mean and variance of every parameter block, or None where the noise is too high-dimensional or too rough, or
-    something of a user's own does not say where it jumps (`declared.undeclared` says what)."""
+    """Return mean and variance of every parameter block, or None where integration is not possible.
+
+    It is not possible where the noise has too many dimensions, the estimate is too rough, or something of a user's own
+    does not declare its discontinuities (`declared.undeclared` says what).
+    """
     if undeclared(setting) is not None:
         return None
     try:
         numbers = sum(math.prod(spec.shape) for spec in setting.specs.values())
         return (_of_one_sample(setting) if numbers > DIRECTLY else None) or _all_blocks(setting)
-    except NotApplicable:  # the estimate jumps where no value of a single number tells
+    except NotApplicable:  # a discontinuity lies where no value of a single number locates it
         return None
 
 
 def few_numbers(setting: Setting) -> bool:
-    """Whether the noise is of so few numbers that integration is tried where jumps are declared."""
+    """Return whether the noise has few enough numbers to be integrated over if discontinuities are declared."""
     size = sum(math.prod(spec.shape) for spec in setting.specs.values())
     uniform = all(spec.kind in UNIFORM for spec in setting.specs.values())
     return size <= (MOST_NUMBERS if uniform else MOST_DIMENSIONS)
 
 
 def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
-    """The integrals of S = 1, where an estimate of S samples is the average of S such on noise of their own: seen on
-    replicates drawn at random. None where it is not, and of what a user brings."""
+    """Return the integrals from those of S = 1, where an estimate of S samples is an average of S one-sample estimates.
+
+    Whether it is such an average is tested on random replicates. Return None where it is not, and for a user's own
+    parts.
+    """
     count = setting.num_samples
     if count == 1 or setting.estimator.smallest_num_samples() > 1 or not all_of_the_catalogue(setting):
         return None
@@ -148,13 +159,13 @@ def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
 
 
 def _near(setting: Setting) -> float:
-    """Relative to E |ĝ|, what may be rounding."""
+    """Return the disagreement, relative to E |ĝ|, that rounding may explain."""
     return min(MOST_DISAGREEMENT * float(np.finfo(setting.dtype).eps), MOST_APART)
 
 
 def _all_blocks(setting: Setting) -> dict[str, Integral] | None:
     reads = setting.estimator.noise_by_block(setting.expectation, setting.num_samples, setting.dimension)
-    sharing: dict[tuple[str, ...], list[str]] = {}  # a grid, of blocks that read the same noise
+    sharing: dict[tuple[str, ...], list[str]] = {}  # noise names -> the parameter blocks that read them, on one grid
     for block in setting.blocks:
         sharing.setdefault(tuple(sorted(reads[block])), []).append(block)
     integrals: dict[str, Integral] = {}
@@ -167,9 +178,13 @@ def _all_blocks(setting: Setting) -> dict[str, Integral] | None:
 
 
 def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> dict[str, Integral] | None:
-    """Of blocks that read the same noise, each from the first level whose grids settle on its moments, or the last one
-    that agrees. What a few nodes agreed on by chance, as where they miss a narrow peak, more do not: levels that agree
-    must agree with each other, and one that does not must come near; of a user's own, all levels from then on agree."""
+    """Integrate the parameter blocks that read the same noise.
+
+    Each block takes the first level whose grids settle on its moments, or else the last level whose grids agree. A few
+    nodes may agree by chance, for example where they miss a narrow peak; more nodes will not. So levels that agree must
+    agree with each other, and a finer level that does not must come near. For a user's own parts, all levels from the
+    first that agrees on must agree.
+    """
     trusted = all_of_the_catalogue(setting)
     found: dict[str, Integral] = {}
     left, largest = blocks, 0.0
@@ -195,14 +210,16 @@ def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> 
 
 
 def _compared(setting: Setting, moments: np.ndarray, lost: np.ndarray, largest: float) -> tuple[Integral | None, bool]:
-    """What the grids make of a block, None where they disagree; and whether finer ones would change no moment.
+    """Compare the grids on one block; return the integral and whether finer grids would change no moment.
+
+    The integral is None where the grids disagree.
 
     Parameters
     ----------
     moments : E ĝ, E ĝ² and E |ĝ| on each grid [grids, 3, P].
-    lost : what the weights' ends may add or take [grids, P].
-    largest : E |ĝ|, of all blocks that read this noise: what errors are compared with. A block that is rounding and
-        nothing else need not be known better.
+    lost : error of Σ |ĝ| from the weights at the ends of subintervals [grids, P].
+    largest : the largest E |ĝ| of all blocks that read this noise, as the scale of errors: a block that is nothing but
+        rounding need not be known better.
     """
     if not (np.all(np.isfinite(moments)) and np.all(np.isfinite(lost))):
         return None, False
@@ -222,20 +239,20 @@ def _compared(setting: Setting, moments: np.ndarray, lost: np.ndarray, largest: 
 
 
 def _near_it(cheap: Integral, moments: np.ndarray, largest: float) -> bool:
-    """Whether grids that do not agree well enough, such as those that are off by rounding, say about the same."""
+    """Return whether grids that disagree too much, perhaps by rounding, still give about the same mean."""
     return bool(np.all(np.abs(moments[:, 0] - cheap.mean) <= MOST_APART * largest))
 
 
 def _both(cheap: Integral, dear: Integral) -> Integral:
-    """The dearer of two levels; of no finite error where they exclude each other."""
+    """Return the more expensive of two levels, with an infinite error where the two exclude each other."""
     apart = np.abs(cheap.mean - dear.mean) > cheap.error + dear.error
     return Integral(dear.mean, dear.variance, np.where(apart, np.inf, dear.error))
 
 
 def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterator[Level]:
-    """Grids to be compared, the cheapest first; none where there are too many numbers of noise."""
+    """Yield levels of grids to be compared, the cheapest first; none where the noise has too many numbers."""
     size = sum(math.prod(spec.shape) for spec in specs.values())
-    # Rows, nets and the order of strata jump where no axis does.
+    # Row numbers, nets and the order of strata have discontinuities off the axes.
     rough = any(spec.kind in ("rows", "sobol") or name.endswith(draws.ORDER) for name, spec in specs.items())
     if size > MOST_NUMBERS or rough:
         return
@@ -245,7 +262,7 @@ def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterato
     jumps = jumps_of(estimator, estimator.jumps(expectation, parameters, setting.num_samples, setting.dimension))
     discrete = expectation.family.discrete
     between = not discrete or "relaxation" in estimator.requirements(expectation.entropy).family
-    if "curvature" in expectation.integrand.lacks and between:  # f jumps, or turns, between states
+    if "curvature" in expectation.integrand.lacks and between:  # f has discontinuities or corners between states
         return
     generator = np.random.default_rng(stream_root(*setting.path, "integration"))
     precision = float(np.finfo(setting.dtype).eps)
@@ -274,18 +291,18 @@ def _rules(
     generator: np.random.Generator,
     smooth: bool,
 ) -> Iterator[Rule]:
-    """A rule for every number of one name; in pieces for those that jump."""
+    """Yield a rule for every number of one name, on subintervals for numbers with discontinuities."""
     if jumps is None:
         for shift in generator.random(math.prod(spec.shape)):
             yield rule(spec.kind, nodes, reach, shift, precision, smooth)
         return
-    each = 40 + nodes // 2 if nodes > 100 else nodes - 8  # else there would be too many points
+    each = 40 + nodes // 2 if nodes > 100 else nodes - 8  # more would make too many points
     for at in _spread(jumps, spec):
         yield pieces(spec.kind, at, each if at.size else nodes, reach, generator.random(), precision)
 
 
 def _spread(jumps: np.ndarray, spec: Noise) -> np.ndarray:
-    """Where every number of one name jumps [numbers, J]."""
+    """Return the discontinuities of every number of one name [numbers, J]."""
     return np.broadcast_to(jumps, (*spec.shape, jumps.shape[-1])).reshape(math.prod(spec.shape), jumps.shape[-1])
 
 
@@ -297,8 +314,10 @@ def _pieced(
     precision: float,
     generator: np.random.Generator,
 ) -> Iterator[Level]:
-    """Grids between jumps, with more and more nodes as long as they stay small; first with one node in a piece where an
-    estimate may be constant there."""
+    """Yield grids on the subintervals between discontinuities, with more and more nodes as long as they stay small.
+
+    The first grid has one node per subinterval, if an estimate may be constant there.
+    """
     at = [row for name, spec in specs.items() for row in _spread(jumps.get(name, np.zeros(0)), spec)]
     if constant:
         grid = Grid([anywhere(row, precision) for row in at])
@@ -323,8 +342,11 @@ def _pieced(
 def _moments(
     setting: Setting, blocks: list[str], specs: dict[str, Noise], level: Level
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of every block E ĝ, E ĝ² and E |ĝ| on every grid [grids, 3, P], and Σ |ĝ| with one axis after another weighted by
-    what its weights lose [grids, P]. The points of all grids are evaluated together."""
+    """Return the moments of every block on every grid, and the error of their weights.
+
+    The moments are E ĝ, E ĝ² and E |ĝ| [grids, 3, P]. The error is Σ |ĝ| with the weights of one axis after another
+    replaced by their loss [grids, P]. The points of all grids are evaluated together.
+    """
     ends = np.cumsum([0, *(grid.points for grid in level)])
     others = {name: spec for name, spec in setting.specs.items() if name not in specs}
     result = {b: (np.zeros((len(level), 3, p)), np.zeros((len(level), p))) for b, p in _sizes(setting, blocks).items()}
@@ -358,7 +380,7 @@ def _sizes(setting: Setting, blocks: list[str]) -> dict[str, int]:
 def _points(
     setting: Setting, grid: Grid, which: int, start: int, stop: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Points `start` to `stop` of a grid: numbers of noise [n, axes], weights [n], and what they may lose [n]."""
+    """Return points `start` to `stop` of a grid: numbers of noise [n, axes], weights [n], and their loss [n]."""
     counts = [len(axis.x) for axis in grid.axes]
     index = np.unravel_index(np.arange(start, stop) % math.prod(counts), counts) if counts else ()
     weights, columns = np.full(stop - start, 1.0 / grid.times), np.empty((stop - start, len(counts)))
@@ -375,8 +397,10 @@ def _points(
 
 
 def _fractions(generator: np.random.Generator, count: int, near_ends: bool) -> np.ndarray:
-    """Places in (0, 1): uniform; or half of them, and the others down to 1e-16 from either end, their logarithms
-    uniform."""
+    """Return random places in (0, 1).
+
+    They are uniform; or half of them are, and the others have log-uniform distances down to 1e-16 from either end.
+    """
     uniform = generator.random(count)
     if not near_ends:
         return uniform
@@ -387,8 +411,10 @@ def _fractions(generator: np.random.Generator, count: int, near_ends: bool) -> n
 def _noise(
     setting: Setting, specs: dict[str, Noise], others: dict[str, Noise], columns: np.ndarray, start: int
 ) -> Arrays:
-    """Numbers of noise by name; of names that are not read, other ones for every point, which would show that they
-    are."""
+    """Return the noise by name.
+
+    Noise that the estimates should not read is drawn anew for every point, so that reading it would show.
+    """
     drawn: Arrays = {}
     if others:
         source = get("numpy")

@@ -1,9 +1,9 @@
-"""The two parts of a minibatch estimate's variance: Var ĝ = E_B[Var_z(ĝ | B)] + Var_B(E_z[ĝ | B]).
+"""Split a minibatch estimate's variance in two: Var ĝ = E_B[Var_z(ĝ | B)] + Var_B(E_z[ĝ | B]).
 
-Two estimates ĝ, ĝ′ share the minibatch B and nothing else. Then (ĝ − ĝ′)/√2 has the sampling part as its variance, and
-(ĝ + ĝ′)/√2 that and twice the minibatch's part, which is the covariance of the two. Both are measured as any estimate
-is, on the same noise; the sum of the parts can then be held against the variance of ĝ itself, on other noise. More
-samples make the first part smaller, as 1/S, and not the second.
+Let two estimates ĝ, ĝ′ share the minibatch B and nothing else. Then the variance of (ĝ − ĝ′)/√2 is the sampling part,
+and the variance of (ĝ + ĝ′)/√2 is the sampling part plus twice the minibatch part, which is the covariance of ĝ and ĝ′.
+Both are measured like any estimate, on the same noise; the sum of the parts can then be compared with the variance of ĝ
+itself on other noise. More samples reduce the sampling part as 1/S, and not the minibatch part.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gradmeter.bench.measurement.moments import GROUPS
 from gradmeter.estimators import Estimator, Expectation, Noise, NotApplicable, Requires
 from gradmeter.estimators.estimator import Blocks
 
-#: The t quantile of a 95 % interval from 64 groups.
+#: t quantile of a 95 % interval from 64 groups.
 T_95 = 1.9983405425207412
 AGAIN = "again_"
 
 
 @dataclass(frozen=True)
 class Twice(Estimator):
-    """(ĝ + sign ĝ′)/√2 of an estimator's ĝ and ĝ′ on one minibatch."""
+    """The estimator (ĝ + sign ĝ′)/√2 of two estimates ĝ and ĝ′ on one minibatch."""
 
     name: ClassVar[str] = "twice"
     summary: ClassVar[str] = "two estimates that share a minibatch, added or subtracted"
@@ -55,17 +55,17 @@ class Twice(Estimator):
 
 
 def split(cell: Any) -> list[dict[str, Any]]:
-    """The parts of a cell's variance for each parameter block and `all`, over `max_replicates` pairs of estimates.
+    """Measure the parts of a cell's variance for each parameter block and `all`, over `max_replicates` pairs.
 
     Returns
     -------
-    {block, num_samples, replicates, and `sampling`, `minibatch` and `total`, each with its 95 % interval `_low` and
-    `_high`, with `_flag` where the interval may not be trusted}, one a block.
+    One dict per block: block, num_samples, replicates, and `sampling`, `minibatch` and `total`, each with its 95 %
+    interval `_low` and `_high`; `sampling` and `total` also with the `_flag` of their variance.
 
     Raises
     ------
     NotApplicable
-        The estimator has no meaning here, or the problem draws no minibatch.
+        The estimator does not apply to the problem, or the problem draws no minibatch.
     """
     reason = cell.impossible()
     if reason is not None:
@@ -73,7 +73,7 @@ def split(cell: Any) -> list[dict[str, Any]]:
     if not cell.problem.draws_inputs:
         raise NotApplicable(f"problem {cell.problem.name} draws no minibatch here; give it a batch")
     setting = prepare(cell).setting
-    goals = replace(cell.goals, precision=np.finfo(float).tiny)  # all that are allowed, so that pairs stay paired
+    goals = replace(cell.goals, precision=np.finfo(float).tiny)  # use all replicates, so that pairs stay paired
     less, more = (_measured(replace(setting, estimator=Twice(setting.estimator, sign)), goals) for sign in (-1.0, 1.0))
     whole = _measured(replace(setting, path=(*setting.path, "whole")), goals)
     return [
@@ -98,7 +98,12 @@ def _columns(part: str, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _covariance(doubled: np.ndarray, replicates: int) -> dict[str, Any]:
-    """Half the mean over groups of what the sum's squared norm has more than the difference's, with a t interval."""
+    """Return half the mean over groups of the sum's less the difference's squared norm, with a t interval.
+
+    Parameters
+    ----------
+    doubled : squared norm of (ĝ + ĝ′)/√2 less that of (ĝ − ĝ′)/√2 by group [64].
+    """
     per_group = 0.5 * doubled * replicates / (replicates - 1)
     mean, error = float(per_group.mean()), T_95 * float(per_group.std(ddof=1)) / math.sqrt(GROUPS)
     return {"minibatch": mean, "minibatch_low": mean - error, "minibatch_high": mean + error}

@@ -1,9 +1,10 @@
-"""Whether replicates are what the statistics take them for: each a function of its own noise, and of nothing else.
+"""Check that replicates are what the statistics assume: each a function of its own noise, and of nothing else.
 
-Everything measured rests on that. An estimate that depends on the other replicates of its call (batch statistics,
-clipping, a wrong axis) has no variance of its own, and no verdict on it means anything.
+All measurements rest on this. An estimate that depends on the other replicates of its call (batch statistics, clipping,
+a wrong axis) has no variance of its own, and a verdict on it means nothing.
 
-What is not seen: a generator that an estimator seeds alike inside every call, whose numbers all replicates share.
+One violation escapes the checks: a generator that an estimator seeds alike inside every call, so that all replicates
+share its numbers.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from gradmeter.bench.measurement.moved import Arrays, FewEstimates, owned
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.noise import sample_axis
 
-#: Differences beyond this power of ε, relative to the size of the estimates, are looked into; others are rounding.
+#: Relative differences beyond ε to this power are examined; smaller ones are rounding.
 SUSPECT = 0.5
-#: By how much more than units in the last place of everything that is read two calls may differ.
+#: Two calls may differ by this many times the effect of units in the last place of all inputs.
 MULTIPLE = 64.0
 MOVEMENTS = 8
 ADVICE = "every estimate must be made from its own noise: check the axes of mean, std, sort"
@@ -30,16 +31,16 @@ _checked: dict[Any, Any] = {}
 
 
 def check_estimates(setting: Setting) -> None:
-    """Check the form of estimates, and that each depends on its own noise alone; once for an estimator and its shapes.
+    """Check the form of estimates, and that each depends on its own noise alone; once per estimator and shapes.
 
-    Eight replicates are evaluated twice; one by one (not on JAX, which would compile that anew); and in other places of
-    a call, beside other replicates. What differs by more than rounding, on two draws of noise, is refused: a discrete
-    choice that rounding turns over is rare, a dependence is there every time.
+    Eight replicates are evaluated twice; one by one (except on JAX, which would compile this anew); and at other places
+    in a call, among other replicates. A difference beyond rounding is refused if it occurs on two draws of noise: a
+    discrete choice that rounding reverses is rare, whereas a dependence shows every time.
 
     Raises
     ------
     UsageError
-        With one line that says what is wrong.
+        In one line, what is wrong.
     """
     _check_names(setting)
     own = owned(setting)
@@ -49,11 +50,11 @@ def check_estimates(setting: Setting) -> None:
     estimate = FewEstimates(setting)
     if _impurity(estimate, 0) is not None and (complaint := _impurity(estimate, 1)) is not None:
         raise UsageError(complaint)
-    _checked[key] = own  # kept, so that no other object gets its id
+    _checked[key] = own  # kept, so that no other object takes its id
 
 
 def _check_names(setting: Setting) -> None:
-    """Check that an estimator's own noise does not take a name that the family or f has for noise of another kind."""
+    """Check that an estimator's own noise does not reuse a name of the family's or f's noise for a different kind."""
     if of_the_catalogue(type(setting.estimator)):
         return
     for name, spec in setting.expectation.sample_specs(setting.dimension).items():
@@ -71,7 +72,7 @@ def _check_names(setting: Setting) -> None:
 
 
 class Unchanged:
-    """Estimates of a few replicates as they are now, to be compared with what they are later."""
+    """Estimates of a few replicates, kept for comparison with a later evaluation."""
 
     def __init__(self, setting: Setting) -> None:
         self._estimate = FewEstimates(setting)
@@ -79,7 +80,7 @@ class Unchanged:
         self._found = self._estimate(self._noise)
 
     def check(self) -> None:
-        """Raise UsageError where the same noise gives something else by now."""
+        """Raise UsageError if the same noise now gives different estimates."""
         rounds = self._estimate.setting.backend.device != "cpu"
         later = _first_difference(self._estimate, self._noise, self._found, self._estimate(self._noise), rounds)
         if later is not None:
@@ -94,17 +95,17 @@ def _impure(block: str, place: int, one: float, other: float) -> str:
 
 
 def _impurity(estimate: FewEstimates, attempt: int) -> str | None:
-    """Say what is wrong on that draw of noise; None if nothing is."""
+    """Return what is wrong on this draw of noise; None if nothing is."""
     size = estimate.size
     first, second = (estimate.setting.host_noise("purity", 2 * attempt + i, size) for i in range(2))
     found = estimate(first)
-    # One processor makes the same sums in the same order; a graphics processor need not.
+    # A CPU sums in the same order every time; a GPU need not.
     again = _first_difference(estimate, first, found, estimate(first), estimate.setting.backend.device != "cpu")
     if again is not None:
         return _impure(*again)
     if size == 1:
         return None
-    # In another place, with another neighbour: every second one comes from the second draw.
+    # Move replicates to other places among other neighbours: every second one comes from the second draw.
     places = np.arange(size)[::-1]
     kept = places % 2 == 1
     mixed = {name: np.where(_along(kept, a), a[places], second[name][places]) for name, a in first.items()}
@@ -140,13 +141,13 @@ def _dependence(block: str, what: str) -> str:
 def _first_difference(
     estimate: FewEstimates, noise: Arrays, found: Arrays, again: Arrays, rounds: bool = True
 ) -> tuple[str, int, float, float] | None:
-    """Find where estimates of the same replicates differ by more than rounding: (block, replicate, the two numbers).
+    """Find where estimates of the same replicates differ by more than rounding: (block, replicate, both numbers).
 
     Parameters
     ----------
-    found : from that noise in a call of its own.
-    again : from any other call.
-    rounds : whether the second may be rounded in another way.
+    found : estimates from this noise in a call of its own.
+    again : estimates of the same replicates from any other call.
+    rounds : whether the second call may round differently.
     """
     suspect = {name: _suspect(values, again[name], estimate.setting.dtype) for name, values in found.items()}
     if not any(each.any() for each in suspect.values()):
@@ -162,7 +163,7 @@ def _first_difference(
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return |one − other|: 0 where both are the same infinity or both not a number, infinite where only one is."""
+    """Return |one − other|: 0 where both are the same infinity or both NaN, infinite where only one is NaN."""
     difference = np.abs(one.astype(np.float64) - other.astype(np.float64))
     alike = (one == other) | (np.isnan(one) & np.isnan(other))
     return np.where(alike, 0.0, np.where(np.isnan(difference), np.inf, difference))
@@ -175,8 +176,11 @@ def _suspect(one: np.ndarray, other: np.ndarray, dtype: str) -> np.ndarray:
 
 @np.errstate(all="ignore")
 def _reach(estimate: FewEstimates, noise: Arrays, found: Arrays) -> Arrays:
-    """Return how far movements by units in the last place take each estimate [R, P], at least the median of its
-    coordinate, and a unit of the largest coordinate: what cancels may be rounded in one call and not in another."""
+    """Return how far perturbations by units in the last place move each estimate [R, P].
+
+    It is at least the median of the coordinate, and at least a unit in the last place of the largest coordinate: where
+    terms cancel, one call may round them and another not.
+    """
     generator = np.random.default_rng(0)
     farthest = {name: np.zeros(values.shape) for name, values in found.items()}
     for _ in range(MOVEMENTS):
@@ -192,22 +196,22 @@ def _reach(estimate: FewEstimates, noise: Arrays, found: Arrays) -> Arrays:
 def check_largest(
     setting: Setting, roots: dict[str, Any], block: int, centre: dict[str, Any], squared_norms: dict[str, np.ndarray]
 ) -> None:
-    """Check that the estimates of a whole block that lie farthest from the centre are the same in a small call.
+    """Check that the estimates farthest from the centre in a whole block are the same in a small call.
 
-    This shows what eight replicates alone do not: clipping at many standard deviations of the batch, or a rule for the
-    first rows only. Where the kernel draws its noise inside (JAX), drawing it again would have to be compiled: there a
-    block of NumPy's noise is evaluated in its place.
+    This reveals what eight replicates alone do not: clipping at many batch standard deviations, or a rule for the first
+    rows only. Where the kernel draws its noise inside (JAX), drawing it again would need a compilation; there a block
+    of NumPy's noise is evaluated instead.
 
     Parameters
     ----------
-    roots, block : which block of which stream.
-    centre : {block name: [P]}, as the kernel was given it, on the device or not.
+    roots, block : the stream and the number of the block.
+    centre : {block name: [P]}, as passed to the kernel, on the device or not.
     squared_norms : {block name: Q = ‖ĝ − centre‖² [replicates]} of that block from the kernel.
 
     Raises
     ------
     UsageError
-        With one line that says where they differ.
+        In one line, where they differ.
     """
     estimate, s = FewEstimates(setting), setting
     if s.replicates == 1:
@@ -230,8 +234,10 @@ def check_largest(
 
 @np.errstate(all="ignore")
 def check_whole(setting: Setting, replicates: int, middle: Arrays | None = None) -> None:
-    """The same of one call of that many replicates, on NumPy's noise: of those farthest from `middle` [P], or from
-    their mean."""
+    """Check the same on one call of this many replicates with NumPy's noise.
+
+    The estimates compared are the farthest from `middle` [P], or from their mean if it is absent.
+    """
     estimate = FewEstimates(setting)
     noise = setting.host_noise("largest", 0, replicates)
     whole = estimates_of(setting, noise)
@@ -248,7 +254,7 @@ def check_whole(setting: Setting, replicates: int, middle: Arrays | None = None)
 def _moved_away(
     estimate: FewEstimates, noise: Arrays, centre: Arrays, given: Arrays
 ) -> tuple[str, int, float, float] | None:
-    """Find where ‖ĝ − centre‖ [R] differs from what is given by more than rounding: (block, replicate, both)."""
+    """Find where ‖ĝ − centre‖ [R] differs from the given values by more than rounding: (block, replicate, both)."""
     found, eps = estimate(noise), float(np.finfo(estimate.setting.dtype).eps)
     distance = {name: _distance(values, centre[name]) for name, values in found.items()}
     apart = {name: _difference(given[name], distance[name]) for name in found}
@@ -256,7 +262,7 @@ def _moved_away(
         return None
     reach = _reach(estimate, noise, found)
     for name, values in found.items():
-        # ‖ĝ − c‖ moves by no more than ĝ does; what is subtracted is itself rounded.
+        # ‖ĝ − c‖ changes by no more than ĝ does; the subtraction itself is rounded too.
         sizes = [np.linalg.norm(a.astype(np.float64), axis=-1) for a in (values, centre[name])]
         allowed = MULTIPLE * (np.linalg.norm(reach[name], axis=1) + eps * sum(sizes))
         beyond = ~(apart[name] <= np.fmax(eps**SUSPECT * distance[name], allowed))
@@ -277,6 +283,6 @@ def _largest(norms: Arrays, count: int) -> np.ndarray:
 
 
 def _distance(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Return ‖ĝ − centre‖ [R], with the squares in the working precision, as the kernel has them."""
+    """Return ‖ĝ − centre‖ [R], with the squares in the working precision, as in the kernel."""
     d = values - centre
     return np.sqrt(np.sum((d * d).astype(np.float64), axis=1))

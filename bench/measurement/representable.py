@@ -1,9 +1,10 @@
-"""Whether a dtype can hold samples of a family at its options; asked of samples, so no family needs rules of its own.
+"""Check whether a dtype can represent samples of a family at its options, by drawing samples.
 
-Rounding must not show. Samples of q that lie close together for their size share few floating-point numbers, and no
-estimate made from them is that of q; and a row's numbers are moments up to the fourth, which must not overflow. A cell
-where they cannot be had is refused, for else it would be called biased, or not finite, for want of digits alone: when
-it is planned where options give λ, and else when the problem has been built, for λ may come from a fit or from a user.
+Since samples are tested, no family needs rules of its own. Rounding must not show in results. Samples of q that lie
+close together relative to their size share few floating-point numbers, and estimates made from them are not estimates
+for q; and a row's numbers are moments up to the fourth, which must not overflow. A cell that fails is refused;
+otherwise it would be reported as biased or non-finite for lack of digits alone. It is checked when the cell is planned
+if the options give λ, and otherwise when the problem has been built, since λ may come from a fit or from a user.
 """
 
 from __future__ import annotations
@@ -21,25 +22,24 @@ from gradmeter.estimators import Estimator, Family, Point, draw
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.noise import stream_root
 
-#: How many samples are asked, of at most so many numbers in all but of at least `FEWEST`.
+#: Number of samples, reduced to keep the numbers drawn below the second limit, but never below `FEWEST`.
 SAMPLES, NUMBERS, FEWEST = 512, 2**18, 64
-#: Largest spacing of floating-point numbers within an eighth of the samples, relative to how far apart these are.
+#: Largest spacing of floating-point numbers relative to the width of a window with an eighth of the samples.
 COARSEST = 2.0**-8
-#: Exponential noise that is not exceeded but once in 1e9 numbers, or never drawn.
+#: Exponential noise that is exceeded once in 1e9 numbers, or never drawn.
 FARTHEST = {"float64": 20.7, "float32": 16.6}
-#: The same for once in 10,000.
+#: Exponential noise that is exceeded once in 10,000 numbers.
 SELDOM = 9.2
 
 
 def unrepresentable(
     q: Point, estimator: Estimator, entropy: str, dimension: int, dtype: str, distances: str = "none"
 ) -> str | None:
-    """Why estimates of that dtype cannot be had of q, or None.
+    """Return why samples of q in this dtype give no correct estimates, or None if they do.
 
     Parameters
     ----------
-    entropy : of the problem, on which depends what the estimator requires.
-    distances : of the problem.
+    entropy, distances : of the problem; they determine, with the estimator, which numbers must be accurate.
     """
     return _at_options(Same(q), dimension, dtype, _needs(q.family, estimator, entropy, distances))
 
@@ -53,17 +53,18 @@ def unrepresentable_at(
     dtype: str,
     distances: str = "none",
 ) -> str | None:
-    """The same of λ that no options give."""
+    """Return the same as `unrepresentable` for a λ that does not come from options."""
     return _unrepresentable(family, parameters, dimension, dtype, _needs(family, estimator, entropy, distances))
 
 
 class _Needs(NamedTuple):
-    """What an estimate needs of samples beside themselves.
+    """What an estimate needs of samples beside the samples themselves.
 
     Attributes
     ----------
-    neighbours : f is compared at z and s z, where 1 − s is of the order of the squared spread of z.
-    distances : what distances from an end of the support are made of that must be told from 0, as `Problem.distances`.
+    neighbours : whether f is compared at z and s z, where 1 − s is of the order of the squared relative width of z.
+    distances : what is computed from distances to an end of the support and must be told from 0, as in
+        `Problem.distances`.
     """
 
     neighbours: bool
@@ -73,9 +74,9 @@ class _Needs(NamedTuple):
 def _needs(family: Family, estimator: Estimator, entropy: str, distances: str) -> _Needs:
     requires = estimator.requirements(entropy)
     weak = "weak_derivatives" in requires.family
-    if entropy == "sampled" and distances == "none" and _rounded_ends(family):  # log q is singular there
+    if entropy == "sampled" and distances == "none" and _rounded_ends(family):  # log q is singular at the ends
         distances = "logs"
-    if weak and distances != "none":  # what replaces a coordinate has no logarithms
+    if weak and distances != "none":  # the replacement of a coordinate carries no logarithms
         distances = "z"
     return _Needs(weak and "independent_parts" in family.lacks, distances if weak or requires.integrand else "none")
 
@@ -96,14 +97,14 @@ def _unrepresentable(
         z = np.sort(samples, axis=0).astype(np.float64)
         if not (np.all(np.isfinite(z)) and _finite_far_out(family, parameters, dimension, dtype)):
             return f"{named} has samples that overflow in {dtype}; give less extreme options"
-        if family.discrete:  # whole numbers
+        if family.discrete:
             most = float(np.abs(z).max())
             if most * eps <= 1.0:
                 return None
             return f"{named} counts to {most:.2g} at these options; {dtype} counts to {1.0 / eps:.2g} only"
         apart, size = _closest(z, len(z) // 8)
         width = float(np.max(np.std(z, axis=0)))
-        if rounded:  # scores are made of logarithms there, and z may be rounded to the end
+        if rounded:  # scores are computed from logarithms, so z itself may be rounded to the end
             clipped = size <= 2.0 * float(np.finfo(dtype).smallest_normal)
             apart = np.where(clipped | np.all(z <= 1.0, axis=0), np.maximum(apart, width), apart)
         if needs.distances != "none" and _nearest(family, parameters, dimension, dtype, needs.distances == "z"):
@@ -138,7 +139,7 @@ def _unrepresentable(
 
 
 def _samples(family: Family, parameters: dict[str, Any], dimension: int, dtype: str) -> np.ndarray:
-    """[R, D]."""
+    """Draw samples [R, D]."""
     at, noise = _drawn(family, parameters, dimension, dtype, max(FEWEST, min(SAMPLES, NUMBERS // dimension)))
     rows = len(next(iter(noise.values()), ()))
     return sample_of(family, get("numpy"), at, noise, (rows, dimension))
@@ -147,7 +148,7 @@ def _samples(family: Family, parameters: dict[str, Any], dimension: int, dtype: 
 def _drawn(
     family: Family, parameters: dict[str, Any], dimension: int, dtype: str, replicates: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """λ and noise [R, ...]."""
+    """Return λ and noise [R, ...]."""
     backend, specs = get("numpy"), family.noise((), dimension)
     roots = {name: backend.root(stream_root("representable", name)) for name in specs}
     at = {name: backend.asarray(a, dtype) for name, a in parameters.items()}
@@ -155,15 +156,18 @@ def _drawn(
 
 
 def _rounded_ends(family: Family) -> bool:
-    """Whether the family carries logarithms of distances from an end."""
+    """Return whether the family carries logarithms of distances from an end of its support."""
     return type(family).logs is not Family.logs
 
 
 def _far_out(
     family: Family, parameters: dict[str, Any], dimension: int, dtype: str, far: float
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """λ and noise of one sample with one boost after another of its gamma numbers so large that it is exceeded with
-    probability exp(−far); with one uniform number after another so near to 0 or 1."""
+    """Yield λ and noise of one sample with extreme numbers, one name of noise after another.
+
+    Each boost of its gamma numbers is set to the value exceeded with probability exp(−far), and each of its uniform
+    numbers to the same distance in probability from 0 and from 1.
+    """
     at, noise = _drawn(family, parameters, dimension, dtype, 1)
     for name, values in noise.items():
         if name.endswith("boost"):
@@ -174,7 +178,7 @@ def _far_out(
 
 
 def _finite_far_out(family: Family, parameters: dict[str, Any], dimension: int, dtype: str) -> bool:
-    """Whether samples, densities and scores are finite for noise as large as one of many runs draws."""
+    """Return whether samples, densities and scores are finite for noise as extreme as one in many runs draws."""
     backend = get("numpy")
     for at, noise in _far_out(family, parameters, dimension, dtype, FARTHEST[dtype]):
         z, logs = family.sample(backend, at, noise), family.logs(backend, at, noise)
@@ -187,7 +191,7 @@ def _finite_far_out(family: Family, parameters: dict[str, Any], dimension: int, 
 
 
 def _nearest(family: Family, parameters: dict[str, Any], dimension: int, dtype: str, from_z: bool) -> bool:
-    """Whether more than one sample in 10,000 is nearer to an end than can be told."""
+    """Return whether more than one sample in 10,000 is too near to an end to be told from it."""
     info = np.finfo(dtype)
     low, high = math.log(info.smallest_normal), math.log(info.eps if from_z else info.smallest_normal)
     for at, noise in _far_out(family, parameters, dimension, dtype, SELDOM):
@@ -198,6 +202,6 @@ def _nearest(family: Family, parameters: dict[str, Any], dimension: int, dtype: 
 
 
 def _closest(z: np.ndarray, several: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of every so many sorted samples side by side: how far apart the ends are, and the larger one's size."""
+    """Return the widths of windows of consecutive order statistics, and the largest magnitude in each."""
     low, high = z[:-several], z[several:]
     return high - low, np.maximum(np.abs(low), np.abs(high))

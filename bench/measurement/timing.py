@@ -1,4 +1,4 @@
-"""Timing: randomised interleaved rounds, so that a drifting machine slows every contender alike."""
+"""Timing in randomised interleaved rounds, so that a drifting machine slows all contenders alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def _shortest() -> float:
 
 
 def elapsed(call: Callable[[], Any], repeats: int) -> float:
-    """Seconds that so many calls take; work done in another process brings its own stopwatch, `elapsed(repeats)`."""
+    """Return the seconds that this many calls take.
+
+    A call that works in another process brings its own stopwatch, a method `elapsed(repeats)`.
+    """
     own = getattr(call, "elapsed", None)
     if own is not None:
         return float(own(repeats))
@@ -30,7 +33,7 @@ def elapsed(call: Callable[[], Any], repeats: int) -> float:
 
 
 def calibrate(call: Callable[[], Any]) -> tuple[int, float]:
-    """How often to repeat a call so that one measurement is long enough, and the seconds its compilation took."""
+    """Return how often to repeat a call so that one measurement is long enough, and the seconds of its compilation."""
     first = elapsed(call, 1)
     once = min(elapsed(call, 1), elapsed(call, 1))
     few = max(1, math.ceil(0.1 * _shortest() / max(once, 1e-9)))
@@ -43,12 +46,12 @@ def interleave(
     rounds: int = ROUNDS,
     each_round: Callable[[int], None] | None = None,
 ) -> dict[Any, list[float]]:
-    """Seconds per call, `rounds` times each, in an order shuffled anew every round.
+    """Time every call `rounds` times, in an order that is reshuffled every round; return seconds per call.
 
     Parameters
     ----------
-    calls : name to (call, repeats).
-    each_round : told the number of each finished round.
+    calls : name -> (call, repeats).
+    each_round : callback that receives the number of each finished round.
     """
     order = list(calls)
     shuffle = np.random.default_rng(0)
@@ -63,7 +66,7 @@ def interleave(
 
 
 def median_interval(values: Any, resamples: int = 1000) -> tuple[float, float, float]:
-    """Median and its 95 % bootstrap interval."""
+    """Return the median and its 95 % bootstrap interval."""
     values = np.asarray(values, dtype=float)
     drawn = np.random.default_rng(0).integers(0, len(values), (resamples, len(values)))
     low, high = np.quantile(np.median(values[drawn], axis=1), [0.025, 0.975])
@@ -71,16 +74,16 @@ def median_interval(values: Any, resamples: int = 1000) -> tuple[float, float, f
 
 
 def paired_ratio(numerator: Any, denominator: Any) -> tuple[float, float, float]:
-    """Median of paired log ratios as a ratio, with its 95 % bootstrap interval."""
+    """Return the median of paired log ratios as a ratio, with its 95 % bootstrap interval."""
     middle, low, high = median_interval(np.log(np.asarray(numerator) / np.asarray(denominator)))
     return float(np.exp(middle)), float(np.exp(low)), float(np.exp(high))
 
 
 def reference_parts() -> dict[str, Callable[[], Any]]:
-    """What every timing run times beside its cells, on any machine: four kinds of work, from NumPy and Python alone.
+    """Return the reference workload that every timing run includes: four kinds of work, in NumPy and Python alone.
 
-    One kind would not do: from process to process each drifts by 1 to 2 % against everything else. (Vectorised
-    exponentials, once a fifth kind, by up to 30 %.)
+    One kind would not suffice: from process to process each drifts by 1 to 2 % against all others. (Vectorised
+    exponentials, once a fifth kind, drifted by up to 30 %.)
     """
     generator = np.random.Generator(np.random.SFC64(0))
     normals, unsorted = np.empty(2**14), generator.standard_normal(2**11)
