@@ -1,16 +1,16 @@
-"""Functions of one number of noise that are orthonormal under its law: each has mean 0 and variance 1.
+"""Functions of one number of noise that are orthonormal under its distribution: each has mean 0 and variance 1.
 
-The law is that of the generator, nothing else: no family, estimator or model of f enters, so that what is made of these
-functions has a known mean whether or not what is measured is right.
+The distribution is that of the generator and nothing else. No family, estimator or model of f enters, so everything
+built from these functions has a known mean whether or not the measured estimator is correct.
 
     normal        Hermite polynomials
     exponential   Laguerre polynomials
-    rayleigh      polynomials of w itself, of the weight w exp(−w²/2): what f grows like is no power of w² alone
-    maxwell       generalised Hermite polynomials (of the weight m² exp(−m²/2))
-    uniform, stratum   Legendre polynomials; between jumps, polynomials of how many jumps lie below
+    rayleigh      polynomials in w itself, for the weight w exp(−w²/2): f may grow like odd powers of w
+    maxwell       generalised Hermite polynomials (for the weight m² exp(−m²/2))
+    uniform, stratum   Legendre polynomials; with discontinuities, polynomials in how many of them lie below the number
     rademacher    the number itself
 
-Polynomials come from the moments by the Gram–Schmidt process, in rational arithmetic.
+The polynomials are computed from the moments by the Gram–Schmidt process in rational arithmetic.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Array = Any
 
 #: √(π/2) = E w of Rayleigh noise, to 40 digits.
 ROOT_HALF_PI = Fraction("1.2533141373155002512078826424055226265034")
-#: E xⁿ.
+#: E xⁿ, by kind of noise.
 MOMENTS: dict[str, Callable[[int], Fraction]] = {
     "normal": lambda n: Fraction(0 if n % 2 else math.prod(range(1, n, 2))),
     "exponential": lambda n: Fraction(math.factorial(n)),
@@ -38,17 +38,17 @@ MOMENTS: dict[str, Callable[[int], Fraction]] = {
     "stratum": lambda n: Fraction(1, n + 1),
     "rademacher": lambda n: Fraction(0 if n % 2 else 1),
 }
-#: The most functions of a number that takes two values only.
+#: Largest number of functions of a number with two values.
 TWO_VALUED = {"rademacher": 1}
-#: Kinds that have a mirror image of the same law (`gradmeter.estimators.noise.mirror`).
+#: Kinds with a mirror image of the same distribution (`gradmeter.estimators.noise.mirror`).
 MIRRORED = ("normal", "maxwell", "uniform", "rademacher", "exponential")
-#: Jumps that are told apart, at most, for each number.
+#: Most discontinuities of a number that are distinguished.
 MOST_JUMPS = 16
 
 
 @functools.lru_cache(maxsize=64)
 def polynomials(kind: str, degree: int) -> tuple[tuple[float, ...], ...]:
-    """Coefficients c_0, c_1, … of orthonormal polynomials of degree 1 to `degree`, fewer of a number of two values."""
+    """Return coefficients c_0, c_1, … of orthonormal polynomials of degree 1 to `degree` (1 if two-valued)."""
     moment = MOMENTS[kind]
 
     def product(one: list[Fraction], other: list[Fraction]) -> Fraction:
@@ -66,14 +66,14 @@ def polynomials(kind: str, degree: int) -> tuple[tuple[float, ...], ...]:
 
 @dataclass(frozen=True)
 class Basis:
-    """The functions of one name's numbers.
+    """Orthonormal functions of the numbers of one name of noise.
 
     Attributes
     ----------
     kind : of the noise.
-    degree : how many functions.
-    jumps : J, jumps of each number; 0 where polynomials of the number itself are meant.
-    coefficients : of those (`polynomials`).
+    degree : number of functions.
+    jumps : J, discontinuities of each number; 0 for polynomials in the number itself.
+    coefficients : of those polynomials (`polynomials`).
     """
 
     kind: str
@@ -83,12 +83,12 @@ class Basis:
 
     @classmethod
     def smooth(cls, kind: str, degree: int) -> Basis:
-        """Polynomials of the number itself."""
+        """Return the basis of polynomials in the number itself."""
         found = polynomials(kind, degree)
         return cls(kind, len(found), 0, found)
 
     def __call__(self, xp: Any, x: Array, steps: dict[str, Array]) -> list[Array]:
-        """φ_1, φ_2, … at x [..., m], each of its shape; `steps` from `stepped`, where there are jumps."""
+        """Evaluate φ_1, φ_2, … at x [..., m], each of its shape; `steps` from `stepped` where there are jumps."""
         if self.jumps:
             at, rise = steps["at"], steps["rise"]  # [J, m], [degree, J + 1, m]
             found = []
@@ -109,16 +109,16 @@ class Basis:
 
 
 def stepped(at: np.ndarray, degree: int, dtype: str) -> tuple[int, dict[str, np.ndarray]]:
-    """Orthonormal polynomials of how many jumps lie below a uniform number, as step functions of it.
+    """Return orthonormal polynomials in how many discontinuities lie below a uniform number, as step functions of it.
 
     Parameters
     ----------
-    at : where every number jumps [m, J], rounded to the dtype that it is compared in.
+    at : discontinuities of every number [m, J]; they are rounded to the dtype that the number is compared in.
 
     Returns
     -------
-    How many functions there are, and {"at": [J, m], "rise": [degree, J + 1, m]}: the value on the first piece, then by
-    how much it rises at every jump. A number with fewer pieces has functions that are 0.
+    The number of functions, and {"at": [J, m], "rise": [degree, J + 1, m]}: the value on the first subinterval, then
+    the increment at every discontinuity. For a number with fewer subintervals the surplus functions are 0.
     """
     inside = np.where((at > 0.0) & (at < 1.0), at, 1.0)
     ends = np.sort(inside, axis=1)[:, :MOST_JUMPS].astype(dtype).astype(np.float64)
@@ -130,7 +130,7 @@ def stepped(at: np.ndarray, degree: int, dtype: str) -> tuple[int, dict[str, np.
     found: list[np.ndarray] = [np.ones_like(p)]
     for order in range(1, min(degree, jumps) + 1):
         new = index**order
-        for _ in range(2):  # once more, for rounding
+        for _ in range(2):  # orthogonalise twice, against rounding
             for old in found:
                 new = new - np.sum(p * new * old, axis=1, keepdims=True) * old
         norm = np.sqrt(np.sum(p * new * new, axis=1, keepdims=True))

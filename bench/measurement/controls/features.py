@@ -1,20 +1,20 @@
-"""Functions of one estimate's noise whose means are known: what an estimate's mean is relieved of.
+"""Functions of one estimate's noise with known means: the features that control variates are made of.
 
 Let x be the numbers of noise of one sample of z, φ_k their orthonormal functions, and
 
     q(x) = Σ_k h_k·φ_k(x) + ½ φ_1(x)ᵀ M φ_1(x) + Σ_α c_α He_α(Vᵀ x),    M symmetric with diagonal 0,
 
-a model of f without its constant; the last term, products of Hermite polynomials of total degree 3 and 4 along a few
-orthonormal directions V, where x is Normal. Numbers are independent, and polynomials of different degree orthogonal, so
-with t the slope of the last two terms, for every number j,
+a model of f without its constant. The last term, only where x is Normal, consists of products of Hermite polynomials of
+total degree 3 and 4 along a few orthonormal directions V. The numbers are independent and polynomials of different
+degree orthogonal. So, with t the gradient of the last two terms, for every number j,
 
     E φ_k,j = 0,   E t_j = 0,   E t_j φ_1,j = 0,   E q φ_1,j = h_1,j,   E q φ_2,j = h_2,j,
 
-and of numbers v drawn for something else E φ_k(v) = E t_j φ_k(v_j) = E φ_1,j φ_k(v_j) = 0. The features of an estimate
-of S samples are averages over them; those with q also come as products of averages, for estimators that multiply one
-sample with another: E q̄ φ̄_k,j = h_k,j/S.
+and for noise v that is not used to sample z, E φ_k(v) = E t_j φ_k(v_j) = E φ_1,j φ_k(v_j) = 0. The features of an
+estimate of S samples are averages over the samples. Those with q also occur as products of averages, for estimators
+that multiply one sample with another: E q̄ φ̄_k,j = h_k,j/S.
 
-A score function's estimate is close to q φ_1 and q φ_2, a pathwise one to t and t φ_1.
+A score-function estimate is close to q φ_1 and q φ_2, a pathwise one to t and t φ_1.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ from gradmeter.bench.measurement.controls.source import Source
 Array = Any
 Arrays = dict[str, Any]
 
-#: Total degrees of products in q, and of those that their slopes have.
+#: Total degrees of the Hermite products in q, and of those in its gradient.
 HIGH, BELOW = (3, 4), (2, 3)
 HERMITE = Basis.smooth("normal", max(HIGH))
 
 
 def powers(directions: int, degrees: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """The exponents of all products of Hermite polynomials in so many directions, of these total degrees."""
+    """Return the exponents of all products of Hermite polynomials in this many directions, of these total degrees."""
     every = itertools.product(range(max(degrees) + 1), repeat=directions)
     return tuple(each for each in every if sum(each) in degrees)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What features are made of: all that is static.
+    """The static description of the features.
 
     Attributes
     ----------
-    own : noise of the samples, whose numbers x f is modelled in.
-    others : noise drawn for something else, with as many numbers as x.
+    own : noise of the samples, whose numbers x are the variables of the model of f.
+    others : noise that is not used to sample z, with as many numbers as x.
     samples : S.
-    interacting : whether M is there.
-    directions : how many directions of Normal x have products of degree 3 and 4 in q.
+    interacting : whether q has the term with M.
+    directions : number of directions of Normal x with products of degree 3 and 4 in q.
     crossed : whether products of averages are features too.
-    high, below : the exponents of those products, and of their slopes.
-    couples : which two of the others are read by one block's estimates, whose products are features too.
-    rows : which rows f sees, where that is noise; evaluated by NumPy alone.
+    high, below : exponents of those products, and of their derivatives.
+    couples : pairs of `others` that are read by the estimates of one block, whose products are features too.
+    rows : which rows f sees, where this is noise; evaluated by NumPy only.
     """
 
     own: tuple[Source, ...]
@@ -82,7 +82,7 @@ class Layout:
 
     @property
     def features(self) -> int:
-        """How many features every number has."""
+        """Number of features of every number."""
         values = [min(2, source.basis.degree) for source in self.others]
         beside = sum(v + 1 + (v if self.interacting else 0) for v in values)
         beside += sum(values[a] * values[b] + (1 if self.interacting else 0) for a, b in self.couples)
@@ -90,7 +90,7 @@ class Layout:
         return self.degree + 2 + (2 if self.interacting else 0) + beside + (2 if self.crossed else 0) + of_rows
 
     def functions(self, xp: Any, noise: Arrays, model: Arrays) -> list[Array]:
-        """φ_1, φ_2, … of x, each [R, S, m]; 0 where a number has fewer."""
+        """Evaluate φ_1, φ_2, … of x, each [R, S, m]; 0 for numbers that have fewer."""
         each = [source.functions(xp, noise, model) for source in self.own]
         found = []
         for k in range(self.degree):
@@ -99,14 +99,14 @@ class Layout:
         return found
 
     def slope(self, first: Array, model: Arrays) -> Array:
-        """φ_1 M [..., m]; of a low rank, M is F S Fᵀ without its diagonal, S = diag(±1)."""
+        """Return φ_1 M [..., m]; at low rank M is F S Fᵀ without its diagonal, S = diag(±1)."""
         if "M" in model:
             return first @ model["M"]
         factors, signs = model["F"], model["signs"]
         return ((first @ factors) * signs) @ factors.T - first * ((factors * factors) @ signs)
 
     def products(self, xp: Any, first: Array, model: Arrays, every: tuple[tuple[int, ...], ...]) -> Array:
-        """Products of Hermite polynomials of u = Vᵀ φ_1 [..., A], of these exponents."""
+        """Evaluate products of Hermite polynomials of u = Vᵀ φ_1 with these exponents [..., A]."""
         u = first @ model["V"]
         hermite = [self.hermite(xp, u[..., r], {}) for r in range(self.directions)]
         found = []
@@ -119,12 +119,12 @@ class Layout:
         return xp.stack(found, axis=-1)
 
     def __call__(self, xp: Any, noise: Arrays, model: Arrays) -> tuple[list[Array], Array]:
-        """Features of every number, each [R, m], and q of an estimate as a whole [R]; their means by `means`.
+        """Evaluate the features of every number, each [R, m], and q of the whole estimate [R]; `means` has their means.
 
         Parameters
         ----------
-        model : h [degree, m], M [m, m] or its factors F [m, rank] and signs [rank], V [m, directions], c and slope of
-            the products, and what bases with jumps read.
+        model : h [degree, m]; M [m, m] or its factors F [m, rank] and signs [rank]; V [m, directions]; c and slope of
+            the products; and what bases with discontinuities read.
         """
         phi = self.functions(xp, noise, model)
         first, second = phi[0], phi[1] if len(phi) > 1 else xp.zeros_like(phi[0])
@@ -157,10 +157,10 @@ class Layout:
         return averages, whole
 
     def means(self, model: Arrays) -> list[np.ndarray]:
-        """E of the features of every number, each [m]; q as a whole has mean 0."""
+        """Return the means of the features of every number, each [m]; q of a whole estimate has mean 0."""
         h = np.asarray(model["h"])
         zero = np.zeros(h.shape[1])
-        # A number of two values has one function alone.
+        # A two-valued number has only one function.
         has = [np.concatenate([np.full(s.numbers, s.basis.degree > k) for s in self.own]) for k in range(2)]
         first, second = (np.where(has[k], h[k], 0.0) if k < len(h) else zero for k in range(2))
         of_rows: list[np.ndarray] = []

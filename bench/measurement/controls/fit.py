@@ -1,8 +1,8 @@
-"""Fitting controls on a pilot: a model of f, then one coefficient for each feature and coordinate of the estimate.
+"""Fit control variates on a pilot: a model of f, then one coefficient for each feature and coordinate of the estimate.
 
-The pilot is drawn as defensive draws are, widened in one number at a time, with density weights of at most 2, so that
-the fit knows the tails; a nominal one is blind to them. Coefficients are chosen by cross-validation between its halves
-and then frozen: what they are does not bias anything, for the means of the features are known.
+The pilot is drawn like defensive draws, widened in one number at a time with density weights of at most 2, so that the
+fit includes the tails; a nominal pilot would miss them. Coefficients are selected by cross-validation between the
+pilot's halves and then frozen. Their values cause no bias, because the means of the features are known.
 """
 
 from __future__ import annotations
@@ -26,34 +26,35 @@ from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.estimators import NotApplicable
 from gradmeter.estimators.noise import Noise, sample_axis, stream_root
 
-#: Replicates of the pilot, at most.
+#: Most replicates of the pilot.
 PILOT = 4096
-#: Functions of a number; of few numbers more.
+#: Functions of a number; with at most FEW_NUMBERS numbers, HIGHER_DEGREE of them.
 DEGREE, FEW_NUMBERS, HIGHER_DEGREE = 4, 4, 8
 #: Directions of Normal noise in which degrees 3 and 4 are modelled.
 DIRECTIONS = 4
-#: The most numbers whose products of two are modelled, and how many draws a coefficient wants.
+#: Most numbers whose pairwise products are modelled, and draws that a coefficient needs.
 INTERACTING, DRAWS_A_COEFFICIENT = 48, 3
-#: The most numbers whose products of two are modelled from ∇f; up to how many numbers all of them are, and by what
-#: rank those of more numbers, so that features cost no more than an estimate; at how many draws of the pilot, for each
-#: number and at the least; and the least share of the variance of ∇f that they have to explain.
+#: Most numbers whose pairwise products are modelled from ∇f; up to how many numbers all products are modelled, and the
+#: rank used for more, so that features cost no more than an estimate.
 MOST_SLOPES, FULL_RANK, RANK = 1024, 256, 64
+#: Draws of the pilot at which ∇f is evaluated, per number and at least; and the share of the variance of ∇f that the
+#: products have to explain.
 SLOPES_A_NUMBER, LEAST_SLOPES, EXPLAINED = 4, 1024, 0.05
-#: Numbers whose coefficients are fitted at once.
+#: Numbers whose coefficients are fitted together.
 FITTED_TOGETHER = 32
-#: Couples of names of other noise whose products are features, at most.
+#: Most pairs of names of other noise whose products are features.
 MOST_COUPLES = 3
-#: Draws that each feature of all numbers together wants, where coordinates have no number of their own; and the most
-#: numbers and coordinates there may be.
+#: Draws that each feature of all numbers needs, where coordinates have no number of their own; and the limits on
+#: numbers and coordinates.
 POOLED_SHARE, MOST_NUMBERS, MOST_POOLED = 8, 300, 4096
-#: A feature is not used that is so many standard errors from its known mean, or that cancels to this part of its size.
+#: A feature is dropped if it is this many standard errors from its known mean, or cancels to this part of its size.
 CONTRADICTED, CANCELLED = 8.0, 1e-6
-#: Variance that must be left, at most, for controls to be used on a coordinate.
+#: Largest relative residual variance of a coordinate at which controls are used on it.
 WORTH = 0.9
 
 
 def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
-    """What the features of a setting's noise are, and the arrays of steps; None where nothing is known of any."""
+    """Return the layout of a setting's features and the arrays of its step functions; None if no noise has features."""
     expectation, estimator = setting.expectation, setting.estimator
     one = expectation.sample_specs(setting.dimension)
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
@@ -67,7 +68,7 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
         numbers = math.prod(shape)
         if spec.kind in ("uniform", "stratum") and name in jumps and jumps[name].shape[-1]:
             at = jumps[name]
-            while at.ndim > 1 + len(shape):  # those of every sample, which are the same
+            while at.ndim > 1 + len(shape):  # a leading axis over samples, with equal entries
                 at = at[0]
             at = np.broadcast_to(at, (*shape, at.shape[-1])).reshape(numbers, -1)
             count, arrays = stepped(at, degree, setting.dtype)
@@ -94,7 +95,7 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
         full = setting.specs.get(name)
         axis = -1 if full is None else sample_axis(full.shape, spec.shape)
         if full is None or axis == -1 or not math.prod(full.shape):
-            return None  # f is not a function of what is drawn, sample by sample
+            return None  # f does not depend on the drawn noise sample by sample
         if name in made_again:
             continue
         there = 1 if axis is None else full.shape[axis]
@@ -148,19 +149,19 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
 
 
 def _gammas(setting: Setting, parameters: Arrays) -> dict[str, np.ndarray]:
-    """Concentrations [m] of the gamma numbers that a sample is made from, by the prefix of their noise."""
+    """Return the concentrations [m] of the gamma numbers that a sample is made from, by the prefix of their noise."""
     found = {n: np.reshape(a, -1) for n, a in setting.expectation.family.gamma_numbers(parameters).items()}
     return {prefix: a for prefix, a in found.items() if np.all(a >= SMALLEST)}
 
 
-@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # what is not finite is no control
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # non-finite controls are dropped
 def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> Controls | None:
-    """Fit controls on a pilot of noise of its own; None where there is nothing to gain.
+    """Fit controls on a pilot with its own noise; return None where there is nothing to gain.
 
     Parameters
     ----------
     centre : a rough mean of the estimates [P], by block.
-    widened : the names of noise that are drawn wider.
+    widened : names of the noise that is drawn wider.
     """
     made = layout_of(setting)
     if made is None:
@@ -226,10 +227,10 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
 
 
 def _with_rows(setting: Setting, layout: Layout) -> tuple[Layout, Arrays]:
-    """The layout with the rows of minibatches in it, and their model, where there is one."""
+    """Add the rows of minibatches to the layout, and return it with their model, where there is one."""
     drawn = [(n, spec) for n, spec in setting.expectation.noise_specs().items() if spec.kind == "rows"]
     normal = len(layout.own) == 1 and layout.own[0].basis.kind == "normal"
-    if len(drawn) != 1 or not normal or setting.expectation.population > 1:  # each datum has a z of its own
+    if len(drawn) != 1 or not normal or setting.expectation.population > 1:  # each datum has its own z
         return layout, {}
     rows = Rows(drawn[0][0], drawn[0][1].population)
     found = row_model(setting, rows, layout.own[0].name, layout.numbers)
@@ -237,13 +238,13 @@ def _with_rows(setting: Setting, layout: Layout) -> tuple[Layout, Arrays]:
 
 
 def _usable(layout: Layout, coordinates: int) -> bool:
-    """Whether a block of so many coordinates can be relieved: each by features of a number of its own, or of all."""
+    """Return whether a block of this many coordinates can have controls: by number, or from all numbers."""
     pooled = 1 + layout.features * layout.numbers
     return coordinates == layout.numbers or (pooled * POOLED_SHARE <= PILOT and coordinates <= MOST_POOLED)
 
 
 def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[Arrays, np.ndarray, Arrays, np.ndarray]:
-    """Noise as NumPy arrays, its weights [n], estimates [n, P] by block, and f at every sample [n, S]."""
+    """Return noise as NumPy arrays, its weights [n], estimates [n, P] by block, and f at every sample [n, S]."""
     s, block = setting, min(setting.replicates, PILOT)
     generator = np.random.default_rng(stream_root(*s.path, "controls", "mixture"))
     count = PILOT // block * block
@@ -253,7 +254,7 @@ def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[Arrays
 
 
 def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
-    """The noise of every sample on its own [R S, *shape of one]; noise of f once for each."""
+    """Return the noise of every single sample [R S, *shape of one], with the noise of f repeated for each."""
     one = setting.expectation.sample_specs(setting.dimension)
     axes = {name: source for source in layout.own for name in source.names}
     there = 1
@@ -270,7 +271,7 @@ def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
 
 
 def _model(layout: Layout, noise: Arrays, weight: np.ndarray, values: np.ndarray, steps: Arrays) -> Arrays:
-    """h [degree, m] and M [m, m] of q, by weighted least squares."""
+    """Fit h [degree, m] and M [m, m] of q, with the products of degree 3 and 4, by weighted least squares."""
     plain = _without_images(Layout(layout.own, (), layout.samples))
     phi = [each.reshape(-1, layout.numbers) for each in plain.functions(np, noise, steps)]
     n, m = phi[0].shape
@@ -309,14 +310,15 @@ def _model(layout: Layout, noise: Arrays, weight: np.ndarray, values: np.ndarray
             M[i, j] = M[j, i] = c[1 + 2 * m + high :]
     h = np.zeros((len(phi), m))
     h[:degree] = c[1 : 1 + degree * m].reshape(degree, m)
-    h *= [np.any(each != 0.0, axis=0) for each in phi]  # of numbers that have fewer functions
+    h *= [np.any(each != 0.0, axis=0) for each in phi]  # some numbers have fewer functions
     return {**model, "h": h}
 
 
 def _interactions(setting: Setting, layout: Layout, noise: Arrays, weight: np.ndarray, steps: Arrays) -> Arrays | None:
-    """h [degree, m] and M of more numbers than `_model` knows the products of, by least squares of ∇f in φ_1.
+    """Fit h [degree, m] and M by least squares of ∇f on φ_1, for more numbers than `_model` has products for.
 
-    Of a number with two values, ∂f is the difference that it makes. None where ∇f cannot be had, or is not explained.
+    For a two-valued number, ∂f is the change of f between its values. Return None where ∇f is not available, or the fit
+    explains too little of it.
     """
     if not INTERACTING < layout.numbers <= MOST_SLOPES or len(layout.own) != 1:
         return None
@@ -360,29 +362,29 @@ def _interactions(setting: Setting, layout: Layout, noise: Arrays, weight: np.nd
     if m <= FULL_RANK:
         return {"h": h, "M": curvature - np.diag(np.diag(curvature))}
     values, vectors = np.linalg.eigh(curvature)
-    values = values - np.median(values)  # a multiple of the identity is on the diagonal, which M has not
+    values = values - np.median(values)  # a multiple of the identity affects only the diagonal, which M lacks
     kept = np.argsort(-np.abs(values))[:RANK]
     return {"h": h, "F": vectors[:, kept] * np.sqrt(np.abs(values[kept])), "signs": np.sign(values[kept])}
 
 
 def _symmetric(c: np.ndarray) -> np.ndarray:
-    """A constant and a matrix, one above the other [1 + m, m], the matrix made symmetric."""
+    """Symmetrise the matrix in a constant row on top of a matrix [1 + m, m]."""
     return np.concatenate([c[:1], 0.5 * (c[1:] + c[1:].T)])
 
 
 def _slopes(layout: Layout, c: np.ndarray) -> np.ndarray:
-    """∂/∂u_r of Σ_α c_α He_α(u), in orthonormal products of one degree less [B, directions]."""
+    """Return ∂/∂u_r of Σ_α c_α He_α(u), in orthonormal products of one degree less [B, directions]."""
     found = np.zeros((len(layout.below), layout.directions))
     for exponents, coefficient in zip(layout.high, c, strict=True):
         for r, n in enumerate(exponents):
-            if n:  # He_n' = √n He_{n−1} of orthonormal ones
+            if n:  # He_n' = √n He_{n−1} for orthonormal polynomials
                 one_less = tuple(k - (s == r) for s, k in enumerate(exponents))
                 found[layout.below.index(one_less), r] += math.sqrt(n) * coefficient
     return found
 
 
 def _solve(x: np.ndarray, y: np.ndarray, w: np.ndarray, ridge: float = 1e-10) -> np.ndarray:
-    """Weighted least squares by normal equations, a little ridge for columns that say the same; refined once."""
+    """Solve weighted least squares by normal equations with a small ridge for collinear columns, refined once."""
     a = x.T @ (w[:, None] * x)
     scale = np.sqrt(np.maximum(np.diag(a), 1e-300))
     a = a / scale[:, None] / scale[None, :] + ridge * np.eye(len(a))
@@ -393,13 +395,16 @@ def _solve(x: np.ndarray, y: np.ndarray, w: np.ndarray, ridge: float = 1e-10) ->
 
 
 def _without_images(layout: Layout) -> Layout:
-    """The same of mirrored noise alone, without its mirror images."""
+    """Return the layout of mirrored noise without its mirror images."""
     return replace(layout, own=tuple(replace(source, pairs=False) for source in layout.own))
 
 
 def _believed(feature: np.ndarray, mean: np.ndarray, size: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """A feature [n, m], 0 for the numbers of which it is rounding or contradicts its known mean: odd functions of
-    mirrored noise cancel, and what is left, a constant, would take its coefficient from the mean of the estimates."""
+    """Set a feature [n, m] to 0 for the numbers where it is rounding or contradicts its known mean.
+
+    Odd functions of mirrored noise cancel. What is left is a constant, whose coefficient would change the mean of the
+    estimates.
+    """
     off = w[:, None] * (feature - mean)
     far = np.abs(off.mean(axis=0)) > CONTRADICTED * off.std(axis=0) / math.sqrt(len(w))
     far |= np.mean(feature**2, axis=0) < CANCELLED**2 * np.mean(size**2, axis=0)
@@ -413,7 +418,7 @@ def _variance(y: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def _own(features: list[np.ndarray], y: np.ndarray, w: np.ndarray, halves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients [k, m] of every number's own features, each [n, m], and the variance that is left [m]."""
+    """Fit coefficients [k, m] of every number's own features, each [n, m]; also return the residual variance [m]."""
     parts = []
     for start in range(0, y.shape[1], FITTED_TOGETHER):
         some = slice(start, start + FITTED_TOGETHER)
@@ -422,7 +427,7 @@ def _own(features: list[np.ndarray], y: np.ndarray, w: np.ndarray, halves: np.nd
 
 
 def _own_of_some(h: np.ndarray, y: np.ndarray, w: np.ndarray, halves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same of features [n, m, k]."""
+    """Fit the coefficients of `_own` for features [n, m, k]."""
 
     def solve(some: np.ndarray) -> np.ndarray:
         x = np.concatenate([np.ones((*h[some].shape[:2], 1)), h[some]], axis=2)
@@ -443,7 +448,7 @@ def _own_of_some(h: np.ndarray, y: np.ndarray, w: np.ndarray, halves: np.ndarray
 
 
 def _pooled(h: np.ndarray, y: np.ndarray, w: np.ndarray, halves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients [K, P] of the features of all numbers, and the variance that is left [P]."""
+    """Fit coefficients [K, P] of the features of all numbers; also return the residual variance [P]."""
 
     def solve(some: np.ndarray) -> np.ndarray:
         return _solve(np.concatenate([np.ones((int(some.sum()), 1)), h[some]], axis=1), y[some], w[some])[1:]

@@ -1,4 +1,4 @@
-"""Frozen controls: what is taken off the estimates, whose mean is known."""
+"""Frozen control variates: what is subtracted from the estimates, with its known mean."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from gradmeter.bench.measurement.evaluate import in_double
 
 @dataclass(frozen=True)
 class Controls:
-    """Frozen controls: Σ C h(noise) by coordinate, whose mean is `constant`.
+    """Frozen control variates: Σ C h(noise) for each coordinate, whose mean is `constant`.
 
     Attributes
     ----------
-    layout : what the features are.
-    pooled : the blocks whose coordinates use the features of every number.
+    layout : description of the features.
+    pooled : blocks whose coordinates use the features of all numbers.
     arrays : the model, and coefficients by block.
     constant : E Σ C h by block [P], float64.
-    spread : deviation of Σ C h by block [P], in the pilot.
-    gain : variance of an estimate over what was left in cross-validation, trace over all blocks.
+    spread : standard deviation of Σ C h by block [P], in the pilot.
+    gain : variance of an estimate over the cross-validated residual variance, traces over all blocks.
+    replicates : replicates of the pilot.
+    blocks : the blocks that have controls.
     """
 
     layout: Layout
@@ -34,7 +36,7 @@ class Controls:
     blocks: tuple[str, ...] = field(default=())
 
     def corrected(self, noise: Arrays, found: Arrays) -> Arrays:
-        """Estimates [R, P] by block less Σ C h, whose mean is `constant`."""
+        """Return estimates [R, P] by block less Σ C h, whose mean is `constant`."""
         averages, whole = self.layout(np, in_double(noise), self.arrays)
         left = {name: a.astype(np.float64, copy=False) for name, a in found.items()}
         for name in self.blocks:
@@ -49,6 +51,6 @@ class Controls:
         return left
 
     def relieved(self, noise: Arrays, found: Arrays) -> Arrays:
-        """Estimates less Σ C (h − E h)."""
+        """Return estimates less Σ C (h − E h), which have the same mean as the estimates."""
         left = self.corrected(noise, found)
         return {name: a + self.constant[name] if name in self.constant else a for name, a in left.items()}

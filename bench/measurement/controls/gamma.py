@@ -1,14 +1,14 @@
-"""Gamma numbers as noise: made again from what they are made of, and functions that are orthonormal under their law.
+"""Gamma numbers as noise: recomputed from their ingredients, with functions orthonormal under their distribution.
 
-A gamma number g is made from 17 numbers of noise by rejection. It jumps where a proposal comes to be refused, so
-functions of the 17 numbers say little about f; functions of g say what is needed. Here g is made once more, in float64,
-by Marsaglia & Tsang's (2000) rule and by code of this file alone. Were the sampler that is measured used instead, a
-wrong one would shift the means of the controls by as much as those of the estimates, and its bias would be taken off.
-Whatever α is given, g is Gamma(α, 1), but for a chance of 3e-11 that all proposals are refused.
+A gamma number g is made by rejection from 17 numbers of noise. It has discontinuities where the rejection of a proposal
+changes, so functions of the 17 numbers say little about f; functions of g say what is needed. Here g is computed again,
+in float64, by Marsaglia & Tsang's (2000) rule and only by code in this file. If the measured sampler were used instead,
+an error in it would shift the means of the controls as much as those of the estimates, and subtracting the controls
+would hide its bias. For any given α, g is Gamma(α, 1), except that all proposals are refused with probability 3e-11.
 
-The functions are made from powers of x = (g − α)/√α and y = (log g − ψ(α))/√ψ′(α), which f and the scores of the gamma
-families are made of, by the Gram–Schmidt process. The inner product is the trapezoidal rule in log g, where the density
-exp(α t − eᵗ)/Γ(α) is analytic for |Im t| < π/2.
+The functions are made by the Gram–Schmidt process from products of powers of x = (g − α)/√α and
+y = (log g − ψ(α))/√ψ′(α), which f and the scores of the gamma families consist of. The inner product is the trapezoidal
+rule in t = log g, where the density exp(α t − eᵗ)/Γ(α) is analytic for |Im t| < π/2.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from gradmeter.bench.measurement.controls.source import Arrays, Source
 
 Array = Any
 
-#: Exponents of x and y in the powers, in the order in which functions are made from them.
+#: Exponents of x and y in the products, in the order of the Gram–Schmidt process.
 POWERS = ((1, 0), (0, 1), (2, 0), (1, 1), (3, 0), (0, 2), (4, 0), (2, 1))
-#: The density is left out where it is below exp(−REACH) of its largest; and the largest step in log g.
+#: The rule leaves out where the density is below exp(−REACH) of its maximum; its largest step in log g; fewest nodes.
 REACH, STEP, FEWEST_NODES = 70.0, 0.2, 400
-#: Concentrations below this have no functions: half of their numbers are below 1e-9, and log g reaches down to −3,500.
+#: Smallest concentration with functions: below, half of the numbers are below 1e-9, and log g reaches down to −3,500.
 SMALLEST = 0.02
-#: A power of which less is left than this is the others' sum: near a Normal law log g says what g does.
+#: A product with a smaller remainder, relative to its size, depends on the others: near a Normal, log g tells what g
+#: does.
 INDEPENDENT = 1e-3
 
 
 @functools.lru_cache(maxsize=256)
 def orthonormal(alpha: float, degree: int) -> tuple[tuple[float, ...], ...]:
-    """Coefficients [degree, 1 + powers] of orthonormal functions of g ~ Gamma(α, 1) in 1 and `POWERS`."""
+    """Return coefficients [degree, 1 + powers] of orthonormal functions of g ~ Gamma(α, 1) in 1 and `POWERS`."""
     c = REACH / alpha
     low, high = -c - math.sqrt(2.0 * c), math.log1p(c + math.sqrt(2.0 * c))
     away = np.linspace(low, high, max(FEWEST_NODES, math.ceil((high - low) / STEP)))
@@ -51,7 +52,7 @@ def orthonormal(alpha: float, degree: int) -> tuple[tuple[float, ...], ...]:
     for k in range(1, degree + 1):
         new = np.eye(1, degree + 1, k)[0]
         size = math.sqrt(weight @ every[:, k] ** 2)
-        for _ in range(2):  # once more, for rounding
+        for _ in range(2):  # orthogonalise twice, against rounding
             value = every @ new
             for old in found:
                 new = new - (weight @ (value * (every @ old))) * old
@@ -67,8 +68,9 @@ def _powers(alpha: Array, log_g: Array, powers: tuple[tuple[int, int], ...]) -> 
 
 
 def log_gamma_number(alpha: Array, proposal: Array, acceptance: Array, boost: Array) -> Array:
-    """Log g of the first proposal d (1 + c x)³ that is accepted, x = 0 if none is; for α < 1 it is one of α + 1, times
-    u^(1/α).
+    """Return log g from the first accepted proposal d (1 + c x)³, with x = 0 if none is accepted.
+
+    For α < 1, g is a gamma number of concentration α + 1 times u^(1/α).
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def log_gamma_number(alpha: Array, proposal: Array, acceptance: Array, boost: Ar
 
 @dataclass(frozen=True)
 class GammaBasis(Basis):
-    """Functions of g, read from log g; every number has coefficients of its own."""
+    """Functions of g, evaluated from log g; every number has its own coefficients."""
 
     def __call__(self, xp: Any, x: Array, steps: Arrays) -> list[Array]:
         columns = _powers(steps["concentration"], x, POWERS[: self.degree])
@@ -104,7 +106,7 @@ class GammaBasis(Basis):
 
 @dataclass(frozen=True)
 class GammaSource(Source):
-    """Numbers that are made from three names of noise, whose shapes end with one axis more for proposals."""
+    """A source whose numbers are made from three names of noise, two of them with an extra last axis for proposals."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,7 +121,7 @@ class GammaSource(Source):
 
 
 def gamma_source(prefix: str, concentration: np.ndarray, axis: int | None, degree: int) -> tuple[GammaSource, Arrays]:
-    """The source of gamma numbers of these concentrations, flat [m], and the arrays that it reads."""
+    """Return the source of gamma numbers with these concentrations, flat [m], and the arrays that it reads."""
     each = [orthonormal(float(a), degree) for a in concentration]
     name = f"{prefix}proposal"
     functions = np.ascontiguousarray(np.moveaxis(np.asarray(each), 0, -1))  # [degree, 1 + powers, m]

@@ -1,7 +1,7 @@
-"""Block sums of estimates less controls.
+"""Block sums of controlled estimates, that is of estimates less control variates.
 
-Estimates are made where the cell's are, of noise that NumPy draws; controls are evaluated in float64 by NumPy, so that
-nothing is compiled for so few replicates, and nothing of single precision adds to the error.
+The cell's backend evaluates the estimates from noise that NumPy draws. NumPy evaluates the controls in float64, so that
+nothing is compiled for so few replicates and single precision adds no error.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from gradmeter.bench.measurement.evaluate import blocks_together, estimates_of
 from gradmeter.bench.measurement.kernel import BlockSums, Setting
 from gradmeter.bench.measurement.moments import GROUPS
 
-#: Replicates relieved of controls that certify, at the least: events that are never met are not relieved of anything.
+#: Fewest controlled replicates that certify: controls do not reduce the error from events that are never met.
 FEWEST_RELIEVED = 2**12
 
 
 @dataclass(frozen=True)
 class _OnHost(Setting):
-    """A cell whose streams are drawn on the host: they need no root but their name."""
+    """A cell whose streams are drawn on the host: their only root is their name."""
 
     def roots(self, stream: str) -> Any:
         return stream
 
 
 def fewer(replicates: int) -> int:
-    """Replicates in a block of which few will do: halved while 64 blocks are more than controls need."""
+    """Return a smaller block size, halved while 64 blocks exceed the number of replicates that controls need."""
     while replicates * GROUPS >= 2 * FEWEST_RELIEVED and replicates % 2 == 0:
         replicates //= 2
     return replicates
 
 
 class Relieved:
-    """Where block sums of estimates less Σ C h come from, whose mean is less `controls.constant`."""
+    """A source of block sums of estimates less Σ C h, whose mean is smaller by `controls.constant`."""
 
     def __init__(self, setting: Setting, controls: Controls) -> None:
         whole = {each.name: getattr(setting, each.name) for each in fields(setting)}
@@ -48,7 +48,7 @@ class Relieved:
         self.at_once = setting.replicates
         self.chunk = max(self.at_once // size, blocks_together(setting, size))
 
-    @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # whoever adds the sums up looks
+    @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # the caller that accumulates the sums checks them
     def __call__(self, roots: str, first: int, centre: dict[str, Any]) -> BlockSums:
         s, blocks = self.setting, self.chunk
         noise = s.host_noise(roots, first // blocks, blocks * s.replicates)

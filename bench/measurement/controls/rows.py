@@ -1,18 +1,18 @@
-"""What the rows of a minibatch add to f: for every row a function of one direction of Normal noise, in a table.
+"""Features for the rows of a minibatch: f's dependence on each row, as a tabulated function of one direction of noise.
 
-With rows drawn uniformly without replacement, E of a mean over the drawn rows is the mean over all of them, exactly.
-Let row i add to f, but for what all rows share,
+With rows drawn uniformly without replacement, the expectation of a mean over the drawn rows is exactly the mean over
+all rows. Let row i contribute to f, apart from what all rows share,
 
     r_i(v_i · x),     ‖v_i‖ = 1,  x ~ N(0, I), so that u = v_i · x ~ N(0, 1),
 
-r_i between equidistant knots linear, and beyond them. Its slope s_i along u is a table of its own. Then, with b over
-the drawn rows and j a number of x, E over x of every term of
+with r_i linear between equidistant knots, and extrapolated linearly. Its slope s_i along u has a table of its own.
+Then, with b over the drawn rows and j a number of x, the expectation over x of every term of
 
     s̄_j = mean_b v_bj (s_b(u_b) − E s_b),    s̄_j x_j,    r̄ = mean_b r_b(u_b),    r̄ x_j,    r̄ φ_2(x_j)
 
-is a moment E s, E s u, E r, E r u, E r φ_2(u) of a table, known in closed form, times a power of v_bj.
+is a moment E s, E s u, E r, E r u or E r φ_2(u) of a table, known in closed form, times a power of v_bj.
 
-The rows themselves are black boxes: f and ∇f are evaluated with that row alone.
+The rows themselves are black boxes: f and ∇f are evaluated with one row alone.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ Arrays = dict[str, Any]
 
 #: Knots of the tables.
 KNOTS = np.linspace(-4.0, 4.0, 33)
-#: Points at which a row's direction is looked for.
+#: Points from which the direction of a row is estimated.
 POINTS = 8
-#: The most evaluations of single rows, in numbers of x; and the numbers of x of drawn rows that are looked at together.
+#: Limit on evaluations of single rows, in numbers of x; and on the numbers of x of drawn rows processed together.
 MOST_LOOKED_AT, TOGETHER = 2**24, 2**21
 
 
 def moments() -> np.ndarray:
-    """E of table(u), table(u) u and table(u) (u² − 1)/√2 as weights of the table's values [3, knots], u ~ N(0, 1)."""
+    """Return the weights [3, knots] of a table's values in E table(u), E table(u) u and E table(u) (u² − 1)/√2.
+
+    u is standard normal.
+    """
     ends = np.concatenate([[-np.inf], KNOTS[1:-1], [np.inf]])
     inner = np.where(np.isfinite(ends), ends, 0.0)
     density = np.where(np.isfinite(ends), np.exp(-0.5 * inner**2) / math.sqrt(2.0 * math.pi), 0.0)
@@ -56,29 +59,29 @@ def moments() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rows:
-    """Noise that says which rows are drawn.
+    """Noise that selects the rows of a minibatch.
 
     Attributes
     ----------
-    name, population : which, and N.
+    name, population : name of the noise, and the number N of rows.
     """
 
     name: str
     population: int
 
     def features(self, crossed: bool, others: int) -> int:
-        """How many features every number has."""
+        """Return the number of features of every number."""
         return 8 + (2 if crossed else 0) + 2 * others
 
     def __call__(
         self, noise: Arrays, first: Array, second: Array, others: list[Array], model: Arrays, crossed: bool
     ) -> list[Array]:
-        """Features of every number, each [R, m], averages over samples; their means by `means`.
+        """Evaluate the features of every number, each [R, m], as averages over samples; `means` has their means.
 
         Parameters
         ----------
         first, second : x and φ_2(x) [R, S, m].
-        others : of numbers drawn for something else, φ_1 each [R, S or 1, m].
+        others : φ_1 of noise that is not used to sample z, each [R, S or 1, m].
         model : "row directions" v [N, m], "row slopes" s and "row values" r [N, knots].
         """
         drawn = noise[self.name].reshape(len(first), -1)
@@ -110,7 +113,7 @@ class Rows:
         return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
     def means(self, model: Arrays, samples: int, crossed: bool, others: int) -> list[np.ndarray]:
-        """E of the features, each [m]."""
+        """Return the means of the features, each [m]."""
         weights, v = moments(), model["row directions"]
         slope = (v * v * (model["row slopes"] @ weights[1])[:, None]).mean(axis=0)
         first = (v * (model["row values"] @ weights[1])[:, None]).mean(axis=0)
@@ -121,7 +124,7 @@ class Rows:
 
 
 def _looked_up(u: np.ndarray, rows: np.ndarray, *tables: np.ndarray) -> list[np.ndarray]:
-    """Values at u [R, S, B] of the tables [N, knots] of rows [R, B]."""
+    """Interpolate the tables [N, knots] of rows [R, B] at u [R, S, B]."""
     place = (u - KNOTS[0]) / (KNOTS[1] - KNOTS[0])
     piece = np.clip(np.floor(place), 0, len(KNOTS) - 2)
     part = place - piece
@@ -135,7 +138,7 @@ def _looked_up(u: np.ndarray, rows: np.ndarray, *tables: np.ndarray) -> list[np.
 
 
 def row_model(setting: Setting, rows: Rows, name: str, numbers: int) -> Arrays | None:
-    """Directions and tables of every row, x the noise of that name; None where f cannot be looked at row by row."""
+    """Return directions and tables of every row, for the noise x of this name; None where f cannot be split by rows."""
     n, knots = rows.population, len(KNOTS)
     batch = int(np.prod(setting.specs[rows.name].shape))
     if n * (knots + POINTS) * numbers > MOST_LOOKED_AT:
@@ -149,9 +152,9 @@ def row_model(setting: Setting, rows: Rows, name: str, numbers: int) -> Arrays |
         given = np.broadcast_to(which.reshape(-1, *[1] * len(shape)), (len(which), *shape))
         return {name: x, rows.name: np.ascontiguousarray(given)}
 
-    try:  # one row stands for a minibatch of it alone, unless f wants as many as were declared
+    try:  # evaluate one row as a minibatch of its own, unless f needs the declared number of rows
         alone = objective(setting, noise(x, each[:POINTS]))
-    except Exception:  # of a user's f
+    except Exception:  # raised by a user's f
         alone = np.full(POINTS, np.nan)
     shape = setting.specs[rows.name].shape
     if not np.allclose(alone, objective(setting, noise(x, each[:POINTS]))):

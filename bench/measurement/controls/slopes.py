@@ -1,4 +1,4 @@
-"""∇f in the numbers of the noise: what f's interactions, and what every row of a minibatch adds, are modelled by."""
+"""∇f with respect to the numbers of noise, to model the interactions of f and the rows of a minibatch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from gradmeter.estimators.families.family import MeanField
 Array = Any
 Arrays = dict[str, Any]
 
-#: How far a number is moved where z is not affine in it.
+#: Step of the finite difference in a number of noise, where z is not affine in it.
 STEP = 1e-4
 
 
 def on_numpy_else(setting: Setting, made: Any) -> np.ndarray:
-    """made(backend, expectation, parameters, arrays to that backend) as float64: on NumPy, which compiles nothing,
-    where f can, else on the cell's backend, which may differentiate."""
+    """Evaluate made(backend, expectation, parameters, cast) as float64, where cast moves arrays to that backend.
+
+    It is evaluated on NumPy, which compiles nothing, if f allows; otherwise on the cell's backend, which may
+    differentiate.
+    """
 
     def on(backend: Any) -> np.ndarray:
         def moved(arrays: Arrays) -> Arrays:
@@ -35,18 +38,18 @@ def on_numpy_else(setting: Setting, made: Any) -> np.ndarray:
 
     try:
         return on(get("numpy"))
-    except Exception:  # of a user's f, which may be made for one framework
+    except Exception:  # a user's f may be written for one framework
         return on(setting.backend)
 
 
 def objective(setting: Setting, noise: Arrays) -> np.ndarray:
-    """f [n] on noise of one sample each."""
+    """Evaluate f [n] on noise of one sample each."""
     return on_numpy_else(setting, lambda b, expectation, own, cast: expectation.sampled_objective(b, own, cast(noise)))
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")  # of noise at an end, where z may be infinite
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")  # at the ends of the noise z may be infinite
 def slopes(setting: Setting, name: str, noise: Arrays) -> np.ndarray | None:
-    """∂f/∂x [n, m] on noise of one sample each, x the numbers of that name; None where it cannot be had."""
+    """Return ∂f/∂x [n, m] on noise of one sample each, x the numbers of this name; None where it is not available."""
     expectation = setting.expectation
     if expectation.importance_samples > 1 or isinstance(expectation, AmortisedExpectation):
         return None
@@ -66,16 +69,16 @@ def slopes(setting: Setting, name: str, noise: Arrays) -> np.ndarray | None:
 
     try:
         return on_numpy_else(setting, made)
-    except Exception:  # f has no gradient there, whatever the reason
+    except Exception:  # f has no gradient here, for whatever reason
         return None
 
 
 def differences(setting: Setting, name: str, noise: Arrays, moved: np.ndarray) -> np.ndarray | None:
-    """f with one number of the noise of that name moved, less f, for every number [n, m]; None where it cannot be had.
+    """Return the change of f if one number of this noise is moved, for every number [n, m]; None where not available.
 
     Parameters
     ----------
-    moved : where each number is moved to [n, m].
+    moved : new value of each number [n, m].
     """
     expectation = setting.expectation
     if expectation.importance_samples > 1 or isinstance(expectation, AmortisedExpectation):
@@ -94,14 +97,14 @@ def differences(setting: Setting, name: str, noise: Arrays, moved: np.ndarray) -
 
     try:
         return on_numpy_else(setting, made)
-    except Exception:  # of a user's f
+    except Exception:  # raised by a user's f
         return None
 
 
 def _pulled_back(family: Any, sample: Any, x: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """∂z/∂x, transposed, times ∇f: of an affine z(x) at once, else number by number where each makes its own z."""
+    """Return (∂z/∂x)ᵀ ∇f: at once for an affine z(x), else number by number where each number makes one coordinate."""
     m = x.shape[-1]
-    if len(x) > m:  # enough to find and to try the matrix
+    if len(x) > m:  # enough rows to determine the matrix and to test it
         base = sample(np.zeros_like(x))
         unit = np.zeros_like(x)
         unit[:m] = np.eye(m)

@@ -1,4 +1,4 @@
-"""One name of noise, or several that make one number together, as the numbers of each sample."""
+"""Sources of numbers for the features: one name of noise, or several that together make one number, per sample."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Arrays = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """One name of noise, as its numbers are read.
+    """One name of noise, with how its numbers are read.
 
     Attributes
     ----------
-    name, basis : which, and the functions of its numbers.
-    axis : which axis of its shape is over samples; None if one sample has all of it.
+    name, basis : the noise, and the functions of its numbers.
+    axis : the axis of its shape that runs over samples; None if all of it belongs to every sample.
     numbers : m, numbers of one sample.
-    pairs : whether each array stands for itself and its mirror image.
+    pairs : whether each array represents itself and its mirror image.
     """
 
     name: str
@@ -33,22 +33,22 @@ class Source:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name of noise that the numbers are made from."""
+        """All names of noise that the numbers are made from."""
         return (self.name,)
 
     def read(self, xp: Any, noise: Arrays) -> Array:
-        """Its numbers [R, S, m]."""
+        """Return the numbers [R, S, m]."""
         x = self.read_name(xp, noise, self.name)
         return xp.concat([x, mirror(xp, self.basis.kind, x)], axis=1) if self.pairs else x  # type: ignore[arg-type]
 
     def read_name(self, xp: Any, noise: Arrays, name: str) -> Array:
-        """A name of noise by sample and number [R, S, m], or [R, S, m, k] where a number is made from k."""
+        """Return noise by sample and number [R, S, m], or [R, S, m, k] where a number is made from k."""
         x = noise[name]
         x = x[:, None] if self.axis is None else xp.moveaxis(x, 1 + self.axis, 1)
         each = math.prod(x.shape[2:]) // self.numbers
         return xp.reshape(x, (*x.shape[:2], self.numbers, each) if each > 1 else (*x.shape[:2], self.numbers))
 
     def functions(self, xp: Any, noise: Arrays, model: Arrays) -> list[Array]:
-        """φ_1, φ_2, … of its numbers, each [R, S, m]."""
+        """Evaluate φ_1, φ_2, … of the numbers, each [R, S, m]."""
         steps = {name: model[f"{name} of {self.name}"] for name in ("at", "rise")} if self.basis.jumps else {}
         return self.basis(xp, self.read(xp, noise), steps)
