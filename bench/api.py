@@ -1,4 +1,4 @@
-"""`gradmeter.measure`: the same rows as the command line, as a data frame in a notebook."""
+"""`gradmeter.measure`: the rows of the command line as a data frame, for notebooks."""
 
 from __future__ import annotations
 
@@ -55,11 +55,15 @@ def measure(
     problem, estimator
         Names as on the command line (`"cosine[k=2.5]"`), or objects; one or several.
     backend, device, dtype, samples, seed
-        One value or several; the grid is their product. Without `samples`, the least S each estimator takes.
+        One value or several; the grid is their product. Without `samples`, each estimator gets the least S it takes.
     noise
         `native`, each framework's own generator, or `shared`, NumPy's draws for all.
-    precision, bias_bound, max_replicates
-        When a cell has been measured well enough, as `gradmeter run --help` says.
+    precision
+        Half-width of the 95 % interval of the log variance that every parameter block must reach.
+    bias_bound
+        Certified relative bias to reach, a part of the gradient below 1.
+    max_replicates
+        The most replicates drawn for a cell's verdict, at least 64.
     timing
         Whether to time the cells after measuring them.
     store
@@ -104,26 +108,29 @@ def minibatch_split(
     noise: str = "native",
     replicates: int = 2**16,
 ) -> Any:
-    """The variance of a minibatch estimate in two parts: that of the samples of z, and that of the minibatch.
+    """Split the variance of a minibatch estimate into the parts of the samples of z and of the minibatch.
 
     Parameters
     ----------
-    problem : one that has a `batch`, such as `"logistic-regression[batch=32]"`.
-    replicates : pairs of estimates to measure it by (whole blocks, at least 64 of them).
-    More as of `measure`.
+    problem
+        One with a `batch`, such as `"logistic-regression[batch=32]"`.
+    replicates
+        Pairs of estimates to measure it by (whole blocks, at least 64 of them).
+    estimator, backend, device, dtype, samples, seed, noise
+        As in `measure`, but only `samples` may have several values.
 
     Returns
     -------
     pandas.DataFrame
         One row per S and parameter block, and one for `all`: `sampling` + `minibatch` = `total`, each measured, with
-        95 % intervals. Only `sampling` falls as 1/S.
+        95 % intervals. Only `sampling` decreases as 1/S.
 
     Raises
     ------
     UsageError
         A wrong name or value.
     NotApplicable
-        The estimator has no meaning for the problem, or the problem draws no minibatch.
+        The estimator does not apply to the problem, or the problem draws no minibatch.
     """
     import pandas as pd
 

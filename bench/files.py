@@ -1,4 +1,4 @@
-"""Files that somebody asked for: all of them or none, and one plain line where they cannot be written."""
+"""Output files: all of them or none, and a plain one-line error where they cannot be written."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gradmeter.estimators import UsageError
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Around what writes to `path`.
+    """Enclose code that writes to `path`.
 
     Raises
     ------
     UsageError
-        It cannot be written. A full disk stays an OSError: another path may be no better.
+        The path cannot be written. A full disk stays an OSError, since another path may be no better.
     """
     try:
         yield
@@ -30,7 +30,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def together(folder: Path) -> Iterator[Path]:
-    """A scratch folder, whose files are put in `folder` once all are written; none where anything fails."""
+    """Provide a scratch folder whose files move to `folder` once all are written; none do if anything fails."""
     with tempfile.TemporaryDirectory(prefix=".gradmeter-", dir=folder) as scratch:
         yield Path(scratch)
         for file in sorted(Path(scratch).iterdir()):

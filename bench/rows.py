@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-#: The `block` of the row that speaks of all parameter blocks together.
+#: The `block` of the row for all parameter blocks together.
 ALL = "all"
 
 COLUMNS: dict[str, str] = {
-    # which cell
+    # the cell
     "problem": "string",
     "problem_options": "json",
     "dimension": "integer",
@@ -26,7 +26,7 @@ COLUMNS: dict[str, str] = {
     "seed": "integer",
     "noise": "string",
     "replicates": "integer",
-    # what became of it
+    # its outcome
     "status": "string",
     "reason": "string",
     # bias
@@ -69,25 +69,31 @@ COLUMNS: dict[str, str] = {
     "threads": "integer",
     "machine": "string",
     "code_version": "string",
-    "content": "json",  # {"problem" or "estimator": digest} of what a user brought
+    "content": "json",  # {"problem" or "estimator": digest} of a user's own objects
     "cell_key": "string",
     "started": "string",
     "finished": "string",
 }
 
-#: What no row lacks.
+#: Columns that are never null.
 ALWAYS = ("problem", "problem_options", "estimator", "estimator_options", "backend", "num_samples", "block", "status")
 
 Row = dict[str, Any]
 
 
 def row(**values: Any) -> Row:
-    """A complete row in column order: what is not given, and every number that is not finite, is null."""
+    """Return a complete row in column order; columns not given, and numbers that are not finite, are null."""
     return complete(values, COLUMNS)
 
 
 def complete(values: dict[str, Any], columns: dict[str, str]) -> Row:
-    """The same for any columns, {name: kind}."""
+    """Complete a row for any columns, {name: kind}, as `row` does.
+
+    Raises
+    ------
+    KeyError
+        A value belongs to no column.
+    """
     unexpected = set(values) - set(columns)
     if unexpected:
         raise KeyError(f"not columns of a row: {sorted(unexpected)}")
@@ -103,12 +109,18 @@ def _plain(value: Any, kind: str) -> Any:
 
 
 def to_json(values: Row) -> str:
-    """One line of JSON."""
+    """Return a row as one line of JSON."""
     return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
 
 def from_json(text: str) -> Row:
-    """A row that `to_json` wrote; ValueError for anything else, for a file may hold whatever somebody put there."""
+    """Return a row that `to_json` wrote.
+
+    Raises
+    ------
+    ValueError
+        The text is anything else, since a file may hold anything.
+    """
     try:
         values = json.loads(text)
     except RecursionError:
@@ -134,7 +146,10 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def to_frame(rows: Iterable[Row], columns: dict[str, str] = COLUMNS) -> Any:
-    """A data frame with the row's columns, numbers as floats and absent ones as NaN; options stay JSON text."""
+    """Return a data frame with the row's columns.
+
+    Numbers are floats with NaN for null, whole numbers are nullable `Int64`, and options stay JSON text.
+    """
     import pandas as pd
 
     frame = pd.DataFrame(list(rows), columns=list(columns))

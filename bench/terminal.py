@@ -1,4 +1,4 @@
-"""A terminal: progress bars, tables, and what Ctrl-C does."""
+"""Terminal output: progress bars, tables, and the handling of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-#: Headings of columns of numbers.
+#: Headings of numeric columns, which are aligned right.
 RIGHT = ("S", "seconds")
 
 
 @contextmanager
 def bars(printing: bool) -> Iterator[Any]:
-    """Progress bars, where standard error is a terminal on which nobody is `printing` rows; else None."""
+    """Provide progress bars if standard error is a terminal to which no rows are being printed; else None."""
     if not sys.stderr.isatty() or (printing and sys.stdout.isatty()):
         yield None
         return
@@ -28,13 +28,13 @@ def bars(printing: bool) -> Iterator[Any]:
             return Text(task.fields["detail"], overflow="ellipsis", no_wrap=True)
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Detail(""))
-    # Not rich's redirection, which sends to standard error the rows that somebody reads from standard output.
+    # Turn off rich's redirection, which would send rows for standard output to standard error.
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         yield bar
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = RIGHT) -> None:
-    """A table on standard output; columns of these headings are ranged right."""
+    """Print a table on standard output, with the columns of the headings in `right` aligned right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -50,7 +50,10 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: S
 
 @contextmanager
 def stop_at_interrupt(current: str = "cell") -> Iterator[Any]:
-    """The first Ctrl-C asks to stop after the current cell (or whatever it is); the second stops at once."""
+    """Provide a function that tells whether Ctrl-C asked to stop after the current cell (or whatever `current` names).
+
+    A second Ctrl-C stops at once.
+    """
     asked = False
 
     def handle(number: int, frame: Any) -> None:

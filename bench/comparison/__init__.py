@@ -1,4 +1,4 @@
-"""Two stores side by side: what became faster, slower, more or less variable, with intervals, and the gates on that."""
+"""Comparison of two stores: changes of time and variance, with intervals, and gates on these changes."""
 
 from gradmeter.bench.comparison.change import METRICS, WORDS, Change, Comparison
 from gradmeter.bench.comparison.gates import parse_gate, tripped

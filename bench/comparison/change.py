@@ -1,7 +1,7 @@
-"""What a comparison says: ratios by cell and by backend, with intervals, and the word for each.
+"""The result of a comparison: ratios by cell and by backend, with intervals, and a word for each.
 
-With many cells some 95 % intervals miss 1 by chance, so a change is called only where it is `CALLED` standard errors
-from none.
+With many cells some 95 % intervals exclude 1 by chance, so a change is reported only if its log ratio is `CALLED`
+standard errors from 0.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Any
 
 from gradmeter.bench.reading.ratios import Ratio
 
-#: Standard errors from no change at which one is called.
+#: Standard errors of the log ratio from which on a change is reported.
 CALLED = 4.0
-#: Those of a 95 % interval.
+#: Standard errors in the half-width of a 95 % interval.
 NINETY_FIVE = 1.96
-#: Two exactly equal computations, apart from the order of additions.
+#: Two computations that are equal but for the order of additions differ by less than this.
 ROUNDING = 1e-9
-#: What each metric is called when it grew, and when it shrank.
+#: The words for each metric if it increased and if it decreased.
 WORDS = {"time": ("slower", "faster"), "variance": ("more", "less")}
 METRICS = tuple(WORDS)
 
 
 @dataclass(frozen=True)
 class Change:
-    """Ratios of the second store to the first, by metric: of one cell, or of all cells of a backend.
+    """Ratios of the second store to the first, by metric, for one cell or for all cells of a backend.
 
     Attributes
     ----------
-    label : which cell or backend, in words.
-    columns : the same for programs.
-    ratios : by metric, with 95 % intervals; None where one store does not know it.
+    label : the cell or the backend, in words.
+    columns : the cell or the backend, for programs.
+    ratios : by metric, with 95 % intervals; None where it is unknown in one of the stores.
     """
 
     label: str
@@ -40,7 +40,7 @@ class Change:
     ratios: dict[str, Ratio | None]
 
     def word(self, metric: str) -> str:
-        """What became of a metric, in a word; `same` unless noise explains it less often than once in 10,000."""
+        """Return the word for a metric's change; `same` unless noise explains it less often than once in 10,000."""
         ratio = self.ratios.get(metric)
         if ratio is None:
             return "not known"
@@ -51,7 +51,7 @@ class Change:
 
     @property
     def as_json(self) -> str:
-        """One line."""
+        """The change as one line of JSON."""
         told = {
             metric: ratio and {"word": self.word(metric), "ratio": ratio.value, "low": ratio.low, "high": ratio.high}
             for metric, ratio in self.ratios.items()
@@ -61,17 +61,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two stores say of each other.
+    """The comparison of two stores.
 
     Attributes
     ----------
     cells : a change for every cell measured in both.
-    backends : a change for every backend with enough timed cells: the median over them.
+    backends : a change for every backend with enough timed cells: the median over these cells.
     alone : cells that only the first and only the second store measured, in words.
-    failed : those of the first store that the second tried and could not measure.
-    shared : logarithm of what was divided out of all times.
-    floors : sentences on what differences mean nothing.
-    remarks : sentences on what else differs between the stores.
+    failed : cells of the first store that failed in the second.
+    shared : logarithm of the factor that was divided out of all times.
+    floors : sentences on which differences are noise.
+    remarks : sentences on other differences between the stores.
     """
 
     cells: list[Change]
@@ -84,7 +84,7 @@ class Comparison:
 
 
 def _beyond(value: float, low: float) -> bool:
-    """Whether a ratio is that many standard errors above 1, given the lower end of its 95 % interval."""
+    """Return whether a ratio is `CALLED` standard errors above 1, given the lower end of its 95 % interval."""
     if low <= 0.0:
         return False
     return math.log(value) - CALLED / NINETY_FIVE * (math.log(value) - math.log(low)) > ROUNDING

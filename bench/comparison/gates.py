@@ -10,7 +10,13 @@ from gradmeter.estimators.options import number
 
 
 def parse_gate(text: str) -> tuple[str, float]:
-    """`time:1.25` as the metric and the ratio at which a comparison fails."""
+    """Parse `time:1.25` into the metric and the ratio at which a comparison fails.
+
+    Raises
+    ------
+    UsageError
+        The text has another form, the metric is unknown, or the ratio is not above 1.
+    """
     metric, colon, limit = text.partition(":")
     if not colon:
         raise UsageError(f"--fail '{text}' is not of the form metric:ratio; for example: --fail time:1.25")
@@ -20,12 +26,15 @@ def parse_gate(text: str) -> tuple[str, float]:
 
 
 def tripped(comparison: Comparison, gates: list[tuple[str, float]]) -> list[str]:
-    """Sentences on what fails the gates: changes for the worse that are called and whose interval reaches the limit.
+    """Return sentences on what fails the gates.
+
+    A gate fails for a change that is reported as a deterioration and whose interval reaches the limit. Cells that
+    failed in the second store are included, if there is any gate.
 
     Raises
     ------
     UsageError
-        A gate is on a metric that no cell has in both stores: it would pass whatever happened.
+        No cell has the metric of a gate in both stores, so the gate would pass whatever happened.
     """
     for metric in dict.fromkeys(metric for metric, _ in gates):
         if all(change.ratios[metric] is None for change in comparison.cells):

@@ -1,6 +1,7 @@
-"""Two stores side by side, cells matched by their description.
+"""Compare two stores, with cells matched by their description.
 
-Both stores draw the same noise for the same cell, so variances are compared pair by pair and a few per cent show.
+Both stores draw the same noise for the same cell, so variances are compared in pairs and a change of a few per cent is
+visible.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _IDENTITY = (
 
 
 def compare(before: Store, after: Store) -> Comparison:
-    """The second store against the first.
+    """Compare the second store with the first.
 
     Raises
     ------
@@ -57,8 +58,10 @@ def compare(before: Store, after: Store) -> Comparison:
 
 
 def by_identity(store: Store) -> dict[str, Result]:
-    """The cells of a store by what they are, whatever measured them; an object of a user's by its name, where the store
-    has several of that name with the digest of its content."""
+    """Return the cells of a store by their identity, whatever code or machine measured them.
+
+    A user's object is identified by its name; if the store has several of that name, also by the digest of its content.
+    """
     found, _ = load(store, [cleaned(row) for row in store.rows()])
     return {
         json.dumps([r.problem, r.estimator, *(r[c] for c in _IDENTITY)], sort_keys=True, default=str): r for r in found
@@ -74,7 +77,7 @@ def _failed(result: Result) -> bool:
 
 
 def _reference_parts(store: Store) -> set[str]:
-    """What the reference workload of a store consists of; ratios to another one do not compare."""
+    """Return the names of the parts of a store's reference workload; ratios to different workloads do not compare."""
     return {name for run in store.timing_runs() for name in run if name.startswith("reference:")}
 
 
@@ -85,14 +88,14 @@ def _change(before: Result, after: Result, timed: bool) -> Change:
 
 
 def _floors(which: str, store: Store) -> Iterator[str]:
-    """The A/A pairs of a store."""
+    """Yield a sentence on the A/A pairs of a store."""
     pairs = [f"{backend} {times(r.value, r.low, r.high)}" for backend, r in timed_as_two(store)]
     if pairs:
         yield f"noise floor {which} (a cell timed as two, 95 %): {', '.join(pairs)}"
 
 
 def _smallest(cells: list[Change], shared: float) -> Iterator[str]:
-    """What change of time would be called, in the middle of the cells, and what was divided out of all of them."""
+    """Yield a sentence on the smallest change of time reported in the median cell, and on the shift divided out."""
     known = [ratio for c in cells if (ratio := c.ratios["time"]) is not None]
     if known:
         half = float(np.median([math.log(ratio.high / ratio.low) / 2.0 for ratio in known]))
@@ -104,7 +107,7 @@ def _smallest(cells: list[Change], shared: float) -> Iterator[str]:
 
 
 def _remarks(pairs: list[tuple[Result, Result]]) -> list[str]:
-    """What differs besides the code."""
+    """Return sentences on differences other than the code."""
     remarks = []
     for column, note in (
         ("machine", "what is called faster or slower may be the machine"),
@@ -124,7 +127,7 @@ def _differing(pairs: Any) -> list[tuple[str, str]]:
 
 
 def _nothing_in_common(first: dict[str, Result], second: dict[str, Result]) -> str:
-    """Says in what the two differ where a single column tells them apart."""
+    """Return a message, which names the column that distinguishes the two stores if a single one does."""
     message = "the two stores have no measured cell in common; run the same suite into both"
     for column in _IDENTITY:
         values = [

@@ -1,22 +1,23 @@
-"""Changes of time. Seconds are not comparable from one run to the next, because machines swing.
+"""Changes of time between two runs. Seconds are not comparable between runs, because machines drift.
 
-So every timing run times a reference workload in the same rounds; a cell's time is the median over rounds of its log
-ratio to that, and a change is the difference of two such medians. Three things make identical code differ nevertheless:
+So every timing run times a reference workload in the same rounds. A cell's time is the median over rounds of its log
+ratio to the reference, and a change is the difference of two such medians. Identical code still differs for three
+reasons:
 
 - the scatter of the rounds, which a bootstrap measures in each comparison;
-- what is a cell's own from process to process, such as where its arrays lie: `SWING`. Now and then it is much more,
-  so a store may be timed by several processes (`gradmeter run --time-again`). Then those count that agree with the
-  fastest: what slows one of them alone is not the code's;
-- what all cells share, because no reference follows a machine exactly: `REFERENCE_SWING`. So the shift within `SHARED`
-  that most cells agree on is divided out, and said. A larger one is a change like any other; a smaller slowdown of
-  everything at once cannot be told from the machine.
+- effects on a single cell that vary between processes, such as the place of its arrays in memory: `SWING`. Now and then
+  they are much larger, so a store may be timed by several processes (`gradmeter run --time-again`). Then the processes
+  that agree with the fastest count: what slows a single process is not the code;
+- effects on all cells, because no reference follows a machine exactly: `REFERENCE_SWING`. So a shift of at most
+  `SHARED` that most cells agree on is divided out and reported. A larger shift is a change like any other; a smaller
+  slowdown of everything at once cannot be distinguished from the machine.
 
-Intervals hold all three, at 95 %. A slowdown of everything on a backend is told as such: the median over its cells is a
-line of its own.
+Intervals include all three, at 95 %. A slowdown of everything on one backend is reported as such: the median over its
+cells is a line of its own.
 
 Calibrated by `make calibrate`, whose runs are timed by two processes each (results/calibration holds the figures; SWING
-and CALLED were chosen on earlier runs, of one process each). JAX's latencies differ by up to 2.7 times from process to
-process, so latencies are not compared.
+and CALLED were chosen on earlier runs of one process each). JAX's latencies differ by up to 2.7 times between
+processes, so latencies are not compared.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ from gradmeter.bench.measurement.timing import median_interval
 from gradmeter.bench.reading.ratios import Ratio
 from gradmeter.bench.reading.results import Result
 
-#: Standard deviation of a log ratio between two runs of identical code, beyond the scatter of their rounds.
+#: Standard deviation of a cell's log ratio between two runs of identical code, beyond the scatter of their rounds.
 SWING = 0.015
-#: The same of what all cells of a run share, and the most of it that is divided out (as a logarithm).
+#: Standard deviation of the log ratio that all cells of a run share, and its largest value that is divided out.
 REFERENCE_SWING, SHARED = 0.025, 0.045
-#: Processes that time the same cell agree within this, as a logarithm.
+#: Log times of one cell in two processes agree if they differ by at most this.
 AGREEING = 3.0 * SWING
-#: A backend with fewer timed cells has no line of its own.
+#: Fewest timed cells of a backend that has a line of its own.
 FEWEST = 3
 
 
 def time_ratio(before: Result, after: Result, series: str = "seconds") -> Ratio | None:
-    """Seconds over those of the reference workload in the same rounds, after over before."""
+    """Return the ratio of after to before, of seconds relative to the reference workload in the same rounds."""
     new, old = (_relative_log_seconds(r, series) for r in (after, before))
     if new is None or old is None:
         return None
@@ -52,20 +53,22 @@ def time_ratio(before: Result, after: Result, series: str = "seconds") -> Ratio 
 
 
 def _over_processes(processes: list[np.ndarray]) -> tuple[float, float, float]:
-    """The mean of the medians of those processes that agree with the fastest, and how far its 95 % interval reaches
-    below and above."""
+    """Return the mean of the medians of the processes that agree with the fastest, and its 95 % half-widths.
+
+    The half-widths are those below and above the mean.
+    """
     found = [median_interval(rounds) for rounds in processes]
     fastest = min(middle for middle, *_ in found)
     agreeing = [each for each in found if each[0] - fastest <= AGREEING]
     size = len(agreeing)
     middle = sum(m for m, *_ in agreeing) / size
-    swing = NINETY_FIVE * SWING * math.sqrt(size / 2.0)  # SWING is of a ratio, so of two processes
+    swing = NINETY_FIVE * SWING * math.sqrt(size / 2.0)  # SWING is that of a ratio, hence of two processes
     below, above = (math.hypot(swing, *(abs(each[i] - each[0]) for each in agreeing)) / size for i in (1, 2))
     return middle, below, above
 
 
 def _relative_log_seconds(result: Result, series: str) -> list[np.ndarray] | None:
-    """The rounds of each process that timed the cell."""
+    """Return the rounds of log relative seconds of each process that timed the cell; None where they are missing."""
     seconds, reference = result.series.get(series), result.series.get("reference")
     if seconds is None or reference is None or len(seconds) != len(reference) or not len(seconds):
         return None
@@ -78,9 +81,9 @@ def _relative_log_seconds(result: Result, series: str) -> list[np.ndarray] | Non
 
 
 def without_shared(cells: list[Change]) -> tuple[list[Change], float]:
-    """The cells with what their times share divided out, and the logarithm of that.
+    """Divide out what the times of all cells share; return the cells and the logarithm of the shared factor.
 
-    The most probable shift, given that most cells have not changed: those more than two standard errors from it
+    The factor is the most probable shift if most cells have not changed: cells more than two standard errors from it
     count as changed, however far they are.
     """
     times_found = [ratio for c in cells if (ratio := c.ratios["time"]) is not None]
@@ -90,7 +93,7 @@ def without_shared(cells: list[Change]) -> tuple[list[Change], float]:
     errors = np.array([math.log(ratio.high / ratio.low) / (2.0 * NINETY_FIVE) for ratio in times_found])
     shifts = np.linspace(-SHARED, SHARED, 181)
     misfit = np.minimum(((logs - shifts[:, None]) / errors) ** 2, 4.0).sum(axis=1) + (shifts / REFERENCE_SWING) ** 2
-    # Of equals the smallest, so that nothing is divided out where nothing speaks for it.
+    # Among equal misfits take the smallest shift, so that nothing is divided out without evidence.
     shift = float(min(zip(misfit, np.abs(shifts), shifts, strict=True))[2])
     agreeing = np.abs(logs - shift) < 2.0 * errors
     error = (np.sum(errors[agreeing] ** -2.0) + REFERENCE_SWING**-2.0) ** -0.5
@@ -98,7 +101,7 @@ def without_shared(cells: list[Change]) -> tuple[list[Change], float]:
 
 
 def _shifted(ratio: Ratio | None, shift: float, error: float) -> Ratio | None:
-    """A ratio with a shift of its logarithm taken out, of which the standard error is given."""
+    """Subtract a shift with the given standard error from the logarithm of a ratio."""
     if ratio is None:
         return None
     middle = math.log(ratio.value) - shift
@@ -108,7 +111,7 @@ def _shifted(ratio: Ratio | None, shift: float, error: float) -> Ratio | None:
 
 
 def of_backends(cells: list[Change]) -> list[Change]:
-    """The median change of time over the cells of each backend, no more certain than that of a single cell is."""
+    """Return the median change of time over the cells of each backend, no more certain than that of a single cell."""
     wholes = []
     for backend in dict.fromkeys(c.columns["backend"] for c in cells):
         found = [c.ratios["time"] for c in cells if c.columns["backend"] == backend]

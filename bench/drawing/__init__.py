@@ -1,1 +1,1 @@
-"""What every page and figure shares: markers and colours, axes, curves, templates."""
+"""Elements that all pages and figures share: markers and colours, axes, curves, templates."""

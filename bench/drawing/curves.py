@@ -1,4 +1,4 @@
-"""A panel of curves on a log scale, each with intervals and its name written at its end."""
+"""A panel of curves on a log scale, each with intervals and a label at its end."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from gradmeter.bench.drawing.style import Look
 from gradmeter.bench.reading import numbers
 
 MOST_LABELS = 12
-#: How far a bar may reach, as a factor: an interval may have no end.
+#: Largest factor that an interval may extend, since it may be unbounded.
 FURTHEST = 1e3
 
 
 @dataclass
 class Curve:
-    """Points of one estimator, in ascending x.
+    """The points of one estimator, in ascending x.
 
     Attributes
     ----------
     low, high : ends of the intervals of y.
-    zeros : where y is 0, which has no place on a log axis: the line is broken there, and a 0 stands at its foot.
-    line : drawn in place of joining the points.
-    marked : every so many points have a marker.
+    zeros : x at which y is 0 and has no place on a log axis: the line is broken there, and a 0 is written at the foot.
+    line : function drawn as a line, instead of joining the points.
+    marked : every how many points there is a marker.
     """
 
     label: str
@@ -48,7 +48,7 @@ class Curve:
         self.high.append(y if high is None else min(high, y * FURTHEST))
 
     def stretches(self) -> list[tuple[list[float], list[float]]]:
-        """The points, broken where y is 0."""
+        """Return the points, split where y is 0."""
         found: dict[int, tuple[list[float], list[float]]] = {}
         for x, y in zip(self.x, self.y, strict=True):
             xs, ys = found.setdefault(sum(zero < x for zero in self.zeros), ([], []))
@@ -70,13 +70,13 @@ def panel(
     left: float = 74.0,
     write_x: Callable[[float], str] = numbers.significant,
 ) -> tuple[str, list[Curve]]:
-    """The panel as SVG, and the curves that there was no room to label.
+    """Draw a panel; return it as SVG, with the curves that there was no room to label.
 
     Parameters
     ----------
-    named : whether curves are named at their ends; a panel beside one where they are need not say it again.
-    left : room for what is written left of the axes.
-    write_x : a number on a logarithmic x axis as text.
+    named : whether curves are labelled at their ends; a panel beside a labelled one need not repeat the labels.
+    left : width of what is written left of the axes.
+    write_x : formats a number on a logarithmic x axis.
     """
     labelled = curves if named and len(curves) <= MOST_LABELS else []
     texts = {id(c): plotting.wrapped(c.label) for c in labelled}

@@ -1,4 +1,4 @@
-"""What a figure is to the page."""
+"""The parts of a page's figures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from gradmeter.bench.drawing.style import Look
 from gradmeter.bench.reading.results import Result
 
-#: How a marker is filled says which backend measured it.
+#: How a marker is filled shows which backend was measured.
 FILLS = {"numpy": "full", "torch": "none", "jax": "left"}
 FILL_WORDS = {"full": "filled", "none": "open", "left": "half filled", "right": "half filled, right"}
 
 
 @dataclass
 class Panel:
-    """One `<svg>` and what it shows, in words."""
+    """One `<svg>` and its description in words."""
 
     svg: str
     alt: str
@@ -30,8 +30,8 @@ class Figure:
     ----------
     title, caption : what is shown, and how to read it.
     panels : in order.
-    commands : what makes the cells.
-    key : estimators that could not be labelled where they are drawn.
+    commands : the commands that measure the cells.
+    key : estimators that could not be labelled at their curves.
     """
 
     title: str
@@ -42,7 +42,7 @@ class Figure:
 
 
 def identifier(*parts: object) -> str:
-    """A short id, the same for the same parts, for the elements of one panel."""
+    """Return a short id for the elements of one panel, determined by the parts."""
     return "f" + hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:10]
 
 
@@ -51,6 +51,6 @@ def fill(result: Result) -> str:
 
 
 def fill_words(results: Iterable[Result]) -> str:
-    """`Markers: numpy filled, jax half filled.`; nothing where one backend measured all."""
+    """Describe the fills: `Markers: numpy filled, jax half filled.`; empty for a single backend."""
     backends = sorted({str(r["backend"]): FILL_WORDS[fill(r)] for r in results}.items())
     return f" Markers: {', '.join(f'{b} {w}' for b, w in backends)}." if len(backends) > 1 else ""

@@ -1,4 +1,4 @@
-"""Small pictures inside tables: an estimator's marker, and its place on a log scale."""
+"""Small pictures inside tables: an estimator's marker, and its position on a log scale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradmeter.bench.drawing.style import Look
 
 @functools.cache
 def path(marker: str) -> str:
-    """The outline of a matplotlib marker as the `d` of an SVG path, about 10 pixels wide, centred at 0."""
+    """Return the outline of a matplotlib marker as the `d` of an SVG path, about 10 pixels wide and centred at 0."""
     from matplotlib.markers import MarkerStyle
 
     style = MarkerStyle(marker)
@@ -34,7 +34,7 @@ def _scale(factor: float) -> Any:
 
 @dataclass(frozen=True)
 class Strip:
-    """Where a value and its interval lie on a scale, in per cent of its width."""
+    """The positions of a value and its interval on a scale, in per cent of its width."""
 
     at: float
     low: float
@@ -48,7 +48,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Scale:
-    """A log scale over a table; `decades` are the per cents at which powers of ten lie."""
+    """A log scale above a table; `decades` are the positions of powers of ten, in per cent."""
 
     low: float
     high: float
@@ -65,7 +65,7 @@ class Scale:
 
 
 def scale(values: Iterable[float | None]) -> Scale | None:
-    """A scale that holds all positive values with room to spare; None where there are none."""
+    """Return a scale that covers all positive values with a margin; None where there are none."""
     positive = [v for v in values if v is not None and v > 0.0]
     if not positive:
         return None

@@ -1,4 +1,4 @@
-"""Pages as one HTML file: no network; everything from a store is escaped by the template."""
+"""Pages as single HTML files that load nothing; the template escapes everything that comes from a store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SHARED = Path(__file__).with_name("templates")
 
 
 def environment_of(templates: Path) -> Any:
-    """Return the Jinja environment of a folder of templates and of the shared ones, which escapes every value."""
+    """Return the Jinja environment of a folder of templates and of the shared ones; it escapes every value."""
     import jinja2
 
     return jinja2.Environment(

@@ -1,7 +1,7 @@
-"""Drawing with matplotlib and seaborn, as SVG that stands inside a page: no fonts, no styles, no ids of its own.
+"""Drawing with matplotlib and seaborn, as SVG to embed in a page: without fonts, styles or clashing ids.
 
-Lengths are CSS pixels. Text stays text, never mathematics, and is measured in a font at least as wide as the
-reader's is likely to be.
+Lengths are CSS pixels. Text stays text, never mathematics, and its width is estimated for a font at least as wide as
+the reader's is likely to be.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SETTINGS = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The style of every figure; whatever the reader's own matplotlibrc says."""
+    """Apply the style of every figure, whatever the user's own matplotlibrc says."""
     import matplotlib
     import seaborn
 
@@ -59,7 +59,7 @@ def styled() -> Iterator[None]:
 
 
 def panel(width: float, height: float, left: float, right: float, top: float = 26.0, bottom: float = 42.0) -> Any:
-    """A figure of one set of axes with these margins: (figure, axes)."""
+    """Return a figure with one set of axes and these margins: (figure, axes)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -75,7 +75,7 @@ def panel(width: float, height: float, left: float, right: float, top: float = 2
 
 
 def svg(figure: Any, name: str) -> str:
-    """The figure as an `<svg>` element; `name` keeps its ids apart from those of others on the page."""
+    """Return the figure as an `<svg>` element; `name` makes its ids unique on the page."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -98,7 +98,7 @@ def svg(figure: Any, name: str) -> str:
 
 
 def wrapped(name: str, most: float = math.inf) -> str:
-    """A long `name[k=v,...]` on two lines, or with its options on as many as keep each within `most` pixels."""
+    """Break a long `name[k=v,...]` before its options, and these into lines of at most `most` pixels."""
     first, newline, rest = name.partition("\n")
     head, bracket, tail = first.partition("[")
     if not bracket or len(first) <= 20:
@@ -112,7 +112,7 @@ def wrapped(name: str, most: float = math.inf) -> str:
 
 
 def text_width(text: str, size: float = SMALL) -> float:
-    """Pixels that the longest line takes, at most."""
+    """Return an upper estimate of the width of the longest line, in pixels."""
     return max(len(line) for line in text.split("\n")) * 0.6 * size
 
 
@@ -121,7 +121,7 @@ def text_height(text: str) -> float:
 
 
 def log_ticks(low: float, high: float, fits: Callable[[list[float]], bool]) -> list[float]:
-    """Round numbers from `low` to `high` for a log axis: as many as `fits` allows, at least two where it can be."""
+    """Return round numbers from `low` to `high` for a log axis: as many as `fits` allows, at least two if possible."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), *(((1,), n) for n in (2, 3, 5, 10, 20, 50, 100)))
     for digits, every in steps:
@@ -133,7 +133,7 @@ def log_ticks(low: float, high: float, fits: Callable[[list[float]], bool]) -> l
         return ticks
     from matplotlib.ticker import MaxNLocator
 
-    for most in range(6, 1, -1):  # less than a decade: evenly spaced numbers
+    for most in range(6, 1, -1):  # less than a decade: use evenly spaced numbers
         even = [float(t) for t in MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= t <= high]
         if fits(even):
             return even if len(even) >= 2 else ticks
@@ -151,10 +151,10 @@ def log_axis(
 
     Parameters
     ----------
-    values : what it must show.
-    write : a number as text.
-    room : how much longer it is than need be, at each end, as a share.
-    at : where ticks would be best.
+    values : values that the axis must show.
+    write : formats a number.
+    room : margin at each end, as a share of the length on the log scale.
+    at : preferred ticks.
     """
     positive = [v for v in values if v > 0.0] or [1.0]
     low, high = min(positive), max(positive)
@@ -168,7 +168,7 @@ def log_axis(
 
 
 def ticks_at(axis: Any, ticks: Sequence[float], write: Callable[[float], str] = numbers.significant) -> None:
-    """Ticks at exactly these values."""
+    """Set ticks at exactly these values."""
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
     axis.set_major_locator(FixedLocator(list(ticks)))
@@ -177,7 +177,7 @@ def ticks_at(axis: Any, ticks: Sequence[float], write: Callable[[float], str] = 
 
 
 def _fitting(axis: Any, write: Callable[[float], str]) -> Callable[[list[float]], bool]:
-    """Whether labels at these values stay apart."""
+    """Return a function that tells whether labels at given values do not overlap."""
     across = axis.axis_name == "x"
 
     def fits(ticks: list[float]) -> bool:
@@ -191,7 +191,7 @@ def _fitting(axis: Any, write: Callable[[float], str]) -> Callable[[list[float]]
 
 
 def linear_axis(axis: Any, values: Sequence[float]) -> None:
-    """Ticks of a linear axis: at the values themselves where there is room."""
+    """Set the limits and ticks of a linear axis; the ticks are the values themselves where there is room."""
     from matplotlib.ticker import MaxNLocator
 
     low, high = min(values), max(values)
@@ -204,7 +204,7 @@ def linear_axis(axis: Any, values: Sequence[float]) -> None:
 
 
 def tick_text(value: float, write: Callable[[float], str]) -> str:
-    """A tick's label without the zeros that three figures bring: 1 µs and not 1.00 µs."""
+    """Return a tick's label without the trailing zeros of three figures: 1 µs rather than 1.00 µs."""
     match = re.fullmatch(r"(-?[\d,]+)(\.\d+)?(.*)", write(value))
     if match is None:
         return write(value)
@@ -213,9 +213,9 @@ def tick_text(value: float, write: Callable[[float], str]) -> str:
 
 
 def spread(wanted: Sequence[float], sizes: Sequence[float], low: float, high: float) -> list[float]:
-    """Centres near the wanted ones, in their order, such that intervals of these sizes do not overlap.
+    """Return centres near the wanted ones, in their order, such that intervals of these sizes do not overlap.
 
-    Neighbours that would overlap form a cluster, which settles at the mean of where its members want to be.
+    Neighbours that would overlap form a cluster, which is placed at the mean of the wanted positions of its members.
     """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     clusters: list[tuple[list[int], float, float]] = []  # members, start, length

@@ -1,4 +1,4 @@
-"""A figure of the page as an SVG file of its own, for a README, a slide or a paper."""
+"""A figure of a page as a separate SVG file, for a README, a slide or a paper."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from html import escape
 
 from gradmeter.bench.drawing.figure import Figure
 
-#: What the page's style sheet says of the colours that figures take from it, in its light form.
+#: Values of the page's style sheet for the colours that figures take from it, in the light scheme.
 _STYLE = "svg{color:#1c1e21;--paper:#ffffff;--ink:#1c1e21;--soft:#5b6169;--line:#dcdfe3;--grid:#e6e8eb}"
 _HEADING, _GAP = 30.0, 12.0
 
 
 def render(figure: Figure) -> str:
-    """The panels side by side under the figure's title, on white."""
+    """Return the panels side by side under the figure's title, on white."""
     sizes = [_size(panel.svg) for panel in figure.panels]
     width = sum(w for w, _ in sizes) + _GAP * (len(sizes) - 1)
     height = _HEADING + max(h for _, h in sizes)

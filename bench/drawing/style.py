@@ -1,7 +1,7 @@
-"""How an estimator looks in every figure and table: one colour and one marker, never shared where it can be helped.
+"""The appearance of estimators in every figure and table: one colour and one marker each, unique as far as possible.
 
-No colour is a green: green is what `unbiased` looks like, and a figure says nothing of bias. Neighbouring colours
-differ in lightness and markers differ in shape, so that nothing rests on colour vision.
+No colour is green: green stands for `unbiased`, and a figure says nothing about bias. Neighbouring colours differ in
+lightness and markers differ in shape, so that nothing depends on colour vision.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: Placeholders in figures, which the page turns into its own colours, light or dark.
+#: Placeholder colours in figures, which the page replaces by its own, light or dark.
 INK, FAINT, PAPER = "#010203", "#c1c2c3", "#fdfefc"
 
 _FIXED = {
@@ -25,8 +25,8 @@ _FIXED = {
     "measure-valued[coupling=false]": ("#8c8c94", "<"),
 }
 _COLOURS = ("#c78a2c", "#2f8fa8", "#c0679c", "#7d7fd0", "#a65c3a", "#808a96", "#857446", "#5a8fd0")
-#: As many as have no divisor in common with the colours: 72 estimators differ, and those of one colour in shape. Not
-#: hexagons or octagons, which are circles at this size.
+#: Their number has no divisor in common with the number of colours: 72 estimators differ, and those of one colour in
+#: shape. There are no hexagons or octagons, which look like circles at this size.
 _MARKERS = ("p", ">", "X", "d", "s", "o", "v", "<", "^")
 
 
@@ -39,7 +39,7 @@ class Look:
 
 
 def looks(estimators: Iterable[str]) -> dict[str, Look]:
-    """A look for each estimator; bundled ones always have the same, others in alphabetical order."""
+    """Return the appearance of each estimator: fixed for bundled ones, assigned in alphabetical order to others."""
     found = {}
     others = 0
     for name in sorted(set(estimators)):

@@ -1,3 +1,3 @@
-"""What this project itself costs: goals, the floor of its noise, other libraries, what timings can tell apart, and the
-benchmark gate. Nothing of the product imports it.
+"""The performance of this project itself: performance budgets, the cost of noise alone, other libraries, the resolution
+of timings, and the benchmark gate. No other part of the package imports this one.
 """

@@ -1,7 +1,7 @@
-"""The floor: what drawing the noise alone costs, with the framework's own fastest generator, in the same run.
+"""The floor of the cost: drawing the noise alone, with the framework's own fastest generator, in the same run.
 
-No estimator can be faster than its noise. The ratio of the measured kernel (noise, estimate, statistics) to this
-floor says what the suite itself costs, and holds across machines where seconds do not.
+No estimator can be faster than its noise. The ratio of the time of the measured kernel (noise, estimate, statistics) to
+this floor shows the overhead of the suite itself, and is comparable between machines where seconds are not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gradmeter.bench.measurement.timing import calibrate, interleave, paired_rat
 
 @dataclass(frozen=True)
 class FloorRatio:
-    """Time of the kernel over time of its noise, for equally many numbers: median and 95 % interval."""
+    """The time of the kernel over the time of its noise, for equally many numbers: median and 95 % interval."""
 
     ratio: float
     low: float
@@ -30,7 +30,7 @@ class FloorRatio:
 
 
 def draw_noise_alone(setting: Setting, blocks: int) -> Callable[[], Any]:
-    """() -> None: draw as many standard normals as `blocks` blocks of replicates consume, block by block."""
+    """Return a function that draws as many standard normals as `blocks` blocks of replicates use, block by block."""
     backend, dtype = setting.backend, setting.dtype
     size = setting.replicates * sum(int(np.prod(spec.shape)) for spec in setting.specs.values())
     if backend.name == "numpy":
@@ -51,7 +51,7 @@ def draw_noise_alone(setting: Setting, blocks: int) -> Callable[[], Any]:
     else:
         import jax
 
-        # Summed as it is drawn, and not stored: what JAX does fastest.
+        # Summed as they are drawn and not stored, which is fastest in JAX.
         root, numbers = backend.root(0), backend.asarray(np.arange(blocks), "int32")
         compiled = jax.jit(
             lambda root, numbers: backend.map(

@@ -1,11 +1,11 @@
-"""The gate: what became slower or more variable since a baseline. `make benchmark-gate`.
+"""The benchmark gate: fail if a benchmark is slower or more variable than its baseline. `make benchmark-gate`.
 
     python -m gradmeter.bench.performance.gate [--baseline FILE] [--present FILE] [--threshold 1.25]
 
-Compares two files of `--benchmark-json`, id by id: the ratio to what was timed beside, never seconds, and the
-variance, which a fixed seed repeats. An id fails if its whole interval is worse than what identical code differs by,
-and its middle reaches the threshold. Without `--present` it runs the benchmarks, and those that fail once more: an
-unlucky minute does not strike twice. New ids pass; the baseline is made by `make benchmark-baseline`.
+Compares two files of `--benchmark-json`, id by id: the time as a ratio to the workload timed beside it, never seconds,
+and the variance, which a fixed seed reproduces. An id fails if its whole interval is worse than the difference of
+identical code, and the ratio itself reaches the threshold. Without `--present` the benchmarks are run, and failing ones
+a second time: an unlucky minute is unlikely to recur. New ids pass; `make benchmark-baseline` makes the baseline.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from gradmeter.bench.reading.ratios import Ratio
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = ROOT / "results" / "benchmarks" / "baseline.json"
 THRESHOLD = 1.25
-#: Identical code, timed in two processes, differs by up to this factor after division by what ran beside it.
+#: Identical code, timed in two processes, differs by up to this factor after division by the workload beside it.
 SWING = 1.10
-#: Another processor changes the ratio of two kinds of work by itself.
+#: Threshold if the baseline comes from another machine: another processor changes the ratio of two kinds of work.
 OTHER_MACHINE = 2.0
 
 Run = dict[str, dict[str, Any]]
 
 
 class Unreadable(Exception):
-    """A file that is missing or is not what pytest-benchmark writes."""
+    """A file is missing, or was not written by pytest-benchmark."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One id in both runs, and what of it changed: the present over the baseline."""
+    """The change of one metric of an id in both runs: the ratio of the present run to the baseline."""
 
     name: str
     metric: str
@@ -55,7 +55,7 @@ class Change:
 
 
 def read(path: Path) -> tuple[Run, str]:
-    """By full name, the `extra_info` of each benchmark that has a ratio; and the machine in words."""
+    """Return the `extra_info` of each benchmark that has a ratio, by full name; and the machine in words."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         run = {b["fullname"]: b["extra_info"] for b in document["benchmarks"] if "ratio" in b["extra_info"]}
@@ -67,7 +67,7 @@ def read(path: Path) -> tuple[Run, str]:
 
 
 def changes(baseline: Run, present: Run) -> list[Change]:
-    """What the ids in both runs came to, worst first."""
+    """Return the changes of the ids in both runs, worst first."""
     found = []
     for name in sorted(baseline.keys() & present.keys()):
         before, after = baseline[name], present[name]
@@ -81,7 +81,7 @@ def changes(baseline: Run, present: Run) -> list[Change]:
 
 
 def measure(names: Iterable[str] = ()) -> Run:
-    """Run the benchmarks, or those named, and read what they wrote."""
+    """Run the benchmarks, or those named, and read their results."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "present.json"
         options = ["--benchmark-enable", "--benchmark-only", "-q", f"--benchmark-json={file}"]

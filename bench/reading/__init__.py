@@ -1,1 +1,1 @@
-"""Reading a store: results of cells, ratios of two, and how names and numbers are written."""
+"""Reading a store: results of cells, ratios of two cells, and the text of names and numbers."""

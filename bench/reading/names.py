@@ -1,4 +1,4 @@
-"""What a row is called: `problem[k=v]`, `estimator[k=v]`, and whatever else sets it apart from the rows beside it."""
+"""Names of rows: `problem[k=v]`, `estimator[k=v]`, and a digest where these do not distinguish rows of one table."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 from gradmeter.bench.rows import Row
 from gradmeter.estimators.options import spell, written
 
-#: Characters of a digest that are shown.
+#: Fewest characters of a digest that are shown.
 SHORTEST = 6
 
 
 def problem_text(row: Row) -> str:
-    """`name[k=v]` with the options that are not defaults, as the command line takes it."""
+    """Return `name[k=v]` with the options that are not defaults, as the command line takes it."""
     from gradmeter.bench.problems import PROBLEMS
 
     return _spelled(row["problem"], row["problem_options"], PROBLEMS)
 
 
 def problem_in_words(row: Row) -> str:
-    """What a problem is, and every option in effect: `Σ (z − k)² · D = 1 · q: normal · k=2, loc=0, scale=1`."""
+    """Describe a problem with every option in effect: `Σ (z − k)² · D = 1 · q: normal · k=2, loc=0, scale=1`."""
     from gradmeter.bench.problems import PROBLEMS
 
     name, options = row["problem"], row["problem_options"]
@@ -33,7 +33,7 @@ def problem_in_words(row: Row) -> str:
 
 
 def estimator_text(row: Row) -> str:
-    """`name[k=v]` with the options that are not defaults, as the command line takes it."""
+    """Return `name[k=v]` with the options that are not defaults, as the command line takes it."""
     from gradmeter.bench.controls import CONTROLS
     from gradmeter.estimators import ESTIMATORS
 
@@ -41,8 +41,11 @@ def estimator_text(row: Row) -> str:
 
 
 def telling_apart(rows: Iterable[Row]) -> Callable[[Row], tuple[str, str]]:
-    """What a row's problem and estimator are called among these rows: their texts, and after those that stand for
-    objects of different content, `#` and the start of its digest: `mine#3fa2b1`."""
+    """Return a function that names a row's problem and estimator so that all these rows are distinguished.
+
+    Where one text stands for objects of different content, `#` and the start of the object's digest follow it:
+    `mine#3fa2b1`.
+    """
     digests: dict[tuple[str, str], set[str]] = {}
     for row in rows:
         for kind, text in _texts(row).items():
@@ -71,14 +74,14 @@ def _content(row: Row, kind: str) -> str:
 
 
 def planted(name: str | None) -> bool:
-    """Whether an estimator of that name carries a bug on purpose."""
+    """Return whether an estimator of this name has an injected bug."""
     from gradmeter.bench.controls import CONTROLS
 
     return name in CONTROLS
 
 
 def biased(name: str | None) -> str | None:
-    """Why an estimator of that name is biased by nature; None where it is not."""
+    """Return why an estimator of this name is biased by design; None where it is not."""
     from gradmeter.estimators import ESTIMATORS
 
     return ESTIMATORS[name].biased if name in ESTIMATORS else None

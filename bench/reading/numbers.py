@@ -1,4 +1,4 @@
-"""How numbers and verdicts are written for people: three significant figures, engineering units, words."""
+"""Text for numbers and verdicts: three significant figures, engineering units, words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 VERDICTS = {"unbiased": "●", "inconclusive": "○", "biased": "✗", "no-reference": "–"}
-#: An end of an interval beyond this stands for one that has no end.
+#: An end of an interval beyond this is infinite.
 HIGHEST = 1e200
 #: A fraction below this is rounding.
 NOTHING = 1e-11
@@ -14,7 +14,7 @@ _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: ""}
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """Three significant figures: 12.3, 0.00123, 1.23e6."""
+    """Format a number with three significant figures: 12.3, 0.00123, 1.23e6."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0.0:
@@ -29,7 +29,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Seconds in engineering units: 1.23 µs."""
+    """Format seconds in engineering units: 1.23 µs."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0.0:
@@ -39,19 +39,19 @@ def seconds(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A fraction as a percentage with two figures; anything below 1e-9 % is 0 %."""
+    """Format a fraction as a percentage with two figures; anything below 1e-9 % is 0 %."""
     if value is None or not math.isfinite(value):
         return "–"
     return "0 %" if value < NOTHING else f"{significant(100.0 * value, 2)} %"
 
 
 def verdict(name: str | None) -> str:
-    """A verdict as a shape and a word, never a colour alone."""
+    """Format a verdict as a symbol and a word, so that it never depends on colour alone."""
     return f"{VERDICTS.get(name or '', '?')} {name}" if name else "–"
 
 
 def bound(row: dict[str, Any]) -> str:
-    """The certified bound as words: `≤ 0.4 %`, `≤ 0.4 % of s.d.`, `exact` where it is rounding alone."""
+    """Format the certified bound: `≤ 0.4 %`, `≤ 0.4 % of s.d.`, or `exact` where it is only rounding."""
     value = row["bias_bound"]
     if value is None:
         return ""
@@ -61,29 +61,31 @@ def bound(row: dict[str, Any]) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """`[1.90, 2.30]`, or nothing where it is not known."""
+    """Format an interval: `[1.90, 2.30]`; empty where it is unknown."""
     if low is None or high is None:
         return ""
     return f"[{significant(low)}, {'∞' if high > HIGHEST else significant(high)}]"
 
 
 def times(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """A ratio with its interval: `2.10× [1.90, 2.30]`."""
+    """Format a ratio with its interval: `2.10× [1.90, 2.30]`."""
     if value is None:
         return "–"
     return f"{significant(value)}× {interval(low, high)}".rstrip()
 
 
 def bias(row: dict[str, Any]) -> str:
-    """What is known of a row's bias: its estimate where it is `biased`, the certified bound elsewhere."""
+    """Format a row's bias: the estimate where the verdict is `biased`, the certified bound elsewhere."""
     if row["verdict"] == "biased" and row["bias"] is not None:
         return f"by {percent(row['bias'])}{_of(row)}"
     return bound(row)
 
 
 def bias_interval(row: dict[str, Any]) -> str:
-    """The bias, sampling noise taken off, with its 95 % interval: `0.4 % [0.2, 0.6]`; `exactly 0.4 %` by integration,
-    where that is more than rounding."""
+    """Format the bias, less sampling noise, with its 95 % interval: `0.4 % [0.2, 0.6]`.
+
+    With a certificate by integration it is `exactly 0.4 %` if the verdict is `biased`, and empty otherwise.
+    """
     value, low, high = row["bias"], row["bias_low"], row["bias_high"]
     if value is None or low is None or high is None:
         return ""
@@ -101,17 +103,17 @@ def _deviation(row: dict[str, Any]) -> bool:
 
 
 def slope_text(slope: Any) -> str:
-    """`slope −1.00 [−1.01, −0.99]`."""
+    """Format a slope with its interval: `slope −1.00 [−1.01, −0.99]`."""
     decimals = 2 if slope.high - slope.low >= 0.01 else 3
     value, low, high = (f"{v:.{decimals}f}".replace("-", "−") for v in (slope.value, slope.low, slope.high))
     return f"slope {value} [{low}, {high}]"
 
 
 def count(value: int | None) -> str:
-    """A whole number with thousands apart."""
+    """Format a whole number with separated thousands."""
     return "–" if value is None else f"{value:,}"
 
 
 def seconds_interval(low: float | None, high: float | None) -> str:
-    """`[1.20 µs, 1.30 µs]`, or nothing where it is not known."""
+    """Format an interval of times: `[1.20 µs, 1.30 µs]`; empty where it is unknown."""
     return "" if low is None or high is None else f"[{seconds(low)}, {seconds(high)}]"

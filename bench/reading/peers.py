@@ -1,4 +1,4 @@
-"""Which peers there are, what each can do, and how far ahead of each gradmeter means to be."""
+"""The peer libraries: what each can do, and by which factor gradmeter aims to be faster."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Peer:
 
     Attributes
     ----------
-    name : stands in the rows' `backend` column.
-    title : for people.
-    framework : gradmeter's backend it is compared with.
-    adapter, folder : file name without ending, and where; requirements of the same name, if there are any, make an
-        environment.
-    settings : told to the adapter.
-    loops : whether more samples a call are no faster, so that one estimate is the batch.
-    replicates, elements : most estimates its bias and variance are measured with, and most numbers drawn for them.
-    goal : (problem, estimator, D) -> how many times its time gradmeter's is to be at least, or None.
+    name : value of the rows' `backend` column.
+    title : name for readers.
+    framework : gradmeter's backend that it is compared with.
+    adapter, folder : file name without suffix, and its folder. Requirements of the same name, if there are any, define
+        an environment.
+    settings : passed to the adapter.
+    loops : whether more samples per call are no faster, so that a batch is one estimate.
+    replicates, elements : limits on the estimates for its bias and variance, and on the numbers drawn for them.
+    goal : (problem, estimator, D) -> least ratio of the peer's time to gradmeter's that is aimed at, or None.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Peer:
 
     @property
     def requirements(self) -> Path | None:
-        """The file that lists what to install; None for one that runs where gradmeter does."""
+        """The file of packages to install; None for a peer that runs in gradmeter's own environment."""
         path = self.folder / f"{self.adapter}.txt"
         return path if path.exists() else None
 
@@ -53,7 +53,7 @@ def _at_least(ratio: float, most_dimensions: float = float("inf")) -> Callable[[
 
 
 def _on_jax(problem: str, estimator: str, dimension: int) -> float:
-    if problem == "logistic-regression":  # the same matrix products for everybody
+    if problem == "logistic-regression":  # dominated by the same matrix products in every library
         return 1.0
     return 1.2 if dimension >= 10 else 4.0
 

@@ -1,4 +1,4 @@
-"""Ratios of two cells with 95 % intervals, from what they share: common random numbers, interleaved rounds.
+"""Ratios of two cells with 95 % intervals, from what the cells share: common random numbers, interleaved rounds.
 
 Errors of independent factors are combined on the log scale by the square-and-add rule (Zou & Donner 2008).
 """
@@ -16,14 +16,15 @@ from gradmeter.bench.rows import ALL
 from gradmeter.bench.sweep.store import Store
 
 RESAMPLES = 1000
-#: Student's t over the normal quantile, and the bias of a bootstrapped variance, at 64 groups.
+#: Factor on a bootstrap interval, by number of groups: Student's t over the normal quantile, and the bias of a
+#: bootstrapped variance.
 _SMALL = {64: 1.028, 32: 1.057, 16: 1.123}
 _SHARED_NOISE = ("problem", "problem_options", "num_samples", "seed", "backend", "device", "dtype", "noise")
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio and its 95 % interval; `sure` is False where an input was flagged or nothing was paired."""
+    """A ratio and its 95 % interval; `sure` is False where an input was flagged or the ratio is not paired."""
 
     value: float
     low: float
@@ -41,15 +42,15 @@ class Ratio:
 
 
 def _log(above: float, below: float) -> float:
-    """log(above / below) of positive numbers, at most 350: an interval without end has a finite half, on this scale."""
+    """Return log(above / below) of positive numbers, capped at 350, so that an unbounded interval stays finite."""
     return min(math.log(above) - math.log(below), 350.0)
 
 
 def variance_ratio(a: Result, b: Result, block: str = ALL) -> Ratio | None:
-    """Variance of `a` over that of `b`; None where either is 0 or not known.
+    """Return the variance of `a` over that of `b`; None where either is 0 or unknown.
 
-    A bootstrap over the groups of replicates, group i of both together. Where the cells drew the same noise this
-    is what makes the interval narrow; where they did not, it is as valid.
+    The interval is a bootstrap over the groups of replicates that resamples group i of both cells together. If the
+    cells drew the same noise, this makes the interval narrow; if not, it is equally valid.
     """
     first, second = a.blocks.get(block), b.blocks.get(block)
     if not first or not second or not first["variance"] or not second["variance"]:
@@ -60,7 +61,7 @@ def variance_ratio(a: Result, b: Result, block: str = ALL) -> Ratio | None:
     if groups is None:
         return _from_intervals(first, second, "variance")
     x, y = groups
-    if a["replicates"] != b["replicates"] and _shared_noise(a, b):  # the ratio of what is paired, like its interval
+    if a["replicates"] != b["replicates"] and _shared_noise(a, b):  # use the paired groups for the ratio, too
         value = float(x.mean() / y.mean())
     drawn = np.random.default_rng(0).integers(0, len(x), (RESAMPLES, len(x)))
     logs = np.log(x[drawn].mean(axis=1) / y[drawn].mean(axis=1)) - math.log(x.mean() / y.mean())
@@ -69,10 +70,10 @@ def variance_ratio(a: Result, b: Result, block: str = ALL) -> Ratio | None:
 
 
 def _aligned(a: Result, b: Result, block: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Group means that go together, index by index.
+    """Return the group means of both cells, paired index by index.
 
-    Twice the replicates means that a group holds twice as many of them: then two groups of the one match a group
-    in the first half of the other. The other half is left out, which costs precision and not validity.
+    With twice as many replicates a group holds twice as many of them; then two groups of the shorter cell match one
+    group in the first half of the longer one. The other half is omitted, which costs precision but not validity.
     """
     x, y = (r.series.get(f"squared_norm:{block}") for r in (a, b))
     if x is None or y is None or len(x) != len(y) or len(x) < 16 or not (np.all(x > 0.0) and np.all(y > 0.0)):
@@ -93,7 +94,7 @@ def _shared_noise(a: Result, b: Result) -> bool:
 
 
 def time_ratio(a: Result, b: Result) -> Ratio | None:
-    """Seconds of `a` over those of `b`, paired round by round where both were timed in the same run."""
+    """Return the seconds of `a` over those of `b`, paired by round where both were timed in the same run."""
     if not a["seconds"] or not b["seconds"]:
         return None
     x, y = a.series.get("seconds"), b.series.get("seconds")
@@ -107,13 +108,13 @@ def time_ratio(a: Result, b: Result) -> Ratio | None:
 
 
 def timed_together(a: Result, b: Result) -> bool:
-    """Whether both saw the same rounds of the reference workload."""
+    """Return whether both cells were timed in the same rounds of the reference workload."""
     x, y = a.series.get("reference"), b.series.get("reference")
     return x is not None and y is not None and len(x) > 0 and np.array_equal(x, y)
 
 
 def timed_as_two(store: Store) -> list[tuple[str, Ratio]]:
-    """The A/A pairs of a store: the backend, and one of its cells over itself, for every timing run."""
+    """Return the A/A pairs of a store: for every timing run, each backend and one of its cells over itself."""
     found = []
     for run in store.timing_runs():
         for name in sorted(n for n in run if n.startswith("a:")):
@@ -125,7 +126,7 @@ def timed_as_two(store: Store) -> list[tuple[str, Ratio]]:
 
 
 def work_ratio(a: Result, b: Result, timed: bool = True) -> Ratio | None:
-    """Variance × seconds of `a` over that of `b`; variance × evaluations where `timed` is False."""
+    """Return variance × seconds of `a` over that of `b`; variance × evaluations where `timed` is False."""
     variance = variance_ratio(a, b)
     if not timed:
         usable = variance is not None and a["evaluations"] and b["evaluations"]
@@ -135,7 +136,7 @@ def work_ratio(a: Result, b: Result, timed: bool = True) -> Ratio | None:
 
 
 def _from_intervals(a: dict[str, float | None], b: dict[str, float | None], column: str) -> Ratio | None:
-    """A ratio of two independent columns, from their own intervals."""
+    """Return the ratio of two independent columns, from their own intervals."""
     values = [row[f"{column}{suffix}"] for row in (a, b) for suffix in ("", "_low", "_high")]
     if any(v is None or v <= 0.0 for v in values):
         return None

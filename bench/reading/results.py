@@ -1,4 +1,4 @@
-"""The cells of a store as the report sees them: one `Result` each, whatever the file holds."""
+"""The cells of a store as the report reads them: one `Result` per cell, robust to any content of the file."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _IDENTITY = (
     *("problem", "problem_options", "estimator", "estimator_options", "backend", "device", "dtype"),
     *("num_samples", "seed", "noise", "machine", "content"),
 )
-#: Columns that are sizes; one that is negative or larger than `LARGEST` did not come from a measurement.
+#: Columns of sizes; a negative value or one above `LARGEST` did not come from a measurement.
 _SIZES = ("variance", "seconds", "latency", "evaluations", "num_samples", "replicates", "exact_norm", "bias_norm")
 LARGEST = 1e150
-#: Columns that tell cells of one problem and estimator apart.
+#: Columns that distinguish cells of one problem and estimator.
 CONTEXT = ("backend", "device", "dtype", "seed", "noise")
 
 
 @dataclass(frozen=True)
 class Result:
-    """One cell.
+    """The result of one cell.
 
     Attributes
     ----------
-    blocks : its rows by parameter block, `all` among them.
-    store : where its series are.
-    problem, estimator : what they are called: `name[k=v]`, and `#` with the start of a digest where another object of
-        that name has another content.
+    blocks : its rows by parameter block, including `all`.
+    store : the store that holds its series.
+    problem, estimator : their names, `name[k=v]`, followed by `#` and the start of a digest if another object of the
+        same name has different content.
     """
 
     blocks: dict[str, Row]
@@ -46,14 +46,14 @@ class Result:
 
     @property
     def row(self) -> Row:
-        """The `all` row; the last one of a cell that has none."""
+        """The `all` row; the last row of a cell without one."""
         return _whole(self.blocks)
 
     def __getitem__(self, column: str) -> Any:
         return self.row[column]
 
     def marked(self, kind: str) -> bool:
-        """Whether its `problem` or `estimator` has a digest behind its name."""
+        """Return whether its `problem` or `estimator` has a digest after its name."""
         return bool(getattr(self, kind) != names.TEXTS[kind](self.row))
 
     @property
@@ -77,24 +77,29 @@ class Result:
         return self.store.series(self.row["cell_key"] or "")
 
     def context(self, columns: Iterable[str]) -> str:
-        """What the named columns hold, in words: `jax, float32, seed 1, S=4`."""
+        """Return the values of the given columns in words: `jax, float32, seed 1, S=4`."""
         prefixes = {"seed": "seed ", "num_samples": "S="}
         return ", ".join(prefixes.get(c, "") + self.text(c) for c in columns)
 
     def text(self, column: str) -> str:
-        """What a column holds, as text."""
+        """Return the value of a column as text."""
         return "–" if self[column] is None else str(self[column])
 
     def option(self, name: str) -> float | None:
-        """A numeric option of the problem."""
+        """Return a numeric option of the problem; None if it is not a number."""
         value = self["problem_options"].get(name)
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def load(store: Store, rows: Iterable[Row]) -> tuple[list[Result], int]:
-    """The newest result of every cell, oldest first, and how many older ones were left out; `rows` are cleaned ones.
+    """Return the newest result of every cell, oldest first, and the number of older results that were left out.
 
-    A cell is measured anew when its goals or the sources that measure it change; its older rows stay in the store.
+    A cell is measured anew when its stopping criteria or the sources that measure it change; its older rows stay in the
+    store.
+
+    Parameters
+    ----------
+    rows : rows from `cleaned`.
     """
     cells: dict[str, dict[str, Row]] = {}
     for row in rows:
@@ -113,7 +118,7 @@ def _whole(blocks: dict[str, Row]) -> Row:
 
 
 def cleaned(row: Row) -> Row:
-    """A row that can be shown and computed with: printable strings, no sizes that are negative or absurd."""
+    """Return a row that is safe to show and to compute with: printable strings, no negative or absurd sizes."""
     return {name: _usable(name, value) for name, value in row.items()}
 
 
@@ -126,7 +131,7 @@ def _usable(name: str, value: Any) -> Any:
 
 
 def _printable(value: Any) -> Any:
-    """Strings without control characters, direction overrides and lone surrogates."""
+    """Remove control characters, direction overrides and lone surrogates from strings."""
     if isinstance(value, dict):
         return {_printable(str(k)): _printable(v) for k, v in value.items()}
     if isinstance(value, str):
@@ -135,6 +140,6 @@ def _printable(value: Any) -> Any:
 
 
 def varying(results: Iterable[Result], columns: Iterable[str] = CONTEXT) -> tuple[str, ...]:
-    """Those of the columns in which the results differ."""
+    """Return the columns in which the results differ."""
     results = list(results)
     return tuple(c for c in columns if len({r[c] for r in results}) > 1)

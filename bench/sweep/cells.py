@@ -1,4 +1,4 @@
-"""Cells: what is measured, described well enough to be hashed, and grids of them."""
+"""Cells, the units that are measured, with a description that identifies them; and grids of cells."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from gradmeter.estimators.options import construct, effective, number, parse, sp
 
 DTYPES = ("float64", "float32")
 NOISES = ("native", "shared")
-#: The fewest replicates that make the groups a verdict compares.
+#: Fewest replicates, one for each group that a verdict compares.
 FEWEST = 64
 
 
 @dataclass(frozen=True)
 class Goals:
-    """When a cell has been measured well enough.
+    """Stopping criteria: when a cell has been measured well enough.
 
     Attributes
     ----------
-    precision : half-width of log variance at 95 % that every parameter block must reach.
+    precision : half-width of the 95 % interval of log variance that every parameter block must reach.
     bias_bound : certified relative bias to reach.
-    max_replicates : the most replicates drawn for the verdict, pilot and confirmation included; at least 64.
+    max_replicates : the most replicates drawn for the verdict, including pilot and confirmation; at least 64.
     """
 
     precision: float = 0.05
@@ -61,7 +61,7 @@ class Goals:
 
 @dataclass(frozen=True)
 class Cell:
-    """problem × estimator × backend × device × dtype × S × seed × noise source, and the goals."""
+    """One cell: problem × estimator × backend × device × dtype × S × seed × noise source, with stopping criteria."""
 
     problem: Problem
     estimator: Estimator
@@ -74,7 +74,7 @@ class Cell:
     goals: Goals = Goals()
 
     def description(self) -> dict[str, Any]:
-        """The columns that say which cell, as plain values."""
+        """Return the columns that identify the cell, as plain values."""
         return {
             "problem": self.problem.name,
             "problem_options": effective(self.problem),
@@ -92,7 +92,7 @@ class Cell:
 
     @functools.cached_property
     def _content(self) -> list[str] | identity.Unhashable:
-        """Digests of the problem and the estimator, or why there are none."""
+        """Digests of the problem and the estimator, or the error that says why there are none."""
         try:
             return [identity.digest(self.problem, "problem"), identity.digest(self.estimator, "estimator")]
         except identity.Unhashable as error:
@@ -100,13 +100,16 @@ class Cell:
 
     @property
     def not_stored(self) -> str | None:
-        """Why the cell's results cannot be kept for an equal one, or None."""
+        """Why the cell's results cannot be stored for an equal cell, or None."""
         return f"not stored: {self._content}" if isinstance(self._content, identity.Unhashable) else None
 
     @property
     def content(self) -> dict[str, str] | None:
-        """What tells a user's objects of one name apart: a digest by `problem` and `estimator`, of those that are none
-        of the catalogue or read a file; None where there are none, or an object has no content."""
+        """Digests that distinguish a user's objects of one name, by `problem` and `estimator`.
+
+        There is a digest for each object that is not of the catalogue, or that reads a file. None if there is no such
+        object, or if the content of an object cannot be hashed.
+        """
         if isinstance(self._content, identity.Unhashable):
             return None
         problem, estimator = self._content
@@ -119,9 +122,10 @@ class Cell:
 
     @functools.cached_property
     def key(self) -> str:
-        """SHA-256 of the description, the goals, the content of problem and estimator and the sources that measure.
+        """SHA-256 of the description, the criteria, the content of problem and estimator and the measuring sources.
 
-        Cells that compute the same thing have one key, in any process; a cell without content is equal to itself alone.
+        Cells that compute the same thing have the same key in any process. A cell whose content cannot be hashed is
+        equal only to itself.
         """
         content = [uuid.uuid4().hex] if isinstance(self._content, identity.Unhashable) else self._content
         sources = [source_hash(), self.problem.content(), *content]
@@ -129,13 +133,13 @@ class Cell:
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     def label(self) -> str:
-        """A short text for people."""
+        """Return a short text that names the cell."""
         problem = spell(self.problem.name, effective(self.problem), type(self.problem))
         estimator = spell(self.estimator.name, effective(self.estimator), type(self.estimator))
         return f"{problem} · {estimator} · {self.backend} · S={self.num_samples}"
 
     def impossible(self) -> str | None:
-        """Why this cell cannot be measured, or None; imports no framework."""
+        """Return why this cell cannot be measured, or None; no framework is imported, except for a CUDA device."""
         reason = missing(self.backend)
         if reason:
             return reason
@@ -177,7 +181,17 @@ class Cell:
 
 
 def make_problem(text: str, fitted: bool = False) -> Problem:
-    """A problem from `name[k=v,...]`; `fitted`, with what a fit takes where nothing is said."""
+    """Make a problem from `name[k=v,...]`.
+
+    Parameters
+    ----------
+    fitted : whether to use the defaults of a fit for options that are not given.
+
+    Raises
+    ------
+    UsageError
+        The name or an option is unknown, or the problem overflows.
+    """
     name, given = parse(text, "problem")
     if name not in PROBLEMS:
         raise unknown("problem", name, PROBLEMS)
@@ -191,7 +205,7 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
 
 
 def make_estimator(text: str) -> Estimator:
-    """An estimator, or a planted bug, from `name[k=v,...]`."""
+    """Make an estimator from `name[k=v,...]`; the controls, estimators with an injected bug, are included."""
     name, given = parse(text, "estimator")
     known = {**ESTIMATORS, **CONTROLS}
     if name not in known:
@@ -224,12 +238,16 @@ def grid(
     noise: str = "native",
     goals: Goals | None = None,
 ) -> list[Cell]:
-    """Every combination, problems outermost. Without `samples`, each estimator gets the least S it works with.
+    """Return a cell for every combination, problems outermost.
+
+    Parameters
+    ----------
+    samples : values of S; if empty, each estimator gets the least S it works with.
 
     Raises
     ------
     UsageError
-        A problem or an estimator is none, or an object of a user's has not the form of one.
+        A problem or an estimator is none, or a user's object does not have the required form.
     """
     problems, estimators = list(problems), list(estimators)
     for things, kind in ((problems, Problem), (estimators, Estimator)):

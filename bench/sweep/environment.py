@@ -1,4 +1,4 @@
-"""Where a result came from: versions, machine, code version."""
+"""The provenance of a result: versions, machine, code version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ALWAYS = ("gradmeter", "numpy", "scipy", "array-api-compat")
 
 
 def versions(backend: str) -> dict[str, str]:
-    """Versions of what computed a row."""
+    """Return the versions of the software that computes a row."""
     names = (*_ALWAYS, backend, *(["jaxlib"] if backend == "jax" else []))
     found = {name: version for name in names if (version := _version(name)) is not None}
     return {"python": platform.python_version(), **found}
@@ -29,7 +29,7 @@ def _version(name: str) -> str | None:
 
 @functools.cache
 def machine() -> str:
-    """Architecture, processor and cores, in words."""
+    """Return architecture, processor and number of cores, in words."""
     processor = platform.processor() or "unknown processor"
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -43,7 +43,7 @@ def machine() -> str:
 
 @functools.cache
 def code_version() -> str:
-    """The commit of the checkout this runs from (`-dirty` if changed since), else the package's version."""
+    """Return the commit of the checkout that runs (`-dirty` if changed since), else the version of the package."""
     root = Path(__file__).resolve().parents[2]
     if (root / ".git").exists():
         try:

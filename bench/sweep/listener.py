@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it."""
+"""The events that a run reports to an observer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gradmeter.bench.sweep.cells import Cell
 
 
 class Listener:
-    """What a run tells whoever watches it; this one does nothing."""
+    """An observer of a run; this base class ignores all events."""
 
     def cell_started(self, cell: Cell) -> None:
         pass

@@ -1,7 +1,7 @@
-"""Running cells: statistics first, every row stored as it comes; then timing, alone and interleaved.
+"""Run cells: statistics first, with every row stored at once; then timing, alone and interleaved.
 
-Cells run one after another in this process. `measure_cell` takes a cell and returns plain data, so that an
-executor can later send it to a worker process.
+Cells run one after another in this process. `measure_cell` takes a cell and returns plain data, so that an executor can
+send it to a worker process.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
 
 
 class Stopped(Exception):
-    """Asked to stop between timing rounds, of which only all are worth anything."""
+    """A request to stop between timing rounds; an incomplete set of rounds is discarded."""
 
 
 @dataclass
 class Outcome:
-    """One cell's rows, arrays, and, if it can be timed, what was prepared."""
+    """One cell's rows and arrays and, if it can be timed, the prepared cell."""
 
     rows: list[Row]
     series: dict[str, np.ndarray] = field(default_factory=dict)
@@ -45,7 +45,7 @@ def now() -> str:
 
 
 def failed_rows(cell: Cell, status: str, reason: str, started: str) -> list[Row]:
-    """Rows of a cell that could not be measured."""
+    """Return the rows of a cell that could not be measured."""
     common = _common(cell, started)
     blocks = (*cell.problem.blocks, ALL)
     return [row(**common, block=block, status=status, reason=reason) for block in blocks]
@@ -65,7 +65,7 @@ def _common(cell: Cell, started: str) -> dict[str, Any]:
 
 
 def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outcome:
-    """Measure one cell's statistics. Never raises but for an interrupt: a failure is a row with its status."""
+    """Measure one cell's statistics. Nothing but an interrupt is raised: a failure becomes a row with its status."""
     outcome = _measured(cell, each)
     if cell.not_stored is not None:
         outcome.rows = [_with_reason(r, cell.not_stored) for r in outcome.rows]
@@ -88,14 +88,14 @@ def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
 
         prepared = prepare(cell)
         measured = measure(prepared, cell.goals, each)
-    except NotApplicable as error:  # seen only once the problem was built, such as a missing gradient on NumPy
+    except NotApplicable as error:  # found only once the problem was built, such as a missing gradient on NumPy
         return Outcome(failed_rows(cell, "n/a", str(error), started))
     except (NonFinite, FloatingPointError) as error:
         return Outcome(failed_rows(cell, "nonfinite", str(error), started))
-    except Exception as error:  # a cell that raises must not take the others with it
+    except Exception as error:  # a cell that raises must not stop the others
         status = "out-of-memory" if _is_out_of_memory(error) else "exception"
         said = _one_line(error)
-        if not isinstance(error, UsageError):  # which are sentences for people
+        if not isinstance(error, UsageError):  # a UsageError is already a sentence for the user
             said = f"{type(error).__name__}: {said}{_place(error)}"
         return Outcome(failed_rows(cell, status, said, started))
     common = {
@@ -114,13 +114,13 @@ def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Each framework says it in its own way."""
+    """Return whether an error means lack of memory; each framework words it in its own way."""
     said = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory")
     return isinstance(error, MemoryError) or any(words in str(error) for words in said)
 
 
 def _place(error: BaseException) -> str:
-    """Where in a user's own code an exception was raised, in brackets; nothing where it was elsewhere."""
+    """Return where in a user's own code an exception was raised, in brackets; empty if it was raised elsewhere."""
     place, traceback = "", error.__traceback__
     while traceback is not None:
         frame = traceback.tb_frame
@@ -144,26 +144,25 @@ def run(
     time_again: bool = False,
     minibatch_parts: bool = False,
 ) -> list[Row]:
-    """Measure what the store does not have yet, NumPy's cells first; rows of all cells, in their order.
+    """Measure the cells that the store does not have, NumPy's first, and return the rows of all cells in their order.
 
-    Equal cells of the catalogue are one. Objects of a user's are each a cell of their own, but those of one content are
-    measured once. A cell without content is measured and not stored.
+    Equal cells of the catalogue are one cell. Each object of a user's makes a cell of its own, but objects of equal
+    content are measured once. A cell whose content cannot be hashed is measured and not stored.
 
     Parameters
     ----------
-    cells : what to measure.
+    cells : the cells.
     store : where results are kept; None keeps them in memory only.
-    timing : whether to fill in the timing columns, once all statistics are in.
-    listener : told what happens.
-    stop : asked between cells and between timing rounds; true ends the run there.
-    time_again : whether to time cells that another process has timed before; its rounds are kept.
-    minibatch_parts : whether to split the variance of cells that draw a minibatch; kept in the store, without which
-        there is nowhere to keep it.
+    timing : whether to fill in the timing columns, after all statistics.
+    listener : observer of the run.
+    stop : called between cells and between timing rounds; if it returns true, the run ends there.
+    time_again : whether to time cells that another process has timed before; the earlier rounds are kept.
+    minibatch_parts : whether to split the variance of cells that draw a minibatch; the parts are kept only in a store.
     """
     cells, listener = _distinct(cells), listener or Listener()
     rows: dict[str, list[Row]] = {}
     with _ToTime() as to_time:
-        # While those that nothing is compiled for are measured, others compile.
+        # Other cells compile while those of NumPy, which need no compilation, are measured.
         in_turn = sorted(cells, key=lambda cell: cell.backend != "numpy")
         to_time.ahead([cell for cell in in_turn if not (store and store.rows_of(cell.key))])
         for cell in in_turn:
@@ -196,7 +195,7 @@ def _distinct(cells: Iterable[Cell]) -> list[Cell]:
 
 
 class _ToTime:
-    """Cells that compile while the statistics of others are made; imports nothing until one comes."""
+    """Cells that are compiled while the statistics of others are computed; imports nothing before the first cell."""
 
     def __init__(self) -> None:
         self._exit = ExitStack()
@@ -213,13 +212,13 @@ class _ToTime:
         return cell.key in self._keys
 
     def ahead(self, cells: list[Cell]) -> None:
-        """Begin to compile the statistics of JAX's cells of the catalogue but the first of all, which comes at once."""
+        """Start compiling the statistics of catalogue cells on JAX, except the first cell, which runs at once."""
         for cell in cells[1:]:
             if cell.backend == "jax" and not (brought(cell.problem) or brought(cell.estimator)):
                 self._compiler().ahead(cell.key, cell.backend, lambda cell=cell: _compile(cell))
 
     def wait(self, cell: Cell) -> None:
-        """Until what was begun for a cell is there."""
+        """Wait for the compilation that was started for a cell."""
         if self.compiler is not None:
             self.compiler.wait(cell.key)
 
@@ -238,7 +237,7 @@ class _ToTime:
 
 
 def _compile(cell: Cell) -> None:
-    """Compile the statistics of a cell that can be measured."""
+    """Compile the statistics of a cell, if it can be measured."""
     from gradmeter.bench.measurement.cell import prepare
     from gradmeter.bench.measurement.kernel import StatisticsKernel
 
@@ -248,7 +247,7 @@ def _compile(cell: Cell) -> None:
 
 
 def _worth_another_try(cell: Cell, known: list[Row]) -> bool:
-    """An n/a row whose reason is gone, such as a framework installed since."""
+    """Return whether the reason of an n/a row is gone, for example since a framework was installed."""
     return known[0]["status"] == "n/a" and cell.impossible() is None
 
 
@@ -276,7 +275,7 @@ def _time(
     stop: Callable[[], bool],
     again: bool,
 ) -> None:
-    """Fill in the timing columns of the cells that lack them, or with `again` of all."""
+    """Fill in the timing columns of cells that lack them, or of all cells with `again`."""
 
     def wanted(cell: Cell) -> bool:
         first = rows[cell.key][0]
@@ -291,7 +290,7 @@ def _time(
 
     listener.timing_started(len(untimed), ROUNDS)
     for cell in untimed:
-        if cell not in to_time:  # measured by a run that ended before it was timed
+        if cell not in to_time:  # measured by an earlier run that ended before timing
             to_time.add(cell, prepare(cell))
 
     def each_round(number: int) -> None:

@@ -1,4 +1,4 @@
-"""The hash of the source files on which a measured number depends."""
+"""A hash of the source files on which a measured number depends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-#: Folders below `gradmeter.estimators` and `gradmeter.bench` whose code computes what rows hold.
+#: Folders below `gradmeter.estimators` and `gradmeter.bench` with the code that computes the rows.
 FOLDERS = {"estimators": ("",), "bench": ("optimisation", "problems", "measurement", "controls")}
 #: A string or a comment, whichever begins first.
 _QUOTED = re.compile(
@@ -19,7 +19,7 @@ _QUOTED = re.compile(
 
 
 def _without_docstring(match: re.Match[str]) -> str:
-    """Return a string literal as it is, and nothing for a comment, or a string that is a statement of its own."""
+    """Return a string literal unchanged, and nothing for a comment or a string that is a statement of its own."""
     text, found = match.string, match[0]
     if found.startswith("#"):
         return ""
@@ -36,7 +36,7 @@ def without_prose(source: str) -> str:
 
 @functools.cache
 def source_hash() -> str:
-    """Return the SHA-256 of the source files on which a measured number depends, docstrings and comments apart."""
+    """Return the SHA-256 of the source files on which a measured number depends, without their prose."""
     digest = hashlib.sha256()
     for package, folders in FOLDERS.items():
         spec = importlib.util.find_spec(f"gradmeter.{package}")

@@ -1,4 +1,4 @@
-"""Splitting the variance of cells that are measured: what of it is the minibatch's. Kept beside their rows."""
+"""Split the variance of measured cells into the parts of sampling and of the minibatch, stored beside their rows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import NotApplicable
 
-#: Replicates: enough for a variance, where a bias bound may have asked for many more.
+#: Most replicates: enough for a variance, where a bias bound may have needed many more.
 MOST = 2**16
 
 
 def draws_minibatch(cell: Cell) -> bool:
-    """Whether the cell's problem draws data anew for every estimate."""
+    """Return whether the cell can be measured and its problem draws data anew for every estimate."""
     return cell.impossible() is None and cell.problem.draws_inputs
 
 
@@ -27,7 +27,7 @@ def add_parts(
     listener: Listener,
     stop: Callable[[], bool],
 ) -> None:
-    """Split every cell that was measured, draws a minibatch and has not been split, within its own cap or `MOST`."""
+    """Split each measured cell that draws a minibatch and is not yet split, from at most `MOST` replicates."""
     from gradmeter.bench.measurement.decomposition import as_series, from_series
     from gradmeter.bench.measurement.minibatch import split
     from gradmeter.bench.measurement.stream import NonFinite
@@ -44,5 +44,5 @@ def add_parts(
         same = replace(cell, goals=replace(cell.goals, max_replicates=min(cell.goals.max_replicates, MOST)))
         try:
             store.put_series(cell.key, as_series(split(same)))
-        except (NotApplicable, NonFinite):  # the cell's own row says what of it is wrong
+        except (NotApplicable, NonFinite):  # the cell's own row reports the fault
             continue

@@ -1,8 +1,8 @@
-"""The result store: one SQLite file, one writer, nothing lost at any kill, nothing executed on loading.
+"""The result store: one SQLite file with one writer; a kill loses nothing, and loading executes nothing.
 
-Tables: `cells` (what was planned, how often it was started, whether it ended), `rows` (one JSON object each),
-`series` (float64 arrays as bytes: group means of Q, timing rounds). WAL with synchronous=FULL while a run
-writes; one plain file at rest.
+Tables: `cells` (what was planned, how often it was started, whether it ended), `rows` (one JSON object each), `series`
+(float64 arrays as bytes: group means of Q, timing rounds). WAL with synchronous=FULL while a run writes; one plain file
+at rest.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ CREATE TABLE series (cell_key TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT N
 
 
 class DiskFull(OSError):
-    """No room to write a result."""
+    """The disk has no room for a result."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(errno.ENOSPC, f"the disk of {path} is full; what was stored before is kept")
 
 
 class Store:
-    """Open with `Store.create` (the one writer) or `Store.read`."""
+    """A result store, opened with `Store.create` (the one writer) or `Store.read`."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, lock: Any = None) -> None:
         self.path = path
@@ -53,14 +53,14 @@ class Store:
 
     @classmethod
     def create(cls, path: Path) -> Store:
-        """Open for writing, making the file if it is not there. A refusal leaves nothing behind.
+        """Open a store for writing, and create the file if it does not exist. A failure leaves no new files.
 
         Raises
         ------
         UsageError
             The path cannot be written, is no store, comes from a newer version, or has another writer.
         DiskFull
-            There is no room for it.
+            There is no room for the file.
         """
         import filelock
 
@@ -87,7 +87,7 @@ class Store:
                 db.execute("PRAGMA synchronous=FULL")
             except filelock.Timeout:
                 if Path(lock.lock_file).exists():
-                    undo.pop_all()  # what is there is the other run's
+                    undo.pop_all()  # the files belong to the other run
                     raise UsageError(
                         f"store {path} is in use by another run; wait for it, or give another --store"
                     ) from None
@@ -114,7 +114,7 @@ class Store:
                 raise UsageError(f"{path} is a folder, not a gradmeter store")
             if not path.exists():
                 raise UsageError(f"there is no store at {path}; make one with: gradmeter run --store {path}")
-            with path.open("rb"):  # says what SQLite does not: permission denied
+            with path.open("rb"):  # raises a clearer error than SQLite: permission denied
                 pass
             db = _connect_to_read(path)
             try:
@@ -129,11 +129,11 @@ class Store:
 
     def close(self) -> None:
         if self._lock is not None:
-            with suppress(sqlite3.Error):  # at rest a store is one file, readable from a read-only folder too
+            with suppress(sqlite3.Error):  # leave a single file, which can be read in a read-only folder too
                 self._db.execute("PRAGMA journal_mode=DELETE")
         self._db.close()
         if self._lock is not None:
-            with suppress(OSError):  # before the release: whoever comes next makes a new one
+            with suppress(OSError):  # before the release: the next writer makes a new lock file
                 Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
 
@@ -161,7 +161,7 @@ class Store:
     # Writing
 
     def start(self, key: str, description: dict[str, Any]) -> int:
-        """Note that a cell is about to be measured; how often that has happened without an end before."""
+        """Record that a cell is about to be measured; return how often it was started before without an end."""
         with self._write():
             self._db.execute(
                 "INSERT INTO cells (key, description) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
@@ -172,26 +172,26 @@ class Store:
         return int(before)
 
     def abandon(self, key: str) -> None:
-        """A cell was interrupted on purpose: it does not count as started."""
+        """Record a deliberate interruption, which does not count as a start."""
         with self._write():
             self._db.execute("UPDATE cells SET starts = 0 WHERE key = ?", (key,))
 
     def finish(self, key: str, rows: list[Row], series: dict[str, np.ndarray]) -> None:
-        """Write a cell's rows and series, in one transaction."""
+        """Write a cell's rows and series in one transaction."""
         with self._write():
             self._db.execute("UPDATE cells SET starts = 0, finished = ? WHERE key = ?", (rows[0]["finished"], key))
             self._put_rows(key, rows)
             self._put_series(key, series)
 
     def add_timing(self, timed: Iterable[tuple[str, list[Row], dict[str, np.ndarray]]]) -> None:
-        """Replace the rows of cells by ones with timing columns, and add the timing rounds."""
+        """Replace the rows of cells by rows with timing columns, and add the timing rounds."""
         with self._write():
             for key, rows, series in timed:
                 self._put_rows(key, rows)
                 self._put_series(key, series)
 
     def put_series(self, key: str, series: dict[str, np.ndarray]) -> None:
-        """Add arrays that belong to no cell, such as the reference workload of a timing run."""
+        """Add arrays to a cell, or under a key of their own, such as the reference workload of a timing run."""
         with self._write():
             self._put_series(key, series)
 
@@ -210,7 +210,7 @@ class Store:
     # Reading
 
     def rows(self, keys: Iterable[str] | None = None) -> list[Row]:
-        """Rows of the cells named, in that order; of all finished cells, oldest first, if none are named."""
+        """Return the rows of the given cells in that order; without keys, of all finished cells, oldest first."""
         if keys is None:
             with _refusing(self.path):
                 found = self._db.execute("SELECT key FROM cells WHERE finished IS NOT NULL ORDER BY finished, key")
@@ -218,7 +218,7 @@ class Store:
         return [row for key in keys for row in self.rows_of(key)]
 
     def rows_of(self, key: str) -> list[Row]:
-        """A cell's rows; empty if it has not been measured."""
+        """Return a cell's rows; empty if it has not been measured."""
         with _refusing(self.path):
             found = self._db.execute(
                 "SELECT substr(row, 1, ?) FROM rows WHERE cell_key = ? ORDER BY position",
@@ -227,7 +227,7 @@ class Store:
             return [_parsed(text) for (text,) in found]
 
     def series(self, key: str) -> dict[str, np.ndarray]:
-        """A cell's arrays: `squared_norm:<block>` (64 group means of Q), `seconds`, `latency` (timing rounds)."""
+        """Return a cell's arrays, such as `squared_norm:<block>` (64 group means of Q), `seconds` and `latency`."""
         with _refusing(self.path):
             found = self._db.execute(
                 "SELECT name, data FROM series WHERE cell_key = ? AND length(data) <= ? AND length(data) % 8 = 0",
@@ -236,8 +236,11 @@ class Store:
             return {name: np.frombuffer(data, dtype="<f8") for name, data in found}
 
     def timing_runs(self) -> list[dict[str, np.ndarray]]:
-        """Of every timing run: rounds of the reference workload, and by backend of one cell timed as two
-        (`a:numpy`, `again:numpy`)."""
+        """Return the shared rounds of every timing run.
+
+        They are the rounds of the reference workload and, per backend, of one cell timed as two (`a:numpy`,
+        `again:numpy`).
+        """
         with _refusing(self.path):
             found = self._db.execute("SELECT DISTINCT cell_key FROM series WHERE cell_key LIKE 'timing %'")
             return [self.series(key) for (key,) in found.fetchall()]
@@ -245,7 +248,7 @@ class Store:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Whatever is wrong with a file somebody names is one line that says so."""
+    """Turn every error about a file that the user named into one line that says what is wrong."""
     try:
         yield
     except UsageError:
@@ -267,8 +270,11 @@ def _parsed(text: Any) -> Row:
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """Beside a store that a running or killed run left in WAL mode, SQLite makes files; a read-only folder has no
-    room for them, and where no such run left unmerged rows none are needed."""
+    """Open a database for reading, in a read-only folder too.
+
+    A running or killed run leaves a store in WAL mode, and SQLite then creates files beside it, which a read-only
+    folder does not allow. If no rows are left unmerged, the store can be opened without these files.
+    """
     address = path.absolute().as_uri() + "?mode=ro"
     db = sqlite3.connect(address, uri=True, isolation_level=None)
     try:
@@ -290,7 +296,7 @@ def _is_full(error: BaseException) -> bool:
 
 
 def _remove(remove: Callable[[], None]) -> None:
-    with suppress(OSError):  # never made, or in use by somebody else meanwhile
+    with suppress(OSError):  # never created, or by now in use by another process
         remove()
 
 

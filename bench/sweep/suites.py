@@ -49,19 +49,19 @@ class Suite:
 
 
 def names() -> list[str]:
-    """The suites that come with gradmeter."""
+    """Return the names of the suites that come with gradmeter."""
     return sorted(
         f.name.removesuffix(".toml") for f in files("gradmeter.bench.suites").iterdir() if f.name.endswith(".toml")
     )
 
 
 def load(name: str) -> Suite:
-    """A suite by its name, or from a path to a TOML file.
+    """Load a suite by its name, or from the path of a TOML file.
 
     Raises
     ------
     UsageError
-        No such suite, or a file that cannot be read or is no suite.
+        There is no such suite, or the file cannot be read or is no suite.
     """
     if name in names():
         text = files("gradmeter.bench.suites").joinpath(f"{name}.toml").read_text(encoding="utf-8")
@@ -141,6 +141,6 @@ def _cells(table: dict[str, Any], goals: Goals) -> list[Cell]:
 
 
 def with_goals(cells: list[Cell], **goals: Any) -> list[Cell]:
-    """The same cells with some goals replaced (those that are not None); numbers, or texts of them."""
+    """Return the cells with some criteria replaced: those given that are not None, as numbers or text."""
     given = {name: value for name, value in goals.items() if value is not None}
     return [replace(cell, goals=replace(cell.goals, **given)) for cell in cells]
