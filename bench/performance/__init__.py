@@ -1,3 +1,3 @@
 """The performance of this project itself: performance budgets, the cost of noise alone, other libraries, the resolution
-of timings, and the benchmark gate. No other part of the package imports this one.
+of timings, and the benchmark gate. Apart from the asv benchmarks in `tracking`, nothing in the package imports it.
 """

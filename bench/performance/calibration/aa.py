@@ -1,4 +1,4 @@
-"""A/A pairs: every call of the small suite is timed as two in the same rounds, and each pair should come out as 1."""
+"""A/A pairs: every call of the small suite is timed as two in the same rounds; the ratio of a pair should be 1."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def path(folder: Path, process: int) -> Path:
 
 
 def measure(folder: Path, process: int, timings: int) -> None:
-    """Time all calls as two, so many times over; one row a pair."""
+    """Time all calls as two, `timings` times, and write one row per pair."""
     from gradmeter.bench.measurement.cell import prepare
     from gradmeter.bench.measurement.cost import timed_calls
 
@@ -40,14 +40,14 @@ def measure(folder: Path, process: int, timings: int) -> None:
 
 
 def measure_apart(folder: Path, process: int, timings: int) -> None:
-    """The same in a new process, unless it has been done."""
+    """Run `measure` in a new process, unless its file exists."""
     if not path(folder, process).exists():
         arguments = ["pairs", str(process), "--timings", str(timings), "--folder", str(folder)]
         subprocess.run([sys.executable, "-m", "gradmeter.bench.performance.calibration", *arguments], check=True)
 
 
 def load(folder: Path) -> list[dict[str, str]]:
-    """All pairs of all processes."""
+    """Return all pairs of all processes."""
     found = []
     for each in sorted(folder.glob("aa-*.csv")):
         with each.open(newline="") as file:

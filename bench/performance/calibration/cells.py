@@ -1,4 +1,4 @@
-"""The small suite that is run again and again: cheap and dear cells on every backend that is installed."""
+"""The small suite that is run repeatedly: cheap and expensive cells on every installed backend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOALS = Goals(bias_bound=1.0, max_replicates=2**14)
 
 
 def cells() -> list[Cell]:
-    """PAIRS on each backend."""
+    """Return the cells of PAIRS on each installed backend."""
     return [
         Cell(make_problem(problem), make_estimator(estimator), backend, goals=GOALS)
         for backend in backends.NAMES

@@ -1,4 +1,4 @@
-"""What is planted: a slowdown of known size in the timed call, and noise of known variance in the estimate."""
+"""Injected changes: a slowdown of known size in the timed call, and noise of known variance in the estimate."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ NOISIER = 1.05
 
 @dataclass(frozen=True)
 class Plan:
-    """Which cells of a run are tampered with, by number."""
+    """The cells of a run that are changed, by number."""
 
     slower: frozenset[int] = frozenset()
     noisier: frozenset[int] = frozenset()
 
 
 def plan(number: int, pairs: int, backends: int) -> Plan:
-    """The plan of planted run `number`: in turn every pair is slowed, and the next one made noisier, on all backends;
-    each fourth run instead slows everything on one backend.
+    """Return the plan of injected run `number`.
+
+    In turn, every pair is slowed and the next one made noisier, on all backends; every fourth run instead slows all
+    cells of one backend.
     """
     if number % 4 == 3:
         backend = number // 4 % backends
@@ -42,7 +44,7 @@ def plan(number: int, pairs: int, backends: int) -> Plan:
 
 
 def slowed(call: TimedCall) -> TimedCall:
-    """The same call, which then keeps the processor busy until SLOWER times its own time has passed."""
+    """Return a call that continues to occupy the processor until SLOWER times its own time has passed."""
 
     def run() -> Any:
         start = time.perf_counter()
@@ -57,7 +59,7 @@ def slowed(call: TimedCall) -> TimedCall:
 
 @contextmanager
 def slowing(chosen: Callable[[Prepared], bool]) -> Iterator[None]:
-    """Inside, the timed calls of chosen cells are slowed."""
+    """Slow the timed calls of the chosen cells within this context."""
     real = cost.timed_calls
 
     def timed_calls(ready: Prepared) -> tuple[TimedCall, TimedCall]:
@@ -72,11 +74,12 @@ def slowing(chosen: Callable[[Prepared], bool]) -> Iterator[None]:
 
 
 def noisier(cell: Cell, variances: Mapping[str, float]) -> Cell:
-    """The cell with independent zero-mean noise on every coordinate, under the same name.
+    """Return the cell with independent zero-mean noise added to every coordinate, under the same name.
 
     Parameters
     ----------
-    variances : of the real estimate, by parameter block; NOISIER - 1 of it is added, in equal parts to its coordinates.
+    variances : variance of the real estimate by parameter block; noise of NOISIER − 1 times it is added, in equal parts
+        to the coordinates.
     """
     kind: Any = type(cell.estimator)
     share = (NOISIER - 1.0) / cell.problem.dimension

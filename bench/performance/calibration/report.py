@@ -1,4 +1,4 @@
-"""What the calibration came to, as a Markdown page and two CSV files."""
+"""The report of a calibration: a Markdown page and two CSV files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Ratios:
         return sum(word != "same" for word in self.words)
 
     def line(self) -> Lines:
-        """Count, called, spread, the largest, and that in standard errors."""
+        """Return number, number called, r.m.s. log, largest ratio, and largest in standard errors, as text."""
         size = np.abs(self.logs)
         return [
             f"{len(size)}",
@@ -66,7 +66,7 @@ def _table(headings: Lines, rows: Iterable[Lines]) -> Lines:
 
 
 def write(folder: Path, output: Path) -> Path:
-    """Write `report.md`, `aa.csv` and `compare.csv`; the page's path."""
+    """Write `report.md`, `aa.csv` and `compare.csv`; return the path of the page."""
     stores = {kind: sorted(folder.glob(f"{kind}-*.sqlite")) for kind in ("identical", "planted")}
     pairs = aa.load(folder)
     if not pairs or len(stores["identical"]) < 2:
@@ -109,7 +109,7 @@ def write(folder: Path, output: Path) -> Path:
 
 
 def _origin(stores: list[Path]) -> str:
-    """The commits and machines that measured."""
+    """Return the commits and machines that measured."""
     found: dict[str, set[str]] = {"code_version": set(), "machine": set()}
     for path in stores:
         with Store.read(path) as store:
@@ -132,7 +132,7 @@ def _compared(before: Path, after: Path) -> Comparison:
 
 
 def _status(before: Path, after: Path, gates: Iterable[str]) -> int:
-    """The exit status of `gradmeter compare` with these gates."""
+    """Return the exit status of `gradmeter compare` with these gates."""
     options = [text for gate in gates for text in ("--fail", gate)]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return gradmeter(["compare", str(before), str(after), *options])
@@ -196,7 +196,7 @@ def _identical_section(stores: list[Path], consecutive: list[tuple[Path, Path, C
 
 
 def _latencies(stores: list[Path]) -> str:
-    """How far latencies of identical code differ, which is why they are not compared."""
+    """Describe how far latencies of identical code differ, the reason why they are not compared."""
     size: dict[str, list[float]] = {}
     for before, after in itertools.combinations(stores, 2):
         with Store.read(before) as first, Store.read(after) as second:
@@ -213,7 +213,7 @@ def _latencies(stores: list[Path]) -> str:
 
 
 def _planted_section(comparisons: list[tuple[Path, Path, Comparison]]) -> Lines:
-    """How often what was planted is called, and how often something else is."""
+    """Describe how often injected changes are called, and how often anything else is."""
     found: dict[str, list[Change]] = {name: [] for name in ("slower", "noisier", "whole", "other")}
     caught = dict.fromkeys(GATES, 0)
     applies = dict.fromkeys(GATES, 0)

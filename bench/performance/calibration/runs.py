@@ -1,4 +1,4 @@
-"""Runs of the small suite, each timed by processes of its own: identical ones, and ones with something planted."""
+"""Runs of the small suite, each timed by separate processes: identical runs, and runs with injected changes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gradmeter.bench.rows import ALL
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
 
-#: How many processes time a run, as `gradmeter run` and then `gradmeter run --time-again` do.
+#: Number of processes that time a run, as `gradmeter run` followed by `gradmeter run --time-again` does.
 PROCESSES = 2
 
 
 def path(folder: Path, kind: str, number: int) -> Path:
-    """Where a run is kept."""
+    """Return the file of a run."""
     return folder / f"{kind}-{number:02d}.sqlite"
 
 
@@ -26,9 +26,9 @@ def plan_of(kind: str, number: int) -> Plan:
 
 
 def measure(folder: Path, kind: str, number: int, process: int) -> None:
-    """One run of the suite, or the same timed again; the file appears when its last process has ended.
+    """Run the suite, or time it again; the file appears when the last process has ended.
 
-    A planted run needs the first identical one, to know the variances to add to.
+    A run with injected noise needs the first identical run, which has the variances that the noise is scaled to.
     """
     chosen, suite = plan_of(kind, number), cells()
     if chosen.noisier:
@@ -53,7 +53,7 @@ def measure(folder: Path, kind: str, number: int, process: int) -> None:
 
 
 def measure_apart(folder: Path, kind: str, number: int) -> None:
-    """All of a run, in new processes, unless it has been done."""
+    """Run all processes of a run, unless its file exists."""
     if path(folder, kind, number).exists():
         return
     for process in range(PROCESSES):

@@ -1,7 +1,8 @@
-"""What this suite should cost, each a measured ratio against a stated limit: `make goals` prints and writes them.
+"""The performance budgets of this suite: measured ratios with their limits, printed and written by `make goals`.
 
-A module each: `kernels` (against the noise alone, closed forms, hand-written steps), `cost` (every estimator over its
-count of evaluations), `program` (the whole program over its kernel, the quick suite), `scaling` (cost and memory as the
-draws grow), `training` (steps of the autoencoder against a `plain` loop of PyTorch or JAX). Speed against other
-libraries is measured by `peers` beside this package, what timings can tell apart by `calibration`.
+One module per part: `kernels` (against the noise alone, closed forms, hand-written steps), `cost` (every estimator
+against its number of evaluations), `program` (the whole program against its kernel, the quick suite), `scaling` (cost
+and memory against the number of draws), `training` (steps of the autoencoder against a `plain` loop in PyTorch or JAX),
+`certificates` (replicates for a verdict, with and without control variates). The packages beside this one measure speed
+against other libraries (`peers`) and the resolution of timings (`calibration`).
 """

@@ -1,4 +1,4 @@
-"""`python -m gradmeter.bench.performance.goals [PART ...]`: measure, print, and write a page a part."""
+"""`python -m gradmeter.bench.performance.goals [PART ...]`: measure budgets, print them, and write a page per part."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How many replicates a verdict takes with controls of known mean, and without.
+"""The number of replicates for a verdict with control variates of known mean, and without.
 
-Counted is all that is drawn until every parameter block has its bound: pilots, looks, defensive draws, confirmation.
-Where a bound is not at its goal when the cap is reached, as many more are counted as bring it there: a bound falls as
-one over the root of n. Cells of over 100 evaluations an estimate are left out.
+All draws are counted until every parameter block has its bound: pilots, interim analyses, defensive draws,
+confirmation. Where a bound misses its target when the cap is reached, the replicates that would reach the target are
+added, with a bound that falls as 1/√n. Cells of over 100 evaluations per estimate are left out.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ SUITES = ("quick", "mohamed2020", "discrete", "vae", "iwae")
 REGRESSIONS = ("logistic-regression", "linear-regression", "student-t-regression", "poisson-regression[scale=0.1]")
 ESTIMATORS = ("pathwise", "score-function", "score-function[baseline=leave-one-out]")
 DEAR = 100
-#: Cells of which a certain gain is asked.
+#: Cells of which a stated gain is required.
 NAMED = (
     ("student-t-regression", "pathwise", 5.0),
     ("logistic-regression[batch=8]", "pathwise", 7.0),
     ("logistic-regression[batch=64]", "pathwise", 7.0),
 )
 BOUND, CAP = 0.01, 2**18
-#: How many more replicates controls may cost where they do not help: this factor, or so many.
+#: Allowed excess of replicates with controls where they do not help: this factor, or this number.
 WORSE, MORE = 1.1, 4096
 FACTORS, SEEDS, FEW, MANY = (0.002, 0.005, 0.01, 0.02), 4, 2**16, 2**20
 
 
 def replicates() -> Iterator[Goal]:
-    """Replicates that certify 1 % at 99.9 %, without controls over with them."""
+    """Yield the replicates that certify 1 % at 99.9 % without controls, over those with controls."""
     for name in SUITES:
         yield from _compared(f"suite {name}", _unbiased(suites.load(name).cells))
     for backend in present():
@@ -87,8 +87,10 @@ def _once(value: float) -> Measured:
 
 
 def _both(cell: Cell) -> tuple[float, float, bool] | None:
-    """Replicates without and with controls, and whether the first look was enough; None where plain replicates have
-    no bound, or noise is integrated over."""
+    """Return the replicates without and with controls, and whether they are equal as the first analysis sufficed.
+
+    None where plain replicates give no bound, or the noise is integrated over.
+    """
     goals = Goals(precision=1e6, bias_bound=BOUND, max_replicates=min(CAP, cell.goals.max_replicates))
     ready = prepare(replace(cell, goals=goals))
     if ready.evaluations > DEAR:
@@ -111,7 +113,7 @@ def _needed(found: Measurement) -> float | None:
 
 @dataclass(frozen=True)
 class Scaled(Estimator):
-    """An estimator times a factor: a bias of factor − 1, in every coordinate."""
+    """An estimator times a factor, which gives a relative bias of factor − 1 in every coordinate."""
 
     name: ClassVar[str] = "scaled"
     summary: ClassVar[str] = "an estimator times a factor"
@@ -131,7 +133,7 @@ class Scaled(Estimator):
 
 
 def power() -> Iterator[Goal]:
-    """Biases that are found from 2^16 replicates with controls, and from 2^20 without."""
+    """Yield the share of biases that are found at 2^16 replicates with controls, and at 2^20 without."""
     for text in ("pathwise", "score-function"):
         for factor in FACTORS:
             found = {

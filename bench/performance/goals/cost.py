@@ -1,10 +1,11 @@
-"""What every estimator costs over what its count of evaluations predicts.
+"""The cost of every estimator over the cost that its number of evaluations predicts.
 
-Predicted are its evaluations, each at the time of one sample of plain pathwise (for what evaluates ∇f) or of the plain
-score function (for what evaluates f, or where z is discrete) on the same problem, backend and S, noise included. A
-ratio below 1 says that evaluations come cheaper together: a Hessian at one point for all replicates, or one product
-for all coordinates. Estimators for discrete z stand here on Σ z², which costs next to nothing: what they draw and
-learn is most of their time, and no count of evaluations predicts it, so they have no limit.
+The prediction is the number of its evaluations times the time of one sample of plain pathwise (for estimators that
+evaluate ∇f) or of the plain score function (for estimators that evaluate f, or where z is discrete), on the same
+problem, backend and S, noise included. A ratio below 1 means that evaluations are cheaper together: a Hessian at one
+point for all replicates, or one product for all coordinates. Estimators for discrete z are measured on Σ z², which
+costs next to nothing: their time is mostly for what they draw and learn, which no number of evaluations predicts, so
+they have no limit.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from gradmeter.bench.performance.goals.kernels import present
 from gradmeter.bench.sweep.cells import Cell, make_estimator, make_problem
 from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, NotApplicable
 
-#: The problems, and those for estimators that take neither: with a minibatch, or of another family.
+#: The problems, and substitutes for estimators that apply to neither: with a minibatch, or of another family.
 PROBLEMS = ("cosine[k=2.5,loc=1,dim=10]", "logistic-regression")
 ELSEWHERE = ("logistic-regression[batch=32]", *(f"polynomial[family={name},dim=10]" for name in FAMILIES))
-#: What the predictions rest on, by whether an estimator evaluates ∇f.
+#: Estimators that define the unit of cost, by whether an estimator evaluates ∇f.
 UNITS = {True: "pathwise", False: "score-function[baseline=none]"}
 MOST = 2.0
 ROUNDS = 20
 
 
 def predicted() -> Iterator[Goal]:
-    """Measured over predicted cost, float64."""
+    """Yield the measured over the predicted cost, float64."""
     for backend in present():
         for text in (*VARIANTS, *NAMED_ALONE):
             if text not in UNITS.values():
@@ -39,7 +40,7 @@ def predicted() -> Iterator[Goal]:
 
 
 def cells(text: str, backend: str) -> list[Cell]:
-    """An estimator on both problems as far as it takes them, else on the first other one that it takes."""
+    """Return cells of an estimator on the two problems where it applies, else on the first substitute where it does."""
     found = [cell for problem in PROBLEMS if (cell := _cell(problem, text, backend))]
     return found or list(itertools.islice(filter(None, (_cell(p, text, backend) for p in ELSEWHERE)), 1))
 
@@ -48,20 +49,20 @@ def _cell(problem: str, text: str, backend: str) -> Cell | None:
     estimator = make_estimator(text)
     try:
         cell = Cell(make_problem(problem), estimator, backend, num_samples=estimator.smallest_num_samples())
-    except NotApplicable:  # a family without these moments
+    except NotApplicable:  # a family without the required moments
         return None
     return cell if cell.impossible() is None else None
 
 
 def unit(cell: Cell) -> Cell:
-    """The cell whose samples are the unit of cost; the score function's where z has no path."""
+    """Return the cell whose sample is the unit of cost; that of the score function where z has no path derivative."""
     differentiates = bool(cell.estimator.requirements(cell.problem.entropy).integrand)
     path, score = (replace(cell, estimator=make_estimator(UNITS[kind])) for kind in (True, False))
     return path if differentiates and path.impossible() is None else score
 
 
 def compare(cell: Cell) -> Goal:
-    """One cell against its unit."""
+    """Compare the cost of a cell with its prediction."""
     ready, plain = prepare(cell), prepare(unit(cell))
     (one, _), (other, _) = timed_calls(ready), timed_calls(plain)
     found = ratio(one.run, other.run, ROUNDS)

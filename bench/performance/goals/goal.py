@@ -1,4 +1,4 @@
-"""One goal: what was measured, its interval, the limit, and whether it is met."""
+"""A performance budget: what was measured, its interval, the limit, and whether the limit is met."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Goal:
-    """A line of the table.
+    """A line of the table of budgets.
 
     Attributes
     ----------
-    what : what is divided by what, or the quantity and its unit.
+    what : the numerator and denominator of a ratio, or a quantity and its unit.
     measured : the ratio or quantity.
-    least, most : the limits it should be within; None where there is none.
-    certain : whether all of the interval must be within them, not the number alone.
-    remark : figures beside it, such as a fixed overhead.
+    least, most : its limits; None where there is none.
+    certain : whether the whole interval must be within the limits, not only the number.
+    remark : further figures, such as a fixed overhead.
     """
 
     what: str
@@ -63,7 +63,7 @@ class Goal:
 
 
 def ratio(numerator: Callable[[], Any], denominator: Callable[[], Any], rounds: int = ROUNDS) -> Measured:
-    """Time of one call over that of another, each blocking until done, in randomised interleaved pairs."""
+    """Return the time of one call over that of another, both blocking, in randomised interleaved pairs."""
     calls = {name: (call, calibrate(call)[0]) for name, call in (("a", numerator), ("b", denominator))}
     seconds = interleave(calls, rounds)
     return Measured(*paired_ratio(seconds["a"], seconds["b"]))
@@ -73,7 +73,7 @@ HEADINGS = ("goal", "measured", "95 % interval", "limit", "", "")
 
 
 def show(goals: Iterable[Goal]) -> Iterator[Goal]:
-    """Pass goals on, printing each as it is known."""
+    """Yield the budgets, printing each when it is measured."""
     for goal in goals:
         what, value, interval, limit, met, remark = goal.cells
         print(f"{met:8} {value:>8} {interval:16} {limit:12} {what}{' · ' if remark else ''}{remark}", flush=True)
@@ -81,7 +81,7 @@ def show(goals: Iterable[Goal]) -> Iterator[Goal]:
 
 
 def write(goals: Sequence[Goal], folder: Path, part: str) -> Path:
-    """PART.md in a folder, naming the commit, the machine and the command; its path."""
+    """Write PART.md to a folder, with commit, machine and command; return its path."""
     lines = [
         f"# Goals: {part}",
         "",

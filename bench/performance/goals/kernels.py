@@ -1,4 +1,6 @@
-"""The compiled kernel: over its noise alone, a user's autodiff over a closed form, one estimate over a plain step."""
+"""Budgets of the compiled kernel: against its noise alone, autodiff against closed forms, one estimate against a
+hand-written step.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ DIMENSIONS = (10, 100, 1000)
 
 
 def present(*names: str) -> list[str]:
-    """Those backends that are installed."""
+    """Return those of the backends that are installed."""
     return [name for name in names or NAMES if missing(name) is None]
 
 
@@ -32,7 +34,7 @@ def setting(problem: str, estimator: str, backend: str, samples: int = 1, dtype:
 
 
 def floor() -> Iterator[Goal]:
-    """Noise, estimate and statistics over the noise alone, float32."""
+    """Yield the time of noise, estimate and statistics over that of the noise alone, float32."""
     for backend, dimension, (estimator, samples) in itertools.product(present(), DIMENSIONS, ESTIMATORS):
         found = ratio_to_floor(setting(f"square[k=2,dim={dimension}]", estimator, backend, samples))
         yield Goal(
@@ -44,7 +46,7 @@ def floor() -> Iterator[Goal]:
 
 
 def profile() -> Iterator[Goal]:
-    """Where the kernel's time goes: its noise, the estimates averaged, and all statistics, each over the floor."""
+    """Yield the parts of the kernel's time (noise, averaged estimates, all statistics) over the noise alone."""
     for backend, dimension, estimator in itertools.product(present(), (10, 100), ("pathwise", "score-function")):
         s = setting(f"square[k=2,dim={dimension}]", estimator, backend)
         kernel, averaged, roots = StatisticsKernel(s), timed_call(s, s.replicates), s.roots("timing")
@@ -63,7 +65,7 @@ def profile() -> Iterator[Goal]:
 
 
 def autodiff() -> Iterator[Goal]:
-    """A user's own integrand, differentiated by the framework, over the closed form."""
+    """Yield the time of a user's integrand, differentiated by the framework, over that of the closed form."""
     for backend, dimension in itertools.product(present("torch", "jax"), (10, 100)):
         users, closed = (
             _statistics(setting(f"square[k=2,dim={dimension},differentiate={how}]", "pathwise", backend))
@@ -78,7 +80,7 @@ def _statistics(s: Setting) -> Callable[[], Any]:
 
 
 def latency() -> Iterator[Goal]:
-    """One pathwise estimate of the logistic regression's ELBO over the same step written by hand."""
+    """Yield the time of one pathwise estimate of the logistic regression's ELBO over that of a hand-written step."""
     for backend in present():
         cell = Cell(make_problem("logistic-regression"), make_estimator("pathwise"), backend, dtype="float32")
         ready = prepare(cell)

@@ -1,8 +1,8 @@
-"""Training loops of the variational autoencoder as people write them without this suite: PyTorch's modules and
-optimiser, eager; JAX's grad of a negative ELBO with Adam written out, all of a step in one jit.
+"""Training loops of the variational autoencoder as written without this suite: in PyTorch with modules and optimiser,
+eager; in JAX with grad of a negative ELBO and Adam written out, a whole step in one jit.
 
 The model is that of problem `vae` with a Bernoulli likelihood: the same layers from the same weights, one sample of z
-an image, the KL term in closed form, shuffled minibatches, Adam (Kingma & Ba 2015), float32.
+per image, the KL term in closed form, shuffled minibatches, Adam (Kingma & Ba 2015), float32.
 """
 
 from __future__ import annotations
@@ -21,19 +21,24 @@ from gradmeter.bench.problems.vae.network import Network
 
 @dataclass(frozen=True)
 class Loop:
-    """`step` takes the next training step, and is done when it returns; `parameters` are those reached, as `vae` has
-    them."""
+    """A training loop.
+
+    Attributes
+    ----------
+    step : takes the next training step, blocking until it is done.
+    parameters : returns the current parameters in the layout of `vae`.
+    """
 
     step: Callable[[], Any]
     parameters: Callable[[], Vectors]
 
 
-#: Row numbers [B] of a minibatch, and its ε [B, L]; where that is None the loop draws it, as people do.
+#: Row numbers [B] of a minibatch, and its ε [B, L]; if ε is None, the loop draws it.
 Drawn = tuple[np.ndarray, np.ndarray | None]
 
 
 def batches(rows: int, batch: int, seed: int) -> Iterator[np.ndarray]:
-    """Minibatches of an epoch after another, each shuffled anew; what is left over is left out."""
+    """Yield the minibatches of successive epochs, reshuffled for each; an incomplete last minibatch is omitted."""
     generator = np.random.default_rng(seed)
     while True:
         order = generator.permutation(rows)
@@ -42,7 +47,7 @@ def batches(rows: int, batch: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def torch_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[Drawn]) -> Loop:
-    """PyTorch, eager."""
+    """Return the loop in PyTorch, eager."""
     import torch
     from torch import nn
 
@@ -88,7 +93,7 @@ def torch_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[Drawn]) -> 
 
 
 def jax_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[Drawn]) -> Loop:
-    """JAX, compiled."""
+    """Return the loop in JAX, compiled."""
     import jax
 
     xp = jax.numpy
@@ -136,6 +141,6 @@ LOOPS = {"torch": torch_loop, "jax": jax_loop}
 
 
 def plain(backend: str, problem: Vae, rate: float, seed: int, drawn: Iterator[Drawn] | None = None) -> Loop:
-    """The loop of a backend; on minibatches and noise that are `drawn`, its own where none are."""
+    """Return the loop of a backend, on the minibatches and noise of `drawn`, or on its own if there are none."""
     own = ((rows, None) for rows in batches(problem.rows, problem.batch or problem.rows, seed))
     return LOOPS[backend](problem, rate, seed, own if drawn is None else drawn)

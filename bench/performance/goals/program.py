@@ -1,4 +1,4 @@
-"""The whole program over its kernel, and the quick suite from cold."""
+"""Budgets of the whole program against its kernel, and of the quick suite from a cold start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPLICATES = 10**7
 
 
 def overhead() -> Iterator[Goal]:
-    """A cell of about 10^7 replicates, planned, judged and stored, over as many blocks of the bare kernel."""
+    """Yield the time of a cell of about 10^7 replicates, judged and stored, over the same blocks of the bare kernel."""
     never = Goals(precision=1e-9, bias_bound=1e-9, max_replicates=REPLICATES)
     for backend, dimension in itertools.product(present(), (10, 100)):
         problem = make_problem(f"square[k=2,dim={dimension}]")
@@ -55,7 +55,7 @@ def overhead() -> Iterator[Goal]:
 
 
 def quick_suite() -> Iterator[Goal]:
-    """`gradmeter run quick` in a process of its own: with nothing compiled before, then again."""
+    """Yield the seconds of `gradmeter run quick` in a separate process: with nothing compiled before, then again."""
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store.sqlite")
         command = [sys.executable, "-m", "gradmeter.bench.cli", "run", "quick", "--store", store]

@@ -1,4 +1,4 @@
-"""As the draws grow: cost in proportion to them, memory not at all."""
+"""Budgets as the number of draws grows: cost in proportion to it, memory constant."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_proble
 
 DRAWS = tuple(10**p for p in (6, 7, 8, 9))
 REPLICATES = 1000
-#: What grows: (problem's D, S, replicates) that make so many draws of noise.
+#: What grows -> (D, S, replicates) for a number of draws of noise.
 AXES = {
     "replicates": lambda draws: (100, 1, draws // 100),
     "S": lambda draws: (10, draws // (10 * REPLICATES), REPLICATES),
@@ -30,9 +30,9 @@ AXES = {
 
 
 def linear() -> Iterator[Goal]:
-    """The slope of log seconds on log draws, fitted over 10^6 to 10^9 draws, as replicates, S or D grow.
+    """Yield the slope of log seconds on log draws, fitted over 10^6 to 10^9 draws, as replicates, S or D grow.
 
-    Seconds are a fixed overhead and a price a draw: the overhead stands beside the slope.
+    Seconds consist of a fixed overhead and a price per draw; the remark states both.
     """
     for backend, (axis, sizes) in itertools.product(present(), AXES.items()):
         seconds = np.array([_seconds(backend, *sizes(draws)) for draws in DRAWS])
@@ -50,7 +50,7 @@ def linear() -> Iterator[Goal]:
 
 
 def _seconds(backend: str, dimension: int, samples: int, replicates: int) -> float:
-    """Seconds for so many replicates, compiled before; per replicate of whole calls, the fastest of several."""
+    """Return the seconds for this many replicates, scaled from whole compiled calls, the fastest of several."""
     s = setting(f"square[k=2,dim={dimension}]", "pathwise", backend, samples)
     kernel, roots, centre = StatisticsKernel(s), s.roots("timing"), s.zeros()
     per_call = s.replicates * kernel.chunk
@@ -76,7 +76,7 @@ print(measure(ready, goals).replicates, peak())
 
 
 def peak() -> int:
-    """Peak memory of this process in kB; not what getrusage says, which on Linux remembers the parent's."""
+    """Return the peak memory of this process in kB. On Linux getrusage would include the parent's peak."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
@@ -85,13 +85,13 @@ def peak() -> int:
 
 
 def prepared(backend: str, problem: str, replicates: int) -> Any:
-    """A cell that stops at so many replicates and not before, and its goals."""
+    """Return a cell that stops only at this many replicates, and its stopping criteria."""
     never = Goals(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
     return prepare(Cell(make_problem(problem), make_estimator("pathwise"), backend, goals=never)), never
 
 
 def peak_of(backend: str, problem: str, replicates: int) -> tuple[int, int]:
-    """Replicates (whole blocks, at least 64 of them) and peak memory in kB of a process that measures one cell."""
+    """Return the replicates (whole blocks, at least 64) and peak memory in kB of a process that measures one cell."""
     command = [sys.executable, "-c", _PEAK, backend, problem, str(replicates)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     count, kilobytes = (int(word) for word in done.stdout.split())
@@ -99,7 +99,7 @@ def peak_of(backend: str, problem: str, replicates: int) -> tuple[int, int]:
 
 
 def memory() -> Iterator[Goal]:
-    """Peak memory at 10^8 replicates over that at 10^6, which 64 blocks are."""
+    """Yield the peak memory at 10^8 replicates over that at 10^6, which are 64 blocks."""
     for backend in present():
         (few, small), (many, large) = (peak_of(backend, "square[k=2]", replicates) for replicates in (10**6, 10**8))
         both = Measured(large / small, large / small, large / small)

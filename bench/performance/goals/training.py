@@ -1,4 +1,4 @@
-"""Training the variational autoencoder of digits: against a plain loop, in time and in what is reached; its memory."""
+"""Training the variational autoencoder of digits: time and result against a plain loop, and memory."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from gradmeter.estimators import Pathwise
 
 MODEL = "vae[size=1497,batch=100,hidden=64,latent=2,at=initial,kl=analytic]"
 RATE, STEPS, SEEDS = 0.01, 1000, 5
-#: Nats an image by which what is reached may be below a plain loop's.
+#: Largest deficit of the test ELBO against a plain loop, in nats per image.
 MARGIN = 0.01
-#: What whole blocks make of about 10^3 and 10^4: else the rows would hold other numbers than were asked for.
+#: About 10^3 and 10^4 replicates in whole blocks, so that the rows hold the numbers that were requested.
 REPLICATES = (1280, 10_240)
 
 
 def method(problem: Vae, backend: str, seed: int, rate: float = RATE) -> GradientMethod:
-    """`gradmeter fit --dtype float32 --samples 1 --estimator pathwise`."""
+    """Return the method of `gradmeter fit --dtype float32 --samples 1 --estimator pathwise`."""
     found = Gradient(Pathwise(), Adam(rate=rate), 1, backend, dtype="float32").prepare(problem, seed)
     assert isinstance(found, GradientMethod)
     return found
 
 
 def ours(problem: Vae, backend: str, seed: int, rate: float = RATE) -> Loop:
-    """The steps that it takes, each waited for."""
+    """Return the loop of that method's steps, each of which blocks."""
     taken = method(problem, backend, seed, rate)
     held: list[Any] = [taken.initial(), 0]
 
@@ -49,7 +49,7 @@ def ours(problem: Vae, backend: str, seed: int, rate: float = RATE) -> Loop:
 
 
 def drawn(problem: Vae, backend: str, seed: int) -> Iterator[Drawn]:
-    """What its steps draw."""
+    """Yield what the method's steps draw."""
     found = method(problem, backend, seed).stepper
     for t in itertools.count(1):
         noise = found.noise(t)
@@ -57,7 +57,7 @@ def drawn(problem: Vae, backend: str, seed: int) -> Iterator[Drawn]:
 
 
 def vae() -> Iterator[Goal]:
-    """A step over a plain one, the test ELBO less a plain loop's, and memory at 10^4 replicates of the gradient."""
+    """Yield time per step over a plain loop's, test ELBO less a plain loop's, and how memory grows."""
     made: Any = make_problem(MODEL)
     for backend in present(*LOOPS):
         yield Goal(
@@ -80,10 +80,10 @@ def vae() -> Iterator[Goal]:
 
 
 def reached(problem: Vae, backend: str) -> Goal:
-    """The difference of the test ELBOs after equal steps from the same weights on the same minibatches and noise, over
-    seeds that make these; the interval is Student's, and all of it is held to the margin.
+    """Compare test ELBOs after equally many steps from the same weights on the same minibatches and noise.
 
-    On other minibatches and noise each run ends some 0.2 nats from another, whoever took its steps.
+    The mean difference is over seeds of these, its interval is Student's, and the whole interval is held to the margin.
+    On different minibatches and noise, two runs end some 0.2 nats apart, whichever loop takes the steps.
     """
     from scipy import stats
 
@@ -109,7 +109,7 @@ def reached(problem: Vae, backend: str) -> Goal:
 
 
 def after(loop: Loop, problem: Vae) -> float:
-    """The test ELBO after `STEPS` steps."""
+    """Return the test ELBO after `STEPS` steps."""
     for _ in range(STEPS):
         loop.step()
     return float(columns(problem, loop.parameters(), 0, last=False)["test_elbo"])

@@ -1,4 +1,4 @@
-"""Where the time goes, and what was tried, by what a goal's line begins with: told where the goal is not met."""
+"""Notes on where the time goes and what was tried, by the start of a budget's line; written where it is not met."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Other libraries, each timed and judged on the same problems in an environment of its own.
+"""Peer libraries, each timed and judged on the same problems in an environment of its own.
 
-One adapter a file, with its requirements beside it; `harness` runs them: `make peers`, or
+There is one adapter per file, with its requirements beside it; `harness` runs them: `make peers`, or
 `python -m gradmeter.bench.performance.peers`.
 """

@@ -1,4 +1,4 @@
-"""`python -m gradmeter.bench.performance.peers`: run the peers, and report."""
+"""`python -m gradmeter.bench.performance.peers`: measure and time the peer libraries, and write a report."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def _install(folder: Path) -> int:
-    """Make every environment; one that cannot be made is a line here, and `n/a` rows later."""
+    """Make every environment; one that cannot be made gives a line here, and `n/a` rows later."""
     for peer in PEERS.values():
         try:
             environments.python_of(peer, folder)

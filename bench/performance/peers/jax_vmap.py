@@ -1,4 +1,4 @@
-"""Plain JAX: `jax.vmap(jax.grad(...))` of one sample's objective, all samples' noise drawn at once."""
+"""Plain JAX: `jax.vmap(jax.grad(...))` of the objective of one sample, with all noise drawn at once."""
 
 import jax
 import jax.numpy as jnp

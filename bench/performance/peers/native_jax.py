@@ -1,11 +1,11 @@
-"""A loop written by hand in JAX for these integrands alone: closed forms under jit, noise inside, mean and variance."""
+"""A hand-written loop in JAX for these integrands alone: closed forms under jit, noise inside, mean and variance."""
 
 import jax
 import jax.numpy as jnp
 from jax_calls import calls
 
 PACKAGES = ("jax", "jaxlib")
-BLOCK = 2**16  # numbers drawn at once: fits a core's cache
+BLOCK = 2**16  # numbers drawn at once, which fit in a core's cache
 
 
 def prepare(task):
@@ -14,7 +14,7 @@ def prepare(task):
     dimension = len(task.loc)
 
     def slope(z):
-        """∇f."""
+        """Return ∇f."""
         if not task.elbo:
             return 2.0 * (z - data["k"])
         return (data["response"] - jax.nn.sigmoid(z @ data["design"].T)) @ data["design"] - z

@@ -1,4 +1,4 @@
-"""A loop written by hand in NumPy for these integrands alone: closed forms, SFC64, mean and variance, nothing else."""
+"""A hand-written loop in NumPy for these integrands alone: closed forms, SFC64, mean and variance, nothing else."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def prepare(task):
     scale = np.exp(task.log_scale)
 
     def slope(z):
-        """∇f."""
+        """Return ∇f."""
         if not task.elbo:
             return 2.0 * (z - task.data["k"])
         predictor = z @ task.data["design"].T

@@ -1,4 +1,4 @@
-"""A loop written by hand in PyTorch for these integrands alone: closed forms under torch.compile, mean and variance."""
+"""A hand-written loop in PyTorch for these integrands alone: closed forms under torch.compile, mean and variance."""
 
 import torch
 
@@ -10,7 +10,7 @@ def prepare(task):
     data = {name: torch.from_numpy(values) for name, values in task.data.items()}
 
     def slope(z):
-        """∇f."""
+        """Return ∇f."""
         if not task.elbo:
             return 2.0 * (z - data["k"])
         return (data["response"] - torch.sigmoid(z @ data["design"].T)) @ data["design"] - z
@@ -28,7 +28,7 @@ def prepare(task):
         return [(g.mean(0), (g * g).mean(0)) for g in gradients(noise)]
 
     def batch(samples):
-        torch._dynamo.reset()  # at its ninth shape it would run eagerly without a word
+        torch._dynamo.reset()  # at the ninth shape it would silently run eagerly
         noise = torch.empty(samples, len(task.loc))
         return lambda: moments(noise.normal_())
 

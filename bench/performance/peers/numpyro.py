@@ -1,6 +1,6 @@
-"""NumPyro: the gradient of `Trace_ELBO` with many particles, which it averages; `TraceGraph_ELBO` for scores.
+"""NumPyro: the gradient of `Trace_ELBO`, an average over many particles; of `TraceGraph_ELBO` for score functions.
 
-A test function is a factor of the model, whose prior is the guide itself, so that nothing but f is left of the ELBO.
+A test function f enters as a factor of the model, whose prior is the guide itself, so that the ELBO reduces to f.
 """
 
 import jax
@@ -14,7 +14,7 @@ PACKAGES = ("numpyro", "jax", "jaxlib")
 
 
 class NonreparameterisedNormal(dist.Normal):
-    """A Normal that is not differentiated through: `TraceGraph_ELBO` then uses its score."""
+    """A Normal that is not differentiated through, so that `TraceGraph_ELBO` uses its score."""
 
     reparametrized_params = ()
 
@@ -36,7 +36,7 @@ def prepare(task):
 
     def test_function():
         loc, scale = given()
-        if not pathwise:  # the prior is no function of λ, or its score would come on top
+        if not pathwise:  # a prior that depends on λ would add its own score
             loc, scale = jax.lax.stop_gradient((loc, scale))
         numpyro.factor("f", f(numpyro.sample("z", dist.Normal(loc, scale).to_event(1))))
 

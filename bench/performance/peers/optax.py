@@ -1,4 +1,4 @@
-"""Optax 0.2.4, the last releases of which had `optax.monte_carlo`: Jacobians of every sample, then their mean."""
+"""Optax 0.2.4, among the last releases with `optax.monte_carlo`: a Jacobian for every sample, then their mean."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def prepare(task):
 
     def gradient(parameters, key, samples):
         loc, log_scale = (j.mean(0) for j in jacobians(f, parameters, optax.multi_normal, key, samples))
-        # The entropy's gradient is (0, 1): added in closed form.
+        # Add the entropy's gradient, (0, 1), in closed form.
         return {"loc": loc, "log_scale": log_scale + 1.0 if task.elbo else log_scale}
 
     return calls(gradient, parameters, task.num_samples)

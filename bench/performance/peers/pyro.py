@@ -1,6 +1,6 @@
-"""Pyro: `Trace_ELBO`, one particle at a time in a loop, or many in one vectorised plate that averages them.
+"""Pyro: `Trace_ELBO`, with one particle at a time in a loop, or an average over many in one vectorised plate.
 
-A test function is a factor of the model, whose prior is the guide itself, so that nothing but f is left of the ELBO.
+A test function f enters as a factor of the model, whose prior is the guide itself, so that the ELBO reduces to f.
 """
 
 import pyro
@@ -25,7 +25,7 @@ def prepare(task):
 
     def test_function():
         loc, scale = pyro.param("loc"), pyro.param("log_scale").exp()
-        if not pathwise:  # the prior is no function of λ, or its score would come on top
+        if not pathwise:  # a prior that depends on λ would add its own score
             loc, scale = loc.detach(), scale.detach()
         pyro.factor("f", f(pyro.sample("z", dist.Normal(loc, scale).to_event(1))))
 
@@ -43,7 +43,7 @@ def prepare(task):
         return -loc.grad, -log_scale.grad
 
     def several(samples):
-        """A function that averages so many gradient samples."""
+        """Return a function that averages this many gradient samples."""
         if task.settings["particles"] == "plate":
             elbo = Trace_ELBO(num_particles=samples, vectorize_particles=samples > 1, max_plate_nesting=0)
             return lambda: gradient(elbo)

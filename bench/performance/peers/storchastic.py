@@ -1,4 +1,4 @@
-"""Storchastic: costs on a stochastic node, whose `backward` leaves the average over n samples in `.grad`."""
+"""Storchastic: costs of a stochastic node, whose `backward` leaves the average gradient of n samples in `.grad`."""
 
 import storch
 import torch

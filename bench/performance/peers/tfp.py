@@ -1,4 +1,4 @@
-"""TensorFlow Probability on JAX: the gradient of `tfp.monte_carlo.expectation`, which averages its samples."""
+"""TensorFlow Probability on JAX: the gradient of `tfp.monte_carlo.expectation`, an average over samples."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Plain PyTorch: `torch.func.vmap(grad(...))` of one sample's objective, eager, all samples' noise drawn at once."""
+"""Plain PyTorch: `torch.func.vmap(grad(...))` of the objective of one sample, eager, with all noise drawn at once."""
 
 import torch
 from torch.func import grad, vmap

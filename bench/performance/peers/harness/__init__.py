@@ -1,1 +1,1 @@
-"""Running the adapters: which peers and tasks there are, their environments, the protocol, and the run."""
+"""The harness that runs the adapters: tasks, environments, the protocol, and the run itself."""

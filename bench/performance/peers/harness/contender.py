@@ -1,4 +1,4 @@
-"""A peer as what the measurements take: a source of estimates, and calls to time."""
+"""Adapt a peer to the measurements: a source of estimates, and calls to time."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from gradmeter.bench.performance.peers.harness.worker import decode, encode
 from gradmeter.bench.reading.peers import Peer
 from gradmeter.bench.sweep.cells import Cell
 
-#: A batch grows until one call takes this long: larger ones are timed no better.
+#: A batch grows until one call takes this long; longer calls are timed no more accurately.
 LONG_ENOUGH = 0.01
 SMALLEST_BATCH, LARGEST_BATCH = 2**14, 2**21  # numbers: samples × D
 GROWTH = 4
-#: Looks at the replicates at least, so that the easy cases stop early.
+#: Fewest interim analyses, so that easy cases stop early.
 LOOKS = 8
 _STREAMS = {"pilot": 0, "main": 1, "confirm": 2}
 
 
 def message(cell: Cell, peer: Peer) -> dict[str, Any]:
-    """A cell of ours as the peer is told it, in float32."""
+    """Return the message that describes one of gradmeter's cells to a peer, in float32."""
     described, data = cell.description(), cell.problem.expectation().data
     arrays = {name: encode(values.astype(np.float32)) for name, values in cell.problem.parameters().items()}
     return {
@@ -41,7 +41,7 @@ def message(cell: Cell, peer: Peer) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PeerSetting:
-    """What the statistics need to know of a peer's estimates."""
+    """What the statistics need to know about a peer's estimates."""
 
     sizes: dict[str, int]
     replicates: int
@@ -52,7 +52,7 @@ class PeerSetting:
         return tuple(self.sizes)
 
     def roots(self, stream: str) -> int:
-        """Seeds of different streams and blocks differ; they are below 2^31, for every generator takes those."""
+        """Return the first seed of a stream; all seeds differ and are below 2^31, which every generator accepts."""
         return _STREAMS[stream] * 2**24
 
     def zeros(self) -> dict[str, np.ndarray]:
@@ -63,7 +63,7 @@ class PeerSetting:
 
 
 class PeerEstimates:
-    """A `Source`: estimates come from the peer, their block sums are made here."""
+    """A `Source` whose estimates come from the peer and whose block sums are computed here."""
 
     chunk = 1
 
@@ -83,7 +83,7 @@ class PeerEstimates:
                 raise PeerFailure("exception", f"no estimates of {name}: {error!r}") from None
             if found.shape != (replicates, size):
                 raise PeerFailure("exception", f"estimates of {name} have shape {found.shape}")
-            with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is found where it is summed up
+            with np.errstate(invalid="ignore", over="ignore"):  # the sums are checked where they are accumulated
                 d = found - centre[name]
                 power[name] = (d.sum(axis=0)[None], (d**2).sum(axis=0)[None], (d**3).sum(axis=0)[None])
                 squared[name] = (d**2).sum(axis=1)[None]
@@ -91,19 +91,19 @@ class PeerEstimates:
 
 
 def most_replicates(task: Task, peer: Peer, dimension: int) -> int:
-    """A power of two, at least 64."""
+    """Return the largest allowed number of replicates, a power of two of at least 64."""
     allowed = min(task.replicates, peer.replicates, peer.elements // (dimension * task.num_samples))
     return max(64, 1 << (allowed.bit_length() - 1))
 
 
 def source(process: PeerProcess, cell: Cell, replicates: int) -> PeerEstimates:
-    """Estimates in at most `replicates`, in blocks of at most 4096 of them."""
+    """Return a source of estimates for at most `replicates`, in blocks of at most 4096."""
     block = min(4096, max(1, replicates // 64 // LOOKS))
     return PeerEstimates(process, PeerSetting(dict.fromkeys(("loc", "log_scale"), cell.problem.dimension), block))
 
 
 class RemoteCall:
-    """One batch of gradient samples, in the peer's process, which also holds the stopwatch."""
+    """One batch of gradient samples in the peer's process, which also measures the time."""
 
     def __init__(self, process: PeerProcess, samples: int) -> None:
         self._process, self._samples = process, samples
@@ -116,7 +116,7 @@ class RemoteCall:
 
 
 def best_batch(elapsed: Callable[[int, int], float], num_samples: int, dimension: int) -> int:
-    """Of batches growing fourfold, the samples of the one with the least time a sample: the peer at its best.
+    """Return the batch size with the least time per sample among batches that grow fourfold, the peer's best case.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def best_batch(elapsed: Callable[[int, int], float], num_samples: int, dimension
 
 
 def timed_calls(process: PeerProcess, cell: Cell, task: Task, peer: Peer) -> tuple[TimedCall, TimedCall]:
-    """Estimates in bulk, at the peer's best batch, and one alone; an average of n samples counts as n / S estimates."""
+    """Return calls for a bulk of n / S estimates (n samples, the peer's best batch) and for one estimate."""
     process.ask("prepare", task=message(cell, peer))
     size = task.num_samples
     if not (task.whole or peer.loops):

@@ -1,4 +1,4 @@
-"""An environment for each adapter that needs one, made once for each version of its requirements."""
+"""Environments for the adapters that need one, made once per version of the requirements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDER = Path(".peers")
 
 
 def python_of(peer: Peer, folder: Path = FOLDER) -> Path:
-    """The interpreter that runs a peer's adapter, its environment made if it is not there.
+    """Return the interpreter that runs a peer's adapter; make its environment if it does not exist.
 
     Raises
     ------

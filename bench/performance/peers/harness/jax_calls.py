@@ -1,4 +1,4 @@
-"""What every adapter on JAX does with its gradient: compile it, and hand the key from call to call."""
+"""The common part of all adapters on JAX: compile the gradient, and pass the key from call to call."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 
-#: (parameters, key, samples) -> the average of so many gradient samples.
+#: (parameters, key, samples) -> the average of this many gradient samples.
 Gradient = Callable[[Any, Any, int], Any]
 
 
 def calls(gradient: Gradient, parameters: Any, num_samples: int) -> tuple[Any, Any]:
-    """(batch, estimates) of an adapter. As in a user's training loop, the key is split inside the compiled step."""
+    """Return (batch, estimates) of an adapter; as in a training loop, the compiled step splits the key."""
 
     def batch(samples: int) -> Callable[[], None]:
         @jax.jit

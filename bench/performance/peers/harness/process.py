@@ -1,4 +1,4 @@
-"""The parent's side of the protocol: one process a peer, asked with a deadline, killed when it does not keep it."""
+"""The parent's side of the protocol: one process per peer, which is killed if it misses the deadline for an answer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 WORKER = Path(__file__).with_name("worker.py")
-#: One thread everywhere, on the CPU, as gradmeter's own backends have it.
+#: One thread everywhere, on the CPU, as in gradmeter's own backends.
 SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"), "1")
 ENVIRONMENT = {**SINGLE, "JAX_PLATFORMS": "cpu"}
 LONGEST_REASON = 300
 
 
 class PeerFailure(Exception):
-    """A peer that cannot answer; `status` is the row's."""
+    """A peer cannot answer; `status` is the status of its rows."""
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
@@ -29,7 +29,7 @@ class PeerFailure(Exception):
 
 
 class PeerProcess:
-    """A running adapter. After a failure that ends the process, the next task starts another one."""
+    """A running adapter. After a failure that ended the process, the next task starts a new one."""
 
     def __init__(self, python: Path, adapter: Path, deadline: float = 120.0) -> None:
         self.deadline = deadline
@@ -39,12 +39,12 @@ class PeerProcess:
         self._errors: Any = None
 
     def ask(self, operation: str, **values: Any) -> dict[str, Any]:
-        """What the peer answers.
+        """Send a request and return the peer's answer.
 
         Raises
         ------
         PeerFailure
-            It said that it cannot, or said nothing in time, or no JSON, or died.
+            The peer refused, missed the deadline, answered without a JSON object, or died.
         """
         if self._running is None:
             if self._ended is not None and operation != "prepare":
@@ -52,19 +52,19 @@ class PeerProcess:
             self._start()
         assert self._running is not None
         assert self._running.stdin is not None
-        with suppress(OSError):  # it is dead, and reading says of what
+        with suppress(OSError):  # the process is dead; reading reports the cause
             self._running.stdin.write(json.dumps({"operation": operation, **values}) + "\n")
             self._running.stdin.flush()
         return self._read()
 
     def close(self) -> None:
-        """End the process, and wait until it has ended."""
+        """Kill the process, and wait until it has ended."""
         if self._running is not None:
             self._running.kill()
             self._running.wait()
             self._reader.join()
             for stream in (self._running.stdin, self._running.stdout, self._errors):
-                with suppress(OSError):  # a question it never read
+                with suppress(OSError):  # a request that it never read
                     stream.close()  # type: ignore[union-attr]
             self._running = None
 
@@ -90,7 +90,7 @@ class PeerProcess:
         self._reader.start()
         try:
             self._read()
-        except PeerFailure:  # an adapter that cannot be imported waits for nothing
+        except PeerFailure:  # the adapter cannot be imported
             self.close()
             raise
 

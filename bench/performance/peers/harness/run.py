@@ -1,4 +1,4 @@
-"""Every peer's bias and variance by gradmeter's own measurements, then all times of a task in interleaved rounds."""
+"""Measure every peer's bias and variance with gradmeter's own statistics, then time each task in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from gradmeter.bench.sweep.run import run as run_cells
 from gradmeter.bench.sweep.sources import source_hash
 from gradmeter.bench.sweep.store import Store
 
-#: Interpreter of a peer; PeerFailure where its environment cannot be made.
+#: Returns the interpreter of a peer; raises PeerFailure where its environment cannot be made.
 Python = Callable[[Peer], Path]
 
 
 @dataclass(frozen=True)
 class PeerCell:
-    """A cell whose estimates another library makes."""
+    """A cell whose estimates come from another library."""
 
     task: Task
     peer: Peer
 
     @functools.cached_property
     def ours(self) -> Cell:
-        """The cell of gradmeter's that it stands beside."""
+        """The cell of gradmeter that it is compared with."""
         return self.task.cell(self.peer.framework)
 
     @functools.cached_property
@@ -53,7 +53,7 @@ class PeerCell:
 
     @functools.cached_property
     def key(self) -> str:
-        """SHA-256 of the description, the goals, the sources that measure, the adapter and its requirements."""
+        """SHA-256 of the description, the replicates, the measuring sources, the adapter and its requirements."""
         files = [self.peer.path, *Path(__file__).parent.glob("*.py"), *filter(None, [self.peer.requirements])]
         sources = [source_hash(), *(hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files))]
         described = {**self.description(), "replicates": self.replicates, "sources": sources}
@@ -61,7 +61,7 @@ class PeerCell:
 
 
 def measure(cell: PeerCell, process: PeerProcess) -> tuple[list[Row], dict[str, np.ndarray]]:
-    """A peer's rows and series, untimed. Never raises but for an interrupt: a failure is a row with its status."""
+    """Return a peer's rows and series, untimed. Only interrupts are raised: a failure becomes a row with its status."""
     started, ours = now(), cell.ours
     versions: dict[str, str] = {}
     try:
@@ -76,7 +76,7 @@ def measure(cell: PeerCell, process: PeerProcess) -> tuple[list[Row], dict[str, 
         return failed(cell, error.status, error.reason, started, versions), {}
     except NonFinite as error:
         return failed(cell, "nonfinite", str(error), started, versions), {}
-    except Exception as error:  # a peer's nonsense must not take the others with it
+    except Exception as error:  # a faulty peer must not stop the others
         return failed(cell, "exception", f"{type(error).__name__}: {error}", started, versions), {}
     common = {**_common(cell, started, versions), "replicates": found.replicates, "status": "ok", "threads": 1}
     rows = [row(**common, **columns, block=block) for block, columns in found.blocks.items()]
@@ -84,7 +84,7 @@ def measure(cell: PeerCell, process: PeerProcess) -> tuple[list[Row], dict[str, 
 
 
 def failed(cell: PeerCell, status: str, reason: str, started: str, versions: dict[str, str]) -> list[Row]:
-    """Rows of a peer without numbers."""
+    """Return the rows of a peer that could not be measured."""
     common = _common(cell, started, versions)
     blocks = (*cell.ours.problem.blocks, ALL)
     return [row(**common, block=block, status=status, reason=reason) for block in blocks]
@@ -110,13 +110,13 @@ def run(
     say: Callable[[str], None] = lambda text: print(f"peers: {text}", file=sys.stderr, flush=True),
     deadline: float = 120.0,
 ) -> list[Row]:
-    """Measure and time what the store does not have yet; rows of the peers and of ours.
+    """Measure and time what the store does not have yet; return the rows of the peers and of gradmeter.
 
     Parameters
     ----------
-    tasks : what to do; every task is timed by itself, all of its contenders in the same rounds.
+    tasks : tasks, each timed by itself with all of its contenders in the same rounds.
     python : finds or makes the environment of a peer.
-    say : told what happens, a line at a time.
+    say : called with each line of progress.
     deadline : seconds that a peer may take for one answer.
     """
     processes: dict[str, PeerProcess] = {}
@@ -153,7 +153,7 @@ def _run_task(
     rows = {own.key: store.rows_of(own.key) for own in ours}
     for cell in cells:
         known = store.rows_of(cell.key)
-        if not known or known[0]["status"] != "ok":  # what went wrong may have been the environment
+        if not known or known[0]["status"] != "ok":  # a failure may have been that of the environment
             store.start(cell.key, cell.description())
             series: dict[str, np.ndarray] = {}
             if cell.peer.name in refused:
@@ -180,12 +180,12 @@ def _time(
     store: Store,
     processes: dict[str, PeerProcess],
 ) -> dict[str, list[Row]]:
-    """Ratios need the same rounds, so that all are timed again where one lacks its time."""
+    """Time all contenders, even if only one lacks its time: ratios need the same rounds."""
     with cost.Compiler() as compiler:
         for own in ours:
             if own.key in rows:
                 compiler.add(own.key, cost.cell(prepare(own)))
-        list(compiler.results())  # peers find their best batch on a machine that does nothing else
+        list(compiler.results())  # finish compiling, so that peers find their best batch on an idle machine
         for cell in cells:
             if cell.key in rows:
                 calls = functools.partial(contender.timed_calls, processes[cell.peer.name], cell.ours, task, cell.peer)

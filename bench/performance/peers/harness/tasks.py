@@ -1,4 +1,4 @@
-"""What every peer is asked to do, and which of them can."""
+"""The tasks of the peers, and which peers can do them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gradmeter.bench.reading.peers import PEERS
 from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 
 EVERY = tuple(PEERS)
-#: A loop makes one sample after the other: a thousand of them an estimate say nothing that one does not.
+#: A loop makes one sample after another, so an estimate of a thousand samples adds nothing to one of a single sample.
 VECTORISED = tuple(name for name, peer in PEERS.items() if not peer.loops)
 
 
@@ -18,10 +18,10 @@ class Task:
 
     Attributes
     ----------
-    num_samples : S of the estimates whose variance is measured, ours and theirs.
-    whole : whether one estimate is one call: S is large, and no larger batch is tried.
-    peers : names.
-    replicates : most estimates, of ours and of every peer.
+    num_samples : S of the estimates whose variance is measured, gradmeter's and the peers'.
+    whole : whether one call makes one estimate: S is large, and no larger batch is tried.
+    peers : their names.
+    replicates : most estimates, of gradmeter and of every peer.
     """
 
     problem: str
@@ -36,7 +36,7 @@ class Task:
         return f"{self.problem} {self.estimator}"
 
     def cell(self, backend: str) -> Cell:
-        """Ours, in the precision that the peers compute in."""
+        """Return gradmeter's cell, in the precision that the peers compute in."""
         problem, estimator = make_problem(self.problem), make_estimator(self.estimator)
         goals = Goals(max_replicates=self.replicates)
         return Cell(problem, estimator, backend, dtype="float32", num_samples=self.num_samples, goals=goals)

@@ -1,16 +1,16 @@
-"""The peer's side of the protocol: runs in the peer's environment, where gradmeter is not, on the standard library
-and NumPy alone.
+"""The peer's side of the protocol. It runs in the peer's environment, without gradmeter, on the standard library and
+NumPy alone.
 
     python -I worker.py ADAPTER.py
 
-One JSON object a line comes in, one goes out. An adapter is a file with
+Each request is one line with a JSON object, and so is each answer. An adapter is a file with
 
     PACKAGES = ("name", ...)            whose versions the rows record
-    def prepare(task): ...              (batch, estimates) for a `Task`; NotImplementedError where it has none
-        batch(samples) -> call          `call()` makes so many gradient samples and waits until they are there
+    def prepare(task): ...              (batch, estimates) for a `Task`; NotImplementedError where it does not apply
+        batch(samples) -> call          `call()` makes this many gradient samples and blocks until they are done
         estimates(seed, replicates)     {"loc": [R, D], "log_scale": [R, D]}, each the mean of task.num_samples
 
-What a library prints goes to standard error, so that it cannot be taken for an answer.
+What a library prints goes to standard error, so that it is not mistaken for an answer.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of a peer.
+    """A task for a peer.
 
     Attributes
     ----------
-    problem, estimator, options : names and effective options, as gradmeter's rows have them.
-    num_samples : S, samples an estimate.
+    problem, estimator, options : names, and effective options of the estimator, as in gradmeter's rows.
+    num_samples : S, samples per estimate.
     loc, log_scale : λ, float32 [D].
-    data : the integrand's numbers, float32.
-    settings : how the adapter is to go about it, where it knows several ways.
+    data : arrays of the integrand, float32.
+    settings : which way the adapter uses the library, where it knows several.
     """
 
     problem: str
@@ -55,11 +55,11 @@ class Task:
 
     @property
     def elbo(self) -> bool:
-        """Whether f is log p(x, z), from which log q(z) is to be subtracted."""
+        """Whether f is log p(x, z), from which log q(z) has to be subtracted."""
         return self.problem == "logistic-regression"
 
     def integrand(self, asarray: Callable[[np.ndarray], Any], softplus: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """f(z) of z [..., D] in the peer's own arrays, as its user would write it: no gradient comes with it."""
+        """Return f(z) for z [..., D] in the peer's own arrays, as its user would write it, without a gradient."""
         data = {name: asarray(values) for name, values in self.data.items()}
         if self.problem == "square":
             return lambda z: ((z - data["k"]) ** 2).sum(-1)
@@ -76,19 +76,19 @@ class Task:
 
 
 def decode(values: dict[str, Any]) -> np.ndarray:
-    """An array out of JSON."""
+    """Return an array from its JSON form."""
     flat = np.frombuffer(base64.b64decode(values["base64"]), dtype=values["dtype"])
-    return flat.reshape(values["shape"]).copy()  # writable, as frameworks like it
+    return flat.reshape(values["shape"]).copy()  # writable, since some frameworks require it
 
 
 def encode(array: np.ndarray) -> dict[str, Any]:
-    """An array as JSON, in little-endian bytes."""
+    """Return the JSON form of an array, in little-endian bytes."""
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return {"dtype": array.dtype.str, "shape": array.shape, "base64": base64.b64encode(array.tobytes()).decode()}
 
 
 class Session:
-    """Answers requests for one adapter; an operation a method."""
+    """A session that answers the requests for one adapter, with one method per operation."""
 
     def __init__(self, adapter: Any) -> None:
         self.adapter = adapter
@@ -116,7 +116,7 @@ class Session:
 
 
 def answer(session: Session, line: str) -> dict[str, Any]:
-    """A request's answer; whatever goes wrong is one."""
+    """Return the answer to a request; an error becomes an answer too."""
     try:
         request = json.loads(line)
         operation = request.pop("operation")
@@ -132,7 +132,7 @@ def answer(session: Session, line: str) -> dict[str, Any]:
 def main(path: str) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    sys.path.append(str(Path(__file__).parent))  # for what adapters share
+    sys.path.append(str(Path(__file__).parent))  # for modules that adapters share
     spec = importlib.util.spec_from_file_location("adapter", path)
     assert spec is not None
     assert spec.loader is not None
