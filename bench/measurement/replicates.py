@@ -40,7 +40,7 @@ def check_estimates(setting: Setting) -> None:
     Raises
     ------
     UsageError
-        In one line, what is wrong.
+        Estimates have the wrong form, differ on the same noise, or depend on other replicates.
     """
     _check_names(setting)
     own = owned(setting)
@@ -211,7 +211,7 @@ def check_largest(
     Raises
     ------
     UsageError
-        In one line, where they differ.
+        The estimates differ; the message says where.
     """
     estimate, s = FewEstimates(setting), setting
     if s.replicates == 1:
@@ -234,9 +234,9 @@ def check_largest(
 
 @np.errstate(all="ignore")
 def check_whole(setting: Setting, replicates: int, middle: Arrays | None = None) -> None:
-    """Check the same on one call of this many replicates with NumPy's noise.
+    """Check the farthest estimates of one call of this many replicates, with NumPy's noise, against a small call.
 
-    The estimates compared are the farthest from `middle` [P], or from their mean if it is absent.
+    They are the farthest from `middle` [P], or from the mean of the estimates if it is absent.
     """
     estimate = FewEstimates(setting)
     noise = setting.host_noise("largest", 0, replicates)

@@ -53,7 +53,7 @@ def unrepresentable_at(
     dtype: str,
     distances: str = "none",
 ) -> str | None:
-    """Return the same as `unrepresentable` for a λ that does not come from options."""
+    """Return what `unrepresentable` does, for a λ that does not come from options."""
     return _unrepresentable(family, parameters, dimension, dtype, _needs(family, estimator, entropy, distances))
 
 

@@ -42,6 +42,8 @@ _TOP = ("summary", "precision", "bias_bound", "max_replicates", "minibatch_parts
 
 @dataclass(frozen=True)
 class Suite:
+    """A named grid of cells."""
+
     name: str
     summary: str
     cells: list[Cell]

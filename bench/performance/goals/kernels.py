@@ -1,5 +1,6 @@
-"""Budgets of the compiled kernel: against its noise alone, autodiff against closed forms, one estimate against a
-hand-written step.
+"""Budgets of the compiled kernel.
+
+They compare it with its noise alone, autodiff with closed forms, and one estimate with a hand-written step.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Training loops of the variational autoencoder as written without this suite: in PyTorch with modules and optimiser,
-eager; in JAX with grad of a negative ELBO and Adam written out, a whole step in one jit.
+"""Training loops of the variational autoencoder, as one writes them without this suite.
 
-The model is that of problem `vae` with a Bernoulli likelihood: the same layers from the same weights, one sample of z
-per image, the KL term in closed form, shuffled minibatches, Adam (Kingma & Ba 2015), float32.
+The loop in PyTorch uses modules and an optimiser, and is eager. The loop in JAX takes the grad of a negative ELBO, with
+Adam written out and a whole step in one jit. The model is that of problem `vae` with a Bernoulli likelihood: the same
+layers from the same weights, one sample of z per image, the KL term in closed form, shuffled minibatches, Adam (Kingma
+& Ba 2015), float32.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The peer's side of the protocol. It runs in the peer's environment, without gradmeter, on the standard library and
-NumPy alone.
+"""The peer's side of the protocol, run in the peer's own environment.
+
+It needs only the standard library and NumPy, since gradmeter is not installed there.
 
     python -I worker.py ADAPTER.py
 
