@@ -61,10 +61,10 @@ class Difference:
     ----------
     mean : ḡ − g [D], moved towards 0 by the rounding tolerance.
     deviation : standard deviation of ĝ_j [D]; 0 where it is within the rounding tolerance.
-    skewness : [D].
+    skewness : of ĝ_j [D]; 0 where the deviation is 0.
     groups : ḡ − g of each group of replicates [64, D], without the tolerance taken off.
     count : n.
-    tolerance : τ [D], how far rounding may move a mean, and g be in error.
+    tolerance : bound on the error of a mean [D], from rounding (τ) and from the error of g.
     unseen : bias that an event which no replicate met could explain [D].
     rare : whether such events matter although a coordinate varies [D]. They do where z is discrete, the events being
         its states: a coordinate whose own rare state was never drawn still varies a little with the others, about a

@@ -43,7 +43,7 @@ from gradmeter.bench.rows import ALL
 #: Probability that a correct integral is refused because the sampled mean contradicts it.
 CONTRADICTION_LEVEL = 1e-4
 #: Ratio of the variance of group means to its value under independence, outside which replicates are suspected to be
-#: dependent; and the share of ΣQ in the 16 largest Q from which on a ratio below the lower limit is no evidence.
+#: dependent; and the share of ΣQ in the 16 largest Q above which a ratio below the lower limit is no evidence.
 DEPENDENT_BELOW, DEPENDENT_ABOVE, FEW_HOLD = 0.36, 2.1, 0.5
 #: Ratio of the variances of two defensive rounds above which they have not sampled the tails equally well.
 ALIKE = 2.0
