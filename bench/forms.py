@@ -17,6 +17,7 @@ import numpy as np
 from gradmeter.bench.identity import of_the_catalogue
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.estimators import Estimator, Expectation, Family, Integrand, Noise, Point, Requires, UsageError
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import described
 from gradmeter.estimators.expectation import INTEGRAND, Differentiate, Entropy
 from gradmeter.estimators.families.family import ABILITIES
@@ -396,7 +397,7 @@ def point_of(point: Any, dimension: int) -> dict[str, np.ndarray]:
     return dict(found)
 
 
-def sample_of(family: Any, backend: Any, parameters: Any, noise: Any, right: tuple[int, ...]) -> np.ndarray:
+def sample_of(family: Any, backend: Backend, parameters: Any, noise: Any, right: tuple[int, ...]) -> np.ndarray:
     """Return samples on NumPy.
 
     Raises

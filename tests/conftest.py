@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from gradmeter.estimators import backends
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import needs
 
 settings.register_profile("exact", max_examples=20, deadline=None, derandomize=True, database=None)
@@ -59,6 +60,6 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def backend_name(backend: Any, eager: None) -> str:
+def backend_name(backend: Backend, eager: None) -> str:
     """Each backend's name, for cells; PyTorch eager."""
     return str(backend.name)

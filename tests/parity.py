@@ -9,6 +9,7 @@ import numpy as np
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import draws as drawing
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import Blocks, draws, estimate, make_cell, state_of
 
 REPLICATES = 6
@@ -28,7 +29,7 @@ class Case:
         }
         self.state = state_of(problem, estimator, samples)
 
-    def on(self, backend: Any, **more: Any) -> Blocks:
+    def on(self, backend: Backend, **more: Any) -> Blocks:
         arguments = (self.cell.estimator, self.expectation, self.parameters, self.noise, self.state)
         return estimate(backend, *arguments, **more)
 
@@ -43,7 +44,7 @@ class Case:
             assert np.all(np.isfinite(expected)), name
             assert np.abs(found[name] - expected).max() <= relative * scale[name], name
 
-    def scale(self, backend: Any, found: Blocks) -> dict[str, float]:
+    def scale(self, backend: Backend, found: Blocks) -> dict[str, float]:
         """The size of the terms that are added up, by parameter block, since ĝ may be a small difference of them.
 
         Terms are the estimate itself and, one sample at a time, |f| |score| for an estimator built from values of f

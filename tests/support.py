@@ -18,6 +18,7 @@ from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_proble
 from gradmeter.bench.sweep.run import measure_cell
 from gradmeter.estimators import NAMED_ALONE, VARIANTS, Estimator, Expectation, Noise, Normal, UsageError, draw
 from gradmeter.estimators.backends import get, missing
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.noise import stream_root
 from tests.families import FAMILY_PROBLEMS
 
@@ -144,7 +145,7 @@ def draws(specs: dict[str, Noise], replicates: int, seed: int = 0) -> Blocks:
 
 
 def estimate(
-    backend: Any,
+    backend: Backend,
     estimator: Estimator,
     expectation: Expectation,
     parameters: Blocks,
@@ -178,7 +179,7 @@ class _Structure:
 
 
 @functools.cache
-def _runner(backend: Any, estimator: Estimator, structure: _Structure, compiled: bool) -> Callable[..., Any]:
+def _runner(backend: Backend, estimator: Estimator, structure: _Structure, compiled: bool) -> Callable[..., Any]:
     def run(data: Any, parameters: Any, noise: Any, state: Any) -> Any:
         return estimator.estimate(backend, structure.expectation.bind(data), parameters, noise, state)
 
@@ -224,7 +225,7 @@ def tensor(kinds: list[str], nodes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def integrated(
-    backend: Any,
+    backend: Backend,
     estimator: Estimator,
     expectation: Expectation,
     parameters: Blocks,
@@ -263,7 +264,7 @@ def integrated(
 
 
 def integrated_problem(
-    backend: Any, problem: str | Problem, estimator: str, samples: int | None = None, **more: Any
+    backend: Backend, problem: str | Problem, estimator: str, samples: int | None = None, **more: Any
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The same for names as on the command line."""
     cell = make_cell(problem, estimator, samples)

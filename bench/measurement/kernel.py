@@ -18,6 +18,7 @@ import numpy as np
 from gradmeter.bench.identity import Same
 from gradmeter.estimators import Estimator, Expectation, UsageError, draw
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.noise import Noise, drawer, replicates_last, stream_root
 
 Array = Any
@@ -60,7 +61,7 @@ class Setting:
     shared : whether NumPy draws the noise on the host, the same for every backend.
     """
 
-    backend: Any
+    backend: Backend
     dtype: str
     estimator: Estimator
     expectation: Expectation

@@ -18,6 +18,7 @@ from gradmeter.bench.measurement.cell import Measurement, measure_source, prepar
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.moments import GROUPS
 from gradmeter.estimators import Estimator, Expectation, Noise, NotApplicable, Requires
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks
 
 #: t quantile of a 95 % interval from 64 groups.
@@ -41,7 +42,7 @@ class Twice(Estimator):
         return {**specs, **{AGAIN + name: spec for name, spec in specs.items() if name not in shared}}
 
     def estimate(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: Blocks, state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: Blocks, state: Blocks
     ) -> Blocks:
         first = {name: values for name, values in noise.items() if not name.startswith(AGAIN)}
         second = {**first, **{name.removeprefix(AGAIN): a for name, a in noise.items() if name.startswith(AGAIN)}}
@@ -49,7 +50,7 @@ class Twice(Estimator):
         return {name: math.sqrt(0.5) * (one[name] + self.sign * other[name]) for name in one}
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: Blocks, state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: Blocks, state: Blocks
     ) -> Blocks:
         raise NotImplementedError("two whole estimates are made")
 

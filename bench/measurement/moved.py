@@ -24,6 +24,7 @@ from gradmeter.bench.identity import brought, of_the_catalogue
 from gradmeter.bench.measurement.evaluate import check_form
 from gradmeter.bench.measurement.kernel import BELOW_ONE, Setting, compiled_once, flattened
 from gradmeter.estimators import Expectation
+from gradmeter.estimators.backends.backend import Backend
 
 Array = Any
 Arrays = dict[str, np.ndarray]
@@ -126,7 +127,7 @@ def moved_array(values: np.ndarray, generator: np.random.Generator) -> np.ndarra
     return values * (1.0 + np.finfo(values.dtype).eps * units.astype(values.dtype))
 
 
-def with_moved_values(backend: Any, expectation: Expectation, movement: Array) -> Expectation:
+def with_moved_values(backend: Backend, expectation: Expectation, movement: Array) -> Expectation:
     """Return the expectation with each number x that f, log q and the sampler return replaced by x (1 + ε r).
 
     r is a cosine of the position in the array and of the number of earlier calls. So it is constant to differentiation,
@@ -147,7 +148,7 @@ def with_moved_values(backend: Any, expectation: Expectation, movement: Array) -
     return found
 
 
-def _shadowed(backend: Any, owner: Any, names: tuple[str, ...], movement: Array, calls: Any) -> Any:
+def _shadowed(backend: Backend, owner: Any, names: tuple[str, ...], movement: Array, calls: Any) -> Any:
     """Return a copy whose methods of these names return perturbed results."""
     twin = copy.copy(owner)
     for name in names:
@@ -158,7 +159,7 @@ def _shadowed(backend: Any, owner: Any, names: tuple[str, ...], movement: Array,
 
 
 def _moved_method(
-    backend: Any, method: Callable[..., Any], movement: Array, calls: Any, inward: bool = False
+    backend: Backend, method: Callable[..., Any], movement: Array, calls: Any, inward: bool = False
 ) -> Callable[..., Any]:
     xp = backend.xp
 

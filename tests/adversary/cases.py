@@ -12,6 +12,7 @@ import numpy as np
 from gradmeter import estimators
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Requires
+from gradmeter.estimators.backends.backend import Backend
 
 Blocks = dict[str, Any]
 Value = Callable[[Any, Any], Any]
@@ -133,7 +134,7 @@ class Case:
                 return {**inherited, **own}
 
             def estimate_integrand(
-                self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any
+                self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any
             ) -> Blocks:
                 def f(z: Any) -> Any:
                     return expectation.value(backend, parameters, z, noise)

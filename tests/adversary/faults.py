@@ -17,6 +17,7 @@ import gradmeter
 from gradmeter import estimators
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Normal, Requires
+from gradmeter.estimators.backends.backend import Backend
 from tests.adversary.cases import Blocks
 from tests.adversary.judging import Result, row_of
 
@@ -559,7 +560,7 @@ for estimator in ("pathwise", "score-function[baseline=leave-one-out]"):
 class HalfScore(estimators.FAMILIES["bernoulli"]):  # type: ignore[name-defined, misc]
     """Bernoulli whose first score is halved."""
 
-    def score(self, backend: Any, parameters: Any, z: Any) -> Blocks:
+    def score(self, backend: Backend, parameters: Any, z: Any) -> Blocks:
         found = super().score(backend, parameters, z)["logits"]
         factor = backend.xp.asarray([0.5, 1.0], dtype=found.dtype)
         return {"logits": found * factor}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import Blocks, make_cell, measured, problem_is_refused, tensor
 
 FAMILIES = ("normal", "multivariate-normal", "low-rank-normal")
@@ -21,7 +22,7 @@ def moved(problem: Any, seed: int = 1) -> Blocks:
     return {name: v + 0.3 * generator.standard_normal(v.shape) for name, v in problem.parameters().items()}
 
 
-def on_a_grid(problem: Any, parameters: Blocks, backend: Any) -> tuple[np.ndarray, np.ndarray]:
+def on_a_grid(problem: Any, parameters: Blocks, backend: Backend) -> tuple[np.ndarray, np.ndarray]:
     """Samples of two coordinates and their weights."""
     specs = problem.family.noise((), 2)
     sizes = [math.prod(spec.shape) for spec in specs.values()]

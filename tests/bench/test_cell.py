@@ -17,6 +17,7 @@ from gradmeter.bench.measurement.verdict import Verdicts
 from gradmeter.bench.problems.test_functions import SquareIntegrand
 from gradmeter.bench.rows import COLUMNS
 from gradmeter.estimators import UsageError, backends
+from gradmeter.estimators.backends.backend import Backend
 from tests import exact
 from tests.support import TEST_FUNCTIONS, Blocks, integrated_problem, make_cell, measured, needs, single
 
@@ -229,7 +230,7 @@ def parameters_of(setting: Setting) -> Blocks:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_prepared_on_the_backend(backend: Any, dtype: str) -> None:
+def test_prepared_on_the_backend(backend: Backend, dtype: str) -> None:
     setting = prepare(make_cell(TEST_FUNCTIONS[0], "pathwise", backend=backend.name, dtype=dtype)).setting
     for name, expected in single(-0.6, 0.83).items():
         found = parameters_of(setting)[name]

@@ -17,6 +17,7 @@ from gradmeter.bench.problems.test_functions import Square
 from gradmeter.bench.sweep.cells import Cell, Goals
 from gradmeter.estimators import ScoreFunction
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.gamma import Gamma
 from gradmeter.estimators.families.gamma_path import gamma_noise, log_standard_gamma
 from gradmeter.estimators.noise import draw
@@ -81,7 +82,7 @@ def test_a_wrong_sampler_keeps_its_bias(monkeypatch: pytest.MonkeyPatch) -> None
     setting = prepare(Cell(problem, ScoreFunction(), "numpy", goals=Goals(max_replicates=2**16))).setting
     sample = Gamma.sample
 
-    def eager(self: Gamma, backend: Any, parameters: Any, noise: Any) -> Any:
+    def eager(self: Gamma, backend: Backend, parameters: Any, noise: Any) -> Any:
         """The first proposal, accepted or not."""
         return sample(self, backend, parameters, {**noise, "acceptance": np.full_like(noise["acceptance"], 1e9)})
 

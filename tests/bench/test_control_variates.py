@@ -18,6 +18,7 @@ from gradmeter.bench.measurement.stream import Stream
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.estimators import Expectation, Integrand, Normal, Pathwise
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import measured, needs
 
 LOGISTIC = "logistic-regression[scale=0.5]"
@@ -35,7 +36,7 @@ class Scaled(Pathwise):
     name: ClassVar[str] = "scaled"
     factor: float = 0.98
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         found = super().estimate_integrand(backend, expectation, parameters, noise, state)
         return {name: self.factor * each for name, each in found.items()}
 
@@ -61,7 +62,7 @@ class Windfall(Pathwise):
 
     name: ClassVar[str] = "windfall"
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         found = super().estimate_integrand(backend, expectation, parameters, noise, state)
         first = noise["base"][:, :1]
         return {**found, "loc": found["loc"] + 600.0 * ((first > 0.5) & (first < 0.500568))}
@@ -149,7 +150,7 @@ class Twice(Pathwise):
 
     name: ClassVar[str] = "twice"
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         xp = backend.xp
         whole = {"base": xp.sign(noise["base"]) * xp.sqrt(xp.abs(noise["base"]) + 1e-3) * 0.0 + noise["base"]}
         found = super().estimate_integrand(backend, expectation, parameters, whole, state)

@@ -14,6 +14,7 @@ from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.sweep import suites
 from gradmeter.bench.sweep.cells import Cell, make_estimator
 from gradmeter.estimators import backends
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import draws, estimate, make_cell, measured, needs
 
 CELLS = suites.load("controls").cells
@@ -60,7 +61,7 @@ def test_the_whole_suite(cell: Cell) -> None:
 K, LOC, SCALE, SAMPLES = 1.37, -0.6, 0.83, 8
 
 
-def relative_bias(backend: Any, estimator: str, problem: str, samples: int = SAMPLES) -> dict[str, tuple[Any, Any]]:
+def relative_bias(backend: Backend, estimator: str, problem: str, samples: int = SAMPLES) -> dict[str, tuple[Any, Any]]:
     """(E ĝ − g)/g and its standard error, from 200,000 estimates."""
     cell = make_cell(problem, estimator, samples)
     expectation, parameters, exact = cell.problem.expectation(), cell.problem.parameters(), cell.problem.exact()
@@ -84,7 +85,7 @@ def relative_bias(backend: Any, estimator: str, problem: str, samples: int = SAM
         ("planted-in-sample-coefficient[form=ratio]", -3 / 10, -0.46, 0.01),
     ],
 )
-def test_sizes(backend: Any, estimator: str, loc: float, log_scale: float, slack: float) -> None:
+def test_sizes(backend: Backend, estimator: str, loc: float, log_scale: float, slack: float) -> None:
     """Square, S = 8: −g/S, −2g/S and −3g/(S + 2) in ∂loc; those of ∂log σ are known to two digits."""
     found = relative_bias(backend, estimator, f"square[k={K},loc={LOC},scale={SCALE}]")
     far = stats.norm.isf(FALSE_ALARM / 2)

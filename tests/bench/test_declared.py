@@ -18,6 +18,7 @@ from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.problems.own import Model
 from gradmeter.bench.sweep.cells import Cell, Goals, make_problem
 from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Normal, Pathwise, Requires, ScoreFunction
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.bernoulli import Bernoulli
 from gradmeter.estimators.families.relaxation import sigmoid
 from tests.support import make_cell, measured, needs
@@ -46,7 +47,7 @@ class Weighted(Estimator):
     def noise_specs(self, expectation: Any, num_samples: int, dimension: int) -> dict[str, Noise]:
         return {**super().noise_specs(expectation, num_samples, dimension), "coin": Noise("uniform", ())}
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Blocks:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Blocks:
         xp, z = backend.xp, expectation.family.sample(backend, parameters, noise)
         kept = xp.astype(noise["coin"] > self.above, z.dtype)
         f = expectation.value(backend, parameters, z, noise) * (self.otherwise + (self.weight - self.otherwise) * kept)
@@ -77,7 +78,7 @@ class ByHand(Estimator):
     def noise_specs(self, expectation: Any, num_samples: int, dimension: int) -> dict[str, Noise]:
         return {"mine": Noise("uniform", (dimension,))}
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Blocks:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Blocks:
         xp, q, u, logits = backend.xp, expectation.family, noise["mine"], parameters["logits"]
 
         def f(z: Any) -> Any:
@@ -172,7 +173,7 @@ def test_who_has_declared() -> None:
         summary: ClassVar[str] = "of the catalogue but for its name"
 
     class Mixin:
-        def family_noise(self, backend: Any, family: Any, noise: Any) -> Any:
+        def family_noise(self, backend: Backend, family: Any, noise: Any) -> Any:
             return noise
 
     class Mixed(ScoreFunction, Mixin):  # the catalogue's `jumps` stand before the mixin
@@ -295,7 +296,7 @@ def test_families_of_ones_own() -> None:
     class Tilted(Bernoulli):
         name: ClassVar[str] = "tilted"
 
-        def sample(self, backend: Any, parameters: Any, noise: Any) -> Any:
+        def sample(self, backend: Backend, parameters: Any, noise: Any) -> Any:
             return super().sample(backend, parameters, {"base": 1.0 - noise["base"]})
 
     @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.defensive import DefensiveDraws, widening
 from gradmeter.bench.sweep.cells import Cell, make_problem
 from gradmeter.estimators import Estimator, Noise, Requires
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import measured, needs
 
 #: Chance that one of the tests of a law below fails for right code and fresh seeds; the seeds are fixed.
@@ -97,7 +98,7 @@ class Rare(Estimator):
     def noise_specs(self, expectation: Any, num_samples: int, dimension: int) -> dict[str, Noise]:
         return {**super().noise_specs(expectation, num_samples, dimension), "event": Noise("uniform", ())}
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)
         path = family.pathwise(backend, parameters, noise, z, expectation.gradient(backend, parameters, z, noise))
@@ -141,7 +142,7 @@ class Law(Estimator):
     def noise_specs(self, expectation: Any, num_samples: int, dimension: int) -> dict[str, Noise]:
         return {**super().noise_specs(expectation, num_samples, dimension), "own": Noise(self.kind, ())}  # type: ignore[arg-type]
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         x = self.law(backend.xp, noise["own"])[:, None]
         return {"loc": x - 2.0, "log_scale": 0.0 * x + 2.0}
 
@@ -193,7 +194,7 @@ class TooMuch(Rare):
 
     name = "too-much"
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)
         path = family.pathwise(backend, parameters, noise, z, expectation.gradient(backend, parameters, z, noise))
@@ -219,7 +220,7 @@ class OneOfMany(TooMuch):
         base = super(Rare, self).noise_specs(expectation, num_samples, dimension)
         return {**base, "events": Noise("uniform", (self.numbers,))}
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         noise = {**noise, "event": noise["events"][:, 0]}
         return super().estimate_integrand(backend, expectation, parameters, noise, state)
 

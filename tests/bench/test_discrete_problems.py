@@ -11,6 +11,7 @@ from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.sweep import suites
 from gradmeter.estimators import Expectation
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import draws, estimate, make_cell, setting_of
 
 NETWORK = "sigmoid-belief-network[images=2,hidden=3"
@@ -105,7 +106,7 @@ def test_derivatives_between_states(differentiating: Any, text: str) -> None:
         np.testing.assert_allclose(backend.to_numpy(found), backend.to_numpy(expected), rtol=1e-11, atol=1e-12)
 
 
-def test_one_hidden_unit_replaced(backend: Any) -> None:
+def test_one_hidden_unit_replaced(backend: Backend) -> None:
     """As D evaluations would have it; and a unit's local terms change by as much as f does."""
     problem = make_cell(f"{NETWORK}]", "arm").problem
     given = problem.expectation()

@@ -15,6 +15,7 @@ from gradmeter.bench.checks.findings import Findings
 from gradmeter.bench.checks.lab import QUICK
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.estimators import Estimator, Expectation, Family, Integrand, Point, Requires, UsageError
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.noise import Noise
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -46,21 +47,21 @@ class Mine(Family):
     def jumps(self, parameters: Any, dimension: int) -> dict[str, np.ndarray]:
         return {}
 
-    def sample(self, backend: Any, parameters: Any, noise: Any) -> Any:
+    def sample(self, backend: Backend, parameters: Any, noise: Any) -> Any:
         return parameters["loc"] + backend.xp.exp(parameters["log_scale"]) * noise["base"]
 
-    def _standard(self, backend: Any, parameters: Any, z: Any) -> Any:
+    def _standard(self, backend: Backend, parameters: Any, z: Any) -> Any:
         return (z - parameters["loc"]) / backend.xp.exp(parameters["log_scale"])
 
-    def log_density(self, backend: Any, parameters: Any, z: Any) -> Any:
+    def log_density(self, backend: Backend, parameters: Any, z: Any) -> Any:
         e = self._standard(backend, parameters, z)
         return backend.xp.sum(-0.5 * e * e - parameters["log_scale"] - 0.5 * LOG_2PI, axis=-1)
 
-    def score(self, backend: Any, parameters: Any, z: Any) -> Any:
+    def score(self, backend: Backend, parameters: Any, z: Any) -> Any:
         e = self._standard(backend, parameters, z)
         return {"loc": e / backend.xp.exp(parameters["log_scale"]), "log_scale": e * e - 1.0}
 
-    def pathwise(self, backend: Any, parameters: Any, noise: Any, z: Any, cotangent: Any) -> Any:
+    def pathwise(self, backend: Backend, parameters: Any, noise: Any, z: Any, cotangent: Any) -> Any:
         return {"loc": cotangent, "log_scale": cotangent * (z - parameters["loc"])}
 
 
@@ -95,7 +96,7 @@ class Scores(Estimator):
     name: ClassVar[str] = "scores"
     requires: ClassVar[Requires] = Requires(("score", "score_identity"))
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         z = expectation.family.sample(backend, parameters, noise)
         f = expectation.value(backend, parameters, z, noise)
         return {k: f[..., None] * s for k, s in expectation.family.score(backend, parameters, z).items()}

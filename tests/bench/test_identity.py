@@ -26,6 +26,7 @@ from gradmeter.bench.problems import PROBLEMS, Exact, Problem
 from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import ESTIMATORS, FAMILIES, Estimator, Expectation, Integrand, Normal, Requires
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import make_cell, needs
 
 ONCE = Goals(max_replicates=64)
@@ -552,7 +553,9 @@ def estimator(c: Any) -> Estimator:
         summary = "c times the score function"
         requires = Requires(("score", "score_identity"))
 
-        def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+        def estimate_integrand(
+            self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any
+        ) -> Any:
             z = expectation.family.sample(backend, parameters, noise)
             f = getattr(c, "factor", c) * expectation.value(backend, parameters, z, noise)
             return {name: f[..., None] * s for name, s in expectation.family.score(backend, parameters, z).items()}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.measurement.rules import pieces, rule
+from gradmeter.estimators.backends.backend import Backend
 from tests.families import FAMILY_PROBLEMS
 from tests.support import (
     IN_THREE_DIMENSIONS,
@@ -103,7 +102,7 @@ def test_pieces_that_meet_at_corners(kind: str, nodes: int, shift: float) -> Non
 @pytest.mark.matrix
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
 @pytest.mark.parametrize("estimator", IN_ONE)
-def test_agrees_with_gauss_rules(backend: Any, problem: str, estimator: str) -> None:
+def test_agrees_with_gauss_rules(backend: Backend, problem: str, estimator: str) -> None:
     """Mean and variance, against quadrature written apart."""
     setting = setting_of(problem, estimator, backend.name)
     found = integrate(setting)
@@ -272,7 +271,7 @@ def test_a_certificate_is_worth_its_precision(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("samples", [2, 3, 4])
-def test_planted_bias_is_exact(backend: Any, samples: int) -> None:
+def test_planted_bias_is_exact(backend: Backend, samples: int) -> None:
     """The mean that includes the sample itself: (S − 1)/S of the gradient, to 1e-12."""
     problem = TEST_FUNCTIONS[0]
     found = integrate(setting_of(problem, "planted-self-included-baseline", backend.name, samples))

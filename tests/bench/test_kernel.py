@@ -12,6 +12,7 @@ from gradmeter.bench.measurement import kernel
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, block_size, estimates, in_bulk
 from gradmeter.bench.problems.test_functions import CosineIntegrand
 from gradmeter.estimators import backends
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import make_cell, measured, needs, setting_of
 
 GRID = [f"cosine[k={k},loc={loc},scale={scale}]" for k, loc, scale in [(0.5, 0, 1), (1.7, 0.3, 2), (4.1, -2, 0.1)]]
@@ -30,7 +31,7 @@ def once(setting: Setting) -> Any:
 
 
 @pytest.mark.parametrize("samples", [1, 4])
-def test_block_sums(backend: Any, eager: None, samples: int) -> None:
+def test_block_sums(backend: Backend, eager: None, samples: int) -> None:
     """Σd, Σd² and ‖d‖² of the block's own estimates, Σd³ of the first of them."""
     setting = setting_of("square[k=1.37,loc=-0.6,scale=0.83,dim=3]", "score-function", backend.name, samples)
     sums, cubed = once(setting), StatisticsKernel(setting).cubed
@@ -48,7 +49,7 @@ def test_block_size(width: int, samples: int, expected: int) -> None:
 
 
 @pytest.mark.parametrize(("problem", "samples"), [("square", 1), ("square[dim=3]", 4), ("logistic-regression", 1)])
-def test_in_bulk_is_never_smaller_and_fits_one_call(backend: Any, problem: str, samples: int) -> None:
+def test_in_bulk_is_never_smaller_and_fits_one_call(backend: Backend, problem: str, samples: int) -> None:
     setting = setting_of(problem, "pathwise", backend.name, samples)
     width = setting.expectation.integrand.width(setting.expectation.data, setting.dimension)
     bulk = in_bulk(setting).replicates
@@ -116,7 +117,7 @@ def test_nothing_compiles_that_is_not_of_one_structure(nothing_compiled: None) -
     assert len({setting_of(p, "pathwise", "numpy").structure for p in GRID}) == 1
 
 
-def test_every_estimate_of_a_float32_cell_is_float32(backend: Any, eager: None) -> None:
+def test_every_estimate_of_a_float32_cell_is_float32(backend: Backend, eager: None) -> None:
     setting = setting_of(
         "linear-regression[batch=7]", "score-function[baseline=mean]", backend.name, 2, dtype="float32"
     )

@@ -12,6 +12,7 @@ import gradmeter
 from gradmeter.bench.measurement import cell
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import FAMILIES, Estimator, Expectation, Integrand, Normal, Point, Requires
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.combined_control_variates import CombinedControlVariates
 from gradmeter.estimators.quadratic_surrogate import QuadraticSurrogate
 from tests.support import needs
@@ -126,7 +127,7 @@ class Differentiating(Estimator):
     requires = Requires(("score", "score_identity"))
     by: str = "backward"
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         import torch
 
         family = expectation.family

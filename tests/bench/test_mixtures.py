@@ -14,6 +14,7 @@ from gradmeter.bench.problems.mixtures.points import fingerprint, load, principa
 from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import Expectation, UsageError
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from tests.parity import Case
 from tests.support import draws, estimate, make_cell, measured, needs
 
@@ -34,7 +35,7 @@ SMALL = (
 )
 
 
-def at_samples(problem: str, backend: Any, samples: int) -> tuple[Expectation, Any, Any, Any]:
+def at_samples(problem: str, backend: Backend, samples: int) -> tuple[Expectation, Any, Any, Any]:
     """The expectation bound to its point, z and noise, on a backend."""
     made = make_problem(problem)
     whole = made.expectation()

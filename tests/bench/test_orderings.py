@@ -15,6 +15,7 @@ import pytest
 
 from gradmeter.bench.problems.regression import load
 from gradmeter.estimators import Expectation, Normal
+from gradmeter.estimators.backends.backend import Backend
 from tests.estimators.test_properties import Polynomial, polynomial
 from tests.estimators.test_quadrature import LogNormalDensity
 from tests.support import (
@@ -47,7 +48,7 @@ def test_coupling_hurts_far_from_the_minimum(numpy_backend: Any, scale: float) -
 
 
 def _variances(
-    backend: Any, name: str, expectation: Expectation, here: Blocks, state: Blocks | None = None
+    backend: Backend, name: str, expectation: Expectation, here: Blocks, state: Blocks | None = None
 ) -> dict[str, np.ndarray]:
     """Of one sample, by 10 Gauss nodes in each coordinate: exact up to degree 19."""
     found = integrated(backend, make_estimator(name), expectation, here, 1, state=state, nodes=10)
@@ -88,7 +89,7 @@ def test_reversed_near_the_posterior(numpy_backend: Any) -> None:
             assert variance[0] < 0.75 * found[worse][name][0], (entropy, name)
 
 
-def _affine(backend: Any, problem: str, estimator: str) -> np.ndarray:
+def _affine(backend: Backend, problem: str, estimator: str) -> np.ndarray:
     """Covariance [D, D] of ∂loc, for an estimate that is affine in noise of unit covariance."""
     cell = make_cell(problem, estimator)
     base = np.concatenate([np.zeros((1, 11)), np.eye(11)])

@@ -15,6 +15,7 @@ from gradmeter.bench.problems import PROBLEMS
 from gradmeter.bench.problems.problem import exact_normal
 from gradmeter.bench.problems.regression import LogisticRegression, load
 from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import IN_THREE_DIMENSIONS, REGRESSIONS, TEST_FUNCTIONS, gauss, make_cell, measured
 
 FAR = ("square[k=-2.5,loc=3.1,scale=2.2]", "exponential[k=-0.13,loc=-1.1,scale=1.3]", "cosine[k=3.7,loc=2,scale=0.2]")
@@ -137,7 +138,7 @@ def test_regression_gradient_is_that_of_the_objective(text: str) -> None:
         assert abs((16 * second - first) / 15 - slope) <= 1e-9 * max(1.0, abs(slope)) + 100 * rounding
 
 
-def elbo_samples(problem: Any, backend: Any, count: int) -> tuple[np.ndarray, Any]:
+def elbo_samples(problem: Any, backend: Backend, count: int) -> tuple[np.ndarray, Any]:
     base = np.random.default_rng(8).standard_normal((count, problem.dimension))
     expectation, parameters = problem.expectation(), problem.parameters()
     z = expectation.family.sample(backend, parameters, {"base": base})

@@ -17,6 +17,7 @@ from gradmeter.bench.measurement.replicates import check_estimates, check_larges
 from gradmeter.bench.measurement.stream import pilot_mean
 from gradmeter.bench.sweep.cells import Cell, make_problem
 from gradmeter.estimators import Estimator, Noise, Requires, UsageError
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import mean_over_samples, spread
 from tests.support import DISCRETE_PROBLEMS, INTEGRAND_PROBLEMS, REGRESSIONS, make_cell, needs
 
@@ -42,7 +43,7 @@ class Mine(Estimator):
         coin = {"coin": Noise("uniform", ())} if self.coin else {}
         return {**super().noise_specs(expectation, num_samples, dimension), **coin}
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         xp, q = backend.xp, expectation.family
         z = q.sample(backend, parameters, noise)
         f = self.values(xp, expectation.value(backend, parameters, z, noise), noise)
@@ -137,7 +138,9 @@ def test_no_mean_over_samples() -> None:
 
     @dataclass(frozen=True)
     class Unsummed(Mine):
-        def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+        def estimate_integrand(
+            self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any
+        ) -> Any:
             z = expectation.family.sample(backend, parameters, noise)
             f = expectation.value(backend, parameters, z, noise)
             return {n: f[..., None] * s for n, s in expectation.family.score(backend, parameters, z).items()}

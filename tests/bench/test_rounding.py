@@ -16,6 +16,7 @@ from gradmeter.bench.measurement.moved import FewEstimates, moved_array
 from gradmeter.bench.measurement.rounding import CALLS, MULTIPLE, rounding
 from gradmeter.bench.sweep.cells import Cell, make_problem
 from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Requires
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import Normal
 from tests.support import make_cell, needs
 
@@ -57,7 +58,7 @@ class Coin(Estimator):
     def noise_specs(self, expectation: Any, num_samples: int, dimension: int) -> dict[str, Noise]:
         return {"coin": Noise("uniform", ())}
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         xp, coin = backend.xp, noise["coin"][:, None]
         heads = sum(xp.astype(coin > at, coin.dtype) for at in self.thresholds)
         return {name: heads + xp.zeros_like(a)[None, :] for name, a in parameters.items()}

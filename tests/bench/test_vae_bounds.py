@@ -12,6 +12,7 @@ from gradmeter.bench.sweep import suites
 from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from tests.differences import check_gradient
 from tests.support import Blocks, draws, estimate, make_cell, needs
 
@@ -21,7 +22,7 @@ GREY = "vae[size=6,hidden=5,depth=2,likelihood=gaussian,at=initial,importance-sa
 LINEAR = "linear-vae[size=7,batch=3,importance-samples=4]"
 
 
-def estimates(problem: str, name: str, samples: int = 1, backend: Any = None) -> tuple[Blocks, Blocks]:
+def estimates(problem: str, name: str, samples: int = 1, backend: Backend = None) -> tuple[Blocks, Blocks]:
     """And the noise they are made of."""
     at, made = make_problem(problem), make_estimator(name)
     expectation = at.expectation()

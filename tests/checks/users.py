@@ -10,6 +10,7 @@ import numpy as np
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.estimators import Expectation, Family, Integrand, Normal
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import Bernoulli, Gamma
 
 
@@ -65,11 +66,11 @@ class Form(Integrand):
     def hessian_product(self, xp: Any, data: Any, z: Any, vector: Any, noise: Any) -> Any:
         return xp.matmul(vector, data["a"] + xp.matrix_transpose(data["a"])) + 6.0 * z * vector
 
-    def hessian(self, backend: Any, data: Any, z: Any, noise: Any) -> Any:
+    def hessian(self, backend: Backend, data: Any, z: Any, noise: Any) -> Any:
         xp = backend.xp
         return data["a"] + xp.matrix_transpose(data["a"]) + 6.0 * z[..., None] * xp.eye(3)
 
-    def replaced(self, backend: Any, data: Any, z: Any, replacement: Any, noise: Any) -> Any:
+    def replaced(self, backend: Backend, data: Any, z: Any, replacement: Any, noise: Any) -> Any:
         xp = backend.xp
         step = replacement - z
         moved = step * xp.matmul(z, data["a"] + xp.matrix_transpose(data["a"])) + step**2 * xp.linalg.diagonal(

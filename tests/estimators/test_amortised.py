@@ -15,6 +15,7 @@ from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import VARIANTS, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import applies, draws, estimate, make_cell, needs, state_of
 
 PROBLEMS = (
@@ -38,7 +39,7 @@ def cases(estimators: tuple[str, ...], samples: int) -> list[tuple[str, str]]:
     return [(p, e) for p in PROBLEMS for e in estimators if applies(p, e, samples)]
 
 
-def check(backend: Any, problem: str, name: str, samples: int, compiled: bool = False) -> None:
+def check(backend: Backend, problem: str, name: str, samples: int, compiled: bool = False) -> None:
     """NumPy's own backward passes against this backend's, written out and automatic; relative to the largest number of
     a block, whose terms are up to ten thousand times as large for values of f times scores."""
     made, at = make_estimator(name), make_problem(problem)

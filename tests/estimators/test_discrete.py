@@ -13,6 +13,7 @@ from scipy import special
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.problems.test_functions import SquareIntegrand
 from gradmeter.estimators import NAMED_ALONE, VARIANTS, Expectation
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import (
     DISCRETE_PROBLEMS,
     Blocks,
@@ -49,7 +50,7 @@ UNBIASED = [
 ]
 
 
-def assert_unbiased(backend: Any, problem: str, estimator: str) -> None:
+def assert_unbiased(backend: Backend, problem: str, estimator: str) -> None:
     found = integrate(setting_of(problem, estimator, backend.name))
     assert found is not None
     exact = make_cell(problem, estimator).problem.exact()
@@ -153,7 +154,7 @@ def test_variances_elsewhere(differentiating: Any) -> None:
     check_variances(differentiating, TOYS[2])
 
 
-def check_variances(backend: Any, problem: str) -> None:
+def check_variances(backend: Backend, problem: str) -> None:
     toy = Toy(problem)
     expected = {
         "score-function": toy.score_function(0.0),
@@ -169,7 +170,7 @@ def check_variances(backend: Any, problem: str) -> None:
 
 
 @pytest.mark.parametrize("probability", [0.03, 0.3, 0.5, 0.77])
-def test_variances_in_closed_form(backend: Any, probability: float) -> None:
+def test_variances_in_closed_form(backend: Backend, probability: float) -> None:
     """One Bernoulli, Δ = f₁ − f₀, q = 1 − p, m and M the smaller and the larger of them; f less MuProp's model of it is
     (z − p)²."""
     p, q, f0, f1 = probability, 1.0 - probability, T**2, (1.0 - T) ** 2
@@ -191,7 +192,7 @@ def test_variances_in_closed_form(backend: Any, probability: float) -> None:
 
 
 @pytest.mark.parametrize("problem", BERNOULLIS)
-def test_double_control_variates(backend: Any, problem: str) -> None:
+def test_double_control_variates(backend: Backend, problem: str) -> None:
     """Its variance is the sum over states at the coefficient it has fitted, near the best there is, and below that of
     leave-one-out, which has none."""
     toy, name = Toy(problem), "double-control-variates"
@@ -249,7 +250,7 @@ class OneTerm(SquareIntegrand):
 
 @pytest.mark.parametrize("problem", [TOYS[2], TOYS[3]])
 @pytest.mark.parametrize("estimator", ["rebar", "relax"])
-def test_any_control_variate_is_unbiased(backend: Any, problem: str, estimator: str) -> None:
+def test_any_control_variate_is_unbiased(backend: Backend, problem: str, estimator: str) -> None:
     """Three Bernoullis, six numbers of noise. f and c are sums over coordinates and the estimate is linear in both, so
     one term is integrated at a time: finely over its own two numbers, and the others matter by where z jumps alone."""
     cell, toy, nodes = make_cell(problem, estimator), Toy(problem), 16
@@ -285,7 +286,7 @@ def soft_gradient(p: float, temperature: float) -> float:
 
 
 @pytest.mark.parametrize("p", [0.3, 0.8])
-def test_exact_bias(backend: Any, p: float) -> None:
+def test_exact_bias(backend: Backend, p: float) -> None:
     """Straight-through: (2p − 1) p (1 − p). Gumbel-softmax: the gradient of the relaxed expectation less the exact."""
     problem = f"square[family=bernoulli,probability={p},k={T}]"
     right = (1.0 - 2.0 * T) * p * (1.0 - p)
@@ -327,7 +328,7 @@ def test_a_linear_f_leaves_straight_through_unbiased(numpy_backend: Any, estimat
 
 
 @pytest.mark.parametrize("problem", DISCRETE_PROBLEMS)
-def test_relaxed_samples_round_to_z(backend: Any, problem: str) -> None:
+def test_relaxed_samples_round_to_z(backend: Backend, problem: str) -> None:
     """H(ζ) is 0 or 1, one a choice; ζ drawn given z rounds to z; a cold soft sample is nearly hard."""
     made = make_cell(problem, "rebar").problem
     family, relaxation = made.family, made.family.relaxation()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.gamma_weak import shrinkage
 
 #: In units of the last place: what compiled functions are documented to keep, or nearly.
@@ -15,7 +14,7 @@ FUNCTIONS = ("exp", "log", "expm1", "log1p", "tanh", "sqrt")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_to_rounding(backend: Any, dtype: str) -> None:
+def test_to_rounding(backend: Backend, dtype: str) -> None:
     """Long enough for vector instructions, which Inductor has formulas of its own for."""
     generator = np.random.default_rng(5)
     size = np.exp(generator.uniform(-30.0, 3.5, 4096)).astype(dtype)
@@ -31,7 +30,7 @@ def test_to_rounding(backend: Any, dtype: str) -> None:
         assert float(off.max()) <= ULPS * np.finfo(dtype).eps, name
 
 
-def test_shrinkage_where_nothing_shrinks(backend: Any) -> None:
+def test_shrinkage_where_nothing_shrinks(backend: Backend) -> None:
     """2u/(1 − s) goes as 2α/u when u falls, until s is 1 and its weight is nobody's."""
     e = backend.asarray(np.array([1e-6, 1e-9, 1e-170, 0.0]), "float64")
     weight, log_s = (backend.to_numpy(a) for a in shrinkage(backend, backend.asarray(2.5, "float64"), {"shrink": e}))

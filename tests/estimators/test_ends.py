@@ -7,8 +7,6 @@ x = sinh(π/2 sinh t)).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -16,6 +14,7 @@ from scipy import special, stats
 from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import FAMILIES, Family
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.gamma_path import log_gamma_slope
 from gradmeter.estimators.families.logs import Logs, from_logit
 from tests.families import DIMENSION, KNOWN, PARAMETERS
@@ -159,7 +158,7 @@ def test_simplexes_of_two() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, cls in FAMILIES.items() if cls.logs is not Family.logs])
-def test_logs_are_those_of_the_sample(name: str, backend: Any) -> None:
+def test_logs_are_those_of_the_sample(name: str, backend: Backend) -> None:
     """Where z is not near an end."""
     family = FAMILIES[name].At(**KNOWN[name].structure).family
     at, noise = (

@@ -34,6 +34,7 @@ from gradmeter.estimators import (
 )
 from gradmeter.estimators.amortised import AmortisedExpectation, AmortisedNormal
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import FAMILIES
 from tests.estimators.test_matrix import COVERING, numbers, unresolved
 from tests.families import FAMILY_PROBLEMS
@@ -83,7 +84,7 @@ class SquareLessLocOnNumpy(SquareLessLoc):
 
 
 @pytest.mark.parametrize("name", ["score-function", "pathwise", "measure-valued"])
-def test_a_users_own_integrand(backend: Any, name: str) -> None:
+def test_a_users_own_integrand(backend: Backend, name: str) -> None:
     integrand = SquareLessLocOnNumpy() if backend.name == "numpy" else SquareLessLoc()
     at = single(0.7, 1.3)
     found = integrated(backend, make_estimator(name), Expectation(Normal(), integrand, {}), at, 1, nodes=40)
@@ -515,7 +516,7 @@ class FollowingAsConstant(Following):
 
 
 @pytest.mark.parametrize("name", ["score-function", "pathwise"])
-def test_a_term_declared_zero_is_left_out(backend: Any, name: str) -> None:
+def test_a_term_declared_zero_is_left_out(backend: Backend, name: str) -> None:
     """To the last bit, on NumPy without a method; and nothing is lost."""
     estimator, at = make_estimator(name), single([0.4, -0.3, 1.1], [0.7, 1.2, 0.3])
 
@@ -534,7 +535,7 @@ def test_a_term_declared_zero_is_left_out(backend: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["score-function", "pathwise"])
-def test_its_mean_is_zero(backend: Any, name: str) -> None:
+def test_its_mean_is_zero(backend: Backend, name: str) -> None:
     at = single(0.4, 0.7)
     found = integrated(backend, make_estimator(name), Expectation(Normal(), FollowingAsConstant(), {}), at, 1)
     np.testing.assert_allclose(found["loc"][0], 0.0, atol=1e-12)
@@ -547,7 +548,7 @@ class Forgetful(Pathwise):
 
     name: ClassVar[str] = "forgetful"
 
-    def estimate(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         return self.estimate_integrand(backend, *expectation.at(parameters), noise, state)
 
 
@@ -574,7 +575,7 @@ class NoSamples(Estimator):
     def noise_specs(self, expectation: Any, num_samples: int, dimension: int) -> dict[str, Noise]:
         return {"own": Noise("normal", (dimension,))}
 
-    def estimate_integrand(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         return dict.fromkeys(parameters, noise["own"])
 
 

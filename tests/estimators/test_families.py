@@ -12,6 +12,7 @@ from scipy import special, stats
 
 from gradmeter.estimators import FAMILIES, Family, NotApplicable
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import ABILITIES
 from tests.estimators import laws
 from tests.families import DIMENSION, FAMILY_PROBLEMS, FROZEN, KNOWN, PARAMETERS
@@ -56,7 +57,7 @@ SCIPY: dict[str, Callable[[Blocks, np.ndarray], np.ndarray]] = {
 class Case:
     """A family at its λ on a backend, with noise and the samples it makes."""
 
-    def __init__(self, name: str, backend: Any) -> None:
+    def __init__(self, name: str, backend: Backend) -> None:
         self.backend, self.family = backend, made(name)
         self.parameters = {k: backend.asarray(a, "float64") for k, a in PARAMETERS[name].items()}
         drawn = draws(self.family.noise((), DIMENSION), COUNT)
@@ -80,7 +81,7 @@ class Case:
 
 
 @functools.cache
-def case_of(name: str, backend: Any) -> Case:
+def case_of(name: str, backend: Backend) -> Case:
     return Case(name, backend)
 
 
@@ -112,7 +113,7 @@ def test_abilities_are_declared(cls: type[Family]) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", FAMILIES)
-def test_shapes(name: str, backend: Any) -> None:
+def test_shapes(name: str, backend: Backend) -> None:
     case = case_of(name, backend)
     shapes = case.family.shapes(DIMENSION)
     assert tuple(shapes) == case.family.blocks
@@ -124,7 +125,7 @@ def test_shapes(name: str, backend: Any) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", SCIPY)
-def test_density(name: str, backend: Any) -> None:
+def test_density(name: str, backend: Backend) -> None:
     case = case_of(name, backend)
     found = case.family.log_density(backend, case.parameters, case.z)
     case.close(found, backend.asarray(SCIPY[name](PARAMETERS[name], backend.to_numpy(case.z)), "float64"))
@@ -182,7 +183,7 @@ def test_derivatives_in_z(name: str, differentiating: Any) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", all_but("log_density_replaced"))
-def test_replaced(name: str, backend: Any) -> None:
+def test_replaced(name: str, backend: Backend) -> None:
     case, xp = case_of(name, backend), backend.xp
     other = xp.flip(case.z, axis=0)
     found = case.family.log_density_replaced(backend, case.parameters, case.z, other)

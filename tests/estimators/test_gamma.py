@@ -11,6 +11,7 @@ from scipy import special, stats
 from gradmeter.bench.measurement.rules import rule
 from gradmeter.estimators import FAMILIES
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.gamma_path import (
     PROPOSALS,
     constants,
@@ -61,7 +62,7 @@ def law_of_log(concentration: float) -> Any:
     return Law()
 
 
-def test_steps_of_digamma(backend: Any) -> None:
+def test_steps_of_digamma(backend: Backend) -> None:
     """ψ(x + n) − ψ(x) = Σ 1/(x + k), to its own precision however small it is beside ψ(x)."""
     x = np.concatenate([np.linspace(0.2, 40.0, 200), np.geomspace(50.0, 1e15, 40)])
     for steps in (1, 2, 5):
@@ -71,7 +72,7 @@ def test_steps_of_digamma(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("concentration", [1e-3, 0.01, 0.05, 0.2, 0.7, 1.0, 1.9, 6.0, 40.0, 1e3, 1e5])
-def test_slope(backend: Any, concentration: float) -> None:
+def test_slope(backend: Backend, concentration: float) -> None:
     """Over all that is ever drawn, from the 1e-8 quantile to that of 1 − 1e-8; at small α also where g underflows."""
     levels = [1e-8, 1e-5, 1e-3, 0.02, 0.1, 0.3, 0.5, 0.55, 0.6, 0.7, 0.9, 0.99, 1.0 - 1e-4, 1.0 - 1e-8]
     log_g = law_of_log(concentration).ppf(levels)
@@ -81,7 +82,7 @@ def test_slope(backend: Any, concentration: float) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-12 if concentration <= 1e3 else 1e-10)
 
 
-def test_slope_of_the_exponential(backend: Any) -> None:
+def test_slope_of_the_exponential(backend: Backend) -> None:
     """α = 1: −∂F/∂α = ∫_g^∞ (log t + γ) e⁻ᵗ dt = e⁻ᵍ (log g + γ) + E₁(g)."""
     g = np.asarray([1e-6, 0.2, 0.999, 1.0, 1.001, 2.7, 20.0])
     expected = np.log(g) + np.euler_gamma + special.exp1(g) * np.exp(g)
@@ -106,7 +107,7 @@ def test_proposals(concentration: float) -> None:
 
 
 @pytest.mark.parametrize("concentration", [1e-3, 0.01, 0.1, 0.3])
-def test_law_of_small_concentrations(backend: Any, concentration: float) -> None:
+def test_law_of_small_concentrations(backend: Backend, concentration: float) -> None:
     """Of log g, since g itself underflows."""
     noise = {k: backend.asarray(a, "float64") for k, a in draws(gamma_noise((20,)), 2000).items()}
     found = log_standard_gamma(backend, backend.asarray([concentration] * 20, "float64"), noise)
@@ -114,7 +115,7 @@ def test_law_of_small_concentrations(backend: Any, concentration: float) -> None
 
 
 @pytest.mark.parametrize("concentration", [0.3, 1.0, 4.2])
-def test_first_accepted(backend: Any, concentration: float) -> None:
+def test_first_accepted(backend: Backend, concentration: float) -> None:
     """Against a loop that stops at the first proposal it accepts; and the law of what comes out."""
     noise = draws(gamma_noise((20,)), 2000)
     on = {k: backend.asarray(a, "float64") for k, a in noise.items()}
@@ -132,7 +133,7 @@ def test_first_accepted(backend: Any, concentration: float) -> None:
         np.testing.assert_allclose(found[i, 0], d * v * factor, rtol=1e-12)
 
 
-def test_none_accepted(backend: Any) -> None:
+def test_none_accepted(backend: Backend) -> None:
     """Then it is d."""
     noise = {"proposal": np.full((1, PROPOSALS), -50.0), "acceptance": np.ones((1, PROPOSALS)), "boost": np.ones(1)}
     on = {k: backend.asarray(a, "float64") for k, a in noise.items()}
@@ -181,7 +182,7 @@ def test_pathwise_of_two(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["gamma", "chi-squared"])
 @pytest.mark.parametrize("concentration", [0.6, 3.7])
-def test_rejection_reparameterisation(backend: Any, name: str, concentration: float) -> None:
+def test_rejection_reparameterisation(backend: Backend, name: str, concentration: float) -> None:
     """Its mean over the accepted proposals, and over the boost where there is one, is the moment's gradient."""
     chi = name == "chi-squared"
     options = f"degrees={2 * concentration}" if chi else f"concentration={concentration},rate=1.7"
@@ -243,7 +244,7 @@ def test_elliptical_path(numpy_backend: Any) -> None:
             np.testing.assert_allclose(weights @ path[block], gradient, rtol=1e-10, atol=1e-12, err_msg=block)
 
 
-def test_trigamma(backend: Any) -> None:
+def test_trigamma(backend: Backend) -> None:
     """To rounding; PyTorch's own is off by 4e-10."""
     x = np.concatenate([np.geomspace(1e-3, 1e4, 200), np.arange(1.0, 12.0)])
     found = trigamma(backend, backend.asarray(x, "float64"))

@@ -11,6 +11,7 @@ import pytest
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.problems.regression.logistic import LogisticIntegrand
 from gradmeter.estimators import Expectation, Normal, NotApplicable
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.input_baseline import RIDGE, fitted, learn
 from gradmeter.estimators.noise import Noise
 from tests.support import estimate, expectation_of, make_cell, measured, single, tensor
@@ -19,7 +20,7 @@ INPUT, MOVING = "score-function[baseline=input-dependent]", "score-function[base
 
 
 @pytest.mark.parametrize("samples", [1, 2])
-def test_unbiased_over_every_minibatch(backend: Any, samples: int) -> None:
+def test_unbiased_over_every_minibatch(backend: Backend, samples: int) -> None:
     """Four rows, all pairs of them, z by quadrature: for each pair the gradient of its own E f, and on average that
     of the whole data, whatever the frozen state."""
     design, response = np.asarray([[0.7], [-1.3], [0.4], [2.1]]), np.asarray([1.0, 0.0, 0.0, 1.0])
@@ -67,7 +68,7 @@ class OnlyRows(LogisticIntegrand):
         return xp.sum(xp.astype(noise["rows"], z.dtype), axis=-1) + 100.0 * xp.sum(z, axis=-1)
 
 
-def test_learns_what_the_rows_do(backend: Any) -> None:
+def test_learns_what_the_rows_do(backend: Backend) -> None:
     generator = np.random.default_rng(1)
     base, rows = generator.normal(size=(64, 1)), np.stack([generator.permutation(9)[:2] for _ in range(64)])
     noise = {"base": backend.asarray(base, "float64"), "rows": backend.asarray(rows, None)}

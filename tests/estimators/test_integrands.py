@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gradmeter.estimators import Expectation, Integrand, Normal, NotApplicable
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import (
     INTEGRAND_PROBLEMS,
     MODELS,
@@ -74,7 +75,7 @@ class ByProducts(Stripped):
         return self.whole.hessian_product(xp, data, z, vector, noise)
 
 
-def ask(backend: Any, expectation: Expectation, estimator: str, parameters: Blocks, samples: int = 3) -> Blocks:
+def ask(backend: Backend, expectation: Expectation, estimator: str, parameters: Blocks, samples: int = 3) -> Blocks:
     made = make_estimator(estimator)
     noise = draws(made.noise_specs(expectation, samples, len(parameters["loc"])), 5)
     return estimate(backend, made, expectation, parameters, noise, compiled=backend.name == "jax")
@@ -101,7 +102,7 @@ def test_automatic_gradient(differentiating: Any, numpy_backend: Any, samples: i
 
 
 @pytest.mark.parametrize("entropy", ["none", "sampled", "analytic"])
-def test_values_suffice_elsewhere(backend: Any, numpy_backend: Any, entropy: str) -> None:
+def test_values_suffice_elsewhere(backend: Backend, numpy_backend: Any, entropy: str) -> None:
     """Score function and measure-valued ask nothing of f but its values."""
     for estimator in ("score-function[baseline=leave-one-out]", "measure-valued"):
         expectation = expectation_of(Coupled(), entropy, a=0.8)
@@ -153,7 +154,7 @@ def test_numpy_says_what_to_add_for_a_hessian(numpy_backend: Any) -> None:
 @pytest.mark.matrix
 @pytest.mark.parametrize("problem", [p for p in (*BUNDLED, *MODELS[1:3]) if "dim=" in p or "regression" in p])
 @pytest.mark.parametrize("samples", [1, 3])
-def test_bundled_replacement_is_replacement(backend: Any, problem: str, samples: int) -> None:
+def test_bundled_replacement_is_replacement(backend: Backend, problem: str, samples: int) -> None:
     """An offered coordinate replacement agrees with D evaluations."""
     cell = make_cell(problem, "measure-valued")
     whole, parameters = cell.problem.expectation(), cell.problem.parameters()
@@ -169,7 +170,7 @@ def test_bundled_replacement_is_replacement(backend: Any, problem: str, samples:
     ("problem", "samples"),
     [("logistic-regression[loc=0.17,batch=7]", 3), ("linear-regression", 3), ("student-t-regression", 1)],
 )
-def test_a_hessian_written_out_is_that_of_its_products(backend: Any, problem: str, samples: int) -> None:
+def test_a_hessian_written_out_is_that_of_its_products(backend: Backend, problem: str, samples: int) -> None:
     cell = make_cell(problem, "price")
     whole, parameters = cell.problem.expectation(), cell.problem.parameters()
     plain = Expectation(Normal(), ByProducts(whole.integrand), whole.data, whole.entropy)
@@ -194,7 +195,7 @@ BY_ESTIMATOR = [
         *((name, *how) for name in ("poisson", "student-t") for how in BY_ESTIMATOR[:2]),
     ],
 )
-def test_minibatches_average_to_the_whole(backend: Any, name: str, estimator: str, entropy: str) -> None:
+def test_minibatches_average_to_the_whole(backend: Backend, name: str, estimator: str, entropy: str) -> None:
     """Every batch of one row in turn, at the same noise: their mean is the estimate from all rows."""
     batched = make_cell(BATCHED.format(name, f",entropy={entropy}"), estimator).problem
     full = make_cell(BATCHED.format(name, f",entropy={entropy}").replace("batch=1,", ""), estimator).problem
@@ -213,7 +214,7 @@ def test_minibatches_average_to_the_whole(backend: Any, name: str, estimator: st
         assert np.ptp(values, axis=0).max() > 1e-3 * size
 
 
-def test_a_batch_of_all_rows_is_the_whole(backend: Any) -> None:
+def test_a_batch_of_all_rows_is_the_whole(backend: Backend) -> None:
     batched = make_cell("linear-regression[loc=0.17,scale=0.71,batch=442]", "pathwise").problem
     full = make_cell("linear-regression[loc=0.17,scale=0.71]", "pathwise").problem
     made, parameters = make_estimator("pathwise"), full.parameters()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import MixtureOfNormals
 from tests.estimators import laws
 from tests.support import draws, integrated_problem, make_cell
@@ -20,7 +21,7 @@ LAMBDA = {
 FAMILY = MixtureOfNormals(3)
 
 
-def test_implicit_path_in_one_dimension(backend: Any) -> None:
+def test_implicit_path_in_one_dimension(backend: Backend) -> None:
     """−(∂F/∂λ)/q(z), into both tails."""
     p = {name: a if name == "logits" else a[:, :1] for name, a in LAMBDA.items()}
     z = np.linspace(-6.0, 7.0, 27)[:, None]
@@ -58,7 +59,7 @@ def test_implicit_path_in_two_dimensions(numpy_backend: Any) -> None:
             np.testing.assert_allclose(np.tensordot(weights, path[name], 1), expected, rtol=0.0, atol=1e-10)
 
 
-def test_components_as_often_as_probable(backend: Any) -> None:
+def test_components_as_often_as_probable(backend: Backend) -> None:
     noise = draws(FAMILY.noise((), 2), 20_000)
     on, drawn = ({k: backend.asarray(a, "float64") for k, a in d.items()} for d in (LAMBDA, noise))
     z = backend.to_numpy(FAMILY.sample(backend, on, drawn))
@@ -70,7 +71,7 @@ def test_components_as_often_as_probable(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("dimension", [1, 2])
-def test_stratified(backend: Any, dimension: int) -> None:
+def test_stratified(backend: Backend, dimension: int) -> None:
     q = "family=mixture-of-normals,components=3,weights=1:5:2,loc=0.4,scale=0.8"
     problem = f"polynomial[{q},degree=3,dim={dimension}]"
     exact = make_cell(problem, "stratified-pathwise").problem.exact()

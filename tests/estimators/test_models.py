@@ -8,6 +8,7 @@ import pytest
 
 from gradmeter.estimators import VARIANTS
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from tests.parity import Case
 from tests.support import MODELS, applies, needs
 
@@ -57,6 +58,6 @@ def test_one_sample_compiled(differentiating: Any, model: str, estimator: str) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "estimator"), cases(ASKING))
-def test_float32(backend: Any, model: str, estimator: str) -> None:
+def test_float32(backend: Backend, model: str, estimator: str) -> None:
     case = Case(model, estimator, 4, "float32")
     case.check(case.on(backend, dtype="float32", compiled=backend.name == "jax"), 1e-5)

@@ -14,6 +14,7 @@ from scipy import stats
 
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.noise import Noise, _draw, draw, mirror, stream_root
 
 #: Every statistical assertion here has this chance of failing for a sampler that is right; the seeds are fixed, so
@@ -31,7 +32,9 @@ LAWS: dict[str, Any] = {
 MAXWELL = {1: 0.0, 2: 3.0, 3: 0.0, 4: 15.0, 6: 105.0, 8: 945.0}
 
 
-def numbers(backend: Any, spec: Noise, block: Any = 0, replicates: int = 4096, dtype: str = "float64") -> np.ndarray:
+def numbers(
+    backend: Backend, spec: Noise, block: Any = 0, replicates: int = 4096, dtype: str = "float64"
+) -> np.ndarray:
     roots = {"x": backend.root(stream_root("tests", "noise", spec.kind))}
     return backend.to_numpy(draw(backend, {"x": spec}, roots, block, replicates, dtype)["x"])
 
@@ -41,7 +44,7 @@ def moment(kind: str, order: int) -> float:
 
 
 @pytest.mark.parametrize("kind", LAWS)
-def test_moments(backend: Any, kind: str) -> None:
+def test_moments(backend: Backend, kind: str) -> None:
     x = numbers(backend, Noise(kind, (25,)), replicates=8192).ravel()  # type: ignore[arg-type]
     for order in (1, 2, 3, 4):
         variance = moment(kind, 2 * order) - moment(kind, order) ** 2
@@ -52,7 +55,7 @@ def test_moments(backend: Any, kind: str) -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("kind", LAWS)
 @pytest.mark.matrix
-def test_distribution(backend: Any, kind: str, dtype: str) -> None:
+def test_distribution(backend: Backend, kind: str, dtype: str) -> None:
     """Kolmogorov and Smirnov's test on 50,000 numbers."""
     x = numbers(backend, Noise(kind, (10,)), replicates=5000, dtype=dtype)  # type: ignore[arg-type]
     assert x.dtype == dtype
@@ -66,7 +69,7 @@ def test_distribution(backend: Any, kind: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("kind", LAWS)
 @pytest.mark.matrix
-def test_neighbours_are_uncorrelated(backend: Any, kind: str) -> None:
+def test_neighbours_are_uncorrelated(backend: Backend, kind: str) -> None:
     """Along samples, replicates, blocks and names."""
     spec = Noise(kind, (2,))  # type: ignore[arg-type]
     first, second = (numbers(backend, spec, block, 50_000) for block in (0, 1))
@@ -79,7 +82,7 @@ def test_neighbours_are_uncorrelated(backend: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform", "exponential"])
-def test_mirror(backend: Any, kind: Any) -> None:
+def test_mirror(backend: Backend, kind: Any) -> None:
     """As probable from the other side, and back again."""
     x = numbers(backend, Noise(kind, (3,)), replicates=50)
     other = backend.to_numpy(mirror(backend.xp, kind, backend.asarray(x, "float64")))
@@ -88,13 +91,13 @@ def test_mirror(backend: Any, kind: Any) -> None:
     np.testing.assert_allclose(again, x, rtol=1e-11, atol=1e-14)
 
 
-def test_far_exponentials_are_mirrored_to_full_precision(backend: Any) -> None:
+def test_far_exponentials_are_mirrored_to_full_precision(backend: Backend) -> None:
     """Beyond e = 37, 1 − exp(−e) is 1 in float64; the mirror image is exp(−e) + ½exp(−2e) + ..."""
     found = backend.to_numpy(mirror(backend.xp, "exponential", backend.asarray([20.0, 40.0, 300.0], "float64")))
     np.testing.assert_allclose(found, -np.log1p(-np.exp([-20.0, -40.0, -300.0])), rtol=1e-14)
 
 
-def test_exponential_is_inside_its_support(backend: Any) -> None:
+def test_exponential_is_inside_its_support(backend: Backend) -> None:
     """Where the uniform is 0 or next to 1, in either precision, noise and mirror image are finite and positive."""
     for dtype, last in (("float64", 1.0 - 2.0**-53), ("float32", 1.0 - 2.0**-24)):
         ends = SimpleNamespace(xp=backend.xp, uniform=lambda *_, d=dtype, e=last: backend.asarray([0.0, e], d))
@@ -107,14 +110,14 @@ def test_exponential_is_inside_its_support(backend: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["normal", "uniform", "exponential", "rayleigh", "maxwell", "rows"])
 @pytest.mark.matrix
-def test_same_path_same_draws(backend: Any, kind: str) -> None:
+def test_same_path_same_draws(backend: Backend, kind: str) -> None:
     spec = Noise(kind, (3,), population=11)  # type: ignore[arg-type]
     first = numbers(backend, spec, 5)
     np.testing.assert_array_equal(first, numbers(backend, spec, 5))
     assert np.any(first != numbers(backend, spec, 6))
 
 
-def test_names_do_not_disturb_each_other(backend: Any) -> None:
+def test_names_do_not_disturb_each_other(backend: Backend) -> None:
     """A name's draws are the same whatever is drawn beside it."""
     specs = {name: Noise("normal", (3,)) for name in ("a", "b")}
     roots = {name: backend.root(stream_root("tests", name)) for name in specs}
@@ -143,7 +146,7 @@ def test_blocks_do_not_depend_on_how_they_are_gathered() -> None:
 
 
 @pytest.mark.parametrize(("batch", "population"), [(1, 7), (3, 7), (7, 7), (32, 569)])
-def test_rows_are_a_subset(backend: Any, batch: int, population: int) -> None:
+def test_rows_are_a_subset(backend: Backend, batch: int, population: int) -> None:
     """Distinct, in range, every row equally often, in every place of a pair equally often."""
     rows = numbers(backend, Noise("rows", (batch,), population=population), replicates=20_000)
     assert rows.dtype.kind == "i"
@@ -160,7 +163,7 @@ def test_rows_are_a_subset(backend: Any, batch: int, population: int) -> None:
     assert low < statistic < high
 
 
-def test_pairs_of_rows_are_equally_likely(backend: Any) -> None:
+def test_pairs_of_rows_are_equally_likely(backend: Backend) -> None:
     """All 10 unordered pairs out of 5."""
     rows = np.sort(numbers(backend, Noise("rows", (2,), population=5), replicates=30_000), axis=1)
     counts = np.bincount(rows[:, 0] * 5 + rows[:, 1], minlength=25)

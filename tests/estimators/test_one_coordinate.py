@@ -18,6 +18,7 @@ from scipy.special import erf, exp1, gamma
 
 from gradmeter.estimators import FAMILIES, NotApplicable
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import MeanField
 from tests.families import FROZEN, PARAMETERS
 from tests.support import Blocks, draws
@@ -241,7 +242,7 @@ def test_samples_have_the_density(at: tuple[str, Integrated]) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("normal", "student-t", "log-normal")])
-def test_inverse_cdf(name: str, backend: Any) -> None:
+def test_inverse_cdf(name: str, backend: Backend) -> None:
     """The sample at given noise is SciPy's quantile of u; u = 1 − exp(−e), for the Gumbel exp(−e)."""
     family, law = FAMILIES[name].At().family, FROZEN[name](PARAMETERS[name])
     (spec,) = family.noise((17,), 3).values()

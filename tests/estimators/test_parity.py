@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gradmeter.estimators import NAMED_ALONE, VARIANTS
+from gradmeter.estimators.backends.backend import Backend
 from tests.parity import Case
 from tests.support import (
     IN_THREE_DIMENSIONS,
@@ -86,7 +87,7 @@ def test_float64(differentiating: Any, problem: str, estimator: str, samples: in
 
 @pytest.mark.matrix
 @pytest.mark.parametrize(("problem", "estimator", "samples"), FLOAT32)
-def test_float32(backend: Any, problem: str, estimator: str, samples: int) -> None:
+def test_float32(backend: Backend, problem: str, estimator: str, samples: int) -> None:
     case = Case(problem, estimator, samples, "float32")
     found = case.on(backend, dtype="float32")
     assert all(g.dtype == np.float32 for g in found.values())

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradmeter.estimators import Expectation, Integrand, Normal
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Estimator
 from tests.support import ON_NORMAL, Blocks, draws, estimate, make_estimator
 
@@ -70,7 +71,7 @@ def polynomial(dimension: int, **coefficients: Any) -> Blocks:
 class Point:
     """An estimator with its noise at a λ, on a backend: what an identity is checked at."""
 
-    backend: Any
+    backend: Backend
     estimator: Estimator
     samples: int
     loc: np.ndarray
@@ -112,7 +113,7 @@ class Point:
         return estimate(self.backend, *arguments, compiled=self.backend.name == "jax")
 
 
-def point(backend: Any, text: str, samples: int = 4, dimension: int = 3, **more: Any) -> Point:
+def point(backend: Backend, text: str, samples: int = 4, dimension: int = 3, **more: Any) -> Point:
     """At a λ nobody tuned for."""
     loc = more.pop("loc", np.asarray([0.31, -1.7, 0.92])[:dimension])
     scale = more.pop("scale", np.asarray([0.83, 1.4, 0.27])[:dimension])
@@ -132,7 +133,7 @@ def largest(*results: Blocks) -> float:
 @pytest.mark.parametrize("estimator", ANY_F)
 @pytest.mark.parametrize("samples", [2, 4])
 @given(a=numbers, b=numbers, seed=st.integers(0, 2**32))
-def test_linear_in_f(backend: Any, estimator: str, samples: int, a: float, b: float, seed: int) -> None:
+def test_linear_in_f(backend: Backend, estimator: str, samples: int, a: float, b: float, seed: int) -> None:
     at = point(backend, estimator, samples, seed=seed)
     first, second = {"cube": 0.3, "slope": 1.1}, {"wave": 2.0, "bend": 0.4, "constant": -0.8}
     one, other = at(factor=1.0, **first), at(factor=1.0, **second)
@@ -145,7 +146,7 @@ def test_linear_in_f(backend: Any, estimator: str, samples: int, a: float, b: fl
 @pytest.mark.matrix
 @pytest.mark.parametrize("estimator", ANY_F)
 @given(shift=numbers, stretch=scales)
-def test_translation_and_scale(backend: Any, estimator: str, shift: float, stretch: float) -> None:
+def test_translation_and_scale(backend: Backend, estimator: str, shift: float, stretch: float) -> None:
     """f(z) = h((z − shift)/stretch) at (shift + stretch μ, stretch σ): ∂loc is divided by stretch, ∂log σ is kept."""
     at = point(backend, estimator)
     shape = {"slope": 0.9, "bend": np.diag([0.4, -0.2, 1.0])}
@@ -164,7 +165,7 @@ def test_translation_and_scale(backend: Any, estimator: str, shift: float, stret
 
 @pytest.mark.parametrize("estimator", ["score-function", LEAVE_ONE_OUT, "pathwise", "pathwise[antithetic=true]"])
 @given(angle=st.floats(-3.1, 3.1))
-def test_rotation(backend: Any, estimator: str, angle: float) -> None:
+def test_rotation(backend: Backend, estimator: str, angle: float) -> None:
     """Isotropic q: turning f, μ and the noise turns ∂loc."""
     turn = np.asarray([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     at = point(backend, estimator, dimension=2, scale=np.full(2, 0.6))
@@ -176,7 +177,7 @@ def test_rotation(backend: Any, estimator: str, angle: float) -> None:
 
 
 @given(slope=st.tuples(numbers, numbers))
-def test_pathwise_of_a_linear_f(backend: Any, slope: tuple[float, float]) -> None:
+def test_pathwise_of_a_linear_f(backend: Backend, slope: tuple[float, float]) -> None:
     """∂loc is the slope, every sample of it; a coordinate that f does not use gets exactly 0."""
     at = point(backend, "pathwise", samples=1)
     found = at(slope=np.asarray([slope[0], 0.0, slope[1]]))
@@ -184,7 +185,7 @@ def test_pathwise_of_a_linear_f(backend: Any, slope: tuple[float, float]) -> Non
     np.testing.assert_array_equal(found["log_scale"][:, 1], np.zeros(REPLICATES))
 
 
-def test_antithetic_pathwise(backend: Any) -> None:
+def test_antithetic_pathwise(backend: Backend) -> None:
     at = point(backend, "pathwise[antithetic=true]")
     bend = np.asarray([[0.5, 0.2, 0.0], [0.2, -1.0, 0.3], [0.0, 0.3, 2.0]])
     quadratic = at(bend=bend, slope=0.8)
@@ -194,7 +195,7 @@ def test_antithetic_pathwise(backend: Any) -> None:
 
 
 @given(constant=numbers)
-def test_constant_f(backend: Any, constant: float) -> None:
+def test_constant_f(backend: Backend, constant: float) -> None:
     """f = c: the score function gives c times the score, pathwise and measure-valued 0, leave-one-out 0."""
     at = point(backend, "score-function", samples=1)
     base = at.noise["base"].reshape(REPLICATES, 3)
@@ -206,13 +207,13 @@ def test_constant_f(backend: Any, constant: float) -> None:
 
 
 @given(constant=st.floats(-1e3, 1e3))
-def test_leave_one_out_ignores_a_constant(backend: Any, constant: float) -> None:
+def test_leave_one_out_ignores_a_constant(backend: Backend, constant: float) -> None:
     at = point(backend, LEAVE_ONE_OUT)
     shape = {"cube": 0.3, "wave": 1.0}
     close(at(constant=constant, **shape), at(**shape), 100.0 * (1.0 + abs(constant)))
 
 
-def test_leave_one_out_of_two(backend: Any) -> None:
+def test_leave_one_out_of_two(backend: Backend) -> None:
     """S = 2 is ½ (f₁ − f₂)(s₁ − s₂)."""
     at = point(backend, LEAVE_ONE_OUT, samples=2)
     base = at.noise["base"]
@@ -225,14 +226,14 @@ def test_leave_one_out_of_two(backend: Any) -> None:
 
 @pytest.mark.parametrize("estimator", [LEAVE_ONE_OUT, "score-function", "pathwise", "measure-valued"])
 @given(order=st.permutations(range(4)))
-def test_symmetric_in_the_samples(backend: Any, estimator: str, order: list[int]) -> None:
+def test_symmetric_in_the_samples(backend: Backend, estimator: str, order: list[int]) -> None:
     at = point(backend, estimator)
     shuffled = {name: values[:, order] for name, values in at.noise.items()}
     plain = at(cube=0.3, wave=1.0)
     close(at(noise=shuffled, cube=0.3, wave=1.0), plain, 100.0 * largest(plain))
 
 
-def test_coupled_measure_valued_of_an_even_f(backend: Any) -> None:
+def test_coupled_measure_valued_of_an_even_f(backend: Backend) -> None:
     """f even in z_i about μ_i: ∂loc_i is 0 at every sample; nothing follows for ∂log σ, nor without coupling."""
     at = point(backend, "measure-valued", loc=np.zeros(3))
     found = at(bend=np.diag([1.0, -0.4, 0.2]), wave=0.9)
@@ -248,7 +249,7 @@ AVERAGED = [v for v in TAKEN if not any(part in v for part in ("cross", "stratif
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("estimator", AVERAGED)
-def test_more_samples_are_an_average(backend: Any, estimator: str) -> None:
+def test_more_samples_are_an_average(backend: Backend, estimator: str) -> None:
     """S = 4 is the mean of its samples' own estimates; leave-one-out, of the estimates of its pairs."""
     at = point(backend, estimator)
     whole, noise = at(cube=0.3, wave=1.0), at.noise

@@ -10,6 +10,7 @@ import pytest
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import estimates
 from gradmeter.estimators import Expectation, Normal
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.combined_control_variates import regression
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families import LowRankNormal, MultivariateNormal
@@ -39,7 +40,7 @@ BEND = np.asarray([[0.5, 0.2, 0.0], [0.2, -1.0, 0.3], [0.0, 0.3, 2.0]])
 @pytest.mark.matrix
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
 @pytest.mark.parametrize("estimator", [*QUADRATIC, *FITTED])
-def test_unbiased(backend: Any, problem: str, estimator: str) -> None:
+def test_unbiased(backend: Backend, problem: str, estimator: str) -> None:
     found = integrated_problem(backend, problem, estimator, nodes=96)
     assert_unbiased(found, make_cell(problem, estimator).problem.exact().gradient)
 
@@ -75,7 +76,7 @@ PACKED = np.asarray([-0.2, 0.35, -0.5])
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-def test_a_quadratic_is_exact(backend: Any, samples: int) -> None:
+def test_a_quadratic_is_exact(backend: Backend, samples: int) -> None:
     """full: no variance in any block; product: none in loc; price: none in log_scale, and pathwise's in loc."""
     shape = {"bend": BEND, "slope": np.asarray([0.8, -0.3, 1.1])}
     at = point(backend, "taylor[hessian=full]", samples)
@@ -92,7 +93,7 @@ def test_a_quadratic_is_exact(backend: Any, samples: int) -> None:
     np.testing.assert_allclose(price["loc"], plain["loc"], atol=1e-12)
 
 
-def test_diagonal_is_full_where_the_hessian_is_diagonal(backend: Any) -> None:
+def test_diagonal_is_full_where_the_hessian_is_diagonal(backend: Backend) -> None:
     apart, coupled = {"cube": 0.3, "wave": 0.7}, {"cube": 0.3, "bend": BEND}
     one, other = (point(backend, f"taylor[hessian={h}]") for h in ("full", "diagonal"))
     for name, found in one(**apart).items():
@@ -100,7 +101,7 @@ def test_diagonal_is_full_where_the_hessian_is_diagonal(backend: Any) -> None:
         assert np.abs(one(**coupled)[name] - other(**coupled)[name]).max() > 0.01
 
 
-def test_a_linear_f_leaves_pathwise(backend: Any) -> None:
+def test_a_linear_f_leaves_pathwise(backend: Backend) -> None:
     """A zero Hessian: ∂loc is the slope, and the gradient at loc alone removes all of ∂log σ's variance."""
     for estimator in QUADRATIC:
         found = point(backend, estimator)(slope=np.asarray([0.8, -3.0, 1.1]))
@@ -109,7 +110,7 @@ def test_a_linear_f_leaves_pathwise(backend: Any) -> None:
 
 
 @pytest.mark.parametrize(("loc", "scale"), [(-0.6, 0.83), (2.9, 0.31)])
-def test_the_gradient_at_loc_alone(backend: Any, loc: float, scale: float) -> None:
+def test_the_gradient_at_loc_alone(backend: Backend, loc: float, scale: float) -> None:
     """f = (z − k)²: pathwise has 4σ² and σ²(4δ² + 8σ²); without a Hessian the first stays and δ leaves the second."""
     found = integrated_problem(backend, f"square[k=1.37,loc={loc},scale={scale}]", "taylor[hessian=none]")
     assert_variance(found, {"loc": 4.0 * scale**2, "log_scale": 8.0 * scale**4})
@@ -150,7 +151,7 @@ def test_what_is_refused() -> None:
     assert make_cell("square[dim=500]", "taylor[hessian=product]").impossible() is None
 
 
-def test_minibatches_have_a_hessian_each(backend: Any) -> None:
+def test_minibatches_have_a_hessian_each(backend: Backend) -> None:
     """The linear regression is quadratic whatever its rows: replicates differ by their batch alone."""
     cell = make_cell("linear-regression[loc=-0.23,scale=0.61,batch=7]", "taylor")
     expectation, parameters = cell.problem.expectation(), cell.problem.parameters()
@@ -182,7 +183,7 @@ def test_a_zero_control_variate_is_pathwise(numpy_backend: Any, estimator: str) 
 
 @pytest.mark.parametrize("estimator", ["quadratic-surrogate", "combined-control-variates"])
 @pytest.mark.parametrize("samples", [1, 4])
-def test_a_quadratic_is_learned_exactly(backend: Any, estimator: str, samples: int) -> None:
+def test_a_quadratic_is_learned_exactly(backend: Backend, estimator: str, samples: int) -> None:
     """Linear regression: f is quadratic in z, so what is fitted is f itself, and no variance is left."""
     problem = "linear-regression[loc=-0.23,scale=0.61]"
     cell = make_cell(problem, estimator, samples)

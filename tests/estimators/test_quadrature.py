@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gradmeter.estimators import Integrand
+from gradmeter.estimators.backends.backend import Backend
 from tests import exact
 from tests.support import (
     IN_THREE_DIMENSIONS,
@@ -78,14 +79,14 @@ def test_the_rules_themselves(kind: str) -> None:
 
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
 @pytest.mark.parametrize("estimator", [*FLAT, *WEAK])
-def test_unbiased(backend: Any, problem: str, estimator: str) -> None:
+def test_unbiased(backend: Backend, problem: str, estimator: str) -> None:
     found = integrated_problem(backend, problem, estimator, nodes=96)
     assert_unbiased(found, make_cell(problem, estimator).problem.exact().gradient)
 
 
 @pytest.mark.parametrize("estimator", ["score-function[baseline=leave-one-out]", "pathwise[antithetic=true]"])
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
-def test_unbiased_in_pairs(backend: Any, problem: str, estimator: str) -> None:
+def test_unbiased_in_pairs(backend: Backend, problem: str, estimator: str) -> None:
     found = integrated_problem(backend, problem, estimator, 2, nodes=96)
     assert_unbiased(found, make_cell(problem, estimator).problem.exact().gradient)
 
@@ -99,14 +100,14 @@ def test_unbiased_in_three_dimensions(numpy_backend: Any, problem: str, estimato
 
 @pytest.mark.parametrize("estimator", exact.square(1.0, 1.0))
 @pytest.mark.parametrize(("loc", "scale"), [(LOC, SCALE), (2.9, 0.31), (K, 1.7)])
-def test_square(backend: Any, estimator: str, loc: float, scale: float) -> None:
+def test_square(backend: Backend, estimator: str, loc: float, scale: float) -> None:
     found = integrated_problem(backend, f"square[k={K},loc={loc},scale={scale}]", estimator)
     assert_variance(found, exact.square(loc - K, scale)[estimator])
 
 
 @pytest.mark.parametrize("baseline", ["none", "mean", "optimal"])
 @pytest.mark.parametrize("dimension", [2, 3])
-def test_square_in_more_dimensions(backend: Any, baseline: str, dimension: int) -> None:
+def test_square_in_more_dimensions(backend: Backend, baseline: str, dimension: int) -> None:
     """The other coordinates add their variance to the score function; degree 12, so 8 nodes are exact."""
     problem = f"{SQUARE[:-1]},dim={dimension}]"
     found = integrated_problem(backend, problem, f"score-function[baseline={baseline}]", nodes=8)
@@ -114,7 +115,7 @@ def test_square_in_more_dimensions(backend: Any, baseline: str, dimension: int) 
 
 
 @pytest.mark.parametrize("estimator", WEAK)
-def test_measure_valued_shares_the_other_coordinates(backend: Any, estimator: str) -> None:
+def test_measure_valued_shares_the_other_coordinates(backend: Backend, estimator: str) -> None:
     """D = 2: both evaluations see one z_2, so the first coordinate's variance is that of D = 1."""
     cell = make_cell(f"{SQUARE[:-1]},dim=2]", estimator)
     found = integrated(
@@ -134,13 +135,13 @@ def test_measure_valued_shares_the_other_coordinates(backend: Any, estimator: st
 
 @pytest.mark.parametrize("estimator", ["score-function", "pathwise"])
 @pytest.mark.parametrize(("omega", "loc", "scale"), [(1.9, 0.45, 1.2), (0.6, -1.3, 0.5)])
-def test_cosine(backend: Any, estimator: str, omega: float, loc: float, scale: float) -> None:
+def test_cosine(backend: Backend, estimator: str, omega: float, loc: float, scale: float) -> None:
     found = integrated_problem(backend, f"cosine[k={omega},loc={loc},scale={scale}]", estimator, nodes=80)
     assert_variance(found, {"loc": exact.cosine_loc(omega, loc, scale)[estimator]})
 
 
 @pytest.mark.parametrize("estimator", ["score-function", "pathwise"])
-def test_exponent(backend: Any, estimator: str) -> None:
+def test_exponent(backend: Backend, estimator: str) -> None:
     a, loc, scale = 0.7, -0.4, 0.9
     made, parameters = make_estimator(estimator), single(loc, scale)
     found = integrated(backend, made, expectation_of(Exponent(), a=a), parameters, 1, nodes=60)
@@ -151,7 +152,7 @@ def test_exponent(backend: Any, estimator: str) -> None:
 
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
 @pytest.mark.parametrize("samples", [2, 3])
-def test_leave_one_out(backend: Any, numpy_backend: Any, problem: str, samples: int) -> None:
+def test_leave_one_out(backend: Backend, numpy_backend: Any, problem: str, samples: int) -> None:
     """It is the unbiased sample covariance of f and the score, whose variance has a closed form for any family."""
     nodes = {2: 80, 3: 40}[samples]
     found = integrated_problem(backend, problem, "score-function[baseline=leave-one-out]", samples, nodes=nodes)
@@ -171,7 +172,7 @@ def test_leave_one_out(backend: Any, numpy_backend: Any, problem: str, samples: 
 
 @pytest.mark.parametrize("estimator", ["pathwise", "pathwise[sticking-the-landing=true]"])
 @pytest.mark.parametrize(("loc", "scale"), [(0.4, 0.5), (-1.1, 1.4)])
-def test_elbo_of_a_normal(backend: Any, estimator: str, loc: float, scale: float) -> None:
+def test_elbo_of_a_normal(backend: Backend, estimator: str, loc: float, scale: float) -> None:
     m, prior = -0.3, 1.2
     expectation = expectation_of(LogNormalDensity(), "sampled", m=m, s=prior)
     found = integrated(backend, make_estimator(estimator), expectation, single(loc, scale), 1)
@@ -182,7 +183,7 @@ def test_elbo_of_a_normal(backend: Any, estimator: str, loc: float, scale: float
 @pytest.mark.parametrize(
     "estimator", ["score-function", "rao-blackwell", "importance-sampling", "overdispersed", *WEAK]
 )
-def test_elbo_of_a_normal_from_its_values(backend: Any, estimator: str) -> None:
+def test_elbo_of_a_normal_from_its_values(backend: Backend, estimator: str) -> None:
     """−log q is of q, though a wider proposal draws, and of the point that f is evaluated at, replaced or not."""
     loc, scale, m, prior = 0.4, 0.7, -0.3, 1.2
     expectation = expectation_of(LogNormalDensity(), "sampled", m=m, s=prior)
@@ -190,7 +191,7 @@ def test_elbo_of_a_normal_from_its_values(backend: Any, estimator: str) -> None:
     assert_unbiased(found, {"loc": (m - loc) / prior**2, "log_scale": 1 - (scale / prior) ** 2})
 
 
-def test_at_the_optimum(backend: Any) -> None:
+def test_at_the_optimum(backend: Backend) -> None:
     """q = p: sticking the landing is exactly 0, the total derivative has the Fisher information for variance."""
     m, s = -0.3, 1.2
     expectation, parameters = expectation_of(LogNormalDensity(), "sampled", m=m, s=s), single(m, s)
@@ -204,7 +205,7 @@ def test_at_the_optimum(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("estimator", WEAK)
-def test_a_block_reads_only_the_noise_it_declares(backend: Any, estimator: str) -> None:
+def test_a_block_reads_only_the_noise_it_declares(backend: Backend, estimator: str) -> None:
     cell = make_cell(IN_THREE_DIMENSIONS[0], estimator, 2)
     expectation, parameters = cell.problem.expectation(), cell.problem.parameters()
     specs = cell.estimator.noise_specs(expectation, 2, 3)

@@ -11,6 +11,7 @@ from scipy import stats
 from gradmeter.bench.sweep.cells import make_estimator
 from gradmeter.estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, Expectation, NotApplicable, UsageError
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.draws import from_uniforms
 from gradmeter.estimators.families import FAMILIES, MultivariateNormal, Normal
 from gradmeter.estimators.score_function import fitted_coefficient
@@ -47,7 +48,7 @@ UNBIASED = {
 }
 
 
-def at(backend: Any, problem: str, estimator: str, samples: int, noise: Blocks | None = None) -> Blocks:
+def at(backend: Backend, problem: str, estimator: str, samples: int, noise: Blocks | None = None) -> Blocks:
     """Five estimates; from the same noise for every estimator that draws under the same names."""
     cell = make_cell(problem, estimator, samples)
     expectation = cell.problem.expectation()
@@ -64,7 +65,7 @@ def same(found: Blocks, expected: Blocks) -> None:
 @pytest.mark.matrix
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
 @pytest.mark.parametrize("estimator", UNBIASED)
-def test_unbiased(backend: Any, problem: str, estimator: str) -> None:
+def test_unbiased(backend: Backend, problem: str, estimator: str) -> None:
     samples, nodes = UNBIASED[estimator]
     gradient = make_cell(problem, estimator).problem.exact().gradient
     for name, (mean, _, size) in integrated_problem(backend, problem, estimator, samples, nodes=nodes).items():
@@ -82,7 +83,7 @@ def test_cross_fitted_is_unbiased_in_halves_of_two(numpy_backend: Any) -> None:
 
 @pytest.mark.parametrize("widen", [1.0, 1.25, 1.6])
 @pytest.mark.parametrize("option", ["importance-sampling[widen={}]", "overdispersed[dispersion={}]"])
-def test_variance_of_a_wider_proposal(backend: Any, widen: float, option: str) -> None:
+def test_variance_of_a_wider_proposal(backend: Backend, widen: float, option: str) -> None:
     """In one dimension both are the same; widen = 1 is the plain score function."""
     text = option.format(widen if "widen" in option else widen**2)
     found = integrated_problem(backend, SQUARE, text, nodes=140)
@@ -94,7 +95,7 @@ def test_variance_of_a_wider_proposal(backend: Any, widen: float, option: str) -
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
-def test_rao_blackwell_is_one_dimensional(backend: Any, dimension: int) -> None:
+def test_rao_blackwell_is_one_dimensional(backend: Backend, dimension: int) -> None:
     """On a separable f the other coordinates add nothing: every coordinate has the variance of D = 1."""
     found = integrated_problem(backend, f"{SQUARE[:-1]},dim={dimension}]", "rao-blackwell", nodes=8)
     for name, variance in exact.square(DELTA, SCALE)["score-function"].items():
@@ -110,7 +111,7 @@ def test_rao_blackwell_and_leave_one_out(numpy_backend: Any) -> None:
 
 
 @pytest.mark.parametrize("problem", [*IN_THREE_DIMENSIONS, *REGRESSIONS, TWO_FAMILIES[1]])
-def test_local_terms(backend: Any, problem: str) -> None:
+def test_local_terms(backend: Backend, problem: str) -> None:
     """Replacing z_i changes f by what it changes in the terms of i, entropy included."""
     cell = make_cell(problem, "rao-blackwell", 4)
     expectation, dimension = cell.problem.expectation(), cell.problem.dimension
@@ -130,7 +131,7 @@ def test_local_terms(backend: Any, problem: str) -> None:
     np.testing.assert_allclose(local(moved) - local(z), expected, rtol=0, atol=1e-12 * max(1.0, np.abs(value(z)).max()))
 
 
-def test_local_terms_of_a_separable_elbo(backend: Any) -> None:
+def test_local_terms_of_a_separable_elbo(backend: Backend) -> None:
     """(z_i − k)² − log q(z_i): of the entropy too, nothing of the other coordinates."""
     problem = make_cell(f"{SQUARE[:-1]},dim=3]", "rao-blackwell").problem
     put = lambda arrays: {n: backend.asarray(a, None) for n, a in arrays.items()}  # noqa: E731
@@ -146,7 +147,7 @@ def test_local_terms_of_a_separable_elbo(backend: Any) -> None:
     ("problem", "samples"), [(IN_THREE_DIMENSIONS[1], 5), (REGRESSIONS[5], 2), (TWO_FAMILIES[0], 3)]
 )
 @pytest.mark.matrix
-def test_vargrad_is_leave_one_out(backend: Any, problem: str, samples: int) -> None:
+def test_vargrad_is_leave_one_out(backend: Backend, problem: str, samples: int) -> None:
     same(at(backend, problem, "vargrad", samples), at(backend, problem, LEAVE_ONE_OUT, samples))
 
 
@@ -161,7 +162,7 @@ def test_vargrad_is_near_the_optimal_constant() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["vargrad", "score-function[baseline=cross-fitted]"])
-def test_of_two_samples(backend: Any, estimator: str) -> None:
+def test_of_two_samples(backend: Backend, estimator: str) -> None:
     """½ (f₁ − f₂)(s₁ − s₂): of halves of one sample, the coefficient is the other's f."""
     base = draws(make_estimator("pathwise").noise_specs(make_cell(SQUARE, "pathwise").problem.expectation(), 2, 1), 5)
     value, score = (DELTA + SCALE * base["base"]) ** 2, base["base"] / SCALE
@@ -169,7 +170,7 @@ def test_of_two_samples(backend: Any, estimator: str) -> None:
     np.testing.assert_allclose(at(backend, SQUARE, estimator, 2, base)["loc"], expected, rtol=1e-12)
 
 
-def test_without_a_wider_proposal(backend: Any) -> None:
+def test_without_a_wider_proposal(backend: Backend) -> None:
     """widen = 1: the weights are 1, self-normalised or not."""
     plain = at(backend, IN_THREE_DIMENSIONS[2], "score-function", 4)
     for name in ("importance-sampling", "self-normalised"):
@@ -194,7 +195,7 @@ def test_dispersed_families(numpy_backend: Any) -> None:
 
 
 @pytest.mark.parametrize("samples", [7])
-def test_every_stratum_once(backend: Any, samples: int) -> None:
+def test_every_stratum_once(backend: Backend, samples: int) -> None:
     """Of each coordinate, in an order of its own; and each backend makes the same noise of the same numbers."""
     from scipy.stats import norm
 
@@ -210,7 +211,7 @@ def test_every_stratum_once(backend: Any, samples: int) -> None:
     np.testing.assert_allclose(inside, drawn["base_within"], atol=1e-12)
 
 
-def test_strata_reach_into_both_tails(backend: Any) -> None:
+def test_strata_reach_into_both_tails(backend: Backend) -> None:
     """The ends of the unit interval give finite noise, mirror images of each other, in float32 too."""
     for dtype, at_least in (("float64", 7.5), ("float32", 5.0)):
         ends = backend.asarray([[[0.0], [1.0 - np.finfo(dtype).epsneg]]], dtype)
@@ -291,7 +292,7 @@ def test_stratified_mean_and_variance(problem: str) -> None:
     ("evolution-strategies", lambda r: np.exp(2 * r**2)),
     ("spsa", lambda r: np.sinh(2 * r) / (2 * r)),
 ])  # fmt: skip
-def test_bias_of_zero_order(backend: Any, estimator: str, factor: Any, radius: float) -> None:
+def test_bias_of_zero_order(backend: Backend, estimator: str, factor: Any, radius: float) -> None:
     """L = δ² + σ² is quadratic in loc: no bias. In log σ its smoothing and its central difference are known."""
     found = integrated_problem(backend, SQUARE, f"{estimator}[radius={radius}]", nodes=24)
     np.testing.assert_allclose(found["loc"][0], 2 * DELTA, rtol=1e-12)
@@ -370,7 +371,7 @@ def test_dependent_coordinates_are_refused(estimator: str) -> None:
         make_estimator(estimator).check(MultivariateNormal(), "none", 2, 2)
 
 
-def test_overdispersed_disperses_one_coordinate(backend: Any) -> None:
+def test_overdispersed_disperses_one_coordinate(backend: Backend) -> None:
     """D = 2: ∂ of the first coordinate sees its own proposal and the second coordinate as q draws it."""
     cell = make_cell(f"{SQUARE[:-1]},dim=2]", "overdispersed")
     expectation, parameters = cell.problem.expectation(), cell.problem.parameters()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from scipy import stats
 
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import estimates
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.noise import Noise, draw, stream_root
 from tests.estimators.test_noise import FALSE_ALARM
@@ -19,7 +19,7 @@ from tests.support import TWO_FAMILIES, make_cell, measured
 Blocks = dict[str, np.ndarray]
 
 
-def points(backend: Any, samples: int, width: int, replicates: int, dtype: str = "float64") -> np.ndarray:
+def points(backend: Backend, samples: int, width: int, replicates: int, dtype: str = "float64") -> np.ndarray:
     roots = {"x": backend.root(stream_root("tests", "sobol", samples, width))}
     return backend.to_numpy(draw(backend, {"x": Noise("sobol", (samples, width))}, roots, 0, replicates, dtype)["x"])
 
@@ -27,7 +27,7 @@ def points(backend: Any, samples: int, width: int, replicates: int, dtype: str =
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("samples", [2, 16, 128])
 @pytest.mark.matrix
-def test_every_replicate_is_a_net(backend: Any, samples: int, dtype: str) -> None:
+def test_every_replicate_is_a_net(backend: Backend, samples: int, dtype: str) -> None:
     """One point in each of S equal intervals of every coordinate, and of S equal rectangles of the first two."""
     x = points(backend, samples, 5, 40, dtype).astype(float)
     assert np.all((x > 0.0) & (x < 1.0))
@@ -38,7 +38,7 @@ def test_every_replicate_is_a_net(backend: Any, samples: int, dtype: str) -> Non
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_every_point_is_uniform(backend: Any, dtype: str) -> None:
+def test_every_point_is_uniform(backend: Backend, dtype: str) -> None:
     """The first and the last point, over replicates, which are independent of each other."""
     x = points(backend, 16, 2, 20_000, dtype).astype(float)
     for place in (0, 15):
@@ -50,7 +50,7 @@ def test_every_point_is_uniform(backend: Any, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("samples", [4, 32])
-def test_variance_of_a_mean_is_that_of_a_nested_scramble(backend: Any, samples: int) -> None:
+def test_variance_of_a_mean_is_that_of_a_nested_scramble(backend: Backend, samples: int) -> None:
     """One coordinate: each stratum's point is uniform in it and uncorrelated with the others, so the mean of u has
     variance 1/(12 S³); a shift alone would give 1/(12 S²)."""
     replicates = 20_000

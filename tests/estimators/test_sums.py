@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.estimators.backends.backend import Backend
+
 SHAPES = ((3, 1), (1, 7), (2, 3, 5), (2, 0, 3), (2, 300))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int32"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.matrix
-def test_sum(backend: Any, shape: tuple[int, ...], dtype: str) -> None:
+def test_sum(backend: Backend, shape: tuple[int, ...], dtype: str) -> None:
     """Along every axis and all of them, with the axis kept or not."""
     whole = np.random.default_rng(1).integers(-50, 50, shape)
     x, sums = backend.asarray(whole, dtype), backend.xp.sum
@@ -24,13 +26,13 @@ def test_sum(backend: Any, shape: tuple[int, ...], dtype: str) -> None:
             assert found.dtype.kind == np.dtype(dtype).kind
 
 
-def test_sum_of_infinite_numbers(backend: Any) -> None:
+def test_sum_of_infinite_numbers(backend: Backend) -> None:
     x = backend.asarray([[1.0, np.inf], [-np.inf, 5.0], [np.nan, 0.0], [2.0, 3.0]], "float64")
     np.testing.assert_array_equal(backend.to_numpy(backend.xp.sum(x, axis=-1)), [np.inf, -np.inf, np.nan, 5.0])
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (7, 1), (3, 400)])
-def test_matrix_sum(backend: Any, eager: None, shape: tuple[int, int]) -> None:
+def test_matrix_sum(backend: Backend, eager: None, shape: tuple[int, int]) -> None:
     """Compiled, in either order in memory."""
     whole = np.random.default_rng(2).integers(-50, 50, shape)
 

@@ -10,13 +10,14 @@ from scipy import stats
 
 from gradmeter.estimators import FAMILIES
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import gamma, gamma_ratios
 from gradmeter.estimators.families.gamma_weak import shrinkage
 from tests.estimators import laws
 from tests.support import draws, make_cell
 
 
-def test_poisson_inverse_cdf(backend: Any) -> None:
+def test_poisson_inverse_cdf(backend: Backend) -> None:
     """The sample is the least k with F(k) > u, as SciPy has it; and 0 for u = 0."""
     rates = np.asarray([0.1, 1.7, 30.0])
     u = np.concatenate([np.zeros((1, 3)), np.random.default_rng(2).uniform(size=(5000, 3))])
@@ -29,7 +30,7 @@ def test_poisson_inverse_cdf(backend: Any) -> None:
 
 @pytest.mark.parametrize("coupling", [True, False])
 @pytest.mark.parametrize("name", ["poisson", "erlang"])
-def test_parts(backend: Any, name: str, coupling: bool) -> None:
+def test_parts(backend: Backend, name: str, coupling: bool) -> None:
     """c (q⁺ − q⁻) is ∂q: the parts are drawn by the families' own samplers from the laws that make it so."""
     family, rate = FAMILIES[name].At().family, 1.7
     parameters = {"log_rate": np.log([rate])}
@@ -62,7 +63,7 @@ def test_parts(backend: Any, name: str, coupling: bool) -> None:
 
 
 @pytest.mark.parametrize("concentration", [1e-3, 0.02, 0.2, 0.7, 1.0, 2.3, 40.0, 1e3])
-def test_shrinkage(backend: Any, concentration: float) -> None:
+def test_shrinkage(backend: Backend, concentration: float) -> None:
     """E[c (1 − sⁿ)] E gⁿ is ∂E gⁿ/∂log α, so that E[c (1 − sⁿ)] = α Σ_k 1/(α + k)."""
     e, w = (a[laws.half_line(400)[0] < 100.0] for a in laws.half_line(400))
     on = {"shrink": backend.asarray(e, "float64")}
@@ -74,7 +75,7 @@ def test_shrinkage(backend: Any, concentration: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_shrinkage_has_its_limits(backend: Any, dtype: str) -> None:
+def test_shrinkage_has_its_limits(backend: Backend, dtype: str) -> None:
     """Compiled, for noise as small and as large as is drawn: with u → 0 the weight is 2α/u and s is 1, where any
     difference loses everything; with u → 1 it is 2/(1 − s), and s is (2 exp(−e))^(1/α)."""
     eps = np.finfo(dtype).eps
@@ -104,7 +105,7 @@ def test_a_step_has_a_variance(numpy_backend: Any, concentration: float) -> None
     np.testing.assert_allclose(second, 4.0 * concentration * a * law.pdf(a), rtol=1e-3)
 
 
-def given_numbers(backend: Any, concentration: Any, noise: Any, prefix: str = "") -> Any:
+def given_numbers(backend: Backend, concentration: Any, noise: Any, prefix: str = "") -> Any:
     """In place of the rejection: the logarithms of the gamma numbers themselves."""
     return np.log(noise[f"{prefix}number"])
 

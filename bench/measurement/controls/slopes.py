@@ -9,6 +9,7 @@ import numpy as np
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import MeanField
 
 Array = Any
@@ -25,7 +26,7 @@ def on_numpy_else(setting: Setting, made: Any) -> np.ndarray:
     differentiate.
     """
 
-    def on(backend: Any) -> np.ndarray:
+    def on(backend: Backend) -> np.ndarray:
         def moved(arrays: Arrays) -> Arrays:
             return {k: backend.asarray(setting.backend.to_numpy(a), None) for k, a in arrays.items()}
 
@@ -56,7 +57,7 @@ def slopes(setting: Setting, name: str, noise: Arrays) -> np.ndarray | None:
     if expectation.family.discrete:
         return None
 
-    def made(backend: Any, expectation: Any, parameters: Arrays, cast: Any) -> Array:
+    def made(backend: Backend, expectation: Any, parameters: Arrays, cast: Any) -> Array:
         bound, own = expectation.at(parameters)
         family, given = bound.family, cast(noise)
         z = family.sample(backend, own, given)
@@ -86,7 +87,7 @@ def differences(setting: Setting, name: str, noise: Arrays, moved: np.ndarray) -
     if not isinstance(expectation.family, MeanField):
         return None
 
-    def made(backend: Any, expectation: Any, parameters: Arrays, cast: Any) -> Array:
+    def made(backend: Backend, expectation: Any, parameters: Arrays, cast: Any) -> Array:
         bound, own = expectation.at(parameters)
         given, other = cast(noise), cast({**noise, name: moved})
         z, replacement = (bound.family.sample(backend, own, each) for each in (given, other))

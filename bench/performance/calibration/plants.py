@@ -14,6 +14,7 @@ from gradmeter.bench.measurement.cell import Prepared
 from gradmeter.bench.measurement.kernel import TimedCall
 from gradmeter.bench.sweep.cells import Cell
 from gradmeter.estimators import Estimator, Expectation, Noise
+from gradmeter.estimators.backends.backend import Backend
 
 SLOWER = 1.15
 NOISIER = 1.05
@@ -90,7 +91,7 @@ def noisier(cell: Cell, variances: Mapping[str, float]) -> Cell:
             specs = super().noise_specs(expectation, num_samples, dimension)
             return {**specs, **{f"planted {name}": Noise("normal", (dimension,)) for name in deviations}}
 
-        def estimate(self, backend: Any, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
+        def estimate(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
             gradients = super().estimate(backend, expectation, parameters, noise, state)
             return {name: g + deviations[name] * noise[f"planted {name}"] for name, g in gradients.items()}
 

@@ -21,6 +21,7 @@ from gradmeter.bench.rows import ALL
 from gradmeter.bench.sweep import suites
 from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.estimators import Estimator, Expectation, Noise, Requires
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks
 
 SUITES = ("quick", "mohamed2020", "discrete", "vae", "iwae")
@@ -126,7 +127,7 @@ class Scaled(Estimator):
         return self.inner.noise_specs(expectation, num_samples, dimension)
 
     def estimate_integrand(
-        self, backend: Any, expectation: Expectation, parameters: Blocks, noise: Blocks, state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: Blocks, state: Blocks
     ) -> Blocks:
         found = self.inner.estimate_integrand(backend, expectation, parameters, noise, state)
         return {name: self.factor * each for name, each in found.items()}
