@@ -6,11 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gradmeter.bench.checks.checking import check
-from gradmeter.bench.problems import Problem
-from gradmeter.bench.problems.own import Model
-from gradmeter.bench.rows import to_frame
-from gradmeter.bench.sweep.cells import (
+from gradmeter.bench.cells import (
     DTYPES,
     NOISES,
     Goals,
@@ -21,6 +17,10 @@ from gradmeter.bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
+from gradmeter.bench.checks.checking import check
+from gradmeter.bench.problems import Problem
+from gradmeter.bench.problems.own import Model
+from gradmeter.bench.rows import to_frame
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import Estimator, backends

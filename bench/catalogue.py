@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from gradmeter.bench.cells import make_estimator
 from gradmeter.bench.controls import CONTROLS
+from gradmeter.bench.feasibility import refused
 from gradmeter.bench.fit.methods import METHODS
 from gradmeter.bench.optimisation.optimisers import OPTIMISERS
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.bench.sweep import suites
-from gradmeter.bench.sweep.cells import make_estimator
 from gradmeter.estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, backends
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.expectation import INTEGRAND
@@ -76,9 +77,8 @@ def _combinations() -> Iterator[Entry]:
         entropy = estimator.least_entropy()
         asked = [INTEGRAND[name] for name in estimator.requirements(entropy).integrand]
         for family in FAMILIES.values():
-            refused = estimator.lacking(family.At().family, entropy)
             for backend in backends.NAMES:
-                reason = backends.missing(backend) or refused
+                reason = refused(estimator, family.At().family, backend)
                 closed = "in closed form" if backend == "numpy" else "or autodiff"
                 yield {
                     "kind": "combination",

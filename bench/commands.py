@@ -8,10 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gradmeter.bench.files import together, writing
-from gradmeter.bench.rows import Row, to_frame, to_json
-from gradmeter.bench.sweep import suites
-from gradmeter.bench.sweep.cells import (
+from gradmeter.bench.cells import (
     DTYPES,
     NOISES,
     Cell,
@@ -22,6 +19,10 @@ from gradmeter.bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
+from gradmeter.bench.feasibility import infeasible
+from gradmeter.bench.files import together, writing
+from gradmeter.bench.rows import Row, to_frame, to_json
+from gradmeter.bench.sweep import suites
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.run import FAILED
 from gradmeter.bench.sweep.run import run as run_cells
@@ -77,7 +78,7 @@ def plan(
     else:
         cells = _matching("quick" if suite is None else suite, axes, noise)
     cells = suites.with_goals(cells, precision=precision, bias_bound=bias_bound, max_replicates=max_replicates)
-    reasons = [cell.impossible() for cell in cells]
+    reasons = [infeasible(cell) for cell in cells]
     if all(reasons):
         raise UsageError(str(reasons[0]))
     return cells
@@ -98,7 +99,7 @@ def _grid(axes: dict[str, list[Any]], noise: str | None) -> list[Cell]:
             axes["seed"] or [0],
             noise or "native",
         )
-    return cells if axes["estimator"] else [cell for cell in cells if cell.impossible() is None] or cells
+    return cells if axes["estimator"] else [cell for cell in cells if infeasible(cell) is None] or cells
 
 
 def _matching(suite: str, axes: dict[str, list[Any]], noise: str | None) -> list[Cell]:

@@ -6,7 +6,7 @@ instructions and constants, the values they close over or default to, and the gl
 all attributes, including those of bases; instances by class and state; arrays by dtype, shape and bytes.
 
 Functions are compared as compiled, without docstrings and line numbers: a file may have been edited since it was
-imported, and a lambda or a function typed into a session has no file. Objects are not pickled, since the bytes differ
+imported, and a lambda or a function typed into a session has no file. Objects are not serialised as bytes, which differ
 between two compilations of one source, and refer to an importable class by name only.
 """
 
@@ -284,7 +284,7 @@ class _Walk:
             self.reduced(value, kind)
 
     def reduced(self, value: Any, kind: type) -> None:
-        """Hash an object implemented in C by what it pickles to, or by identity if it cannot be pickled."""
+        """Hash an object implemented in C by what it reduces to, or by identity if it cannot be reduced."""
         try:
             reduce = copyreg.dispatch_table.get(kind)
             made = reduce(value) if reduce else value.__reduce_ex__(4)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from gradmeter.bench.cells import Cell
 from gradmeter.bench.rows import ALL, Row
-from gradmeter.bench.sweep.cells import Cell
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.terminal import bars, print_table
 

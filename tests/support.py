@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from scipy.special import roots_hermitenorm, roots_laguerre, roots_legendre
 
+from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.problems import Problem
-from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.bench.sweep.run import measure_cell
 from gradmeter.estimators import NAMED_ALONE, VARIANTS, Estimator, Expectation, Noise, Normal, UsageError, draw
 from gradmeter.estimators.backends import get, missing
@@ -124,7 +125,7 @@ def covered(problem: str, estimator: str) -> bool:
 
 
 def applies(problem: str | Problem, estimator: str, samples: int) -> bool:
-    return make_cell(problem, estimator, samples).impossible() is None
+    return infeasible(make_cell(problem, estimator, samples)) is None
 
 
 def cases(problems: tuple[str, ...], estimators: tuple[str, ...] = VARIANTS, samples: int = 4) -> list[tuple[str, str]]:

@@ -13,12 +13,12 @@ import pytest
 import typer
 
 from gradmeter.bench.catalogue import entries
+from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.cli import app
 from gradmeter.bench.comparison import parse_gate
 from gradmeter.bench.fit.command import make_method
 from gradmeter.bench.optimisation.optimisers import make_optimiser
 from gradmeter.bench.rows import COLUMNS
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import backends
 from gradmeter.estimators.errors import UsageError
 from tests.support import needs

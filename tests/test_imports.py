@@ -10,10 +10,12 @@ ROOT = Path(__file__).resolve().parents[1]
 #: From the bottom up; those on one line do not import each other.
 LAYERS = (
     ("estimators",),
-    ("bench.identity", "bench.files", "bench.rows", "bench.optimisation", "bench.controls"),
+    ("bench.identity", "bench.sources", "bench.files", "bench.rows", "bench.optimisation", "bench.controls"),
     ("bench.problems",),
     ("bench.forms",),
     ("bench.checks",),
+    ("bench.cells",),
+    ("bench.feasibility",),
     ("bench.measurement",),
     ("bench.sweep",),
     ("bench.reading", "bench.terminal"),

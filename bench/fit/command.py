@@ -9,15 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gradmeter.bench.fit import output, page
-from gradmeter.bench.fit.checkpoint import Checkpoints
-from gradmeter.bench.fit.figures import level
-from gradmeter.bench.fit.methods import METHODS
-from gradmeter.bench.fit.recipe import Gradient, Recipe
-from gradmeter.bench.fit.run import FAILED, Checkpoint, Fit, Plan, Watcher, names, run
-from gradmeter.bench.optimisation.optimisers import make_optimiser
-from gradmeter.bench.rows import Row, to_json
-from gradmeter.bench.sweep.cells import (
+from gradmeter.bench.cells import (
     DTYPES,
     NOISES,
     check_choice,
@@ -26,6 +18,14 @@ from gradmeter.bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
+from gradmeter.bench.fit import output, page
+from gradmeter.bench.fit.checkpoint import Checkpoints
+from gradmeter.bench.fit.figures import level
+from gradmeter.bench.fit.methods import METHODS
+from gradmeter.bench.fit.recipe import Gradient, Recipe
+from gradmeter.bench.fit.run import FAILED, Checkpoint, Fit, Plan, Watcher, names, run
+from gradmeter.bench.optimisation.optimisers import make_optimiser
+from gradmeter.bench.rows import Row, to_json
 from gradmeter.bench.terminal import bars, print_table, stop_at_interrupt
 from gradmeter.estimators import UsageError, backends
 from gradmeter.estimators.errors import unknown

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.cells import Cell, Goals
 from gradmeter.bench.fit.held_out import columns
 from gradmeter.bench.fit.objective import objective, share_of_data
 from gradmeter.bench.fit.step import LEARNT, MEMORY, PARAMETERS, Stepper, packed, unpacked
@@ -20,7 +21,6 @@ from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.stream import NonFinite
 from gradmeter.bench.optimisation.method import Method, Objective, State, Vectors
 from gradmeter.bench.optimisation.optimisers import Optimiser
-from gradmeter.bench.sweep.cells import Cell, Goals
 
 #: Number of blocks of replicates, for the variance and for a pilot.
 _BLOCKS, _PILOT = 64, 4

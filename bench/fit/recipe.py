@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from gradmeter.bench.cells import Cell
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.optimisation.method import Method
 from gradmeter.bench.optimisation.optimisers import Optimiser
 from gradmeter.bench.problems import Problem
-from gradmeter.bench.sweep.cells import Cell
 from gradmeter.estimators import Estimator, NotApplicable
 from gradmeter.estimators.options import effective, spell
 
@@ -86,7 +87,7 @@ class Gradient(Recipe):
         }
 
     def check(self, problem: Problem) -> None:
-        reason = self.cell(problem, 0).impossible()
+        reason = infeasible(self.cell(problem, 0))
         if reason is not None:
             raise NotApplicable(reason)
         self.optimiser.check(problem.family, problem.blocks)

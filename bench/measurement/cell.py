@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.cells import Cell, Goals
 from gradmeter.bench.checks.session import require_right
+from gradmeter.bench.feasibility.precision import unrepresentable_at
 from gradmeter.bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
 from gradmeter.bench.measurement.controls.fit import PILOT, fit
 from gradmeter.bench.measurement.controls.frozen import Controls
@@ -23,7 +25,6 @@ from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, block_
 from gradmeter.bench.measurement.moments import GROUPS
 from gradmeter.bench.measurement.plan import PILOT_BLOCKS, Plan, capped
 from gradmeter.bench.measurement.replicates import Unchanged, check_estimates, check_largest, check_whole
-from gradmeter.bench.measurement.representable import unrepresentable_at
 from gradmeter.bench.measurement.rounding import rounding
 from gradmeter.bench.measurement.stream import GATHERED, Source, Stream, pilot_mean
 from gradmeter.bench.measurement.verdict import MOST_ROUNDS, Verdicts
@@ -80,7 +81,7 @@ class Measurement:
     drawn: int = 0
 
 
-def prepare(cell: Any) -> Prepared:
+def prepare(cell: Cell) -> Prepared:
     """Build the problem on the cell's backend and freeze the estimator's state.
 
     Raises
@@ -100,7 +101,7 @@ def prepare(cell: Any) -> Prepared:
     return Prepared(replace(setting, state=setting.to_device(learnt)), exact and exact.flat(), evaluations, remarks)
 
 
-def _check_representable(cell: Any, setting: Setting) -> None:
+def _check_representable(cell: Cell, setting: Setting) -> None:
     """Raise NotApplicable where λ does not come from the options and cannot be handled in floating point."""
     problem, backend = cell.problem, setting.backend
     given, points = problem.q.parameters(problem.q_dimension), setting.expectation.population
@@ -125,7 +126,7 @@ def finite_exact(problem: Any) -> Exact | None:
     raise NotApplicable(f"the exact gradient of problem {problem.name} overflows; give less extreme options")
 
 
-def unfitted(cell: Any) -> Setting:
+def unfitted(cell: Cell) -> Setting:
     """Return the cell's problem at its λ on its backend, with an estimator that has no state yet."""
     backend, problem = get(cell.backend, cell.device), cell.problem
     from_q = type(problem).parameters is Problem.parameters
@@ -230,7 +231,7 @@ class Evidence:
     unmet: Callable[[], bool] = lambda: False
 
 
-def measure(prepared: Prepared, goals: Any, each: Any = None, controlled: bool = True) -> Measurement:
+def measure(prepared: Prepared, goals: Goals, each: Any = None, controlled: bool = True) -> Measurement:
     """Draw replicates until precision and bias bound hold for every row, or the cap is reached.
 
     Parameters
@@ -289,7 +290,7 @@ def _rests_on_unmet(setting: Setting, mean: float | None) -> bool:
 
 
 def measure_source(
-    kernel: Source, exact: Exact | None, goals: Any, evidence: Evidence | None = None, each: Any = None
+    kernel: Source, exact: Exact | None, goals: Goals, evidence: Evidence | None = None, each: Any = None
 ) -> Measurement:
     """Measure estimates from any source; see `measure`."""
     return _Measuring(kernel, exact, goals, evidence or Evidence(), each).run()
@@ -298,7 +299,7 @@ def measure_source(
 class _Measuring:
     """The state of one cell's measurement."""
 
-    def __init__(self, kernel: Source, exact: Exact | None, goals: Any, evidence: Evidence, each: Any) -> None:
+    def __init__(self, kernel: Source, exact: Exact | None, goals: Goals, evidence: Evidence, each: Any) -> None:
         self.kernel, self.exact, self.goals, self.evidence, self.each = kernel, exact, goals, evidence, each
         block = kernel.setting.replicates
         pilot = max(0, min(PILOT_BLOCKS, goals.max_replicates // block - GROUPS))
@@ -601,6 +602,6 @@ class _Measuring:
         return True
 
 
-def _good_enough(columns: dict[str, Any], goals: Any, judged: bool = False) -> bool:
+def _good_enough(columns: dict[str, Any], goals: Goals, judged: bool = False) -> bool:
     precise = columns["half_width"] <= goals.precision and columns["variance_flag"] == "ok"
     return columns["final"] or (precise and (judged or columns["verdict"] != "inconclusive"))

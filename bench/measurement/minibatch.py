@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.cells import Cell, Goals
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import Measurement, measure_source, prepare
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.moments import GROUPS
@@ -55,7 +57,7 @@ class Twice(Estimator):
         raise NotImplementedError("two whole estimates are made")
 
 
-def split(cell: Any) -> list[dict[str, Any]]:
+def split(cell: Cell) -> list[dict[str, Any]]:
     """Measure the parts of a cell's variance for each parameter block and `all`, over `max_replicates` pairs.
 
     Returns
@@ -68,7 +70,7 @@ def split(cell: Any) -> list[dict[str, Any]]:
     NotApplicable
         The estimator does not apply to the problem, or the problem draws no minibatch.
     """
-    reason = cell.impossible()
+    reason = infeasible(cell)
     if reason is not None:
         raise NotApplicable(reason)
     if not cell.problem.draws_inputs:
@@ -90,7 +92,7 @@ def split(cell: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _measured(setting: Setting, goals: Any) -> Measurement:
+def _measured(setting: Setting, goals: Goals) -> Measurement:
     return measure_source(StatisticsKernel(setting), None, goals)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gradmeter.bench.cells import Cell
 from gradmeter.bench.rows import Row
-from gradmeter.bench.sweep.cells import Cell
 
 
 class Listener:

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.cells import Cell
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.identity import brought, of_the_user
 from gradmeter.bench.rows import ALL, Row, row
 from gradmeter.bench.sweep import environment
-from gradmeter.bench.sweep.cells import Cell
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.splitting import add_parts
 from gradmeter.bench.sweep.store import Store
@@ -81,7 +82,7 @@ def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
     from gradmeter.bench.measurement.stream import NonFinite
 
     try:
-        reason = cell.impossible()
+        reason = infeasible(cell)
         if reason is not None:
             return Outcome(failed_rows(cell, "n/a", reason, started))
         from gradmeter.bench.measurement.cell import measure, prepare
@@ -241,14 +242,14 @@ def _compile(cell: Cell) -> None:
     from gradmeter.bench.measurement.cell import prepare
     from gradmeter.bench.measurement.kernel import StatisticsKernel
 
-    if cell.impossible() is None:
+    if infeasible(cell) is None:
         setting = prepare(cell).setting
         StatisticsKernel(setting)(setting.roots("pilot"), 0, setting.zeros())
 
 
 def _worth_another_try(cell: Cell, known: list[Row]) -> bool:
     """Return whether the reason of an n/a row is gone, for example since a framework was installed."""
-    return known[0]["status"] == "n/a" and cell.impossible() is None
+    return known[0]["status"] == "n/a" and infeasible(cell) is None
 
 
 def _measure_and_store(cell: Cell, store: Store | None, listener: Listener) -> Outcome:
@@ -279,7 +280,7 @@ def _time(
 
     def wanted(cell: Cell) -> bool:
         first = rows[cell.key][0]
-        return first["status"] == "ok" and (again or first["seconds"] is None) and cell.impossible() is None
+        return first["status"] == "ok" and (again or first["seconds"] is None) and infeasible(cell) is None
 
     untimed = [cell for cell in cells if wanted(cell)]
     if not untimed:

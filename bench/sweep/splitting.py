@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from gradmeter.bench.cells import Cell
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.rows import Row
-from gradmeter.bench.sweep.cells import Cell
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import NotApplicable
@@ -17,7 +18,7 @@ MOST = 2**16
 
 def draws_minibatch(cell: Cell) -> bool:
     """Return whether the cell can be measured and its problem draws data anew for every estimate."""
-    return cell.impossible() is None and cell.problem.draws_inputs
+    return infeasible(cell) is None and cell.problem.draws_inputs
 
 
 def add_parts(

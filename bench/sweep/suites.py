@@ -20,8 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gradmeter.bench.problems import PROBLEMS
-from gradmeter.bench.sweep.cells import (
+from gradmeter.bench.cells import (
     DTYPES,
     Cell,
     Goals,
@@ -32,6 +31,7 @@ from gradmeter.bench.sweep.cells import (
     make_estimator,
     make_problem,
 )
+from gradmeter.bench.problems import PROBLEMS
 from gradmeter.estimators import UsageError, backends
 from gradmeter.estimators.errors import unknown
 

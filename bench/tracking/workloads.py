@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from gradmeter.estimators.backends import NAMES, missing
 
 if TYPE_CHECKING:
+    from gradmeter.bench.cells import Cell
     from gradmeter.bench.measurement.kernel import Setting
-    from gradmeter.bench.sweep.cells import Cell
 
 #: `GRADMETER_TRACK="numpy jax"` in the environment tracks those alone, which is quicker.
 ASKED_FOR = (os.environ.get("GRADMETER_TRACK") or " ".join(NAMES)).split()
@@ -67,7 +67,7 @@ def cell(problem: str, backend: str, estimator: str, dtype: str = "float64", rep
 
     It draws `replicates`, less what does not fill a doubling: its goals are out of reach.
     """
-    from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+    from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
 
     made = make_estimator(estimator)
     goals = Goals(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)

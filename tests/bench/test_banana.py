@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.bench.cells import make_problem
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import Blocks, make_cell, measured, problem_is_refused, tensor
 

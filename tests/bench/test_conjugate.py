@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 from scipy.special import gammaln
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.problems.conjugate.beta_bernoulli import HITS, TRIALS
 from gradmeter.bench.problems.conjugate.gamma_poisson import DEATHS, YEARS
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators.backends import get
 from tests.estimators import laws
 from tests.support import draws, estimate, make_cell, measured, needs, problem_is_refused

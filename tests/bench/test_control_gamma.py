@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
+from gradmeter.bench.cells import Cell, Goals
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.controls.fit import fit
 from gradmeter.bench.measurement.controls.gamma import POWERS, _powers, log_gamma_number, orthonormal
 from gradmeter.bench.measurement.evaluate import estimates_of, in_double
 from gradmeter.bench.problems.test_functions import Square
-from gradmeter.bench.sweep.cells import Cell, Goals
 from gradmeter.estimators import ScoreFunction
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.controls.fit import PILOT, fit
 from gradmeter.bench.measurement.controls.frozen import Controls
@@ -16,7 +17,6 @@ from gradmeter.bench.measurement.defensive import DefensiveDraws
 from gradmeter.bench.measurement.evaluate import estimates_of, in_double
 from gradmeter.bench.measurement.stream import Stream
 from gradmeter.bench.problems import Problem
-from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.estimators import Expectation, Integrand, Normal, Pathwise
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import measured, needs

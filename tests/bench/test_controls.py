@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from gradmeter.bench.cells import Cell, make_estimator
 from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.sweep import suites
-from gradmeter.bench.sweep.cells import Cell, make_estimator
 from gradmeter.estimators import backends
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import draws, estimate, make_cell, measured, needs

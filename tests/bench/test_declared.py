@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from gradmeter.bench.cells import Cell, Goals, make_problem
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.declared import undeclared
 from gradmeter.bench.measurement.integrate import Integral, integrate
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.problems.own import Model
-from gradmeter.bench.sweep.cells import Cell, Goals, make_problem
 from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Normal, Pathwise, Requires, ScoreFunction
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.bernoulli import Bernoulli

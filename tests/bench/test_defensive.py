@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from gradmeter.bench.cells import Cell, make_problem
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.defensive import DefensiveDraws, widening
-from gradmeter.bench.sweep.cells import Cell, make_problem
 from gradmeter.estimators import Estimator, Noise, Requires
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import measured, needs

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.fit.command import make_method
 from gradmeter.bench.fit.components import mixture
 from gradmeter.bench.fit.run import Fit, Plan, Watcher, run
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import Expectation, NotApplicable, UsageError
 from gradmeter.estimators.backends import get
 from tests.mixture import marginal_gradient

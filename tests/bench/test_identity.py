@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 
 import gradmeter
+from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.identity import Same, Unhashable, brought, digest
 from gradmeter.bench.measurement.cell import prepare, unfitted
 from gradmeter.bench.problems import PROBLEMS, Exact, Problem
-from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import ESTIMATORS, FAMILIES, Estimator, Expectation, Integrand, Normal, Requires
 from gradmeter.estimators.backends.backend import Backend
@@ -192,7 +192,7 @@ def test_a_key_is_the_same_in_every_process(load: Callable[..., Any], tmp_path: 
     here = key(mine.Mine())
     root = Path(gradmeter.__file__).parents[1]
     text = (
-        "import mine; from gradmeter.bench.sweep.cells import *; "
+        "import mine; from gradmeter.bench.cells import *; "
         "print(Cell(make_problem('square'), mine.Mine(), goals=Goals(max_replicates=64)).key)"
     )
     for seed in ("1", "2"):  # the order of sets of strings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.measurement.rules import pieces, rule
@@ -164,7 +165,7 @@ def worst_ratio(problem: str, estimator: str, samples: int | None, dtype: str, s
     """|mean − exact| over the error it is given, worst of all parameters; 0 where nothing is integrated. Parameters are
     rounded to the dtype, and references are right to 5e-13."""
     cell = make_cell(problem, estimator, samples, dtype=dtype, seed=seed)
-    if cell.impossible() is not None:
+    if infeasible(cell) is not None:
         return 0.0
     setting = prepare(cell).setting
     found = integrate(setting)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.fit.command import plans
 from gradmeter.bench.fit.objective import objective
 from gradmeter.bench.problems import bounds
 from gradmeter.bench.problems.bounds import Weights
 from gradmeter.bench.problems.linear_gaussian import exact as rules
 from gradmeter.bench.problems.linear_gaussian.exact import exact_bound, law
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.backends import get
 from tests.support import draws, estimate, gauss, integrated_problem, make_cell, measured

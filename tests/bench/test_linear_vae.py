@@ -11,9 +11,10 @@ import pytest
 from scipy.stats import multivariate_normal
 
 import gradmeter
+from gradmeter.bench.cells import make_estimator, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.problems.vae import inputs
 from gradmeter.bench.problems.vae.linear import LinearVae
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import NotApplicable
 from tests.differences import check_gradient
 from tests.support import draws, estimate, integrated, make_cell, measured, problem_is_refused, state_of
@@ -77,9 +78,9 @@ def test_means_are_exact(numpy_backend: Any, estimator: str, kl: str) -> None:
     weak = estimator == "measure-valued"
     problem = Given(at="initial", latent=1, kl=kl, size=1 if weak else 2)
     cell = make_cell(problem, estimator)
-    if cell.impossible() is not None:
+    if infeasible(cell) is not None:
         assert kl == "analytic"
-        assert "sticking-the-landing needs an ELBO with entropy=sampled" in str(cell.impossible())
+        assert "sticking-the-landing needs an ELBO with entropy=sampled" in str(infeasible(cell))
         return
     expectation, exact = problem.expectation(), problem.exact()
     assert exact is not None
@@ -217,7 +218,7 @@ def test_refused(text: str, message: str) -> None:
 
 
 def test_what_rests_on_equal_parameters_is_refused() -> None:
-    reason = make_cell("linear-vae", "taylor").impossible()
+    reason = infeasible(make_cell("linear-vae", "taylor"))
     assert reason is not None
     assert "its parameters differ from datum to datum" in reason
     with pytest.raises(NotApplicable, match="problem linear-vae draws no minibatch here"):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import gradmeter
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.measurement.decomposition import Part, as_series, from_series
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import NotApplicable
 
 LINEAR = "linear-regression[loc=0.1,scale=0.2,batch={},entropy=analytic]"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.problems.mixtures.points import fingerprint, load, principal_components, synthetic
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import Expectation, UsageError
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.sweep import suites
 from tests.support import setting_of
@@ -45,4 +46,4 @@ def test_the_suite_holds_both_figures() -> None:
     assert {name for name, _ in points} == {"square", "cosine", "exponential"}
     assert {k for name, k in points if name == "square"} >= {-3.0, 0.0, 3.0}
     assert len({cell.estimator for cell in cells}) == 6
-    assert all(cell.impossible() is None for cell in cells)
+    assert all(infeasible(cell) is None for cell in cells)

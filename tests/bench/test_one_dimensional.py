@@ -13,8 +13,8 @@ import pytest
 from scipy import stats
 from scipy.integrate import quad
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.problems.one_dimensional import exact_sum
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import FAMILIES, NotApplicable
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.families.family import Family, MeanField

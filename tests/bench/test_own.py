@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import gradmeter
-from gradmeter.bench.sweep.cells import Cell, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, make_estimator, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.backends import get
 from tests.support import Blocks, draws, estimate, needs
@@ -245,7 +246,7 @@ def test_arrays_are_measured_by_calling() -> None:
 
 
 def test_another_backend_is_refused() -> None:
-    reason = Cell(free(), make_estimator("pathwise"), "numpy").impossible()
+    reason = infeasible(Cell(free(), make_estimator("pathwise"), "numpy"))
     assert reason == "problem free is written in torch; use that backend"
 
 

@@ -11,10 +11,10 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import expit
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.bench.problems.problem import exact_normal
 from gradmeter.bench.problems.regression import LogisticRegression, load
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import IN_THREE_DIMENSIONS, REGRESSIONS, TEST_FUNCTIONS, gauss, make_cell, measured
 

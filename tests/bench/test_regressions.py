@@ -12,9 +12,9 @@ from scipy import stats
 from scipy.integrate import quad_vec
 from scipy.special import log_expit
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.problems.gaussian_elbo import square_root
 from gradmeter.bench.problems.regression import StudentTRegression, load
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import FAMILIES, NotApplicable, UsageError
 from tests.support import draws, estimate, integrated_problem, make_cell, measured, problem_is_refused
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import gradmeter
+from gradmeter.bench.cells import Cell, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement import replicates as replicates_module
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.replicates import check_estimates, check_largest
 from gradmeter.bench.measurement.stream import pilot_mean
-from gradmeter.bench.sweep.cells import Cell, make_problem
 from gradmeter.estimators import Estimator, Noise, Requires, UsageError
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import mean_over_samples, spread
@@ -257,7 +258,7 @@ RIGHT = [
 @pytest.mark.parametrize(("problem", "estimator", "samples"), RIGHT)
 def test_right_estimators_pass(problem: str, estimator: str, samples: int, dtype: str) -> None:
     cell = make_cell(problem, estimator, samples, dtype=dtype)
-    if cell.impossible() is None:
+    if infeasible(cell) is None:
         setting = prepare(cell).setting
         check_estimates(setting)
         look_at_largest(setting)

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from gradmeter.bench.measurement.representable import unrepresentable
-from gradmeter.bench.sweep.cells import grid, make_estimator, make_problem
+from gradmeter.bench.cells import grid, make_estimator, make_problem
+from gradmeter.bench.feasibility import infeasible
+from gradmeter.bench.feasibility.precision import unrepresentable
 from gradmeter.bench.sweep.run import measure_cell
 from gradmeter.estimators import FAMILIES, NotApplicable, UsageError
 from gradmeter.estimators.options import describe
@@ -18,7 +19,7 @@ EXTREMES = ("1e300", "1e-300", "1e15", "1e-15", "-1e300")
 
 def reason(problem: str, estimator: str = "pathwise", dtype: str = "float64") -> str | None:
     [cell] = grid([make_problem(problem)], [make_estimator(estimator)], dtypes=[dtype])
-    return cell.impossible()
+    return infeasible(cell)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_student_t_of_many_degrees(df: float) -> None:
 def test_points_that_no_options_give(problem: str, dtype: str, said: str | None) -> None:
     """λ of a fit is seen once there is one; it was called biased, or exact, for want of digits."""
     cell = make_cell(problem, "pathwise", dtype=dtype, max_replicates=2**14)
-    assert cell.impossible() is None
+    assert infeasible(cell) is None
     row = measure_cell(cell).rows[-1]
     assert row["status"] == ("n/a" if said else "ok")
     assert said is None or said in row["reason"]

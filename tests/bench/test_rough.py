@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.estimators import VARIANTS
 from tests.support import Blocks, applies, estimate, make_cell, measured, setting_of, state_of
@@ -70,7 +71,7 @@ def test_gradients_miss_a_step(estimator: str) -> None:
     ],
 )
 def test_identities_of_the_hessian_do_not_hold(problem: str, reason: str) -> None:
-    found = make_cell(problem, "price").impossible()
+    found = infeasible(make_cell(problem, "price"))
     assert found is not None
     assert reason in found
 

@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import Cell, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import Prepared, prepare
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.measurement.kernel import Setting, estimates
 from gradmeter.bench.measurement.moved import FewEstimates, moved_array
 from gradmeter.bench.measurement.rounding import CALLS, MULTIPLE, rounding
-from gradmeter.bench.sweep.cells import Cell, make_problem
 from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Requires
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import Normal
@@ -172,7 +173,7 @@ SCALES = [
 def test_integrals_of_right_estimators(problem: str, estimator: str, dtype: str) -> None:
     """The mean is off by less than τ, and τ is no reason to doubt what sampling could find."""
     cell = make_cell(problem, estimator, dtype=dtype)
-    if cell.impossible() is not None:
+    if infeasible(cell) is not None:
         return
     made = prepare(cell)
     tau, integrals = rounding(made.setting), integrate(made.setting)

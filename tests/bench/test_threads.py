@@ -18,7 +18,7 @@ import threadpoolctl
 
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.cost import timed_calls
-from gradmeter.bench.sweep.cells import Cell, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, make_estimator, make_problem
 
 backend = sys.argv[1]
 ready = prepare(Cell(make_problem("logistic-regression"), make_estimator("pathwise"), backend))

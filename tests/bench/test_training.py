@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.performance.goals import plain, training
-from gradmeter.bench.sweep.cells import make_problem
 from tests.support import needs
 
 SMALL = "vae[size=60,batch=20,hidden=5,latent=1,at=initial,kl=analytic]"

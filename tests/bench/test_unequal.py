@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.bench.cells import make_problem
 from gradmeter.estimators import FAMILIES
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.families.family import MeanField

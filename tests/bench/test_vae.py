@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import gradmeter
+from gradmeter.bench.cells import make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import estimates
 from gradmeter.bench.sweep import suites
-from gradmeter.bench.sweep.cells import make_problem
 from tests.differences import check_gradient
 from tests.support import make_cell, measured, problem_is_refused
 
@@ -80,7 +81,7 @@ def test_score_function_against_pathwise() -> None:
 def test_the_suite_sets_the_score_function_against_pathwise() -> None:
     """On digits and on the linear model, at one S; nothing in it is impossible."""
     cells = suites.load("vae").cells
-    assert all(cell.impossible() is None for cell in cells)
+    assert all(infeasible(cell) is None for cell in cells)
     both = {"score-function", "pathwise"}
     for problem in ("linear-vae[batch=30]", "vae[size=1797,batch=20]"):
         own = {(c.estimator.name, c.num_samples) for c in cells if c.problem == make_problem(problem)}

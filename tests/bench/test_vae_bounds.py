@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_estimator, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.sweep import suites
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
@@ -217,7 +218,7 @@ def test_refused() -> None:
             make_problem(f"{name}[importance-samples=2,kl=analytic]")
         with pytest.raises(UsageError, match="'importance-samples' is '0'; it must be a whole number"):
             make_problem(f"{name}[importance-samples=0]")
-        reason = make_cell(f"{name}[importance-samples=2]", "pathwise").impossible()
+        reason = infeasible(make_cell(f"{name}[importance-samples=2]", "pathwise"))
         assert reason is not None
         assert "use iwae, dreg or vimco, or importance-samples=1" in reason
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from gradmeter.bench.cells import Goals
 from gradmeter.bench.measurement.bias import difference
 from gradmeter.bench.measurement.cell import Evidence, measure_source, prepare
 from gradmeter.bench.measurement.integrate import Integral
@@ -18,7 +19,6 @@ from gradmeter.bench.measurement.moments import GROUPS, Moments
 from gradmeter.bench.measurement.stream import Stream
 from gradmeter.bench.measurement.verdict import Verdicts
 from gradmeter.bench.problems import Exact
-from gradmeter.bench.sweep.cells import Goals
 from tests.support import make_cell, measured
 
 REPLICATES = 64

@@ -13,8 +13,8 @@ from scipy import special, stats
 from scipy.integrate import quad
 from scipy.stats import qmc
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.problems.one_dimensional import exact_sum
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import FAMILIES
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.families.concrete_marginal import ConcreteLogit

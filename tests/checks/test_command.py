@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import gradmeter
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.checks import checking, session
 from gradmeter.bench.checks.differences import derivative
 from gradmeter.bench.checks.lab import QUICK
 from gradmeter.bench.problems import Exact
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import Normal, ScoreFunction, UsageError
 from tests.checks.users import Coin, CoinProblem, Form, FormProblem
 from tests.cli.running import Run, run_cli  # noqa: F401

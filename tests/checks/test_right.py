@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import gradmeter
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.checks import checking
 from gradmeter.bench.checks.checking import family_findings, problem_findings
 from gradmeter.bench.checks.lab import QUICK
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import FAMILIES
 from tests.checks import users
 

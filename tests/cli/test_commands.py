@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 
 import gradmeter
+from gradmeter.bench.cells import make_estimator
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.decomposition import from_series
 from gradmeter.bench.measurement.timing import ROUNDS
 from gradmeter.bench.rows import COLUMNS, to_json
-from gradmeter.bench.sweep.cells import make_estimator
 from gradmeter.bench.sweep.store import DEFAULT, Store
 from gradmeter.estimators import VARIANTS
 from gradmeter.estimators.families import FAMILIES
@@ -111,7 +112,7 @@ def test_without_estimators_all_that_apply(run_cli: Run) -> None:
     rows = run_cli("run", "--problem", "square", "--json", *CHEAP).rows
     cells = {(row["estimator"], json.dumps(row["estimator_options"]), row["num_samples"]) for row in rows}
     assert {row["status"] for row in rows} == {"ok"}
-    assert len(cells) == sum(make_cell("square", variant).impossible() is None for variant in VARIANTS)
+    assert len(cells) == sum(infeasible(make_cell("square", variant)) is None for variant in VARIANTS)
     assert {size for name, options, size in cells if "leave-one-out" in options or '"antithetic": true' in options} == {
         2
     }

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.problems.problem import LOG_2PI
 from gradmeter.bench.problems.vae.coding import NormalEncoder
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import VARIANTS, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.backends import get

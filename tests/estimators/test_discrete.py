@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.problems.test_functions import SquareIntegrand
 from gradmeter.estimators import NAMED_ALONE, VARIANTS, Expectation
@@ -438,7 +439,7 @@ def test_rows_carry_the_certificate() -> None:
     ],
 )
 def test_not_applicable(problem: str, estimator: str, samples: int, message: str) -> None:
-    reason = make_cell(problem, estimator, samples).impossible()
+    reason = infeasible(make_cell(problem, estimator, samples))
     assert reason is not None
     assert message in reason
 
@@ -447,7 +448,7 @@ def test_every_pair_of_a_discrete_family_has_an_answer() -> None:
     """An estimator that needs a path is n/a, with the reason; what is biased is never one of all."""
     for problem in DISCRETE_PROBLEMS:
         for estimator in (*VARIANTS, *NAMED_ALONE):
-            reason = make_cell(problem, estimator, 2).impossible()
+            reason = infeasible(make_cell(problem, estimator, 2))
             assert reason is None or any(why in reason for why in ("family", "ELBO", "varies", "leaves nothing")), (
                 reason
             )

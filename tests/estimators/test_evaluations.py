@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_estimator
 from gradmeter.bench.performance.goals import cost
-from gradmeter.bench.sweep.cells import make_estimator
 from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, Expectation, Integrand, Noise, Normal
 from gradmeter.estimators.estimator import Estimator
 from tests.support import draws, make_cell, state_of

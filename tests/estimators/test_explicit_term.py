@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_estimator, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.problems.tilted import TiltedSquareIntegrand
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import (
     NAMED_ALONE,
     VARIANTS,
@@ -58,7 +59,7 @@ TILTED = "tilted-square[a=0.4,loc=-0.6,scale=0.83{}]"
 OF_NORMAL = tuple(
     e
     for e in (*ON_NORMAL, "vargrad", "self-normalised", "evolution-strategies", "spsa")
-    if make_cell(TILTED.format(""), e).impossible() is None
+    if infeasible(make_cell(TILTED.format(""), e)) is None
 )
 #: Estimators whose noise a Gauss rule integrates over, with what it asks for.
 BY_RULE = tuple(e for e in OF_NORMAL if "sobol" not in e and "stratified" not in e and "self-" not in e)
@@ -239,7 +240,7 @@ def scaled(estimator: str, family: str, dimension: int = 1, **more: Any) -> Scal
         of = FAMILY_PROBLEMS[family].replace("dim=3", f"dim={dimension}")
         problem = ScaledProblem(of, **more)
         samples = make_estimator(estimator).smallest_num_samples()
-        return problem if make_cell(problem, estimator, samples).impossible() is None else None
+        return problem if infeasible(make_cell(problem, estimator, samples)) is None else None
     except UsageError:
         return None
 
@@ -431,7 +432,7 @@ BINARY = [
     for e in (*VARIANTS, *NAMED_ALONE)
     for d in (2, 1)
     if make_estimator(e).biased is None
-    and make_cell(ChosenProblem(d), e, make_estimator(e).smallest_num_samples()).impossible() is None
+    and infeasible(make_cell(ChosenProblem(d), e, make_estimator(e).smallest_num_samples())) is None
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradmeter.bench.sweep.cells import make_problem
+from gradmeter.bench.cells import make_problem
 from gradmeter.estimators import NotApplicable, UsageError
 from tests.support import problem_is_refused
 

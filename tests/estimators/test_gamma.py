@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.rules import rule
 from gradmeter.estimators import FAMILIES
 from gradmeter.estimators.backends import get
@@ -221,7 +222,7 @@ def test_rejection_reparameterisation_varies_less() -> None:
 
 def test_only_where_there_is_one_rejection() -> None:
     for family in ("normal", "beta"):
-        reason = make_cell(f"polynomial[family={family}]", "rejection-reparameterisation").impossible()
+        reason = infeasible(make_cell(f"polynomial[family={family}]", "rejection-reparameterisation"))
         assert reason is not None
         assert "needs the law of accepted proposals" in reason
 

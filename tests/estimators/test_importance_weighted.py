@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_estimator, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.problems.linear_gaussian import LinearGaussian
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import BOUNDS, Expectation, Normal, UsageError
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.vimco import others_sum
@@ -192,7 +193,7 @@ def test_iwae_is_the_derivative_of_the_bound() -> None:
     ],
 )
 def test_not_applicable(problem: str, estimator: str, message: str) -> None:
-    reason = make_cell(problem, estimator, 2).impossible()
+    reason = infeasible(make_cell(problem, estimator, 2))
     assert reason is not None
     assert message in reason
     assert "\n" not in reason

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.problems.regression.logistic import LogisticIntegrand
 from gradmeter.estimators import Expectation, Normal, NotApplicable
@@ -92,7 +93,7 @@ def test_below_a_moving_average() -> None:
 
 @pytest.mark.parametrize("problem", ["square", "logistic-regression"])
 def test_an_input_must_vary(problem: str) -> None:
-    assert "give the problem a batch" in str(make_cell(problem, INPUT).impossible())
-    assert make_cell("logistic-regression[batch=4]", INPUT).impossible() is None
+    assert "give the problem a batch" in str(infeasible(make_cell(problem, INPUT)))
+    assert infeasible(make_cell("logistic-regression[batch=4]", INPUT)) is None
     with pytest.raises(NotApplicable, match="input that varies"):
         prepare(make_cell(problem, INPUT))

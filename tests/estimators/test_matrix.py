@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 from gradmeter.bench import catalogue
+from gradmeter.bench.cells import make_estimator, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import measure_source, prepare
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.measurement.kernel import StatisticsKernel
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import FAMILIES, Expectation, Integrand, Noise, UsageError
 from gradmeter.estimators.backends import NAMES, get
 from tests.families import FAMILY_PROBLEMS, KNOWN
@@ -147,7 +148,7 @@ def test_a_no_is_refused_with_its_reason(family: str) -> None:
     """And a yes is not refused."""
     for row in ROWS:
         if row["family"] == family:
-            reason = make_cell(problem_for(row["estimator"], family), row["estimator"], 4).impossible()
+            reason = infeasible(make_cell(problem_for(row["estimator"], family), row["estimator"], 4))
             assert reason == row["reason"], row["estimator"]
             if reason is not None:
                 assert reason == row["summary"]
@@ -170,7 +171,7 @@ def test_parity(backend: str, estimator: str, family: str, samples: int) -> None
 def test_parity_of_an_elbo(backend: str, estimator: str, family: str, entropy: str) -> None:
     needs(backend)
     problem = problem_for(estimator, family, entropy=entropy)
-    reason = make_cell(problem, estimator, 4).impossible()
+    reason = infeasible(make_cell(problem, estimator, 4))
     if reason is not None:
         assert reason == make_estimator(estimator).lacking(problem.family, entropy) or "this problem takes" in reason
         return
@@ -204,7 +205,7 @@ def least(estimator: str, family: str) -> Problem:
     for dimension in (1, 2, 3):
         with contextlib.suppress(UsageError):  # a family of at least two
             problem = problem_for(estimator, family, dimension)
-            if make_cell(problem, estimator).impossible() is None:
+            if infeasible(make_cell(problem, estimator)) is None:
                 return problem
     raise AssertionError("refused in three dimensions")
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import Cell, Goals, make_estimator
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator
 from gradmeter.bench.sweep.run import measure_cell
 from gradmeter.estimators import Expectation, Integrand, Normal, NotApplicable
 from tests.support import Blocks, draws, estimate, integrated

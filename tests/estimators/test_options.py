@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.problems import PROBLEMS
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import ESTIMATORS, VARIANTS, Normal, NotApplicable, UsageError, backends
 from gradmeter.estimators.families import FAMILIES, Exponential
 from gradmeter.estimators.options import construct, describe, effective, number, parse, spell

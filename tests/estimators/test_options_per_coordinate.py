@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 import gradmeter
 from gradmeter.bench import catalogue
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.reading.names import problem_text
 from gradmeter.bench.reading.results import cleaned
 from gradmeter.bench.rows import from_json, to_json
 from gradmeter.bench.sweep import suites
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import FAMILIES, UsageError
 from gradmeter.estimators.families import Gamma

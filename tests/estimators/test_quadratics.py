@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import estimates
 from gradmeter.estimators import Expectation, Normal
@@ -148,7 +149,7 @@ def test_what_is_refused() -> None:
         cell = make_cell(problem, estimator)
         with pytest.raises(NotApplicable, match=reason):
             cell.estimator.check(cell.problem.family, "none", 1, cell.problem.dimension)
-    assert make_cell("square[dim=500]", "taylor[hessian=product]").impossible() is None
+    assert infeasible(make_cell("square[dim=500]", "taylor[hessian=product]")) is None
 
 
 def test_minibatches_have_a_hessian_each(backend: Backend) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gradmeter.bench.sweep.cells import make_estimator
+from gradmeter.bench.cells import make_estimator
 from gradmeter.estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, Expectation, NotApplicable, UsageError
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend

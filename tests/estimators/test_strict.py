@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.bench.measurement.cell import measure, prepare
-from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.estimators import backends
 from gradmeter.estimators.backends import Registration
 from tests.estimators.test_matrix import YES, covering, problem_for

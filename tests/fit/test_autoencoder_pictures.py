@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.fit import autoencoders
-from gradmeter.bench.sweep.cells import make_problem
 from tests.cli.running import Run
 
 

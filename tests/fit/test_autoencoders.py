@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.fit import figures
 from gradmeter.bench.fit.held_out import IMPORTANCE_SAMPLES, columns, log_likelihood, log_weights
 from gradmeter.bench.fit.objective import objective
 from gradmeter.bench.problems.data import bundled
 from gradmeter.bench.problems.vae import inputs
 from gradmeter.bench.problems.vae.autoencoder import MOST_TEST
-from gradmeter.bench.sweep.cells import make_problem
 from tests.cli.running import Run
 
 SMALL = "vae[size=40,batch=10,hidden=4,latent=3]"

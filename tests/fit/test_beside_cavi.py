@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.fit.components import density, mixture
 from gradmeter.bench.fit.figures import Reference
 from gradmeter.bench.fit.findings import evaluations_to, sentences, settled
@@ -18,7 +19,6 @@ from gradmeter.bench.fit.recipe import Gradient
 from gradmeter.bench.fit.rows import row
 from gradmeter.bench.fit.run import Fit, Plan
 from gradmeter.bench.optimisation.optimisers import make_optimiser
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from tests.cli.running import Run
 
 MIXTURE = "bayesian-gaussian-mixture[at=start,bound=mean-field]"

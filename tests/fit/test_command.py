@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.fit.recipe import Gradient
 from gradmeter.bench.fit.rows import COLUMNS
 from gradmeter.bench.fit.run import Plan
 from gradmeter.bench.optimisation.optimisers import Adam, make_optimiser
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from tests.cli.running import Result, Run, command, environment
 from tests.support import needs
 

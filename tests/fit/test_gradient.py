@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.fit.gradient import GradientMethod
 from gradmeter.bench.fit.objective import objective
 from gradmeter.bench.fit.recipe import Gradient
@@ -15,7 +16,6 @@ from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.optimisation.optimisers import make_optimiser
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.bench.problems.test_functions import Cosine
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import Normal
 
 REGRESSION = "linear-regression[scale=0.1]"

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.fit.gradient import GradientMethod
 from gradmeter.bench.fit.minibatches import Minibatches, taken
 from gradmeter.bench.fit.recipe import Gradient
 from gradmeter.bench.optimisation.optimisers import Adam
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import Pathwise
 from gradmeter.estimators.backends import get
 

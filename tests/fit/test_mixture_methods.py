@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.fit.command import make_method
 from gradmeter.bench.fit.objective import objective
 from gradmeter.bench.fit.recipe import Gradient
@@ -15,7 +16,6 @@ from gradmeter.bench.fit.run import Fit, Plan, Watcher, run
 from gradmeter.bench.fit.svi import StochasticVariational
 from gradmeter.bench.optimisation.optimisers import make_optimiser
 from gradmeter.bench.problems.mixtures.points import load
-from gradmeter.bench.sweep.cells import make_estimator, make_problem
 from gradmeter.estimators import NotApplicable, UsageError
 
 MEAN_FIELD = "bayesian-gaussian-mixture[bound=mean-field,at=start]"

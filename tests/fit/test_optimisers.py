@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.optimisation.optimisers import LEAST_PRECISION, Natural, make_optimiser
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import NotApplicable, UsageError
 from tests.support import needs
 

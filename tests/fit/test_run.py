@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.fit.recipe import Recipe
 from gradmeter.bench.fit.run import Fit, Plan, Watcher, run
 from gradmeter.bench.optimisation.method import Method, Objective, State, Vectors
 from gradmeter.bench.problems import Problem
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import UsageError
 
 STEPS = 100

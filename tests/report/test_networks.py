@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.reading.results import Result
 from gradmeter.bench.report import networks, sweeps, write
 from gradmeter.bench.report.findings import findings
 from gradmeter.bench.report.ranking import rank
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
 from tests.report import stores

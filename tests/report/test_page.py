@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from gradmeter.bench.cells import Goals, grid, make_estimator, make_problem
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.bench.report import write
 from gradmeter.bench.rows import ALWAYS
-from gradmeter.bench.sweep.cells import Goals, grid, make_estimator, make_problem
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import UsageError

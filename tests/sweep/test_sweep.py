@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 import gradmeter
+from gradmeter.bench import cells as cells_module
+from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.problems.test_functions import Square, SquareIntegrand
 from gradmeter.bench.rows import to_json
-from gradmeter.bench.sweep import cells as cells_module
-from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.sources import FOLDERS, source_hash, without_prose
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.run import run
-from gradmeter.bench.sweep.sources import FOLDERS, source_hash, without_prose
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import Integrand
 from tests.cli.running import CELL, Run, measured
@@ -100,7 +101,7 @@ def test_a_cell_that_could_not_run_gets_another_try_once_it_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = [cell(backend="jax"), cell()]
-    if wanted[0].impossible():
+    if infeasible(wanted[0]):
         pytest.skip("needs JAX to come back")
     find: Any = importlib.util.find_spec
     with Store.create(tmp_path / "s") as store:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.estimators import backends
 
 PAIRS = (

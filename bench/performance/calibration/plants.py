@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from gradmeter.bench.cells import Cell
 from gradmeter.bench.measurement import cost
 from gradmeter.bench.measurement.cell import Prepared
 from gradmeter.bench.measurement.kernel import TimedCall
-from gradmeter.bench.sweep.cells import Cell
 from gradmeter.estimators import Estimator, Expectation, Noise
 from gradmeter.estimators.backends.backend import Backend
 

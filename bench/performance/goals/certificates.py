@@ -14,12 +14,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import Measurement, measure, prepare
 from gradmeter.bench.performance.goals.goal import Goal, Measured
 from gradmeter.bench.performance.goals.kernels import present
 from gradmeter.bench.rows import ALL
 from gradmeter.bench.sweep import suites
-from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.estimators import Estimator, Expectation, Noise, Requires
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks
@@ -55,7 +56,7 @@ def replicates() -> Iterator[Goal]:
 
 def _unbiased(cells: Any) -> Iterator[Cell]:
     for cell in cells:
-        if not getattr(cell.estimator, "planted", False) and cell.impossible() is None:
+        if not getattr(cell.estimator, "planted", False) and infeasible(cell) is None:
             yield cell
 
 
@@ -64,7 +65,7 @@ def _regressions(backend: str) -> Iterator[Cell]:
         for text in ESTIMATORS:
             estimator = make_estimator(text)
             cell = Cell(make_problem(problem), estimator, backend, num_samples=estimator.smallest_num_samples())
-            if cell.impossible() is None:
+            if infeasible(cell) is None:
                 yield cell
 
 

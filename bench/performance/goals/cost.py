@@ -14,11 +14,12 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
+from gradmeter.bench.cells import Cell, make_estimator, make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.cost import timed_calls
 from gradmeter.bench.performance.goals.goal import Goal, Measured, ratio
 from gradmeter.bench.performance.goals.kernels import present
-from gradmeter.bench.sweep.cells import Cell, make_estimator, make_problem
 from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, NotApplicable
 
 #: The problems, and substitutes for estimators that apply to neither: with a minibatch, or of another family.
@@ -51,14 +52,14 @@ def _cell(problem: str, text: str, backend: str) -> Cell | None:
         cell = Cell(make_problem(problem), estimator, backend, num_samples=estimator.smallest_num_samples())
     except NotApplicable:  # a family without the required moments
         return None
-    return cell if cell.impossible() is None else None
+    return cell if infeasible(cell) is None else None
 
 
 def unit(cell: Cell) -> Cell:
     """Return the cell whose sample is the unit of cost; that of the score function where z has no path derivative."""
     differentiates = bool(cell.estimator.requirements(cell.problem.entropy).integrand)
     path, score = (replace(cell, estimator=make_estimator(UNITS[kind])) for kind in (True, False))
-    return path if differentiates and path.impossible() is None else score
+    return path if differentiates and infeasible(path) is None else score
 
 
 def compare(cell: Cell) -> Goal:

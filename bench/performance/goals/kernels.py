@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.cells import Cell, make_estimator, make_problem
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.cost import timed_calls
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, timed_call
 from gradmeter.bench.performance.floor import draw_noise_alone, ratio_to_floor
 from gradmeter.bench.performance.goals.goal import Goal, Measured, ratio
-from gradmeter.bench.sweep.cells import Cell, make_estimator, make_problem
 from gradmeter.estimators.backends import NAMES, missing
 
 FLOOR_LIMITS = {"numpy": 1.50, "torch": 1.35, "jax": 1.25}

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import StatisticsKernel
 from gradmeter.bench.performance.goals.goal import Goal, Measured
 from gradmeter.bench.performance.goals.kernels import present, setting
-from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 
 DRAWS = tuple(10**p for p in (6, 7, 8, 9))
 REPLICATES = 1000

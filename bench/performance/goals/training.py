@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.cells import make_problem
 from gradmeter.bench.fit.gradient import GradientMethod
 from gradmeter.bench.fit.held_out import columns
 from gradmeter.bench.fit.recipe import Gradient
@@ -17,7 +18,6 @@ from gradmeter.bench.performance.goals.kernels import present
 from gradmeter.bench.performance.goals.plain import LOOPS, Drawn, Loop, plain
 from gradmeter.bench.performance.goals.scaling import peak_of
 from gradmeter.bench.problems.vae.digits import Vae
-from gradmeter.bench.sweep.cells import make_problem
 from gradmeter.estimators import Pathwise
 
 MODEL = "vae[size=1497,batch=100,hidden=64,latent=2,at=initial,kl=analytic]"

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.cells import Cell
 from gradmeter.bench.measurement.kernel import BlockSums, TimedCall
 from gradmeter.bench.performance.peers.harness.process import PeerFailure, PeerProcess
 from gradmeter.bench.performance.peers.harness.tasks import Task
 from gradmeter.bench.performance.peers.harness.worker import decode, encode
 from gradmeter.bench.reading.peers import Peer
-from gradmeter.bench.sweep.cells import Cell
 
 #: A batch grows until one call takes this long; longer calls are timed no more accurately.
 LONG_ENOUGH = 0.01

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.cells import Cell, Goals
 from gradmeter.bench.measurement import cost
 from gradmeter.bench.measurement.cell import NOT_OURS, Evidence, Measurement, measure_source, prepare
 from gradmeter.bench.measurement.stream import NonFinite
@@ -21,11 +22,10 @@ from gradmeter.bench.performance.peers.harness.process import PeerFailure, PeerP
 from gradmeter.bench.performance.peers.harness.tasks import Task
 from gradmeter.bench.reading.peers import PEERS, Peer
 from gradmeter.bench.rows import ALL, Row, row
+from gradmeter.bench.sources import source_hash
 from gradmeter.bench.sweep import environment
-from gradmeter.bench.sweep.cells import Cell, Goals
 from gradmeter.bench.sweep.run import now
 from gradmeter.bench.sweep.run import run as run_cells
-from gradmeter.bench.sweep.sources import source_hash
 from gradmeter.bench.sweep.store import Store
 
 #: Returns the interpreter of a peer; raises PeerFailure where its environment cannot be made.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
 from gradmeter.bench.reading.peers import PEERS
-from gradmeter.bench.sweep.cells import Cell, Goals, make_estimator, make_problem
 
 EVERY = tuple(PEERS)
 #: A loop makes one sample after another, so an estimate of a thousand samples adds nothing to one of a single sample.

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 #: Folders below `gradmeter.estimators` and `gradmeter.bench` with the code that computes the rows.
-FOLDERS = {"estimators": ("",), "bench": ("optimisation", "problems", "measurement", "controls")}
+FOLDERS = {"estimators": ("",), "bench": ("optimisation", "problems", "feasibility", "measurement", "controls")}
 #: A string or a comment, whichever begins first.
 _QUOTED = re.compile(
     r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"""|"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'

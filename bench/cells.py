@@ -15,9 +15,8 @@ from gradmeter.bench import identity
 from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.forms import require_form
 from gradmeter.bench.problems import PROBLEMS, Problem
-from gradmeter.bench.sweep.sources import source_hash
-from gradmeter.estimators import ESTIMATORS, Estimator, NotApplicable, UsageError
-from gradmeter.estimators.backends import missing
+from gradmeter.bench.sources import source_hash
+from gradmeter.estimators import ESTIMATORS, Estimator, UsageError
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.options import construct, effective, number, parse, spell
 
@@ -137,47 +136,6 @@ class Cell:
         problem = spell(self.problem.name, effective(self.problem), type(self.problem))
         estimator = spell(self.estimator.name, effective(self.estimator), type(self.estimator))
         return f"{problem} · {estimator} · {self.backend} · S={self.num_samples}"
-
-    def impossible(self) -> str | None:
-        """Return why this cell cannot be measured, or None; no framework is imported, except for a CUDA device."""
-        reason = missing(self.backend)
-        if reason:
-            return reason
-        if self.problem.framework not in (None, self.backend):
-            return f"problem {self.problem.name} is written in {self.problem.framework}; use that backend"
-        if self.backend == "numpy" and self.device != "cpu":
-            return "backend 'numpy' computes on the CPU only; use --device cpu"
-        if self.device == "cuda":
-            from gradmeter.estimators.backends import get
-
-            try:
-                get(self.backend, self.device)
-            except UsageError as error:
-                return str(error)
-        requires = self.estimator.requirements(self.problem.entropy)
-        if requires.integrand and self.backend == "numpy" and self.problem.differentiate == "autodiff":
-            return "differentiate=autodiff needs the torch or jax backend; NumPy cannot differentiate"
-        try:
-            problem = self.problem
-            self.estimator.check(
-                problem.family,
-                problem.entropy,
-                self.num_samples,
-                problem.dimension,
-                problem.lacks,
-                problem.importance_samples,
-            )
-        except NotApplicable as error:
-            return str(error)
-        if requires.inputs and not self.problem.draws_inputs:
-            return (
-                "an input-dependent baseline needs an input that varies, and none does here; give the problem a batch"
-            )
-        from gradmeter.bench.measurement.representable import unrepresentable
-
-        return unrepresentable(
-            problem.q, self.estimator, problem.entropy, problem.q_dimension, self.dtype, problem.distances
-        )
 
 
 def make_problem(text: str, fitted: bool = False) -> Problem:
