@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .workloads import (
+    AHEAD,
     BACKENDS,
     DISCRETE,
     DISCRETE_ESTIMATORS,
@@ -80,6 +81,18 @@ def statistics(case: Case) -> Row:
             store.finish(asked.key, outcome.rows, outcome.series)
         rows = {row["block"]: row for row in store.rows_of(asked.key)}
     return _usable(rows[ALL])
+
+
+def all_statistics() -> None:
+    """Measure the statistics of all cells in this process: frameworks are imported once, and JAX compiles ahead."""
+    from gradmeter.bench.sweep.run import Listener, run
+
+    class Shown(Listener):
+        def cell_started(self, cell: Cell) -> None:
+            show(f"measuring {cell.label()}")
+
+    with _store() as store:
+        run([_cell(case) for case in CASES], store, timing=False, listener=Shown())
 
 
 def rounds(case: Case) -> dict[str, list[float]]:
@@ -161,11 +174,15 @@ class _Measured:
     problem: str
     params: tuple[tuple[str, ...], tuple[str, ...]]
     param_names = ("backend", "estimator")
-    timeout = 900.0
+    timeout = 1800.0
     version = "2"
 
     def setup_cache(self) -> None:
-        """Measure nothing; for this method, asv runs the benchmarks of all subclasses in one folder."""
+        """Measure nothing unless asked to; for this method, asv runs the benchmarks of all subclasses in one folder."""
+        if AHEAD:
+            all_statistics()
+
+    setup_cache.timeout = 1800.0  # type: ignore[attr-defined]
 
     def track_variance(self, backend: str, estimator: str) -> float:
         return float(statistics((self.problem, backend, estimator))["variance"])

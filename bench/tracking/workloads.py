@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TERMINAL = Path("/dev/tty")
 #: `GRADMETER_TRACK="numpy jax"` in the environment tracks those alone, which is quicker.
 ASKED_FOR = (os.environ.get("GRADMETER_TRACK") or " ".join(NAMES)).split()
+#: `GRADMETER_TRACK_AHEAD=1`, as in `make track`, measures all statistics first, in one process, which is quicker.
+AHEAD = bool(os.environ.get("GRADMETER_TRACK_AHEAD"))
 #: A framework that is not installed means fewer combinations, not failures.
 BACKENDS = tuple(name for name in NAMES if name in ASKED_FOR and missing(name) is None)
 

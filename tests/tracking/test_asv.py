@@ -113,6 +113,20 @@ def test_every_number_of_a_cell(stored, monkeypatch):
     assert all(r > 0.0 for r in relative)
 
 
+def test_statistics_of_all_cells_at_once_are_those_of_each(stored, monkeypatch, capfd):
+    monkeypatch.setattr(measured, "CASES", (PATHWISE, SCORE))
+    measured.TestFunction().setup_cache()
+    assert not measured.STORE.exists()
+    monkeypatch.setattr(measured, "AHEAD", True)
+    measured.TestFunction().setup_cache()
+    assert stored() == (2, 0)
+    ahead = measured.statistics(PATHWISE)["variance"]
+    assert stored() == (2, 0)
+    assert capfd.readouterr().err.count("measuring") == 2
+    measured.STORE.unlink()
+    assert measured.statistics(PATHWISE)["variance"] == ahead
+
+
 def test_estimators_that_are_compared_are_timed_in_the_same_rounds(stored, monkeypatch):
     monkeypatch.setattr(measured, "CASES", (PATHWISE, SCORE))
     timed = [measured.rounds(case) for case in (SCORE, PATHWISE)]
