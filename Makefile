@@ -62,7 +62,7 @@ calibrate: $(READY)
 # make track       asv on this commit, in this environment, and its page; then: .venv/bin/asv preview
 track: $(READY)
 	$(BIN)/asv machine --yes
-	$(BIN)/asv run -E existing:same --set-commit-hash "$$(git rev-parse HEAD)"
+	GRADMETER_TRACK_AHEAD=1 $(BIN)/asv run -E existing:same --set-commit-hash "$$(git rev-parse HEAD)"
 	$(BIN)/asv publish
 
 # make track-planted        asv over commits with a planted slowdown and a planted variance: it names both

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gradmeter.bench.tracking.workloads import BACKENDS, ESTIMATORS, prepared
+from .workloads import BACKENDS, ESTIMATORS, prepared
 
 ROUNDS = 20
 Samples = dict[str, Any]
@@ -59,35 +59,16 @@ class Floor:
     params = (BACKENDS, ESTIMATORS)
     param_names = ("backend", "estimator")
     timeout = 300.0
-    version = "1"
+    version = "2"
     unit = "× floor"
 
-    def setup_cache(self) -> dict[tuple[str, str], list[float]]:
-        """The ratios of all rounds, by backend and estimator; all kernels in the same rounds."""
+    def track_ratio_to_floor(self, backend: str, estimator: str) -> Samples:
         from gradmeter.bench.measurement.timing import calibrate, interleave
         from gradmeter.bench.performance.floor import draw_noise_alone
 
-        calls = {}
-        for backend in BACKENDS:
-            for estimator in ESTIMATORS:
-                setting = prepared(backend, estimator)
-                kernel, blocks = _call(setting)
-                noise = draw_noise_alone(setting, blocks)
-                for name, call in (("kernel", kernel), ("noise", noise)):
-                    calls[backend, estimator, name] = call, calibrate(call)[0]
-        seconds = interleave(calls, ROUNDS)
-        return {
-            (backend, estimator): [
-                kernel / noise
-                for kernel, noise in zip(
-                    seconds[backend, estimator, "kernel"], seconds[backend, estimator, "noise"], strict=True
-                )
-            ]
-            for backend in BACKENDS
-            for estimator in ESTIMATORS
-        }
-
-    setup_cache.timeout = 1800.0  # type: ignore[attr-defined]
-
-    def track_ratio_to_floor(self, ratios: dict[tuple[str, str], list[float]], backend: str, estimator: str) -> Samples:
-        return {"samples": ratios[backend, estimator], "number": 1}
+        setting = prepared(backend, estimator)
+        kernel, blocks = _call(setting)
+        calls = {"kernel": kernel, "noise": draw_noise_alone(setting, blocks)}
+        seconds = interleave({name: (call, calibrate(call)[0]) for name, call in calls.items()}, ROUNDS)
+        pairs = zip(seconds["kernel"], seconds["noise"], strict=True)
+        return {"samples": [kernel / noise for kernel, noise in pairs], "number": 1}

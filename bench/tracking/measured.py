@@ -1,16 +1,21 @@
-"""Variance, bias bound and cost of most kinds of estimators on every backend: one grid, measured once, looked up often.
+"""Variance, bias bound and cost of most kinds of estimators on every backend, each measured when it is asked for.
 
-The noise of a cell is fixed by its seed, so variance and bias bound repeat from run to run to the last digits; they
-change with the code alone. (Code that draws the noise in another order moves the bias bound by tens of per cent.)
-Times are samples, one a round, from which asv makes an interval.
+Variance and bias bound are the statistics of one cell. The noise of a cell is fixed by its seed, so they repeat from
+run to run to the last digits; they change with the code alone. (Code that draws the noise in another order moves the
+bias bound by tens of per cent.) Times are samples, one a round, from which asv makes an interval. The first time that
+is asked for is measured together with those of all estimators of its problem on its backend, in the same interleaved
+rounds, so that they compare.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gradmeter.bench.tracking.workloads import (
+from .workloads import (
+    AHEAD,
     BACKENDS,
     DISCRETE,
     DISCRETE_ESTIMATORS,
@@ -21,7 +26,17 @@ from gradmeter.bench.tracking.workloads import (
     SLOW_TO_COMPILE,
     TEST_FUNCTION,
     cell,
+    show,
 )
+
+if TYPE_CHECKING:
+    from gradmeter.bench.cells import Cell
+    from gradmeter.bench.measurement.cost import Contender
+    from gradmeter.bench.rows import Row
+    from gradmeter.bench.sweep.store import Store
+
+#: In the folder that `setup_cache` makes: one for each run of asv, environment and commit.
+STORE = Path("measured.sqlite")
 
 #: A bias certified below this is rounding, whose ups and downs mean nothing.
 EXACT = 1e-6
@@ -29,11 +44,11 @@ REPLICATES = 2**18
 #: For the estimator that evaluates f for every coordinate.
 FEWER_REPLICATES = 2**15
 
-Name = tuple[str, str, str]
-Grid = dict[Name, dict[str, Any]]
+#: problem, backend, estimator
+Case = tuple[str, str, str]
 Samples = dict[str, Any]
 
-CASES: tuple[Name, ...] = tuple(
+CASES: tuple[Case, ...] = tuple(
     case
     for problem, estimators in (
         (REAL_DATA, ELBO_ESTIMATORS),
@@ -46,75 +61,158 @@ CASES: tuple[Name, ...] = tuple(
 )
 
 
-def measured_grid(cases: tuple[Name, ...] = CASES) -> Grid:
-    """By (problem, backend, estimator): the row of all parameter blocks, and its rounds of timing.
+def statistics(case: Case) -> Row:
+    """Return the row of all parameter blocks of a cell; measure the cell if the store has no rows of it.
 
-    Every cell is timed in the same interleaved rounds, so that seconds compare between estimators and backends.
+    Raises
+    ------
+    RuntimeError
+        The cell could not be measured.
     """
-    from gradmeter.bench.reading.results import load
+    from gradmeter.bench.rows import ALL
+    from gradmeter.bench.sweep.run import measure_cell
+
+    asked = _cell(case)
+    with _store() as store:
+        if not store.rows_of(asked.key):
+            show(f"measuring {asked.label()}")
+            outcome = measure_cell(asked)
+            store.start(asked.key, asked.description())  # not before: asv kills what takes long, and that is no crash
+            store.finish(asked.key, outcome.rows, outcome.series)
+        rows = {row["block"]: row for row in store.rows_of(asked.key)}
+    return _usable(rows[ALL])
+
+
+def all_statistics() -> None:
+    """Measure the statistics of all cells in this process: frameworks are imported once, and JAX compiles ahead."""
+    from gradmeter.bench.sweep.listener import Listener
     from gradmeter.bench.sweep.run import run
+
+    class Shown(Listener):
+        def cell_started(self, cell: Cell) -> None:
+            show(f"measuring {cell.label()}")
+
+    with _store() as store:
+        run([_cell(case) for case in CASES], store, timing=False, listener=Shown())
+
+
+def rounds(case: Case) -> dict[str, list[float]]:
+    """Return the timing rounds of a cell: `seconds`, and `reference` (the reference workload in the same round).
+
+    All cells of its problem and backend are timed, in the same rounds, if the store has no rounds of it.
+
+    Raises
+    ------
+    RuntimeError
+        The cell could not be timed.
+    """
+    key = _timing(_cell(case))
+    with _store() as store:
+        if not store.rows_of(key) and not store.series(key):
+            _time([_cell(other) for other in CASES if other[:2] == case[:2]], store)
+        for row in store.rows_of(key):
+            _usable(row)
+        return {name: values.tolist() for name, values in store.series(key).items()}
+
+
+def _time(cells: list[Cell], store: Store) -> None:
+    """Time cells in the same interleaved rounds, and store rounds or failures of all in one transaction."""
+    from gradmeter.bench.measurement import cost
+    from gradmeter.bench.sweep.run import failed_rows, now
+
+    started = now()
+    show(f"timing {len(cells)} estimators in the same rounds: {cells[0].problem.name} · {cells[0].backend}")
+    with cost.Compiler() as compiler:
+        for each in cells:
+            compiler.add(each.key, _contender(each))
+        costs, _ = cost.time_calls(compiler)
+    store.add_timing(
+        (_timing(each), failed_rows(each, "exception", found, started), {})
+        if isinstance(found := costs[each.key], str)
+        else (_timing(each), [], found.series)
+        for each in cells
+    )
+
+
+def _contender(timed: Cell) -> Contender:
+    """A cell that is prepared when it is compiled, where an exception costs the time of that cell alone."""
+    from gradmeter.bench.measurement import cost
+    from gradmeter.bench.measurement.cell import prepare
+
+    return cost.Contender(lambda: cost.cell(prepare(timed)).make(), timed.backend)
+
+
+def _cell(case: Case) -> Cell:
+    costly = case[0] == REAL_DATA and case[2] == "measure-valued"
+    return cell(*case, replicates=FEWER_REPLICATES if costly else REPLICATES)
+
+
+def _timing(timed: Cell) -> str:
+    """The store's key of a cell's timing rounds, which come before or after its statistics or without them."""
+    return f"timing {timed.key}"
+
+
+def _usable(row: Row) -> Row:
+    if row["status"] != "ok":
+        raise RuntimeError(f"{row['status']}: {row['reason']}")
+    return row
+
+
+@contextmanager
+def _store() -> Iterator[Store]:
+    """Open the store; wait while another process measures, so that no cell is measured twice and none while timing."""
+    import filelock
+
     from gradmeter.bench.sweep.store import Store
 
-    cells = {}
-    for problem, backend, estimator in cases:
-        costly = problem == REAL_DATA and estimator == "measure-valued"
-        made = cell(problem, backend, estimator, replicates=FEWER_REPLICATES if costly else REPLICATES)
-        cells[made.key] = (problem, backend, estimator), made
-    with Store.create(Path("measured.sqlite")) as store:  # asv runs this in a folder of its own, and removes it
-        found, _ = load(store, run([made for _, made in cells.values()], store))
-        return {
-            cells[result["cell_key"]][0]: {
-                **result.row,
-                "rounds": {name: result.series[name].tolist() for name in ("seconds", "reference") if result.timed},
-            }
-            for result in found
-        }
+    with filelock.FileLock(f"{STORE}.measuring"), Store.create(STORE) as store:
+        yield store
 
 
 class _Measured:
-    """What is looked up for each cell of the grid; its benchmarks differ in the problem alone."""
+    """What is measured of each cell of a problem; its subclasses differ in the problem alone."""
 
     problem: str
     params: tuple[tuple[str, ...], tuple[str, ...]]
     param_names = ("backend", "estimator")
-    timeout = 300.0
+    timeout = 1800.0
     version = "2"
 
-    def setup_cache(self) -> Grid:
-        return measured_grid()
+    def setup_cache(self) -> None:
+        """Measure nothing unless asked to; for this method, asv runs the benchmarks of all subclasses in one folder."""
+        if AHEAD:
+            all_statistics()
 
     setup_cache.timeout = 1800.0  # type: ignore[attr-defined]
 
-    def _row(self, grid: Grid, backend: str, estimator: str) -> dict[str, Any]:
-        row = grid[self.problem, backend, estimator]
-        if row["status"] != "ok" or not row["rounds"]:
-            raise RuntimeError(f"{row['status']}: {row['reason']}")
-        return row
+    def track_variance(self, backend: str, estimator: str) -> float:
+        return float(statistics((self.problem, backend, estimator))["variance"])
 
-    def track_variance(self, grid: Grid, backend: str, estimator: str) -> float:
-        return float(self._row(grid, backend, estimator)["variance"])
+    def track_bias_bound(self, backend: str, estimator: str) -> float:
+        return max(EXACT, float(statistics((self.problem, backend, estimator))["bias_bound"]))
 
-    def track_bias_bound(self, grid: Grid, backend: str, estimator: str) -> float:
-        return max(EXACT, float(self._row(grid, backend, estimator)["bias_bound"]))
+    def track_seconds(self, backend: str, estimator: str) -> Samples:
+        return {"samples": rounds((self.problem, backend, estimator))["seconds"], "number": 1}
 
-    def track_seconds(self, grid: Grid, backend: str, estimator: str) -> Samples:
-        return {"samples": self._row(grid, backend, estimator)["rounds"]["seconds"], "number": 1}
-
-    def track_relative_time(self, grid: Grid, backend: str, estimator: str) -> Samples:
+    def track_relative_time(self, backend: str, estimator: str) -> Samples:
         """Over the time of the reference workload in the same round: most of a machine's ups and downs cancel."""
-        rounds = self._row(grid, backend, estimator)["rounds"]
-        pairs = zip(rounds["seconds"], rounds["reference"], strict=True)
+        timed = rounds((self.problem, backend, estimator))
+        pairs = zip(timed["seconds"], timed["reference"], strict=True)
         return {"samples": [seconds / reference for seconds, reference in pairs], "number": 1}
 
-    def track_work_normalised_variance(self, grid: Grid, backend: str, estimator: str) -> Samples:
-        row = self._row(grid, backend, estimator)
-        return {"samples": [row["variance"] * seconds for seconds in row["rounds"]["seconds"]], "number": 1}
+    def track_work_normalised_variance(self, backend: str, estimator: str) -> Samples:
+        case = (self.problem, backend, estimator)
+        variance = statistics(case)["variance"]
+        return {"samples": [variance * seconds for seconds in rounds(case)["seconds"]], "number": 1}
 
     track_variance.unit = "trace of the covariance"  # type: ignore[attr-defined]
     track_bias_bound.unit = "of the gradient's norm"  # type: ignore[attr-defined]
     track_seconds.unit = "seconds"  # type: ignore[attr-defined]
     track_relative_time.unit = "× reference workload"  # type: ignore[attr-defined]
     track_work_normalised_variance.unit = "variance × seconds"  # type: ignore[attr-defined]
+    track_seconds.version = "3"  # type: ignore[attr-defined]
+    track_relative_time.version = "3"  # type: ignore[attr-defined]
+    track_work_normalised_variance.version = "3"  # type: ignore[attr-defined]
 
 
 class RealData(_Measured):

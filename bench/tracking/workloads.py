@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradmeter.estimators.backends import NAMES, missing
@@ -11,8 +14,12 @@ if TYPE_CHECKING:
     from gradmeter.bench.cells import Cell
     from gradmeter.bench.measurement.kernel import Setting
 
+#: Where a person sees at once what is measured: asv keeps standard error until a benchmark has ended.
+TERMINAL = Path("/dev/tty")
 #: `GRADMETER_TRACK="numpy jax"` in the environment tracks those alone, which is quicker.
 ASKED_FOR = (os.environ.get("GRADMETER_TRACK") or " ".join(NAMES)).split()
+#: `GRADMETER_TRACK_AHEAD=1`, as in `make track`, measures all statistics first, in one process, which is quicker.
+AHEAD = bool(os.environ.get("GRADMETER_TRACK_AHEAD"))
 #: A framework that is not installed means fewer combinations, not failures.
 BACKENDS = tuple(name for name in NAMES if name in ASKED_FOR and missing(name) is None)
 
@@ -79,3 +86,10 @@ def prepared(backend: str, estimator: str, dtype: str = "float32") -> Setting:
     from gradmeter.bench.measurement.cell import prepare
 
     return prepare(cell(KERNEL, backend, estimator, dtype)).setting
+
+
+def show(text: str) -> None:
+    """Write a line to standard error, which asv prints with `--show-stderr`, and to the terminal if there is one."""
+    print(text, file=sys.stderr, flush=True)
+    with suppress(OSError), TERMINAL.open("w", encoding="utf-8") as terminal:
+        terminal.write(f"\n               {text} ")

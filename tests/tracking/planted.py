@@ -145,7 +145,7 @@ def parse(table: str) -> list[Change]:
     return changes
 
 
-def main(folder: Path, benchmarks: str = "measured") -> tuple[Clone, dict[str, list[Change]]]:
+def main(folder: Path, benchmarks: str = "RealData") -> tuple[Clone, dict[str, list[Change]]]:
     """The clone, and by planted commit what asv says changed."""
     clone = Clone(folder)
     commits = {}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dis
 import json
+import os
 import re
+import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.feasibility import infeasible
+from gradmeter.bench.sweep import cells
 from gradmeter.bench.tracking import measured, workloads
 from gradmeter.estimators import Pathwise
 from gradmeter.estimators.backends import NAMES
@@ -65,21 +69,117 @@ def test_a_benchmark_of_each_kind_runs(asv):
     assert time[2] in ("ns", "μs", "ms")
 
 
-def test_every_number_of_a_cell(tmp_path, monkeypatch):
+def test_asv_measures_what_is_selected(asv):
+    asv("machine", "--yes", "--machine", "canary")
+    options = ("--quick", "--dry-run", "--show-stderr", "--machine", "canary")
+    printed = asv("run", *HERE, *options, "--bench", r"RealData.track_variance\(.*numpy.*'pathwise'\)")
+    assert re.findall("(?:measuring|timing) .*", printed) == ["measuring logistic-regression · pathwise · numpy · S=1"]
+    assert re.search(r"numpy +pathwise +1\.?2\d+", printed), printed
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[int, int]]:
+    """Counts cells with statistics and cells with times in the store of a scratch folder, which becomes the current."""
     monkeypatch.chdir(tmp_path)
-    case = (workloads.TEST_FUNCTION, "numpy", "pathwise")
-    grid = measured.measured_grid((case,))
+    monkeypatch.setattr(workloads, "TERMINAL", tmp_path / "terminal")
+
+    def counted() -> tuple[int, int]:
+        with sqlite3.connect(measured.STORE) as db:
+            measured_keys = db.execute("SELECT DISTINCT cell_key FROM rows").fetchall()
+            timed_keys = db.execute("SELECT DISTINCT cell_key FROM series WHERE name = 'seconds'").fetchall()
+        return len(measured_keys), len(timed_keys)
+
+    return counted
+
+
+PATHWISE, SCORE = ((workloads.TEST_FUNCTION, "numpy", name) for name in ("pathwise", "score-function"))
+
+
+def test_every_number_of_a_cell(stored, monkeypatch):
+    monkeypatch.setattr(measured, "CASES", (PATHWISE, SCORE))
     benchmark = measured.TestFunction()
-    variance = benchmark.track_variance(grid, *case[1:])
-    seconds = benchmark.track_seconds(grid, *case[1:])["samples"]
-    relative = benchmark.track_relative_time(grid, *case[1:])["samples"]
-    work = benchmark.track_work_normalised_variance(grid, *case[1:])["samples"]
+    variance = benchmark.track_variance(*PATHWISE[1:])
+    assert stored() == (1, 0)
     # Var of 2.5 cos z's pathwise derivative, summed over ten coordinates and both blocks, by quadrature.
     assert variance == pytest.approx(_exact_variance(), rel=0.02)
-    assert 0.0 < benchmark.track_bias_bound(grid, *case[1:]) < 0.1
+    assert 0.0 < benchmark.track_bias_bound(*PATHWISE[1:]) < 0.1
+    assert stored() == (1, 0)
+    seconds = benchmark.track_seconds(*PATHWISE[1:])["samples"]
+    assert stored() == (1, 2)
+    relative = benchmark.track_relative_time(*PATHWISE[1:])["samples"]
+    work = benchmark.track_work_normalised_variance(*PATHWISE[1:])["samples"]
+    assert stored() == (1, 2)
     assert len(seconds) == len(relative) == len(work) == 20
     assert work == [variance * s for s in seconds]
     assert all(r > 0.0 for r in relative)
+
+
+def test_statistics_of_all_cells_at_once_are_those_of_each(stored, monkeypatch, capfd):
+    monkeypatch.setattr(measured, "CASES", (PATHWISE, SCORE))
+    measured.TestFunction().setup_cache()
+    assert not measured.STORE.exists()
+    monkeypatch.setattr(measured, "AHEAD", True)
+    measured.TestFunction().setup_cache()
+    assert stored() == (2, 0)
+    ahead = measured.statistics(PATHWISE)["variance"]
+    assert stored() == (2, 0)
+    assert capfd.readouterr().err.count("measuring") == 2
+    measured.STORE.unlink()
+    assert measured.statistics(PATHWISE)["variance"] == ahead
+
+
+def test_estimators_that_are_compared_are_timed_in_the_same_rounds(stored, monkeypatch):
+    monkeypatch.setattr(measured, "CASES", (PATHWISE, SCORE))
+    timed = [measured.rounds(case) for case in (SCORE, PATHWISE)]
+    assert stored() == (0, 2)
+    assert timed[0]["reference"] == timed[1]["reference"]
+    assert timed[0]["seconds"] != timed[1]["seconds"]
+
+
+def test_a_person_sees_what_is_measured(stored, capfd):
+    measured.statistics(PATHWISE)
+    said = "measuring cosine[k=2.5,loc=1,dim=10] · pathwise · numpy · S=1"
+    assert capfd.readouterr().err.strip() == said
+    assert workloads.TERMINAL.read_text(encoding="utf-8").strip() == said
+
+
+def test_a_changed_source_is_measured_anew(stored, monkeypatch):
+    measured.statistics(PATHWISE)
+    monkeypatch.setattr(cells, "source_hash", lambda: "another")
+    measured.statistics(PATHWISE)
+    assert stored() == (2, 0)
+
+
+def _another_process(case: measured.Case) -> subprocess.Popen[str]:
+    program = f"from gradmeter.bench.tracking.measured import statistics; print(statistics({case})['variance'])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # no terminal to write to
+    )
+
+
+def test_two_processes_measure_a_cell_once(stored):
+    both = [_another_process(PATHWISE) for _ in range(2)]
+    printed, said = zip(*(process.communicate() for process in both), strict=True)
+    assert printed[0] == printed[1] == f"{measured.statistics(PATHWISE)['variance']}\n"
+    assert sorted(map(bool, said)) == [False, True]
+    assert stored() == (1, 0)
+
+
+def test_a_killed_process_leaves_the_store_usable(stored):
+    case = (workloads.REAL_DATA, "numpy", "pathwise")
+    for _ in range(3):
+        with _another_process(case) as killed:
+            assert "measuring" in killed.stderr.readline()
+            killed.kill()
+    assert stored() == (0, 0)
+    assert measured.statistics(case)["status"] == "ok"
+    assert stored() == (1, 0)
 
 
 def _exact_variance() -> float:
@@ -90,10 +190,15 @@ def _exact_variance() -> float:
     return 10.0 * sum(float(weights @ g**2 - (weights @ g) ** 2) for g in (slope, slope * nodes))
 
 
-def test_a_cell_that_failed_says_why():
-    grid = {(workloads.TEST_FUNCTION, "numpy", "pathwise"): {"status": "exception", "reason": "no luck", "rounds": {}}}
-    with pytest.raises(RuntimeError, match="exception: no luck"):
-        measured.TestFunction().track_variance(grid, "numpy", "pathwise")
+def test_a_cell_that_failed_says_why(stored, monkeypatch):
+    case = (workloads.TEST_FUNCTION, "numpy", "arm")
+    monkeypatch.setattr(measured, "CASES", (case, PATHWISE))
+    with pytest.raises(RuntimeError, match="n/a: arm needs binary"):
+        measured.statistics(case)
+    with pytest.raises(RuntimeError, match="exception: not timed"):
+        measured.rounds(case)
+    assert stored() == (2, 1)
+    assert len(measured.rounds(PATHWISE)["seconds"]) == 20
 
 
 def test_combinations_are_those_that_exist():
