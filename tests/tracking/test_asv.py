@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench import cells
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.sweep import cells
 from gradmeter.bench.tracking import measured, workloads
 from gradmeter.estimators import Pathwise
 from gradmeter.estimators.backends import NAMES
