@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 
 StoreArgument = Annotated[Optional[Path], Argument(metavar="STORE", help="the store (default .gradmeter/store.sqlite)")]
+StoreOption = Annotated[Optional[Path], Option("--store", metavar="PATH", help="the store, as of `gradmeter run`")]
 
 
 def _version(wanted: bool) -> None:
@@ -65,7 +66,9 @@ def list_(
             "family × backend, with the reason where there is none); without it, all but combinations",
         ),
     ] = None,
-    json: Annotated[bool, Option("--json", help="one JSON object a line: kind, name, summary, options")] = False,
+    json: Annotated[
+        bool, Option("--json", help="one JSON object a line: kind, name, aliases, summary, options")
+    ] = False,
 ) -> None:
     """Show what there is, with its options."""
     from gradmeter.bench import catalogue
@@ -157,6 +160,7 @@ def run(
 @app.command()
 def report(
     store: StoreArgument = None,
+    named: StoreOption = None,
     output: Annotated[
         Path, Option(metavar="DIR", help="folder to write report.html, report.md and results.csv to")
     ] = Path("report"),
@@ -164,12 +168,13 @@ def report(
     """Render a store as HTML, and its tables as Markdown."""
     from gradmeter.bench import commands
 
-    commands.report(store, output)
+    commands.report(_one_store(store, named), output)
 
 
 @app.command()
 def export(
     store: StoreArgument = None,
+    named: StoreOption = None,
     format: Annotated[str, Option(metavar="csv|parquet", help="what to write")] = "csv",
     output: Annotated[
         Optional[Path], Option(metavar="FILE", help="file to write (default: standard output for csv)")
@@ -178,7 +183,7 @@ def export(
     """Write the rows of a store as CSV or Parquet."""
     from gradmeter.bench import commands
 
-    commands.export(store, format, output)
+    commands.export(_one_store(store, named), format, output)
 
 
 @app.command()
@@ -314,6 +319,12 @@ def check(
     return command.run(target, json)
 
 
+def _one_store(argument: Path | None, option: Path | None) -> Path | None:
+    if argument is not None and option is not None:
+        raise UsageError(f"STORE {argument} and --store {option} are the same thing; leave one out")
+    return option if argument is None else argument
+
+
 def fail(message: str, status: int) -> int:
     """The one way an error is shown: a line, its middle left out where somebody's input made it endless."""
     line = " ".join(message.split())
@@ -382,7 +393,7 @@ def _click_message(error: Any) -> str:
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
     if context is not None and type(error).__name__ == "NoSuchOption":
         options = [name for p in context.command.params for name in p.opts if name.startswith("--")]
-        return str(unknown("option", error.option_name, options))
+        return str(unknown("option", error.option_name, options, f"{context.command_path} --help"))
     if context is not None and message.startswith("No such command"):
         return str(unknown("command", message.split("'")[1], context.command.list_commands(context)))
     return f"{message}; see gradmeter --help"

@@ -182,6 +182,8 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("export", "--format", "xml"), "unknown format 'xml'; choose from: csv, parquet"),
     (("export", "--format", "parquet"), "parquet needs --output FILE"),
     (("report", "x.sqlite"), "there is no store at x.sqlite"),
+    (("report", "--store", "x.sqlite"), "there is no store at x.sqlite"),
+    (("export", "x", "--store", "y"), "STORE x and --store y are the same thing; leave one out"),
     (("compare", "x.sqlite"), "Missing argument 'AFTER'; see gradmeter --help"),
 ]
 

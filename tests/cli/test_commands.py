@@ -245,6 +245,12 @@ def test_help_and_version_are_no_errors(run_cli: Run) -> None:
     assert run_cli("--version").out.startswith("gradmeter ")
 
 
+def test_store_is_named_alike_everywhere(run_cli: Run) -> None:
+    assert run_cli("run", *CELL, "--store", "s").status == 0
+    assert run_cli("export", "--store", "s").out == run_cli("export", "s").out != ""
+    assert run_cli("report", "--store", "s").status == 0
+
+
 def test_exports_hold_the_rows(run_cli: Run) -> None:
     run_cli("run", *CELL, "--estimator", "pathwise[sticking-the-landing=true]")
     with Store.read(Path(".gradmeter/store.sqlite")) as store:
