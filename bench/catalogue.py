@@ -13,6 +13,7 @@ from gradmeter.bench.problems import PROBLEMS
 from gradmeter.bench.sweep import suites
 from gradmeter.bench.sweep.cells import make_estimator
 from gradmeter.estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, backends
+from gradmeter.estimators.aliases import ALIASES
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.expectation import INTEGRAND
 from gradmeter.estimators.families import FAMILIES
@@ -32,7 +33,8 @@ def _problems() -> Iterator[Entry]:
 def _estimators() -> Iterator[Entry]:
     for cls in (*ESTIMATORS.values(), *CONTROLS.values()):
         entry = {"kind": "estimator", "name": cls.name, "summary": cls.summary, "options": describe(cls)}
-        yield {**entry, "planted": cls.planted, "biased": cls.biased}
+        aliases = {alias: text for alias, text in ALIASES.items() if text.partition("[")[0] == cls.name}
+        yield {**entry, "aliases": aliases, "planted": cls.planted, "biased": cls.biased}
 
 
 def _families() -> Iterator[Entry]:
@@ -108,11 +110,11 @@ KINDS = {
 
 def entries(kind: str | None = None) -> list[Entry]:
     """Entries of one kind, or of all but combinations."""
-    if kind is None:
-        return [entry for name, make in KINDS.items() if name != "combinations" for entry in make()]
-    if kind not in KINDS:
+    if kind is not None and kind not in KINDS:
         raise unknown("kind", kind, KINDS)
-    return list(KINDS[kind]())
+    kinds = [name for name in KINDS if name != "combinations"] if kind is None else [kind]
+    found = (entry for name in kinds for entry in KINDS[name]())
+    return [{"kind": entry["kind"], "name": entry["name"], "aliases": {}, **entry} for entry in found]
 
 
 def as_json(found: Iterable[Entry]) -> Iterator[str]:
@@ -133,6 +135,9 @@ def as_text(found: Iterable[Entry]) -> Iterator[str]:
             yield f"{'' if last is None else chr(10)}{entry['kind']}"
             last = entry["kind"]
         yield f"  {entry['name']:<34} {entry['summary']}"
+        if entry["aliases"]:
+            also = (a if text == entry["name"] else f"{a} ({text})" for a, text in entry["aliases"].items())
+            yield f"      also called {', '.join(also)}"
         if entry.get("biased") and entry["kind"] == "estimator":
             yield f"      biased by nature: {entry['biased']}"
         if entry.get("missing"):

@@ -18,6 +18,7 @@ from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.forms import require_form
 from gradmeter.bench.problems import PROBLEMS, Problem
 from gradmeter.estimators import ESTIMATORS, Estimator, NotApplicable, UsageError
+from gradmeter.estimators.aliases import ALIASES, resolve
 from gradmeter.estimators.backends import missing
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.options import construct, effective, number, parse, spell
@@ -194,7 +195,7 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
     """A problem from `name[k=v,...]`; `fitted`, with what a fit takes where nothing is said."""
     name, given = parse(text, "problem")
     if name not in PROBLEMS:
-        raise unknown("problem", name, PROBLEMS)
+        raise unknown("problem", name, PROBLEMS, "gradmeter list problems")
     given = dict(PROBLEMS[name].fitted_options(given)) if fitted else given
     problem = construct(PROBLEMS[name], given, f"problem {name}")
     try:
@@ -205,11 +206,11 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
 
 
 def make_estimator(text: str) -> Estimator:
-    """An estimator, or a planted bug, from `name[k=v,...]`."""
-    name, given = parse(text, "estimator")
+    """An estimator, or a planted bug, from `name[k=v,...]`, where the name may be an alias."""
+    name, given = resolve(*parse(text, "estimator"))
     known = {**ESTIMATORS, **CONTROLS}
     if name not in known:
-        raise unknown("estimator", name, known)
+        raise unknown("estimator", name, known, "gradmeter list estimators", ALIASES)
     return construct(known[name], given, f"estimator {name}")
 
 

@@ -191,7 +191,7 @@ def test_list_is_one_object_a_line(run_cli: Run, kind: str) -> None:
     text = run_cli("list", kind).out
     for entry in result.rows:
         assert entry["kind"] == {"families": "family"}.get(kind, kind.removesuffix("s"))
-        assert list(entry)[:4] == ["kind", "name", "summary", "options"]
+        assert list(entry)[:5] == ["kind", "name", "aliases", "summary", "options"]
         assert entry["name"] in text
     assert not list(Path().iterdir())
 
@@ -249,6 +249,15 @@ def test_store_is_named_alike_everywhere(run_cli: Run) -> None:
     assert run_cli("run", *CELL, "--store", "s").status == 0
     assert run_cli("export", "--store", "s").out == run_cli("export", "s").out != ""
     assert run_cli("report", "--store", "s").status == 0
+
+
+def test_an_alias_is_measured_under_its_canonical_name(run_cli: Run) -> None:
+    rows = run_cli("run", "--problem", "square", "--estimator", "rloo", "--json", *CHEAP).rows
+    assert {row["estimator"] for row in rows} == {"score-function"}
+    assert {row["estimator_options"]["baseline"] for row in rows} == {"leave-one-out"}
+    listed = {entry["name"]: entry["aliases"] for entry in run_cli("list", "estimators", "--json").rows}
+    assert listed["score-function"]["rloo"] == "score-function[baseline=leave-one-out]"
+    assert "also called reparameterization" in run_cli("list", "estimators").out
 
 
 def test_exports_hold_the_rows(run_cli: Run) -> None:
