@@ -144,6 +144,10 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*FIT, "--method", "newton"), "unknown method 'newton'; choose from: "),
     ((*FIT, "--method", "svi[batch=0]"), "'batch' is '0'; it must be a whole number, at least 1"),
     (("fit", "bayesian-gaussian-mixture", "--method", "svi[decay=0.3]"), "and decay above 0.5 and at most 1, or"),
+    (
+        (*FIT, "--method", "em", "--estimator", "pathwise"),
+        "em is for problem gaussian-mixture, not for square; leave out --method em",
+    ),
     ((*FIT, "--method", "cavi"), "cavi is for problem bayesian-gaussian-mixture, not for square"),
     ((*FIT, "--optimiser", "adm"), "unknown optimiser 'adm'; did you mean 'adam'?"),
     ((*FIT, "--optimiser", "adam[beta1=1]"), "it must be a finite number, at least 0, below 1"),
