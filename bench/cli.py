@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -336,7 +337,11 @@ def fail(message: str, status: int) -> int:
 
 def script() -> NoReturn:
     """`gradmeter` as a process. After Ctrl-C it waits for no thread: one that compiles would delay it, or abort it."""
-    status = main()
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        status = main()
+    except KeyboardInterrupt:
+        status = fail("interrupted", INTERRUPTED)
     if status == INTERRUPTED:
         with suppress(OSError):
             sys.stdout.flush()

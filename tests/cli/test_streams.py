@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,27 @@ def _imported(folder: Path, *arguments: str) -> set[str]:
         timeout=120,
     )
     return set(done.stderr.split())
+
+
+@posix
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.15, 0.4, 0.8])
+@pytest.mark.parametrize("arguments", [("list", "combinations"), ("run", *CELL), ("report", "--store", "none")])
+def test_ctrl_c_at_the_start_is_status_130_without_a_traceback(
+    tmp_path: Path, arguments: tuple[str, ...], delay: float
+) -> None:
+    """At whatever it is then: an import, or the command; one that is done by then has its own status."""
+    code = "import gradmeter.__main__ as m, os, signal; signal.signal(signal.SIGINT, m._stop); os.write(2, b'!'); m.script()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as running:
+        assert running.stderr is not None
+        assert os.read(running.stderr.fileno(), 1) == b"!"
+        time.sleep(0.01 + delay)
+        running.send_signal(signal.SIGINT)
+        shown = running.stderr.read().decode()
+    assert "Traceback" not in shown
+    assert running.returncode == 130 or (delay and running.returncode in (0, 2))
