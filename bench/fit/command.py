@@ -111,9 +111,9 @@ def plans(
     reasons = [plan.impossible() for plan in found]
     if all(reasons):
         raise UsageError(str(reasons[0]))
-    for plan, reason in zip(found, reasons, strict=True):  # an exact method is for one problem; an estimator gets a row
-        if reason is not None and not isinstance(plan.recipe, Gradient):
-            raise UsageError(f"{reason}; leave out --method {plan.recipe.parts()['method']}")
+    for plan, why in zip(found, reasons, strict=True):  # an exact method is for one problem; an estimator gets a row
+        if why is not None and not isinstance(plan.recipe, Gradient):
+            raise UsageError(f"{why}; leave out --method {plan.recipe.parts()['method']}")
     if not estimator and not method:  # nobody asked for those that have no meaning here
         found = [plan for plan, reason in zip(found, reasons, strict=True) if reason is None]
     return found

@@ -168,7 +168,8 @@ def test_ctrl_c_at_the_start_is_status_130_without_a_traceback(
     tmp_path: Path, arguments: tuple[str, ...], delay: float
 ) -> None:
     """At whatever it is then: an import, or the command; one that is done by then has its own status."""
-    code = "import gradmeter.__main__ as m, os, signal; signal.signal(signal.SIGINT, m._stop); os.write(2, b'!'); m.script()"
+    ready = "signal.signal(signal.SIGINT, m._stop); os.write(2, b'!')"
+    code = f"import gradmeter.__main__ as m, os, signal; {ready}; m.script()"
     with subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=tmp_path,
