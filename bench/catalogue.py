@@ -10,6 +10,7 @@ from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.fit.methods import METHODS
 from gradmeter.bench.optimisation.optimisers import OPTIMISERS
 from gradmeter.bench.problems import PROBLEMS
+from gradmeter.bench.rows import COLUMNS, MEANINGS
 from gradmeter.bench.sweep import suites
 from gradmeter.bench.sweep.cells import make_estimator
 from gradmeter.estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, backends
@@ -96,6 +97,11 @@ def _combinations() -> Iterator[Entry]:
                 }
 
 
+def _columns() -> Iterator[Entry]:
+    for name, meaning in MEANINGS.items():
+        yield {"kind": "column", "name": name, "summary": meaning, "options": {}, "type": COLUMNS[name]}
+
+
 KINDS = {
     "problems": _problems,
     "estimators": _estimators,
@@ -105,14 +111,17 @@ KINDS = {
     "optimisers": _optimisers,
     "methods": _methods,
     "combinations": _combinations,
+    "columns": _columns,
 }
+#: Listed only where they are asked for.
+ASKED_FOR = ("combinations", "columns")
 
 
 def entries(kind: str | None = None) -> list[Entry]:
-    """Entries of one kind, or of all but combinations."""
+    """Entries of one kind, or of all but those listed only where they are asked for."""
     if kind is not None and kind not in KINDS:
         raise unknown("kind", kind, KINDS)
-    kinds = [name for name in KINDS if name != "combinations"] if kind is None else [kind]
+    kinds = [name for name in KINDS if name not in ASKED_FOR] if kind is None else [kind]
     found = (entry for name in kinds for entry in KINDS[name]())
     return [{"kind": entry["kind"], "name": entry["name"], "aliases": {}, **entry} for entry in found]
 

@@ -63,8 +63,9 @@ def list_(
         Optional[str],
         Argument(
             metavar="KIND",
-            help="problems, estimators, families, backends, suites, optimisers, methods, or combinations (estimator × "
-            "family × backend, with the reason where there is none); without it, all but combinations",
+            help="problems, estimators, families, backends, suites, optimisers, methods, combinations (estimator × "
+            "family × backend, with the reason where there is none) or columns (of results); without it, all but the "
+            "last two",
         ),
     ] = None,
     json: Annotated[

@@ -14,6 +14,7 @@ from gradmeter.bench.drawing.page import environment_of, style
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.report import peers
 from gradmeter.bench.report.document import Document
+from gradmeter.bench.rows import COLUMNS, MEANINGS
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -35,6 +36,8 @@ def render(document: Document) -> str:
             glyph=glyphs.path,
             symbols=numbers.VERDICTS,
             peer_headings=peers.HEADINGS,
+            columns=MEANINGS,
+            kinds=COLUMNS,
             peer_note=peers.NOTE,
         )
     )

@@ -21,7 +21,7 @@ import gradmeter
 from gradmeter.bench.measurement.decomposition import from_series
 from gradmeter.bench.measurement.timing import ROUNDS
 from gradmeter.bench.reading.measured import measured as measured_frame
-from gradmeter.bench.rows import COLUMNS, to_json
+from gradmeter.bench.rows import COLUMNS, MEANINGS, to_json
 from gradmeter.bench.sweep.cells import make_estimator
 from gradmeter.bench.sweep.store import DEFAULT, Store
 from gradmeter.estimators import VARIANTS
@@ -307,6 +307,15 @@ def test_an_alias_is_measured_under_its_canonical_name(run_cli: Run) -> None:
     listed = {entry["name"]: entry["aliases"] for entry in run_cli("list", "estimators", "--json").rows}
     assert listed["score-function"]["rloo"] == "score-function[baseline=leave-one-out]"
     assert "also called reparameterization" in run_cli("list", "estimators").out
+
+
+def test_every_column_has_its_meaning_in_a_line(run_cli: Run) -> None:
+    assert [entry["name"] for entry in run_cli("list", "columns", "--json").rows] == PROMISED
+    assert list(MEANINGS) == list(COLUMNS)
+    assert all(meaning and "\n" not in meaning and not meaning.endswith(".") for meaning in MEANINGS.values())
+    text = run_cli("list", "columns").out
+    assert all(f"  {name} " in text and meaning in text for name, meaning in MEANINGS.items())
+    assert "code_version" not in run_cli("list").out
 
 
 def test_exports_hold_the_rows(run_cli: Run) -> None:

@@ -13,10 +13,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.bench.report import write
-from gradmeter.bench.rows import ALWAYS
+from gradmeter.bench.rows import ALWAYS, MEANINGS
 from gradmeter.bench.sweep.cells import Goals, grid, make_estimator, make_problem
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
@@ -82,6 +83,7 @@ def test_everything_is_shown(tmp_path: Path) -> None:
     assert "cannot be" in twin
     assert "planted-naive-exchange" in twin
     assert "gradmeter run --problem" in page
+    assert all(f"<td><code>{name}</code></td>" in page and escape(text) in page for name, text in MEANINGS.items())
     for shape, word in (("●", "unbiased"), ("○", "inconclusive"), ("✗", "biased")):
         assert f'<span class="v v-{word}">{shape} {word}</span>' in page
     with (tmp_path / "out" / "results.csv").open(newline="", encoding="utf-8") as file:
