@@ -16,7 +16,7 @@ from tests.cli.running import CELL, command, environment
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX shells and terminals")
 QUIETLY = "import sys; from gradmeter.bench.cli import main; status = main(sys.argv[1:]); sys.stdout.flush(); "
-HEAVY = {"torch", "jax", "scipy", "pandas", "sklearn", "matplotlib", "pyarrow"}
+HEAVY = {"torch", "jax", "scipy", "pandas", "sklearn", "matplotlib", "seaborn", "pyarrow"}
 
 
 def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -139,6 +139,12 @@ def _read(terminal: int) -> bytes:
 )
 def test_what_measures_nothing_imports_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert not _imported(tmp_path, *arguments) & HEAVY
+
+
+def test_a_numpy_cell_imports_no_framework_and_nothing_that_draws(tmp_path: Path) -> None:
+    found = _imported(tmp_path, "run", *CELL)
+    assert "numpy" in found
+    assert not found & (HEAVY - {"scipy"})
 
 
 def test_the_same_run_again_imports_no_framework(tmp_path: Path) -> None:
