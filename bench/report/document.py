@@ -196,23 +196,27 @@ def _together(found: list[tuple[float, Advice]]) -> Advice:
         common.append(f"{verdict} only at {', '.join(weaker)}")
     setting = first.setting if all(a.setting == first.setting for a in several) else ""
     compared = [(value, a.comparisons[0]) for value, a in found if a.comparisons]
-    return Advice(first.use, verdict, "", setting, _ranged(compared), (), tuple(common))
+    return Advice(first.use, verdict, "", setting, ranged(compared), (), tuple(common))
 
 
-def _ranged(compared: list[tuple[float, Comparison]]) -> tuple[Comparison, ...]:
+def ranged(compared: list[tuple[float, Comparison]]) -> tuple[Comparison, ...]:
     """The runner-up's ratios from the smallest to the largest, as one comparison; where they are not significant, that
     is said."""
-    settled = [c for _, c in compared if c.settled]
-    if not settled or len({c.words for c in settled}) > 1:
+    shown = [c for _, c in compared if c.settled] or [c for _, c in compared]
+    if not shown or len({c.words for c in shown}) > 1:
         return tuple(c for _, c in compared[:1])
-    least, most = (choose(settled, key=lambda c: c.size.value) for choose in (min, max))
-    text = numbers.times(least.size.value)
-    if numbers.times(most.size.value) != text:
-        text += f" to {numbers.times(most.size.value)}"
-    others = list(dict.fromkeys(c.other for c in settled))
+    least, most = (choose(c.size.value for c in shown) for choose in (min, max))
+    text, last = numbers.times(least), numbers.times(most)
+    text += f" to {last}" if last != text else ""
+    first, others = shown[0], {c.other for c in shown}
+    other, words = (
+        (first.other, first.words)
+        if len(others) == 1
+        else ("", f"{first.words.removesuffix(',')} best" if first.settled else f"{first.words} the next best")
+    )
     unsettled = ", ".join(f"{value:g}" for value, c in compared if not c.settled)
-    setting = f"no significant difference at {unsettled}" if unsettled else ""
-    return (dataclasses.replace(settled[0], ratio=text, other=" or ".join(others), setting=setting, note=""),)
+    setting = f"no significant difference at {unsettled}" if unsettled and first.settled else ""
+    return (dataclasses.replace(first, ratio=text, words=words, other=other, setting=setting, note=""),)
 
 
 def _draw(document: Document, several_machines: bool) -> None:

@@ -84,7 +84,7 @@ def _sentence(advice: Advice) -> str:
 
 def _compared(c: Comparison) -> str:
     other = f"{code(c.other)}{_in_brackets(c.setting)}"
-    return f"{c.ratio} {c.words} {other}" if c.settled else f"{c.words} {other}: ratio {c.ratio}"
+    return f"{c.ratio} {c.words} {other}".rstrip() if c.settled else f"{c.words} {other}: ratio {c.ratio}"
 
 
 def _in_brackets(text: str) -> str:
