@@ -126,6 +126,11 @@ def entries(kind: str | None = None) -> list[Entry]:
     return [{"kind": entry["kind"], "name": entry["name"], "aliases": {}, **entry} for entry in found]
 
 
+def names(kind: str) -> list[str]:
+    """Return the names of one kind, aliases among them."""
+    return suites.names() if kind == "suites" else [n for e in entries(kind) for n in (e["name"], *e["aliases"])]
+
+
 def as_json(found: Iterable[Entry]) -> Iterator[str]:
     for entry in found:
         yield json.dumps(entry, ensure_ascii=False)

@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
@@ -18,6 +18,8 @@ from gradmeter.estimators.errors import UsageError, unknown
 
 USAGE, DISK_FULL, INTERRUPTED = 2, 3, 130
 LONGEST_MESSAGE = 1000
+#: Set by the shells' completion.
+COMPLETION = "_GRADMETER_COMPLETE"
 #: By command, what an interrupted one leaves.
 KEPT = {
     "run": "; finished rows are kept, the same command goes on from there",
@@ -30,7 +32,7 @@ app = typer.Typer(
     epilog="First: `gradmeter run`, then `gradmeter report`. An argument such as `cosine[k=2.5]` is a name with "
     "options; `gradmeter list` shows both. Exit status: 0; 1 where a cell failed, a gate tripped or a check went "
     "wrong; 2 for bad usage; 3 where the disk is full; 130 after Ctrl-C.",
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -38,6 +40,17 @@ app = typer.Typer(
 
 StoreArgument = Annotated[Optional[Path], Argument(metavar="STORE", help="the store (default .gradmeter/store.sqlite)")]
 StoreOption = Annotated[Optional[Path], Option("--store", metavar="PATH", help="the store, as of `gradmeter run`")]
+
+
+def _completing(kind: str) -> Callable[[str], list[str]]:
+    """Return what completes a name of this kind for a shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        from gradmeter.bench import catalogue
+
+        return [name for name in catalogue.names(kind) if name.startswith(incomplete)]
+
+    return complete
 
 
 def _version(wanted: bool) -> None:
@@ -83,16 +96,27 @@ def list_(
 @app.command()
 def run(
     suite: Annotated[
-        Optional[str], Argument(metavar="SUITE", help="a suite's name, or a TOML file; `quick` if nothing is given")
+        Optional[str],
+        Argument(
+            metavar="SUITE",
+            help="a suite's name, or a TOML file; `quick` if nothing is given",
+            autocompletion=_completing("suites"),
+        ),
     ] = None,
     problem: Annotated[
         Optional[list[str]],
-        Option(metavar="P[k=v,...]", help="a problem, `name[option=value,...]`; repeat for a grid"),
+        Option(
+            metavar="P[k=v,...]",
+            help="a problem, `name[option=value,...]`; repeat for a grid",
+            autocompletion=_completing("problems"),
+        ),
     ] = None,
     estimator: Annotated[
         Optional[list[str]],
         Option(
-            metavar="E[k=v,...]", help="an estimator, likewise; if absent, all that apply and are not biased by nature"
+            metavar="E[k=v,...]",
+            help="an estimator, likewise; if absent, all that apply and are not biased by nature",
+            autocompletion=_completing("estimators"),
         ),
     ] = None,
     backend: Annotated[
@@ -216,7 +240,13 @@ def compare(
 def fit(
     context: typer.Context,
     problem: Annotated[
-        str, Argument(metavar="PROBLEM", help="a problem, `name[option=value,...]`", show_default=False)
+        str,
+        Argument(
+            metavar="PROBLEM",
+            help="a problem, `name[option=value,...]`",
+            show_default=False,
+            autocompletion=_completing("problems"),
+        ),
     ],
     estimator: Annotated[
         Optional[list[str]],
@@ -224,10 +254,16 @@ def fit(
             metavar="E[k=v,...]",
             help="an estimator of the gradient; may repeat (by default pathwise and "
             "score-function[baseline=leave-one-out], for a bound iwae and dreg; none beside a method)",
+            autocompletion=_completing("estimators"),
         ),
     ] = None,
     method: Annotated[
-        Optional[list[str]], Option(metavar="M[k=v,...]", help="an exact method: em, cavi or svi; may repeat")
+        Optional[list[str]],
+        Option(
+            metavar="M[k=v,...]",
+            help="an exact method: em, cavi or svi; may repeat",
+            autocompletion=_completing("methods"),
+        ),
     ] = None,
     optimiser: Annotated[
         Optional[list[str]], Option(metavar="sgd|adam|natural", help="what follows the gradient (default adam)")
@@ -340,6 +376,8 @@ def script() -> NoReturn:
     """`gradmeter` as a process. After Ctrl-C it waits for no thread: one that compiles would delay it, or abort it."""
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if COMPLETION in os.environ:  # a shell asks what completes a line; typer answers and exits
+            app(prog_name="gradmeter")
         status = main()
     except KeyboardInterrupt:
         status = fail("interrupted", INTERRUPTED)

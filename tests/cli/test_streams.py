@@ -190,3 +190,29 @@ def test_ctrl_c_at_the_start_is_status_130_without_a_traceback(
         shown = running.stderr.read().decode()
     assert "Traceback" not in shown
     assert running.returncode == 130 or (delay and running.returncode in (0, 2))
+
+
+@posix
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("run --problem cos", {"cosine"}),
+        ("run --estimator rlo", {"rloo"}),
+        ("run --estimator pathw", {"pathwise"}),
+        ("run qui", {"quick"}),
+        ("fit gaussian-m", {"gaussian-mixture"}),
+        ("rep", {"report"}),
+    ],
+)
+def test_names_complete_in_a_shell(tmp_path: Path, words: str, expected: set[str]) -> None:
+    asked = {"_GRADMETER_COMPLETE": "complete_bash", "COMP_WORDS": f"gradmeter {words}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "gradmeter"],
+        cwd=tmp_path,
+        env={**environment(), **asked, "COMP_CWORD": str(len(words.split()))},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert set(done.stdout.split()) == expected
+    assert done.stderr == ""
