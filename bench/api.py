@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from gradmeter.bench.cells import (
 from gradmeter.bench.checks.checking import check
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.problems.own import Model
-from gradmeter.bench.rows import to_frame
+from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
+from gradmeter.bench.terminal import progress
 from gradmeter.estimators import Estimator, backends
 
 __all__ = ["Model", "check", "measure", "minibatch_split"]
@@ -72,7 +74,7 @@ def measure(
     Returns
     -------
     pandas.DataFrame
-        One row per cell and parameter block, and one for `all`.
+        One row per cell and parameter block, and one for `all`. It prints as the table of `gradmeter run`.
 
     Raises
     ------
@@ -90,10 +92,11 @@ def measure(
         check_choice("noise", noise, NOISES),
         Goals(precision, bias_bound, max_replicates),
     )
-    if store is None:
-        return to_frame(run(cells, timing=timing))
-    with Store.create(Path(store)) as opened:
-        return to_frame(run(cells, opened, timing=timing))
+    from gradmeter.bench.reading.measured import measured
+
+    opening = nullcontext() if store is None else Store.create(Path(store))
+    with opening as opened, progress(cells, Listener(), False) as listener:
+        return measured(run(cells, opened, timing, listener))
 
 
 def minibatch_split(

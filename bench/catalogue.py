@@ -12,8 +12,10 @@ from gradmeter.bench.feasibility import refused
 from gradmeter.bench.fit.methods import METHODS
 from gradmeter.bench.optimisation.optimisers import OPTIMISERS
 from gradmeter.bench.problems import PROBLEMS
+from gradmeter.bench.rows import COLUMNS, MEANINGS
 from gradmeter.bench.sweep import suites
 from gradmeter.estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, backends
+from gradmeter.estimators.aliases import ALIASES
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.expectation import INTEGRAND
 from gradmeter.estimators.families import FAMILIES
@@ -33,7 +35,8 @@ def _problems() -> Iterator[Entry]:
 def _estimators() -> Iterator[Entry]:
     for cls in (*ESTIMATORS.values(), *CONTROLS.values()):
         entry = {"kind": "estimator", "name": cls.name, "summary": cls.summary, "options": describe(cls)}
-        yield {**entry, "planted": cls.planted, "biased": cls.biased}
+        aliases = {alias: text for alias, text in ALIASES.items() if text.partition("[")[0] == cls.name}
+        yield {**entry, "aliases": aliases, "planted": cls.planted, "biased": cls.biased}
 
 
 def _families() -> Iterator[Entry]:
@@ -94,6 +97,11 @@ def _combinations() -> Iterator[Entry]:
                 }
 
 
+def _columns() -> Iterator[Entry]:
+    for name, meaning in MEANINGS.items():
+        yield {"kind": "column", "name": name, "summary": meaning, "options": {}, "type": COLUMNS[name]}
+
+
 KINDS = {
     "problems": _problems,
     "estimators": _estimators,
@@ -103,16 +111,24 @@ KINDS = {
     "optimisers": _optimisers,
     "methods": _methods,
     "combinations": _combinations,
+    "columns": _columns,
 }
+#: Listed only where they are asked for.
+ASKED_FOR = ("combinations", "columns")
 
 
 def entries(kind: str | None = None) -> list[Entry]:
-    """Entries of one kind, or of all but combinations."""
-    if kind is None:
-        return [entry for name, make in KINDS.items() if name != "combinations" for entry in make()]
-    if kind not in KINDS:
+    """Entries of one kind, or of all but those listed only where they are asked for."""
+    if kind is not None and kind not in KINDS:
         raise unknown("kind", kind, KINDS)
-    return list(KINDS[kind]())
+    kinds = [name for name in KINDS if name not in ASKED_FOR] if kind is None else [kind]
+    found = (entry for name in kinds for entry in KINDS[name]())
+    return [{"kind": entry["kind"], "name": entry["name"], "aliases": {}, **entry} for entry in found]
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of one kind, aliases among them."""
+    return suites.names() if kind == "suites" else [n for e in entries(kind) for n in (e["name"], *e["aliases"])]
 
 
 def as_json(found: Iterable[Entry]) -> Iterator[str]:
@@ -133,6 +149,9 @@ def as_text(found: Iterable[Entry]) -> Iterator[str]:
             yield f"{'' if last is None else chr(10)}{entry['kind']}"
             last = entry["kind"]
         yield f"  {entry['name']:<34} {entry['summary']}"
+        if entry["aliases"]:
+            also = (a if text == entry["name"] else f"{a} ({text})" for a, text in entry["aliases"].items())
+            yield f"      also called {', '.join(also)}"
         if entry.get("biased") and entry["kind"] == "estimator":
             yield f"      biased by nature: {entry['biased']}"
         if entry.get("missing"):

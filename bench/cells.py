@@ -17,6 +17,7 @@ from gradmeter.bench.forms import require_form
 from gradmeter.bench.problems import PROBLEMS, Problem
 from gradmeter.bench.sources import source_hash
 from gradmeter.estimators import ESTIMATORS, Estimator, UsageError
+from gradmeter.estimators.aliases import ALIASES, resolve
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.options import construct, effective, number, parse, spell
 
@@ -152,7 +153,7 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
     """
     name, given = parse(text, "problem")
     if name not in PROBLEMS:
-        raise unknown("problem", name, PROBLEMS)
+        raise unknown("problem", name, PROBLEMS, "gradmeter list problems")
     given = dict(PROBLEMS[name].fitted_options(given)) if fitted else given
     problem = construct(PROBLEMS[name], given, f"problem {name}")
     try:
@@ -163,11 +164,11 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
 
 
 def make_estimator(text: str) -> Estimator:
-    """Make an estimator from `name[k=v,...]`; the controls, estimators with an injected bug, are included."""
-    name, given = parse(text, "estimator")
+    """Make an estimator, or a control (an estimator with an injected bug), from `name[k=v,...]` or an alias."""
+    name, given = resolve(*parse(text, "estimator"))
     known = {**ESTIMATORS, **CONTROLS}
     if name not in known:
-        raise unknown("estimator", name, known)
+        raise unknown("estimator", name, known, "gradmeter list estimators", ALIASES)
     return construct(known[name], given, f"estimator {name}")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
@@ -17,6 +18,8 @@ from gradmeter.estimators.errors import UsageError, unknown
 
 USAGE, DISK_FULL, INTERRUPTED = 2, 3, 130
 LONGEST_MESSAGE = 1000
+#: Set by the shells' completion.
+COMPLETION = "_GRADMETER_COMPLETE"
 #: By command, what an interrupted one leaves.
 KEPT = {
     "run": "; finished rows are kept, the same command goes on from there",
@@ -29,13 +32,25 @@ app = typer.Typer(
     epilog="First: `gradmeter run`, then `gradmeter report`. An argument such as `cosine[k=2.5]` is a name with "
     "options; `gradmeter list` shows both. Exit status: 0; 1 where a cell failed, a gate tripped or a check went "
     "wrong; 2 for bad usage; 3 where the disk is full; 130 after Ctrl-C.",
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 StoreArgument = Annotated[Optional[Path], Argument(metavar="STORE", help="the store (default .gradmeter/store.sqlite)")]
+StoreOption = Annotated[Optional[Path], Option("--store", metavar="PATH", help="the store, as of `gradmeter run`")]
+
+
+def _completing(kind: str) -> Callable[[str], list[str]]:
+    """Return what completes a name of this kind for a shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        from gradmeter.bench import catalogue
+
+        return [name for name in catalogue.names(kind) if name.startswith(incomplete)]
+
+    return complete
 
 
 def _version(wanted: bool) -> None:
@@ -61,11 +76,14 @@ def list_(
         Optional[str],
         Argument(
             metavar="KIND",
-            help="problems, estimators, families, backends, suites, optimisers, methods, or combinations (estimator × "
-            "family × backend, with the reason where there is none); without it, all but combinations",
+            help="problems, estimators, families, backends, suites, optimisers, methods, combinations (estimator × "
+            "family × backend, with the reason where there is none) or columns (of results); without it, all but the "
+            "last two",
         ),
     ] = None,
-    json: Annotated[bool, Option("--json", help="one JSON object a line: kind, name, summary, options")] = False,
+    json: Annotated[
+        bool, Option("--json", help="one JSON object a line: kind, name, aliases, summary, options")
+    ] = False,
 ) -> None:
     """Show what there is, with its options."""
     from gradmeter.bench import catalogue
@@ -78,16 +96,27 @@ def list_(
 @app.command()
 def run(
     suite: Annotated[
-        Optional[str], Argument(metavar="SUITE", help="a suite's name, or a TOML file; `quick` if nothing is given")
+        Optional[str],
+        Argument(
+            metavar="SUITE",
+            help="a suite's name, or a TOML file; `quick` if nothing is given",
+            autocompletion=_completing("suites"),
+        ),
     ] = None,
     problem: Annotated[
         Optional[list[str]],
-        Option(metavar="P[k=v,...]", help="a problem, `name[option=value,...]`; repeat for a grid"),
+        Option(
+            metavar="P[k=v,...]",
+            help="a problem, `name[option=value,...]`; repeat for a grid",
+            autocompletion=_completing("problems"),
+        ),
     ] = None,
     estimator: Annotated[
         Optional[list[str]],
         Option(
-            metavar="E[k=v,...]", help="an estimator, likewise; if absent, all that apply and are not biased by nature"
+            metavar="E[k=v,...]",
+            help="an estimator, likewise; if absent, all that apply and are not biased by nature",
+            autocompletion=_completing("estimators"),
         ),
     ] = None,
     backend: Annotated[
@@ -157,6 +186,7 @@ def run(
 @app.command()
 def report(
     store: StoreArgument = None,
+    named: StoreOption = None,
     output: Annotated[
         Path, Option(metavar="DIR", help="folder to write report.html, report.md and results.csv to")
     ] = Path("report"),
@@ -164,12 +194,13 @@ def report(
     """Render a store as HTML, and its tables as Markdown."""
     from gradmeter.bench import commands
 
-    commands.report(store, output)
+    commands.report(_one_store(store, named), output)
 
 
 @app.command()
 def export(
     store: StoreArgument = None,
+    named: StoreOption = None,
     format: Annotated[str, Option(metavar="csv|parquet", help="what to write")] = "csv",
     output: Annotated[
         Optional[Path], Option(metavar="FILE", help="file to write (default: standard output for csv)")
@@ -178,7 +209,7 @@ def export(
     """Write the rows of a store as CSV or Parquet."""
     from gradmeter.bench import commands
 
-    commands.export(store, format, output)
+    commands.export(_one_store(store, named), format, output)
 
 
 @app.command()
@@ -209,7 +240,13 @@ def compare(
 def fit(
     context: typer.Context,
     problem: Annotated[
-        str, Argument(metavar="PROBLEM", help="a problem, `name[option=value,...]`", show_default=False)
+        str,
+        Argument(
+            metavar="PROBLEM",
+            help="a problem, `name[option=value,...]`",
+            show_default=False,
+            autocompletion=_completing("problems"),
+        ),
     ],
     estimator: Annotated[
         Optional[list[str]],
@@ -217,10 +254,16 @@ def fit(
             metavar="E[k=v,...]",
             help="an estimator of the gradient; may repeat (by default pathwise and "
             "score-function[baseline=leave-one-out], for a bound iwae and dreg; none beside a method)",
+            autocompletion=_completing("estimators"),
         ),
     ] = None,
     method: Annotated[
-        Optional[list[str]], Option(metavar="M[k=v,...]", help="an exact method: em, cavi or svi; may repeat")
+        Optional[list[str]],
+        Option(
+            metavar="M[k=v,...]",
+            help="an exact method: em, cavi or svi; may repeat",
+            autocompletion=_completing("methods"),
+        ),
     ] = None,
     optimiser: Annotated[
         Optional[list[str]], Option(metavar="sgd|adam|natural", help="what follows the gradient (default adam)")
@@ -314,6 +357,12 @@ def check(
     return command.run(target, json)
 
 
+def _one_store(argument: Path | None, option: Path | None) -> Path | None:
+    if argument is not None and option is not None:
+        raise UsageError(f"STORE {argument} and --store {option} are the same thing; leave one out")
+    return option if argument is None else argument
+
+
 def fail(message: str, status: int) -> int:
     """The one way an error is shown: a line, its middle left out where somebody's input made it endless."""
     line = " ".join(message.split())
@@ -325,7 +374,13 @@ def fail(message: str, status: int) -> int:
 
 def script() -> NoReturn:
     """`gradmeter` as a process. After Ctrl-C it waits for no thread: one that compiles would delay it, or abort it."""
-    status = main()
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if COMPLETION in os.environ:  # a shell asks what completes a line; typer answers and exits
+            app(prog_name="gradmeter")
+        status = main()
+    except KeyboardInterrupt:
+        status = fail("interrupted", INTERRUPTED)
     if status == INTERRUPTED:
         with suppress(OSError):
             sys.stdout.flush()
@@ -382,7 +437,7 @@ def _click_message(error: Any) -> str:
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
     if context is not None and type(error).__name__ == "NoSuchOption":
         options = [name for p in context.command.params for name in p.opts if name.startswith("--")]
-        return str(unknown("option", error.option_name, options))
+        return str(unknown("option", error.option_name, options, f"{context.command_path} --help"))
     if context is not None and message.startswith("No such command"):
         return str(unknown("command", message.split("'")[1], context.command.list_commands(context)))
     return f"{message}; see gradmeter --help"

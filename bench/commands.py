@@ -28,7 +28,7 @@ from gradmeter.bench.sweep.run import FAILED
 from gradmeter.bench.sweep.run import run as run_cells
 from gradmeter.bench.sweep.splitting import draws_minibatch
 from gradmeter.bench.sweep.store import DEFAULT, Store
-from gradmeter.bench.terminal import stop_at_interrupt
+from gradmeter.bench.terminal import progress, stop_at_interrupt
 from gradmeter.estimators import BOUNDS, VARIANTS, UsageError, backends
 
 Texts = Sequence[str] | None
@@ -124,8 +124,6 @@ def run(
     cells: list[Cell], path: Path | None, *, timing: bool, time_again: bool, minibatch_parts: bool, json: bool
 ) -> int:
     """Run cells into a store, with progress on standard error; the exit status."""
-    from gradmeter.bench.progress import progress
-
     if time_again and not timing:
         raise UsageError("--time-again and --no-timing exclude each other; leave one out")
     if minibatch_parts and not any(draws_minibatch(cell) for cell in cells):

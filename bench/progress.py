@@ -1,72 +1,22 @@
-"""What a person sees while cells run: a progress bar on standard error, and a table at the end."""
+"""What a person sees at the end: tables on standard output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gradmeter.bench.cells import Cell
 from gradmeter.bench.rows import ALL, Row
-from gradmeter.bench.sweep.listener import Listener
-from gradmeter.bench.terminal import bars, print_table
+from gradmeter.bench.terminal import print_table
 
 if TYPE_CHECKING:
     from gradmeter.bench.comparison import Change, Comparison
     from gradmeter.bench.sweep.store import Store
 
 
-class _Bar(Listener):
-    """Feeds a rich progress bar, and passes rows on."""
-
-    def __init__(self, bar: Any, cells: int, rows: Listener) -> None:
-        self._bar, self._rows = bar, rows
-        self._task = bar.add_task("measuring", total=cells, detail="")
-        self._label = ""
-
-    def cell_started(self, cell: Cell) -> None:
-        self._label = cell.label()
-        self._bar.update(self._task, detail=self._label, refresh=True)
-
-    def replicates(self, count: int) -> None:
-        self._bar.update(self._task, detail=f"{self._label} · {count:,} replicates")
-
-    def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
-        self._bar.advance(self._task)
-        self._rows.cell_finished(cell, rows, new)
-
-    def timing_started(self, cells: int, rounds: int) -> None:
-        self._bar.update(self._task, detail="")
-        self._task = self._bar.add_task("timing", total=rounds, detail=f"compiling {cells} cells")
-
-    def timing_round(self, number: int) -> None:
-        self._bar.update(self._task, completed=number, detail="interleaved rounds")
-
-
-@contextmanager
-def progress(cells: list[Cell], rows: Listener, printing: bool) -> Iterator[Listener]:
-    """A listener that shows a progress bar where there is one; passes on to `rows`."""
-    with bars(printing) as shown:
-        yield rows if shown is None else _Bar(shown, len(cells), rows)
-
-
 def show_table(rows: list[Row]) -> None:
     """The `all` rows as a table on standard output."""
-    from gradmeter.bench.reading.names import telling_apart
-    from gradmeter.bench.reading.numbers import bias, interval, seconds, significant, verdict
+    from gradmeter.bench.reading import compact
 
-    table, named = [], telling_apart(rows)
-    for row in rows:
-        if row["block"] != ALL:
-            continue
-        known, variance = row["status"], row["reason"] or ""
-        if row["status"] == "ok":
-            known = f"{verdict(row['verdict'])} {bias(row)}".rstrip()
-            variance = f"{significant(row['variance'])}  {interval(row['variance_low'], row['variance_high'])}"
-            variance += "" if row["variance_flag"] == "ok" else f" {row['variance_flag']}"
-        cell = (*named(row), row["backend"], str(row["num_samples"]))
-        table.append((*cell, known, variance, seconds(row["seconds"])))
-    print_table(("problem", "estimator", "backend", "S", "bias", "variance", "seconds"), table)
+    print_table(compact.HEADINGS, compact.lines(rows))
 
 
 def show_parts(rows: list[Row], store: Store) -> None:

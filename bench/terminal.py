@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from gradmeter.bench.cells import Cell
+from gradmeter.bench.rows import Row
+from gradmeter.bench.sweep.listener import Listener
 
 #: Headings of numeric columns, which are aligned right.
 RIGHT = ("S", "seconds")
@@ -14,8 +20,9 @@ RIGHT = ("S", "seconds")
 
 @contextmanager
 def bars(printing: bool) -> Iterator[Any]:
-    """Provide progress bars if standard error is a terminal to which no rows are being printed; else None."""
-    if not sys.stderr.isatty() or (printing and sys.stdout.isatty()):
+    """Provide progress bars in a notebook, or if standard error is a terminal to which no rows are being printed."""
+    notebook = in_notebook()
+    if not notebook and (not sys.stderr.isatty() or (printing and sys.stdout.isatty())):
         yield None
         return
     from rich.console import Console
@@ -29,13 +36,94 @@ def bars(printing: bool) -> Iterator[Any]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Detail(""))
     # Turn off rich's redirection, which would send rows for standard output to standard error.
+    if notebook:
+        yield _Notebook(Progress(*columns, console=Console(file=io.StringIO(), width=110, color_system=None)))
+        return
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         yield bar
+
+
+def in_notebook() -> bool:
+    """Return whether the output of this process goes to a Jupyter notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+class _Notebook:
+    """The bars of rich, drawn as text in one output of a notebook. rich itself draws there with ipywidgets only."""
+
+    def __init__(self, bars: Any) -> None:
+        from IPython.display import Pretty, display
+
+        self._bars, self._pretty, self._last = bars, Pretty, 0.0
+        self._shown = display(Pretty(""), display_id=True)
+
+    def add_task(self, description: str, **fields: Any) -> Any:
+        task = self._bars.add_task(description, **fields)
+        self._draw(at_once=True)
+        return task
+
+    def update(self, task: Any, **fields: Any) -> None:
+        self._bars.update(task, **{name: value for name, value in fields.items() if name != "refresh"})
+        self._draw()
+
+    def advance(self, task: Any) -> None:
+        self._bars.advance(task)
+        self._draw(at_once=True)
+
+    def _draw(self, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if at_once or now - self._last > 0.2:
+            self._last = now
+            with self._bars.console.capture() as text:
+                self._bars.console.print(self._bars.get_renderable())
+            self._shown.update(self._pretty(text.get()))
+
+
+class _Bar(Listener):
+    """Feeds a rich progress bar, and passes rows on."""
+
+    def __init__(self, bar: Any, cells: int, rows: Listener) -> None:
+        self._bar, self._rows = bar, rows
+        self._task = bar.add_task("measuring", total=cells, detail="")
+        self._label = ""
+
+    def cell_started(self, cell: Cell) -> None:
+        self._label = cell.label()
+        self._bar.update(self._task, detail=self._label, refresh=True)
+
+    def replicates(self, count: int) -> None:
+        self._bar.update(self._task, detail=f"{self._label} · {count:,} replicates")
+
+    def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
+        self._bar.advance(self._task)
+        self._rows.cell_finished(cell, rows, new)
+
+    def timing_started(self, cells: int, rounds: int) -> None:
+        self._bar.update(self._task, detail="")
+        self._task = self._bar.add_task("timing", total=rounds, detail=f"compiling {cells} cells")
+
+    def timing_round(self, number: int) -> None:
+        self._bar.update(self._task, completed=number, detail="interleaved rounds")
+
+
+@contextmanager
+def progress(cells: list[Cell], rows: Listener, printing: bool) -> Iterator[Listener]:
+    """A listener that shows a progress bar where there is one; passes on to `rows`."""
+    with bars(printing) as shown:
+        yield rows if shown is None else _Bar(shown, len(cells), rows)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = RIGHT) -> None:
     """Print a table on standard output, with the columns of the headings in `right` aligned right."""
     from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(make_table(headings, rows, right))
+
+
+def make_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = RIGHT) -> Any:
+    """A table for rich to print."""
     from rich.table import Table
     from rich.text import Text
 
@@ -44,8 +132,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: S
         table.add_column(heading, justify="right" if heading in right else "left")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(table)
+    return table
 
 
 @contextmanager

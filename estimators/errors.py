@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+MOST_SUGGESTIONS, MOST_LISTED, SHORTEST_PART = 5, 10, 3
 
 
 class UsageError(ValueError):
@@ -14,9 +16,39 @@ class NotApplicable(UsageError):
     """A combination that exists in the grid but has no meaning. A result row shows the message as the reason."""
 
 
-def unknown(kind: str, given: str, known: Iterable[str]) -> UsageError:
-    """Return an error for a name that is not one of `known`, with the nearest known name as a suggestion."""
-    names = list(known)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"choose from: {', '.join(names) or 'none'}"
+def unknown(
+    kind: str, given: str, known: Iterable[str], listing: str = "", aliases: Mapping[str, str] | None = None
+) -> UsageError:
+    """Return an error for a name that is not known, with the right ones that are near.
+
+    Parameters
+    ----------
+    listing : the command that shows all of `known`, for where they are many.
+    aliases : more names that are accepted, and what each stands for.
+    """
+    names, aliases = list(known), aliases or {}
+    near: dict[str, str] = {}
+    for name in _near(given.lower(), [*names, *aliases]):  # one of several aliases of one thing
+        target = aliases.get(name, name)
+        near.setdefault(target, f"'{name}'" + (f" ({target})" if name in aliases else ""))
+    if near:
+        *first, last = list(near.values())[:MOST_SUGGESTIONS]
+        hint = f"did you mean {', '.join(first)}{' or ' if first else ''}{last}?"
+        if len(near) > MOST_SUGGESTIONS and listing:
+            hint += f" See all with: {listing}"
+    elif len(names) > MOST_LISTED and listing:
+        shown = ", ".join(names[:MOST_SUGGESTIONS])
+        hint = f"choose from: {shown} and {len(names) - MOST_SUGGESTIONS} more; see all with: {listing}"
+    else:
+        hint = f"choose from: {', '.join(names) or 'none'}"
     return UsageError(f"unknown {kind} '{given}'; {hint}")
+
+
+def _near(given: str, names: list[str]) -> list[str]:
+    """Return the name that a typing error makes of `given`; else those it is a part of, or a misspelt word of."""
+    part = [name for name in names if len(given) >= SHORTEST_PART and given in name]
+    typing = difflib.get_close_matches(given, names, n=1, cutoff=0.9 if part else 0.8)
+    if typing:
+        return typing
+    word = [name for name in names if difflib.get_close_matches(given, name.split("-"), n=1, cutoff=0.8)]
+    return list(dict.fromkeys(part + word)) or difflib.get_close_matches(given, names, n=1, cutoff=0.5)

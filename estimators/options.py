@@ -194,8 +194,13 @@ def construct(cls: type[T], given: Mapping[str, Any], what: str) -> T:
     for name in given:
         if name not in fields:
             chosen = [f"{n}={given[n]}" for n, f in fields.items() if "classes" in f.metadata and n in given]
-            raise unknown(f"option of {' with '.join([what, *chosen])}", name, fields)
+            raise unknown(f"option of {' with '.join([what, *chosen])}", name, fields, listing(what))
     return _build(cls, given, what)
+
+
+def listing(what: str) -> str:
+    """Return the command that lists everything of a kind, which is the first word of `what`."""
+    return f"gradmeter list {what.partition(' ')[0]}s"
 
 
 def _build(cls: type[T], given: Mapping[str, Any], what: str) -> T:
@@ -205,7 +210,9 @@ def _build(cls: type[T], given: Mapping[str, Any], what: str) -> T:
         name = meta.get("name", _external(field.name))
         if "classes" in meta:
             if name in given and given[name] not in meta["classes"]:
-                raise unknown(f"value of {what} option '{name}':", str(given[name]), meta["classes"])
+                raise unknown(
+                    f"value of {what} option '{name}':", str(given[name]), meta["classes"], "gradmeter list families"
+                )
             values[field.name] = _build(_chosen(field, given), given, what)
         elif name in given:
             values[field.name] = _convert(f"{what} option '{name}'", meta, given[name])
@@ -340,7 +347,12 @@ def parse(text: str, what: str) -> tuple[str, dict[str, str]]:
 def spell(name: str, options: Mapping[str, Any], cls: type) -> str:
     """Return `name[k=v,...]` with the options that differ from their defaults: the shortest text that parses back."""
     defaults = {n: _default(field) for n, field in _declared(cls, options).items()}
-    parts = [f"{k}={written(v)}" for k, v in options.items() if v != defaults.get(k)]
+    return spell_given(name, {k: written(v) for k, v in options.items() if v != defaults.get(k)})
+
+
+def spell_given(name: str, options: Mapping[str, str]) -> str:
+    """Return `name[k=v,...]`, the inverse of `parse`."""
+    parts = [f"{k}={v}" for k, v in options.items()]
     return f"{name}[{','.join(parts)}]" if parts else name
 
 

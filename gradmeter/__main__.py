@@ -1,6 +1,28 @@
-"""`python -m gradmeter`: the command line."""
+"""`gradmeter` and `python -m gradmeter`: the command line.
 
-from gradmeter.bench.cli import script
+Imports nothing that takes time before Ctrl-C is handled.
+"""
+
+import os
+import signal
+from typing import Any, NoReturn
+
+INTERRUPTED = 130
+
+
+def _stop(number: int, frame: Any) -> None:
+    """End the process at once: an exception inside an import would be shown, or be taken for another one."""
+    os.write(2, b"gradmeter: error: interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+def script() -> NoReturn:
+    """Run the command line and exit; until it is imported, Ctrl-C only ends the process."""
+    signal.signal(signal.SIGINT, _stop)
+    from gradmeter.bench import cli
+
+    cli.script()
+
 
 if __name__ == "__main__":
     script()

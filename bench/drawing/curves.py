@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +13,10 @@ from gradmeter.bench.drawing.style import Look
 from gradmeter.bench.reading import numbers
 
 MOST_LABELS = 12
+#: Largest distance of a label from the end of its curve, in pixels; beyond it a legend replaces all labels.
+FURTHEST_LABEL = 36.0
+#: Width of the page, the gap between panels, and the least width of a panel, in pixels.
+PAGE, GAP, NARROWEST = 1180.0, 24.0, 400.0
 #: Largest factor that an interval may extend, since it may be unbounded.
 FURTHEST = 1e3
 
@@ -57,6 +63,11 @@ class Curve:
         return list(found.values())
 
 
+def width_of(count: int) -> float:
+    """Return the width of each of several panels side by side that fill the page."""
+    return max(NARROWEST, (PAGE - GAP * (count - 1)) / count)
+
+
 def panel(
     name: str,
     curves: list[Curve],
@@ -68,21 +79,25 @@ def panel(
     log_y: bool = True,
     named: bool = True,
     left: float = 74.0,
+    width: float = NARROWEST,
     write_x: Callable[[float], str] = numbers.significant,
 ) -> tuple[str, list[Curve]]:
-    """Draw a panel; return it as SVG, with the curves that there was no room to label.
+    """Draw a panel; return it as SVG, with the curves that are not labelled, which a legend must name.
 
     Parameters
     ----------
+    width : least width of the panel.
     named : whether curves are labelled at their ends; a panel beside a labelled one need not repeat the labels.
     left : width of what is written left of the axes.
     write_x : formats a number on a logarithmic x axis.
     """
     labelled = curves if named and len(curves) <= MOST_LABELS else []
     texts = {id(c): plotting.wrapped(c.label) for c in labelled}
+    if _collide(labelled, texts, log_y):
+        labelled, texts = [], {}
     right = max([plotting.text_width(t) for t in texts.values()], default=0.0) + (26.0 if labelled else 10.0)
     height = max(290.0, 80.0 + sum(plotting.text_height(t) + 3.0 for t in texts.values()))
-    width = max(400.0, left + 205.0 + right) if named else left + 245.0 + right
+    width = max(width, left + 205.0 + right) if named else left + 245.0 + right
     figure, axes = plotting.panel(width, height, left, right)
     for curve in curves:
         _draw(axes, curve)
@@ -102,6 +117,35 @@ def panel(
     _mark_zeros(axes, curves)
     _label_ends(axes, labelled, texts, 1.0 + 18.0 / (width - left - right))
     return plotting.svg(figure, name), [c for c in curves if c not in labelled] if named else []
+
+
+def _collide(curves: list[Curve], texts: dict[int, str], log_y: bool) -> bool:
+    """Whether labels at the ends of the curves would have to be written far from them."""
+    scale: Callable[[float], float] = math.log if log_y else float
+    values = [scale(v) for c in curves for v in (*c.low, *c.high)]
+    if len(curves) < 2 or max(values) == min(values):
+        return False
+    sizes = [plotting.text_height(texts[id(c)]) + 3.0 for c in curves]
+    extent = max(290.0, 80.0 + sum(sizes)) - 68.0
+    ends = [extent * (scale(c.y[-1]) - min(values)) / (max(values) - min(values)) for c in curves]
+    centres = plotting.spread(ends, sizes, -36.0, extent + 14.0)
+    return max(abs(a - b) for a, b in zip(ends, centres, strict=True)) > FURTHEST_LABEL
+
+
+def folded(groups: dict[str, list[Curve]]) -> list[Curve]:
+    """Return one curve for each name whose curves agree, point by point within their intervals; all of the others."""
+    found = []
+    for name, several in groups.items():
+        points: dict[float, list[tuple[float, float]]] = {}
+        for curve in several:
+            for x, low, high in zip(curve.x, curve.low, curve.high, strict=True):
+                points.setdefault(x, []).append((low, high))
+        agree = all(max(low for low, _ in ends) <= min(high for _, high in ends) for ends in points.values())
+        if len(several) > 1 and agree and len({tuple(c.x) for c in several}) == 1:
+            found.append(dataclasses.replace(several[0], label=name))
+        else:
+            found += several
+    return found
 
 
 def _draw(axes: Any, curve: Curve) -> None:

@@ -111,6 +111,9 @@ def plans(
     reasons = [plan.impossible() for plan in found]
     if all(reasons):
         raise UsageError(str(reasons[0]))
+    for plan, why in zip(found, reasons, strict=True):  # an exact method is for one problem; an estimator gets a row
+        if why is not None and not isinstance(plan.recipe, Gradient):
+            raise UsageError(f"{why}; leave out --method {plan.recipe.parts()['method']}")
     if not estimator and not method:  # default estimators that do not apply are dropped silently
         found = [plan for plan, reason in zip(found, reasons, strict=True) if reason is None]
     return found
@@ -200,7 +203,8 @@ def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str], r
         where = kept.finish(done, shlex.join(["gradmeter", *given])) if done else None
     if not json:
         shown = page.headings(done)
-        print_table(("method", *shown), [(n, *page.cells(f, shown)) for n, f in done.items()], right=shown)
+        begun = [(n, *page.cells(f, shown)) for n, f in done.items() if not f.impossible]
+        print_table(("method", *shown), begun, right=shown)
     for title, each in done.items():
         if each.rows[-1]["status"] != "ok":
             print(f"gradmeter: {title}: {page.note(each)}", file=sys.stderr)
@@ -211,4 +215,5 @@ def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str], r
             file=sys.stderr,
         )
         return 130
-    return 1 if any(r["status"] in FAILED for each in done.values() for r in each.rows) else 0
+    failed = any(r["status"] in FAILED for each in done.values() for r in each.rows)
+    return 1 if failed or all(each.impossible for each in done.values()) else 0

@@ -120,6 +120,11 @@ class Fit:
     parameters: Vectors = field(default_factory=dict)
 
     @property
+    def impossible(self) -> bool:
+        """Whether it could not be run."""
+        return bool(self.rows) and self.rows[-1]["status"] == "n/a"
+
+    @property
     def failed(self) -> str | None:
         """The reason, if the last row is a failure."""
         last = self.rows[-1] if self.rows else None

@@ -1,4 +1,7 @@
-"""The answer in words: which estimator to use on a problem, how much better it is, and how sure that is."""
+"""The answer in words: which estimator to use on a problem, how much better it is, and how sure that is.
+
+Estimators are compared on the backend of the recommended one; then its backends with each other.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,33 @@ import dataclasses
 from dataclasses import dataclass
 
 from gradmeter.bench.reading import numbers
-from gradmeter.bench.reading.ratios import Ratio, time_ratio, work_ratio
+from gradmeter.bench.reading.ratios import Ratio
 from gradmeter.bench.reading.results import CONTEXT, Result, varying
-from gradmeter.bench.report.ranking import Ranking
+from gradmeter.bench.report.ranking import SIDE, Ranking
 
 MOST_COMPARISONS = 3
+ALONE = "the only estimator measured on this problem"
 UNTIMED = "ranked by variance × integrand evaluations, because nothing was timed"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`2.10× [1.90, 2.30]` `less variance × seconds than` `pathwise`; or, not told apart, in words that say so."""
+    """`2.10× [1.90, 2.30]` `less variance × seconds than` `pathwise`; or `no significant difference from` `pathwise`,
+    and then the ratio.
+
+    Attributes
+    ----------
+    other : an estimator, or a backend.
+    settled : whether the difference is significant.
+    size : the ratio as a number.
+    """
 
     ratio: str
     words: str
     other: str
     setting: str
     settled: bool
+    size: Ratio
     note: str = ""
 
 
@@ -35,7 +48,8 @@ class Advice:
     use : the estimator, or None where there is nothing to recommend; then `caveats` say why.
     verdict, bound : on its bias.
     setting : `S = 2, jax`.
-    comparisons : with the runner-up and the best of other kinds.
+    comparisons : with the runner-up, the best certified one and the best of other kinds, on the same backend.
+    backends : of the same estimator with other backends.
     caveats : what the reader must know before following the advice.
     """
 
@@ -44,6 +58,7 @@ class Advice:
     bound: str = ""
     setting: str = ""
     comparisons: tuple[Comparison, ...] = ()
+    backends: tuple[Comparison, ...] = ()
     caveats: tuple[str, ...] = ()
 
     def without(self, caveat: str) -> Advice:
@@ -56,49 +71,47 @@ def advise(ranking: Ranking) -> Advice:
     if best is None:
         return Advice(None, caveats=(_why_nothing(ranking),))
     context = varying(ranking.results, CONTEXT)
-    others = _others(ranking, best)
-    comparisons = tuple(filter(None, (_compare(ranking, best, other, context) for other in others)))
+    others = _others(ranking.side_of(best), best) or _others(ranking.ranked, best)
+    comparisons = tuple(c for i, r in enumerate(others) if (c := _compare(ranking, best, r, context, next_=i == 0)))
     setting = _samples(best)
     if context:
         setting += f", {best.context(context)}"
     return Advice(
-        best.estimator, best["verdict"], numbers.bound(best.row), setting, comparisons, tuple(_caveats(ranking, best))
+        best.estimator,
+        best["verdict"],
+        numbers.bound(best.row),
+        setting,
+        comparisons,
+        tuple(_backends(ranking, best)),
+        tuple(_caveats(ranking, best)),
     )
 
 
-def _others(ranking: Ranking, best: Result) -> list[Result]:
-    """The runner-up, then the best of every other kind; each on the backend of the best where it ran there."""
+def _others(ranked: list[Result], best: Result) -> list[Result]:
+    """The runner-up, the best that is certified where `best` is not, and the best of every other kind."""
     firsts: dict[str, Result] = {}
-    for result in ranking.ranked:
-        if result.estimator == best.estimator:
-            continue
-        known = firsts.get(result.estimator)
-        if known is None or (_apart(result, best) < _apart(known, best)):
-            firsts[result.estimator] = result
-    candidates = sorted(firsts.values(), key=lambda r: ranking.work(r) or 0.0)
+    for result in ranked:
+        firsts.setdefault(result.estimator, result)
+    candidates = [r for name, r in firsts.items() if name != best.estimator]
     chosen = candidates[:1]
+    if best["verdict"] != "unbiased":
+        chosen += [r for r in candidates[1:] if r["verdict"] == "unbiased"][:1]
     for result in candidates[1:]:
         if result["estimator"] not in {best["estimator"], *(c["estimator"] for c in chosen)}:
             chosen.append(result)
     chosen += [r for r in candidates if r not in chosen]
-    if best["verdict"] != "unbiased":  # the best that is certified belongs into the sentence
-        chosen.sort(key=lambda r: r["verdict"] != "unbiased")
-    return sorted(chosen[:MOST_COMPARISONS], key=lambda r: ranking.work(r) or 0.0)
+    return [r for r in candidates if r in chosen[:MOST_COMPARISONS]]
 
 
 def _samples(result: Result) -> str:
     return f"S\u00a0=\u00a0{numbers.count(result['num_samples'])}"
 
 
-def _apart(a: Result, b: Result) -> int:
-    return sum(a[column] != b[column] for column in CONTEXT)
-
-
-def _compare(ranking: Ranking, best: Result, other: Result, context: tuple[str, ...]) -> Comparison | None:
+def _compare(ranking: Ranking, best: Result, other: Result, context: tuple[str, ...], next_: bool) -> Comparison | None:
     nothing = best["variance"] == 0.0  # then they differ in cost alone
     if nothing and other["variance"] != 0.0:
         return None
-    ratio = _cost_ratio(other, best, ranking.timed) if nothing else work_ratio(other, best, ranking.timed)
+    ratio = ranking.against(other, best)
     details = [_samples(other)] if other["num_samples"] != best["num_samples"] else []
     details += [other.context([c for c in context if other[c] != best[c]])]
     details = [d for d in details if d]
@@ -108,22 +121,50 @@ def _compare(ranking: Ranking, best: Result, other: Result, context: tuple[str, 
         return None
     if nothing:
         details.append("of variance 0 too")
-        measure = "seconds" if ranking.timed else "evaluations"
-    else:
-        measure = "variance × seconds" if ranking.timed else "variance at equal evaluations"
-    name, setting = other.estimator, ", ".join(details)
-    text = numbers.times(ratio.value, ratio.low, ratio.high)
+    than = "than the next," if next_ else "than"
+    return _in_words(ratio, f"less {_measure(ranking, best)} {than}", "from", other.estimator, ", ".join(details))
+
+
+def _in_words(ratio: Ratio, less: str, from_: str, other: str, setting: str = "") -> Comparison:
+    settled = round(ratio.low, 2) > 1.0  # as it is printed
     note = "" if ratio.sure else "not paired, or from a flagged variance"
-    if round(ratio.low, 2) > 1.0:  # as it is printed
-        return Comparison(text, f"less {measure} than", name, setting, True, note)
-    return Comparison(text, f"the {measure}: not told apart from", name, setting, False, note)
+    text = numbers.times(ratio.value, ratio.low, ratio.high)
+    if settled:
+        return Comparison(text, less, other, setting, True, ratio, note)
+    text = text.replace("×", "", 1)
+    return Comparison(text, f"no significant difference {from_}", other, setting, False, ratio, note)
 
 
-def _cost_ratio(a: Result, b: Result, timed: bool) -> Ratio | None:
-    if timed:
-        return time_ratio(a, b)
-    ratio = a["evaluations"] / b["evaluations"] if a["evaluations"] and b["evaluations"] else None
-    return None if ratio is None else Ratio(ratio, ratio, ratio)
+def _measure(ranking: Ranking, best: Result) -> str:
+    if best["variance"] == 0.0:
+        return "seconds" if ranking.timed else "evaluations"
+    return "variance × seconds" if ranking.timed else "variance at equal evaluations"
+
+
+def _backends(ranking: Ranking, best: Result) -> list[Comparison]:
+    """The estimator on its own backend against the same one on every other, best S each."""
+    columns = varying(ranking.ranked, SIDE)
+    found = []
+    for members in ranking.sides[1:]:
+        same = next((r for r in members if r.estimator == best.estimator), None)
+        ratio = None if same is None else ranking.against(same, best)
+        if same is not None and ratio is not None:
+            setting = _samples(same) if same["num_samples"] != best["num_samples"] else ""
+            less = f"less {_measure(ranking, best)} than on"
+            found.append(_in_words(ratio, less, "from", same.context(columns), setting))
+    return found
+
+
+def _winners(ranking: Ranking, best: Result) -> list[str]:
+    """Backends on which another estimator is significantly better."""
+    columns = varying(ranking.ranked, SIDE)
+    found: dict[str, list[str]] = {}
+    for members in ranking.sides[1:]:
+        first, same = members[0], next((r for r in members if r.estimator == best.estimator), None)
+        ratio = None if same is None or same is first else ranking.against(same, first)
+        if same is None or (ratio is not None and round(ratio.low, 2) > 1.0):
+            found.setdefault(first.estimator, []).append(first.context(columns))
+    return [f"on {' and '.join(sides)} the best is {estimator}" for estimator, sides in found.items()]
 
 
 def _caveats(ranking: Ranking, best: Result) -> list[str]:
@@ -145,8 +186,8 @@ def _caveats(ranking: Ranking, best: Result) -> list[str]:
     if not ranking.timed:
         found.append(UNTIMED)
     if len({r.estimator for r in ranking.ranked}) == 1:
-        found.append("nothing else to compare it with")
-    return found
+        found.append(ALONE)
+    return found + _winners(ranking, best)
 
 
 def _why_nothing(ranking: Ranking) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import re
 from dataclasses import dataclass, field
 
 from gradmeter.bench.drawing import plotting
 from gradmeter.bench.drawing.figure import Figure, identifier
 from gradmeter.bench.drawing.style import Look, looks
+from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.names import problem_in_words
 from gradmeter.bench.reading.results import Result
 from gradmeter.bench.report import minibatch_table, networks, peers, sweeps, tables
-from gradmeter.bench.report.advice import UNTIMED, Advice, advise
+from gradmeter.bench.report.advice import UNTIMED, Advice, Comparison, advise
 from gradmeter.bench.report.figures import (
     against_parameter,
     against_samples,
@@ -30,6 +31,8 @@ from gradmeter.bench.report.sweeps import Sweep
 from gradmeter.bench.report.tables import Table
 
 MOST_FIGURES = 40
+#: Verdicts of what can be recommended, the strongest first.
+CERTAINTY = ("unbiased", "inconclusive", "no-reference")
 UNKNOWN = "a machine that is not named"
 UNTIMED_REPORT = "Nothing here was timed: estimators are ranked by variance × integrand evaluations."
 
@@ -72,7 +75,7 @@ class Chapter:
 
     Attributes
     ----------
-    answers : for a sweep, (values, advice) where neighbours with the same answer are one.
+    answers : for a sweep, (values, advice), one an estimator.
     figure : variance against the parameter, or signal-to-noise ratio against K.
     """
 
@@ -157,18 +160,63 @@ def _section(ranking: Ranking, look: dict[str, Look], several_machines: bool) ->
 
 
 def _answers(sweep: Sweep, sections: list[Section]) -> list[tuple[str, Advice]]:
-    answers = []
-    pairs = zip((value for value, _ in sweep.points), (s.advice for s in sections), strict=True)
-    for _, group in itertools.groupby(pairs, key=lambda pair: (pair[1].use, pair[1].setting, pair[1].verdict)):
-        run = list(group)
-        first, last = run[0][0], run[-1][0]
-        span = f"{sweep.option} = {first:g}" + (f" to {last:g}" if last != first else "")
-        advice = run[0][1]
-        if len(run) > 1:  # ratios differ from value to value: they stand in the sections
-            common = tuple(c for c in advice.caveats if all(c in a.caveats for _, a in run))
-            advice = Advice(advice.use, advice.verdict, "", advice.setting, (), common)
-        answers.append((span, advice))
-    return answers
+    """One answer an estimator: the values at which it is recommended, and the smallest and largest ratio there."""
+    values = [value for value, _ in sweep.points]
+    groups: dict[str | None, list[int]] = {}
+    for i, section in enumerate(sections):
+        groups.setdefault(section.advice.use, []).append(i)
+    return [
+        (f"{sweep.option} = {_spans(values, places)}", _together([(values[i], sections[i].advice) for i in places]))
+        for places in groups.values()
+    ]
+
+
+def _spans(values: list[float], places: list[int]) -> str:
+    """`0.5 to 2, 4`: neighbours as one span."""
+    spans: list[list[int]] = []
+    for i in places:
+        if spans and spans[-1][-1] == i - 1:
+            spans[-1].append(i)
+        else:
+            spans.append([i])
+    ends = [(values[span[0]], values[span[-1]]) for span in spans]
+    return ", ".join(f"{first:g}" + (f" to {last:g}" if last != first else "") for first, last in ends)
+
+
+def _together(found: list[tuple[float, Advice]]) -> Advice:
+    """The advice that one estimator gets at several values."""
+    several = [advice for _, advice in found]
+    first = several[0]
+    if len(found) == 1 or first.use is None:
+        return first
+    common = [c for c in first.caveats if all(c in a.caveats for a in several)]
+    verdict = max((a.verdict for a in several), key=CERTAINTY.index)
+    weaker = [f"{value:g}" for value, advice in found if advice.verdict == verdict]
+    if len(weaker) < len(found):
+        common.append(f"{verdict} only at {', '.join(weaker)}")
+    setting = first.setting if all(a.setting == first.setting for a in several) else ""
+    compared = [(value, a.comparisons[0]) for value, a in found if a.comparisons]
+    return Advice(first.use, verdict, "", setting, ranged(compared), (), tuple(common))
+
+
+def ranged(compared: list[tuple[float, Comparison]]) -> tuple[Comparison, ...]:
+    """The runner-up's ratios from the smallest to the largest, as one comparison; where they are not significant, that
+    is said."""
+    shown = [c for _, c in compared if c.settled] or [c for _, c in compared]
+    if not shown or len({c.words for c in shown}) > 1:
+        return tuple(c for _, c in compared[:1])
+    least, most = (choose(c.size.value for c in shown) for choose in (min, max))
+    text, last = numbers.times(least), numbers.times(most)
+    text += f" to {last}" if last != text else ""
+    first, others = shown[0], {c.other for c in shown}
+    other, words = (
+        (first.other, first.words)
+        if len(others) == 1
+        else ("", f"{first.words.removesuffix(',')} best" if first.settled else f"{first.words} the next best")
+    )
+    unsettled = ", ".join(f"{value:g}" for value, c in compared if not c.settled)
+    setting = f"no significant difference at {unsettled}" if unsettled and first.settled else ""
+    return (dataclasses.replace(first, ratio=text, words=words, other=other, setting=setting, note=""),)
 
 
 def _draw(document: Document, several_machines: bool) -> None:

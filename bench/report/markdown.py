@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.report import peers
-from gradmeter.bench.report.advice import Advice
+from gradmeter.bench.report.advice import Advice, Comparison
 from gradmeter.bench.report.document import Chapter, Document, Section
 from gradmeter.bench.report.tables import Entry
 
@@ -76,9 +76,15 @@ def _sentence(advice: Advice) -> str:
     if advice.use is None:
         return f"{caveats}."
     verdict = f"{numbers.verdict(advice.verdict)} {advice.bound}".strip()
-    parts = [f"use **{code(advice.use)}** ({plain(advice.setting)}; {plain(verdict)})"]
-    parts += [f"{c.ratio} {c.words} {code(c.other)}{_in_brackets(c.setting)}" for c in advice.comparisons]
-    return "; ".join(parts) + "." + (f" Note: {caveats}." if caveats else "")
+    setting = f"{plain(advice.setting)}; " if advice.setting else ""
+    parts = [f"use **{code(advice.use)}** ({setting}{plain(verdict)})", *map(_compared, advice.comparisons)]
+    backends = f" Backends: {', '.join(map(_compared, advice.backends))}." if advice.backends else ""
+    return "; ".join(parts) + "." + backends + (f" Note: {caveats}." if caveats else "")
+
+
+def _compared(c: Comparison) -> str:
+    other = f"{code(c.other)}{_in_brackets(c.setting)}"
+    return f"{c.ratio} {c.words} {other}".rstrip() if c.settled else f"{c.words} {other}: ratio {c.ratio}"
 
 
 def _in_brackets(text: str) -> str:
@@ -100,7 +106,7 @@ def _section(section: Section) -> list[str]:
         "seconds",
         *([f"cost ({code(table.reference)} = 1)"] if table.costs else []),
         table.work_name,
-        "against the best",
+        table.best_name,
     )
     lines = ["", f"### {plain(section.title)}", "", plain(section.about), ""]
     planted = {id(e) for e in table.controls}

@@ -1,7 +1,11 @@
-"""The order of one problem's estimators: by variance × seconds, or at equal evaluations where nothing was timed."""
+"""The order of one problem's estimators: by variance × seconds, or at equal evaluations where nothing was timed.
+
+Estimators are compared within one backend, device and dtype: a side. The sides are compared by their best estimators.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +18,8 @@ ACCEPTABLE = ("unbiased", "inconclusive", "no-reference")
 #: What costs are set against: the first of these that was timed; and what it must share with a cell whose cost is.
 REFERENCES = ("pathwise", "score-function", "score-function[baseline=leave-one-out]")
 _SAME = ("backend", "device", "dtype", "noise")
+#: What makes a side.
+SIDE = ("backend", "device", "dtype")
 
 
 @dataclass
@@ -24,7 +30,7 @@ class Ranking:
     ----------
     problem : `name[k=v]`.
     timed : whether the order is by variance × seconds; else by variance × evaluations.
-    ranked : best first.
+    ranked : the best side first; on each side the estimators by their ratio to its best, which is the number shown.
     unranked : measured, but biased (by verdict or by nature), without a finite variance, or without a time where
         others have one.
     controls : estimators with a planted bug.
@@ -38,6 +44,7 @@ class Ranking:
     unranked: list[Result] = field(default_factory=list)
     controls: list[Result] = field(default_factory=list)
     failed: list[Result] = field(default_factory=list)
+    _ratios: dict[tuple[int, int], Ratio | None] = field(default_factory=dict, repr=False)
 
     @property
     def results(self) -> list[Result]:
@@ -51,11 +58,28 @@ class Ranking:
         """Variance × seconds, or variance × evaluations."""
         return work(result, self.timed)
 
+    @property
+    def sides(self) -> list[list[Result]]:
+        """The ranked cells of each backend, device and dtype."""
+        return [list(members) for _, members in itertools.groupby(self.ranked, key=side)]
+
+    def side_of(self, result: Result) -> list[Result]:
+        """The ranked cells on the side of a cell, best first."""
+        return [r for r in self.ranked if side(r) == side(result)]
+
     def against_best(self, result: Result) -> Ratio | None:
-        """Its work-normalised variance over that of the best."""
-        if self.best is None or result is self.best:
-            return None
-        return work_ratio(result, self.best, self.timed)
+        """Return the work-normalised variance of a cell over that of the best on its side."""
+        best = next(iter(self.side_of(result)), result)
+        return None if result is best or not best["variance"] else self.against(result, best)
+
+    def against(self, a: Result, b: Result) -> Ratio | None:
+        """Return the work-normalised variance of `a` over that of `b`; the cost of `a` over that of `b` where neither
+        has a variance."""
+        key = id(a), id(b)
+        if key not in self._ratios:
+            compare = work_ratio if a["variance"] or b["variance"] else _cost_ratio
+            self._ratios[key] = compare(a, b, self.timed)
+        return self._ratios[key]
 
     @property
     def reference(self) -> str:
@@ -118,9 +142,48 @@ def _rank(problem: str, machine: str | None, results: list[Result]) -> Ranking:
             ranking.ranked.append(result)
         else:
             ranking.unranked.append(result)
-    for part in (ranking.ranked, ranking.unranked, ranking.controls):
+    for part in (ranking.unranked, ranking.controls):
         part.sort(key=lambda r: _place(ranking, r))
+    sides: dict[tuple[Any, ...], list[Result]] = {}
+    for result in ranking.ranked:
+        sides.setdefault(side(result), []).append(result)
+    ordered = {id(members[0]): members for members in (_ordered(ranking, each) for each in sides.values())}
+    ranking.ranked = [r for best in _ordered(ranking, [m[0] for m in ordered.values()]) for r in ordered[id(best)]]
     return ranking
+
+
+def side(result: Result) -> tuple[Any, ...]:
+    return tuple(result[column] for column in SIDE)
+
+
+def _ordered(ranking: Ranking, results: list[Result]) -> list[Result]:
+    """Sort by the ratio to the best, which is shown beside each.
+
+    A ratio is paired round by round, and so is not the quotient of two medians: the cell of the smallest product may
+    have a ratio above 1 to another, which then takes its place.
+    """
+    best = min(results, key=lambda r: _place(ranking, r), default=None)
+    for _ in results:
+        first = min(results, key=lambda r: _distance(ranking, r, best))
+        if first is best:
+            break
+        best = first
+    return sorted(results, key=lambda r: _distance(ranking, r, best))
+
+
+def _distance(ranking: Ranking, result: Result, best: Result | None) -> tuple[Any, ...]:
+    """What ranked cells are sorted by: the ratio to the best; the quotient of the products where no ratio is known."""
+    work, least = ranking.work(result) or 0.0, (best and ranking.work(best)) or 0.0
+    ratio = None if best is None or result is best else ranking.against(result, best)
+    known = ratio.value if ratio is not None else 1.0 if result is best or not least else work / least
+    return work > 0.0 and not least, known, result is not best, *_place(ranking, result)
+
+
+def _cost_ratio(a: Result, b: Result, timed: bool) -> Ratio | None:
+    if timed:
+        return time_ratio(a, b)
+    ratio = a["evaluations"] / b["evaluations"] if a["evaluations"] and b["evaluations"] else None
+    return None if ratio is None else Ratio(ratio, ratio, ratio)
 
 
 def _place(ranking: Ranking, result: Result) -> tuple[Any, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from gradmeter.bench.drawing.glyphs import Scale, Strip, scale
 from gradmeter.bench.drawing.style import Look
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.results import CONTEXT, Result, varying
-from gradmeter.bench.report.ranking import Ranking
+from gradmeter.bench.report.ranking import SIDE, Ranking
 from gradmeter.bench.rows import ALL, Row
 
 NOT_KNOWN = "–"
@@ -55,6 +56,21 @@ class Table:
     reference: str
 
     @property
+    def best_name(self) -> str:
+        """The heading of the ratios, which are within one backend, device and dtype."""
+        several = sum(e.rank == "1" for e in self.ranked) > 1
+        return "against the best there" if several else "against the best"
+
+    @property
+    def sides(self) -> list[tuple[str, list[Entry]]]:
+        """The ranked lines by backend, device and dtype, and what to call each; one without a name where all share."""
+        starts = [i for i, e in enumerate(self.ranked) if e.rank == "1"]
+        parts = [self.ranked[i:j] for i, j in pairwise([*starts, None])]
+        names = [c for c in self.context if c in SIDE]
+        words = [", ".join(part[0].context[self.context.index(c)] for c in names) for part in parts]
+        return [(f"on {w}" if len(parts) > 1 else "", part) for w, part in zip(words, parts, strict=True)]
+
+    @property
     def costs(self) -> bool:
         return any(e.cost != NOT_KNOWN for e in (*self.ranked, *self.unranked, *self.controls))
 
@@ -63,7 +79,7 @@ def table(ranking: Ranking, looks: dict[str, Look]) -> Table:
     context = varying(ranking.results, CONTEXT)
     measured = [*ranking.ranked, *ranking.unranked, *ranking.controls]
     axis = scale(ranking.work(r) for r in measured)
-    ranked = [_entry(str(i + 1), r, ranking, context, axis, looks) for i, r in enumerate(ranking.ranked)]
+    ranked = [_entry(str(i), r, ranking, context, axis, looks) for side in ranking.sides for i, r in enumerate(side, 1)]
     unranked = [_entry("", r, ranking, context, axis, looks) for r in ranking.unranked]
     controls = [_entry("", r, ranking, context, axis, looks) for r in ranking.controls]
     name = "variance × seconds" if ranking.timed else "variance × evaluations"

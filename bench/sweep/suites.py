@@ -72,7 +72,7 @@ def load(name: str) -> Suite:
     elif name.partition("[")[0] in PROBLEMS:
         raise UsageError(f"'{name}' is a problem, not a suite; use --problem '{name}'")
     else:
-        raise unknown("suite", name, names())
+        raise unknown("suite", name, names(), "gradmeter list suites")
     try:
         return _build(name, tomllib.loads(text))
     except (tomllib.TOMLDecodeError, RecursionError) as error:

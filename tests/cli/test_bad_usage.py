@@ -37,6 +37,8 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*P, "sqare"), "unknown problem 'sqare'; did you mean 'square'?"),
     ((*P, ""), "problem '' is not of the form name or name[option=value,...]"),
     ((*P, "日本語"), "unknown problem '日本語'; choose from: square"),
+    ((*P, "zzz"), "more; see all with: gradmeter list problems"),
+    ((*P, "bernouli"), "unknown problem 'bernouli'; did you mean 'beta-bernoulli' or 'three-bernoullis'?"),
     ((*P, LONG), "choose from: square"),
     ((*P, "square[k"), "is not of the form name or name[option=value,...]"),
     ((*P, "square[k=1]x"), "is not of the form"),
@@ -79,6 +81,13 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*P, "logistic-regression[at=fitted,loc=1]"), "at=fitted chooses loc and scale itself"),
     # estimators
     ((*SQUARE, "--estimator", "pathwis"), "unknown estimator 'pathwis'; did you mean 'pathwise'?"),
+    ((*SQUARE, "--estimator", "score"), "unknown estimator 'score'; did you mean 'score-function'?"),
+    ((*SQUARE, "--estimator", "reparam"), "'rejection-reparameterisation', 'reparameterization' (pathwise) or"),
+    ((*SQUARE, "--estimator", "reinfroce"), "did you mean 'reinforce' (score-function)?"),
+    ((*SQUARE, "--estimator", "planted"), "See all with: gradmeter list estimators"),
+    ((*SQUARE, "--estimator", "zzz"), "more; see all with: gradmeter list estimators"),
+    ((*SQUARE, "--estimator", "rloo[baseline=mean]"), "rloo means score-function[baseline=leave-one-out]; for option"),
+    ((*SQUARE, "--estimator", "rloo[x=1]"), "unknown option of estimator score-function 'x'"),
     ((*SQUARE, "--estimator", "score-function[baseline=loo]"), "choose from: none, mean, optimal"),
     ((*SQUARE, "--estimator", "pathwise[antithetic=maybe]"), "it must be true or false"),
     (("run", "--estimator", "pathwise"), "--estimator needs a --problem or a SUITE"),
@@ -135,6 +144,10 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*FIT, "--method", "newton"), "unknown method 'newton'; choose from: "),
     ((*FIT, "--method", "svi[batch=0]"), "'batch' is '0'; it must be a whole number, at least 1"),
     (("fit", "bayesian-gaussian-mixture", "--method", "svi[decay=0.3]"), "and decay above 0.5 and at most 1, or"),
+    (
+        (*FIT, "--method", "em", "--estimator", "pathwise"),
+        "em is for problem gaussian-mixture, not for square; leave out --method em",
+    ),
     ((*FIT, "--method", "cavi"), "cavi is for problem bayesian-gaussian-mixture, not for square"),
     ((*FIT, "--optimiser", "adm"), "unknown optimiser 'adm'; did you mean 'adam'?"),
     ((*FIT, "--optimiser", "adam[beta1=1]"), "it must be a finite number, at least 0, below 1"),
@@ -182,6 +195,8 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("export", "--format", "xml"), "unknown format 'xml'; choose from: csv, parquet"),
     (("export", "--format", "parquet"), "parquet needs --output FILE"),
     (("report", "x.sqlite"), "there is no store at x.sqlite"),
+    (("report", "--store", "x.sqlite"), "there is no store at x.sqlite"),
+    (("export", "x", "--store", "y"), "STORE x and --store y are the same thing; leave one out"),
     (("compare", "x.sqlite"), "Missing argument 'AFTER'; see gradmeter --help"),
 ]
 

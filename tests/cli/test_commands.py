@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import pickle
 import re
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,13 @@ from gradmeter.bench.cells import make_estimator
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.decomposition import from_series
 from gradmeter.bench.measurement.timing import ROUNDS
-from gradmeter.bench.rows import COLUMNS, to_json
+from gradmeter.bench.reading.measured import measured as measured_frame
+from gradmeter.bench.rows import COLUMNS, MEANINGS, to_json
 from gradmeter.bench.sweep.store import DEFAULT, Store
 from gradmeter.estimators import VARIANTS
 from gradmeter.estimators.families import FAMILIES
 from tests.cli.running import CELL, CHEAP, Result, Run, measured
+from tests.report import stores
 from tests.support import make_cell
 
 TIMING = ("seconds", "seconds_low", "seconds_high", "latency", "latency_low", "latency_high", "compile_seconds")
@@ -106,6 +111,50 @@ def test_measure_gives_the_rows_of_the_command_line(run_cli: Run) -> None:
         for name, value in row.items():
             other = values[name]
             assert pd.isna(other) if value is None else other == value or json.loads(other) == value, name
+
+
+def test_what_measure_returns_prints_as_the_table_and_is_a_data_frame(run_cli: Run) -> None:
+    run_cli("run", *CELL, "--store", "s")
+    printed = run_cli("run", *CELL, "--store", "s").out
+    frame = gradmeter.measure("square", ["pathwise"], max_replicates=2**12, timing=False)
+    table = repr(frame).splitlines()
+    assert table[:-1] == [line.rstrip() for line in printed.splitlines()]
+    assert table[-1] == f"[3 rows × {len(COLUMNS)} columns, a pandas.DataFrame]"
+    assert "<td>● unbiased" in frame._repr_html_()
+    assert isinstance(frame, pd.DataFrame)
+    whole = frame[frame["block"] == "all"]
+    assert repr(whole) == repr(pd.DataFrame(whole))  # what is made from it prints as pandas does
+    assert frame.groupby("block")["variance"].sum()["all"] == whole["variance"].iloc[0]
+    assert repr(pickle.loads(pickle.dumps(frame))) == repr(frame)
+    frame["mine"] = 1
+    assert repr(frame) == repr(pd.DataFrame(frame))
+    assert "mine" in frame._repr_html_()
+
+
+def test_names_in_a_notebook_are_no_markup() -> None:
+    made = stores.rows("a", estimator="<b>mine</b>")
+    assert "&lt;b&gt;mine" in measured_frame(made)._repr_html_()
+
+
+def test_measure_shows_its_progress_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing where standard error is no terminal."""
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, text: str) -> None:
+            shown.append(text)
+
+    kernel = type("ZMQInteractiveShell", (), {})()
+    fake = types.SimpleNamespace(get_ipython=lambda: None)
+    display = types.SimpleNamespace(Pretty=str, display=lambda *_, **__: Handle())
+    monkeypatch.setitem(sys.modules, "IPython", fake)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    gradmeter.measure("square", "pathwise", max_replicates=2**12, timing=False)
+    assert shown == []
+    fake.get_ipython = lambda: kernel
+    gradmeter.measure("square", "pathwise", max_replicates=2**12, timing=False)
+    assert "measuring" in shown[-1]
+    assert "1/1" in shown[-1]
 
 
 def test_without_estimators_all_that_apply(run_cli: Run) -> None:
@@ -192,7 +241,7 @@ def test_list_is_one_object_a_line(run_cli: Run, kind: str) -> None:
     text = run_cli("list", kind).out
     for entry in result.rows:
         assert entry["kind"] == {"families": "family"}.get(kind, kind.removesuffix("s"))
-        assert list(entry)[:4] == ["kind", "name", "summary", "options"]
+        assert list(entry)[:5] == ["kind", "name", "aliases", "summary", "options"]
         assert entry["name"] in text
     assert not list(Path().iterdir())
 
@@ -244,6 +293,30 @@ def test_help_and_version_are_no_errors(run_cli: Run) -> None:
         assert (result.status, result.err) == (0, "")
         assert result.out.startswith("Usage: gradmeter")
     assert run_cli("--version").out.startswith("gradmeter ")
+
+
+def test_store_is_named_alike_everywhere(run_cli: Run) -> None:
+    assert run_cli("run", *CELL, "--store", "s").status == 0
+    assert run_cli("export", "--store", "s").out == run_cli("export", "s").out != ""
+    assert run_cli("report", "--store", "s").status == 0
+
+
+def test_an_alias_is_measured_under_its_canonical_name(run_cli: Run) -> None:
+    rows = run_cli("run", "--problem", "square", "--estimator", "rloo", "--json", *CHEAP).rows
+    assert {row["estimator"] for row in rows} == {"score-function"}
+    assert {row["estimator_options"]["baseline"] for row in rows} == {"leave-one-out"}
+    listed = {entry["name"]: entry["aliases"] for entry in run_cli("list", "estimators", "--json").rows}
+    assert listed["score-function"]["rloo"] == "score-function[baseline=leave-one-out]"
+    assert "also called reparameterization" in run_cli("list", "estimators").out
+
+
+def test_every_column_has_its_meaning_in_a_line(run_cli: Run) -> None:
+    assert [entry["name"] for entry in run_cli("list", "columns", "--json").rows] == PROMISED
+    assert list(MEANINGS) == list(COLUMNS)
+    assert all(meaning and "\n" not in meaning and not meaning.endswith(".") for meaning in MEANINGS.values())
+    text = run_cli("list", "columns").out
+    assert all(f"  {name} " in text and meaning in text for name, meaning in MEANINGS.items())
+    assert "code_version" not in run_cli("list").out
 
 
 def test_exports_hold_the_rows(run_cli: Run) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from tests.cli.running import CELL, command, environment
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX shells and terminals")
 QUIETLY = "import sys; from gradmeter.bench.cli import main; status = main(sys.argv[1:]); sys.stdout.flush(); "
-HEAVY = {"torch", "jax", "scipy", "pandas", "sklearn", "matplotlib", "pyarrow"}
+HEAVY = {"torch", "jax", "scipy", "pandas", "sklearn", "matplotlib", "seaborn", "pyarrow"}
 
 
 def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -139,6 +141,12 @@ def test_what_measures_nothing_imports_nothing_heavy(tmp_path: Path, arguments: 
     assert not _imported(tmp_path, *arguments) & HEAVY
 
 
+def test_a_numpy_cell_imports_no_framework_and_nothing_that_draws(tmp_path: Path) -> None:
+    found = _imported(tmp_path, "run", *CELL)
+    assert "numpy" in found
+    assert not found & (HEAVY - {"scipy"})
+
+
 def test_the_same_run_again_imports_no_framework(tmp_path: Path) -> None:
     pytest.importorskip("jax")
     again = ("run", *CELL, "--backend", "numpy", "--backend", "jax", "--json")
@@ -157,3 +165,54 @@ def _imported(folder: Path, *arguments: str) -> set[str]:
         timeout=120,
     )
     return set(done.stderr.split())
+
+
+@posix
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.15, 0.4, 0.8])
+@pytest.mark.parametrize("arguments", [("list", "combinations"), ("run", *CELL), ("report", "--store", "none")])
+def test_ctrl_c_at_the_start_is_status_130_without_a_traceback(
+    tmp_path: Path, arguments: tuple[str, ...], delay: float
+) -> None:
+    """At whatever it is then: an import, or the command; one that is done by then has its own status."""
+    ready = "signal.signal(signal.SIGINT, m._stop); os.write(2, b'!')"
+    code = f"import gradmeter.__main__ as m, os, signal; {ready}; m.script()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as running:
+        assert running.stderr is not None
+        assert os.read(running.stderr.fileno(), 1) == b"!"
+        time.sleep(0.01 + delay)
+        running.send_signal(signal.SIGINT)
+        shown = running.stderr.read().decode()
+    assert "Traceback" not in shown
+    assert running.returncode == 130 or (delay and running.returncode in (0, 2))
+
+
+@posix
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("run --problem cos", {"cosine"}),
+        ("run --estimator rlo", {"rloo"}),
+        ("run --estimator pathw", {"pathwise"}),
+        ("run qui", {"quick"}),
+        ("fit gaussian-m", {"gaussian-mixture"}),
+        ("rep", {"report"}),
+    ],
+)
+def test_names_complete_in_a_shell(tmp_path: Path, words: str, expected: set[str]) -> None:
+    asked = {"_GRADMETER_COMPLETE": "complete_bash", "COMP_WORDS": f"gradmeter {words}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "gradmeter"],
+        cwd=tmp_path,
+        env={**environment(), **asked, "COMP_CWORD": str(len(words.split()))},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert set(done.stdout.split()) == expected
+    assert done.stderr == ""

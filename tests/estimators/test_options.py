@@ -13,6 +13,7 @@ from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.estimators import ESTIMATORS, VARIANTS, Normal, NotApplicable, UsageError, backends
+from gradmeter.estimators.aliases import ALIASES
 from gradmeter.estimators.families import FAMILIES, Exponential
 from gradmeter.estimators.options import construct, describe, effective, number, parse, spell
 from tests.families import FAMILY_PROBLEMS
@@ -104,7 +105,11 @@ def test_spelling_keeps_the_number(k: float) -> None:
         ("sqare", "unknown problem 'sqare'; did you mean 'square'?"),
         ("logistic-regresion", "unknown problem 'logistic-regresion'; did you mean 'logistic-regression'?"),
         ("square[kk=1]", "unknown option of problem square 'kk'; did you mean 'k'?"),
-        ("zzz", f"unknown problem 'zzz'; choose from: {', '.join(PROBLEMS)}"),
+        (
+            "zzz",
+            f"unknown problem 'zzz'; choose from: {', '.join([*PROBLEMS][:5])} and {len(PROBLEMS) - 5} more; "
+            "see all with: gradmeter list problems",
+        ),
         ("square[dim=0]", "problem square option 'dim' is '0'; it must be a whole number, at least 1, at most 1000000"),
         (
             "square[dim=2.5]",
@@ -204,3 +209,27 @@ def test_unknown_backend() -> None:
         backends.get("jaxx")
     with pytest.raises(UsageError, match="computes on the CPU only"):
         backends.get("numpy", "cuda")
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_an_alias_is_the_estimator_that_it_names(alias: str) -> None:
+    assert alias not in {**ESTIMATORS, **CONTROLS}
+    assert make_estimator(alias) == make_estimator(ALIASES[alias])
+
+
+def test_an_alias_takes_more_options_and_contradicts_none() -> None:
+    made: Any = make_estimator("reinforce[draws=sobol,baseline=mean]")
+    assert spell(made.name, effective(made), type(made)) == "score-function[baseline=mean,draws=sobol]"
+    assert make_estimator("stl[sticking-the-landing=true]") == make_estimator("pathwise[sticking-the-landing=true]")
+    with pytest.raises(UsageError, match=r"rloo means score-function\[baseline=leave-one-out\]"):
+        make_estimator("rloo[baseline=mean]")
+
+
+@pytest.mark.parametrize("given", ["planted", "zzz", "x" * 1000])
+def test_suggestions_are_five_at_most(given: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_estimator(given)
+    named = str(caught.value).replace(f"'{given}'", "")
+    assert named.count("'") <= 2 * 5
+    assert sum(f" {name}" in named for name in (*ESTIMATORS, *CONTROLS)) <= 5
+    assert str(caught.value).endswith("gradmeter list estimators")

@@ -160,6 +160,13 @@ def test_a_fit_that_cannot_be_is_a_row_beside_others(run_cli: Run) -> None:
     assert "needs an ELBO" in result.err
 
 
+def test_what_cannot_be_is_no_line_of_the_table(run_cli: Run) -> None:
+    result = run_cli("fit", "gaussian-mixture", "--method", "em", "--estimator", "pathwise", *FEW)
+    assert result.status == 0
+    assert [line.split()[0] for line in result.out.splitlines()] == ["method", "em"]
+    assert "gradmeter: pathwise: pathwise needs a differentiable sample path" in result.err
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_keeps_what_was_fitted(tmp_path: Path) -> None:
     arguments = (*BOTH, "--steps", "10^9", "--every", "100", "--json")

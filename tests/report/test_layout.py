@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 
-from gradmeter.bench.drawing import plotting, style
+from gradmeter.bench.drawing import curves, plotting, standalone, style
+from gradmeter.bench.drawing.figure import Figure, Panel
 from gradmeter.bench.report import placing
 from gradmeter.bench.report.figures.cost import frontier
 from gradmeter.estimators import BOUNDS, NAMED_ALONE, VARIANTS
@@ -50,3 +51,45 @@ def test_estimator_names_break_before_their_options() -> None:
     long = "linear-vae[size=30,latent=1,importance-samples=8]"
     assert plotting.wrapped(long, 200.0) == "linear-vae\n[size=30,latent=1,\nimportance-samples=8]"
     assert plotting.wrapped("pathwise\nslope −1.00 [−1.01, −0.99]") == "pathwise\nslope −1.00 [−1.01, −0.99]"
+
+
+def curve(label: str, ends: list[float]) -> curves.Curve:
+    made = curves.Curve(label, style.Look("#1f78b8", "o"))
+    for x, y in enumerate(ends, 1):
+        made.add(float(x), y, 0.9 * y, 1.1 * y)
+    return made
+
+
+def drawn(several: list[curves.Curve], width: float = 400.0) -> tuple[str, list[curves.Curve]]:
+    with plotting.styled():
+        return curves.panel("f", several, "", "k", "variance", log_x=False, width=width)
+
+
+def test_a_legend_replaces_labels_that_collide() -> None:
+    apart = [curve(f"mine-{i}", [1.0, 10.0**i]) for i in range(4)]
+    assert drawn(apart)[1] == []
+    together = [curve(f"mine-{i}", [10.0**i, 1.0 + 0.001 * i]) for i in range(9)]
+    svg, unlabelled = drawn(together)
+    assert unlabelled == together
+    assert "mine-" not in svg
+
+
+def test_panels_fill_the_page() -> None:
+    for count in (1, 2):
+        svg, _ = drawn([curve("mine", [1.0, 2.0])], curves.width_of(count))
+        assert f'viewBox="0 0 {curves.width_of(count):g} ' in svg
+        assert count * curves.width_of(count) + (count - 1) * curves.GAP == curves.PAGE
+
+
+def test_backends_that_agree_are_one_line() -> None:
+    close, far = curve("mine · jax", [1.05, 2.1]), curve("mine · torch", [5.0, 9.0])
+    first = curve("mine · numpy", [1.0, 2.0])
+    assert [c.label for c in curves.folded({"mine": [first, close]})] == ["mine"]
+    assert curves.folded({"mine": [first, close, far]}) == [first, close, far]
+
+
+def test_a_figure_of_its_own_has_its_legend() -> None:
+    panel = Panel('<svg viewBox="0 0 400 300"></svg>', "")
+    svg = standalone.render(Figure("t", "c", [panel], "", [("<mine>", style.Look("#1f78b8", "o"))]))
+    assert "&lt;mine&gt;" in svg
+    assert 'viewBox="0 0 400 348"' in svg or 'viewBox="0 0 400 357"' in svg

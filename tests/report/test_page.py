@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import html.parser
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from gradmeter.bench.cells import Goals, grid, make_estimator, make_problem
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.bench.report import write
-from gradmeter.bench.rows import ALWAYS
+from gradmeter.bench.rows import ALWAYS, MEANINGS
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import UsageError
 from tests.report import stores
 
+SCRIPT = Path(__file__).parents[2] / "gradmeter/bench/report/templates/tables.js"
 EVIL = "<script>alert(1)</script> & \"'|`$x^2$ @you \u2028\u202e"
 
 
@@ -76,6 +83,7 @@ def test_everything_is_shown(tmp_path: Path) -> None:
     assert "cannot be" in twin
     assert "planted-naive-exchange" in twin
     assert "gradmeter run --problem" in page
+    assert all(f"<td><code>{name}</code></td>" in page and escape(text) in page for name, text in MEANINGS.items())
     for shape, word in (("●", "unbiased"), ("○", "inconclusive"), ("✗", "biased")):
         assert f'<span class="v v-{word}">{shape} {word}</span>' in page
     with (tmp_path / "out" / "results.csv").open(newline="", encoding="utf-8") as file:
@@ -93,10 +101,26 @@ def test_inconclusive_is_never_green() -> None:
 
 def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     page, _ = report(tmp_path, many())
-    assert "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"" in page
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-"
+    assert f'content="{policy}' in page
     bare = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
-    for forbidden in ("http:", "https:", "src=", "<script", "@import", "<link", "javascript:", "<!DOCTYPE svg"):
+    for forbidden in ("http:", "https:", "src=", "@import", "<link", "javascript:", "<!DOCTYPE svg"):
         assert forbidden not in bare
+
+
+def test_numbers_are_sorted_by_value(tmp_path: Path) -> None:
+    """In the script's own words, as far as they need no page."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node")
+    texts = ["12.3 ns", "1.00 µs", "1,000", "−2.5", "1.20e-7", "≤ 0.4 %", "2.10× [1.90, 2.30]", "–", "jax"]
+    functions = SCRIPT.read_text(encoding="utf-8").partition("for (const table of document")[0]
+    call = f"console.log(JSON.stringify({texts}.map(t => valueOf({{dataset: {{}}, textContent: t}}))))"
+    (tmp_path / "t.js").write_text(functions + call, encoding="utf-8")
+    done = subprocess.run([node, tmp_path / "t.js"], capture_output=True, encoding="utf-8", check=True)
+    found = json.loads(done.stdout)
+    assert found[:7] == pytest.approx([12.3e-9, 1e-6, 1000.0, -2.5, 1.2e-7, 0.4, 2.1])
+    assert found[7:] == [None, "jax"]
 
 
 def test_ids_are_unique_and_references_lead_somewhere(tmp_path: Path) -> None:
@@ -125,7 +149,11 @@ def test_nothing_from_the_store_is_markup(tmp_path: Path) -> None:
         cells.append((made, stores.series(2.0 / (i + 1), own=i)))
     cells += [(stores.failed("c", reason=EVIL, status=EVIL), {})]
     page, twin = report(tmp_path, cells)
-    assert "<script" not in page
+    assert page.count("<script") == 1
+    script = SCRIPT.read_text(encoding="utf-8")
+    assert page.endswith(f"<script>{script}</script>\n</body>\n</html>")  # the file as it is: nothing from the store
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'\"" in page
     assert "<script" not in twin
     assert "@you" not in twin
     assert "&lt;script&gt;alert(1)" in page

@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gradmeter.bench.drawing.style import looks
+from gradmeter.bench.reading.ratios import Ratio
+from gradmeter.bench.reading.results import cleaned, load
 from gradmeter.bench.report import sweeps
-from gradmeter.bench.report.advice import UNTIMED, advise
+from gradmeter.bench.report.advice import UNTIMED, Comparison, advise
+from gradmeter.bench.report.document import compose, ranged
 from gradmeter.bench.report.ranking import rank
 from gradmeter.bench.report.reproduce import commands
 from gradmeter.bench.report.tables import details, table
+from gradmeter.bench.sweep.store import Store
 from tests.report import stores
 
 BASELINE = {"baseline": "mean", "decay": 0.9}
@@ -37,7 +42,10 @@ def test_work_normalised_variance_decides(tmp_path: Path) -> None:
     assert advice.use == "pathwise"
     assert [c.other for c in advice.comparisons] == ["score-function", "measure-valued"]
     assert advice.comparisons[0].ratio.startswith("4.5")
-    assert advice.comparisons[0].words == "less variance × seconds than"
+    assert [c.words for c in advice.comparisons] == [
+        "less variance × seconds than the next,",
+        "less variance × seconds than",
+    ]
 
 
 def test_without_any_variance_the_cheaper_one_is_first(tmp_path: Path) -> None:
@@ -50,7 +58,7 @@ def test_without_any_variance_the_cheaper_one_is_first(tmp_path: Path) -> None:
     assert [r.estimator for r in ranking.ranked] == ["measure-valued", "disarm", "arm"]
     advice = advise(ranking)
     assert [(c.words, c.other, c.setting) for c in advice.comparisons] == [
-        ("less seconds than", "disarm", "of variance 0 too")
+        ("less seconds than the next,", "disarm", "of variance 0 too")
     ]
     assert advice.comparisons[0].ratio.startswith(("3.0", "2.9"))
     assert advice.caveats[0] == "its variance is 0; of the others arm is the best"
@@ -90,7 +98,7 @@ def test_biased_by_nature_is_not_recommended(tmp_path: Path) -> None:
     assert entry.note.startswith("by nature: central differences")
 
 
-def test_not_told_apart_is_said(tmp_path: Path) -> None:
+def test_no_significant_difference_is_said(tmp_path: Path) -> None:
     ranking = ranking_of(
         tmp_path / "s.sqlite",
         stores.rows("a", variance=2.0),
@@ -98,7 +106,84 @@ def test_not_told_apart_is_said(tmp_path: Path) -> None:
     )
     (comparison,) = advise(ranking).comparisons
     assert not comparison.settled
-    assert "not told apart" in comparison.words
+    assert comparison.words == "no significant difference from"
+    assert comparison.ratio.startswith(("1.00 [", "0.99"))
+
+
+def paired(number: int, estimator: str, backend: str, seconds: np.ndarray) -> tuple[list, dict]:
+    """A cell of variance 2 whose rounds took these seconds; all were timed together."""
+    arrays = {**stores.series(own=0), "seconds": seconds}
+    value = float(np.median(seconds))
+    return stores.rows(f"{number:02d}", estimator=estimator, backend=backend, seconds=value), arrays
+
+
+def test_the_order_is_that_of_the_ratios_shown(tmp_path: Path) -> None:
+    """Rounds paired with the best: the median of ratios is not the ratio of medians."""
+    generator = np.random.default_rng(0)
+    drift = np.exp(0.5 * generator.standard_normal(stores.ROUNDS))
+    cells = [paired(0, "pathwise", "numpy", 1e-6 * drift)]
+    for i in range(1, 9):
+        factor = np.exp(0.3 * generator.standard_normal(stores.ROUNDS))
+        cells.append(paired(i, f"mine-{i}", "numpy", (3e-6 + 1e-7 * i) * drift * factor))
+    (ranking,) = rank(stores.results(stores.fill(tmp_path / "s.sqlite", cells)))
+    ratios = [ranking.against_best(r).value for r in ranking.ranked[1:]]
+    assert ratios == sorted(ratios)
+    assert min(ratios) >= 1.0
+    products = [ranking.work(r) for r in ranking.ranked]
+    assert products != sorted(products)  # the store would not tell otherwise
+    shown = table(ranking, looks(r.estimator for r in ranking.results)).ranked
+    assert [float(e.ratio.partition("×")[0]) for e in shown[1:]] == [float(f"{r:.3g}") for r in ratios]
+    assert [e.rank for e in shown] == [str(i) for i in range(1, 10)]
+
+
+def test_estimators_are_compared_on_one_backend_and_backends_apart(tmp_path: Path) -> None:
+    cells = [
+        (stores.rows("a", variance=2.0, seconds=2e-6), stores.series(2.0, 2e-6, own=1)),
+        (stores.rows("b", backend="jax", variance=2.0, seconds=1e-6), stores.series(2.0, 1e-6, own=2)),
+        (stores.rows("c", estimator="arm", variance=9.0, seconds=2e-6), stores.series(9.0, 2e-6, own=3)),
+        (stores.rows("d", estimator="arm", backend="jax", variance=9.0), stores.series(9.0, 1e-6, own=4)),
+        (stores.rows("e", estimator="price", variance=1.0, seconds=3e-6), stores.series(1.0, 3e-6, own=5)),
+    ]
+    (ranking,) = rank(stores.results(stores.fill(tmp_path / "s.sqlite", cells)))
+    assert [(r["backend"], r.estimator) for r in ranking.ranked] == [
+        *(("jax", "pathwise"), ("jax", "arm")),
+        *(("numpy", "price"), ("numpy", "pathwise"), ("numpy", "arm")),
+    ]
+    advice = advise(ranking)
+    assert (advice.use, advice.setting) == ("pathwise", "S\u00a0=\u00a01, jax")
+    assert [(c.other, c.setting) for c in advice.comparisons] == [("arm", "")]
+    assert [(c.words, c.other) for c in advice.backends] == [("less variance × seconds than on", "numpy")]
+    assert advice.backends[0].ratio.startswith(("2.0", "1.9"))
+    assert "on numpy the best is price" in advice.caveats
+    found = table(ranking, looks(r.estimator for r in ranking.results))
+    assert [e.rank for e in found.ranked] == ["1", "2", "1", "2", "3"]
+    assert [words for words, _ in found.sides] == ["on jax", "on numpy"]
+
+
+def test_an_estimator_gets_one_line_in_a_sweep_with_its_effect_size(tmp_path: Path) -> None:
+    options = stores.rows("x")[0]["problem_options"]
+    cells = []
+    for k, better in ((1.0, 2.0), (2.0, 4.0), (3.0, 0.5), (4.0, 3.0)):
+        for name, variance in (("pathwise", 1.0), ("arm", better)):
+            made = stores.rows(f"{name}{k}", estimator=name, problem_options={**options, "k": k}, variance=variance)
+            cells.append((made, stores.series(variance)))
+    with Store.read(stores.fill(tmp_path / "s.sqlite", cells)) as store:
+        chapter = compose(*load(store, [cleaned(r) for r in store.rows()])).chapters[0]
+    assert [(span, a.use) for span, a in chapter.answers] == [("k = 1 to 2, 4", "pathwise"), ("k = 3", "arm")]
+    (comparison,) = chapter.answers[0][1].comparisons
+    assert comparison.ratio == "2.00× to 4.00×"
+    assert (comparison.words, comparison.other) == ("less variance × seconds than the next,", "arm")
+
+
+def test_the_runner_up_of_several_values_is_one_or_the_next_best() -> None:
+    one = Comparison("2.00×", "less than the next,", "arm", "", True, Ratio(2.0, 1.9, 2.1))
+    two = Comparison("3.00×", "less than the next,", "price", "", True, Ratio(3.0, 2.9, 3.1))
+    tie = Comparison("1.00 [0.90, 1.10]", "no significant difference from", "arm", "", False, Ratio(1.0, 0.9, 1.1))
+    (found,) = ranged([(1.0, one), (2.0, two), (3.0, tie)])
+    assert (found.ratio, found.words, found.other) == ("2.00× to 3.00×", "less than the next best", "")
+    assert found.setting == "no significant difference at 3"
+    (found,) = ranged([(1.0, tie), (2.0, tie)])
+    assert (found.ratio, found.words, found.other) == ("1.00×", "no significant difference from", "arm")
 
 
 def test_without_times_equal_evaluations_decide(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
         drawn_results += members
         name = identifier("parameter", sweep.title, sweep.machine, block)
         title = f"∂{block}"
-        drawn, unlabelled = curves.panel(name, found, title, sweep.option, "variance", log_x)
+        width = curves.width_of(len(blocks))
+        drawn, unlabelled = curves.panel(name, found, title, sweep.option, "variance", log_x, width=width)
         key.update({c.label: c.look for c in unlabelled})
         panels.append(Panel(drawn, f"Variance of the estimates of {block} against {sweep.option}, log scale"))
     if not panels:
@@ -40,6 +41,8 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
         "Variance of one estimate, summed over the coordinates of the parameter block; bars are 95 % intervals, "
         "mostly shorter than the markers." + fill_words(drawn_results)
     )
+    if "backend" in context:
+        caption += " Where the backends of an estimator agree within their intervals, they are one line."
     if zeros:
         caption += " A 0 at the foot marks a variance of 0, which has no place on a log axis."
     title = f"Variance against {sweep.option}: {sweep.problem}" + (f"[{sweep.fixed}]" if sweep.fixed else "")
@@ -62,4 +65,8 @@ def _curves(
         members.append(result)
         curve.add(value, row["variance"], row["variance_low"], row["variance_high"])
     kept = [pair for pair in found.values() if len(pair[0].x) >= 2]
-    return [curve for curve, _ in kept], [r for _, members in kept for r in members]
+    groups: dict[str, list[Curve]] = {}
+    for curve, members in kept:
+        rest = members[0].context([c for c in context if c != "backend"])
+        groups.setdefault(members[0].estimator + (f" · {rest}" if rest else ""), []).append(curve)
+    return curves.folded(groups), [r for _, members in kept for r in members]

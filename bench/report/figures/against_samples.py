@@ -28,14 +28,16 @@ def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
         return None
     found = [_curve(estimator, apart, members, looks[estimator]) for (estimator, apart), members in groups.items()]
     name = identifier("samples", ranking.problem, ranking.machine)
-    drawn, unlabelled = curves.panel(name, found, "", "S, samples in an estimate", "variance", log_x=True)
+    drawn, unlabelled = curves.panel(
+        name, found, "", "S, samples in an estimate", "variance", log_x=True, width=curves.width_of(2)
+    )
     members = [r for group in groups.values() for r in group]
     caption = (
         "Beside each name the slope fitted on log-log axes with its 95 % interval; −1 means that twice the samples "
         "halve the variance." + fill_words(members)
     )
     panel = Panel(drawn, "Variance against the number of samples S, log-log, with fitted lines")
-    key = [(c.label.partition("\n")[0], c.look) for c in unlabelled]
+    key = [(c.label.replace("\n", " · "), c.look) for c in unlabelled]
     return Figure("Variance against S", caption, [panel], reproduce.commands(members), key)
 
 

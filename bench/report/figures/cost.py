@@ -14,7 +14,7 @@ from gradmeter.bench.reading.results import Result
 from gradmeter.bench.report import placing, reproduce
 from gradmeter.bench.report.ranking import Ranking
 
-WIDTH, HEIGHT = 500.0, 380.0
+WIDTH, HEIGHT = 575.0, 400.0
 
 
 def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:

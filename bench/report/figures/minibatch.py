@@ -29,7 +29,9 @@ def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
     for part, title in (("sampling", "of the samples of z"), ("minibatch", "of the minibatch")):
         drawn = [_curve(label, members, part, looks) for label, members in groups.items()]
         name = identifier("parts", ranking.problem, ranking.machine, part)
-        svg, unlabelled = curves.panel(name, drawn, title, "S, samples in an estimate", "variance", log_x=True)
+        svg, unlabelled = curves.panel(
+            name, drawn, title, "S, samples in an estimate", "variance", log_x=True, width=curves.width_of(2)
+        )
         key.update({c.label: c.look for c in unlabelled})
         panels.append(Panel(svg, f"Part of the variance {title} against S, log-log"))
     members = [r for group in groups.values() for r, _ in group]

@@ -21,8 +21,9 @@ def figure(rankings: list[Ranking], looks: dict[str, Look], several_machines: bo
         best = ranking.best
         if best is None:
             continue
-        for estimator in dict.fromkeys(r.estimator for r in ranking.ranked):
-            result = next(r for r in ranking.ranked if r.estimator == estimator)
+        cells = ranking.side_of(best)
+        for estimator in dict.fromkeys(r.estimator for r in cells):
+            result = next(r for r in cells if r.estimator == estimator)
             ratio = Ratio(1.0, 1.0, 1.0) if result is best else ranking.against_best(result)
             if ratio is not None:
                 line.marks.append(Mark(ratio, looks[estimator]))
@@ -34,7 +35,9 @@ def figure(rankings: list[Ranking], looks: dict[str, Look], several_machines: bo
     timed = all(r.timed for r in rankings if r.ranked)
     what = "variance × seconds" if timed else "work-normalised variance"
     drawn = rows.panel(identifier("overview"), lines, f"{what}, relative to the best")
-    caption = f"{what.capitalize()} of each estimator at its best S and backend; further right is worse."
+    caption = (
+        f"{what.capitalize()} of each estimator at its best S, on the backend of the best one; further right is worse."
+    )
     if any(r.best is not None and r.best["variance"] == 0.0 for r in rankings[:MOST_ROWS]):
         caption += " Problems whose best estimator has no variance have no place here."
     present = dict.fromkeys(r.estimator for r in members)

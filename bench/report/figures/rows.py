@@ -14,6 +14,10 @@ from gradmeter.bench.reading.ratios import Ratio
 MOST_LEFT, MARGIN = 230.0, 12.0
 
 
+#: The axis beside texts, and the whole panel without them, which then fills the page.
+WITH_TEXTS, WIDE = 220.0, 1150.0
+
+
 @dataclass
 class Mark:
     """A point with its interval; `text` is written at the end of the row."""
@@ -44,7 +48,7 @@ def panel(name: str, lines: list[Line], x_label: str, write: Callable[[float], s
         for n, line in zip(names, lines, strict=True)
     ]
     height = sum(heights) + 12.0 + 44.0
-    width = left + (150.0 if any(texts) else 400.0) + right
+    width = left + (WITH_TEXTS if any(texts) else WIDE - left - right) + right
     figure, axes = plotting.panel(width, height, left, right, top=8.0, bottom=44.0)
     y = 0.0
     centres = []

@@ -43,9 +43,10 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
             "K, importance samples",
             "signal-to-noise ratio",
             log_x=True,
+            width=curves.width_of(len(_blocks(points))),
             write_x=lambda k: numbers.count(round(k)),
         )
-        key.update({c.label.partition("\n")[0]: c.look for c in unlabelled})
+        key.update({c.label.replace("\n", " · "): c.look for c in unlabelled})
         panels.append(Panel(drawn, f"Signal-to-noise ratio of the estimates of {block} against K, log-log"))
     if not panels:
         return None
