@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-planted peers clean
+.PHONY: help report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected peers clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -65,9 +65,9 @@ track: $(READY)
 	GRADMETER_TRACK_AHEAD=1 $(BIN)/asv run -E existing:same --set-commit-hash "$$(git rev-parse HEAD)"
 	$(BIN)/asv publish
 
-# make track-planted        asv over commits with a planted slowdown and a planted variance: it names both
-track-planted: $(READY)
-	$(BIN)/python -m tests.tracking.planted
+# make track-injected        asv over commits with a planted slowdown and a planted variance: it names both
+track-injected: $(READY)
+	$(BIN)/python -m tests.tracking.injected
 
 # make goals       what this suite costs against its goals: ratios, printed and written to results/goals (15 minutes)
 goals: $(READY)

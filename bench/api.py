@@ -10,7 +10,7 @@ from typing import Any
 from gradmeter.bench.cells import (
     DTYPES,
     NOISES,
-    Goals,
+    StoppingCriteria,
     check_choice,
     check_samples,
     check_seed,
@@ -20,7 +20,7 @@ from gradmeter.bench.cells import (
 )
 from gradmeter.bench.checks.checking import check
 from gradmeter.bench.problems import Problem
-from gradmeter.bench.problems.own import Model
+from gradmeter.bench.problems.user_model import Model
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
@@ -44,9 +44,9 @@ def measure(
     samples: int | Iterable[int] = (),
     seed: int | Iterable[int] = 0,
     noise: str = "native",
-    precision: float = Goals.precision,
-    bias_bound: float = Goals.bias_bound,
-    max_replicates: int = Goals.max_replicates,
+    precision: float = StoppingCriteria.precision,
+    bias_bound: float = StoppingCriteria.bias_bound,
+    max_replicates: int = StoppingCriteria.max_replicates,
     timing: bool = True,
     store: str | Path | None = None,
 ) -> Any:
@@ -90,7 +90,7 @@ def measure(
         [check_samples("samples", s) for s in _many(samples)],
         [check_seed("seed", s) for s in _many(seed)],
         check_choice("noise", noise, NOISES),
-        Goals(precision, bias_bound, max_replicates),
+        StoppingCriteria(precision, bias_bound, max_replicates),
     )
     from gradmeter.bench.reading.measured import measured
 
@@ -148,6 +148,6 @@ def minibatch_split(
         [check_samples("samples", s) for s in _many(samples)],
         [check_seed("seed", seed)],
         check_choice("noise", noise, NOISES),
-        Goals(max_replicates=replicates),
+        StoppingCriteria(max_replicates=replicates),
     )
     return pd.DataFrame([row for cell in cells for row in split(cell)])

@@ -36,13 +36,13 @@ def _estimators() -> Iterator[Entry]:
     for cls in (*ESTIMATORS.values(), *CONTROLS.values()):
         entry = {"kind": "estimator", "name": cls.name, "summary": cls.summary, "options": describe(cls)}
         aliases = {alias: text for alias, text in ALIASES.items() if text.partition("[")[0] == cls.name}
-        yield {**entry, "aliases": aliases, "planted": cls.planted, "biased": cls.biased}
+        yield {**entry, "aliases": aliases, "injected": cls.injected, "biased": cls.biased}
 
 
 def _families() -> Iterator[Entry]:
     for family in FAMILIES.values():
-        entry = {"kind": "family", "name": family.name, "summary": family.summary, "options": describe(family.At)}
-        yield {**entry, "blocks": list(family.blocks), "lacks": dict(family.lacks)}
+        entry = {"kind": "family", "name": family.name, "summary": family.summary, "options": describe(family.Config)}
+        yield {**entry, "blocks": list(family.blocks), "unsupported": dict(family.unsupported)}
 
 
 def _backends() -> Iterator[Entry]:
@@ -77,11 +77,11 @@ def _combinations() -> Iterator[Entry]:
     """Estimator × family × backend; a no carries its reason."""
     for text in (*VARIANTS, *NAMED_ALONE):
         estimator = make_estimator(text)
-        entropy = estimator.least_entropy()
+        entropy = estimator.default_entropy()
         asked = [INTEGRAND[name] for name in estimator.requirements(entropy).integrand]
         for family in FAMILIES.values():
             for backend in backends.NAMES:
-                reason = refused(estimator, family.At().family, backend)
+                reason = refused(estimator, family.Config().family, backend)
                 closed = "in closed form" if backend == "numpy" else "or autodiff"
                 yield {
                     "kind": "combination",
@@ -156,8 +156,8 @@ def as_text(found: Iterable[Entry]) -> Iterator[str]:
             yield f"      biased by nature: {entry['biased']}"
         if entry.get("missing"):
             yield f"      {entry['missing']}"
-        if "score_identity" in entry.get("lacks", ()):
-            yield f"      not for score functions: {entry['lacks']['score_identity']}"
+        if "score_identity" in entry.get("unsupported", ()):
+            yield f"      not for score functions: {entry['unsupported']['score_identity']}"
         for name, about in entry["options"].items():
             choices = f" ({_among(about['choices'])})" if "choices" in about else ""
             several = f" (or a:b:…, one a {about['per']})" if "per" in about else ""

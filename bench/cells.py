@@ -28,7 +28,7 @@ FEWEST = 64
 
 
 @dataclass(frozen=True)
-class Goals:
+class StoppingCriteria:
     """Stopping criteria: when a cell has been measured well enough.
 
     Attributes
@@ -71,7 +71,7 @@ class Cell:
     num_samples: int = 1
     seed: int = 0
     noise: str = "native"
-    goals: Goals = Goals()
+    goals: StoppingCriteria = StoppingCriteria()
 
     def description(self) -> dict[str, Any]:
         """Return the columns that identify the cell, as plain values."""
@@ -195,7 +195,7 @@ def grid(
     samples: Iterable[int] = (),
     seeds: Iterable[int] = (0,),
     noise: str = "native",
-    goals: Goals | None = None,
+    goals: StoppingCriteria | None = None,
 ) -> list[Cell]:
     """Return a cell for every combination, problems outermost.
 
@@ -223,7 +223,7 @@ def grid(
             estimator.smallest_num_samples() if size is None else size,
             seed,
             noise,
-            goals or Goals(),
+            goals or StoppingCriteria(),
         )
         for problem, estimator, backend, device, dtype, size, seed in axes
     ]

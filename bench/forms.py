@@ -16,18 +16,18 @@ import numpy as np
 
 from gradmeter.bench.identity import of_the_catalogue
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.estimators import Estimator, Expectation, Family, Integrand, Noise, Point, Requires, UsageError
+from gradmeter.estimators import Estimator, Expectation, Family, FamilyConfig, Integrand, Noise, Requires, UsageError
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import described
 from gradmeter.estimators.expectation import INTEGRAND, Differentiate, Entropy
-from gradmeter.estimators.families.family import ABILITIES
+from gradmeter.estimators.families.family import CAPABILITIES
 
 Right = Callable[[Any], bool]
 KINDS: dict[type, str] = {
     Problem: "problem",
     Estimator: "estimator",
     Family: "family",
-    Point: "point",
+    FamilyConfig: "point",
     Integrand: "integrand",
 }
 #: By kind, the methods that are None if omitted, and their arguments.
@@ -140,8 +140,8 @@ def require_form(thing: Any, kind: type) -> None:
     if message is not None:
         raise WrongForm(thing, message)
     if isinstance(thing, Problem):
-        require_form(thing.q, Point)
-    if isinstance(thing, Problem | Point):
+        require_form(thing.q, FamilyConfig)
+    if isinstance(thing, Problem | FamilyConfig):
         require_form(thing.family, Family)
 
 
@@ -161,7 +161,7 @@ def _wrong(thing: Any) -> Iterator[str]:
         Problem: _of_problem,
         Estimator: _of_estimator,
         Family: _of_family,
-        Point: _of_point,
+        FamilyConfig: _of_point,
         Integrand: _of_integrand,
     }
     yield from checks[kind](thing)
@@ -245,15 +245,15 @@ def _shown(value: Any) -> str:
 
 
 def _lacks(thing: Any, abilities: Mapping[str, str]) -> Iterator[str]:
-    must = "a dict {ability: why}"
-    yield from _attribute(thing, "lacks", mapping(lambda why: isinstance(why, str)), must)
-    for name in thing.lacks:
+    must = "a dict {capability: why}"
+    yield from _attribute(thing, "unsupported", mapping(lambda why: isinstance(why, str)), must)
+    for name in thing.unsupported:
         if name not in abilities:
-            yield f"lacks names {name}, which is no ability; choose from {', '.join(abilities)}"
+            yield f"unsupported names {name}, which is no capability; choose from {', '.join(abilities)}"
 
 
 def _unknown(what: str, requires: Requires) -> Iterator[str]:
-    for given, known, whom in ((requires.family, ABILITIES, "family"), (requires.integrand, INTEGRAND, "integrand")):
+    for given, known, whom in ((requires.family, CAPABILITIES, "family"), (requires.integrand, INTEGRAND, "integrand")):
         for name in given:
             if name not in known:
                 yield f"{what} names {name}, which no {whom} is asked for; choose from {', '.join(known)}"
@@ -262,7 +262,9 @@ def _unknown(what: str, requires: Requires) -> Iterator[str]:
 def _of_problem(problem: Any) -> Iterator[str]:
     yield from _attribute(problem, "name", text, "the text that rows call it by")
     yield from _attribute(problem, "dimension", count, "D, a whole number of at least 1")
-    yield from _attribute(problem, "q", lambda v: isinstance(v, Point), "a family at a point, such as Normal.At()")
+    yield from _attribute(
+        problem, "q", lambda v: isinstance(v, FamilyConfig), "a family with options, such as Normal.Config()"
+    )
     yield from _attribute(
         problem, "family", lambda v: isinstance(v, Family), "the family of q; leave it out, for q says it"
     )
@@ -288,13 +290,13 @@ def _of_estimator(estimator: Any) -> Iterator[str]:
         yield from _unknown("also_requires", estimator.also_requires(entropy))
     yield from _result(estimator, "smallest_num_samples", (), count, "a whole number of at least 1")
     choices = get_args(Entropy)
-    yield from _result(estimator, "least_entropy", (), one_of(*choices), f"one of {', '.join(choices)}")
+    yield from _result(estimator, "default_entropy", (), one_of(*choices), f"one of {', '.join(choices)}")
 
 
 def _of_family(family: Any) -> Iterator[str]:
     yield from _attribute(family, "name", text, "the text that rows call it by")
     yield from _attribute(family, "blocks", texts, BLOCKS)
-    yield from _lacks(family, ABILITIES)
+    yield from _lacks(family, CAPABILITIES)
     for dimension in (3, 2, 1):
         try:
             shapes = family.shapes(dimension)
@@ -494,7 +496,7 @@ def state_of(estimator: Any, found: Any) -> dict[str, np.ndarray]:
 
 
 def jumps_of(thing: Any, found: Any) -> dict[str, np.ndarray]:
-    """Return the discontinuities that `jumps` reports.
+    """Return the discontinuities that `discontinuities` reports.
 
     Raises
     ------
@@ -504,6 +506,7 @@ def jumps_of(thing: Any, found: Any) -> dict[str, np.ndarray]:
     if not mapping(some_numbers)(found):
         raise WrongForm(
             thing,
-            f"jumps returns {_shown(found)}; it must return a dict {{name of noise: values}}, {{}} where nothing jumps",
+            f"discontinuities returns {_shown(found)}; it must return a dict {{name of noise: values}}, {{}} where "
+            "nothing jumps",
         )
     return dict(found)

@@ -15,7 +15,7 @@ from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.estimator import Estimator, Requires
 from gradmeter.estimators.evolution_strategies import EvolutionStrategies
 from gradmeter.estimators.expectation import Expectation, Integrand
-from gradmeter.estimators.families import FAMILIES, Family, Normal, Point
+from gradmeter.estimators.families import FAMILIES, Family, FamilyConfig, Normal
 from gradmeter.estimators.gumbel_softmax import GumbelSoftmax
 from gradmeter.estimators.importance_sampling import ImportanceSampling, SelfNormalised
 from gradmeter.estimators.iwae import Iwae, IwaeStickingTheLanding
@@ -146,6 +146,7 @@ __all__ = [
     "EvolutionStrategies",
     "Expectation",
     "Family",
+    "FamilyConfig",
     "GumbelSoftmax",
     "ImportanceSampling",
     "Integrand",
@@ -159,7 +160,6 @@ __all__ = [
     "Overdispersed",
     "PartialSummation",
     "Pathwise",
-    "Point",
     "Price",
     "QuadraticSurrogate",
     "RaoBlackwell",

@@ -24,7 +24,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, values_and_scores
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, WarmupContext, values_and_scores
 from gradmeter.estimators.expectation import Array, Differentiate, Entropy, Expectation, Integrand
 from gradmeter.estimators.families import Family, Normal
 from gradmeter.estimators.importance_weighted import Groups
@@ -41,7 +41,7 @@ class AmortisedNormal(Normal):
 
     name: ClassVar[str] = "amortised-normal"
     summary: ClassVar[str] = "mean-field Normal, its loc and log_scale an encoder's"
-    lacks: ClassVar[Mapping[str, str]] = {
+    unsupported: ClassVar[Mapping[str, str]] = {
         "bonnet_price": "its parameters differ from datum to datum, which what rests on them does not expect"
     }
     bonnet_price = Family.bonnet_price
@@ -195,7 +195,7 @@ class AmortisedExpectation(Expectation):
         """Return the noise for the estimates of every datum of a batch, from that of a single datum."""
         return {n: replace(spec, shape=(self.batch, *spec.shape)) for n, spec in specs.items() if n != ROWS}
 
-    def each_law(self, backend: Backend, parameters: Blocks) -> Blocks:
+    def per_datum_parameters(self, backend: Backend, parameters: Blocks) -> Blocks:
         bound, _ = self.at(parameters)
         return {name: backend.xp.reshape(a, (-1,)) for name, a in bound.infer(backend.xp, None).items()}
 
@@ -274,7 +274,7 @@ class Amortised(Estimator):
         specs = self.inner.noise_specs(expectation.datum(), num_samples, dimension)
         return {**expectation.many(specs), **expectation.noise_specs()}
 
-    def jumps(
+    def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
         return {}  # Normals are smooth in their noise
@@ -284,7 +284,7 @@ class Amortised(Estimator):
         assert isinstance(expectation, AmortisedExpectation)
         return self.inner.evaluations(expectation.datum(), num_samples, dimension)
 
-    def fit(self, known: Knowledge) -> Blocks:
+    def fit(self, known: WarmupContext) -> Blocks:
         def pilot() -> Any:
             assert known.pilot is not None
             backend, bound, _, noise = known.pilot()
@@ -293,7 +293,7 @@ class Amortised(Estimator):
             kept = max(1, int(MOST_LEARNT_FROM / size))
             return backend, *bound.each_datum(backend, {name: a[:kept] for name, a in noise.items()})
 
-        return self.inner.fit(Knowledge(None, None, lambda: values_and_scores(*pilot()), pilot))
+        return self.inner.fit(WarmupContext(None, None, lambda: values_and_scores(*pilot()), pilot))
 
     def estimate(
         self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks

@@ -41,10 +41,10 @@ class AntitheticPairs(Estimator):
         pairs = expectation.family.noise(sample_shape(num_samples // 2), dimension)
         return {**pairs, **expectation.noise_specs()}
 
-    def jumps(
+    def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
-        found = super().jumps(expectation, parameters, num_samples, dimension)
+        found = super().discontinuities(expectation, parameters, num_samples, dimension)
         return draws.mirrored_jumps(expectation.family, found)
 
     def family_noise(self, backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:

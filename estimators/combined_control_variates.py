@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, check_learnt, mean_over_samples
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, WarmupContext, check_learnt, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.options import option
@@ -54,7 +54,7 @@ class CombinedControlVariates(Estimator):
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         return num_samples + (0 if self.controls == "score" else 1 + 2 * dimension)
 
-    def fit(self, known: Knowledge) -> Blocks:
+    def fit(self, known: WarmupContext) -> Blocks:
         assert known.pilot is not None
         backend, expectation, parameters, noise = known.pilot()
         plain, controls = self._terms(backend, expectation, parameters, noise)

@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, WarmupContext
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.score_function import check_baseline, combine
@@ -43,7 +43,7 @@ class DoubleControlVariates(Estimator):
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         return 2 * num_samples
 
-    def fit(self, known: Knowledge) -> Blocks:
+    def fit(self, known: WarmupContext) -> Blocks:
         assert known.pilot is not None
         backend, expectation, parameters, noise = known.pilot()
         plain, taken = (

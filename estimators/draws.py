@@ -37,7 +37,7 @@ INVERTED = {"stratified": ("normal", "uniform", "exponential"), "sobol": tuple(s
 COMPARED = 16
 
 
-def lacking(draws: str, family: Family) -> str | None:
+def unsupported_reason(draws: str, family: Family) -> str | None:
     """Return why the family's noise cannot be drawn this way, or None."""
     if draws not in INVERTED:
         return None
@@ -75,10 +75,12 @@ def specs(draws: str, family: Family, num_samples: int, dimension: int) -> dict[
     return found
 
 
-def mirrored_jumps(family: Family, jumps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def mirrored_jumps(family: Family, discontinuities: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the discontinuities of a sample and those of its antithetic sample, by name of the family's noise."""
     kinds = {name: spec.kind for name, spec in family.noise((), 1).items()}
-    return {n: np.concatenate([at, mirror(np, kinds[n], at)], axis=-1) for n, at in jumps.items() if n in kinds}
+    return {
+        n: np.concatenate([at, mirror(np, kinds[n], at)], axis=-1) for n, at in discontinuities.items() if n in kinds
+    }
 
 
 def as_noise(backend: Backend, family: Family, draws: str, noise: dict[str, Array]) -> dict[str, Array]:
@@ -89,14 +91,14 @@ def as_noise(backend: Backend, family: Family, draws: str, noise: dict[str, Arra
     return from_uniforms(backend, family, noise)
 
 
-def stratified_jumps(family: Family, jumps: dict[str, np.ndarray], num_samples: int) -> dict[str, np.ndarray]:
+def stratified_jumps(family: Family, discontinuities: dict[str, np.ndarray], num_samples: int) -> dict[str, np.ndarray]:
     """Map each discontinuity to a coordinate within its stratum.
 
     A discontinuity at u lies at the fractional part of S u within its stratum, whichever stratum that is. (An
     exponential number e is first mapped to u = 1 − exp(−e).)
     """
     exponential = [name for name, spec in family.noise((), 1).items() if spec.kind == "exponential"]
-    u = {name: -np.expm1(-at) if name in exponential else at for name, at in jumps.items()}
+    u = {name: -np.expm1(-at) if name in exponential else at for name, at in discontinuities.items()}
     return {name + WITHIN: np.mod(num_samples * at, 1.0) for name, at in u.items()}
 
 

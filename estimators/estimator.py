@@ -17,7 +17,7 @@ from gradmeter.estimators import draws
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.expectation import INTEGRAND, Expectation
-from gradmeter.estimators.families.family import ABILITIES, Family
+from gradmeter.estimators.families.family import CAPABILITIES, Family
 from gradmeter.estimators.noise import Noise
 
 Array = Any
@@ -26,7 +26,7 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class WarmupContext:
     """The information that an estimator with memory may learn from before it is frozen.
 
     Attributes
@@ -56,7 +56,7 @@ class Requires:
     Attributes
     ----------
     family
-        Names in `ABILITIES`.
+        Names in `CAPABILITIES`.
     integrand
         Names in `INTEGRAND`; empty if values of f suffice.
     inputs
@@ -82,9 +82,9 @@ class Estimator(ABC):
     `estimate` is a pure function: the same noise gives the same gradient on every backend. Estimators that compare
     equal share compiled functions.
 
-    To add an estimator, subclass this class and implement `estimate_integrand`. Override `noise_specs` and `jumps` if
-    the estimator draws other noise than S samples of the family, and `evaluations` if it does not evaluate f once a
-    sample.
+    To add an estimator, subclass this class and implement `estimate_integrand`. Override `noise_specs` and
+    `discontinuities` if the estimator draws other noise than S samples of the family, and `evaluations` if it does not
+    evaluate f once a sample.
     """
 
     name: ClassVar[str]
@@ -92,7 +92,7 @@ class Estimator(ABC):
     #: Capabilities required whatever the options are.
     requires: ClassVar[Requires]
     #: Whether the estimator is deliberately wrong: a positive control of the bias verdict.
-    planted: ClassVar[bool] = False
+    injected: ClassVar[bool] = False
     #: Why the estimator is biased by construction, and of what order; None if it is unbiased.
     biased: ClassVar[str | None] = None
     #: Whether it estimates gradients of importance-weighted bounds (K > 1 importance samples).
@@ -120,23 +120,23 @@ class Estimator(ABC):
         return own
 
     @final
-    def lacking(self, family: Family, entropy: str, integrand: Mapping[str, str] = NOTHING) -> str | None:
+    def unsupported_reason(self, family: Family, entropy: str, integrand: Mapping[str, str] = NOTHING) -> str | None:
         """Return the first required capability that the family or f does not have, with the reason, else None.
 
         Parameters
         ----------
         integrand
-            The `lacks` of the integrand.
+            The `unsupported` of the integrand.
         """
         for ability in self.requirements(entropy).family:
-            if ability in family.lacks:
-                return f"{self.name} needs {ABILITIES[ability]}; family {family.name}: {family.lacks[ability]}"
+            if ability in family.unsupported:
+                return f"{self.name} needs {CAPABILITIES[ability]}; family {family.name}: {family.unsupported[ability]}"
         for ability in self.requirements(entropy).integrand:
             if ability in integrand:
                 return f"{self.name} needs {INTEGRAND[ability]}; {integrand[ability]}"
-        return self.also_lacking(family)
+        return self.also_unsupported(family)
 
-    def also_lacking(self, family: Family) -> str | None:
+    def also_unsupported(self, family: Family) -> str | None:
         """Return why the family does not suit the estimator, if the reason is no capability, else None.
 
         An example is the kind of noise. The answer must not depend on S or on the dimension; those belong in
@@ -144,7 +144,7 @@ class Estimator(ABC):
         """
         return None
 
-    def least_entropy(self) -> str:
+    def default_entropy(self) -> str:
         """Return the `entropy` of the simplest applicable problem: `sampled` for estimators of ELBOs only."""
         return "none"
 
@@ -165,7 +165,7 @@ class Estimator(ABC):
         NotApplicable
             It does not; the message is the reason.
         """
-        reason = self.lacking(family, entropy, integrand)
+        reason = self.unsupported_reason(family, entropy, integrand)
         if reason is not None:
             raise NotApplicable(reason)
         if importance_samples > 1 and not self.bounds:
@@ -192,7 +192,7 @@ class Estimator(ABC):
         names = set(self.noise_specs(expectation, num_samples, dimension))
         return dict.fromkeys(expectation.blocks, names)
 
-    def jumps(
+    def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
         """Return the values of the noise at which an estimate is discontinuous or has a corner.
@@ -216,13 +216,13 @@ class Estimator(ABC):
         NotApplicable
             A discontinuity is not at a fixed value of a single number.
         """
-        return expectation.family.jumps(parameters, dimension)
+        return expectation.family.discontinuities(parameters, dimension)
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         """Return how many evaluations of f (or of its gradient) one estimate costs."""
         return num_samples
 
-    def fit(self, known: Knowledge) -> Blocks:
+    def fit(self, known: WarmupContext) -> Blocks:
         """Return the frozen state learned from the warm-up, as NumPy arrays by name."""
         return {}
 
@@ -280,7 +280,7 @@ class Estimator(ABC):
         made = self.family_noise(backend, family, noise)
         if all(name in made for name in family.noise((), 1)):
             return family.sample(backend, parameters, made)
-        if "relaxation" not in family.lacks:
+        if "relaxation" not in family.unsupported:
             relaxation = family.relaxation()
             if all(name in made for name in relaxation.noise((), 1)):
                 return relaxation.hard(backend, relaxation.perturbed(backend, parameters, made))

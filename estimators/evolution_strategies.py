@@ -47,12 +47,12 @@ class ZeroOrder(Estimator):
             specs[f"{self.direction}_{name}"] = Noise(self.direction, (*sample_shape(num_samples), *shape))
         return specs
 
-    def jumps(
+    def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
-        found = super().jumps(expectation, parameters, num_samples, dimension)
+        found = super().discontinuities(expectation, parameters, num_samples, dimension)
         moved = {name: values + self.radius for name, values in parameters.items()}
-        there = super().jumps(expectation, moved, num_samples, dimension)
+        there = super().discontinuities(expectation, moved, num_samples, dimension)
         if any(not np.array_equal(found[name], there[name]) for name in found):
             raise NotApplicable(f"{self.name} jumps where λ has moved to, which no single number of noise tells")
         return found

@@ -61,7 +61,7 @@ class Integrand(ABC):
 
     Instances are stateless and hashable, and equal ones share compiled functions, so numbers belong in `data`. An
     instance with attributes is equal only to itself, unless its class is a frozen dataclass. A class declares in
-    `lacks` whether f is smooth.
+    `unsupported` whether f is smooth.
 
     Shapes: z is [R, S, D], or [R, D] if S = 1, so [..., D]; values are [...], gradients [..., D]. `noise` holds the
     arrays [R, ...] that `noise_specs` declares. `xp` is the array API namespace of the backend.
@@ -125,10 +125,10 @@ class Integrand(ABC):
     local_terms: Any = None
 
     #: The capabilities that f does not have, {name in `INTEGRAND`: why}. A corner or a discontinuity invalidates the
-    #: identities that rest on ∇²f ("curvature") and makes quadrature over the noise inaccurate. `lacks = {}` declares
-    #: that f is smooth, in z and in its own noise. A user's class that does not set `lacks` is never integrated over
-    #: the noise, only sampled.
-    lacks: Mapping[str, str] = MappingProxyType({})
+    #: identities that rest on ∇²f ("curvature") and makes quadrature over the noise inaccurate. `unsupported = {}`
+    #: declares that f is smooth, in z and in its own noise. A user's class that does not set `unsupported` is never
+    #: integrated over the noise, only sampled.
+    unsupported: Mapping[str, str] = MappingProxyType({})
 
     def __eq__(self, other: object) -> bool:
         return self is other or (type(self) is type(other) and not vars(self) and not vars(other))
@@ -218,7 +218,7 @@ class Expectation:
         own = {name: parameters[name] for name in self.family.blocks}
         return self.bind({**self.data, **{name: parameters[name] for name in read}}), own
 
-    def each_law(self, backend: Backend, parameters: Blocks) -> Blocks:
+    def per_datum_parameters(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return the parameters of every per-datum posterior, concatenated along the coordinates."""
         return self.at(parameters)[1]
 

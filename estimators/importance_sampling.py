@@ -53,13 +53,13 @@ class ImportanceSampling(Estimator):
     def __post_init__(self) -> None:
         refuse_narrow(self.name, "widen", self.widen)
 
-    def jumps(
+    def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
         proposal = expectation.family.dispersed(backends.get("numpy"), parameters, self.widen**2)
-        found = expectation.family.jumps(proposal, dimension)
+        found = expectation.family.discontinuities(proposal, dimension)
         if expectation.explicit_blocks:  # the explicit terms are averaged over samples of q
-            own = expectation.family.jumps(parameters, dimension)
+            own = expectation.family.discontinuities(parameters, dimension)
             found = {name: np.concatenate([at, own[name]], axis=-1) for name, at in found.items()}
         return found
 

@@ -96,7 +96,7 @@ class ImportanceWeighted(Estimator):
 
     bounds: ClassVar[bool] = True
 
-    def least_entropy(self) -> str:
+    def default_entropy(self) -> str:
         return "sampled"
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:

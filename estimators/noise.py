@@ -104,10 +104,10 @@ def draw(
     dict
         Arrays [R, *shape] by name, on the backend's device.
     """
-    return drawer(backend, specs, replicates, dtype)({name: backend.stream(roots[name], block) for name in specs})
+    return make_sampler(backend, specs, replicates, dtype)({name: backend.stream(roots[name], block) for name in specs})
 
 
-def drawer(
+def make_sampler(
     backend: Backend, specs: Mapping[str, Noise], replicates: int, dtype: str
 ) -> Callable[[Mapping[str, Any]], dict[str, Array]]:
     """Return a function that draws all named arrays from open streams, given by name.

@@ -51,13 +51,13 @@ class Overdispersed(Estimator):
         drawn = expectation.family.noise(sample_shape(num_samples), dimension)
         return {**specs, **{f"proposal_{name}": spec for name, spec in drawn.items()}}
 
-    def jumps(
+    def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
         family = expectation.family
-        found = family.jumps(family.dispersed(backends.get("numpy"), parameters, self.dispersion), dimension)
+        found = family.discontinuities(family.dispersed(backends.get("numpy"), parameters, self.dispersion), dimension)
         proposal = {f"proposal_{name}": at for name, at in found.items()}
-        return {**super().jumps(expectation, parameters, num_samples, dimension), **proposal}
+        return {**super().discontinuities(expectation, parameters, num_samples, dimension), **proposal}
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         return dimension * num_samples

@@ -60,7 +60,7 @@ class PartialSummation(Estimator):
         rest = {"rest": Noise("uniform", sample_shape(num_samples))}
         return {**nothing, **rest, **expectation.noise_specs()}
 
-    def jumps(
+    def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
         _, log_density = self._ranked(backends.get("numpy"), expectation.family, parameters, dimension, "float64")

@@ -50,10 +50,10 @@ class Pathwise(Estimator):
             more.append("score_identity" if self.sticking_the_landing else "score")
         return Requires(tuple(more))
 
-    def also_lacking(self, family: Family) -> str | None:
-        return draws.lacking(self.draws, family)
+    def also_unsupported(self, family: Family) -> str | None:
+        return draws.unsupported_reason(self.draws, family)
 
-    def least_entropy(self) -> str:
+    def default_entropy(self) -> str:
         return "sampled" if self.sticking_the_landing else "none"
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
@@ -81,10 +81,10 @@ class Pathwise(Estimator):
     def family_noise(self, backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
         return draws.as_noise(backend, family, "antithetic" if self.antithetic else self.draws, noise)
 
-    def jumps(
+    def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
-        found = super().jumps(expectation, parameters, num_samples, dimension)
+        found = super().discontinuities(expectation, parameters, num_samples, dimension)
         return draws.mirrored_jumps(expectation.family, found) if self.antithetic else found
 
     def estimate_integrand(

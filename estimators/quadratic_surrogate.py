@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, check_learnt
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, WarmupContext, check_learnt
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.options import option
@@ -43,7 +43,7 @@ class QuadraticSurrogate(Estimator):
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         check_hessian(self.name, dimension)
 
-    def fit(self, known: Knowledge) -> Blocks:
+    def fit(self, known: WarmupContext) -> Blocks:
         assert known.pilot is not None
         backend, expectation, parameters, noise = known.pilot()
         z = expectation.family.sample(backend, parameters, noise)

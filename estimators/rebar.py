@@ -23,8 +23,8 @@ from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import (
     Blocks,
     Estimator,
-    Knowledge,
     Requires,
+    WarmupContext,
     check_learnt,
     mean_over_samples,
     sample_shape,
@@ -103,7 +103,7 @@ class Controlled(Estimator):
         given_path = drawn.path(given, temperature, self.control_gradient(drawn, given, state), drawn.factor)
         return {name: spread(value, s) * s - path[name] + given_path[name] for name, s in drawn.score.items()}
 
-    def fit(self, known: Knowledge) -> Blocks:
+    def fit(self, known: WarmupContext) -> Blocks:
         """Fit the temperature and coefficients to minimise the total variance over all parameters on a warm-up."""
         assert known.pilot is not None
         backend, expectation, parameters, noise = known.pilot()

@@ -22,7 +22,7 @@ import numpy as np
 from gradmeter.estimators import draws, input_baseline
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.estimator import Blocks, Estimator, Knowledge, Requires, mean_over_samples, spread
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, WarmupContext, mean_over_samples, spread
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.noise import Noise
@@ -70,8 +70,8 @@ class ScoreFunction(Estimator):
         mirrored = ("mirrored",) if self.draws == "antithetic" else ()
         return Requires(mirrored, inputs=self.baseline == "input-dependent")
 
-    def also_lacking(self, family: Family) -> str | None:
-        return draws.lacking(self.draws, family)
+    def also_unsupported(self, family: Family) -> str | None:
+        return draws.unsupported_reason(self.draws, family)
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         if self.baseline in FROM_OTHERS and self.draws != "independent":
@@ -89,15 +89,15 @@ class ScoreFunction(Estimator):
             return super().noise_specs(expectation, num_samples, dimension)
         return {**draws.specs(self.draws, expectation.family, num_samples, dimension), **expectation.noise_specs()}
 
-    def jumps(
+    def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
-        found = super().jumps(expectation, parameters, num_samples, dimension)
+        found = super().discontinuities(expectation, parameters, num_samples, dimension)
         if self.draws == "stratified":
             return draws.stratified_jumps(expectation.family, found, num_samples)
         return draws.mirrored_jumps(expectation.family, found) if self.draws == "antithetic" else found
 
-    def fit(self, known: Knowledge) -> Blocks:
+    def fit(self, known: WarmupContext) -> Blocks:
         if self.baseline == "mean":
             mean = known.warm_up()[0].mean() if known.objective is None else known.objective
             return {"baseline": np.asarray(mean)}

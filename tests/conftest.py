@@ -56,7 +56,9 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(kernel, "_COMPILED", {})
     if backends.missing("torch") is None:
-        monkeypatch.setattr(type(backends.get("torch")), "compile", lambda self, function, dear_sums=False: function)
+        monkeypatch.setattr(
+            type(backends.get("torch")), "compile", lambda self, function, expensive_reductions=False: function
+        )
 
 
 @pytest.fixture

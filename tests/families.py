@@ -39,7 +39,7 @@ class Known:
 def anywhere(name: str, **structure: int) -> Blocks:
     """λ at random."""
     generator = np.random.default_rng(4)
-    shapes = FAMILIES[name].At(**structure).family.shapes(DIMENSION)
+    shapes = FAMILIES[name].Config(**structure).family.shapes(DIMENSION)
     return {block: 0.5 * generator.standard_normal(shape) for block, shape in shapes.items()}
 
 

@@ -61,7 +61,7 @@ class Case:
         built = estimator.requirements(self.cell.problem.entropy).integrand
         sizes = {name: np.abs(found[name]).max() for name in score}
         relaxed = bool(built) and family.discrete  # a discrete z, of which f is differentiated all the same
-        if not built or estimator.planted or relaxed:
+        if not built or estimator.injected or relaxed:
             value = np.abs(expectation.value(backend, parameters, z, self.noise)).max()
             sizes = {name: size + value * np.abs(score[name]).max() for name, size in sizes.items()}
             if estimator.name == "measure-valued":

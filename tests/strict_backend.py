@@ -65,5 +65,5 @@ class StrictBackend(NumpyBackend):
     def is_array(self, value: Any) -> bool:
         return isinstance(value, array_api_strict.asarray(0.0).__class__)
 
-    def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
+    def compile(self, function: Callable[..., Any], expensive_reductions: bool = False) -> Callable[..., Any]:
         return function

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import roots_hermitenorm, roots_laguerre, roots_legendre
 
-from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import Setting
@@ -54,7 +54,7 @@ DISCRETE_PROBLEMS = tuple(FAMILY_PROBLEMS[name] for name in ("bernoulli", "tied-
 #: Smooth rules integrate over both, and between them they have every kind of derivative.
 TWO_FAMILIES = (FAMILY_PROBLEMS["multivariate-normal"], FAMILY_PROBLEMS["exponential"])
 #: Estimators that the Normal takes.
-ON_NORMAL = tuple(v for v in VARIANTS if make_estimator(v).lacking(Normal(), "none") is None)
+ON_NORMAL = tuple(v for v in VARIANTS if make_estimator(v).unsupported_reason(Normal(), "none") is None)
 PROBLEMS = (*TEST_FUNCTIONS, *IN_THREE_DIMENSIONS, *REGRESSIONS)
 #: Further integrands, of one coordinate or of two: their own arithmetic, with one of each kind of estimator.
 INTEGRAND_PROBLEMS = (
@@ -69,20 +69,20 @@ KIN = (
     *(v for v in VARIANTS if v.startswith(("rao", "importance", "overdispersed")) or "-fitted" in v or "=fitted" in v),
     *("score-function[draws=antithetic]", "score-function[draws=stratified]"),
     *NAMED_ALONE,
-    "planted-squared-model-weights",
+    "injected-squared-model-weights",
 )
 COVERING = (TEST_FUNCTIONS[2], IN_THREE_DIMENSIONS[0], REGRESSIONS[5], *TWO_FAMILIES)
 PLANTED = (
-    "planted-self-included-baseline",
-    "planted-in-sample-coefficient",
-    "planted-in-sample-coefficient[form=ratio]",
-    "planted-differentiated-sampler",
-    "planted-differentiated-baseline",
-    "planted-naive-exchange",
-    "planted-redrawn-failures",
-    "planted-opposite-biases",
-    "planted-missing-path",
-    "planted-squared-model-weights",
+    "injected-self-included-baseline",
+    "injected-in-sample-coefficient",
+    "injected-in-sample-coefficient[form=ratio]",
+    "injected-differentiated-sampler",
+    "injected-differentiated-baseline",
+    "injected-naive-exchange",
+    "injected-redrawn-failures",
+    "injected-opposite-biases",
+    "injected-missing-path",
+    "injected-squared-model-weights",
 )
 
 
@@ -97,7 +97,7 @@ def make_cell(
     problem: str | Problem, estimator: str, samples: int | None = None, backend: str = "numpy", **more: Any
 ) -> Cell:
     """A cell from text, or of a problem as it is; without `samples`, the least S the estimator takes."""
-    goals = Goals(**{name: more.pop(name) for name in tuple(vars(Goals())) if name in more})
+    goals = StoppingCriteria(**{name: more.pop(name) for name in tuple(vars(StoppingCriteria())) if name in more})
     made = make_estimator(estimator)
     size = made.smallest_num_samples() if samples is None else samples
     at = problem if isinstance(problem, Problem) else make_problem(problem)

@@ -225,7 +225,7 @@ def test_folders_exist() -> None:
 )
 def test_catalogues_are_complete(page: str, heading: str, kind: str) -> None:
     first = [re.sub(r"`df`", "", row[0]) for row in the_table(page, heading)]
-    known = {entry["name"] for entry in entries(kind) if not entry.get("planted")}
+    known = {entry["name"] for entry in entries(kind) if not entry.get("injected")}
     assert names_in(first) == known
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench import forms
-from gradmeter.bench.checks import families, identities, laws
+from gradmeter.bench.checks import distributions as laws
+from gradmeter.bench.checks import families, identities
 from gradmeter.bench.checks.estimators import check_estimator
 from gradmeter.bench.checks.findings import About, Finding, Findings, guarded, one_line, wrong_form
 from gradmeter.bench.checks.integrands import Bench, check_integrand
@@ -18,7 +19,7 @@ from gradmeter.bench.checks.places import Place, found_place
 from gradmeter.bench.checks.problems import check_problem, whole_of
 from gradmeter.bench.identity import of_the_catalogue
 from gradmeter.bench.problems import Problem
-from gradmeter.estimators import Estimator, Family, Integrand, Point, UsageError
+from gradmeter.estimators import Estimator, Family, FamilyConfig, Integrand, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation
 
 #: Dimensions in which densities are integrated; 3 also covers one choice among three categories.
@@ -84,8 +85,8 @@ def made(thing: Any) -> Any:
     """
     if not inspect.isclass(thing):
         return thing
-    if issubclass(thing, Family) and hasattr(thing, "At"):
-        thing = thing.At
+    if issubclass(thing, Family) and hasattr(thing, "Config"):
+        thing = thing.Config
     if inspect.isabstract(thing):
         raise UsageError(
             f"{thing.__qualname__} does not define {', '.join(sorted(thing.__abstractmethods__))}, without which no "
@@ -109,7 +110,7 @@ def of_any(thing: Any, effort: Effort, seed: int) -> Iterator[Finding]:
     except forms.WrongForm as error:
         yield wrong_form(error)
         return
-    if isinstance(thing, Point):
+    if isinstance(thing, FamilyConfig):
         yield from family_findings(thing.family, thing, None, effort, seed)
     elif isinstance(thing, Family):
         yield from family_findings(thing, None, None, effort, seed)
@@ -126,7 +127,12 @@ def of_any(thing: Any, effort: Effort, seed: int) -> Iterator[Finding]:
 
 
 def family_findings(
-    family: Family, point: Point | None, preferred: str | None, effort: Effort, seed: int, own: Place | None = None
+    family: Family,
+    point: FamilyConfig | None,
+    preferred: str | None,
+    effort: Effort,
+    seed: int,
+    own: Place | None = None,
 ) -> Iterator[Finding]:
     """Yield the findings of all checks of a family.
 
@@ -157,7 +163,7 @@ def family_findings(
         yield each
     yield from _laws(lab, family, point)
     for name in UNWRITTEN:
-        if name not in family.lacks and not families.inherited(family, name):
+        if name not in family.unsupported and not families.inherited(family, name):
             yield about.not_checked(name, "no check is written for it")
 
 
@@ -167,8 +173,8 @@ def _of_methods(place: Place, wrong: set[str]) -> Iterator[Finding]:
     averages = identities.Averages(place)
     yield from guarded(about, "shapes", lambda: families.batch_axes(place))
     for name in ("score", "pathwise"):
-        if name not in family.lacks and not place.offers(name):
-            yield about.wrong(name, f"{name} is missing; write it, or name it in lacks with the reason")
+        if name not in family.unsupported and not place.offers(name):
+            yield about.wrong(name, f"{name} is missing; write it, or name it in `unsupported` with the reason")
     checks: dict[str, Callable[[], Finding | Iterable[Finding]]] = {
         "score": lambda: families.score(place),
         "pathwise": lambda: _path(place, averages),
@@ -182,11 +188,11 @@ def _of_methods(place: Place, wrong: set[str]) -> Iterator[Finding]:
             identities.expected(place, averages),
         ],
         "bonnet_price": lambda: identities.bonnet_price(place, averages),
-        "outline": lambda: identities.outline(place, averages),
+        "support_and_tails": lambda: identities.support_and_tails(place, averages),
     }
     for name, check in checks.items():
         method = name if hasattr(family, name) else "score"
-        if {name, *NEEDS.get(name, ())} & set(family.lacks) or families.inherited(family, method):
+        if {name, *NEEDS.get(name, ())} & set(family.unsupported) or families.inherited(family, method):
             continue
         doubtful = sorted(RESTS_ON.get(name, set()) & wrong)
         if doubtful:
@@ -195,7 +201,7 @@ def _of_methods(place: Place, wrong: set[str]) -> Iterator[Finding]:
             yield from guarded(about, name, check)
 
 
-def _laws(lab: Lab, family: Family, point: Point | None) -> Iterator[Finding]:
+def _laws(lab: Lab, family: Family, point: FamilyConfig | None) -> Iterator[Finding]:
     """Yield one finding for every check of samples, from all dimensions in which the check is possible."""
     by_check: dict[str, list[Finding]] = {}
     for dimension in OF_LAWS:
@@ -213,7 +219,7 @@ def _law(place: Place) -> Iterator[Finding]:
     family = place.family
     if not family.discrete:
         yield from laws.continuous(place)
-        if "mirrored" not in family.lacks:
+        if "mirrored" not in family.unsupported:
             yield from laws.continuous(place, mirrored=True)
         return
     yield from laws.states(place)

@@ -38,11 +38,11 @@ def batch_axes(place: Place) -> Finding:
     results: list[tuple[str, np.ndarray, np.ndarray, tuple[int, ...]]] = []
     both = (place.log_density(place.parameters, z), place.log_density(place.parameters, flat))
     results.append(("log_density", *both, ()))
-    if "score" not in family.lacks and place.offers("score"):
+    if "score" not in family.unsupported and place.offers("score"):
         batched, single = place.score(place.parameters, z), place.score(place.parameters, flat)
         place.require_blocks("score", batched)
         results += [(f"score of {n}", batched[n], single[n], a.shape) for n, a in place.parameters.items()]
-    if "pathwise" not in family.lacks and place.offers("pathwise"):
+    if "pathwise" not in family.unsupported and place.offers("pathwise"):
         single_noise = {name: a.reshape(rows * samples, *a.shape[2:]) for name, a in noise.items()}
         batched, single = (
             place.pathwise(place.parameters, n, at, np.ones_like(at)) for n, at in ((noise, z), (single_noise, flat))

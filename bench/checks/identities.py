@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.checks.averages import SETS, Cloud, cloud, verify_mean
+from gradmeter.bench.checks.distributions import listed
 from gradmeter.bench.checks.families import path_compared
 from gradmeter.bench.checks.findings import Finding, number
 from gradmeter.bench.checks.lab import Vectors
-from gradmeter.bench.checks.laws import listed
 from gradmeter.bench.checks.places import Place, labels_of
 from gradmeter.estimators import NotApplicable
 
@@ -61,7 +61,7 @@ def score_identity(place: Place, averages: Averages) -> Finding:
     """Check E ∇_λ log q = 0."""
     check, like = "E score = 0", place.parameters
     labels = labels_of(like)
-    what, remedy = "E score", "declare score_identity in lacks, or mend score, sample or log_density"
+    what, remedy = "E score", "declare score_identity in unsupported, or mend score, sample or log_density"
     z = listed(place)
     if z is not None:
         q = np.exp(place.log_density(like, z))
@@ -86,7 +86,7 @@ def entropy_gradient(place: Place, averages: Averages) -> Finding:
     """
     name, like, labels = "entropy_gradient", place.parameters, labels_of(place.parameters)
     family, backend = place.family, place.lab.backend
-    if "score" in family.lacks or "score_identity" in family.lacks:
+    if "score" in family.unsupported or "score_identity" in family.unsupported:
         path = _entropy_by_path(place, averages)
         return path if path is not None else place.about.not_checked(name, "the family lacks the identity E score = 0")
     claimed = flat(place.lab.function(lambda p: family.entropy_gradient(backend, p))(like), like)
@@ -119,7 +119,11 @@ def entropy_gradient(place: Place, averages: Averages) -> Finding:
 def _entropy_by_path(place: Place, averages: Averages) -> Finding | None:
     """Check the entropy gradient against the mean of `entropy_pathwise`; return None without a path."""
     family, backend, like = place.family, place.lab.backend, place.parameters
-    if "pathwise" in family.lacks or "score" in family.lacks or "log_density_gradient" in family.lacks:
+    if (
+        "pathwise" in family.unsupported
+        or "score" in family.unsupported
+        or "log_density_gradient" in family.unsupported
+    ):
         return None
     name, labels = "entropy_gradient", labels_of(like)
     claimed = flat(place.lab.function(lambda p: family.entropy_gradient(backend, p))(like), like)
@@ -171,7 +175,7 @@ def _waves(place: Place) -> _Waves:
 def implicit_path(place: Place, averages: Averages) -> Finding:
     """Check E[∇φ · ∂z/∂λ] = E[φ ∇_λ log q], the only condition on a path that is not the sampler's derivative."""
     name, like, labels = "pathwise", place.parameters, labels_of(place.parameters)
-    if "score" in place.family.lacks or "score_identity" in place.family.lacks:
+    if "score" in place.family.unsupported or "score_identity" in place.family.unsupported:
         return place.about.not_checked(name, "the sample jumps as λ moves, and the family lacks the score identity")
     waves = _waves(place)
     centre = float(waves.value(_pilot(place)).mean())
@@ -196,7 +200,7 @@ def _pilot(place: Place) -> np.ndarray:
 
 def explicit(place: Place) -> bool:
     """Return whether the path is the sampler's derivative at fixed noise."""
-    if "pathwise" in place.family.lacks or not place.offers("pathwise"):
+    if "pathwise" in place.family.unsupported or not place.offers("pathwise"):
         return False
     return not path_compared(place, 2).mismatches().any()
 
@@ -204,7 +208,7 @@ def explicit(place: Place) -> bool:
 def weak_derivatives(place: Place) -> Iterator[Finding]:
     """Check c (E φ(z⁺) − E φ(z⁻)) for every coordinate against E[φ(z_i) ∇_λ_i log q]."""
     family, backend, like, name = place.family, place.lab.backend, place.parameters, "weak_derivatives"
-    if "score" in family.lacks or "score_identity" in family.lacks:
+    if "score" in family.unsupported or "score_identity" in family.unsupported:
         yield place.about.not_checked(name, "the family lacks the identity E score = 0")
         return
     spread, middle = place.spread(), np.median(_pilot(place), axis=0)
@@ -213,7 +217,7 @@ def weak_derivatives(place: Place) -> Iterator[Finding]:
         return np.asarray(np.sin((z - middle) / spread + 0.7))
 
     centre = phi(_pilot(place)).mean(axis=0)
-    for coupling in (True, False) if "independent_parts" not in family.lacks else (True,):
+    for coupling in (True, False) if "independent_parts" not in family.unsupported else (True,):
         by_block = family.weak_noise((), place.dimension, coupling)
         specs = {n: spec for noise in by_block.values() for n, spec in noise.items()}
         specs |= family.noise((), place.dimension)
@@ -249,8 +253,8 @@ def weak_derivatives(place: Place) -> Iterator[Finding]:
 def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
     """Check E z_i^n, and its gradient against E[Σ z^n ∇_λ log q] or the pathwise gradient."""
     like, family, name = place.parameters, place.family, "power_moment"
-    by_score = not {"score", "score_identity"} & set(family.lacks)
-    if not by_score and "pathwise" in family.lacks:
+    by_score = not {"score", "score_identity"} & set(family.unsupported)
+    if not by_score and "pathwise" in family.unsupported:
         yield place.about.not_checked(name, "the family has neither the identity E score = 0 nor a path")
         return
     for order in ORDERS:
@@ -282,7 +286,7 @@ def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
 def bonnet_price(place: Place, averages: Averages) -> Finding:
     """Check ∇_λ E φ from ∇φ and ∇²φ against E[φ ∇_λ log q]."""
     family, backend, like, name = place.family, place.lab.backend, place.parameters, "bonnet_price"
-    if {"score", "score_identity"} & set(family.lacks):
+    if {"score", "score_identity"} & set(family.unsupported):
         return place.about.not_checked(name, "the family lacks the identity E score = 0")
     waves, labels = _waves(place), labels_of(like)
     centre = float(waves.value(_pilot(place)).mean())
@@ -298,20 +302,20 @@ def bonnet_price(place: Place, averages: Averages) -> Finding:
     return verify_mean(place.about, name, np.zeros(len(labels)), labels, "", "mend bonnet_price", terms, what)
 
 
-def outline(place: Place, averages: Averages) -> Finding:
+def support_and_tails(place: Place, averages: Averages) -> Finding:
     """Check that samples lie between the ends of the support."""
-    found = place.family.outline(place.parameters)
+    found = place.family.support_and_tails(place.parameters)
     z = averages(0)[1]
     low, high = (np.broadcast_to(end, (place.dimension,)) for end in (found.low, found.high))
     spread = place.spread()
     outside = (z < low - 1e-9 * spread) | (z > high + 1e-9 * spread)
     if not outside.any():
-        return place.about.ok("outline", "samples lie between low and high")
+        return place.about.ok("support_and_tails", "samples lie between low and high")
     row, i = np.argwhere(outside)[0]
     return place.about.wrong(
-        "outline",
-        f"the sample z[{i}] is {number(z[row, i])}, but outline says {number(low[i])} to {number(high[i])}; mend "
-        "outline",
+        "support_and_tails",
+        f"the sample z[{i}] is {number(z[row, i])}, but support_and_tails says {number(low[i])} to {number(high[i])}; "
+        "mend support_and_tails",
     )
 
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from gradmeter.bench.checks.averages import FRAGILE, SETS, Cloud, Mean, cloud, extremes, mean_of
 from gradmeter.bench.checks.differences import RELATIVE, derivative
+from gradmeter.bench.checks.distributions import listed
 from gradmeter.bench.checks.findings import About, Finding, number
 from gradmeter.bench.checks.identities import explicit, flat
 from gradmeter.bench.checks.lab import Lab, Vectors
-from gradmeter.bench.checks.laws import listed
 from gradmeter.bench.checks.places import Place, directions
 from gradmeter.bench.forms import exact_of
 from gradmeter.bench.problems import Exact
@@ -259,12 +259,12 @@ def _away(mean: Mean, claimed: Any) -> np.ndarray:
 
 def _gradient(whole: Whole, claims: list[_Claim], draws: _Draws, place: Place | None, wrong_score: bool) -> Finding:
     about, check = whole.about, "exact"
-    lacks = whole.problem.lacks or whole.expectation.integrand.lacks
-    by_path = place is None or (not lacks and explicit(place))
+    unsupported = whole.problem.unsupported or whole.expectation.integrand.unsupported
+    by_path = place is None or (not unsupported and explicit(place))
     by_score = (
         place is not None
         and not wrong_score
-        and not {"score", "score_identity"} & set(place.family.lacks)
+        and not {"score", "score_identity"} & set(place.family.unsupported)
         and whole.expectation.importance_samples == 1
     )
     score = _Score(whole, claims, draws, place) if by_score and place is not None else None

@@ -3,7 +3,7 @@
 Each bug is a real mistake, found in public libraries or common in code that accompanies papers.
 """
 
-from gradmeter.bench.controls.planted import (
+from gradmeter.bench.controls.injected import (
     DifferentiatedBaseline,
     DifferentiatedSampler,
     InSampleCoefficient,

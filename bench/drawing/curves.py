@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradmeter.bench.drawing import plotting
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.reading import numbers
 
 MOST_LABELS = 12
@@ -34,7 +34,7 @@ class Curve:
     """
 
     label: str
-    look: Look
+    look: Style
     fill: str = "full"
     x: list[float] = field(default_factory=list)
     y: list[float] = field(default_factory=list)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.reading.results import Result
 
 #: How a marker is filled shows which backend was measured.
@@ -38,7 +38,7 @@ class Figure:
     caption: str
     panels: list[Panel]
     commands: str
-    key: list[tuple[str, Look]] = field(default_factory=list)
+    key: list[tuple[str, Style]] = field(default_factory=list)
 
 
 def identifier(*parts: object) -> str:

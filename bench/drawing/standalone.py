@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from html import escape
 
-from gradmeter.bench.drawing import glyphs
+from gradmeter.bench.drawing import markers
 from gradmeter.bench.drawing.figure import Figure
 from gradmeter.bench.drawing.plotting import text_width
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 
 #: Values of the page's style sheet for the colours that figures take from it, in the light scheme.
 _STYLE = "svg{color:#1c1e21;--paper:#ffffff;--ink:#1c1e21;--soft:#5b6169;--line:#dcdfe3;--grid:#e6e8eb}"
@@ -37,7 +37,7 @@ def render(figure: Figure) -> str:
     )
 
 
-def _legend(key: list[tuple[str, Look]], width: float, top: float) -> tuple[str, float]:
+def _legend(key: list[tuple[str, Style]], width: float, top: float) -> tuple[str, float]:
     """Markers and names in rows below the panels, and where they end."""
     parts, x, y = [], 14.0, top + _ROW / 2.0
     for text, look in key:
@@ -45,7 +45,7 @@ def _legend(key: list[tuple[str, Look]], width: float, top: float) -> tuple[str,
         if x > 14.0 and x + length > width:
             x, y = 14.0, y + _ROW
         parts.append(
-            f'<path d="{glyphs.path(look.marker)}" fill="{look.colour}" transform="translate({x:g} {y:g})"/>'
+            f'<path d="{markers.path(look.marker)}" fill="{look.colour}" transform="translate({x:g} {y:g})"/>'
             f'<text x="{x + 10.0:g}" y="{y + 4.0:g}" style="{_FONT};font-size:11px;fill:#1c1e21">{escape(text)}</text>'
         )
         x += length

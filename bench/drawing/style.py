@@ -31,21 +31,21 @@ _MARKERS = ("p", ">", "X", "d", "s", "o", "v", "<", "^")
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """A colour as #rrggbb and a matplotlib marker."""
 
     colour: str
     marker: str
 
 
-def looks(estimators: Iterable[str]) -> dict[str, Look]:
+def styles(estimators: Iterable[str]) -> dict[str, Style]:
     """Return the appearance of each estimator: fixed for bundled ones, assigned in alphabetical order to others."""
     found = {}
     others = 0
     for name in sorted(set(estimators)):
         if name in _FIXED:
-            found[name] = Look(*_FIXED[name])
+            found[name] = Style(*_FIXED[name])
         else:
-            found[name] = Look(_COLOURS[others % len(_COLOURS)], _MARKERS[others % len(_MARKERS)])
+            found[name] = Style(_COLOURS[others % len(_COLOURS)], _MARKERS[others % len(_MARKERS)])
             others += 1
     return found

@@ -32,7 +32,7 @@ def infeasible(cell: Cell) -> str | None:
             problem.entropy,
             cell.num_samples,
             problem.dimension,
-            problem.lacks,
+            problem.unsupported,
             problem.importance_samples,
         )
     except NotApplicable as error:
@@ -44,4 +44,4 @@ def infeasible(cell: Cell) -> str | None:
 
 def refused(estimator: Estimator, family: Family, backend: str) -> str | None:
     """Return why an estimator cannot be used with a family on a backend, whatever the integrand; None if it can."""
-    return missing(backend) or estimator.lacking(family, estimator.least_entropy())
+    return missing(backend) or estimator.unsupported_reason(family, estimator.default_entropy())

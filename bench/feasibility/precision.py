@@ -18,7 +18,7 @@ import numpy as np
 
 from gradmeter.bench.forms import point_of, sample_of
 from gradmeter.bench.identity import Same
-from gradmeter.estimators import Estimator, Family, Point, draw
+from gradmeter.estimators import Estimator, Family, FamilyConfig, draw
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.noise import stream_root
 
@@ -33,7 +33,7 @@ SELDOM = 9.2
 
 
 def unrepresentable(
-    q: Point, estimator: Estimator, entropy: str, dimension: int, dtype: str, distances: str = "none"
+    q: FamilyConfig, estimator: Estimator, entropy: str, dimension: int, dtype: str, distances: str = "none"
 ) -> str | None:
     """Return why samples of q in this dtype give no correct estimates, or None if they do.
 
@@ -78,7 +78,9 @@ def _needs(family: Family, estimator: Estimator, entropy: str, distances: str) -
         distances = "logs"
     if weak and distances != "none":  # the replacement of a coordinate carries no logarithms
         distances = "z"
-    return _Needs(weak and "independent_parts" in family.lacks, distances if weak or requires.integrand else "none")
+    return _Needs(
+        weak and "independent_parts" in family.unsupported, distances if weak or requires.integrand else "none"
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -183,7 +185,7 @@ def _finite_far_out(family: Family, parameters: dict[str, Any], dimension: int, 
     for at, noise in _far_out(family, parameters, dimension, dtype, FARTHEST[dtype]):
         z, logs = family.sample(backend, at, noise), family.logs(backend, at, noise)
         found = [z, family.log_density(backend, at, z, *logs)]
-        if "score" not in family.lacks:
+        if "score" not in family.unsupported:
             found += family.score(backend, at, z, *logs).values()
         if not all(np.all(np.isfinite(a)) for a in found):
             return False

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradmeter.bench.drawing import plotting
 from gradmeter.bench.drawing.figure import Figure, Panel, identifier
-from gradmeter.bench.drawing.style import INK, Look
+from gradmeter.bench.drawing.style import INK, Style
 from gradmeter.bench.fit.run import Fit
 from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.problems.vae.autoencoder import Autoencoder
@@ -42,7 +42,7 @@ COLOURS = (
 )
 
 
-def figures(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> dict[str, Figure | None]:
+def figures(fits: dict[str, Fit], styles: dict[str, Style], command: str) -> dict[str, Figure | None]:
     """Return the figures by file name; none if the problem is not an autoencoder."""
     problem = next(iter(fits.values())).plan.problem
     fitted = {name: fit.parameters for name, fit in fits.items() if fit.parameters}
@@ -50,7 +50,7 @@ def figures(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> dict[
         return {}
     drawn = dict(list(fitted.items())[:MOST_PANELS])
     rest = f" {len(fitted) - len(drawn)} more fits are not drawn." if len(fitted) > len(drawn) else ""
-    found: dict[str, Figure | None] = {"latent": _latent(problem, drawn, looks, rest, command)}
+    found: dict[str, Figure | None] = {"latent": _latent(problem, drawn, styles, rest, command)}
     if problem.side is not None:
         found["reconstructions"] = _reconstructions(problem, drawn, rest, command)
         found["generated"] = _generated(problem, drawn, rest, command)
@@ -161,7 +161,7 @@ def _images(kind: str, name: str, problem: Autoencoder, images: np.ndarray, acro
 
 
 def _latent(
-    problem: Autoencoder, fitted: dict[str, Vectors], looks: dict[str, Look], rest: str, command: str
+    problem: Autoencoder, fitted: dict[str, Vectors], styles: dict[str, Style], rest: str, command: str
 ) -> Figure | None:
     if problem.latent < PLANAR:
         return None
@@ -171,7 +171,7 @@ def _latent(
         loc = located(problem, parameters, x)[:, :2]
         canvas, axes = plotting.panel(SIDE + 60.0, SIDE + 68.0, 48.0, 12.0)
         if labels is None:
-            axes.scatter(loc[:, 0], loc[:, 1], s=9.0, color=looks[name].colour, alpha=0.6, linewidths=0.0)
+            axes.scatter(loc[:, 0], loc[:, 1], s=9.0, color=styles[name].colour, alpha=0.6, linewidths=0.0)
         else:
             _written(axes, loc, labels)
         axes.set_title(name, loc="left")

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradmeter.bench.drawing import plotting
 from gradmeter.bench.drawing.figure import Figure, Panel, identifier
-from gradmeter.bench.drawing.style import FAINT, INK, Look
+from gradmeter.bench.drawing.style import FAINT, INK, Style
 from gradmeter.bench.fit.run import Fit
 from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.problems import Problem
@@ -61,7 +61,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(share / share.sum())
 
 
-def figure(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure | None:
+def figure(fits: dict[str, Fit], styles: dict[str, Style], command: str) -> Figure | None:
     """Return a figure with a panel per fit and pair of coordinates, or None if no fit is a mixture."""
     found = {name: mixture(fit.plan.problem, fit.parameters) for name, fit in fits.items()}
     drawn = {name: m for name, m in found.items() if m is not None}
@@ -71,10 +71,10 @@ def figure(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure
     pairs = [(0, 1), *(((0, 2),) if dimension > 2 and 2 * len(drawn) <= MOST_PANELS else ())]
     shown = list(drawn)[: MOST_PANELS // len(pairs)]
     if dimension == 1:
-        panels = [_on_a_line(name, drawn[name], looks[name]) for name in shown]
+        panels = [_on_a_line(name, drawn[name], styles[name]) for name in shown]
         caption = "A histogram of the data, and the density of the mixture at the means of q."
     else:
-        panels = [_panel(name, drawn[name], pair, looks[name]) for pair in pairs for name in shown]
+        panels = [_panel(name, drawn[name], pair, styles[name]) for pair in pairs for name in shown]
         caption = (
             "The data, and two standard deviations around the mean of every component; a dashed line for one of "
             "weight below half of an equal share."
@@ -95,7 +95,7 @@ def density(m: Mixture, at: np.ndarray) -> np.ndarray:
     return np.asarray(each @ m.weights)
 
 
-def _on_a_line(name: str, m: Mixture, look: Look) -> Panel:
+def _on_a_line(name: str, m: Mixture, look: Style) -> Panel:
     canvas, axes = plotting.panel(SIDE + 60.0, 0.7 * SIDE + 68.0, 48.0, 12.0)
     points = m.points[:, 0]
     axes.hist(points, bins=min(60, max(10, int(np.sqrt(len(points))))), density=True, color=FAINT)
@@ -105,7 +105,7 @@ def _on_a_line(name: str, m: Mixture, look: Look) -> Panel:
     return Panel(plotting.svg(canvas, identifier("mixture", name)), f"Density of {name} over a histogram of the data")
 
 
-def _panel(name: str, m: Mixture, pair: tuple[int, int], look: Look) -> Panel:
+def _panel(name: str, m: Mixture, pair: tuple[int, int], look: Style) -> Panel:
     from matplotlib.patches import Ellipse
 
     a, b = pair

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gradmeter.bench.drawing import curves
 from gradmeter.bench.drawing.curves import Curve
 from gradmeter.bench.drawing.figure import Figure, Panel, identifier
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.fit.objective import objective
 from gradmeter.bench.fit.run import Fit
 from gradmeter.bench.optimisation.method import Objective
@@ -65,12 +65,12 @@ def estimate(value: float | None, error: float | None) -> str:
     return level(value) + (f" ± {significant(1.96 * error, 2)}" if error else "")
 
 
-def objectives(fits: dict[str, Fit], looks: dict[str, Look], below: Reference, command: str) -> Figure | None:
+def objectives(fits: dict[str, Fit], styles: dict[str, Style], below: Reference, command: str) -> Figure | None:
     """Draw the distance below the reference against iterations, evaluations and seconds, each log-log."""
     panels: list[Panel] = []
-    key: dict[str, Look] = {}
+    key: dict[str, Style] = {}
     for column, words in COSTS.items():
-        found = [curve_of(name, looks[name], fit, column, _gap(below)) for name, fit in fits.items()]
+        found = [curve_of(name, styles[name], fit, column, _gap(below)) for name, fit in fits.items()]
         found = [curve for curve in found if curve.x]
         if not found:
             return None
@@ -106,7 +106,7 @@ def _gap(below: Reference) -> Callable[[Row], Interval | None]:
     return gap
 
 
-def variances(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure | None:
+def variances(fits: dict[str, Fit], styles: dict[str, Style], command: str) -> Figure | None:
     """Draw the variance of one estimate along the path: of all parameters, and of each block or group of blocks.
 
     With many blocks, a group is a network. Return None if no variance was measured.
@@ -116,11 +116,11 @@ def variances(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Fig
         return None
     groups = grouped(list(measured[0]["variances"]))
     panels: list[Panel] = []
-    key: dict[str, Look] = {}
+    key: dict[str, Style] = {}
     shown = ("all", *(groups if 1 < len(groups) <= MOST_BLOCKS else ()))
     for block in shown:
         read = _spread(groups.get(block, []))
-        found = [curve_of(name, looks[name], fit, "iteration", read, marked=1) for name, fit in fits.items()]
+        found = [curve_of(name, styles[name], fit, "iteration", read, marked=1) for name, fit in fits.items()]
         found = [curve for curve in found if curve.x]
         if not found:
             continue
@@ -172,7 +172,7 @@ def _spread(blocks: list[str]) -> Callable[[Row], Interval | None]:
 
 def curve_of(
     name: str,
-    look: Look,
+    look: Style,
     fit: Fit,
     column: str,
     read: Callable[[Row], Interval | None],

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.cells import Cell, Goals
+from gradmeter.bench.cells import Cell, StoppingCriteria
 from gradmeter.bench.fit.held_out import columns
 from gradmeter.bench.fit.objective import objective, share_of_data
 from gradmeter.bench.fit.step import LEARNT, MEMORY, PARAMETERS, Stepper, packed, unpacked
-from gradmeter.bench.measurement.cell import fitted_state, measure_source, unfitted, warm_up_replicates
+from gradmeter.bench.measurement.cell import build_setting, fitted_state, measure_source, warm_up_replicates
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.stream import NonFinite
 from gradmeter.bench.optimisation.method import Method, Objective, State, Vectors
@@ -44,7 +44,7 @@ class GradientMethod(Method):
 
     def __init__(self, cell: Cell, optimiser: Optimiser, refit: int) -> None:
         self.cell, self.optimiser, self.refit = cell, optimiser, refit
-        self.setting: Setting = unfitted(cell)
+        self.setting: Setting = build_setting(cell)
         self._shapes = self.setting.expectation.shapes(cell.problem.dimension)
         self.stepper = Stepper(self.setting, optimiser, "fit")
         self._learns = False
@@ -113,7 +113,7 @@ class GradientMethod(Method):
         size = max(1, replicates // _BLOCKS)
         setting = replace(at, replicates=size, path=(*at.path, "variance", t))
         try:
-            once = Goals(precision=1e300, max_replicates=size * (_BLOCKS + _PILOT))
+            once = StoppingCriteria(precision=1e300, max_replicates=size * (_BLOCKS + _PILOT))
             found = measure_source(StatisticsKernel(setting), None, once)
         except NonFinite:  # one of many estimates; the fit itself may never meet one
             return {"variance_flag": "not-estimable"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradmeter.bench.drawing import glyphs, standalone
+from gradmeter.bench.drawing import markers, standalone
 from gradmeter.bench.drawing.figure import Figure
 from gradmeter.bench.drawing.page import environment_of, style
 from gradmeter.bench.drawing.plotting import styled
-from gradmeter.bench.drawing.style import Look, looks
+from gradmeter.bench.drawing.style import Style, styles
 from gradmeter.bench.fit import autoencoders, components, figures, tested
 from gradmeter.bench.fit.findings import sentences
 from gradmeter.bench.fit.run import Fit
@@ -29,7 +29,7 @@ class Line:
     """One fit in the table."""
 
     name: str
-    look: Look
+    look: Style
     cells: list[str]
     file: str | None
     note: str
@@ -64,7 +64,7 @@ def compose(fits: dict[str, Fit], command: str, files: dict[str, str]) -> Page:
         Parameter files of the fits that have parameters.
     """
     problem = next(iter(fits.values())).plan.problem
-    look = looks(fits)
+    look = styles(fits)
     below = figures.reference(list(fits.values()))
     pictures: dict[str, Figure | None] = {}
     with styled():
@@ -130,7 +130,7 @@ def render(composed: Page) -> str:
 
     template = environment_of(TEMPLATES).get_template("fit.html.jinja")
     return template.render(
-        page=composed, headings=composed.headings, style=Markup(style()), drawn=Markup, glyph=glyphs.path
+        page=composed, headings=composed.headings, style=Markup(style()), drawn=Markup, glyph=markers.path
     )
 
 

@@ -254,11 +254,11 @@ def _sound(
         try:
             after = method.step(state, t)
             stopped = stop()
-            looks = due or stopped
-            if looks:
+            styles = due or stopped
+            if styles:
                 method.wait(after)
             log.seconds += time.perf_counter() - start
-            good = not looks or method.finite(after)
+            good = not styles or method.finite(after)
         except Exception:
             if state is sound[1]:
                 raise
@@ -266,7 +266,7 @@ def _sound(
         if good:
             before, state = state, after
             watcher.stepped(t)
-            if looks:
+            if styles:
                 sound = t, state, log.seconds
                 yield t, before, state, stopped
         elif state is sound[1]:

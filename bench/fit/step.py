@@ -54,7 +54,7 @@ class Stepper:
         self._roots = {name: root for name, root in roots.items() if name not in self.minibatches.specs}
         key = ("step", setting.structure, type(optimiser))
         self._run = compiled_once(
-            key, lambda: setting.backend.compile(_step(setting, type(optimiser)), setting.dear_sums)
+            key, lambda: setting.backend.compile(_step(setting, type(optimiser)), setting.expensive_reductions)
         )
 
     def __call__(self, state: State, t: int) -> State:

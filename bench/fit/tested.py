@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradmeter.bench.drawing import curves
 from gradmeter.bench.drawing.figure import Figure, Panel, identifier
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.fit.figures import WIDE, Interval, curve_of
 from gradmeter.bench.fit.run import Fit
 from gradmeter.bench.reading.numbers import seconds, significant
@@ -13,12 +13,12 @@ from gradmeter.bench.rows import Row
 COSTS = {"iteration": "iterations", "seconds": "seconds in steps"}
 
 
-def figure(fits: dict[str, Fit], looks: dict[str, Look], command: str) -> Figure | None:
+def figure(fits: dict[str, Fit], styles: dict[str, Style], command: str) -> Figure | None:
     """Draw the test ELBO against iterations and seconds, log-linear; return None if no fit has test data."""
     panels: list[Panel] = []
-    key: dict[str, Look] = {}
+    key: dict[str, Style] = {}
     for column, words in COSTS.items():
-        found = [curve_of(name, looks[name], fit, column, _elbo) for name, fit in fits.items()]
+        found = [curve_of(name, styles[name], fit, column, _elbo) for name, fit in fits.items()]
         found = [curve for curve in found if curve.x]
         if not found:
             return None

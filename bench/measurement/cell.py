@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.cells import Cell, Goals
+from gradmeter.bench.cells import Cell, StoppingCriteria
 from gradmeter.bench.checks.session import require_right
 from gradmeter.bench.feasibility.precision import unrepresentable_at
 from gradmeter.bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
@@ -32,7 +32,7 @@ from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.rows import ALL
 from gradmeter.estimators import Normal, NotApplicable, UsageError, draw
 from gradmeter.estimators.backends import get
-from gradmeter.estimators.estimator import Knowledge, values_and_scores
+from gradmeter.estimators.estimator import WarmupContext, values_and_scores
 from gradmeter.estimators.noise import stream_root
 from gradmeter.estimators.options import effective
 
@@ -91,7 +91,7 @@ def prepare(cell: Cell) -> Prepared:
     UsageError
         A user's problem, family, integrand or estimator is wrong; the message says what to do.
     """
-    setting, exact = unfitted(cell), finite_exact(cell.problem)
+    setting, exact = build_setting(cell), finite_exact(cell.problem)
     require_right(cell.problem, cell.backend)
     _check_representable(cell, setting)
     learnt, drew = fitted_state(setting, exact)
@@ -105,7 +105,7 @@ def _check_representable(cell: Cell, setting: Setting) -> None:
     """Raise NotApplicable where λ does not come from the options and cannot be handled in floating point."""
     problem, backend = cell.problem, setting.backend
     given, points = problem.q.parameters(problem.q_dimension), setting.expectation.population
-    found = setting.expectation.each_law(backend, setting.parameters)
+    found = setting.expectation.per_datum_parameters(backend, setting.parameters)
     laws = {name: backend.to_numpy(a) for name, a in found.items()}
     if points == 1 and all(np.array_equal(laws[name], a.astype(cell.dtype)) for name, a in given.items()):
         return  # checked when the cell was planned
@@ -126,14 +126,14 @@ def finite_exact(problem: Any) -> Exact | None:
     raise NotApplicable(f"the exact gradient of problem {problem.name} overflows; give less extreme options")
 
 
-def unfitted(cell: Cell) -> Setting:
+def build_setting(cell: Cell) -> Setting:
     """Return the cell's problem at its λ on its backend, with an estimator that has no state yet."""
     backend, problem = get(cell.backend, cell.device), cell.problem
     from_q = type(problem).parameters is Problem.parameters
     if from_q and problem.q.family.blocks != problem.family.blocks:
         raise UsageError(
             f"problem {problem.name}: family is {problem.family.name}, but q is of family {problem.q.family.name}; set "
-            f"q = {type(problem.family).__name__}.At(...) and leave family out"
+            f"q = {type(problem.family).__name__}.Config(...) and leave family out"
         )
     expectation = expectation_of(problem)
     parameters = parameters_of(problem, expectation)
@@ -178,7 +178,7 @@ def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple
         return values_and_scores(*pilot())
 
     objective, baseline = (exact.objective, exact.optimal_baseline) if exact is not None else (None, None)
-    known = Knowledge(objective, baseline, warm_up, pilot)
+    known = WarmupContext(objective, baseline, warm_up, pilot)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # the learner checks for non-finite numbers
         learnt = state_of(setting.estimator, setting.estimator.fit(known))
     return learnt, drew
@@ -231,7 +231,7 @@ class Evidence:
     unmet: Callable[[], bool] = lambda: False
 
 
-def measure(prepared: Prepared, goals: Goals, each: Any = None, controlled: bool = True) -> Measurement:
+def measure(prepared: Prepared, goals: StoppingCriteria, each: Any = None, controlled: bool = True) -> Measurement:
     """Draw replicates until precision and bias bound hold for every row, or the cap is reached.
 
     Parameters
@@ -290,7 +290,7 @@ def _rests_on_unmet(setting: Setting, mean: float | None) -> bool:
 
 
 def measure_source(
-    kernel: Source, exact: Exact | None, goals: Goals, evidence: Evidence | None = None, each: Any = None
+    kernel: Source, exact: Exact | None, goals: StoppingCriteria, evidence: Evidence | None = None, each: Any = None
 ) -> Measurement:
     """Measure estimates from any source; see `measure`."""
     return _Measuring(kernel, exact, goals, evidence or Evidence(), each).run()
@@ -299,7 +299,9 @@ def measure_source(
 class _Measuring:
     """The state of one cell's measurement."""
 
-    def __init__(self, kernel: Source, exact: Exact | None, goals: Goals, evidence: Evidence, each: Any) -> None:
+    def __init__(
+        self, kernel: Source, exact: Exact | None, goals: StoppingCriteria, evidence: Evidence, each: Any
+    ) -> None:
         self.kernel, self.exact, self.goals, self.evidence, self.each = kernel, exact, goals, evidence, each
         block = kernel.setting.replicates
         pilot = max(0, min(PILOT_BLOCKS, goals.max_replicates // block - GROUPS))
@@ -602,6 +604,6 @@ class _Measuring:
         return True
 
 
-def _good_enough(columns: dict[str, Any], goals: Goals, judged: bool = False) -> bool:
+def _good_enough(columns: dict[str, Any], goals: StoppingCriteria, judged: bool = False) -> bool:
     precise = columns["half_width"] <= goals.precision and columns["variance_flag"] == "ok"
     return columns["final"] or (precise and (judged or columns["verdict"] != "inconclusive"))

@@ -19,9 +19,12 @@ from gradmeter.estimators.amortised import Amortised
 
 #: How a class of each kind declares its discontinuities, and the advice if it does not.
 DECLARATIONS: dict[type, tuple[str, str]] = {
-    Estimator: ("jumps", "define `jumps` there too: where an estimate jumps, by name of noise"),
-    Family: ("jumps", "define `jumps` there too: where a sample jumps or has a corner, by name of noise"),
-    Integrand: ("lacks", "say `lacks = {}` there if f is smooth, else what it lacks"),
+    Estimator: ("discontinuities", "define `discontinuities` there too: where an estimate jumps, by name of noise"),
+    Family: (
+        "discontinuities",
+        "define `discontinuities` there too: where a sample jumps or has a corner, by name of noise",
+    ),
+    Integrand: ("unsupported", "say `unsupported = {}` there if f is smooth, else what it lacks"),
 }
 
 

@@ -31,7 +31,7 @@ def estimates_of(setting: Setting, noise: Arrays, at_once: int | None = None) ->
 
     def build() -> Any:
         evaluate = evaluator(s, lambda made, given: check_form(s, made, given))
-        return s.backend.compile_for_few_calls(evaluate, s.dear_sums)
+        return s.backend.compile_for_few_calls(evaluate, s.expensive_reductions)
 
     run = compiled_once(("given noise", s.structure), build)
     replicates = len(next(iter(noise.values()))) if noise else 1

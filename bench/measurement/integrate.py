@@ -26,7 +26,7 @@ from gradmeter.bench.forms import jumps_of
 from gradmeter.bench.measurement.declared import all_of_the_catalogue, undeclared
 from gradmeter.bench.measurement.evaluate import Arrays, estimates_of
 from gradmeter.bench.measurement.kernel import Setting
-from gradmeter.bench.measurement.rules import Rule, anywhere, pieces, rule
+from gradmeter.bench.measurement.rules import Rule, anywhere, rule, subintervals
 from gradmeter.estimators import NotApplicable, draws
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.noise import Noise, draw, stream_root
@@ -258,21 +258,23 @@ def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterato
         return
     expectation, estimator = setting.expectation, setting.estimator
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
-    jumps_of(expectation.family, expectation.family.jumps(parameters, setting.dimension))
-    jumps = jumps_of(estimator, estimator.jumps(expectation, parameters, setting.num_samples, setting.dimension))
+    jumps_of(expectation.family, expectation.family.discontinuities(parameters, setting.dimension))
+    discontinuities = jumps_of(
+        estimator, estimator.discontinuities(expectation, parameters, setting.num_samples, setting.dimension)
+    )
     discrete = expectation.family.discrete
     between = not discrete or "relaxation" in estimator.requirements(expectation.entropy).family
-    if "curvature" in expectation.integrand.lacks and between:  # f has discontinuities or corners between states
+    if "curvature" in expectation.integrand.unsupported and between:  # f has discontinuities or corners between states
         return
     generator = np.random.default_rng(stream_root(*setting.path, "integration"))
     precision = float(np.finfo(setting.dtype).eps)
-    if size == 0 or (jumps and all(spec.kind in UNIFORM for spec in specs.values())):
-        yield from _pieced(specs, jumps, discrete, trusted, precision, generator)
+    if size == 0 or (discontinuities and all(spec.kind in UNIFORM for spec in specs.values())):
+        yield from _pieced(specs, discontinuities, discrete, trusted, precision, generator)
     elif size <= MOST_DIMENSIONS and not discrete:
-        free = any(spec.kind == "uniform" and name not in jumps for name, spec in specs.items())
+        free = any(spec.kind == "uniform" and name not in discontinuities for name, spec in specs.items())
         for smooth in (True, False) if free else (False,):
             level = tuple(
-                Grid([each for name, spec in specs.items() for each in _rules(spec, jumps.get(name), *how)])
+                Grid([each for name, spec in specs.items() for each in _rules(spec, discontinuities.get(name), *how)])
                 for how in (
                     (nodes, reach, precision, generator, smooth)
                     for nodes, reach in zip(NODES[size], REACH, strict=True)
@@ -284,7 +286,7 @@ def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterato
 
 def _rules(
     spec: Noise,
-    jumps: np.ndarray | None,
+    discontinuities: np.ndarray | None,
     nodes: int,
     reach: float,
     precision: float,
@@ -292,23 +294,25 @@ def _rules(
     smooth: bool,
 ) -> Iterator[Rule]:
     """Yield a rule for every number of one name, on subintervals for numbers with discontinuities."""
-    if jumps is None:
+    if discontinuities is None:
         for shift in generator.random(math.prod(spec.shape)):
             yield rule(spec.kind, nodes, reach, shift, precision, smooth)
         return
     each = 40 + nodes // 2 if nodes > 100 else nodes - 8  # more would make too many points
-    for at in _spread(jumps, spec):
-        yield pieces(spec.kind, at, each if at.size else nodes, reach, generator.random(), precision)
+    for at in _spread(discontinuities, spec):
+        yield subintervals(spec.kind, at, each if at.size else nodes, reach, generator.random(), precision)
 
 
-def _spread(jumps: np.ndarray, spec: Noise) -> np.ndarray:
+def _spread(discontinuities: np.ndarray, spec: Noise) -> np.ndarray:
     """Return the discontinuities of every number of one name [numbers, J]."""
-    return np.broadcast_to(jumps, (*spec.shape, jumps.shape[-1])).reshape(math.prod(spec.shape), jumps.shape[-1])
+    return np.broadcast_to(discontinuities, (*spec.shape, discontinuities.shape[-1])).reshape(
+        math.prod(spec.shape), discontinuities.shape[-1]
+    )
 
 
 def _pieced(
     specs: dict[str, Noise],
-    jumps: dict[str, np.ndarray],
+    discontinuities: dict[str, np.ndarray],
     constant: bool,
     trusted: bool,
     precision: float,
@@ -318,7 +322,7 @@ def _pieced(
 
     The first grid has one node per subinterval, if an estimate may be constant there.
     """
-    at = [row for name, spec in specs.items() for row in _spread(jumps.get(name, np.zeros(0)), spec)]
+    at = [row for name, spec in specs.items() for row in _spread(discontinuities.get(name, np.zeros(0)), spec)]
     if constant:
         grid = Grid([anywhere(row, precision) for row in at])
         if grid.points > MOST_POINTS:
@@ -330,7 +334,10 @@ def _pieced(
     for counts in PIECES if trusted else PIECES[TO_THE_ENDS:]:
         level = tuple(
             Grid(
-                [pieces(kind, row, n, 0.0, generator.random(), precision) for kind, row in zip(kinds, at, strict=True)]
+                [
+                    subintervals(kind, row, n, 0.0, generator.random(), precision)
+                    for kind, row in zip(kinds, at, strict=True)
+                ]
             )
             for n in counts
         )

@@ -19,7 +19,7 @@ from gradmeter.bench.identity import Same
 from gradmeter.estimators import Estimator, Expectation, UsageError, draw
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.noise import Noise, drawer, replicates_last, stream_root
+from gradmeter.estimators.noise import Noise, make_sampler, replicates_last, stream_root
 
 Array = Any
 
@@ -87,7 +87,7 @@ class Setting:
         return self.estimator.noise_specs(self.expectation, self.num_samples, self.dimension)
 
     @property
-    def dear_sums(self) -> bool:
+    def expensive_reductions(self) -> bool:
         """Whether f sums over more than the coordinates of z, such as rows of data."""
         return self.expectation.integrand.width(self.expectation.data, self.dimension) > self.dimension
 
@@ -136,7 +136,7 @@ class Setting:
             found: dict[str, Array] = run(roots, backend.asarray(block, "int32"))
             return found
         streams = self.streams(roots, block)
-        return self.drawer(streams, replicates)(streams)
+        return self.make_sampler(streams, replicates)(streams)
 
     def host_noise(self, stream: str, block: int, replicates: int) -> dict[str, np.ndarray]:
         """Draw one block's noise as NumPy arrays, the same on every backend.
@@ -157,12 +157,12 @@ class Setting:
             found = np.minimum(found, 1.0 - np.finfo(self.dtype).epsneg, dtype=self.dtype)
         return found
 
-    def drawer(self, names: Iterable[str], replicates: int) -> Callable[[dict[str, Any]], dict[str, Array]]:
+    def make_sampler(self, names: Iterable[str], replicates: int) -> Callable[[dict[str, Any]], dict[str, Array]]:
         """Return a function from open streams to the next noise of these names, on the device."""
         specs = {name: self.specs[name] for name in names}
         if not self.shared:
-            return drawer(self.backend, specs, replicates, self.dtype)
-        draw = drawer(get("numpy"), specs, replicates, self.dtype)
+            return make_sampler(self.backend, specs, replicates, self.dtype)
+        draw = make_sampler(get("numpy"), specs, replicates, self.dtype)
         return lambda streams: {name: self.backend.asarray(a, None) for name, a in draw(streams).items()}
 
     def zeros(self) -> dict[str, Array]:
@@ -223,7 +223,7 @@ def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any, c
         def of_noise(data: Any, parameters: Any, state: Any, centre: Any, noise: Any) -> Any:
             return reduce(evaluate(data, parameters, state, noise), centre)
 
-        return backend.compile(of_noise, setting.dear_sums) if compiled else of_noise
+        return backend.compile(of_noise, setting.expensive_reductions) if compiled else of_noise
 
     def over_blocks(data: Any, parameters: Any, state: Any, centre: Any, roots: Any, blocks: Any) -> Any:
         def one(block: Any) -> Any:
@@ -232,7 +232,7 @@ def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any, c
 
         return backend.map(one, blocks)
 
-    return backend.compile(over_blocks, setting.dear_sums)
+    return backend.compile(over_blocks, setting.expensive_reductions)
 
 
 @dataclass(frozen=True)
@@ -374,6 +374,6 @@ def timed_call(setting: Setting, replicates: int) -> TimedCall:
         return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, roots, blocks)), replicates * count)
     if replicates == 1:
         streams, wait = s.streams(roots, 0), s.backend.block_until_ready
-        draw = s.drawer(streams, 1)
+        draw = s.make_sampler(streams, 1)
         return TimedCall(lambda: wait(run(*arguments, draw(streams))), 1)
     return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, s.noise(roots, 0, replicates))), replicates)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.cells import Cell, Goals
+from gradmeter.bench.cells import Cell, StoppingCriteria
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import Measurement, measure_source, prepare
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
@@ -29,7 +29,7 @@ AGAIN = "again_"
 
 
 @dataclass(frozen=True)
-class Twice(Estimator):
+class PairedEstimator(Estimator):
     """The estimator (ĝ + sign ĝ′)/√2 of two estimates ĝ and ĝ′ on one minibatch."""
 
     name: ClassVar[str] = "twice"
@@ -77,7 +77,9 @@ def split(cell: Cell) -> list[dict[str, Any]]:
         raise NotApplicable(f"problem {cell.problem.name} draws no minibatch here; give it a batch")
     setting = prepare(cell).setting
     goals = replace(cell.goals, precision=np.finfo(float).tiny)  # use all replicates, so that pairs stay paired
-    less, more = (_measured(replace(setting, estimator=Twice(setting.estimator, sign)), goals) for sign in (-1.0, 1.0))
+    less, more = (
+        _measured(replace(setting, estimator=PairedEstimator(setting.estimator, sign)), goals) for sign in (-1.0, 1.0)
+    )
     whole = _measured(replace(setting, path=(*setting.path, "whole")), goals)
     return [
         {
@@ -92,7 +94,7 @@ def split(cell: Cell) -> list[dict[str, Any]]:
     ]
 
 
-def _measured(setting: Setting, goals: Goals) -> Measurement:
+def _measured(setting: Setting, goals: StoppingCriteria) -> Measurement:
     return measure_source(StatisticsKernel(setting), None, goals)
 
 

@@ -63,7 +63,7 @@ def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2
     if kind == "uniform" and smooth:
         return _fixed(*_legendre(min(nodes, nodes // 2 + MANY), shift))
     if kind in ("uniform", "stratum"):
-        return pieces(kind, np.zeros(0), nodes, reach, shift, precision)
+        return subintervals(kind, np.zeros(0), nodes, reach, shift, precision)
     if kind == "exponential":
         return _fixed(*_half_line(kind, 0.0, 1.0, nodes, reach, shift))
     if kind == "rayleigh":
@@ -78,7 +78,9 @@ def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2
     return _fixed(x, w * x * x if kind == "maxwell" else w)
 
 
-def pieces(kind: str, at: np.ndarray, nodes: int, reach: float, shift: float, precision: float = 2.0**-52) -> Rule:
+def subintervals(
+    kind: str, at: np.ndarray, nodes: int, reach: float, shift: float, precision: float = 2.0**-52
+) -> Rule:
     """Return a rule for a number at whose values `at` the estimate has discontinuities or corners.
 
     The rule is composed of one rule on each subinterval between these values.

@@ -7,6 +7,7 @@ from gradmeter.bench.problems.exponential_moment import ExponentialMoment
 from gradmeter.bench.problems.linear_gaussian import LinearGaussian
 from gradmeter.bench.problems.mixtures.bayesian import BayesianGaussianMixture
 from gradmeter.bench.problems.mixtures.marginal import GaussianMixture
+from gradmeter.bench.problems.nonsmooth import AbsoluteValue, Step
 from gradmeter.bench.problems.polynomial import Polynomial
 from gradmeter.bench.problems.problem import Exact, Problem
 from gradmeter.bench.problems.regression import (
@@ -15,7 +16,6 @@ from gradmeter.bench.problems.regression import (
     PoissonRegression,
     StudentTRegression,
 )
-from gradmeter.bench.problems.rough import AbsoluteValue, Step
 from gradmeter.bench.problems.sigmoid_belief import SigmoidBeliefNetwork
 from gradmeter.bench.problems.test_functions import Cosine, Exponential, Square
 from gradmeter.bench.problems.tilted import TiltedSquare

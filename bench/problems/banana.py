@@ -16,7 +16,7 @@ import numpy as np
 
 from gradmeter.bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors, family_option
-from gradmeter.estimators import Expectation, Integrand, Point, UsageError
+from gradmeter.estimators import Expectation, FamilyConfig, Integrand, UsageError
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.options import option
 
@@ -83,7 +83,7 @@ class Banana(Problem):
 
     bend: float = option(0.5, "b: how strongly the second of a pair follows the square of the first")
     width: float = option(2.0, "s: standard deviation of the first of a pair", above=0.0)
-    q: Point = family_option("normal", "multivariate-normal", "low-rank-normal")
+    q: FamilyConfig = family_option("normal", "multivariate-normal", "low-rank-normal")
     dim: int = option(2, "number of coordinates D, even", minimum=2, maximum=1000)
     entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))

@@ -10,7 +10,7 @@ import numpy as np
 from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors, family_option
 from gradmeter.bench.problems.test_functions import SquareIntegrand
-from gradmeter.estimators import Expectation, Integrand, Point
+from gradmeter.estimators import Expectation, FamilyConfig, Integrand
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.options import option
 
@@ -25,7 +25,7 @@ class ThreeBernoullis(Problem):
     summary: ClassVar[str] = "Σ (z − t)² over three Bernoullis that share one logit, t = 0.6, 0.51, 0.48"
     targets: ClassVar[tuple[float, ...]] = (0.6, 0.51, 0.48)
 
-    q: Point = family_option("tied-bernoulli", "bernoulli")
+    q: FamilyConfig = family_option("tied-bernoulli", "bernoulli")
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
     @property
@@ -64,7 +64,7 @@ class CategoricalSquare(Problem):
     summary: ClassVar[str] = "Σ (v − k)² over choices of one of K values v evenly from 0 to 1"
 
     k: float = option(0.45, "what the values are compared with")
-    q: Point = family_option("categorical")
+    q: FamilyConfig = family_option("categorical")
     choices: int = option(1, "number of choices", minimum=1, maximum=100_000)
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 

@@ -10,7 +10,7 @@ import numpy as np
 from gradmeter.bench.problems.one_dimensional import check_growth
 from gradmeter.bench.problems.problem import family_option
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
-from gradmeter.estimators import Point
+from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
 
 Array = Any
@@ -38,7 +38,7 @@ class ExponentialMoment(OverCoordinates):
     integrand: ClassVar[Separable] = ExponentialMomentIntegrand()
 
     t: float = option(0.5, "the factor of z")
-    q: Point = family_option()
+    q: FamilyConfig = family_option()
     dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.problems.problem import Exact, Vectors
-from gradmeter.estimators import Family, NotApplicable, Point
+from gradmeter.estimators import Family, FamilyConfig, NotApplicable
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.families.logs import Logs
-from gradmeter.estimators.families.outline import Marginals, Outline
 from gradmeter.estimators.families.relaxation import sigmoid
+from gradmeter.estimators.families.support_and_tails import Marginals, SupportAndTails
 
 #: (z, log q(z)) -> φ(z) q(z), elementwise.
 Weighted = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -78,19 +78,19 @@ def exact_sum(
     objective, moved = collect(np.array(values)[place], gradient)
     missed = np.linalg.norm(np.array(errors)[place])
     size = np.linalg.norm(np.stack(list(gradient.values())))
-    source = "enumeration" if one.outline(at).discrete else "quadrature"
+    source = "enumeration" if one.support_and_tails(at).discrete else "quadrature"
     return Exact(moved, source, objective, error=float(missed / size) if size > 0.0 else None)
 
 
 def _marginals(family: Family, parameters: Vectors) -> Marginals | None:
     """Return the distributions of single coordinates, or None where they or their support and tails are unknown."""
-    if "marginals" in family.lacks:
+    if "marginals" in family.unsupported:
         return None
     try:
         found = family.marginals(parameters)
     except NotApplicable:
         return None
-    return None if "outline" in found.family.lacks else found
+    return None if "support_and_tails" in found.family.unsupported else found
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class _Phi:
 
 
 def check_growth(
-    what: str, q: Point, dimension: int, growth: float, power: int, option: str, sign: float = 1.0
+    what: str, q: FamilyConfig, dimension: int, growth: float, power: int, option: str, sign: float = 1.0
 ) -> None:
     """Check that E exp(growth z_i^power) exists.
 
@@ -125,9 +125,9 @@ def check_growth(
     found = _marginals(family, q.parameters(dimension if q.unequal else 2))
     if found is None:
         return
-    outline = found.family.outline(found.parameters)
-    for tail, pull in ((outline.below, (-1.0) ** power), (outline.above, 1.0)):
-        if np.all(tail.bears(np.asarray(pull * growth), power)):
+    support_and_tails = found.family.support_and_tails(found.parameters)
+    for tail, pull in ((support_and_tails.below, (-1.0) ** power), (support_and_tails.above, 1.0)):
+        if np.all(tail.has_moment(np.asarray(pull * growth), power)):
             continue
         limit = sign * pull * (float(np.min(tail.rate)) if tail.power == power else 0.0)
         least = "above" if sign * pull < 0.0 else "below"
@@ -240,13 +240,19 @@ def _far_from(start: float, count: int, part: str) -> _Nodes:
     return _Nodes(z, weights, part=part, logs=Logs(log), shift=log)
 
 
-def _pieces(points: list[float], outline: Outline, count: int, logs: bool, wave: float) -> list[_Nodes]:
+def _pieces(
+    points: list[float], support_and_tails: SupportAndTails, count: int, logs: bool, wave: float
+) -> list[_Nodes]:
     """Return one rule per subinterval, the outermost of which may be infinite.
 
     An infinite subinterval has two rules if its tail is too heavy for a wave. `logs` means that the family accepts
     logarithms of z, and also of 1 − z if it has a mirror image.
     """
-    inner, mirrored, width = [p for p in points if np.isfinite(p)], bool(outline.mirror), float(outline.width[0])
+    inner, mirrored, width = (
+        [p for p in points if np.isfinite(p)],
+        bool(support_and_tails.mirror),
+        float(support_and_tails.width[0]),
+    )
     pairs, rules = list(itertools.pairwise(inner)), []
     if logs:
         rules.append(_towards(*pairs.pop(0), mirrored, count))
@@ -254,8 +260,8 @@ def _pieces(points: list[float], outline: Outline, count: int, logs: bool, wave:
             rules.append(_towards(*pairs.pop()[::-1], mirrored, count))
     rules += [_between(a, b, count, mirrored and b == points[-1]) for a, b in pairs]
     for end, last, direction, tail in (
-        (points[0], inner[0], -1.0, outline.below),
-        (points[-1], inner[-1], 1.0, outline.above),
+        (points[0], inner[0], -1.0, support_and_tails.below),
+        (points[-1], inner[-1], 1.0, support_and_tails.above),
     ):
         if np.isinf(end):
             waves = wave > 0.0 and tail.power < 1.0
@@ -268,18 +274,20 @@ def _pieces(points: list[float], outline: Outline, count: int, logs: bool, wave:
 
 def _moments(family: Any, parameters: Vectors, phi: _Phi) -> tuple[float, dict[str, float], float] | None:
     """Return E φ, ∇ E φ and its error for one coordinate with parameters [1], or None without convergence."""
-    outline = family.outline(parameters)
-    low, middle, high = (float(a[0]) for a in (outline.low, outline.middle, outline.high))
-    if outline.discrete:
+    support_and_tails = family.support_and_tails(parameters)
+    low, middle, high = (float(a[0]) for a in (support_and_tails.low, support_and_tails.middle, support_and_tails.high))
+    if support_and_tails.discrete:
         counted = _Nodes(np.arange(high + 1.0), np.ones(int(high) + 1))
         sums = _sums(family, parameters, phi.weighted, [counted])
         left = sums.last > NEGLIGIBLE * sums.sizes  # not negligible at the last state, where z is unbounded
-        unfinished = np.isfinite(outline.above.power) and np.any(left)
+        unfinished = np.isfinite(support_and_tails.above.power) and np.any(left)
         return None if unfinished else _settle(family, parameters, phi.weighted, sums, sums, ())
     points = sorted({low, middle, high} | {float(b) for b in phi.breaks if low < b < high})
     count, before = FEWEST, None
     while count <= MOST:
-        rules = _pieces(points, outline, count, getattr(type(family), "logs", Family.logs) is not Family.logs, phi.wave)
+        rules = _pieces(
+            points, support_and_tails, count, getattr(type(family), "logs", Family.logs) is not Family.logs, phi.wave
+        )
         sums = _sums(family, parameters, phi.weighted, rules)
         if before is not None and np.all(np.abs(sums.terms - before.terms) <= AGREEMENT * sums.sizes):
             ended = np.maximum(sums.first, sums.last) <= NEGLIGIBLE * sums.sizes
@@ -324,7 +332,7 @@ def _sums(family: Any, parameters: Vectors, weighted: Weighted, rules: list[_Nod
 
 def _law(family: Any, parameters: Vectors, rule: _Nodes) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return log q and the scores by block at the nodes."""
-    backend, mirror = get("numpy"), family.outline(parameters).mirror
+    backend, mirror = get("numpy"), family.support_and_tails(parameters).mirror
     z = rule.z[:, None]
     logs = () if rule.logs is None else (Logs(*(a if a is None else a[:, None] for a in rule.logs)),)
     log_density = family.log_densities(backend, parameters, z, *logs)[:, 0]
@@ -372,7 +380,7 @@ def _settle(
 
 def _ends(family: Any, parameters: Vectors, name: str, ends: tuple[float, ...]) -> list[tuple[float, float, float]]:
     """Return the ends at which the density is not 0, each with its sign in ∇ ∫ and its derivative in the block."""
-    moving = family.outline(parameters).moving
+    moving = family.support_and_tails(parameters).moving
     if not ends or name not in moving:
         return []
     pairs = zip(ends, (-1.0, 1.0), moving[name], strict=True)

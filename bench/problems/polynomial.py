@@ -12,7 +12,7 @@ from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.problems.one_dimensional import exact_sum
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors, check_moment, exact_polynomial, family_option
 from gradmeter.bench.problems.separable import Separable
-from gradmeter.estimators import Expectation, Point
+from gradmeter.estimators import Expectation, FamilyConfig
 from gradmeter.estimators.options import option
 
 Array = Any
@@ -48,7 +48,7 @@ class Polynomial(Problem):
     summary: ClassVar[str] = "Σ z^degree, whose expectation is a moment of q"
 
     degree: int = option(2, "the power", minimum=1, maximum=20)
-    q: Point = family_option()
+    q: FamilyConfig = family_option()
     dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.estimators import FAMILIES, Expectation, Family, Normal, Point, UsageError
+from gradmeter.estimators import FAMILIES, Expectation, Family, FamilyConfig, Normal, UsageError
 from gradmeter.estimators.options import alternative
 
 Vectors = dict[str, np.ndarray]
@@ -90,7 +90,7 @@ def exact_elbo(entropy: str, scale: np.ndarray, hermite: dict[int, np.ndarray | 
 
 def exact_polynomial(family: Family, parameters: Vectors, coefficients: dict[int, float]) -> Exact | None:
     """Return the exact values for f = Σ_i Σ_n c_n z_iⁿ from the family's moments, or None if these are unknown."""
-    if "power_moment" in family.lacks:
+    if "power_moment" in family.unsupported:
         return None
     found = {n: family.power_moment(parameters, n) for n in coefficients}
     gradient = {
@@ -100,7 +100,7 @@ def exact_polynomial(family: Family, parameters: Vectors, coefficients: dict[int
     return Exact(gradient, family.moment_source, sum(c * float(found[n][0].sum()) for n, c in coefficients.items()))
 
 
-def check_moment(what: str, q: Point, order: int, dimension: int) -> None:
+def check_moment(what: str, q: FamilyConfig, order: int, dimension: int) -> None:
     """Check that E z_i^order is finite under q; `what` names the problem in the error message.
 
     Raises
@@ -110,7 +110,7 @@ def check_moment(what: str, q: Point, order: int, dimension: int) -> None:
     UsageError
         The moment overflows.
     """
-    if "power_moment" in q.family.lacks:
+    if "power_moment" in q.family.unsupported:
         return
     with np.errstate(over="ignore", invalid="ignore"):
         moment, _ = q.family.power_moment(q.parameters(dimension if q.unequal else 1), order)
@@ -126,8 +126,8 @@ def family_option(*names: str) -> Any:
     *names : str
         Names of the families that the problem accepts, default first. All families, if empty.
     """
-    classes = {name: FAMILIES[name].At for name in names or FAMILIES}
-    default = classes[names[0]] if names else Normal.At
+    classes = {name: FAMILIES[name].Config for name in names or FAMILIES}
+    default = classes[names[0]] if names else Normal.Config
     return alternative(default, "q; its own options: gradmeter list families", name="family", classes=classes)
 
 
@@ -137,7 +137,7 @@ class Problem(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     #: The family with the point λ; a field made by `family_option` where users may choose the family.
-    q: Point = Normal.At()
+    q: FamilyConfig = Normal.Config()
     #: The entropy option of an ELBO; `none` for other integrands.
     entropy: str = "none"
     #: How ∇f is computed, as in `Expectation`: `closed-form` or `autodiff`.
@@ -174,8 +174,8 @@ class Problem(ABC):
         return self.q.family
 
     @property
-    def lacks(self) -> Mapping[str, str]:
-        """The capabilities that the integrand lacks, with reasons (see `Integrand.lacks`)."""
+    def unsupported(self) -> Mapping[str, str]:
+        """The capabilities that the integrand lacks, with reasons (see `Integrand.unsupported`)."""
         return {}
 
     @property

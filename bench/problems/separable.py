@@ -75,8 +75,8 @@ class OverCoordinates(Problem):
         return self.dim
 
     @property
-    def lacks(self) -> Mapping[str, str]:
-        return self.integrand.lacks
+    def unsupported(self) -> Mapping[str, str]:
+        return self.integrand.unsupported
 
     @abstractmethod
     def data(self) -> dict[str, Array]:
@@ -101,7 +101,7 @@ class OverCoordinates(Problem):
         UsageError
             It overflows.
         """
-        if not isinstance(self.q, Normal.At):
+        if not isinstance(self.q, Normal.Config):
             return
         at = self.q.parameters(self.dim if self.q.unequal else 1)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -119,7 +119,7 @@ class OverCoordinates(Problem):
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """Return the exact values, or None where q does not allow the integrals to be computed to rounding."""
-        if not isinstance(self.q, Normal.At):
+        if not isinstance(self.q, Normal.Config):
             found = exact_sum(self.family, parameters, self.weighted, self.breaks(), self.wave())
             return found or exact_enumerated(self.expectation(), parameters, self.dimension)
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])

@@ -123,7 +123,7 @@ class SigmoidBeliefNetwork(Problem):
     entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
-    q = Bernoulli.At()
+    q = Bernoulli.Config()
 
     @property
     def dimension(self) -> int:

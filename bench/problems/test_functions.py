@@ -14,7 +14,7 @@ import numpy as np
 from gradmeter.bench.problems.one_dimensional import check_growth
 from gradmeter.bench.problems.problem import Exact, Vectors, check_moment, exact_polynomial, family_option
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
-from gradmeter.estimators import Normal, Point, UsageError
+from gradmeter.estimators import FamilyConfig, Normal, UsageError
 from gradmeter.estimators.families.cauchy import Cauchy
 from gradmeter.estimators.options import option
 
@@ -69,7 +69,7 @@ class TestFunction(OverCoordinates):
     __test__: ClassVar[bool] = False  # keeps pytest from collecting the class
 
     k: float = option(1.0, "the function's parameter")
-    q: Point = family_option()
+    q: FamilyConfig = family_option()
     dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
@@ -96,7 +96,7 @@ class Square(TestFunction):
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """Return the exact values, which are in closed form for every family with known moments."""
-        if isinstance(self.q, Normal.At):
+        if isinstance(self.q, Normal.Config):
             return super().exact_at(parameters)
         coefficients = {0: self.k**2, 1: -2.0 * self.k, 2: 1.0}
         return exact_polynomial(self.family, parameters, coefficients) or super().exact_at(parameters)
@@ -112,7 +112,7 @@ class Exponential(TestFunction):
 
     def check(self) -> None:
         super().check()
-        widest = float(np.max(self.q.scale)) if isinstance(self.q, Normal.At) else 0.0
+        widest = float(np.max(self.q.scale)) if isinstance(self.q, Normal.Config) else 0.0
         if 1.0 + 2.0 * self.k * widest**2 <= 0.0:
             limit = -0.5 / widest**2
             raise UsageError(
@@ -156,7 +156,7 @@ class Cosine(TestFunction):
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """Return the exact values; under a Cauchy distribution, E φ = cos(k loc) exp(−|k| σ)."""
-        if not isinstance(self.q, Cauchy.At):
+        if not isinstance(self.q, Cauchy.Config):
             return super().exact_at(parameters)
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
         decay = np.exp(-abs(self.k) * scale)

@@ -14,7 +14,7 @@ import numpy as np
 from gradmeter.bench.problems.problem import Exact, Vectors, check_moment, family_option
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
 from gradmeter.bench.problems.test_functions import Square
-from gradmeter.estimators import Point
+from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
 
 Array = Any
@@ -59,7 +59,7 @@ class TiltedSquare(OverCoordinates):
     integrand: ClassVar[Separable] = TiltedSquareIntegrand()
 
     a: float = option(0.5, "how much of loc f takes off z")
-    q: Point = family_option(
+    q: FamilyConfig = family_option(
         *("normal", "multivariate-normal", "low-rank-normal", "elliptical"),
         *("laplace", "student-t", "logistic", "gumbel", "uniform", "triangular"),
     )

@@ -73,7 +73,7 @@ def _content(row: Row, kind: str) -> str:
     return str((row["content"] or {}).get(kind, ""))
 
 
-def planted(name: str | None) -> bool:
+def injected(name: str | None) -> bool:
     """Return whether an estimator of this name has an injected bug."""
     from gradmeter.bench.controls import CONTROLS
 

@@ -57,8 +57,8 @@ class Result:
         return bool(getattr(self, kind) != names.TEXTS[kind](self.row))
 
     @property
-    def planted(self) -> bool:
-        return names.planted(self.row["estimator"])
+    def injected(self) -> bool:
+        return names.injected(self.row["estimator"])
 
     @property
     def biased_by_nature(self) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from gradmeter.bench.drawing import plotting
 from gradmeter.bench.drawing.figure import Figure, identifier
-from gradmeter.bench.drawing.style import Look, looks
+from gradmeter.bench.drawing.style import Style, styles
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.names import problem_in_words
 from gradmeter.bench.reading.results import Result
@@ -94,7 +94,7 @@ class Document:
     chapters: list[Chapter]
     overview: Figure | None
     provenance: Provenance
-    looks: dict[str, Look]
+    styles: dict[str, Style]
     cells: int
     figures_left_out: int = 0
     peers: Peers | None = None
@@ -119,7 +119,7 @@ def compose(results: list[Result], superseded: int) -> Document:
     """Rank, advise and draw."""
     ours, theirs = peers.split(results)
     rankings = rank(ours)
-    look = looks(r.estimator for r in ours)
+    look = styles(r.estimator for r in ours)
     several = len({r.machine for r in rankings}) > 1
     found = sweeps.find(rankings)
     sections = {id(r): _section(r, look, several) for r in rankings}
@@ -154,7 +154,7 @@ def _say_once(document: Document) -> None:
         chapter.answers = [(span, advice.without(UNTIMED)) for span, advice in chapter.answers]
 
 
-def _section(ranking: Ranking, look: dict[str, Look], several_machines: bool) -> Section:
+def _section(ranking: Ranking, look: dict[str, Style], several_machines: bool) -> Section:
     title = ranking.problem + (f" · {ranking.machine or UNKNOWN}" if several_machines else "")
     return Section(identifier("section", title), title, ranking, advise(ranking), tables.table(ranking, look))
 
@@ -222,12 +222,12 @@ def ranged(compared: list[tuple[float, Comparison]]) -> tuple[Comparison, ...]:
 def _draw(document: Document, several_machines: bool) -> None:
     """Add figures, the most telling first where there are too many."""
     ordered = [section.ranking for chapter in document.chapters for section in chapter.sections]
-    document.overview = overview.figure(ordered, document.looks, several_machines) if len(ordered) > 1 else None
+    document.overview = overview.figure(ordered, document.styles, several_machines) if len(ordered) > 1 else None
     drawn = 0
     for chapter in document.chapters:
         if chapter.sweep is not None:
-            ratio = signal_to_noise.figure(chapter.sweep, document.looks)
-            chapter.figure = ratio or against_parameter.figure(chapter.sweep, document.looks)
+            ratio = signal_to_noise.figure(chapter.sweep, document.styles)
+            chapter.figure = ratio or against_parameter.figure(chapter.sweep, document.styles)
             drawn += 1
     for make in (against_samples.figure, minibatch.figure, backends.figure, cost.figure):
         for chapter in document.chapters:
@@ -237,7 +237,7 @@ def _draw(document: Document, several_machines: bool) -> None:
                 if drawn >= MOST_FIGURES:
                     document.figures_left_out += 1
                     continue
-                figure = make(section.ranking, document.looks)
+                figure = make(section.ranking, document.styles)
                 if figure is not None:
                     section.figures.append(figure)
                     drawn += len(figure.panels)

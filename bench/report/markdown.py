@@ -109,8 +109,8 @@ def _section(section: Section) -> list[str]:
         table.best_name,
     )
     lines = ["", f"### {plain(section.title)}", "", plain(section.about), ""]
-    planted = {id(e) for e in table.controls}
-    lines += _table(headings, (_cells(e, id(e) in planted, table.costs) for e in entries))
+    injected = {id(e) for e in table.controls}
+    lines += _table(headings, (_cells(e, id(e) in injected, table.costs) for e in entries))
     found, several = section.networks
     if several:
         lines += ["", f"{NETWORKS}:", ""]
@@ -135,10 +135,10 @@ def _peers(document: Document) -> list[str]:
     return lines
 
 
-def _cells(entry: Entry, planted: bool, costs: bool) -> list[str]:
+def _cells(entry: Entry, injected: bool, costs: bool) -> list[str]:
     return [
         entry.rank,
-        code(entry.estimator) + (" (control)" if planted else "") + (" (biased by nature)" if entry.biased else ""),
+        code(entry.estimator) + (" (control)" if injected else "") + (" (biased by nature)" if entry.biased else ""),
         *(plain(c) for c in entry.context),
         entry.samples,
         f"{entry.symbol} {plain(entry.verdict)} {entry.bias}".strip(),

@@ -9,7 +9,7 @@ import base64
 import hashlib
 from pathlib import Path
 
-from gradmeter.bench.drawing import glyphs
+from gradmeter.bench.drawing import markers
 from gradmeter.bench.drawing.page import environment_of, style
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.report import peers
@@ -33,7 +33,7 @@ def render(document: Document) -> str:
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             drawn=Markup,  # figures only: matplotlib has escaped their text
-            glyph=glyphs.path,
+            glyph=markers.path,
             symbols=numbers.VERDICTS,
             peer_headings=peers.HEADINGS,
             columns=MEANINGS,

@@ -129,14 +129,14 @@ def rank(results: Iterable[Result]) -> list[Ranking]:
 
 def _rank(problem: str, machine: str | None, results: list[Result]) -> Ranking:
     ranking = Ranking(problem, machine)
-    honest = [r for r in results if r.measured and not r.planted]
+    honest = [r for r in results if r.measured and not r.injected]
     ranking.timed = any(r.timed for r in honest if _recommendable(r)) or (
         not honest and any(r.timed for r in results if r.measured)
     )
     for result in results:
         if not result.measured:
             ranking.failed.append(result)
-        elif result.planted:
+        elif result.injected:
             ranking.controls.append(result)
         elif _recommendable(result) and ranking.work(result) is not None:
             ranking.ranked.append(result)

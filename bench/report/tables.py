@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from gradmeter.bench.drawing.glyphs import Scale, Strip, scale
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.markers import IntervalBar, Scale, scale
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report.ranking import SIDE, Ranking
@@ -34,10 +34,10 @@ class Entry:
     cost: str
     work: str
     ratio: str
-    strip: Strip | None
+    strip: IntervalBar | None
     note: str
     biased: bool
-    look: Look
+    look: Style
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,21 @@ class Table:
         return any(e.cost != NOT_KNOWN for e in (*self.ranked, *self.unranked, *self.controls))
 
 
-def table(ranking: Ranking, looks: dict[str, Look]) -> Table:
+def table(ranking: Ranking, styles: dict[str, Style]) -> Table:
     context = varying(ranking.results, CONTEXT)
     measured = [*ranking.ranked, *ranking.unranked, *ranking.controls]
     axis = scale(ranking.work(r) for r in measured)
-    ranked = [_entry(str(i), r, ranking, context, axis, looks) for side in ranking.sides for i, r in enumerate(side, 1)]
-    unranked = [_entry("", r, ranking, context, axis, looks) for r in ranking.unranked]
-    controls = [_entry("", r, ranking, context, axis, looks) for r in ranking.controls]
+    ranked = [
+        _entry(str(i), r, ranking, context, axis, styles) for side in ranking.sides for i, r in enumerate(side, 1)
+    ]
+    unranked = [_entry("", r, ranking, context, axis, styles) for r in ranking.unranked]
+    controls = [_entry("", r, ranking, context, axis, styles) for r in ranking.controls]
     name = "variance × seconds" if ranking.timed else "variance × evaluations"
     return Table(context, ranked, unranked, controls, axis, name, ranking.reference)
 
 
 def _entry(
-    rank: str, r: Result, ranking: Ranking, context: tuple[str, ...], axis: Scale | None, looks: dict[str, Look]
+    rank: str, r: Result, ranking: Ranking, context: tuple[str, ...], axis: Scale | None, styles: dict[str, Style]
 ) -> Entry:
     work = ranking.work(r)
     ratio = ranking.against_best(r) if rank else None
@@ -107,7 +109,7 @@ def _entry(
         cost=_cost(r, ranking),
         work=numbers.significant(work),
         ratio="best" if rank == "1" else numbers.times(ratio.value, ratio.low, ratio.high) if ratio else "",
-        strip=axis.strip(work, *_work_interval(r, work, ranking.timed), looks[r.estimator]) if axis and work else None,
+        strip=axis.strip(work, *_work_interval(r, work, ranking.timed), styles[r.estimator]) if axis and work else None,
         note="; ".join(
             filter(
                 None,
@@ -119,7 +121,7 @@ def _entry(
             )
         ),
         biased=r.biased_by_nature is not None,
-        look=looks[r.estimator],
+        look=styles[r.estimator],
     )
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from gradmeter.bench.cells import (
     DTYPES,
     Cell,
-    Goals,
+    StoppingCriteria,
     check_choice,
     check_samples,
     check_seed,
@@ -105,18 +105,18 @@ def _build(name: str, content: dict[str, Any]) -> Suite:
         raise UsageError("minibatch_parts must be true or false")
     if not isinstance(grids, list) or not grids or not all(isinstance(g, dict) for g in grids):
         raise UsageError("there is no [[grid]]; it needs at least one, with problem and estimator")
-    goals = _goals(content, Goals())
+    goals = _goals(content, StoppingCriteria())
     cells: dict[Cell, None] = {}
     for table in grids:
         cells.update(dict.fromkeys(_cells(table, goals)))
     return Suite(name, summary, list(cells), split)
 
 
-def _goals(table: dict[str, Any], default: Goals) -> Goals:
+def _goals(table: dict[str, Any], default: StoppingCriteria) -> StoppingCriteria:
     return replace(default, **{name: table[name] for name in vars(default) if name in table})
 
 
-def _cells(table: dict[str, Any], goals: Goals) -> list[Cell]:
+def _cells(table: dict[str, Any], goals: StoppingCriteria) -> list[Cell]:
     known = (*_AXES, *vars(goals))
     for key in table:
         if key not in known:

@@ -74,10 +74,10 @@ def cell(problem: str, backend: str, estimator: str, dtype: str = "float64", rep
 
     It draws `replicates`, less what does not fill a doubling: its goals are out of reach.
     """
-    from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+    from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 
     made = make_estimator(estimator)
-    goals = Goals(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
+    goals = StoppingCriteria(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
     return Cell(make_problem(problem), made, backend, dtype=dtype, num_samples=made.smallest_num_samples(), goals=goals)
 
 

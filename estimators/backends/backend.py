@@ -109,7 +109,7 @@ class Backend(Protocol):
         """Return whether a value is an array of this framework."""
         ...
 
-    def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
+    def compile(self, function: Callable[..., Any], expensive_reductions: bool = False) -> Callable[..., Any]:
         """Return a compiled form of a pure function of arrays; raise instead of silently running slowly.
 
         Parameters
@@ -121,7 +121,7 @@ class Backend(Protocol):
         ...
 
     def compile_for_few_calls(
-        self, function: Callable[..., Any], dear_sums: bool = False, handful: bool = False
+        self, function: Callable[..., Any], expensive_reductions: bool = False, handful: bool = False
     ) -> Callable[..., Any]:
         """Return the fastest form of a pure function that is called few times; most backends return the function.
 

@@ -139,16 +139,16 @@ class JaxBackend:
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         return jax.lax.map(function, xs)
 
-    def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
-        wanted = (_BRIEFLY,) if dear_sums else (_BRIEFLY, _WITHOUT_LIBRARY)
+    def compile(self, function: Callable[..., Any], expensive_reductions: bool = False) -> Callable[..., Any]:
+        wanted = (_BRIEFLY,) if expensive_reductions else (_BRIEFLY, _WITHOUT_LIBRARY)
         return jax.jit(function, compiler_options=None if self.device != "cpu" else _options(*wanted))
 
     def compile_for_few_calls(
-        self, function: Callable[..., Any], dear_sums: bool = False, handful: bool = False
+        self, function: Callable[..., Any], expensive_reductions: bool = False, handful: bool = False
     ) -> Callable[..., Any]:
         """Compile even for few calls, because JAX is slow at single operations; optimise little for a handful."""
         if not handful:
-            return self.compile(function, dear_sums)
+            return self.compile(function, expensive_reductions)
         return jax.jit(function, compiler_options=None if self.device != "cpu" else _options(_QUICKLY))
 
     def is_array(self, value: Any) -> bool:

@@ -114,14 +114,14 @@ class NumpyBackend:
         each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs
         return np.stack([function(x) for x in each])
 
-    def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
+    def compile(self, function: Callable[..., Any], expensive_reductions: bool = False) -> Callable[..., Any]:
         return recorded(function)
 
     def is_array(self, value: Any) -> bool:
         return isinstance(value, np.ndarray)
 
     def compile_for_few_calls(
-        self, function: Callable[..., Any], dear_sums: bool = False, handful: bool = False
+        self, function: Callable[..., Any], expensive_reductions: bool = False, handful: bool = False
     ) -> Callable[..., Any]:
         return function
 

@@ -148,8 +148,8 @@ class Tape:
             kinds = {each.dtype for each in inputs if isinstance(each, StandIn | np.ndarray | np.generic)}
             if len(kinds) == 1 and (kind := kinds.pop()).kind == "f":
                 return np.asarray(operand, dtype=kind)
-        lacking = result.ndim - operand.ndim if isinstance(operand, StandIn) else 0
-        return operand[(None,) * lacking] if lacking > 0 and operand.size == result.size else operand
+        missing_axes = result.ndim - operand.ndim if isinstance(operand, StandIn) else 0
+        return operand[(None,) * missing_axes] if missing_axes > 0 and operand.size == result.size else operand
 
     def text(self, given: Any) -> str:
         """Return Python source for an argument, a result, or a structure of them."""

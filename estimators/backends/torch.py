@@ -155,7 +155,7 @@ class TorchBackend:
         each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs
         return torch.stack([function(x) for x in each])
 
-    def compile(self, function: Callable[..., Any], dear_sums: bool = False) -> Callable[..., Any]:
+    def compile(self, function: Callable[..., Any], expensive_reductions: bool = False) -> Callable[..., Any]:
         if not self.compiles:
             return function
         # fullgraph: raise where Dynamo would otherwise fall back to eager execution silently.
@@ -189,7 +189,7 @@ class TorchBackend:
         return isinstance(value, torch.Tensor)
 
     def compile_for_few_calls(
-        self, function: Callable[..., Any], dear_sums: bool = False, handful: bool = False
+        self, function: Callable[..., Any], expensive_reductions: bool = False, handful: bool = False
     ) -> Callable[..., Any]:
         return function
 

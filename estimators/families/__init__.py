@@ -7,7 +7,7 @@ from gradmeter.estimators.families.concrete import Concrete, RelaxedBernoulli
 from gradmeter.estimators.families.dirichlet import Dirichlet
 from gradmeter.estimators.families.elliptical import Elliptical
 from gradmeter.estimators.families.exponential import Exponential
-from gradmeter.estimators.families.family import Family, Point
+from gradmeter.estimators.families.family import Family, FamilyConfig
 from gradmeter.estimators.families.gamma import ChiSquared, Erlang, Gamma
 from gradmeter.estimators.families.gamma_ratios import Beta, F
 from gradmeter.estimators.families.geometric import Geometric
@@ -54,13 +54,13 @@ __all__ = [
     "Exponential",
     "F",
     "Family",
+    "FamilyConfig",
     "Gamma",
     "Geometric",
     "LowRankNormal",
     "MixtureOfNormals",
     "MultivariateNormal",
     "Normal",
-    "Point",
     "Poisson",
     "RelaxedBernoulli",
     "TiedBernoulli",

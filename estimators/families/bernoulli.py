@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
-from gradmeter.estimators.families.outline import Outline
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
 from gradmeter.estimators.families.relaxation import Binary, Relaxation, logit, sigmoid
 from gradmeter.estimators.families.states import States
+from gradmeter.estimators.families.support_and_tails import SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -38,7 +38,7 @@ class _Binary(Family):
         above = noise["base"] > sigmoid(backend.xp, -parameters["logits"])
         return backend.xp.astype(above, noise["base"].dtype)
 
-    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         return {"base": sigmoid(np, -parameters["logits"])[:, None]}
 
     def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
@@ -83,10 +83,10 @@ class Bernoulli(_Binary, MeanField):
 
     name: ClassVar[str] = "bernoulli"
     summary: ClassVar[str] = "Bernoulli distribution, z = 0 or 1; parameter logits"
-    lacks: ClassVar[dict[str, str]] = {"pathwise": DISCRETE}
+    unsupported: ClassVar[dict[str, str]] = {"pathwise": DISCRETE}
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         probability: Values = option(0.5, "P(z = 1) of every coordinate", above=0.0, below=1.0, per="coordinate")
 
         @property
@@ -120,9 +120,9 @@ class Bernoulli(_Binary, MeanField):
         zero = backend.xp.zeros_like(noise["replaced"])
         return {"logits": (_variance(backend.xp, parameters["logits"]), zero + 1.0, zero)}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         p = sigmoid(np, parameters["logits"])
-        return Outline(0.0 * p, p, 0.0 * p + 1.0, 0.0 * p + 1.0, discrete=True)
+        return SupportAndTails(0.0 * p, p, 0.0 * p + 1.0, 0.0 * p + 1.0, discrete=True)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return p, which is the moment of every order above 0."""
@@ -138,7 +138,7 @@ class TiedBernoulli(_Binary):
 
     name: ClassVar[str] = "tied-bernoulli"
     summary: ClassVar[str] = "independent Bernoullis that share one logit; parameter logits"
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "pathwise": DISCRETE,
         "log_densities": "its coordinates share a logit",
         "weak_derivatives": "its logit moves every coordinate",
@@ -147,7 +147,7 @@ class TiedBernoulli(_Binary):
     }
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         probability: float = option(0.5, "P(z = 1) of all coordinates", above=0.0, below=1.0)
 
         @property

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
 from gradmeter.estimators.families.relaxation import Relaxation
 from gradmeter.estimators.families.states import States
 from gradmeter.estimators.noise import Noise
@@ -33,7 +33,7 @@ class Categorical(Family):
     name: ClassVar[str] = "categorical"
     summary: ClassVar[str] = "independent choices of one of K categories, one-hot, D = choices × K; parameter logits"
     blocks: ClassVar[tuple[str, ...]] = ("logits",)
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "pathwise": DISCRETE,
         "weak_derivatives": "the K numbers of a choice sum to 1, so none moves alone",
         "log_density_replaced": "the K numbers of a choice sum to 1, so none is replaced alone",
@@ -42,7 +42,7 @@ class Categorical(Family):
     categories: int = 2
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         categories: int = option(2, "K, numbers of z that make one choice", minimum=2, maximum=1000)
         tilt: Values = option(0.0, "logits rise evenly from 0 to this over the categories", per="choice")
         weights: Values = option(
@@ -83,7 +83,7 @@ class Categorical(Family):
         ends = xp.zeros_like(passed[..., :1])
         return self.side_by_side(xp, xp.concat([ends + 1.0, passed], axis=-1) - xp.concat([passed, ends], axis=-1))
 
-    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         return {"base": np.cumsum(_softmax(np, parameters["logits"]), axis=-1)[..., :-1]}
 
     def by_choice(self, xp: Any, z: Array) -> Array:

@@ -10,7 +10,7 @@ from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families.family import Array, Family
 from gradmeter.estimators.families.location_scale import LocationScale, LocationScalePoint
-from gradmeter.estimators.families.outline import HEAVY, Tail
+from gradmeter.estimators.families.support_and_tails import HEAVY, Tail
 from gradmeter.estimators.noise import Noise
 
 
@@ -25,7 +25,7 @@ class Cauchy(LocationScale):
     summary: ClassVar[str] = "Cauchy distribution by its inverse CDF, without moments; parameters loc, log_scale"
 
     @dataclass(frozen=True)
-    class At(LocationScalePoint):
+    class Config(LocationScalePoint):
         @property
         def family(self) -> Family:
             return Cauchy()

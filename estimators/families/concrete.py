@@ -18,10 +18,10 @@ import numpy as np
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.families.concrete_marginal import ConcreteLogit
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
 from gradmeter.estimators.families.logs import Logs, above_zero, from_logit, log_from_one, log_from_zero, log_softmax
-from gradmeter.estimators.families.outline import Marginals, Outline
 from gradmeter.estimators.families.relaxation import TINY, logit, sigmoid
+from gradmeter.estimators.families.support_and_tails import Marginals, SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -37,14 +37,14 @@ class RelaxedBernoulli(MeanField):
     name: ClassVar[str] = "relaxed-bernoulli"
     summary: ClassVar[str] = "relaxed (binary Concrete) Bernoullis on (0, 1); parameters logits, log_temperature"
     blocks: ClassVar[tuple[str, ...]] = ("logits", "log_temperature")
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "weak_derivatives": "none is written for it",
         "entropy_gradient": "its entropy has no closed form",
     }
     moment_source: ClassVar[str] = "quadrature"
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         probability: Values = option(0.5, "P(z > 1/2) of every coordinate", above=0.0, below=1.0, per="coordinate")
         temperature: Values = option(1.0, "T of every coordinate", minimum=0.05, per="coordinate")
 
@@ -73,17 +73,17 @@ class RelaxedBernoulli(MeanField):
         low, high = (xp.where(side > TINY, side, xp.full_like(u, TINY)) for side in (u, 1.0 - u))
         return (parameters["logits"] + xp.log(low) - xp.log(high)) / xp.exp(parameters["log_temperature"])
 
-    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         """Return no discontinuity, but name the noise.
 
         z is of order u^(1/T) near 0, and similarly near 1, so the quadrature must use a rule for singular ends.
         """
         return {"base": np.zeros((1, 0))}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         zero = np.zeros_like(parameters["logits"])
         mirror = {"logits": ("logits", -1.0), "log_temperature": ("log_temperature", 1.0)}
-        return Outline(zero, sigmoid(np, parameters["logits"]), zero + 1.0, zero + 1.0, mirror=mirror)
+        return SupportAndTails(zero, sigmoid(np, parameters["logits"]), zero + 1.0, zero + 1.0, mirror=mirror)
 
     def _ends(self, xp: Any, parameters: Blocks, z: Array, logs: Logs | None) -> Logs:
         """Return the logs of z, if necessary from z and a density ∝ z^(T − 1) near 0, and similarly near 1."""
@@ -159,7 +159,7 @@ class Concrete(Family):
     name: ClassVar[str] = "concrete"
     summary: ClassVar[str] = "Concrete (Gumbel-softmax) choices on simplices; parameters logits, log_temperature"
     blocks: ClassVar[tuple[str, ...]] = ("logits", "log_temperature")
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "weak_derivatives": "the K numbers of a choice sum to 1, so none moves alone",
         "log_density_replaced": "the K numbers of a choice sum to 1, so none is replaced alone",
         "entropy_gradient": "its entropy has no closed form",
@@ -169,7 +169,7 @@ class Concrete(Family):
     categories: int = 2
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         categories: int = option(2, "K, numbers of z that make one choice", minimum=2, maximum=1000)
         tilt: Values = option(0.0, "logits rise evenly from 0 to this over the categories", per="choice")
         temperature: Values = option(1.0, "T", minimum=0.05, per="choice")

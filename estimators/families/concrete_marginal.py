@@ -24,7 +24,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks
-from gradmeter.estimators.families.outline import Outline
+from gradmeter.estimators.families.support_and_tails import SupportAndTails
 
 #: The trapezoid rule for η covers [−REACH, REACH]. Its step is STEP times π min(1, T), which is the distance of the
 #: nearest singularities of softplus(η) and softplus(−v/T).
@@ -44,13 +44,13 @@ class ConcreteLogit:
     """
 
     blocks: ClassVar[tuple[str, ...]] = ("own", "first", "second", "log_temperature")
-    lacks: ClassVar[Mapping[str, str]] = {}
+    unsupported: ClassVar[Mapping[str, str]] = {}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         """Return the support of s; the tails are those of z, which is bounded."""
         temperature = np.exp(parameters["log_temperature"])
         middle = (parameters["own"] - np.maximum(parameters["first"], parameters["second"])) / temperature
-        return Outline(middle - np.inf, middle, middle + np.inf, 1.0 / temperature)
+        return SupportAndTails(middle - np.inf, middle, middle + np.inf, 1.0 / temperature)
 
     def log_densities(self, backend: Backend, parameters: Blocks, s: Array) -> Array:
         """Return the log-density of s [N, 1] for a single number, with parameters [1]."""

@@ -10,12 +10,12 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
 from gradmeter.estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
 from gradmeter.estimators.families.gamma_path import gamma_noise, log_gamma_slope, log_standard_gamma, trigamma
 from gradmeter.estimators.families.gamma_ratios import Beta
 from gradmeter.estimators.families.logs import Logs, above_zero, log_from_zero, log_softmax
-from gradmeter.estimators.families.outline import Marginals
+from gradmeter.estimators.families.support_and_tails import Marginals
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -31,14 +31,14 @@ class Dirichlet(Family):
     name: ClassVar[str] = "dirichlet"
     summary: ClassVar[str] = "Dirichlet distribution, D gamma numbers over their sum; parameter log_concentration"
     blocks: ClassVar[tuple[str, ...]] = ("log_concentration",)
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "mirrored": REJECTION,
         "weak_derivatives": "its coordinates sum to 1, so none moves alone",
         "log_density_replaced": "its coordinates sum to 1",
     }
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         concentration: Values = option(1.0, "α of every coordinate", minimum=SMALLEST, per="coordinate")
 
         @property

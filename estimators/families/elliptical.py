@@ -25,8 +25,8 @@ from gradmeter.estimators.families.gamma_path import (
     trigamma,
 )
 from gradmeter.estimators.families.multivariate_normal import MultivariateNormal
-from gradmeter.estimators.families.outline import Marginals
 from gradmeter.estimators.families.student_t import StudentT
+from gradmeter.estimators.families.support_and_tails import Marginals
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import option
 
@@ -45,14 +45,14 @@ class Elliptical(Family):
     name: ClassVar[str] = "elliptical"
     summary: ClassVar[str] = "multivariate Student-t; parameters loc, cholesky (as multivariate-normal), log_degrees"
     blocks: ClassVar[tuple[str, ...]] = ("loc", "cholesky", "log_degrees")
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "mirrored": "its radius is made by rejection, which a mirror image would accept elsewhere",
         "weak_derivatives": "its coordinates depend on each other, so none moves alone",
         "log_density_replaced": "its coordinates depend on each other",
     }
 
     @dataclass(frozen=True)
-    class At(MultivariateNormal.At):
+    class Config(MultivariateNormal.Config):
         degrees: float = option(30.0, "degrees of freedom ν", minimum=2.0 * SMALLEST, maximum=1e12)
 
         @property

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
-from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -24,7 +24,7 @@ class Exponential(MeanField):
     blocks: ClassVar[tuple[str, ...]] = ("log_rate",)
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         rate: Values = option(1.0, "rate of every coordinate, one over its mean", above=0.0, per="coordinate")
 
         @property
@@ -89,10 +89,10 @@ class Exponential(MeanField):
         negative = noise["first"] + noise["second"]
         return {"log_rate": (backend.xp.ones_like(mean), mean * positive, mean * negative)}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         rate = np.exp(parameters["log_rate"])
         middle = 1.0 / rate
-        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
+        return SupportAndTails(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return n!/rateⁿ, whose ∂log_rate is −n times itself."""

@@ -1,7 +1,7 @@
 """The interface of a family q_λ(z): a sample path, a log-density, and the derivatives that estimators ask for.
 
 A family is stateless and hashable: its fields are structure (a rank, a number of components), never numbers. λ is a
-dict of unconstrained arrays, one per parameter block. A `Point` makes these arrays from options in the usual
+dict of unconstrained arrays, one per parameter block. A `FamilyConfig` makes these arrays from options in the usual
 parameterisation (σ, not log σ).
 
 Shapes: z is [..., D], where ... is [R, S], or [R] if S = 1. "By block, per sample" means {block: [..., *shape]} with
@@ -19,9 +19,9 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable, UsageError
-from gradmeter.estimators.families.outline import Marginals, Outline
 from gradmeter.estimators.families.relaxation import Relaxation
 from gradmeter.estimators.families.states import States
+from gradmeter.estimators.families.support_and_tails import Marginals, SupportAndTails
 from gradmeter.estimators.noise import Noise, mirror
 from gradmeter.estimators.options import converted
 
@@ -29,8 +29,8 @@ Array = Any
 Blocks = dict[str, Array]
 
 #: Capabilities that an estimator may require of a family: a method of `Family`, or an identity that must hold. A family
-#: declares those that it cannot have in `lacks`.
-ABILITIES = {
+#: declares those that it cannot have in `unsupported`.
+CAPABILITIES = {
     "score": "∇_λ log q_λ(z)",
     "score_identity": "E[∇_λ log q_λ(z)] = 0",
     "pathwise": "a differentiable sample path",
@@ -43,7 +43,7 @@ ABILITIES = {
     "dispersed": "an overdispersed form of itself",
     "entropy_gradient": "the entropy's gradient",
     "power_moment": "exact moments",
-    "outline": "an outline of the law of one coordinate",
+    "support_and_tails": "the support and tails of one coordinate",
     "marginals": "laws of single coordinates that are families themselves",
     "bonnet_price": "Bonnet's and Price's identities",
     "accepted": "the law of accepted proposals",
@@ -55,11 +55,11 @@ ABILITIES = {
 }
 
 
-#: Default reasons for `lacks`, for a family that neither overrides the method nor gives a reason itself.
+#: Default reasons for `unsupported`, for a family that neither overrides the method nor gives a reason itself.
 _ASSUMED = {
     "log_densities": "its coordinates depend on each other",
     "dispersed": "none is written for it",
-    "outline": "none is written for it",
+    "support_and_tails": "none is written for it",
     "marginals": "none are written for it",
     "bonnet_price": "they hold for Normals alone",
     "accepted": "its coordinates are not each one gamma number, by rejection",
@@ -78,7 +78,7 @@ _LEFT_OUT = ("weak_derivatives", "log_density_gradient", "log_density_replaced",
 class Family(ABC):
     """A family of distributions q_λ(z).
 
-    To add a family, write a subclass in its own file, with a nested `At` class of options, and register it in
+    To add a family, write a subclass in its own file, with a nested `Config` class of options, and register it in
     `FAMILIES`.
     """
 
@@ -86,18 +86,18 @@ class Family(ABC):
     summary: ClassVar[str]
     #: The names of the parameter blocks.
     blocks: ClassVar[tuple[str, ...]]
-    #: The capabilities that the family cannot have, {name in `ABILITIES`: why}.
-    lacks: ClassVar[Mapping[str, str]] = {}
+    #: The capabilities that the family cannot have, {name in `CAPABILITIES`: why}.
+    unsupported: ClassVar[Mapping[str, str]] = {}
     #: How `power_moment` computes its values: `closed-form` or `quadrature`; both are exact to rounding.
     moment_source: ClassVar[str] = "closed-form"
-    #: The options of the family: a subclass of `Point`.
-    At: ClassVar[Any]
+    #: The options of the family: a subclass of `FamilyConfig`.
+    Config: ClassVar[Any]
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        said = cls.__dict__.get("lacks", {})
+        said = cls.__dict__.get("unsupported", {})
         if not isinstance(said, Mapping):
-            raise UsageError(f"family {cls.__name__}: lacks is {said!r}; it must be a dict {{ability: why}}")
+            raise UsageError(f"family {cls.__name__}: unsupported is {said!r}; it must be a dict {{capability: why}}")
 
         def left_out(name: str) -> bool:
             return getattr(cls, name) is getattr(Family, name)
@@ -106,20 +106,20 @@ class Family(ABC):
         said = {name: why for name, why in said.items() if name in assumed or name not in _ASSUMED}
         inherited = {
             name: why
-            for name, why in cls.lacks.items()
+            for name, why in cls.unsupported.items()
             if name in said or (name not in _ASSUMED and (why != _NONE_WRITTEN or left_out(name)))
         }
-        cls.lacks = {**{name: _NONE_WRITTEN for name in _LEFT_OUT if left_out(name)}, **assumed, **inherited}
+        cls.unsupported = {**{name: _NONE_WRITTEN for name in _LEFT_OUT if left_out(name)}, **assumed, **inherited}
 
     @property
     def discrete(self) -> bool:
         """Whether z, or a part of z, is discrete; there is then no differentiable sample path."""
-        return "pathwise" in self.lacks
+        return "pathwise" in self.unsupported
 
     def without(self, ability: str) -> NotApplicable:
         """Return the error for a capability that this family does not have."""
-        why = self.lacks.get(ability, f"it does not define {ability}")
-        return NotApplicable(f"family {self.name} has not got {ABILITIES[ability]}: {why}")
+        why = self.unsupported.get(ability, f"it does not define {ability}")
+        return NotApplicable(f"family {self.name} has not got {CAPABILITIES[ability]}: {why}")
 
     @abstractmethod
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
@@ -144,7 +144,7 @@ class Family(ABC):
 
     def mirrored(self, backend: Backend, noise: dict[str, Array]) -> dict[str, Array]:
         """Return the antithetic noise (−ε for ε, 1 − u for u), which has the same distribution."""
-        if "mirrored" in self.lacks:
+        if "mirrored" in self.unsupported:
             raise self.without("mirrored")
         return {name: mirror(backend.xp, spec.kind, noise[name]) for name, spec in self.noise((), 1).items()}
 
@@ -219,7 +219,7 @@ class Family(ABC):
         """Return a Normal mixture's weights [K], and a sample [..., D] of each component, all from the same ε."""
         raise self.without("stratified")
 
-    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         """Return the values of the noise at which a sample is discontinuous, or its path or score has a corner.
 
         A user's family must define this method, even if only to return that there are no such values; otherwise the
@@ -326,9 +326,9 @@ class Family(ABC):
         """
         raise self.without("power_moment")
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         """Return the support and tails of each coordinate's distribution; float64 NumPy arrays in and out."""
-        raise self.without("outline")
+        raise self.without("support_and_tails")
 
     def marginals(self, parameters: Blocks) -> Marginals:
         """Return the marginal distributions of single coordinates; float64 NumPy arrays in and out."""
@@ -359,7 +359,7 @@ class MeanField(Family):
 
 
 @dataclass(frozen=True)
-class Point(ABC):
+class FamilyConfig(ABC):
     """A family at given parameter values. The fields are options in the usual parameterisation.
 
     An option declared `per` coordinate (or component, category, choice) takes one number for all or a sequence with one

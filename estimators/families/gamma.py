@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
 from gradmeter.estimators.families.gamma_path import (
     accepted_slope,
     gamma_noise,
@@ -27,7 +27,7 @@ from gradmeter.estimators.families.gamma_weak import (
     weak_gamma_noise,
 )
 from gradmeter.estimators.families.logs import Logs, above_zero, log_from_zero
-from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -47,13 +47,13 @@ class Gamma(MeanField):
     name: ClassVar[str] = "gamma"
     summary: ClassVar[str] = "gamma distribution by rejection; parameters log_concentration, log_rate"
     blocks: ClassVar[tuple[str, ...]] = ("log_concentration", "log_rate")
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "mirrored": REJECTION,
         "independent_parts": COUPLED,
     }
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         concentration: Values = option(1.0, "shape α of every coordinate", minimum=SMALLEST, per="coordinate")
         rate: Values = option(1.0, "rate of every coordinate, one over its scale", above=0.0, per="coordinate")
 
@@ -154,10 +154,10 @@ class Gamma(MeanField):
             "log_rate": (concentration, z, mean * (g + noise["one_more"])),
         }
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         concentration, rate = np.exp(parameters["log_concentration"]), np.exp(parameters["log_rate"])
         middle = concentration / rate
-        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
+        return SupportAndTails(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return Γ(α + n)/Γ(α)/rateⁿ, whose ∂log α is α Σ_k 1/(α + k) times itself."""
@@ -183,12 +183,12 @@ class Erlang(MeanField):
     name: ClassVar[str] = "erlang"
     summary: ClassVar[str] = "Erlang distribution, a sum of exponentials; parameter log_rate"
     blocks: ClassVar[tuple[str, ...]] = ("log_rate",)
-    lacks: ClassVar[dict[str, str]] = {}
+    unsupported: ClassVar[dict[str, str]] = {}
 
     events: int = 2
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         events: int = option(2, "number of exponentials that are added up", minimum=1, maximum=1000)
         rate: Values = option(1.0, "rate of every one of them", above=0.0, per="coordinate")
 
@@ -251,10 +251,10 @@ class Erlang(MeanField):
         constant = self.events * xp.ones_like(mean)
         return {"log_rate": (constant, mean * positive, mean * (events + noise["one_more"]))}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         rate = np.exp(parameters["log_rate"])
         middle = self.events / rate
-        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
+        return SupportAndTails(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, rate))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return (k + n − 1)!/(k − 1)!/rateⁿ."""
@@ -273,13 +273,13 @@ class ChiSquared(MeanField):
     name: ClassVar[str] = "chi-squared"
     summary: ClassVar[str] = "chi-squared distribution, twice a gamma number; parameter log_degrees"
     blocks: ClassVar[tuple[str, ...]] = ("log_degrees",)
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "mirrored": REJECTION,
         "independent_parts": COUPLED,
     }
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         degrees: Values = option(
             3.0, "degrees of freedom of every coordinate", minimum=2.0 * SMALLEST, per="coordinate"
         )
@@ -359,9 +359,11 @@ class ChiSquared(MeanField):
         z, shrunk = (above_zero(xp, 2.0 * xp.exp(each)) for each in (log_g, log_g + log_s))
         return {"log_degrees": (weight, z, shrunk)}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         middle = np.exp(parameters["log_degrees"])
-        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, 0.5 + 0.0 * middle))
+        return SupportAndTails(
+            np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(1.0, 0.5 + 0.0 * middle)
+        )
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return ν (ν + 2) … (ν + 2n − 2)."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
 from gradmeter.estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
 from gradmeter.estimators.families.gamma_path import (
     digamma_step,
@@ -28,7 +28,7 @@ from gradmeter.estimators.families.gamma_weak import (
     weak_gamma_noise,
 )
 from gradmeter.estimators.families.logs import Logs, above_zero, from_logit, log_from_one, log_from_zero
-from gradmeter.estimators.families.outline import HEAVY, Outline
+from gradmeter.estimators.families.support_and_tails import HEAVY, SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -37,7 +37,7 @@ from gradmeter.estimators.options import Values, option
 class _OfTwo(MeanField):
     """The base of families made from two gamma variables per coordinate."""
 
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "mirrored": REJECTION,
         "independent_parts": COUPLED,
     }
@@ -59,7 +59,7 @@ class Beta(_OfTwo):
     blocks: ClassVar[tuple[str, ...]] = ("log_alpha", "log_beta")
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         alpha: Values = option(1.0, "α of every coordinate: the power of z, plus 1", minimum=SMALLEST, per="coordinate")
         beta: Values = option(
             1.0, "β of every coordinate: the power of 1 − z, plus 1", minimum=SMALLEST, per="coordinate"
@@ -171,11 +171,11 @@ class Beta(_OfTwo):
         z, less, more = (from_logit(backend.xp, a - b + moved)[0] for moved in (0.0, log_s, -log_t))
         return {"log_alpha": (weight_a, z, less), "log_beta": (weight_b, z, more)}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         alpha, beta = np.exp(parameters["log_alpha"]), np.exp(parameters["log_beta"])
         zero = np.zeros_like(alpha)
         mirror = {"log_alpha": ("log_beta", 1.0), "log_beta": ("log_alpha", 1.0)}
-        return Outline(zero, alpha / (alpha + beta), zero + 1.0, zero + 1.0, mirror=mirror)
+        return SupportAndTails(zero, alpha / (alpha + beta), zero + 1.0, zero + 1.0, mirror=mirror)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return α (α + 1) …/((α + β)(α + β + 1) …), n factors each."""
@@ -199,7 +199,7 @@ class F(_OfTwo):
     blocks: ClassVar[tuple[str, ...]] = ("log_numerator", "log_denominator")
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         numerator: Values = option(
             5.0, "degrees of freedom of the numerator", minimum=2.0 * SMALLEST, maximum=1e12, per="coordinate"
         )
@@ -331,9 +331,9 @@ class F(_OfTwo):
         z, by_a, by_b = (above_zero(xp, n / m * xp.exp(odds)) for odds in (a - b, moved_a - b, a - moved_b))
         return {"log_numerator": (weight_a, z, by_a), "log_denominator": (weight_b, z, by_b)}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         middle = np.ones_like(parameters["log_numerator"])
-        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=HEAVY)
+        return SupportAndTails(np.zeros_like(middle), middle, middle + np.inf, middle, above=HEAVY)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return (n/m)ᵏ (m/2) (m/2 + 1) …/((n/2 − 1)(n/2 − 2) …), k factors each."""

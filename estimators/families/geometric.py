@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
-from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
 from gradmeter.estimators.families.poisson import stirling
 from gradmeter.estimators.families.relaxation import logit, sigmoid
+from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -30,10 +30,10 @@ class Geometric(MeanField):
     name: ClassVar[str] = "geometric"
     summary: ClassVar[str] = "geometric distribution, failures before a success; parameter logits (of success)"
     blocks: ClassVar[tuple[str, ...]] = ("logits",)
-    lacks: ClassVar[dict[str, str]] = {"pathwise": DISCRETE, "log_density_gradient": DISCRETE}
+    unsupported: ClassVar[dict[str, str]] = {"pathwise": DISCRETE, "log_density_gradient": DISCRETE}
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         probability: Values = option(
             0.5, "of success, for every coordinate", minimum=SMALLEST, below=1.0, per="coordinate"
         )
@@ -51,7 +51,7 @@ class Geometric(MeanField):
     def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         return _failures(backend.xp, parameters["logits"], noise["base"])
 
-    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         """Return F(0), F(1), … until the remaining probability is negligible."""
         each = np.logaddexp(0.0, parameters["logits"])[:, None]  # −log(1 − p)
         most = math.ceil(40.0 / float(each.min()))
@@ -88,12 +88,14 @@ class Geometric(MeanField):
         first = positive if coupling else _failures(xp, logits, noise["negative"])
         return {"logits": (xp.ones_like(logits), positive, first + _failures(xp, logits, noise["more"]))}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         logits = parameters["logits"]
         each = np.logaddexp(0.0, logits)
         most = math.ceil(800.0 / float(each.min()))
         middle = np.exp(-logits)
-        return Outline(0.0 * middle, middle, 0.0 * middle + most, 1.0 + middle, above=Tail(1.0, each), discrete=True)
+        return SupportAndTails(
+            0.0 * middle, middle, 0.0 * middle + most, 1.0 + middle, above=Tail(1.0, each), discrete=True
+        )
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return Σ_k S(n, k) k! rᵏ with Stirling numbers of the second kind and r = (1 − p)/p.

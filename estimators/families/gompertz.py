@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
-from gradmeter.estimators.families.outline import BOUNDED, Outline
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.support_and_tails import BOUNDED, SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -22,14 +22,14 @@ class Gompertz(MeanField):
     name: ClassVar[str] = "gompertz"
     summary: ClassVar[str] = "Gompertz distribution by its inverse CDF; parameters log_shape, log_rate"
     blocks: ClassVar[tuple[str, ...]] = ("log_shape", "log_rate")
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "weak_derivatives": "its weak derivatives are not worked out here",
         "entropy_gradient": "it needs the exponential integral E₁, which PyTorch has not got",
     }
     moment_source: ClassVar[str] = "quadrature"
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         shape: Values = option(1.0, "shape η of every coordinate", above=0.0, per="coordinate")
         rate: Values = option(1.0, "rate b of every coordinate: how fast the hazard grows", above=0.0, per="coordinate")
 
@@ -89,10 +89,10 @@ class Gompertz(MeanField):
         """Return −η/(η + e) = −exp(−bz) and −1, since −log q(t(e, λ)) = e − log b − log(η + e)."""
         return {"log_shape": -backend.xp.exp(-backend.xp.exp(parameters["log_rate"]) * z), "log_rate": -1.0}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         rate = np.exp(parameters["log_rate"])
         middle = np.log1p(np.exp(-parameters["log_shape"])) / rate
-        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=BOUNDED)
+        return SupportAndTails(np.zeros_like(middle), middle, middle + np.inf, middle, above=BOUNDED)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return the moments E log(1 + e/η)ⁿ/bⁿ by double-exponential quadrature, which converges to rounding.

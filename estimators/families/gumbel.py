@@ -11,7 +11,7 @@ import numpy as np
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Family
 from gradmeter.estimators.families.location_scale import LocationScale, LocationScalePoint, moments_from_cumulants
-from gradmeter.estimators.families.outline import BOUNDED, Tail
+from gradmeter.estimators.families.support_and_tails import BOUNDED, Tail
 from gradmeter.estimators.noise import Noise
 
 
@@ -26,7 +26,7 @@ class Gumbel(LocationScale):
     summary: ClassVar[str] = "Gumbel distribution (of maxima) by its inverse CDF; parameters loc (the mode), log_scale"
 
     @dataclass(frozen=True)
-    class At(LocationScalePoint):
+    class Config(LocationScalePoint):
         @property
         def family(self) -> Family:
             return Gumbel()

@@ -25,7 +25,7 @@ class Laplace(LocationScale):
     summary: ClassVar[str] = "Laplace distribution by its inverse CDF; parameters loc, log_scale"
 
     @dataclass(frozen=True)
-    class At(LocationScalePoint):
+    class Config(LocationScalePoint):
         @property
         def family(self) -> Family:
             return Laplace()
@@ -33,7 +33,7 @@ class Laplace(LocationScale):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
-    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         """Return the median, where the path has a corner."""
         return {"base": np.full((1, 1), math.log(2.0))}
 

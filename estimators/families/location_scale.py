@@ -14,8 +14,8 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, MeanField, Point
-from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.families.family import Array, Blocks, FamilyConfig, MeanField
+from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.options import Values, option
 
 
@@ -27,7 +27,7 @@ class LocationScale(MeanField):
     """
 
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale")
-    lacks: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
+    unsupported: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @abstractmethod
     def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
@@ -95,9 +95,9 @@ class LocationScale(MeanField):
         xp = backend.xp
         return {"loc": xp.zeros_like(parameters["loc"]), "log_scale": xp.ones_like(parameters["log_scale"])}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
-        return Outline(loc - np.inf, loc, loc + np.inf, scale, *self.tails(1.0 / scale))
+        return SupportAndTails(loc - np.inf, loc, loc + np.inf, scale, *self.tails(1.0 / scale))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return Σ_k C(n, k) locⁿ⁻ᵏ σᵏ E εᵏ; ∂log σ multiplies every term by k."""
@@ -113,7 +113,7 @@ class LocationScale(MeanField):
 
 
 @dataclass(frozen=True)
-class LocationScalePoint(Point):
+class LocationScalePoint(FamilyConfig):
     """The options that most location-scale families share."""
 
     loc: Values = option(0.0, "location of every coordinate", per="coordinate")

@@ -10,10 +10,10 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
 from gradmeter.estimators.families.logistic import Logistic
-from gradmeter.estimators.families.outline import HEAVY, Outline
+from gradmeter.estimators.families.support_and_tails import HEAVY, SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -35,7 +35,7 @@ class LogLogistic(LogLocationScale):
     mean: ClassVar[float] = 0.0
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         scale: Values = option(1.0, "median of every coordinate", above=0.0, per="coordinate")
         shape: Values = option(5.0, "tail exponent of every coordinate", above=0.0, per="coordinate")
 
@@ -62,9 +62,9 @@ class LogLogistic(LogLocationScale):
     def standard_curvature(self, backend: Backend, x: Array) -> Array:
         return STANDARD.standard_curvature(backend, x)
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         middle = np.exp(parameters["log_scale"])
-        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=HEAVY)
+        return SupportAndTails(np.zeros_like(middle), middle, middle + np.inf, middle, above=HEAVY)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         """Return E exp(tε) = πt/sin πt for t = n/shape below 1, with its derivative."""

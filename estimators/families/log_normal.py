@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
-from gradmeter.estimators.families.outline import HEAVY, Outline
+from gradmeter.estimators.families.support_and_tails import HEAVY, SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -26,7 +26,7 @@ class LogNormal(LogLocationScale):
     mean: ClassVar[float] = 0.0
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         loc: Values = option(0.0, "mean of log z in every coordinate", per="coordinate")
         scale: Values = option(1.0, "standard deviation of log z in every coordinate", above=0.0, per="coordinate")
 
@@ -52,9 +52,9 @@ class LogNormal(LogLocationScale):
     def standard_curvature(self, backend: Backend, x: Array) -> Array:
         return -backend.xp.ones_like(x)
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         middle = np.exp(parameters["loc"])
-        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=HEAVY)
+        return SupportAndTails(np.zeros_like(middle), middle, middle + np.inf, middle, above=HEAVY)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         value = np.exp(0.5 * t * t)

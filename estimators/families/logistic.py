@@ -20,7 +20,7 @@ class Logistic(LocationScale):
     summary: ClassVar[str] = "logistic distribution by its inverse CDF; parameters loc, log_scale"
 
     @dataclass(frozen=True)
-    class At(LocationScalePoint):
+    class Config(LocationScalePoint):
         @property
         def family(self) -> Family:
             return Logistic()

@@ -10,9 +10,9 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
 from gradmeter.estimators.families.normal import Normal, diagonal, normal_power_moment
-from gradmeter.estimators.families.outline import Marginals
+from gradmeter.estimators.families.support_and_tails import Marginals
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -30,7 +30,7 @@ class LowRankNormal(Family):
     name: ClassVar[str] = "low-rank-normal"
     summary: ClassVar[str] = "Normal with covariance F Fᵀ + diag(d²); parameters loc, factor, log_diagonal"
     blocks: ClassVar[tuple[str, ...]] = ("loc", "factor", "log_diagonal")
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "weak_derivatives": "its coordinates depend on each other, so none moves alone",
         "log_density_replaced": "its coordinates depend on each other",
     }
@@ -38,7 +38,7 @@ class LowRankNormal(Family):
     rank: int = 1
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         rank: int = option(1, "columns of the factor", minimum=1, maximum=100)
         loc: Values = option(0.0, "mean of every coordinate", per="coordinate")
         scale: Values = option(1.0, "standard deviation of every coordinate", above=0.0, per="coordinate")

@@ -10,9 +10,9 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
 from gradmeter.estimators.families.normal import Normal, normal_power_moment
-from gradmeter.estimators.families.outline import Marginals
+from gradmeter.estimators.families.support_and_tails import Marginals
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -32,7 +32,7 @@ class MixtureOfNormals(Family):
     name: ClassVar[str] = "mixture-of-normals"
     summary: ClassVar[str] = "mixture of mean-field Normals; parameters loc, log_scale, logits"
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale", "logits")
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "weak_derivatives": "its coordinates depend on each other, so none moves alone",
         "entropy_gradient": "its entropy has no closed form",
     }
@@ -40,7 +40,7 @@ class MixtureOfNormals(Family):
     components: int = 2
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         components: int = option(2, "number of components K", minimum=1, maximum=100)
         loc: Values = option(0.0, "middle of the components' means, in every coordinate", per="coordinate")
         scale: Values = option(1.0, "σ of every component in every coordinate", above=0.0, per="coordinate")
@@ -91,7 +91,7 @@ class MixtureOfNormals(Family):
             z = xp.where(noise["component"] >= beyond[k - 1], each[k], z)
         return z
 
-    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         return {"component": np.cumsum(_softmax(np, parameters["logits"]))[None, :-1]}
 
     def stratified(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:

@@ -10,9 +10,9 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
 from gradmeter.estimators.families.normal import Normal, normal_power_moment
-from gradmeter.estimators.families.outline import Marginals
+from gradmeter.estimators.families.support_and_tails import Marginals
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -31,13 +31,13 @@ class MultivariateNormal(Family):
     name: ClassVar[str] = "multivariate-normal"
     summary: ClassVar[str] = "full-rank Normal; parameters loc, cholesky (lower triangle by rows, log diagonal)"
     blocks: ClassVar[tuple[str, ...]] = ("loc", "cholesky")
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "weak_derivatives": "its coordinates depend on each other, so none moves alone",
         "log_density_replaced": "its coordinates depend on each other",
     }
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         loc: Values = option(0.0, "mean of every coordinate", per="coordinate")
         scale: Values = option(1.0, "standard deviation of every coordinate", above=0.0, per="coordinate")
         correlation: float = option(0.0, "correlation of every pair of coordinates", above=-1.0, below=1.0)

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
-from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -27,7 +27,7 @@ class Normal(MeanField):
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale")
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         loc: Values = option(0.0, "mean of every coordinate", per="coordinate")
         scale: Values = option(1.0, "σ of every coordinate", above=0.0, per="coordinate")
 
@@ -119,10 +119,10 @@ class Normal(MeanField):
             "log_scale": (xp.ones_like(loc), loc + scale * wide, loc + scale * narrow),
         }
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
         tail = Tail(2.0, 0.5 / scale**2)
-        return Outline(loc - np.inf, loc, loc + np.inf, scale, tail, tail)
+        return SupportAndTails(loc - np.inf, loc, loc + np.inf, scale, tail, tail)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return the moments, with ∂loc = n E zⁿ⁻¹ and ∂log σ = σ² n (n − 1) E zⁿ⁻² (Bonnet, Price)."""

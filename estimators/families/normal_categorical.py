@@ -25,7 +25,7 @@ class NormalCategorical(Family):
     name: ClassVar[str] = "normal-categorical"
     summary: ClassVar[str] = "mean-field Normal beside independent one-hot choices; parameters loc, log_scale, logits"
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale", "logits")
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "pathwise": DISCRETE,
         "weak_derivatives": "its choices have none",
         "log_density_gradient": DISCRETE,
@@ -55,8 +55,8 @@ class NormalCategorical(Family):
         chosen = self._choice.sample(backend, parameters, {"base": noise["choice"]})
         return backend.xp.concat([Normal().sample(backend, parameters, noise), chosen], axis=-1)
 
-    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        return {"choice": self._choice.jumps(parameters, dimension - self.numbers)["base"]}
+    def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+        return {"choice": self._choice.discontinuities(parameters, dimension - self.numbers)["base"]}
 
     def log_density(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         numbers, choices = self._split(z)

@@ -13,9 +13,9 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
-from gradmeter.estimators.families.outline import HEAVY, Outline
+from gradmeter.estimators.families.support_and_tails import HEAVY, SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -33,13 +33,13 @@ class Pareto(LogLocationScale):
     blocks: ClassVar[tuple[str, ...]] = ("log_scale", "log_shape")
     inverted: ClassVar[bool] = True
     mean: ClassVar[float] = 1.0
-    lacks: ClassVar[dict[str, str]] = {
-        **LogLocationScale.lacks,
+    unsupported: ClassVar[dict[str, str]] = {
+        **LogLocationScale.unsupported,
         "score_identity": "its support depends on λ and its density is not 0 at the lower end, so E[∇_λ log q] = shape",
     }
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         scale: Values = option(1.0, "lower end of every coordinate", above=0.0, per="coordinate")
         shape: Values = option(5.0, "tail exponent of every coordinate", above=0.0, per="coordinate")
 
@@ -66,11 +66,11 @@ class Pareto(LogLocationScale):
     def standard_curvature(self, backend: Backend, x: Array) -> Array:
         return backend.xp.zeros_like(x)
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         low, shape = np.exp(parameters["log_scale"]), np.exp(parameters["log_shape"])
         middle = low * 2.0 ** (1.0 / shape)
         moving = {"log_scale": (low, 0.0 * low)}
-        return Outline(low, middle, low + np.inf, middle - low, above=HEAVY, moving=moving)
+        return SupportAndTails(low, middle, low + np.inf, middle - low, above=HEAVY, moving=moving)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         """Return E exp(te) = 1/(1 − t) for t = n/shape below 1, with its derivative."""

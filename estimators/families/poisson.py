@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
-from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -26,14 +26,14 @@ class Poisson(MeanField):
     name: ClassVar[str] = "poisson"
     summary: ClassVar[str] = "Poisson distribution by its inverse CDF; parameter log_rate"
     blocks: ClassVar[tuple[str, ...]] = ("log_rate",)
-    lacks: ClassVar[dict[str, str]] = {
+    unsupported: ClassVar[dict[str, str]] = {
         "pathwise": DISCRETE,
         "log_density_gradient": DISCRETE,
         "entropy_gradient": "its entropy has no closed form",
     }
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         rate: Values = option(1.0, "mean of every coordinate", above=0.0, maximum=LARGEST_RATE, per="coordinate")
 
         @property
@@ -49,7 +49,7 @@ class Poisson(MeanField):
     def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         return _count(backend, parameters["log_rate"], noise["base"])
 
-    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         """Return F(0), F(1), … up to the largest tabulated count."""
         k, log_rate = np.arange(MOST), parameters["log_rate"][:, None]
         log_factorial = np.asarray([math.lgamma(each + 1.0) for each in range(MOST)])
@@ -76,9 +76,9 @@ class Poisson(MeanField):
         positive = negative if coupling else _count(backend, parameters["log_rate"], noise["positive"])
         return {"log_rate": (backend.xp.exp(parameters["log_rate"]), positive + 1.0, negative)}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         rate = np.exp(parameters["log_rate"])
-        return Outline(0.0 * rate, rate, 0.0 * rate + 10 * MOST, np.sqrt(rate), above=Tail(1.0), discrete=True)
+        return SupportAndTails(0.0 * rate, rate, 0.0 * rate + 10 * MOST, np.sqrt(rate), above=Tail(1.0), discrete=True)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return Σ_k S(n, k) rateᵏ with Stirling numbers of the second kind; ∂log_rate multiplies terms by k."""

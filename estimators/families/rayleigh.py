@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
-from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -22,10 +22,10 @@ class Rayleigh(MeanField):
     name: ClassVar[str] = "rayleigh"
     summary: ClassVar[str] = "Rayleigh distribution by its inverse CDF; parameter log_scale (of the mode)"
     blocks: ClassVar[tuple[str, ...]] = ("log_scale",)
-    lacks: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
+    unsupported: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         scale: Values = option(1.0, "mode of every coordinate", above=0.0, per="coordinate")
 
         @property
@@ -71,9 +71,9 @@ class Rayleigh(MeanField):
         """Return ∇ of Σ log σ + const, which is 1."""
         return {"log_scale": backend.xp.ones_like(parameters["log_scale"])}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         middle = np.exp(parameters["log_scale"])
-        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(2.0, 0.5 / middle**2))
+        return SupportAndTails(np.zeros_like(middle), middle, middle + np.inf, middle, above=Tail(2.0, 0.5 / middle**2))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return (√2 σ)ⁿ Γ(1 + n/2), whose ∂log_scale is n times itself."""

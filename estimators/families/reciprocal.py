@@ -13,9 +13,9 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
-from gradmeter.estimators.families.outline import Outline
+from gradmeter.estimators.families.support_and_tails import SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -31,13 +31,13 @@ class Reciprocal(LogLocationScale):
     summary: ClassVar[str] = "log-uniform distribution; parameters log_low, log_span (log of log(high/low))"
     blocks: ClassVar[tuple[str, ...]] = ("log_low", "log_span")
     mean: ClassVar[float] = 0.5
-    lacks: ClassVar[dict[str, str]] = {
-        **LogLocationScale.lacks,
+    unsupported: ClassVar[dict[str, str]] = {
+        **LogLocationScale.unsupported,
         "score_identity": "its support depends on λ and its density is not 0 at the ends, so E[∇_λ log q] = −1",
     }
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         low: Values = option(1.0, "lower end of the support", above=0.0, per="coordinate")
         high: Values = option(10.0, "upper end of the support, above low", above=0.0, per="coordinate")
 
@@ -71,11 +71,11 @@ class Reciprocal(LogLocationScale):
     def standard_curvature(self, backend: Backend, x: Array) -> Array:
         return backend.xp.zeros_like(x)
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         low, span = np.exp(parameters["log_low"]), np.exp(parameters["log_span"])
         high = low * np.exp(span)
         moving = {"log_low": (low, high), "log_span": (0.0 * low, high * span)}
-        return Outline(low, low * np.exp(0.5 * span), high, high - low, moving=moving)
+        return SupportAndTails(low, low * np.exp(0.5 * span), high, high - low, moving=moving)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (eᵗ − 1)/t and its derivative, by power series where the closed form would cancel."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
 from gradmeter.estimators.families.gamma_path import digamma_step, trigamma
-from gradmeter.estimators.families.outline import HEAVY, Outline
+from gradmeter.estimators.families.support_and_tails import HEAVY, SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -32,10 +32,10 @@ class StudentT(MeanField):
     name: ClassVar[str] = "student-t"
     summary: ClassVar[str] = "Student's t by Bailey's polar method; parameters loc, log_scale, log_df"
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale", "log_df")
-    lacks: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
+    unsupported: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         loc: Values = option(0.0, "location of every coordinate", per="coordinate")
         scale: Values = option(1.0, "scale of every coordinate", above=0.0, per="coordinate")
         df: Values = option(5.0, "degrees of freedom ν of every coordinate", above=0.0, maximum=1e12, per="coordinate")
@@ -120,9 +120,9 @@ class StudentT(MeanField):
         zero = xp.zeros_like(parameters["loc"])
         return {"loc": zero, "log_scale": xp.ones_like(zero), "log_df": 0.5 + 0.25 * df * (df + 1.0) * difference}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])
-        return Outline(loc - np.inf, loc, loc + np.inf, scale, HEAVY, HEAVY)
+        return SupportAndTails(loc - np.inf, loc, loc + np.inf, scale, HEAVY, HEAVY)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return the moments from E T²ᵏ = νᵏ Π_{i ≤ k} (2i − 1)/(ν − 2i), by the binomial theorem."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, Point
-from gradmeter.estimators.families.outline import Outline
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.support_and_tails import SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -33,10 +33,10 @@ class Triangular(MeanField):
         "triangular distribution; its score has infinite variance; parameters loc (low), log_scale (width), logit_mode"
     )
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale", "logit_mode")
-    lacks: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
+    unsupported: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         low: Values = option(-1.0, "lower end of the support", per="coordinate")
         mode: Values = option(0.0, "where the density is highest, between low and high", per="coordinate")
         high: Values = option(1.0, "upper end of the support", per="coordinate")
@@ -66,7 +66,7 @@ class Triangular(MeanField):
         # infinite.
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
-    def jumps(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         """Return the noise at the mode, u = c, where the path has a corner."""
         return {"base": np.log1p(np.exp(parameters["logit_mode"]))[:, None]}
 
@@ -140,9 +140,9 @@ class Triangular(MeanField):
         zero = xp.zeros_like(parameters["loc"])
         return {"loc": zero, "log_scale": xp.ones_like(zero), "logit_mode": zero}
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         low, width = parameters["loc"], np.exp(parameters["log_scale"])
-        return Outline(low, low + width * _mode(np, parameters), low + width, width)
+        return SupportAndTails(low, low + width * _mode(np, parameters), low + width, width)
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return 2hₙ/((n + 1)(n + 2)), with hₙ the complete homogeneous symmetric polynomial of low, mode and high.

@@ -13,9 +13,9 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
 from gradmeter.estimators.families.location_scale import LocationScale
-from gradmeter.estimators.families.outline import Outline
+from gradmeter.estimators.families.support_and_tails import SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -26,13 +26,13 @@ class Uniform(LocationScale):
 
     name: ClassVar[str] = "uniform"
     summary: ClassVar[str] = "uniform distribution; parameters loc (the lower end), log_scale (log of the width)"
-    lacks: ClassVar[dict[str, str]] = {
-        **LocationScale.lacks,
+    unsupported: ClassVar[dict[str, str]] = {
+        **LocationScale.unsupported,
         "score_identity": "its support depends on λ and its density is not 0 at the ends, so E[∇_λ log q] = −1",
     }
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         low: Values = option(0.0, "lower end of the support", per="coordinate")
         high: Values = option(1.0, "upper end of the support, above low", per="coordinate")
 
@@ -65,11 +65,11 @@ class Uniform(LocationScale):
     def standard_curvature(self, backend: Backend, x: Array) -> Array:
         return backend.xp.zeros_like(x)
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         low, width = parameters["loc"], np.exp(parameters["log_scale"])
         one = np.ones_like(low)
         moving = {"loc": (one, one), "log_scale": (0.0 * one, width)}
-        return Outline(low, low + 0.5 * width, low + width, width, moving=moving)
+        return SupportAndTails(low, low + 0.5 * width, low + width, width, moving=moving)
 
     def standard_moment(self, order: int) -> float:
         return 1.0 / (order + 1)

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, Point
+from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
-from gradmeter.estimators.families.outline import Outline, Tail
+from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
@@ -27,7 +27,7 @@ class Weibull(LogLocationScale):
     mean: ClassVar[float] = -float(np.euler_gamma)
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         scale: Values = option(1.0, "scale of every coordinate", above=0.0, per="coordinate")
         shape: Values = option(
             1.5, "shape k of every coordinate; 1 is the exponential, 2 the Rayleigh", above=0.0, per="coordinate"
@@ -56,11 +56,11 @@ class Weibull(LogLocationScale):
     def standard_curvature(self, backend: Backend, x: Array) -> Array:
         return -backend.xp.exp(x)
 
-    def outline(self, parameters: Blocks) -> Outline:
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
         middle, shapes = np.exp(parameters["log_scale"]), np.exp(parameters["log_shape"])
         shape = float(shapes.min())  # the heaviest tail decides which expectations exist
         tail = Tail(shape, np.where(shapes == shape, middle**-shape, np.inf))
-        return Outline(np.zeros_like(middle), middle, middle + np.inf, middle, above=tail)
+        return SupportAndTails(np.zeros_like(middle), middle, middle + np.inf, middle, above=tail)
 
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
         """Return E exp(tε) = Γ(1 + t), with its derivative."""

@@ -208,7 +208,7 @@ def user_problem(
 
     size = next(iter(parameters.values())).shape[-1]
     title, q_entropy, given = name, entropy, parameters
-    point = at if at is not None else estimators.FAMILIES[family].At()
+    point = at if at is not None else estimators.FAMILIES[family].Config()
 
     @dataclass(frozen=True)
     class UserProblem(Problem):

@@ -21,23 +21,23 @@ from tests.adversary.cases import Blocks, difference, draw, norm
 from tests.adversary.judging import Result, row_of
 
 ESTIMATORS: tuple[tuple[str, dict[str, Any], int], ...] = (
-    ("planted-self-included-baseline", {}, 2),
-    ("planted-self-included-baseline", {}, 8),
-    ("planted-in-sample-coefficient", {"form": "covariance"}, 8),
-    ("planted-in-sample-coefficient", {"form": "ratio"}, 8),
-    ("planted-differentiated-sampler", {}, 1),
-    ("planted-differentiated-baseline", {}, 1),
-    ("planted-naive-exchange", {}, 1),
-    ("planted-redrawn-failures", {"limit": 1.0}, 1),
-    ("planted-redrawn-failures", {"limit": 2.5}, 1),
-    ("planted-opposite-biases", {"offset": 0.1}, 1),
-    ("planted-missing-path", {}, 1),
-    ("planted-squared-model-weights", {}, 1),
+    ("injected-self-included-baseline", {}, 2),
+    ("injected-self-included-baseline", {}, 8),
+    ("injected-in-sample-coefficient", {"form": "covariance"}, 8),
+    ("injected-in-sample-coefficient", {"form": "ratio"}, 8),
+    ("injected-differentiated-sampler", {}, 1),
+    ("injected-differentiated-baseline", {}, 1),
+    ("injected-naive-exchange", {}, 1),
+    ("injected-redrawn-failures", {"limit": 1.0}, 1),
+    ("injected-redrawn-failures", {"limit": 2.5}, 1),
+    ("injected-opposite-biases", {"offset": 0.1}, 1),
+    ("injected-missing-path", {}, 1),
+    ("injected-squared-model-weights", {}, 1),
 )
 
 
 def q(family: str, **options: Any) -> Any:
-    return FAMILIES[family].At(**options)
+    return FAMILIES[family].Config(**options)
 
 
 def _problems() -> dict[str, tuple[str, dict[str, Any]]]:
@@ -105,9 +105,9 @@ def bias_of(problem: Any, estimator: Any, name: str, samples: int, gradient: Blo
     variance = {block: np.maximum(second[block] / count - mean[block] ** 2, 0.0) for block in mean}
     flat_gradient = {block: np.ravel(array) for block, array in gradient.items()}
     alone = set(gradient) == set(problem.family.blocks)  # no parameters of a model beside those of q
-    if name == "planted-self-included-baseline" and alone:
+    if name == "injected-self-included-baseline" and alone:
         return {block: -array / samples for block, array in flat_gradient.items()}, variance
-    if name == "planted-naive-exchange" and alone:
+    if name == "injected-naive-exchange" and alone:
         return {block: -array for block, array in flat_gradient.items()}, variance
     gap = difference(mean, flat_gradient)
     for block, array in gap.items():

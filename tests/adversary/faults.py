@@ -219,12 +219,12 @@ def scaled_pathwise(size: float) -> Estimator:
     return Scaled()
 
 
-fault("A4-naive-cosine-9")(lambda: _not_certified("cosine[k=9]", "planted-naive-exchange", 1.0))
+fault("A4-naive-cosine-9")(lambda: _not_certified("cosine[k=9]", "injected-naive-exchange", 1.0))
 fault("A4-naive-cosine-5-float32")(
-    lambda: _not_certified("cosine[k=5]", "planted-naive-exchange", 1.0, dtype="float32")
+    lambda: _not_certified("cosine[k=5]", "injected-naive-exchange", 1.0, dtype="float32")
 )
 fault("A4-own-baseline-float32")(
-    lambda: _not_certified("square[k=1000,dim=10]", "planted-self-included-baseline", 0.5, samples=2, dtype="float32")
+    lambda: _not_certified("square[k=1000,dim=10]", "injected-self-included-baseline", 0.5, samples=2, dtype="float32")
 )
 for text, dtype in (
     ("exponential[k=1,loc=4,scale=0.1]", "float32"),
@@ -293,7 +293,7 @@ for cap in (2**20, 2**16, 2**12):
     def _a6(cap: int = cap) -> Answer:
         """Two coordinates are off by 2 and −2: of 1,000 derivatives 2 and 1,000 derivatives 18."""
         truth = 2.0 * math.sqrt(2.0) / math.sqrt(1000.0 * (2.0**2 + 18.0**2))
-        row = row_of(WIDE, "planted-opposite-biases[offset=2]", max_replicates=cap)
+        row = row_of(WIDE, "injected-opposite-biases[offset=2]", max_replicates=cap)
         low, high = row.get("bias_low"), row.get("bias_high")
         right = low is not None and low <= truth <= high and row["bias_bound"] >= truth
         return right, row, f"an interval of the bias around {truth:.4f}, and a bound above it"
@@ -618,9 +618,9 @@ def _normal_at(loc: float, dim: int) -> Blocks:
 def _b5_score() -> Answer:
     """The exact gradient is enumerated with the same wrong score, so that the two agree."""
     p = 0.3
-    base = estimators.FAMILIES["bernoulli"].At(probability=p)
+    base = estimators.FAMILIES["bernoulli"].Config(probability=p)
 
-    class At(type(base)):  # type: ignore[misc]
+    class Config(type(base)):  # type: ignore[misc]
         family = HalfScore()
 
     problem = _brought(
@@ -629,7 +629,7 @@ def _b5_score() -> Answer:
         PlainSquare(),
         {"logits": np.full(2, special.logit(p))},
         {"logits": np.array([0.5, 1.0]) * p * (1 - p)},
-        At(probability=p),
+        Config(probability=p),
     )
     row = row_of(problem, "score-function")
     return refused(row, "score"), row, "a refusal that names the score"
@@ -637,11 +637,11 @@ def _b5_score() -> Answer:
 
 @fault("B5-path-doubled")
 def _b5_path() -> Answer:
-    class At(type(Normal.At())):  # type: ignore[misc]
+    class Config(type(Normal.Config())):  # type: ignore[misc]
         family = DoubledPath()
 
     answer = {"loc": np.full(2, 4.0), "log_scale": np.full(2, 2.0)}
-    problem = _brought("double-path", DoubledPath(), PlainSquare(), _normal_at(1.0, 2), answer, At())
+    problem = _brought("double-path", DoubledPath(), PlainSquare(), _normal_at(1.0, 2), answer, Config())
     row = row_of(problem, "pathwise")
     return refused(row, "pathwise"), row, "a refusal that names the pathwise derivative"
 
@@ -649,7 +649,7 @@ def _b5_path() -> Answer:
 @fault("B5-gradient-of-f")
 def _b5_gradient() -> Answer:
     answer = {"loc": np.full(2, 2.0), "log_scale": np.full(2, 2.0)}
-    problem = _brought("wrong-slope", Normal(), WrongGradient(), _normal_at(1.0, 2), answer, Normal.At())
+    problem = _brought("wrong-slope", Normal(), WrongGradient(), _normal_at(1.0, 2), answer, Normal.Config())
     row = row_of(problem, "pathwise")
     return refused(row, "gradient"), row, "a refusal that names the gradient of f"
 
@@ -657,7 +657,7 @@ def _b5_gradient() -> Answer:
 @fault("B5-exact-gradient")
 def _b5_exact() -> Answer:
     answer = {"loc": np.full(1, 2.2), "log_scale": np.full(1, 2.0)}
-    problem = _brought("wrong-exact", Normal(), PlainSquare(), _normal_at(1.0, 1), answer, Normal.At())
+    problem = _brought("wrong-exact", Normal(), PlainSquare(), _normal_at(1.0, 1), answer, Normal.Config())
     row = row_of(problem, "pathwise")
     return refused(row, "exact"), row, "a refusal that names the exact gradient"
 
@@ -737,7 +737,7 @@ def _d2_field() -> Answer:
         summary = "annotates q"
         dimension = 1
         differentiate: str = "closed-form"
-        q: Any = dataclasses.field(default_factory=Normal.At)
+        q: Any = dataclasses.field(default_factory=Normal.Config)
 
         def expectation(self) -> Expectation:
             return Expectation(Normal(), PlainSquare(), {})

@@ -184,7 +184,7 @@ def categorical() -> Setting:
 
     gradient = {"logits": (probabilities * (TABLE - probabilities @ TABLE))[None]}
     parameters = {"logits": LOGITS[None]}
-    at = FAMILIES["categorical"].At(categories=5)
+    at = FAMILIES["categorical"].Config(categories=5)
     return Setting(
         user_problem("own-table", value, parameters, gradient, "categorical", at=at), value, parameters, gradient
     )

@@ -106,12 +106,12 @@ SHORT_FAULTS = (
 SHORT_LAWS = ("normal-1", "student-4.1", "spike-0.0001-30")
 SHORT_VECTORS = ((0.02, 1, False), (0.02, 100, False), (0.05, 100, True))
 SHORT_CONTROLS = (
-    ("square", "planted-self-included-baseline", {}, 2, "float64"),
-    ("square-far", "planted-self-included-baseline", {}, 2, "float32"),
-    ("cosine-small", "planted-naive-exchange", {}, 1, "float32"),
-    ("quartic-small", "planted-naive-exchange", {}, 1, "float64"),
-    ("square-bernoulli", "planted-self-included-baseline", {}, 2, "float64"),
-    ("moment", "planted-redrawn-failures", {"limit": 1.0}, 1, "float64"),
+    ("square", "injected-self-included-baseline", {}, 2, "float64"),
+    ("square-far", "injected-self-included-baseline", {}, 2, "float32"),
+    ("cosine-small", "injected-naive-exchange", {}, 1, "float32"),
+    ("quartic-small", "injected-naive-exchange", {}, 1, "float64"),
+    ("square-bernoulli", "injected-self-included-baseline", {}, 2, "float64"),
+    ("moment", "injected-redrawn-failures", {"limit": 1.0}, 1, "float64"),
 )
 SHORT_NULL = (
     ("square[k=-30,loc=-2,scale=2]", "score-function[baseline=leave-one-out]", "float64", 4),

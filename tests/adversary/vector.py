@@ -19,7 +19,7 @@ TIGHTNESS = {1: (1.39, 1.22, 1.12), 10: (1.62, 1.33, 1.17), 100: (1.97, 1.50, 1.
 """Bound over bias at k = 10, 30, 100, from VERDICT.md."""
 
 
-def planted(share: float, dim: int, correlated: bool, k: float = 30.0) -> tuple[Case, float]:
+def injected(share: float, dim: int, correlated: bool, k: float = 30.0) -> tuple[Case, float]:
     """Return g + bias + noise, and the noise's deviation: k = n (bias / (3.29 deviation))² for each coordinate."""
     setting = settings.exponential(dim=dim)
     bias = 2.0 * share
@@ -39,7 +39,7 @@ def planted(share: float, dim: int, correlated: bool, k: float = 30.0) -> tuple[
 
 def judge(share: float, dim: int, correlated: bool, runs: int, k: float = 30.0) -> Result:
     """Count bounds below the planted bias, and compare the median bound with the table."""
-    case, deviation = planted(share, dim, correlated, k)
+    case, deviation = injected(share, dim, correlated, k)
     below, ratios, needed = 0, [], []
     for seed in range(runs):
         row = row_of(

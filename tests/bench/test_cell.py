@@ -162,7 +162,7 @@ def test_precision_and_cap(monkeypatch: pytest.MonkeyPatch, precision: float, ca
         return draw(self, roots, block, replicates)
 
     monkeypatch.setattr(Setting, "noise", counted)
-    for estimator in ("pathwise", "planted-self-included-baseline"):
+    for estimator in ("pathwise", "injected-self-included-baseline"):
         drawn.clear()
         cell = make_cell(TEST_FUNCTIONS[0], estimator, 4, precision=precision, max_replicates=cap)
         rows = measured(cell)

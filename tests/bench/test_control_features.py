@@ -83,10 +83,12 @@ def test_the_first_functions_are_the_known_ones() -> None:
     assert polynomials("rademacher", 4) == ((0.0, 1.0),)
 
 
-@pytest.mark.parametrize("jumps", [[[0.3]], [[0.001], [0.7]], [[0.2, 0.5, 0.9], [0.1, 0.4, 1.0]], [[0.0, 0.25]]])
-def test_steps_are_orthonormal(jumps: list[list[float]]) -> None:
+@pytest.mark.parametrize(
+    "discontinuities", [[[0.3]], [[0.001], [0.7]], [[0.2, 0.5, 0.9], [0.1, 0.4, 1.0]], [[0.0, 0.25]]]
+)
+def test_steps_are_orthonormal(discontinuities: list[list[float]]) -> None:
     """Between jumps, summed over the pieces by their probabilities."""
-    at = np.asarray(jumps)
+    at = np.asarray(discontinuities)
     count, steps = stepped(at, 4, "float64")
     basis = Basis("uniform", count, steps["at"].shape[0])
     for number, ends in enumerate(at):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from gradmeter.bench.cells import Cell, Goals
+from gradmeter.bench.cells import Cell, StoppingCriteria
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.controls.fit import fit
 from gradmeter.bench.measurement.controls.gamma import POWERS, _powers, log_gamma_number, orthonormal
@@ -78,8 +78,8 @@ def test_implicit_paths_gain() -> None:
 
 def test_a_wrong_sampler_keeps_its_bias(monkeypatch: pytest.MonkeyPatch) -> None:
     """Controls leave the mean of what is measured alone: they are not of the sampler that is wrong."""
-    problem = Square(k=2.0, q=Gamma.At(concentration=1.0, rate=1.0), dim=3)
-    setting = prepare(Cell(problem, ScoreFunction(), "numpy", goals=Goals(max_replicates=2**16))).setting
+    problem = Square(k=2.0, q=Gamma.Config(concentration=1.0, rate=1.0), dim=3)
+    setting = prepare(Cell(problem, ScoreFunction(), "numpy", goals=StoppingCriteria(max_replicates=2**16))).setting
     sample = Gamma.sample
 
     def eager(self: Gamma, backend: Backend, parameters: Any, noise: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.controls.fit import PILOT, fit
 from gradmeter.bench.measurement.controls.frozen import Controls
@@ -26,7 +26,9 @@ LOGISTIC = "logistic-regression[scale=0.5]"
 
 def cell(problem: str, estimator: Any, samples: int = 1, backend: str = "numpy", cap: int = 2**19, **more: Any) -> Cell:
     made = make_estimator(estimator) if isinstance(estimator, str) else estimator
-    return Cell(make_problem(problem), made, backend, num_samples=samples, goals=Goals(max_replicates=cap), **more)
+    return Cell(
+        make_problem(problem), made, backend, num_samples=samples, goals=StoppingCriteria(max_replicates=cap), **more
+    )
 
 
 @dataclass(frozen=True)
@@ -171,14 +173,14 @@ def test_no_pilot_where_the_first_look_certifies(monkeypatch: pytest.MonkeyPatch
         raise AssertionError("a pilot was drawn")
 
     monkeypatch.setattr(module, "fit", none)
-    made = replace(cell("square[dim=6,loc=4,scale=0.1]", "pathwise"), goals=Goals(bias_bound=0.9))
+    made = replace(cell("square[dim=6,loc=4,scale=0.1]", "pathwise"), goals=StoppingCriteria(bias_bound=0.9))
     assert measured(made)["all"]["verdict"] == "unbiased"
 
 
 class Curved(Integrand):
     """−Σ_r log(1 + exp(a_r · z)) − ½ ‖z‖²."""
 
-    lacks: ClassVar[dict[str, str]] = {}
+    unsupported: ClassVar[dict[str, str]] = {}
 
     def _predictor(self, xp: Any, data: dict[str, Any], z: Any) -> Any:
         return xp.matmul(z, xp.matrix_transpose(data["rows"]))
@@ -198,7 +200,7 @@ class ManyNumbers(Problem):
     name: ClassVar[str] = "many-numbers"
     family: ClassVar[Any] = Normal()
     entropy: ClassVar[str] = "sampled"
-    q = Normal.At(0.0, 0.3)
+    q = Normal.Config(0.0, 0.3)
     dim: int = 80
     rank: int = 40
 

@@ -80,9 +80,9 @@ def relative_bias(backend: Backend, estimator: str, problem: str, samples: int =
 @pytest.mark.parametrize(
     ("estimator", "loc", "log_scale", "slack"),
     [
-        ("planted-self-included-baseline", -1 / 8, -1 / 8, 0.0),
-        ("planted-in-sample-coefficient", -2 / 8, -0.43, 0.01),
-        ("planted-in-sample-coefficient[form=ratio]", -3 / 10, -0.46, 0.01),
+        ("injected-self-included-baseline", -1 / 8, -1 / 8, 0.0),
+        ("injected-in-sample-coefficient", -2 / 8, -0.43, 0.01),
+        ("injected-in-sample-coefficient[form=ratio]", -3 / 10, -0.46, 0.01),
     ],
 )
 def test_sizes(backend: Backend, estimator: str, loc: float, log_scale: float, slack: float) -> None:
@@ -100,13 +100,13 @@ def test_other_sizes(numpy_backend: Any) -> None:
     square = f"square[k={K},loc={LOC},scale={SCALE},dim=2]"
     exact: Any = make_cell(square, "pathwise").problem.exact()
     for name in ("loc", "log_scale"):
-        gone = relative_bias(numpy_backend, "planted-naive-exchange", square, 1)[name]
+        gone = relative_bias(numpy_backend, "injected-naive-exchange", square, 1)[name]
         np.testing.assert_array_equal(gone[0], [-1.0, -1.0])
-    cancelled = relative_bias(numpy_backend, "planted-differentiated-sampler", square, 1)
+    cancelled = relative_bias(numpy_backend, "injected-differentiated-sampler", square, 1)
     np.testing.assert_allclose(cancelled["loc"][0], [-1.0, -1.0], atol=1e-12)
     expected = -exact.objective / exact.gradient["log_scale"] - 1.0
     assert np.all(np.abs(cancelled["log_scale"][0] - expected) < 6 * cancelled["log_scale"][1])
-    opposite = relative_bias(numpy_backend, "planted-opposite-biases", square, 1)["loc"]
+    opposite = relative_bias(numpy_backend, "injected-opposite-biases", square, 1)["loc"]
     assert np.all(
         np.abs(opposite[0] * exact.gradient["loc"] - [0.1, -0.1]) < 6 * opposite[1] * np.abs(exact.gradient["loc"])
     )
@@ -114,12 +114,12 @@ def test_other_sizes(numpy_backend: Any) -> None:
 
 def test_opposite_biases_cancel_in_a_sum(numpy_backend: Any) -> None:
     """So that a test which sums over parameters first would see nothing; the verdict does not sum."""
-    cell = make_cell("square[k=2,dim=3]", "planted-opposite-biases", max_replicates=2**15)
+    cell = make_cell("square[k=2,dim=3]", "injected-opposite-biases", max_replicates=2**15)
     expectation, parameters = cell.problem.expectation(), cell.problem.parameters()
     noise = draws(cell.estimator.noise_specs(expectation, 1, 3), 1000)
-    planted = estimate(numpy_backend, cell.estimator, expectation, parameters, noise)["loc"]
+    injected = estimate(numpy_backend, cell.estimator, expectation, parameters, noise)["loc"]
     right = estimate(numpy_backend, make_estimator("pathwise"), expectation, parameters, noise)["loc"]
-    np.testing.assert_allclose((planted - right).sum(axis=1), 0.0, atol=1e-12)
+    np.testing.assert_allclose((injected - right).sum(axis=1), 0.0, atol=1e-12)
     rows = measured(cell)
     assert rows["loc"]["verdict"] == rows["all"]["verdict"] == "biased"
     assert rows["log_scale"]["verdict"] == "unbiased"

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gradmeter.bench.cells import Cell, Goals, make_problem
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_problem
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.declared import undeclared
 from gradmeter.bench.measurement.integrate import Integral, integrate
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.bench.problems.own import Model
+from gradmeter.bench.problems.user_model import Model
 from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Normal, Pathwise, Requires, ScoreFunction
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.bernoulli import Bernoulli
@@ -55,14 +55,18 @@ class Weighted(Estimator):
 
 
 class Declared(Weighted):
-    def jumps(self, expectation: Any, parameters: Any, num_samples: int, dimension: int) -> dict[str, np.ndarray]:
-        found = super().jumps(expectation, parameters, num_samples, dimension)
+    def discontinuities(
+        self, expectation: Any, parameters: Any, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
+        found = super().discontinuities(expectation, parameters, num_samples, dimension)
         return {**found, "coin": np.asarray([self.above])}
 
 
 class LeftOut(Weighted):
-    def jumps(self, expectation: Any, parameters: Any, num_samples: int, dimension: int) -> dict[str, np.ndarray]:
-        return super().jumps(expectation, parameters, num_samples, dimension)
+    def discontinuities(
+        self, expectation: Any, parameters: Any, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
+        return super().discontinuities(expectation, parameters, num_samples, dimension)
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,17 @@ class ByHand(Estimator):
 
 
 class ByHandDeclared(ByHand):
-    def jumps(self, expectation: Any, parameters: Any, num_samples: int, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(
+        self, expectation: Any, parameters: Any, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
         p = sigmoid(np, parameters["logits"])[:, None]
         return {"mine": np.concatenate([p, 1.0 - p], axis=-1) if self.pairs else np.full((1, 1), 0.5)}
 
 
 class HalfDeclared(ByHand):
-    def jumps(self, expectation: Any, parameters: Any, num_samples: int, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(
+        self, expectation: Any, parameters: Any, num_samples: int, dimension: int
+    ) -> dict[str, np.ndarray]:
         return {"mine": sigmoid(np, parameters["logits"])[:, None]}
 
 
@@ -140,7 +148,7 @@ def test_a_coin_of_ones_own(problem: str, coin: tuple[float, float, float]) -> N
     reason = undeclared(setting)
     assert reason is not None
     assert "Weighted" in reason
-    assert "jumps" in reason
+    assert "discontinuities" in reason
     estimator = Declared(*coin)
     setting, gradient = prepared(problem, estimator)
     assert undeclared(setting) is None
@@ -176,11 +184,11 @@ def test_who_has_declared() -> None:
         def family_noise(self, backend: Backend, family: Any, noise: Any) -> Any:
             return noise
 
-    class Mixed(ScoreFunction, Mixin):  # the catalogue's `jumps` stand before the mixin
+    class Mixed(ScoreFunction, Mixin):  # the catalogue's `discontinuities` stand before the mixin
         pass
 
     class Below(Mixed):
-        jumps = ScoreFunction.jumps
+        discontinuities = ScoreFunction.discontinuities
 
     class Further(Below):
         def noise_by_block(self, expectation: Any, num_samples: int, dimension: int) -> dict[str, set[str]]:
@@ -201,7 +209,7 @@ def test_noise_that_is_read_without_a_word() -> None:
         def noise_by_block(self, expectation: Any, num_samples: int, dimension: int) -> dict[str, set[str]]:
             return {block: {"base"} for block in expectation.blocks}
 
-        jumps = Declared.jumps
+        discontinuities = Declared.discontinuities
 
     setting, _ = prepared("square", Hidden())
     assert undeclared(setting) is None
@@ -219,7 +227,7 @@ class Power(Integrand):
 
 
 class SmoothPower(Power):
-    lacks: Mapping[str, str] = {}
+    unsupported: Mapping[str, str] = {}
 
 
 class Bent(SmoothPower):
@@ -239,7 +247,7 @@ class Own(Problem):
     integrand: ClassVar[Integrand] = SmoothPower()
     c: float = 1.0
     differentiate: str = "closed-form"
-    q: ClassVar[Any] = Normal.At(loc=0.7, scale=0.6)
+    q: ClassVar[Any] = Normal.Config(loc=0.7, scale=0.6)
 
     @property
     def dimension(self) -> int:
@@ -276,7 +284,7 @@ def test_integrands_say_whether_they_are_smooth(estimator: Estimator) -> None:
         setting, _ = prepared(problem, estimator)
         reason = undeclared(setting)
         assert reason is not None
-        assert "lacks = {}" in reason
+        assert "unsupported = {}" in reason
         assert integrate(setting) is None
 
 
@@ -301,8 +309,8 @@ def test_families_of_ones_own() -> None:
 
     @dataclass(frozen=True)
     class Said(Tilted):
-        def jumps(self, parameters: Any, dimension: int) -> dict[str, np.ndarray]:
-            return {"base": 1.0 - super().jumps(parameters, dimension)["base"]}
+        def discontinuities(self, parameters: Any, dimension: int) -> dict[str, np.ndarray]:
+            return {"base": 1.0 - super().discontinuities(parameters, dimension)["base"]}
 
     class Square(make_problem(BERNOULLI).__class__):  # type: ignore[misc]
         made: ClassVar[Any] = Tilted
@@ -344,11 +352,11 @@ def test_the_catalogue_is_trusted(problem: str) -> None:
 
 def test_an_inconclusive_row_says_what_would_have_to_be_declared() -> None:
     """Only there, and only of what could be integrated: 64 replicates certify nothing."""
-    once = Goals(max_replicates=64)
+    once = StoppingCriteria(max_replicates=64)
     row = measured(Cell(make_problem("square"), Weighted(0.5, 2.0), goals=once))["all"]
     assert (row["verdict"], row["certificate"]) == ("inconclusive", "sampling")
     assert "not integrated over the noise: Weighted defines expected, and does not say where" in row["reason"]
-    assert "define `jumps` there too" in row["reason"]
+    assert "define `discontinuities` there too" in row["reason"]
     many = measured(Cell(make_problem("square[dim=100]"), Weighted(0.5, 2.0), goals=once))["all"]
     assert many["verdict"] == "inconclusive"
     assert "not integrated" not in (many["reason"] or "")

@@ -14,7 +14,7 @@ from gradmeter.bench.checks.checking import of_any
 from gradmeter.bench.checks.findings import Findings
 from gradmeter.bench.checks.lab import QUICK
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.estimators import Estimator, Expectation, Family, Integrand, Point, Requires, UsageError
+from gradmeter.estimators import Estimator, Expectation, Family, FamilyConfig, Integrand, Requires, UsageError
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.noise import Noise
 
@@ -22,7 +22,7 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 
 
 class Square(Integrand):
-    lacks: ClassVar[dict[str, str]] = {}
+    unsupported: ClassVar[dict[str, str]] = {}
 
     def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
         return xp.sum(z * z, axis=-1)
@@ -44,7 +44,7 @@ class Mine(Family):
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("normal", (*sample_shape, dimension))}
 
-    def jumps(self, parameters: Any, dimension: int) -> dict[str, np.ndarray]:
+    def discontinuities(self, parameters: Any, dimension: int) -> dict[str, np.ndarray]:
         return {}
 
     def sample(self, backend: Backend, parameters: Any, noise: Any) -> Any:
@@ -66,7 +66,7 @@ class Mine(Family):
 
 
 @dataclass(frozen=True)
-class At(Point):
+class Config(FamilyConfig):
     family: ClassVar[Family] = Mine()  # type: ignore[misc]
 
     def parameters(self, dimension: int) -> Any:
@@ -79,7 +79,7 @@ class Own(Problem):
 
     name: ClassVar[str] = "own"
     dimension: ClassVar[int] = 2  # type: ignore[misc, assignment]
-    q = At()
+    q = Config()
     integrand: ClassVar[Integrand] = Square()
 
     def expectation(self) -> Expectation:
@@ -117,10 +117,10 @@ def problem_of(kind: type, name: str, value: Any) -> Problem:
     made: Problem
     if kind is Problem:
         made = changed(Own, **{name: value})()
-    elif kind is Point:
-        made = changed(Own, q=changed(At, **{name: value})())()
+    elif kind is FamilyConfig:
+        made = changed(Own, q=changed(Config, **{name: value})())()
     elif kind is Family:
-        made = changed(Own, q=changed(At, family=changed(Mine, **{name: value})())())()
+        made = changed(Own, q=changed(Config, family=changed(Mine, **{name: value})())())()
     else:
         made = changed(Own, integrand=changed(Square, **{name: value})())()
     return made
@@ -153,9 +153,9 @@ def test_where_it_is_needed_the_cell_is_not_applicable(estimator: str) -> None:
 
 
 def test_what_a_subclass_defines_it_no_longer_lacks() -> None:
-    assert Mine.lacks["weak_derivatives"] == "none is written for it"
-    assert "weak_derivatives" not in changed(Mine, weak_derivatives=returning({})).lacks
-    assert "pathwise" not in Mine.lacks  # else z would count as discrete
+    assert Mine.unsupported["weak_derivatives"] == "none is written for it"
+    assert "weak_derivatives" not in changed(Mine, weak_derivatives=returning({})).unsupported
+    assert "pathwise" not in Mine.unsupported  # else z would count as discrete
 
 
 WRONG: list[tuple[type, str, Any, str]] = [
@@ -164,14 +164,14 @@ WRONG: list[tuple[type, str, Any, str]] = [
     (Problem, "dimension", 0, "dimension is 0; it must be D, a whole number of at least 1"),
     (Problem, "dimension", returning(2), "dimension is a method; make it an attribute or a property"),
     (Problem, "q", Mine(), "q is a "),
-    (Problem, "q", At, "q is the class At; it must be a family at a point, such as Normal.At()"),
+    (Problem, "q", Config, "q is the class Config; it must be a family with options, such as Normal.Config()"),
     (Problem, "family", None, "family is None; it must be the family of q; leave it out, for q says it"),
     (Problem, "differentiate", "auto", "differentiate is 'auto'; it must be one of closed-form, autodiff"),
     (Problem, "entropy", "exact", "entropy is 'exact'; it must be one of none, sampled, analytic"),
     (Problem, "entropy", "sampled", "entropy = sampled and an expectation of none; make them the same"),
     (Problem, "framework", "tf", "framework is 'tf'; it must be torch, jax or None"),
     (Problem, "importance_samples", "2", "importance_samples is '2'; it must be a whole number of at least 1"),
-    (Problem, "lacks", None, "lacks is None; it must be a dict {ability: why}"),
+    (Problem, "unsupported", None, "unsupported is None; it must be a dict {capability: why}"),
     (Problem, "blocks", "loc", "blocks is 'loc'; it must be a tuple of the names of the parameter blocks"),
     (Problem, "expectation", returning(None), "expectation returns None; it must return an Expectation("),
     (Problem, "parameters", returning({"loc": [0.5, 0.5], "log_scale": [0.0, 0.0]}), "dict {block: NumPy array of"),
@@ -180,19 +180,29 @@ WRONG: list[tuple[type, str, Any, str]] = [
     (Problem, "exact_at", lambda self: None, "exact_at takes (); after self it must take (parameters)"),
     (Problem, "exact_at", returning(Exact(None, "x")), "exact has the gradient None"),  # type: ignore[arg-type]
     (Problem, "content", returning(3), "content returns 3; it must return a text or None"),
-    (Point, "parameters", returning(None), "point At: parameters returns None; it must return a dict {block: "),
-    (Point, "parameters", lambda self: {}, "parameters takes (); after self it must take (dimension)"),
-    (Point, "family", Mine, "family is the class Mine"),
+    (
+        FamilyConfig,
+        "parameters",
+        returning(None),
+        "parameters returns None; it must return a dict {block: ",
+    ),
+    (FamilyConfig, "parameters", lambda self: {}, "parameters takes (); after self it must take (dimension)"),
+    (FamilyConfig, "family", Mine, "family is the class Mine"),
     (Family, "name", None, "family Mine: name is None"),
     (Family, "blocks", "loc", "family mine: blocks is 'loc'; it must be a tuple of the names of the parameter blocks"),
     (Family, "blocks", ("loc",), "family mine: shapes returns {'loc': (3,), 'log_scale': (3,)}"),
-    (Family, "lacks", {"weak": "no"}, "family mine: lacks names weak, which is no ability; choose from score, "),
+    (
+        Family,
+        "unsupported",
+        {"weak": "no"},
+        "family mine: unsupported names weak, which is no capability; choose from score, ",
+    ),
     (Family, "shapes", returning({"loc": 2, "log_scale": 2}), "each shape a tuple of whole numbers"),
     (Family, "noise", returning(None), "noise returns None; it must return a dict {name: Noise(kind, shape)}"),
     (Family, "noise", returning({}), "KeyError: 'base' (in Mine.sample, line "),
     (Family, "noise", lambda self, s, d: {"base": Noise("normal", (d,))}, "each shape beginning with (2,)"),
     (Family, "noise", lambda self, s, d: {"base": Noise("gauss", (*s, d))}, "unknown kind of noise 'gauss'"),  # type: ignore[arg-type]
-    (Family, "jumps", returning(None), "family mine: jumps returns None; it must return a dict"),
+    (Family, "discontinuities", returning(None), "family mine: discontinuities returns None; it must return a dict"),
     (Family, "sample", returning(None), "sample returns None; it must return an array of numpy, z [..., D]"),
     (Family, "sample", lambda self, b, p, n: n["base"][..., 0], "it must be [512, 2]; mend sample or noise"),
     (Family, "log_density", returning(None), "log_density: the result is None; it must be an array of numpy"),
@@ -214,7 +224,12 @@ WRONG: list[tuple[type, str, Any, str]] = [
     (Integrand, "width", returning("3"), "width returns '3'; it must return a whole number of at least 1"),
     (Integrand, "model_shapes", returning({"a": 3}), "model_shapes returns {'a': 3}; it must return a dict {block: "),
     (Integrand, "reads", "loc", "reads is 'loc'; it must be a tuple of names of blocks of λ"),
-    (Integrand, "lacks", {"smooth": "no"}, "lacks names smooth, which is no ability; choose from gradient, "),
+    (
+        Integrand,
+        "unsupported",
+        {"smooth": "no"},
+        "unsupported names smooth, which is no capability; choose from gradient, ",
+    ),
     (Integrand, "reads_logs", True, "gradient takes (xp, data, z, noise); after self it must take (xp, data, z, noise"),
 ]
 
@@ -222,10 +237,10 @@ WRONG: list[tuple[type, str, Any, str]] = [
 @pytest.mark.parametrize(("kind", "name", "value", "line"), WRONG, ids=[f"{k.__name__}.{n}" for k, n, *_ in WRONG])
 def test_what_is_of_the_wrong_kind_is_one_line(kind: type, name: str, value: Any, line: str) -> None:
     problem = problem_of(kind, name, value)
-    message = said(problem, "pathwise" if name == "jumps" else Scores())
+    message = said(problem, "pathwise" if name == "discontinuities" else Scores())
     assert line in message
     assert "\n" not in message
-    assert Findings(of_any(problem, QUICK, 0)).wrong or name in ("jumps", "reads", "noise")
+    assert Findings(of_any(problem, QUICK, 0)).wrong or name in ("discontinuities", "reads", "noise")
 
 
 ESTIMATORS: list[tuple[str, Any, str]] = [
@@ -236,7 +251,11 @@ ESTIMATORS: list[tuple[str, Any, str]] = [
     ("also_requires", returning(None), "also_requires returns None; it must return Requires("),
     ("noise_specs", returning(None), "noise_specs returns None; it must return a dict {name: Noise(kind, shape)}"),
     ("noise_by_block", returning(None), "noise_by_block returns None; it must return a dict {block: set of names}"),
-    ("jumps", returning([]), "estimator scores: jumps returns []; it must return a dict {name of noise: values}"),
+    (
+        "discontinuities",
+        returning([]),
+        "estimator scores: discontinuities returns []; it must return a dict {name of noise: values}",
+    ),
     ("evaluations", returning("3"), "evaluations returns '3'; it must return a whole number"),
     ("smallest_num_samples", returning(1.5), "smallest_num_samples returns 1.5; it must return a whole number"),
     ("fit", returning([1]), "fit returns [1]; it must return a dict {name: NumPy array}, {} where nothing is learnt"),
@@ -260,8 +279,8 @@ def test_classes_and_other_things_in_place_of_objects() -> None:
     assert said(Own(), None) == "None is no estimator; give an estimator, or its name as a text"
     with pytest.raises(UsageError, match=r"integrand of the Expectation is the class Square; give an object of it"):
         Expectation(Mine(), Square, {})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"lacks is \['a'\]; it must be a dict"):
-        changed(Mine, lacks=["a"])
+    with pytest.raises(UsageError, match=r"unsupported is \['a'\]; it must be a dict"):
+        changed(Mine, unsupported=["a"])
     abstract: Any = type("Half", (Problem,), {"dimension": 1})
     with pytest.raises(UsageError, match="Half does not define expectation, without which no object of it can be made"):
         gradmeter.check(abstract)

@@ -19,17 +19,17 @@ import numpy as np
 import pytest
 
 import gradmeter
-from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.identity import Same, Unhashable, brought, digest
-from gradmeter.bench.measurement.cell import prepare, unfitted
+from gradmeter.bench.measurement.cell import build_setting, prepare
 from gradmeter.bench.problems import PROBLEMS, Exact, Problem
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import ESTIMATORS, FAMILIES, Estimator, Expectation, Integrand, Normal, Requires
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import make_cell, needs
 
-ONCE = Goals(max_replicates=64)
+ONCE = StoppingCriteria(max_replicates=64)
 #: JAX compiles what it sees once: whatever it closes over is a constant.
 BACKENDS = pytest.mark.parametrize("backend", ["numpy", pytest.param("jax", marks=pytest.mark.slow)])
 
@@ -193,7 +193,7 @@ def test_a_key_is_the_same_in_every_process(load: Callable[..., Any], tmp_path: 
     root = Path(gradmeter.__file__).parents[1]
     text = (
         "import mine; from gradmeter.bench.cells import *; "
-        "print(Cell(make_problem('square'), mine.Mine(), goals=Goals(max_replicates=64)).key)"
+        "print(Cell(make_problem('square'), mine.Mine(), goals=StoppingCriteria(max_replicates=64)).key)"
     )
     for seed in ("1", "2"):  # the order of sets of strings
         paths = os.pathsep.join([str(tmp_path), str(root)])
@@ -532,7 +532,7 @@ def test_the_catalogue_counts_by_name_and_options(kind: str) -> None:
 
 
 def test_families_of_the_catalogue_are_told_apart() -> None:
-    assert len({of(family.At()) for family in FAMILIES.values()}) == len(FAMILIES)
+    assert len({of(family.Config()) for family in FAMILIES.values()}) == len(FAMILIES)
 
 
 def test_a_cell_has_the_same_key_after_it_was_measured() -> None:
@@ -700,7 +700,7 @@ def test_a_model_whose_function_changes_has_another_exact_gradient() -> None:
 
 def test_compiled_functions_are_shared_by_content_alone() -> None:
     def structure(made: Problem, by: Estimator) -> Any:
-        return unfitted(Cell(made, by, goals=ONCE)).structure
+        return build_setting(Cell(made, by, goals=ONCE)).structure
 
     pathwise = make_estimator("pathwise")
     for one, again, other in (
@@ -724,7 +724,7 @@ def test_a_store_answers_for_the_same_content_alone(tmp_path: Path) -> None:
     with Store.read(store) as opened:
         keys = {row["cell_key"] for row in opened.rows()}
     assert keys == {
-        Cell(make_problem("square"), estimator(c), goals=Goals(max_replicates=2**14)).key for c in (1.0, 3.0)
+        Cell(make_problem("square"), estimator(c), goals=StoppingCriteria(max_replicates=2**14)).key for c in (1.0, 3.0)
     }
     rows = gradmeter.measure("square", estimator(1.0), timing=False, max_replicates=2**14, store=store)
     assert np.sqrt(rows["variance"].iloc[-1]) == one

@@ -8,7 +8,7 @@ import pytest
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.integrate import integrate
-from gradmeter.bench.measurement.rules import pieces, rule
+from gradmeter.bench.measurement.rules import rule, subintervals
 from gradmeter.estimators.backends.backend import Backend
 from tests.families import FAMILY_PROBLEMS
 from tests.support import (
@@ -93,7 +93,7 @@ def test_pieces_that_meet_at_corners(kind: str, nodes: int, shift: float) -> Non
         "exponential": (stats.expon.pdf, 0.0),
     }.get(kind, (lambda x: 1.0, 0.0))
     high, c = (1.0 if kind in ("uniform", "stratum") else 45.0 if kind == "exponential" else 12.0), 0.3
-    found = pieces(kind, np.asarray([c, 0.7]), nodes, 9.5, shift)
+    found = subintervals(kind, np.asarray([c, 0.7]), nodes, 9.5, shift)
     above, beyond = (quad(f, c, high, epsabs=1e-14)[0] for f in (density, lambda x: x * density(x)))
     np.testing.assert_allclose(found.w @ (found.x > c), above, rtol=1e-11)
     np.testing.assert_allclose(found.w @ np.maximum(found.x, c), c * (1.0 - above) + beyond, rtol=1e-11)
@@ -275,7 +275,7 @@ def test_a_certificate_is_worth_its_precision(dtype: str) -> None:
 def test_planted_bias_is_exact(backend: Backend, samples: int) -> None:
     """The mean that includes the sample itself: (S − 1)/S of the gradient, to 1e-12."""
     problem = TEST_FUNCTIONS[0]
-    found = integrate(setting_of(problem, "planted-self-included-baseline", backend.name, samples))
+    found = integrate(setting_of(problem, "injected-self-included-baseline", backend.name, samples))
     assert found is not None
     for name, gradient in make_cell(problem, "pathwise").problem.exact().gradient.items():  # type: ignore[union-attr]
         np.testing.assert_allclose(found[name].mean, (1 - 1 / samples) * gradient, rtol=1e-11)

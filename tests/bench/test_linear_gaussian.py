@@ -295,10 +295,10 @@ def test_sticking_the_landing_is_biased_on_a_bound() -> None:
 
 
 def test_squared_weights_in_the_models_gradient_are_caught() -> None:
-    rows = measured(make_cell(problem(3, 3), "planted-squared-model-weights", max_replicates=2**15))
+    rows = measured(make_cell(problem(3, 3), "injected-squared-model-weights", max_replicates=2**15))
     assert rows["prior_mean"]["verdict"] == rows["all"]["verdict"] == "biased"
     assert rows["loc"]["verdict"] != "biased"
-    alone = measured(make_cell(problem(1, 3), "planted-squared-model-weights", max_replicates=2**13))
+    alone = measured(make_cell(problem(1, 3), "injected-squared-model-weights", max_replicates=2**13))
     assert all(row["verdict"] != "biased" for row in alone.values())
 
 

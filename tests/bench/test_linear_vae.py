@@ -127,7 +127,7 @@ def test_minibatches_are_enumerated(numpy_backend: Any, estimator: str) -> None:
 
 def test_the_naive_exchange_is_caught() -> None:
     """In every block of the encoder; the decoder's own gradient is right, and called so."""
-    rows = measured(make_cell(Given(size=1, latent=1, at="initial"), "planted-naive-exchange", max_replicates=2**12))
+    rows = measured(make_cell(Given(size=1, latent=1, at="initial"), "injected-naive-exchange", max_replicates=2**12))
     assert rows["all"]["verdict"] == "biased"
     for name in make_problem("linear-vae").blocks:
         assert rows[name]["verdict"] == ("biased" if name.startswith("encoder") else "unbiased")

@@ -11,7 +11,7 @@ import pytest
 import gradmeter
 from gradmeter.bench.measurement import cell
 from gradmeter.bench.problems import Problem
-from gradmeter.estimators import FAMILIES, Estimator, Expectation, Integrand, Normal, Point, Requires
+from gradmeter.estimators import FAMILIES, Estimator, Expectation, FamilyConfig, Integrand, Normal, Requires
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.combined_control_variates import CombinedControlVariates
 from gradmeter.estimators.quadratic_surrogate import QuadraticSurrogate
@@ -54,7 +54,7 @@ class WithFamily(Own):
 
 @dataclass(frozen=True)
 class WithField(Own):
-    q: Point = field(default_factory=lambda: Gamma.At(concentration=2.0))
+    q: FamilyConfig = field(default_factory=lambda: Gamma.Config(concentration=2.0))
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,13 @@ def test_so_it_is_of_others_that_fit_one(estimator: Estimator, capfd: pytest.Cap
 
 def test_a_problem_with_a_family_and_no_q() -> None:
     assert reason(WithFamily(), "score-function") == (
-        "problem own: family is gamma, but q is of family normal; set q = Gamma.At(...) and leave family out"
+        "problem own: family is gamma, but q is of family normal; set q = Gamma.Config(...) and leave family out"
     )
 
 
 def test_q_as_a_field_is_an_option_like_that_of_bundled_problems() -> None:
     rows = gradmeter.measure(
-        [WithField(), WithField(q=Gamma.At(rate=3.0))], "score-function", timing=False, max_replicates=64
+        [WithField(), WithField(q=Gamma.Config(rate=3.0))], "score-function", timing=False, max_replicates=64
     )
     options = list(dict.fromkeys(rows["problem_options"]))
     assert options == [

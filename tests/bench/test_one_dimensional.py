@@ -34,13 +34,13 @@ FUNCTIONS: dict[str, tuple[Callable[[Any], Any], tuple[float, ...]]] = {
 }
 #: E |z| has no meaning.
 REFUSED = {("cauchy", "absolute-value")}
-PAIRS = [(name, f) for name in FAMILIES for f in FUNCTIONS if "marginals" not in FAMILIES[name].lacks]
+PAIRS = [(name, f) for name in FAMILIES for f in FUNCTIONS if "marginals" not in FAMILIES[name].unsupported]
 ONE = {**FROZEN, **laws.ONE}
 
 
 @functools.cache
 def at(name: str) -> tuple[Family, Blocks]:
-    return FAMILIES[name].At(**KNOWN[name].structure).family, PARAMETERS[name]
+    return FAMILIES[name].Config(**KNOWN[name].structure).family, PARAMETERS[name]
 
 
 def found(name: str, function: str, parameters: Blocks | None = None) -> Any:
@@ -119,7 +119,9 @@ def test_gradients_are_those_of_the_expectations(name: str, function: str) -> No
     assert along == pytest.approx(expected, rel=1e-9, abs=2e-10 * max(1.0, abs(exact.objective)))
 
 
-@pytest.mark.parametrize("name", [n for n, _ in PAIRS[:: len(FUNCTIONS)] if "power_moment" not in FAMILIES[n].lacks])
+@pytest.mark.parametrize(
+    "name", [n for n, _ in PAIRS[:: len(FUNCTIONS)] if "power_moment" not in FAMILIES[n].unsupported]
+)
 def test_moments_to_rounding(name: str) -> None:
     """E z and E z², of which every family that has them knows the gradient in closed form."""
     family, parameters = at(name)
@@ -201,7 +203,7 @@ def test_cauchy_has_a_characteristic_function() -> None:
 def test_singular_at_both_ends(alpha: float, beta: float) -> None:
     """A beta density whose mass lies within 1e-16 of 1: P(z > k) and E z, of which SciPy knows both."""
     parameters = {"log_alpha": np.log([alpha]), "log_beta": np.log([beta])}
-    family, law = FAMILIES["beta"].At().family, stats.beta(alpha, beta)
+    family, law = FAMILIES["beta"].Config().family, stats.beta(alpha, beta)
     step = exact_sum(family, parameters, lambda z, ln: (z > K) * np.exp(ln), (K,))
     mean = exact_sum(family, parameters, lambda z, ln: z * np.exp(ln))
     assert step is not None and mean is not None  # noqa: PT018
@@ -224,17 +226,20 @@ def test_equal_coordinates_cost_one() -> None:
 def test_tails_are_where_expectations_end(name: str) -> None:
     """E exp(s |z|^p) on either side: far out, exp(s |z|^p) q falls where the outline says that it exists, else not."""
     family, parameters = at(name)
-    outline = family.outline(parameters)
-    for side, tail, end in ((-1.0, outline.below, outline.low), (1.0, outline.above, outline.high)):
+    support_and_tails = family.support_and_tails(parameters)
+    for side, tail, end in (
+        (-1.0, support_and_tails.below, support_and_tails.low),
+        (1.0, support_and_tails.above, support_and_tails.high),
+    ):
         rates = np.broadcast_to(tail.rate, (3,))
         for i in range(3):
             if np.isfinite(end[i]):
-                assert tail.power == math.inf or outline.discrete
+                assert tail.power == math.inf or support_and_tails.discrete
                 continue
             if np.isinf(rates[i]) and 0.0 < tail.power < math.inf:
                 assert name == "weibull"  # not its heaviest coordinate, of which the outline speaks
                 continue
-            z = outline.middle[i] + side * outline.width[i] * np.geomspace(1e6, 1e15, 4)
+            z = support_and_tails.middle[i] + side * support_and_tails.width[i] * np.geomspace(1e6, 1e15, 4)
             here = {block: v[i : i + 1] for block, v in parameters.items()}
             with np.errstate(over="ignore"):
                 log_density = family.log_densities(get("numpy"), here, z[:, None])[:, 0]
@@ -242,8 +247,8 @@ def test_tails_are_where_expectations_end(name: str) -> None:
                 growth = factor * (rates[i] if power == tail.power else 10.0)
                 logs = log_density + growth * np.abs(z) ** power
                 falls = bool(np.all((logs[1:] < logs[:-1]) | np.isneginf(logs[1:])))
-                bears = growth < rates[i] if power == tail.power else power < tail.power
-                assert falls == bears == np.broadcast_to(tail.bears(np.asarray(growth), power), (3,))[i]
+                has_moment = growth < rates[i] if power == tail.power else power < tail.power
+                assert falls == has_moment == np.broadcast_to(tail.has_moment(np.asarray(growth), power), (3,))[i]
 
 
 @pytest.mark.parametrize(

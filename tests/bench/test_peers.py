@@ -71,7 +71,7 @@ FAILING = {
     "garbage": ("on_estimates", "os.write(ANSWERS, b'not json at all\\n')", "exception", "no JSON object"),
     "nan": ("on_estimates", "found['loc'][0, 0] = np.nan", "nonfinite", "not finite"),
     "shape": ("on_estimates", "found['loc'] = found['loc'][:, :2]", "exception", "shape"),
-    "lacks": ("on_estimates", "del found['log_scale']", "exception", "log_scale"),
+    "unsupported": ("on_estimates", "del found['log_scale']", "exception", "log_scale"),
 }
 #: The file descriptor the worker answers on is the one opened last before the adapter is loaded.
 FIND_ANSWERS = "ANSWERS = max(int(n) for n in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{n}'))"

@@ -58,7 +58,7 @@ def test_weak_derivatives_of_narrow_laws() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_option_of_every_family(family: str) -> None:
     """At extreme values each is refused in one line, or its samples can be told apart; with no warning."""
-    for option, about in describe(FAMILIES[family].At).items():
+    for option, about in describe(FAMILIES[family].Config).items():
         for value in EXTREMES if about["type"] == "float" else ():
             try:
                 problem = make_problem(f"cosine[family={family},dim=4,{option}={value}]")

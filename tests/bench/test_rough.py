@@ -34,9 +34,9 @@ def mean_in_pieces(problem: str, estimator: str) -> Blocks:
     q: Any = cell.problem.q
     corner = (cell.problem.k - q.loc) / q.scale  # type: ignore[attr-defined]
     x, w = np.polynomial.legendre.leggauss(120)
-    pieces = [(-12.0, corner), (corner, 12.0)]
-    base = np.concatenate([0.5 * (a + b) + 0.5 * (b - a) * x for a, b in pieces])
-    weights = np.concatenate([0.5 * (b - a) * w for a, b in pieces])
+    subintervals = [(-12.0, corner), (corner, 12.0)]
+    base = np.concatenate([0.5 * (a + b) + 0.5 * (b - a) * x for a, b in subintervals])
+    weights = np.concatenate([0.5 * (b - a) * w for a, b in subintervals])
     weights = weights * np.exp(-0.5 * base * base) / math.sqrt(2.0 * math.pi)
     setting = setting_of(problem, estimator, "numpy")
     expectation, parameters = cell.problem.expectation(), cell.problem.parameters()

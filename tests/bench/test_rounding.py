@@ -68,7 +68,7 @@ class Coin(Estimator):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("problem", ["cosine[k=9]", "cosine[k=5]", "square[k=1000,dim=10]"])
 def test_nothing_rounds_zero(problem: str, dtype: str) -> None:
-    tau = rounding(prepared(problem, "planted-naive-exchange", dtype=dtype).setting)
+    tau = rounding(prepared(problem, "injected-naive-exchange", dtype=dtype).setting)
     assert all(np.all(values == 0.0) for values in tau.values())
 
 

@@ -44,7 +44,7 @@ def test_unbiased_by_integration(estimator: str) -> None:
 
 
 def test_the_naive_exchange_is_caught() -> None:
-    rows = measured(make_cell(ONE, "planted-naive-exchange", max_replicates=2**12))
+    rows = measured(make_cell(ONE, "injected-naive-exchange", max_replicates=2**12))
     for name, row in rows.items():
         assert row["verdict"] == ("unbiased" if name.startswith("decoder") else "biased")
 

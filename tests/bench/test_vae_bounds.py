@@ -77,7 +77,7 @@ def test_the_bound_rises_to_the_evidence() -> None:
         ("vimco", None),
         ("vimco[baseline=arithmetic]", None),
         ("iwae-stl", "encoder"),
-        ("planted-squared-model-weights", "decoder"),
+        ("injected-squared-model-weights", "decoder"),
     ],
 )
 def test_means_are_exact(numpy_backend: Any, estimator: str, wrong: str | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gradmeter.bench.cells import Goals
+from gradmeter.bench.cells import StoppingCriteria
 from gradmeter.bench.measurement.bias import difference
 from gradmeter.bench.measurement.cell import Evidence, measure_source, prepare
 from gradmeter.bench.measurement.integrate import Integral
@@ -65,7 +65,7 @@ class MadeSource:
 
 
 EXACT = Exact({"loc": np.ones(2)}, "given")
-GOALS = Goals(max_replicates=2**15)
+GOALS = StoppingCriteria(max_replicates=2**15)
 
 
 def row_of(make: Any, evidence: Evidence | None = None, seed: int = 0) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_students_characteristic_function(df: float, k: float) -> None:
 def test_cauchy_by_quadrature(loc: float, scale: float, k: float) -> None:
     """The rule that has no closed form to lean on."""
     parameters = {"loc": np.asarray([loc]), "log_scale": np.log([scale])}
-    exact = exact_sum(FAMILIES["cauchy"].At().family, parameters, lambda z, ln: np.cos(k * z) * np.exp(ln), (), k)
+    exact = exact_sum(FAMILIES["cauchy"].Config().family, parameters, lambda z, ln: np.cos(k * z) * np.exp(ln), (), k)
     wave = np.exp(1j * k * loc - k * scale)
     assert exact is not None
     assert exact.objective == pytest.approx(wave.real, abs=ROUNDING)

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradmeter.bench.sweep import environment
 from gradmeter.estimators.backends import NAMES
-from tests.benchmarks.beside import PRINTED
+from tests.benchmarks.reference import PRINTED
 
 COMMIT = ("id", "time", "dirty")
 

@@ -11,7 +11,7 @@ from gradmeter.bench.measurement.cost import timed_calls
 from gradmeter.bench.measurement.kernel import StatisticsKernel
 from gradmeter.bench.performance.floor import draw_noise_alone
 from gradmeter.bench.tracking.workloads import ELBO_ESTIMATORS, ESTIMATORS, REAL_DATA, SLOW_TO_COMPILE, prepared
-from tests.benchmarks.beside import cases, ready, statistics, timed
+from tests.benchmarks.reference import cases, ready, statistics, timed
 
 ON_REAL_DATA = cases(ELBO_ESTIMATORS, leave_out=(SLOW_TO_COMPILE[1:],))
 assert SLOW_TO_COMPILE[0] == REAL_DATA

@@ -31,7 +31,7 @@ from gradmeter.estimators import Expectation, Integrand, Normal
 class Mine(Normal):
     name: ClassVar[str] = "mine"
     @dataclass(frozen=True)
-    class At(Normal.At):
+    class Config(Normal.Config):
         @property
         def family(self):
             return Mine()
@@ -108,7 +108,7 @@ def test_a_module(run_cli: Run) -> None:  # noqa: F811
         ("no_such_module:Mine", "module no_such_module cannot be imported: ModuleNotFoundError"),
         ("estimators:Norml", "unknown name in estimators 'Norml'; did you mean 'Normal'?"),
         ("estimators:draw", "function is no family, integrand, problem or estimator"),
-        ("gradmeter.bench.problems.own:Model", "Model cannot be made without options"),
+        ("gradmeter.bench.problems.user_model:Model", "Model cannot be made without options"),
     ],
 )
 def test_bad_usage(run_cli: Run, target: str, message: str) -> None:  # noqa: F811
@@ -131,7 +131,7 @@ class Halved(Coin):
 
     name = "halved"
 
-    class At(Coin.At):
+    class Config(Coin.Config):
         @property
         def family(self) -> Any:
             return Halved()
@@ -141,7 +141,7 @@ class Halved(Coin):
 
 
 class HalvedProblem(CoinProblem):
-    q = Halved.At(probability=0.3)
+    q = Halved.Config(probability=0.3)
 
 
 def test_a_wrong_score_is_not_measured() -> None:

@@ -12,9 +12,9 @@ import pytest
 from gradmeter.bench.checks.checking import family_findings, problem_findings
 from gradmeter.bench.checks.lab import QUICK
 from gradmeter.bench.problems import Exact
-from gradmeter.estimators import Expectation, Family, Normal, Point
-from gradmeter.estimators.families.outline import Outline
+from gradmeter.estimators import Expectation, Family, FamilyConfig, Normal
 from gradmeter.estimators.families.states import States
+from gradmeter.estimators.families.support_and_tails import SupportAndTails
 from tests.checks.users import Coin, CoinProblem, Form, FormProblem, Mine, Rejected
 
 
@@ -33,7 +33,7 @@ def with_method(base: type[Family], name: str, method: Callable[..., Any]) -> Fa
 
 
 def of_family(base: type[Any], family: Family) -> set[str]:
-    return wrong(family_findings(family, base.At(), None, QUICK, 0))
+    return wrong(family_findings(family, base.Config(), None, QUICK, 0))
 
 
 def halved(q: Family, *arguments: Any) -> Any:
@@ -134,9 +134,9 @@ MINE: dict[str, tuple[str, Callable[..., Any], str]] = {
         "bonnet_price",
     ),
     "an outline that ends": (
-        "outline",
-        lambda q, p: replace(q.outline(p), low=p["loc"]),
-        "outline",
+        "support_and_tails",
+        lambda q, p: replace(q.support_and_tails(p), low=p["loc"]),
+        "support_and_tails",
     ),
 }
 
@@ -180,16 +180,16 @@ class Shifted(Mine):
 
     name: ClassVar[str] = "shifted"
     blocks: ClassVar[tuple[str, ...]] = ("loc",)
-    lacks: ClassVar[dict[str, str]] = dict.fromkeys(
+    unsupported: ClassVar[dict[str, str]] = dict.fromkeys(
         (
             *("log_density_gradient", "weak_derivatives", "mirrored", "entropy_gradient", "power_moment"),
-            *("dispersed", "bonnet_price", "outline", "marginals"),
+            *("dispersed", "bonnet_price", "support_and_tails", "marginals"),
         ),
         "it is left out",
     )
 
     @dataclass(frozen=True)
-    class At(Point):
+    class Config(FamilyConfig):
         @property
         def family(self) -> Family:
             return Shifted()
@@ -210,17 +210,17 @@ class Shifted(Mine):
         return {"loc": cotangent}
 
     entropy_pathwise = Family.entropy_pathwise
-    outline = Family.outline
+    support_and_tails = Family.support_and_tails
     bonnet_price = Family.bonnet_price
     dispersed = Family.dispersed
 
 
 def test_a_score_whose_mean_is_not_0() -> None:
-    findings = list(family_findings(Shifted(), Shifted.At(), None, QUICK, 0))
+    findings = list(family_findings(Shifted(), Shifted.Config(), None, QUICK, 0))
     assert wrong(findings) == {"E score = 0"}
     (message,) = [each.message for each in findings if each.status == "wrong"]
     assert message.startswith("E score of loc[0] is 1 ± ")
-    assert "declare score_identity in lacks" in message
+    assert "declare score_identity in unsupported" in message
 
 
 def form(name: str, method: Callable[..., Any]) -> FormProblem:
@@ -356,7 +356,7 @@ def test_an_elbo_without_its_entropy() -> None:
 
 def test_outlines_are_those_of_the_family() -> None:
     """(So that the fault above is one.)"""
-    right: Outline = Mine().outline({"loc": np.zeros(1), "log_scale": np.zeros(1)})
+    right: SupportAndTails = Mine().support_and_tails({"loc": np.zeros(1), "log_scale": np.zeros(1)})
     assert right.low[0] == -np.inf
 
 
@@ -367,13 +367,13 @@ def test_a_doubled_path_from_which_the_exact_gradient_was_made(block: str) -> No
     family = with_method(Mine, "pathwise", method)
 
     @dataclass(frozen=True)
-    class At(Mine.At):
+    class Config(Mine.Config):
         @property
         def family(self) -> Family:
             return family
 
     class Doubled(FormProblem):
-        q = At(loc=0.7, scale=0.6)
+        q = Config(loc=0.7, scale=0.6)
 
         def expectation(self) -> Expectation:
             return Expectation(family, self.integrand, super().expectation().data)

@@ -68,7 +68,7 @@ def test_problems_of_the_catalogue(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["normal", "uniform", "gamma", "bernoulli", "mixture-of-normals"])
 def test_families_of_the_catalogue(name: str) -> None:
-    point = FAMILIES[name].At()
+    point = FAMILIES[name].Config()
     found = list(family_findings(point.family, point, None, QUICK, 1))
     assert not [str(each) for each in found if each.status == "wrong"]
     assert {"score", "samples against log_density"} <= {each.check for each in found if each.status == "ok"}

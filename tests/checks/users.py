@@ -21,7 +21,7 @@ class Mine(Normal):
     name: ClassVar[str] = "mine"
 
     @dataclass(frozen=True)
-    class At(Normal.At):
+    class Config(Normal.Config):
         @property
         def family(self) -> Family:
             return Mine()
@@ -32,7 +32,7 @@ class Coin(Bernoulli):
     name: ClassVar[str] = "coin"
 
     @dataclass(frozen=True)
-    class At(Bernoulli.At):
+    class Config(Bernoulli.Config):
         @property
         def family(self) -> Family:
             return Coin()
@@ -45,7 +45,7 @@ class Rejected(Gamma):
     name: ClassVar[str] = "rejected"
 
     @dataclass(frozen=True)
-    class At(Gamma.At):
+    class Config(Gamma.Config):
         @property
         def family(self) -> Family:
             return Rejected()
@@ -100,7 +100,7 @@ class FormProblem(Problem):
     integrand: ClassVar[Integrand] = Form()
     dimension: ClassVar[int] = 3  # type: ignore[assignment]
     differentiate: str = "closed-form"
-    q = Normal.At(loc=0.7, scale=0.6)
+    q = Normal.Config(loc=0.7, scale=0.6)
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ class CoinProblem(Problem):
     summary: ClassVar[str] = "a square and a product of coins"
     dimension: ClassVar[int] = 3  # type: ignore[assignment]
     differentiate: str = "autodiff"
-    q = Coin.At(probability=0.3)
+    q = Coin.Config(probability=0.3)
 
     def expectation(self) -> Expectation:
         return Expectation(self.family, Bumps(), {})
@@ -156,7 +156,7 @@ class SpikeProblem(Problem):
     summary: ClassVar[str] = "a square and a spike"
     dimension: ClassVar[int] = 4  # type: ignore[assignment]
     differentiate: str = "autodiff"
-    q = Normal.At(loc=0.5)
+    q = Normal.Config(loc=0.5)
 
     def expectation(self) -> Expectation:
         return Expectation(Normal(), Spike(), {})

@@ -84,7 +84,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*SQUARE, "--estimator", "score"), "unknown estimator 'score'; did you mean 'score-function'?"),
     ((*SQUARE, "--estimator", "reparam"), "'rejection-reparameterisation', 'reparameterization' (pathwise) or"),
     ((*SQUARE, "--estimator", "reinfroce"), "did you mean 'reinforce' (score-function)?"),
-    ((*SQUARE, "--estimator", "planted"), "See all with: gradmeter list estimators"),
+    ((*SQUARE, "--estimator", "injected"), "See all with: gradmeter list estimators"),
     ((*SQUARE, "--estimator", "zzz"), "more; see all with: gradmeter list estimators"),
     ((*SQUARE, "--estimator", "rloo[baseline=mean]"), "rloo means score-function[baseline=leave-one-out]; for option"),
     ((*SQUARE, "--estimator", "rloo[x=1]"), "unknown option of estimator score-function 'x'"),
@@ -111,7 +111,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
         (*P, "square[family=uniform]", "--estimator", "score-function"),
         "its support depends on λ and its density is not 0",
     ),
-    ((*P, "square[family=exponential]", "--estimator", "planted-opposite-biases"), "for family normal alone"),
+    ((*P, "square[family=exponential]", "--estimator", "injected-opposite-biases"), "for family normal alone"),
     ((*SQUARE, "--device", "cuda"), "'numpy' computes on the CPU only; use --device cpu"),
     # everything else about a run
     ((*SQUARE, "--backend", "tensorflow"), "unknown backend 'tensorflow'; choose from: numpy, torch, jax"),

@@ -265,7 +265,7 @@ def test_list_says_where_the_score_identity_fails(run_cli: Run) -> None:
     text = run_cli("list", "families").out
     told = re.findall(r"(?m)^  (\S+) .*\n      not for score functions: (.*)$", text)
     assert dict(told) == {
-        name: cls.lacks["score_identity"] for name, cls in FAMILIES.items() if "score_identity" in cls.lacks
+        name: cls.unsupported["score_identity"] for name, cls in FAMILIES.items() if "score_identity" in cls.unsupported
     }
     assert {"uniform", "pareto", "reciprocal"} <= set(dict(told))
 
@@ -283,7 +283,7 @@ def test_combinations_are_what_estimators_require(run_cli: Run) -> None:
         result = run_cli("run", "--problem", f"cosine[family={family},dim=2]", "--estimator", estimator)
         assert result.status == 2
         # What is for ELBOs alone may be refused here for that.
-        alone = make_estimator(estimator).least_entropy() != "none" and "needs an ELBO" in result.err
+        alone = make_estimator(estimator).default_entropy() != "none" and "needs an ELBO" in result.err
         assert alone or reason in result.err
 
 

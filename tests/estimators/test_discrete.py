@@ -255,7 +255,7 @@ def test_any_control_variate_is_unbiased(backend: Backend, problem: str, estimat
     """Three Bernoullis, six numbers of noise. f and c are sums over coordinates and the estimate is linear in both, so
     one term is integrated at a time: finely over its own two numbers, and the others matter by where z jumps alone."""
     cell, toy, nodes = make_cell(problem, estimator), Toy(problem), 16
-    state, jumps, mean = relaxed_state(estimator, 3), 1.0 - toy.p, np.zeros(1 if toy.tied else 3)
+    state, discontinuities, mean = relaxed_state(estimator, 3), 1.0 - toy.p, np.zeros(1 if toy.tied else 3)
     points, weights = tensor(["uniform"] * 2, nodes)
     for i, unit in enumerate(np.eye(3)):
         expectation = Expectation(cell.problem.family, OneTerm(), {"k": toy.targets, "w": unit})
@@ -264,7 +264,7 @@ def test_any_control_variate_is_unbiased(backend: Backend, problem: str, estimat
         }
         for sides in itertools.product([False, True], repeat=3):
             up = np.asarray(sides)
-            start, width = np.where(up, jumps, 0.0), np.where(up, 1.0 - jumps, jumps)
+            start, width = np.where(up, discontinuities, 0.0), np.where(up, 1.0 - discontinuities, discontinuities)
             within = np.full((len(points), 3), 0.37)
             within[:, i] = points[:, 0]
             given = np.full((len(points), 3), 0.61)

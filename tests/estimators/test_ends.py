@@ -67,7 +67,7 @@ def rule(name: str) -> tuple[np.ndarray, Logs, np.ndarray]:
 class Integrated:
     def __init__(self, name: str, i: int) -> None:
         self.name, self.backend, self.parameters = name, get("numpy"), POINTS[name][i]
-        self.family = FAMILIES[name].At().family
+        self.family = FAMILIES[name].Config().family
         self.z, self.logs, log_weight = rule(name)
         self.log_density = self.family.log_density(self.backend, self.parameters, self.z, self.logs)
         self.weights = np.exp(self.log_density + log_weight)
@@ -90,7 +90,7 @@ def test_score_in_expectation(name: str, i: int) -> None:
         for block, expected in gradient.items():
             found = case.weights @ (power * case.score[block][:, 0])
             assert found == pytest.approx(float(expected[0]), rel=1e-10, abs=1e-13), (order, block)
-    if "entropy_gradient" not in case.family.lacks:
+    if "entropy_gradient" not in case.family.unsupported:
         exact = case.family.entropy_gradient(case.backend, case.parameters)
         for block, expected in exact.items():
             found = -case.weights @ (case.log_density * case.score[block][:, 0])
@@ -103,7 +103,7 @@ def test_score_far_out(name: str, i: int) -> None:
     needs("torch")
     import torch
 
-    backend, family = get("torch"), FAMILIES[name].At().family
+    backend, family = get("torch"), FAMILIES[name].Config().family
     at = {k: backend.asarray(a, "float64") for k, a in POINTS[name][i].items()}
     x = np.asarray([-3e4, -800.0, -50.0, -1.0, 2.0, 40.0, *([800.0, 3e4] if rule(name)[1].high is not None else [])])
     z, logs = from_logit(np, x[:, None]) if rule(name)[1].high is not None else (np.exp(x[:, None]), Logs(x[:, None]))
@@ -124,12 +124,12 @@ def test_densities_far_out() -> None:
     a, b = np.exp(POINTS["beta"][3]["log_alpha"]), np.exp(POINTS["beta"][3]["log_beta"])
     low, high = -np.logaddexp(0.0, -x), -np.logaddexp(0.0, x)
     expected = (a - 1.0) * low + (b - 1.0) * high - special.betaln(a, b)
-    found = FAMILIES["beta"].At().family.log_density(get("numpy"), POINTS["beta"][3], z, logs)
+    found = FAMILIES["beta"].Config().family.log_density(get("numpy"), POINTS["beta"][3], z, logs)
     np.testing.assert_allclose(found, expected[:, 0], rtol=1e-13)
     p = POINTS["relaxed-bernoulli"][1]
     t, logit = np.exp(p["log_temperature"]), p["logits"]
     expected = stats.logistic.logpdf(t * x - logit) + np.log(t) - low - high
-    found = FAMILIES["relaxed-bernoulli"].At().family.log_density(get("numpy"), p, z, logs)
+    found = FAMILIES["relaxed-bernoulli"].Config().family.log_density(get("numpy"), p, z, logs)
     np.testing.assert_allclose(found, expected[:, 0], rtol=1e-13)
 
 
@@ -139,7 +139,7 @@ def test_simplexes_of_two() -> None:
     backend, x = get("numpy"), np.asarray([-3e4, -800.0, -40.0, -1.0, 0.3, 50.0, 800.0, 3e4])[:, None]
     (one, of_one), (rest, of_rest) = from_logit(np, x), from_logit(np, -x)
     both, logs = np.concatenate([one, rest], axis=1), Logs(np.concatenate([of_one.low, of_rest.low], axis=1))
-    dirichlet, beta = FAMILIES["dirichlet"].At().family, FAMILIES["beta"].At().family
+    dirichlet, beta = FAMILIES["dirichlet"].Config().family, FAMILIES["beta"].Config().family
     at = {"log_concentration": np.log([1e-3, 0.02])}
     pair = {"log_alpha": np.log([1e-3]), "log_beta": np.log([0.02])}
     found, expected = dirichlet.score(backend, at, both, logs), beta.score(backend, pair, one, of_one)
@@ -147,7 +147,7 @@ def test_simplexes_of_two() -> None:
     np.testing.assert_allclose(found["log_concentration"], scores, rtol=1e-12)
     densities = dirichlet.log_density(backend, at, both, logs), beta.log_density(backend, pair, one, of_one)
     np.testing.assert_allclose(*densities, rtol=1e-12)
-    concrete, relaxed = FAMILIES["concrete"].At().family, FAMILIES["relaxed-bernoulli"].At().family
+    concrete, relaxed = FAMILIES["concrete"].Config().family, FAMILIES["relaxed-bernoulli"].Config().family
     at = {"logits": np.asarray([[0.9, -0.3]]), "log_temperature": np.log([0.05])}
     pair = {"logits": np.asarray([1.2]), "log_temperature": np.log([0.05])}
     found, expected = concrete.score(backend, at, both, logs), relaxed.score(backend, pair, one, of_one)
@@ -161,7 +161,7 @@ def test_simplexes_of_two() -> None:
 @pytest.mark.parametrize("name", [name for name, cls in FAMILIES.items() if cls.logs is not Family.logs])
 def test_logs_are_those_of_the_sample(name: str, backend: Backend) -> None:
     """Where z is not near an end."""
-    family = FAMILIES[name].At(**KNOWN[name].structure).family
+    family = FAMILIES[name].Config(**KNOWN[name].structure).family
     at, noise = (
         {k: backend.asarray(a, "float64") for k, a in arrays.items()}
         for arrays in (PARAMETERS[name], draws(family.noise((), DIMENSION), 50))
@@ -177,7 +177,7 @@ def test_logs_are_those_of_the_sample(name: str, backend: Backend) -> None:
 @pytest.mark.parametrize("concentration", SMALL)
 def test_gamma_path_in_expectation(concentration: float) -> None:
     """E[n zⁿ ∂ log z/∂λ] is the moment's gradient, integrated over log g."""
-    family, parameters = FAMILIES["gamma"].At().family, POINTS["gamma"][SMALL.index(concentration)]
+    family, parameters = FAMILIES["gamma"].Config().family, POINTS["gamma"][SMALL.index(concentration)]
     y, w = line()
     y, w = y[y < 7.0], w[y < 7.0]
     weights = w * np.exp(concentration * y - np.exp(y) - special.gammaln(concentration))
@@ -191,7 +191,7 @@ def test_gamma_path_in_expectation(concentration: float) -> None:
 @pytest.mark.parametrize("i", range(len(POINTS["beta"])))
 def test_beta_path_in_expectation(i: int) -> None:
     """The same over the logarithms of both gamma numbers: over that of the second, and over logit z."""
-    family, parameters = FAMILIES["beta"].At().family, POINTS["beta"][i]
+    family, parameters = FAMILIES["beta"].Config().family, POINTS["beta"][i]
     alpha, beta = (float(np.exp(a[0])) for a in parameters.values())
     logit = np.linspace(-60.0, 60.0, 401)
     y, w = line(801)
@@ -215,7 +215,7 @@ def test_relaxed_path_near_the_ends(temperature: float) -> None:
     needs("torch")
     import torch
 
-    backend, family = get("torch"), FAMILIES["relaxed-bernoulli"].At().family
+    backend, family = get("torch"), FAMILIES["relaxed-bernoulli"].Config().family
     u = np.asarray([1e-25, 1e-13, 0.01, 0.3, 0.6, 0.99, 1.0 - 1e-13])
     at = {"logits": np.full(7, 0.4), "log_temperature": np.full(7, np.log(temperature))}
     at = {k: backend.asarray(a, "float64") for k, a in at.items()}
@@ -235,7 +235,7 @@ def test_relaxed_path_near_the_ends(temperature: float) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_law_of_beta(alpha: float, dtype: str) -> None:
     """Of logit z: P(z < x) is xᵅ/(α B(α, β)) where x is tiny, and likewise at 1."""
-    family, beta, backend = FAMILIES["beta"].At().family, 0.02, get("numpy")
+    family, beta, backend = FAMILIES["beta"].Config().family, 0.02, get("numpy")
     noise = {k: a.astype(dtype) for k, a in draws(family.noise((), 20), 1000).items()}
     at = {"log_alpha": np.log(np.full(20, alpha, dtype)), "log_beta": np.log(np.full(20, beta, dtype))}
     (logs,) = family.logs(backend, at, noise)
@@ -264,7 +264,7 @@ def test_law_of_beta(alpha: float, dtype: str) -> None:
 def test_scores_of_z_alone(name: str, options: dict[str, float], dtype: str) -> None:
     """For an estimator that hands on no logarithms they still have mean 0: of the samples that are rounded to an end,
     the mean is known. They were off by 39 standard errors."""
-    q = FAMILIES[name].At(**options)
+    q = FAMILIES[name].Config(**options)
     family, backend, count = q.family, get("numpy"), 2**17
     noise = {k: a.astype(dtype) for k, a in draws(family.noise((), 1), count).items()}
     at = {k: a.astype(dtype) for k, a in q.parameters(1).items()}

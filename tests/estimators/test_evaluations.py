@@ -44,9 +44,11 @@ class Counting(Integrand):
 def test_evaluations_are_counted(numpy_backend: Any, text: str, larger: bool) -> None:
     estimator: Estimator = make_estimator(text)
     samples = 4 if larger else estimator.smallest_num_samples()
-    entropy, batch = estimator.least_entropy(), "input-dependent" in text
+    entropy, batch = estimator.default_entropy(), "input-dependent" in text
     elbo = entropy == "sampled"
-    family = next(f for f in (c.At().family for c in FAMILIES.values()) if estimator.lacking(f, entropy) is None)
+    family = next(
+        f for f in (c.Config().family for c in FAMILIES.values()) if estimator.unsupported_reason(f, entropy) is None
+    )
     data = {"batch": np.zeros(2)} if batch else {}
     f = Counting()
     expectation = Expectation(family, f, data, entropy)  # type: ignore[arg-type]
@@ -57,7 +59,7 @@ def test_evaluations_are_counted(numpy_backend: Any, text: str, larger: bool) ->
         problem = "square[k=2" if family == Normal() else f"polynomial[family={family.name}"
         state = {} if elbo else state_of(f"{problem},dim={DIMENSION}]", text, samples)
     noise = draws(estimator.noise_specs(expectation, samples, DIMENSION), 1)
-    parameters = FAMILIES[family.name].At().parameters(DIMENSION)
+    parameters = FAMILIES[family.name].Config().parameters(DIMENSION)
     estimator.estimate(numpy_backend, expectation, parameters, noise, state)
     assert f.count == estimator.evaluations(expectation, samples, DIMENSION)
 

@@ -68,7 +68,7 @@ BY_RULE = tuple(e for e in OF_NORMAL if "sobol" not in e and "stratified" not in
 class SquareLessLoc(Integrand):
     """A user's f(z) = Σ z² − loc², from nothing but its value: E f = Σ σ²."""
 
-    lacks: ClassVar[Any] = {}
+    unsupported: ClassVar[Any] = {}
     reads = ("loc",)
 
     def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
@@ -153,7 +153,7 @@ def test_it_is_a_mean_over_the_samples(numpy_backend: Any, name: str, samples: i
 class Scaled(Integrand):
     """Another f, times c(λ) = 1 + Σ mean sin λ over all blocks: whatever the family, ∂/∂λ is f cos λ / size."""
 
-    lacks: ClassVar[Any] = {}
+    unsupported: ClassVar[Any] = {}
 
     of: Integrand
     names: tuple[str, ...]
@@ -181,7 +181,7 @@ class Scaled(Integrand):
 
 
 class ScaledOnNumpy(Scaled):
-    lacks: ClassVar[Any] = {}
+    unsupported: ClassVar[Any] = {}
 
     def explicit_pullback(self, xp: Any, data: Any, z: Any, cotangent: Any, noise: Any) -> Any:
         weighted = cotangent * self.of.value(xp, data, z, noise)
@@ -249,7 +249,7 @@ def scaled(estimator: str, family: str, dimension: int = 1, **more: Any) -> Scal
 PAIRS = [
     (e, f)
     for e, f in sorted({*COVERING, ("score-function[draws=antithetic]", "normal")})
-    if make_estimator(e).least_entropy() == "none"
+    if make_estimator(e).default_entropy() == "none"
     and "input-dependent" not in e
     and (problem := scaled(e, f, 2)) is not None
     and problem.exact() is not None
@@ -373,7 +373,7 @@ def test_it_compiles(differentiating: Any, numpy_backend: Any) -> None:
 class Chosen(Integrand):
     """(Σ w z − Σ tanh l)², of binary z with logits l: all coordinates are coupled, and z and l."""
 
-    lacks: ClassVar[Any] = {}
+    unsupported: ClassVar[Any] = {}
     reads = ("logits",)
 
     def away(self, xp: Any, data: Any, z: Any) -> Any:
@@ -400,7 +400,7 @@ class ChosenProblem(Problem):
 
     @property
     def q(self) -> Any:  # type: ignore[override]
-        return FAMILIES["bernoulli"].At()
+        return FAMILIES["bernoulli"].Config()
 
     def parameters(self) -> Blocks:
         return {"logits": np.asarray([0.7, -0.4, 0.2])[: self.dimension]}
@@ -465,7 +465,7 @@ def test_enumeration_in_parts(numpy_backend: Any, monkeypatch: pytest.MonkeyPatc
 class Bent(Integrand):
     """log p(x, z) = −(z − a loc)²/2 − z⁴/10, which reads loc."""
 
-    lacks: ClassVar[Any] = {}
+    unsupported: ClassVar[Any] = {}
     reads = ("loc",)
 
     def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
@@ -589,7 +589,7 @@ def test_without_samples_it_is_refused(numpy_backend: Any) -> None:
 
 def test_only_blocks_of_q_are_read() -> None:
     with pytest.raises(UsageError, match="SquareLessLoc reads loc, which family bernoulli has not got") as caught:
-        Expectation(FAMILIES["bernoulli"].At().family, SquareLessLoc(), {})
+        Expectation(FAMILIES["bernoulli"].Config().family, SquareLessLoc(), {})
     assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match="SquareLessLoc reads loc of λ, which an encoder makes anew"):
         AmortisedExpectation(AmortisedNormal(), SquareLessLoc(), None, {})  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from scipy import special, stats
 from gradmeter.estimators import FAMILIES, Family, NotApplicable
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import ABILITIES
+from gradmeter.estimators.families.family import CAPABILITIES
 from tests.estimators import laws
 from tests.families import DIMENSION, FAMILY_PROBLEMS, FROZEN, KNOWN, PARAMETERS
 from tests.support import (
@@ -29,7 +29,7 @@ COUNT = 11
 
 
 def made(name: str) -> Family:
-    return FAMILIES[name].At(**KNOWN[name].structure).family
+    return FAMILIES[name].Config(**KNOWN[name].structure).family
 
 
 def _covariance(p: Blocks) -> np.ndarray:
@@ -86,7 +86,7 @@ def case_of(name: str, backend: Backend) -> Case:
 
 
 def all_but(ability: str) -> list[str]:
-    return [name for name, cls in FAMILIES.items() if ability not in cls.lacks]
+    return [name for name, cls in FAMILIES.items() if ability not in cls.unsupported]
 
 
 def test_every_family_is_tested() -> None:
@@ -98,14 +98,14 @@ def test_every_family_is_tested() -> None:
 @pytest.mark.parametrize("cls", FAMILIES.values())
 def test_abilities_are_declared(cls: type[Family]) -> None:
     """What a family lacks has a reason and raises it; what it does not lack, it overrides."""
-    methods = [name for name in ABILITIES if hasattr(Family, name) and name != "mirrored"]
+    methods = [name for name in CAPABILITIES if hasattr(Family, name) and name != "mirrored"]
     for ability in methods:
-        assert (getattr(cls, ability) is getattr(Family, ability)) == (ability in cls.lacks), ability
-    assert set(cls.lacks) <= set(ABILITIES)
-    family = cls.At().family
-    for ability, reason in cls.lacks.items():
+        assert (getattr(cls, ability) is getattr(Family, ability)) == (ability in cls.unsupported), ability
+    assert set(cls.unsupported) <= set(CAPABILITIES)
+    family = cls.Config().family
+    for ability, reason in cls.unsupported.items():
         assert reason in str(family.without(ability))
-    for ability in set(methods) & set(cls.lacks):
+    for ability in set(methods) & set(cls.unsupported):
         method = getattr(family, ability)
         with pytest.raises(NotApplicable, match="has not got"):
             method(*[None] * (method.__code__.co_argcount - 1))
@@ -160,7 +160,7 @@ def test_entropy_along_the_path(name: str, differentiating: Any) -> None:
     family, given = case.family, (differentiating, case.parameters, case.noise, case.z)
     along = lambda p: -family.log_density(differentiating, p, family.sample(differentiating, p, case.noise))  # noqa: E731
     known, worked_out = family.entropy_pathwise(*given), {}
-    if not {"score", "log_density_gradient"} & set(family.lacks):
+    if not {"score", "log_density_gradient"} & set(family.unsupported):
         worked_out = Family.entropy_pathwise(family, *given)
     for block, values in case.jacobian(along).items():
         zero = differentiating.xp.zeros_like(values)
@@ -193,11 +193,11 @@ def test_replaced(name: str, backend: Backend) -> None:
 
 
 def grid(name: str, dimension: int) -> tuple[Any, Blocks, np.ndarray, np.ndarray]:
-    """A family at `At()` moved a little, samples on a tensor grid of its noise, or of z, [N, D] and their weights."""
+    """A family near `Config()`, samples on a tensor grid of its noise or of z [N, D], and their weights."""
     from gradmeter.bench.measurement.rules import rule
 
-    family, backend = FAMILIES[name].At().family, get("numpy")
-    parameters = {k: a + 0.1 for k, a in FAMILIES[name].At().parameters(dimension).items()}
+    family, backend = FAMILIES[name].Config().family, get("numpy")
+    parameters = {k: a + 0.1 for k, a in FAMILIES[name].Config().parameters(dimension).items()}
     if name in laws.GRIDS:
         return family, parameters, *laws.grid(name, parameters)
     (spec,) = family.noise((), dimension).values()
@@ -216,15 +216,15 @@ def test_integrals(name: str) -> None:
     backend, dimension = get("numpy"), 2
     family, parameters, z, weights = grid(name, dimension)
     score, log_density = family.score(backend, parameters, z), family.log_density(backend, parameters, z)
-    known = "entropy_gradient" not in family.lacks
+    known = "entropy_gradient" not in family.unsupported
     entropy = family.entropy_gradient(backend, parameters) if known else {}
     for block, per_sample in score.items():
         s = per_sample.reshape(len(z), -1)
-        if "score_identity" not in family.lacks:
+        if "score_identity" not in family.unsupported:
             np.testing.assert_allclose(weights @ s, 0.0, atol=1e-12)
         if known:
             np.testing.assert_allclose(entropy[block].ravel(), -(weights * log_density) @ s, atol=1e-11)
-    for order in range(6 if "power_moment" not in family.lacks else 0):
+    for order in range(6 if "power_moment" not in family.unsupported else 0):
         moment, gradient = family.power_moment(parameters, order)
         np.testing.assert_allclose(moment, weights @ z**order, rtol=1e-11, atol=1e-11)
         for block in score:

@@ -145,8 +145,8 @@ def test_none_accepted(backend: Backend) -> None:
 @pytest.mark.parametrize("name", ["gamma", "chi-squared"])
 def test_pathwise_of_one(name: str) -> None:
     """E[n zⁿ⁻¹ ∂z/∂λ] over the law is the moment's gradient."""
-    backend, family = get("numpy"), FAMILIES[name].At().family
-    parameters = {k: a + 0.1 for k, a in FAMILIES[name].At().parameters(2).items()}
+    backend, family = get("numpy"), FAMILIES[name].Config().family
+    parameters = {k: a + 0.1 for k, a in FAMILIES[name].Config().parameters(2).items()}
     z, weights = laws.grid(name, parameters)
     for order in (1, 2, 3, 5):
         path = family.pathwise(backend, parameters, {}, z, order * z ** (order - 1))
@@ -157,9 +157,11 @@ def test_pathwise_of_one(name: str) -> None:
 @pytest.mark.parametrize("name", ["beta", "f", "dirichlet"])
 def test_pathwise_of_two(name: str) -> None:
     """The same for what is made from two gamma numbers, integrated over both."""
-    backend, family = get("numpy"), FAMILIES[name].At().family
+    backend, family = get("numpy"), FAMILIES[name].Config().family
     dimension = 2 if name == "dirichlet" else 1
-    parameters = {k: a + 0.1 * (i + 1) for i, (k, a) in enumerate(FAMILIES[name].At().parameters(dimension).items())}
+    parameters = {
+        k: a + 0.1 * (i + 1) for i, (k, a) in enumerate(FAMILIES[name].Config().parameters(dimension).items())
+    }
     numbers = np.concatenate(list(parameters.values()))
     shapes = np.exp(numbers) * (0.5 if name == "f" else 1.0)
     x, w = laws.half_line(300)
@@ -229,7 +231,7 @@ def test_only_where_there_is_one_rejection() -> None:
 
 def test_elliptical_path(numpy_backend: Any) -> None:
     """Integrated over ε and g: E[n zⁿ⁻¹ ∂z/∂λ] is the moment's gradient."""
-    family = FAMILIES["elliptical"].At().family
+    family = FAMILIES["elliptical"].Config().family
     parameters = {"loc": np.asarray([0.4]), "cholesky": np.log([0.8]), "log_degrees": np.log([17.0])}
     normal, (g, v) = rule("normal", 160, 11.0, 0.5), laws.half_line(300)
     e, w = normal.x, normal.w

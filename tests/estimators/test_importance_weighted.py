@@ -21,7 +21,7 @@ from tests.support import Blocks, draws, estimate, integrated_problem, make_cell
 BOUND = "linear-gaussian[importance-samples=3,dim=4,perturbation=0.4]"
 SMALL = "linear-gaussian[importance-samples=2,dim=1,perturbation=0.4]"
 ELBO = "linear-gaussian[dim=4,perturbation=0.4]"
-ALL = (*BOUNDS, "iwae-stl", "planted-squared-model-weights")
+ALL = (*BOUNDS, "iwae-stl", "injected-squared-model-weights")
 
 
 def estimates(problem: str, estimator: str, samples: int, noise: Blocks | None = None) -> Blocks:

@@ -84,7 +84,7 @@ class Simplest(Problem):
         exact = self.plain.exact_at(parameters)
         if exact is None or self.entropy == "none":
             return exact
-        if "entropy_gradient" in self.family.lacks:
+        if "entropy_gradient" in self.family.unsupported:
             return None
         moved = self.family.entropy_gradient(get("numpy"), parameters)
         gradient = {name: g + moved[name] for name, g in exact.gradient.items()}
@@ -95,15 +95,15 @@ class Simplest(Problem):
 def problem_for(estimator: str, family: str, dimension: int = 3, entropy: str | None = None) -> Problem:
     """The family's problem, with as much about it as the estimator needs."""
     made, of = make_estimator(estimator), FAMILY_PROBLEMS[family].replace("dim=3", f"dim={dimension}")
-    entropy = made.least_entropy() if entropy is None else entropy
+    entropy = made.default_entropy() if entropy is None else entropy
     rows = made.requirements(entropy).inputs
     return make_problem(of) if entropy == "none" and not rows else Simplest(of, entropy, rows)
 
 
 def kind(family: str) -> tuple[Any, ...]:
     """What makes a family different to an estimator: the kinds of its noise, how its coordinates hang together."""
-    q = FAMILIES[family].At().family
-    return (tuple(sorted(spec.kind for spec in q.noise((), 2).values())), "log_densities" in q.lacks)
+    q = FAMILIES[family].Config().family
+    return (tuple(sorted(spec.kind for spec in q.noise((), 2).values())), "log_densities" in q.unsupported)
 
 
 def covering() -> set[tuple[str, str]]:
@@ -173,7 +173,10 @@ def test_parity_of_an_elbo(backend: str, estimator: str, family: str, entropy: s
     problem = problem_for(estimator, family, entropy=entropy)
     reason = infeasible(make_cell(problem, estimator, 4))
     if reason is not None:
-        assert reason == make_estimator(estimator).lacking(problem.family, entropy) or "this problem takes" in reason
+        assert (
+            reason == make_estimator(estimator).unsupported_reason(problem.family, entropy)
+            or "this problem takes" in reason
+        )
         return
     case = Case(problem, estimator, 4)
     case.check(case.on(get(backend)), KNOWN[family].tolerance)
@@ -223,10 +226,10 @@ def unresolved(estimator: str, family: str) -> str | None:
     made = make_estimator(estimator)
     if family == "cauchy":
         return "cos(kz) turns without end in its tails"
-    if family == "triangular" and "score_identity" in made.requirements(made.least_entropy()).family:
+    if family == "triangular" and "score_identity" in made.requirements(made.default_entropy()).family:
         return "its score has no variance: what lies at the ends is lost by rounding"
     q = least(estimator, family).q
-    jumping = "base" in q.family.jumps(q.parameters(2), 2) and q.family.noise((), 2)["base"].kind == "uniform"
+    jumping = "base" in q.family.discontinuities(q.parameters(2), 2) and q.family.noise((), 2)["base"].kind == "uniform"
     if jumping and made.name in ("spsa", "evolution-strategies"):
         return "it jumps at other λ, where the family does not say"
     return None

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from gradmeter.bench.cells import Cell, Goals, make_estimator
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.sweep.run import measure_cell
 from gradmeter.estimators import Expectation, Integrand, Normal, NotApplicable
@@ -53,7 +53,7 @@ class Bent(Integrand):
 
 
 class BentWithPullback(Bent):
-    lacks: ClassVar[Any] = {}
+    unsupported: ClassVar[Any] = {}
 
     def model_pullback(self, xp: Any, data: Any, z: Any, cotangent: Any, noise: Any) -> Any:
         away, weight = z - data["target"], xp.exp(data["bend"])
@@ -171,7 +171,7 @@ class BentProblem(Problem):
 
 def test_rows_of_a_model(numpy_backend: Any) -> None:
     """Every block has its row, certified by integration."""
-    rows = measure_cell(Cell(BentProblem(), make_estimator("pathwise"), goals=Goals(precision=0.5))).rows
+    rows = measure_cell(Cell(BentProblem(), make_estimator("pathwise"), goals=StoppingCriteria(precision=0.5))).rows
     assert [row["block"] for row in rows] == ["loc", "log_scale", "bend", "target", "all"]
     assert {row["verdict"] for row in rows} == {"unbiased"}
     assert {row["certificate"] for row in rows} == {"integration"}

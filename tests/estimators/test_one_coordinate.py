@@ -25,7 +25,7 @@ from tests.support import Blocks, draws
 
 NAMES = [name for name, cls in FAMILIES.items() if issubclass(cls, MeanField) and name in FROZEN]
 COORDINATES = range(3)
-NO_IDENTITY = [name for name in NAMES if "score_identity" in FAMILIES[name].lacks]
+NO_IDENTITY = [name for name in NAMES if "score_identity" in FAMILIES[name].unsupported]
 #: How far up moments exist at every λ of `PARAMETERS`.
 HIGHEST = {"student-t": 4, "pareto": 4, "cauchy": 0}
 
@@ -72,7 +72,7 @@ def noise_rule(name: str, parameters: Blocks) -> tuple[Blocks, np.ndarray]:
         corner = math.log(2.0)
     if name == "triangular":  # u = c
         corner = float(np.log1p(np.exp(parameters["logit_mode"]))[0])
-    (kind,) = {spec.kind for spec in FAMILIES[name].At().family.noise((), 1).values()}
+    (kind,) = {spec.kind for spec in FAMILIES[name].Config().family.noise((), 1).values()}
     x, w = _rule(kind, corner)
     if name == "cauchy":  # beyond, z² overflows
         x, w = x[inside := x < 200.0], w[inside]
@@ -85,7 +85,7 @@ class Integrated:
     """One coordinate of a family at its λ, over its noise."""
 
     def __init__(self, name: str, i: int) -> None:
-        self.family, self.parameters, self.backend = FAMILIES[name].At().family, point(name, i), get("numpy")
+        self.family, self.parameters, self.backend = FAMILIES[name].Config().family, point(name, i), get("numpy")
         self.noise, self.weights = noise_rule(name, self.parameters)
         self.z = self.family.sample(self.backend, self.parameters, self.noise)
         self.score = self.family.score(self.backend, self.parameters, self.z)
@@ -109,9 +109,9 @@ class Integrated:
         found, scored = self.pathwise(slope), self.by_score(values)
         for block, expected in gradient.items():
             assert found[block] == pytest.approx(expected, rel=1e-10, abs=1e-10 * size), block
-            if "score_identity" not in self.family.lacks:
+            if "score_identity" not in self.family.unsupported:
                 assert scored[block] == pytest.approx(expected, rel=1e-10, abs=1e-10 * size), block
-        if "score_identity" in self.family.lacks:
+        if "score_identity" in self.family.unsupported:
             assert max(abs(scored[block] - gradient[block]) for block in gradient) > 1e-2 * size
 
 
@@ -218,7 +218,7 @@ def test_cauchy_has_a_logarithm(i: int) -> None:
 def test_entropy(at: tuple[str, Integrated]) -> None:
     """∇ of the entropy is the mean of d/dλ −log q(t(ε, λ)), and what the path gives without the family's shortcut."""
     case = at[1]
-    if "entropy_gradient" in case.family.lacks:
+    if "entropy_gradient" in case.family.unsupported:
         return
     moved = case.family.entropy_pathwise(case.backend, case.parameters, case.noise, case.z)
     slope = case.family.log_density_gradient(case.backend, case.parameters, case.z)
@@ -236,15 +236,15 @@ def test_samples_have_the_density(at: tuple[str, Integrated]) -> None:
     h = lambda z: np.exp(-0.5 * z * z)  # noqa: E731
     corner = [1.0 / (1.0 + np.exp(-case.parameters["logit_mode"][0]))] if name == "triangular" else []
     places = [law.ppf(u)[0] for u in sorted([1e-13, 1e-3, 0.1, 0.5, 0.9, 0.999, 1 - 1e-13, *corner])]
-    pieces = itertools.pairwise(places)
-    expected = sum(quad(lambda z: h(z) * law.pdf(z)[0], a, b, epsabs=1e-13, epsrel=1e-12)[0] for a, b in pieces)
+    subintervals = itertools.pairwise(places)
+    expected = sum(quad(lambda z: h(z) * law.pdf(z)[0], a, b, epsabs=1e-13, epsrel=1e-12)[0] for a, b in subintervals)
     assert case.mean(h(case.z)) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("normal", "student-t", "log-normal")])
 def test_inverse_cdf(name: str, backend: Backend) -> None:
     """The sample at given noise is SciPy's quantile of u; u = 1 − exp(−e), for the Gumbel exp(−e)."""
-    family, law = FAMILIES[name].At().family, FROZEN[name](PARAMETERS[name])
+    family, law = FAMILIES[name].Config().family, FROZEN[name](PARAMETERS[name])
     (spec,) = family.noise((17,), 3).values()
     (noise,) = draws({"base": spec}, 1).values()
     parameters = {k: backend.asarray(a, "float64") for k, a in PARAMETERS[name].items()}
@@ -259,7 +259,7 @@ def test_inverse_cdf(name: str, backend: Backend) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_mirrored(name: str, numpy_backend: Any) -> None:
     """The mirror image of a sample at the quantile u is the one at 1 − u; Student's t, −T of T."""
-    family, parameters = FAMILIES[name].At().family, PARAMETERS[name]
+    family, parameters = FAMILIES[name].Config().family, PARAMETERS[name]
     noise = draws(family.noise((50,), 3), 1)
     law = FROZEN[name](parameters)
     here, there = (

@@ -62,13 +62,13 @@ def test_round_trip(text: str) -> None:
 def test_round_trip_of_numbers(k: float, loc: float, scale: float, dim: int) -> None:
     """Through `construct`, as a result row's options come back."""
     made = construct(PROBLEMS["square"], {"k": repr(k), "loc": loc, "scale": scale, "dim": dim}, "problem square")
-    assert (made.k, made.q, made.dim) == (k, Normal.At(loc, scale), dim)  # type: ignore[attr-defined]
+    assert (made.k, made.q, made.dim) == (k, Normal.Config(loc, scale), dim)  # type: ignore[attr-defined]
     assert construct(PROBLEMS["square"], effective(made), "problem square") == made
 
 
 def test_options_of_a_family_stand_beside_it() -> None:
     made: Any = make_problem("polynomial[rate=2,degree=3,family=exponential]")
-    assert made.q == Exponential.At(rate=2.0)
+    assert made.q == Exponential.Config(rate=2.0)
     expected = {"degree": 3, "family": "exponential", "rate": 2.0, "dim": 1, "differentiate": "closed-form"}
     assert effective(made) == expected
     assert spell("polynomial", expected, type(made)) == "polynomial[degree=3,family=exponential,rate=2]"
@@ -173,8 +173,8 @@ def test_one_plain_line_for_estimators(text: str, message: str) -> None:
         ("score-function[baseline=leave-one-out]", "none", 1, 1, "needs at least 2 samples, not 1"),
         ("pathwise[sticking-the-landing=true]", "none", 1, 1, "this problem has no entropy term"),
         ("pathwise[sticking-the-landing=true]", "analytic", 1, 1, "this problem takes the entropy analytically"),
-        ("planted-opposite-biases", "none", 1, 1, "needs at least 2 coordinates"),
-        ("planted-in-sample-coefficient", "none", 2, 1, "needs at least 3 samples, not 2"),
+        ("injected-opposite-biases", "none", 1, 1, "needs at least 2 coordinates"),
+        ("injected-in-sample-coefficient", "none", 2, 1, "needs at least 3 samples, not 2"),
     ],
 )
 def test_not_applicable(estimator: str, entropy: str, samples: int, dimension: int, message: str) -> None:
@@ -183,7 +183,7 @@ def test_not_applicable(estimator: str, entropy: str, samples: int, dimension: i
 
 
 @pytest.mark.parametrize(
-    "cls", [*PROBLEMS.values(), *ESTIMATORS.values(), *CONTROLS.values(), *(f.At for f in FAMILIES.values())]
+    "cls", [*PROBLEMS.values(), *ESTIMATORS.values(), *CONTROLS.values(), *(f.Config for f in FAMILIES.values())]
 )
 def test_described_as_declared(cls: type) -> None:
     defaults = {name: about["default"] for name, about in describe(cls).items()}
@@ -225,7 +225,7 @@ def test_an_alias_takes_more_options_and_contradicts_none() -> None:
         make_estimator("rloo[baseline=mean]")
 
 
-@pytest.mark.parametrize("given", ["planted", "zzz", "x" * 1000])
+@pytest.mark.parametrize("given", ["injected", "zzz", "x" * 1000])
 def test_suggestions_are_five_at_most(given: str) -> None:
     with pytest.raises(UsageError) as caught:
         make_estimator(given)

@@ -37,9 +37,9 @@ SINGLE = {
 
 def test_text_python_and_rows_are_one_object() -> None:
     made: Any = make_problem(TEXT)
-    assert made.q == Gamma.At(concentration=(0.3, 2, 30), rate=np.asarray([1.5, 0.1, 2.0]))
-    assert made.q == Gamma.At(concentration=[0.3, 2.0, 30.0], rate=(1.5, 0.1, 2.0))
-    assert hash(made.q) == hash(Gamma.At(concentration=[0.3, 2, 30], rate=[1.5, 0.1, 2]))
+    assert made.q == Gamma.Config(concentration=(0.3, 2, 30), rate=np.asarray([1.5, 0.1, 2.0]))
+    assert made.q == Gamma.Config(concentration=[0.3, 2.0, 30.0], rate=(1.5, 0.1, 2.0))
+    assert hash(made.q) == hash(Gamma.Config(concentration=[0.3, 2, 30], rate=[1.5, 0.1, 2]))
     assert effective(made)["concentration"] == [0.3, 2.0, 30.0]
     read = json.loads(json.dumps(effective(made)))
     assert construct(type(made), read, "problem cosine") == made
@@ -65,13 +65,17 @@ def test_text_is_kept() -> None:
 
 def test_one_number_for_all_is_what_it_was() -> None:
     assert make_problem("cosine[loc=0.5,dim=3]").q == make_problem("cosine[loc=0.5]").q
-    assert Gamma.At(concentration=(2.0,)) == Gamma.At(concentration=2) == Gamma.At(concentration=np.float64(2.0))
+    assert (
+        Gamma.Config(concentration=(2.0,))
+        == Gamma.Config(concentration=2)
+        == Gamma.Config(concentration=np.float64(2.0))
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_number_of_every_family(name: str) -> None:
     """All but whole numbers, which are structure, and what is one number of a law."""
-    for field in dataclasses.fields(FAMILIES[name].At):
+    for field in dataclasses.fields(FAMILIES[name].Config):
         several = field.metadata["type"] is float and (name, field.name) not in SINGLE
         assert (field.metadata["per"] is not None) == several, field.name
 
@@ -144,13 +148,13 @@ def test_refused_in_one_line(text: str, message: str) -> None:
 )
 def test_refused_in_python(value: Any, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Gamma.At(concentration=value)
+        Gamma.Config(concentration=value)
     assert message in str(caught.value)
 
 
 def test_python_needs_as_many_as_coordinates() -> None:
     with pytest.raises(UsageError, match="has 2 numbers; it must have 3, one a coordinate"):
-        Gamma.At(concentration=(1.0, 2.0)).parameters(3)
+        Gamma.Config(concentration=(1.0, 2.0)).parameters(3)
 
 
 def test_a_list_in_a_suite_is_a_grid(tmp_path: Path) -> None:

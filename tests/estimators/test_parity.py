@@ -22,7 +22,7 @@ from tests.support import (
     covered,
 )
 
-EIGHT = ("planted-in-sample-coefficient", "planted-in-sample-coefficient[form=ratio]")
+EIGHT = ("injected-in-sample-coefficient", "injected-in-sample-coefficient[form=ratio]")
 #: S = 1 is a shape of its own: checked where there are several coordinates, and with a minibatch.
 ONE_SAMPLE = (*IN_THREE_DIMENSIONS, REGRESSIONS[0], REGRESSIONS[-1])
 #: Estimators that share their arithmetic with others here: a covering subset of problems, the rest with the slow tests.

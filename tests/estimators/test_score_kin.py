@@ -181,8 +181,8 @@ def test_dispersed_families(numpy_backend: Any) -> None:
     """log r is log q over the dispersion, but for a constant: so are its differences."""
     generator = np.random.default_rng(2)
     for name, cls in FAMILIES.items():
-        family = cls.At().family
-        if "dispersed" in family.lacks:
+        family = cls.Config().family
+        if "dispersed" in family.unsupported:
             continue
         parameters = {b: 0.4 * generator.standard_normal(s) for b, s in family.shapes(3).items()}
         z = np.abs(generator.standard_normal((6, 3)))
@@ -328,7 +328,7 @@ def test_those_biased_by_nature_are_caught(estimator: str) -> None:
     rows = measured(make_cell(SQUARE, estimator, max_replicates=2**15))
     assert rows["all"]["verdict"] == "biased"
     assert make_estimator(estimator).biased
-    assert not make_estimator(estimator).planted
+    assert not make_estimator(estimator).injected
 
 
 def test_what_is_measured_by_default_is_unbiased() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.measurement.cell import measure, prepare
 from gradmeter.estimators import backends
 from gradmeter.estimators.backends import Registration
@@ -32,7 +32,7 @@ def test_estimates_are_those_of_numpy(strict: backends.Backend, estimator: str, 
 
 @pytest.mark.parametrize("estimator", ["pathwise", "score-function[baseline=mean]", "measure-valued"])
 def test_it_is_measured_as_the_others_are(strict: backends.Backend, estimator: str) -> None:
-    goals = Goals(max_replicates=2**13)
+    goals = StoppingCriteria(max_replicates=2**13)
     rows = {
         backend: measure(
             prepare(Cell(make_problem("square[dim=2]"), make_estimator(estimator), backend, goals=goals)), goals

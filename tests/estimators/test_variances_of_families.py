@@ -61,10 +61,10 @@ def test_leave_one_out(numpy_backend: Any, options: str, law: Any) -> None:
 
     def expected(function: Any) -> float:
         cuts = law.ppf([1e-300, 1e-12, 1e-3, 0.5]), law.isf([1e-3, 1e-12, 1e-60])
-        pieces = zip(np.concatenate(cuts)[:-1], np.concatenate(cuts)[1:], strict=True)
+        subintervals = zip(np.concatenate(cuts)[:-1], np.concatenate(cuts)[1:], strict=True)
         return sum(
             quadrature.quad(lambda z: function(np.full((1, 1), z)) * law.pdf(z), a, b, epsabs=0, epsrel=1e-12)[0]
-            for a, b in pieces
+            for a, b in subintervals
         )
 
     def f(z: np.ndarray) -> float:

@@ -22,7 +22,7 @@ def test_poisson_inverse_cdf(backend: Backend) -> None:
     """The sample is the least k with F(k) > u, as SciPy has it; and 0 for u = 0."""
     rates = np.asarray([0.1, 1.7, 30.0])
     u = np.concatenate([np.zeros((1, 3)), np.random.default_rng(2).uniform(size=(5000, 3))])
-    family = FAMILIES["poisson"].At().family
+    family = FAMILIES["poisson"].Config().family
     on = {"log_rate": backend.asarray(np.log(rates), "float64")}
     found = family.sample(backend, on, {"base": backend.asarray(u, "float64")})
     expected = np.maximum(stats.poisson(rates).ppf(u), 0.0)
@@ -33,7 +33,7 @@ def test_poisson_inverse_cdf(backend: Backend) -> None:
 @pytest.mark.parametrize("name", ["poisson", "erlang"])
 def test_parts(backend: Backend, name: str, coupling: bool) -> None:
     """c (q⁺ − q⁻) is ∂q: the parts are drawn by the families' own samplers from the laws that make it so."""
-    family, rate = FAMILIES[name].At().family, 1.7
+    family, rate = FAMILIES[name].Config().family, 1.7
     parameters = {"log_rate": np.log([rate])}
     z, weights = laws.half_line()
     z, weights = (np.arange(60.0), np.ones(60)) if name == "poisson" else (z, weights)
@@ -116,8 +116,8 @@ def test_gamma_numbers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """E[c (f(z⁺) − f(z⁻))] is the moment's gradient, integrated over the gamma numbers and the noise of the parts."""
     for module in (gamma, gamma_ratios):
         monkeypatch.setattr(module, "log_standard_gamma", given_numbers)
-    family = FAMILIES[name].At().family
-    parameters = {k: a + 0.1 * (i + 1) for i, (k, a) in enumerate(FAMILIES[name].At().parameters(1).items())}
+    family = FAMILIES[name].Config().family
+    parameters = {k: a + 0.1 * (i + 1) for i, (k, a) in enumerate(FAMILIES[name].Config().parameters(1).items())}
     shapes = {
         "gamma": lambda p: {"": p["log_concentration"]},
         "chi-squared": lambda p: {"": p["log_degrees"] - np.log(2.0)},

@@ -192,7 +192,7 @@ class Unknown(Cosine):
 
 def test_an_objective_that_is_not_known_is_estimated() -> None:
     """E Σ cos(kz) is Σ cos(k loc) exp(−k²s²/2); six standard errors: 2e-9 to fail."""
-    problem = Unknown(k=1.3, q=Normal.At(loc=0.4, scale=0.8), dim=3)
+    problem = Unknown(k=1.3, q=Normal.Config(loc=0.4, scale=0.8), dim=3)
     found = objective(problem, problem.parameters())
     assert found.source == "sampling"
     assert found.standard_error is not None

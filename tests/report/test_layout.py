@@ -6,7 +6,7 @@ import numpy as np
 
 from gradmeter.bench.drawing import curves, plotting, standalone, style
 from gradmeter.bench.drawing.figure import Figure, Panel
-from gradmeter.bench.report import placing
+from gradmeter.bench.report import label_layout
 from gradmeter.bench.report.figures.cost import frontier
 from gradmeter.estimators import BOUNDS, NAMED_ALONE, VARIANTS
 
@@ -25,7 +25,7 @@ def test_placed_names_cover_nothing() -> None:
     generator = np.random.default_rng(0)
     points = [tuple(p) for p in generator.uniform(50.0, 350.0, (12, 2))]
     markers = [(x - 5.0, y - 5.0, x + 5.0, y + 5.0) for x, y in points]
-    found = [b for b in placing.place(points, [(80.0, 14.0)] * 12, markers, (0.0, 0.0, 400.0, 400.0)) if b]
+    found = [b for b in label_layout.place(points, [(80.0, 14.0)] * 12, markers, (0.0, 0.0, 400.0, 400.0)) if b]
     assert len(found) >= 10
     for a, b in [*itertools.combinations(found, 2), *itertools.product(found, markers)]:
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
@@ -41,7 +41,7 @@ def test_frontier_is_what_nothing_beats() -> None:
 
 def test_every_estimator_looks_different() -> None:
     names = {*VARIANTS, *BOUNDS, *NAMED_ALONE}
-    found = style.looks(names).values()
+    found = style.styles(names).values()
     assert len(set(found)) == len(names)
     assert not {look.marker for look in found} & set("8H")  # circles, at this size
 
@@ -54,7 +54,7 @@ def test_estimator_names_break_before_their_options() -> None:
 
 
 def curve(label: str, ends: list[float]) -> curves.Curve:
-    made = curves.Curve(label, style.Look("#1f78b8", "o"))
+    made = curves.Curve(label, style.Style("#1f78b8", "o"))
     for x, y in enumerate(ends, 1):
         made.add(float(x), y, 0.9 * y, 1.1 * y)
     return made
@@ -90,6 +90,6 @@ def test_backends_that_agree_are_one_line() -> None:
 
 def test_a_figure_of_its_own_has_its_legend() -> None:
     panel = Panel('<svg viewBox="0 0 400 300"></svg>', "")
-    svg = standalone.render(Figure("t", "c", [panel], "", [("<mine>", style.Look("#1f78b8", "o"))]))
+    svg = standalone.render(Figure("t", "c", [panel], "", [("<mine>", style.Style("#1f78b8", "o"))]))
     assert "&lt;mine&gt;" in svg
     assert 'viewBox="0 0 400 348"' in svg or 'viewBox="0 0 400 357"' in svg

@@ -20,7 +20,7 @@ from tests.report import stores
 from tests.support import make_cell
 
 PROBLEM = "linear-vae[dataset=digits,size=40,latent=1,batch=20]"
-ESTIMATORS = ("pathwise", "score-function", "planted-naive-exchange")
+ESTIMATORS = ("pathwise", "score-function", "injected-naive-exchange")
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def test_the_decoder_is_estimated_alike_and_the_encoder_is_not(measured: dict[st
 
 def test_what_a_report_says_of_them(path: Path, measured: dict[str, Result]) -> None:
     verdicts = {name: [n["verdict"] for n in networks.of(r)] for name, r in measured.items()}
-    assert verdicts["planted-naive-exchange"][0] == "biased"
-    assert verdicts["planted-naive-exchange"][1] != "biased"
+    assert verdicts["injected-naive-exchange"][0] == "biased"
+    assert verdicts["injected-naive-exchange"][1] != "biased"
     for row in measured["pathwise"].blocks.values():
         row.update(bias_bound=1e-4, verdict="unbiased", reason=None)
     ratio, certified, rest, caught = findings(rank(list(measured.values())), [])
@@ -89,13 +89,13 @@ def test_what_a_report_says_of_them(path: Path, measured: dict[str, Result]) -> 
     assert "pathwise (1 cell, at most 0.0" in certified
     assert certified.endswith("measured at S = 2; batches of 20; numpy.")
     assert f"score-function (S = 2, numpy) for the encoder of {PROBLEM}, ≤ " in rest
-    assert caught == "linear-vae, caught as biased: planted-naive-exchange (1 cell)."
+    assert caught == "linear-vae, caught as biased: injected-naive-exchange (1 cell)."
     with Store.read(path) as store:
         page = write(store, path.parent / "report")
     for file in (page, page.with_suffix(".md")):
         text = file.read_text(encoding="utf-8")
         assert text.index("What else it shows") < text.index("By network, over all of its layers")
-        assert "caught as biased: planted" in text
+        assert "caught as biased: injected" in text
 
 
 def test_without_networks_nothing_is_put_together(tmp_path: Path) -> None:

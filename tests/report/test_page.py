@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from markupsafe import escape
 
-from gradmeter.bench.cells import Goals, grid, make_estimator, make_problem
+from gradmeter.bench.cells import StoppingCriteria, grid, make_estimator, make_problem
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.bench.report import write
 from gradmeter.bench.rows import ALWAYS, MEANINGS
@@ -55,8 +55,8 @@ def many() -> list:
                     verdict="unbiased" if estimator == "pathwise" else "inconclusive",
                 )
                 cells.append((made, stores.series(variance * k / size, seconds * size, own=number)))
-    planted = stores.rows("p", estimator="planted-naive-exchange", verdict="biased", bias_norm=1.0)
-    return [*cells, (planted, stores.series()), (stores.failed("f", estimator="measure-valued"), {})]
+    injected = stores.rows("p", estimator="injected-naive-exchange", verdict="biased", bias_norm=1.0)
+    return [*cells, (injected, stores.series()), (stores.failed("f", estimator="measure-valued"), {})]
 
 
 class Ids(html.parser.HTMLParser):
@@ -81,7 +81,7 @@ def test_everything_is_shown(tmp_path: Path) -> None:
     assert "slope −1.0" in page
     assert "cannot be" in page
     assert "cannot be" in twin
-    assert "planted-naive-exchange" in twin
+    assert "injected-naive-exchange" in twin
     assert "gradmeter run --problem" in page
     assert all(f"<td><code>{name}</code></td>" in page and escape(text) in page for name, text in MEANINGS.items())
     for shape, word in (("●", "unbiased"), ("○", "inconclusive"), ("✗", "biased")):
@@ -239,12 +239,12 @@ def test_an_output_that_cannot_be_is_one_line(tmp_path: Path) -> None:
 
 
 def test_from_a_real_run(tmp_path: Path) -> None:
-    names = ("pathwise", "score-function", "planted-self-included-baseline", "pathwise[sticking-the-landing=true]")
+    names = ("pathwise", "score-function", "injected-self-included-baseline", "pathwise[sticking-the-landing=true]")
     cells = grid(
         [make_problem("square[k=2]")],
         [make_estimator(name) for name in names],
         samples=[2],
-        goals=Goals(precision=0.5, bias_bound=0.5, max_replicates=4096),
+        goals=StoppingCriteria(precision=0.5, bias_bound=0.5, max_replicates=4096),
     )
     assert "square" in PROBLEMS
     with Store.create(tmp_path / "s.sqlite") as store:

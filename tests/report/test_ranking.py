@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradmeter.bench.drawing.style import looks
+from gradmeter.bench.drawing.style import styles
 from gradmeter.bench.reading.ratios import Ratio
 from gradmeter.bench.reading.results import cleaned, load
 from gradmeter.bench.report import sweeps
@@ -68,14 +68,14 @@ def test_biased_planted_and_inestimable_are_not_recommended(tmp_path: Path) -> N
     ranking = ranking_of(
         tmp_path / "s.sqlite",
         stores.rows("a", estimator="score-function", variance=0.1, verdict="biased"),
-        stores.rows("b", estimator="planted-naive-exchange", variance=0.2, verdict="unbiased"),
+        stores.rows("b", estimator="injected-naive-exchange", variance=0.2, verdict="unbiased"),
         stores.rows("c", estimator="measure-valued", variance=0.3, variance_flag="not-estimable"),
         stores.rows("d", estimator="pathwise", variance=5.0, verdict="inconclusive", bias_bound=0.06),
         stores.failed("e", estimator="score-function", estimator_options=BASELINE, status="exception", reason="oh"),
     )
     assert [r.estimator for r in ranking.ranked] == ["pathwise"]
     assert [r.estimator for r in ranking.unranked] == ["score-function", "measure-valued"]
-    assert [r.estimator for r in ranking.controls] == ["planted-naive-exchange"]
+    assert [r.estimator for r in ranking.controls] == ["injected-naive-exchange"]
     assert [r["reason"] for r in ranking.failed] == ["oh"]
     advice = advise(ranking)
     assert advice.use == "pathwise"
@@ -93,7 +93,7 @@ def test_biased_by_nature_is_not_recommended(tmp_path: Path) -> None:
     assert [r.estimator for r in ranking.unranked] == ["spsa"]
     assert ranking.controls == []
     assert advise(ranking).use == "pathwise"
-    (entry,) = table(ranking, looks(r.estimator for r in ranking.results)).unranked
+    (entry,) = table(ranking, styles(r.estimator for r in ranking.results)).unranked
     assert entry.biased
     assert entry.note.startswith("by nature: central differences")
 
@@ -131,7 +131,7 @@ def test_the_order_is_that_of_the_ratios_shown(tmp_path: Path) -> None:
     assert min(ratios) >= 1.0
     products = [ranking.work(r) for r in ranking.ranked]
     assert products != sorted(products)  # the store would not tell otherwise
-    shown = table(ranking, looks(r.estimator for r in ranking.results)).ranked
+    shown = table(ranking, styles(r.estimator for r in ranking.results)).ranked
     assert [float(e.ratio.partition("×")[0]) for e in shown[1:]] == [float(f"{r:.3g}") for r in ratios]
     assert [e.rank for e in shown] == [str(i) for i in range(1, 10)]
 
@@ -155,7 +155,7 @@ def test_estimators_are_compared_on_one_backend_and_backends_apart(tmp_path: Pat
     assert [(c.words, c.other) for c in advice.backends] == [("less variance × seconds than on", "numpy")]
     assert advice.backends[0].ratio.startswith(("2.0", "1.9"))
     assert "on numpy the best is price" in advice.caveats
-    found = table(ranking, looks(r.estimator for r in ranking.results))
+    found = table(ranking, styles(r.estimator for r in ranking.results))
     assert [e.rank for e in found.ranked] == ["1", "2", "1", "2", "3"]
     assert [words for words, _ in found.sides] == ["on jax", "on numpy"]
 
@@ -239,7 +239,7 @@ def test_cost_is_a_multiple_of_plain_pathwise(tmp_path: Path) -> None:
         stores.rows("e", estimator="score-function", variance=9.0, seconds=1e-7, backend="jax"),
         stores.rows("f", estimator="taylor", variance=9.0, seconds=None, seconds_low=None, seconds_high=None),
     )
-    found = table(ranking, looks(r.estimator for r in ranking.results))
+    found = table(ranking, styles(r.estimator for r in ranking.results))
     cost = {(e.estimator, e.samples, *e.context): e.cost for e in (*found.ranked, *found.unranked)}
     assert cost.pop(("pathwise", "1", "numpy")) == cost.pop(("pathwise", "4", "numpy")) == "1"
     assert cost["measure-valued", "4", "numpy"].startswith(("2.00× [1.9", "1.99× [1.9"))
@@ -262,7 +262,7 @@ def test_without_pathwise_cost_is_a_multiple_of_a_score_function(tmp_path: Path)
     ]
     for name, given, cost in (("plain", cells, 2.0), ("other", cells[:3], 0.5)):
         ranking = ranking_of(tmp_path / f"{name}.sqlite", *given)
-        found = table(ranking, looks(r.estimator for r in ranking.results))
+        found = table(ranking, styles(r.estimator for r in ranking.results))
         assert found.reference == "score-function" + ("" if name == "plain" else "[baseline=leave-one-out]")
         costs = {e.estimator: e.cost for e in found.ranked}
         assert costs[found.reference] == "1"

@@ -9,7 +9,7 @@ import pytest
 
 from gradmeter.bench.drawing import plotting
 from gradmeter.bench.drawing.figure import Figure
-from gradmeter.bench.drawing.style import looks
+from gradmeter.bench.drawing.style import styles
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.report import slopes, sweeps
 from gradmeter.bench.report.figures import signal_to_noise
@@ -36,7 +36,7 @@ def drawn(path: Path, option: str, counts: tuple[int, ...], power: dict[str, flo
     (sweep,) = sweeps.find(rank(results))
     assert sweep.option == option
     with plotting.styled():
-        return signal_to_noise.figure(sweep, looks(r.estimator for r in results))
+        return signal_to_noise.figure(sweep, styles(r.estimator for r in results))
 
 
 def test_slopes_are_those_of_large_counts(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import gradmeter
 from gradmeter.bench import cells as cells_module
-from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.problems.test_functions import Square, SquareIntegrand
 from gradmeter.bench.rows import to_json
@@ -26,7 +26,7 @@ from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import Integrand
 from tests.cli.running import CELL, Run, measured
 
-ONCE = Goals(max_replicates=2**12)
+ONCE = StoppingCriteria(max_replicates=2**12)
 
 
 class Raising(SquareIntegrand):
@@ -135,9 +135,9 @@ def test_the_key_is_of_everything_that_a_number_depends_on(monkeypatch: pytest.M
         cell(num_samples=2),
         cell(seed=1),
         cell(noise="shared"),
-        cell(goals=Goals(max_replicates=2**13)),
-        cell(goals=Goals(max_replicates=2**12, precision=0.1)),
-        cell(goals=Goals(max_replicates=2**12, bias_bound=0.1)),
+        cell(goals=StoppingCriteria(max_replicates=2**13)),
+        cell(goals=StoppingCriteria(max_replicates=2**12, precision=0.1)),
+        cell(goals=StoppingCriteria(max_replicates=2**12, bias_bound=0.1)),
         cell(own(SquareIntegrand())),
     ]
     keys = [c.key for c in different]

@@ -23,7 +23,7 @@ from gradmeter.estimators import Pathwise
 from gradmeter.estimators.backends import NAMES
 from gradmeter.estimators.backends.recorded import record
 from tests.support import draws, setting_of
-from tests.tracking.planted import ROOT, SLOWER, Change, environment, main, parse, run
+from tests.tracking.injected import ROOT, SLOWER, Change, environment, main, parse, run
 
 CONFIGURATION = json.loads((ROOT / "asv.conf.json").read_text(encoding="utf-8"))
 HERE = ("-E", f"existing:{sys.executable}")
@@ -264,7 +264,7 @@ def test_the_planted_slowdown_is_work_that_is_done():
 
 @pytest.mark.slow
 def test_a_planted_variance_is_named_and_published(tmp_path: Path):
-    """Variances repeat exactly, so what is said of them is exact. Times are named by `make track-planted`."""
+    """Variances repeat exactly, so what is said of them is exact. Times are named by `make track-injected`."""
     clone, changes = main(tmp_path / "clone")
     statistics = ("track_variance", "track_bias_bound")
 

@@ -78,7 +78,7 @@ class Basis:
 
     kind: str
     degree: int
-    jumps: int = 0
+    discontinuities: int = 0
     coefficients: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
@@ -89,13 +89,13 @@ class Basis:
 
     def __call__(self, xp: Any, x: Array, steps: dict[str, Array]) -> list[Array]:
         """Evaluate φ_1, φ_2, … at x [..., m], each of its shape; `steps` from `stepped` where there are jumps."""
-        if self.jumps:
+        if self.discontinuities:
             at, rise = steps["at"], steps["rise"]  # [J, m], [degree, J + 1, m]
             found = []
-            above = [xp.astype(x >= at[j], x.dtype) for j in range(self.jumps)]
+            above = [xp.astype(x >= at[j], x.dtype) for j in range(self.discontinuities)]
             for k in range(self.degree):
                 value = rise[k, 0] + xp.zeros_like(x)
-                for j in range(self.jumps):
+                for j in range(self.discontinuities):
                     value = value + rise[k, j + 1] * above[j]
                 found.append(value)
             return found
@@ -123,12 +123,12 @@ def stepped(at: np.ndarray, degree: int, dtype: str) -> tuple[int, dict[str, np.
     inside = np.where((at > 0.0) & (at < 1.0), at, 1.0)
     ends = np.sort(inside, axis=1)[:, :MOST_JUMPS].astype(dtype).astype(np.float64)
     ends = ends[:, : max(1, int(np.max(np.sum(ends < 1.0, axis=1))))]
-    m, jumps = ends.shape
+    m, discontinuities = ends.shape
     edges = np.concatenate([np.zeros((m, 1)), ends, np.ones((m, 1))], axis=1)
     p = np.maximum(np.diff(edges, axis=1), 0.0)  # [m, J + 1]
-    index = np.broadcast_to(np.arange(jumps + 1.0), p.shape)
+    index = np.broadcast_to(np.arange(discontinuities + 1.0), p.shape)
     found: list[np.ndarray] = [np.ones_like(p)]
-    for order in range(1, min(degree, jumps) + 1):
+    for order in range(1, min(degree, discontinuities) + 1):
         new = index**order
         for _ in range(2):  # orthogonalise twice, against rounding
             for old in found:

@@ -59,15 +59,15 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
     one = expectation.sample_specs(setting.dimension)
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
     try:
-        jumps = estimator.jumps(expectation, parameters, setting.num_samples, setting.dimension)
+        discontinuities = estimator.discontinuities(expectation, parameters, setting.num_samples, setting.dimension)
     except NotApplicable:
-        jumps = {}
+        discontinuities = {}
     steps: Arrays = {}
 
     def basis(name: str, spec: Noise, shape: tuple[int, ...], degree: int) -> Basis | None:
         numbers = math.prod(shape)
-        if spec.kind in ("uniform", "stratum") and name in jumps and jumps[name].shape[-1]:
-            at = jumps[name]
+        if spec.kind in ("uniform", "stratum") and name in discontinuities and discontinuities[name].shape[-1]:
+            at = discontinuities[name]
             while at.ndim > 1 + len(shape):  # a leading axis over samples, with equal entries
                 at = at[0]
             at = np.broadcast_to(at, (*shape, at.shape[-1])).reshape(numbers, -1)
@@ -333,13 +333,13 @@ def _interactions(setting: Setting, layout: Layout, noise: Arrays, weight: np.nd
     one = replace(source, axis=None, pairs=False)
     x = given[source.name].reshape(-1, m)
     phi = [each[:, 0] for each in one.functions(np, given, steps)]
-    if basis.jumps == 1:
+    if basis.discontinuities == 1:
         at = steps[f"at of {source.name}"][0]
         moved = np.where(x >= at, 0.5 * at, 0.5 * (1.0 + at))
         step = one.functions(np, {source.name: moved}, steps)[0][:, 0] - phi[0]
         found = differences(setting, source.name, given, moved.reshape(given[source.name].shape))
         g = None if found is None else found / np.where(step != 0.0, step, np.inf)
-    elif basis.jumps:
+    elif basis.discontinuities:
         g = None
     else:
         g = slopes(setting, source.name, given)

@@ -50,5 +50,5 @@ class Source:
 
     def functions(self, xp: Any, noise: Arrays, model: Arrays) -> list[Array]:
         """Evaluate φ_1, φ_2, … of the numbers, each [R, S, m]."""
-        steps = {name: model[f"{name} of {self.name}"] for name in ("at", "rise")} if self.basis.jumps else {}
+        steps = {name: model[f"{name} of {self.name}"] for name in ("at", "rise")} if self.basis.discontinuities else {}
         return self.basis(xp, self.read(xp, noise), steps)

@@ -22,7 +22,7 @@ def main() -> None:
     report = commands.add_parser("report", parents=[common], help="write the results")
     report.add_argument("--output", type=Path, default=Path("results") / "calibration")
     one = commands.add_parser("run", parents=[common], help="one run of the suite, in this process")
-    one.add_argument("kind", choices=("identical", "planted"))
+    one.add_argument("kind", choices=("identical", "injected"))
     one.add_argument("number", type=int)
     one.add_argument("process", type=int)
     pairs = commands.add_parser("pairs", parents=[common], help="A/A pairs of one process, this one")
@@ -38,7 +38,7 @@ def main() -> None:
     elif given.command == "pairs":
         aa.measure(given.folder, given.process, given.timings)
     elif given.command == "compare":
-        for kind, count in (("identical", IDENTICAL), ("planted", PLANTED)):
+        for kind, count in (("identical", IDENTICAL), ("injected", PLANTED)):
             for number in range(count):
                 runs.measure_apart(given.folder, kind, number)
     elif given.command == "run":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.estimators import backends
 
 PAIRS = (
@@ -11,7 +11,7 @@ PAIRS = (
     ("cosine[k=2.5,loc=1]", "measure-valued"),
     ("logistic-regression", "pathwise"),
 )
-GOALS = Goals(bias_bound=1.0, max_replicates=2**14)
+GOALS = StoppingCriteria(bias_bound=1.0, max_replicates=2**14)
 
 
 def cells() -> list[Cell]:

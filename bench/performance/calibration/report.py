@@ -67,7 +67,7 @@ def _table(headings: Lines, rows: Iterable[Lines]) -> Lines:
 
 def write(folder: Path, output: Path) -> Path:
     """Write `report.md`, `aa.csv` and `compare.csv`; return the path of the page."""
-    stores = {kind: sorted(folder.glob(f"{kind}-*.sqlite")) for kind in ("identical", "planted")}
+    stores = {kind: sorted(folder.glob(f"{kind}-*.sqlite")) for kind in ("identical", "injected")}
     pairs = aa.load(folder)
     if not pairs or len(stores["identical"]) < 2:
         raise UsageError(
@@ -75,8 +75,8 @@ def write(folder: Path, output: Path) -> Path:
         )
     output.mkdir(parents=True, exist_ok=True)
     consecutive = [(a, b, _compared(a, b)) for a, b in itertools.pairwise(stores["identical"])]
-    planted = [(runs.path(folder, "identical", i), b) for i, b in enumerate(stores["planted"])]
-    comparisons = [(a, b, _compared(a, b)) for a, b in planted]
+    injected = [(runs.path(folder, "identical", i), b) for i, b in enumerate(stores["injected"])]
+    comparisons = [(a, b, _compared(a, b)) for a, b in injected]
     page = [
         "# Calibration of timings",
         "",
@@ -218,7 +218,7 @@ def _planted_section(comparisons: list[tuple[Path, Path, Comparison]]) -> Lines:
     caught = dict.fromkeys(GATES, 0)
     applies = dict.fromkeys(GATES, 0)
     for before, after, comparison in comparisons:
-        plan = runs.plan_of("planted", int(after.stem.split("-")[1]))
+        plan = runs.plan_of("injected", int(after.stem.split("-")[1]))
         whole = {c.columns["backend"] for i, c in enumerate(comparison.cells) if i in plan.slower and not plan.noisier}
         for i, change in enumerate(comparison.cells):
             name = "slower" if i in plan.slower else "noisier" if i in plan.noisier else "other"
@@ -233,11 +233,11 @@ def _planted_section(comparisons: list[tuple[Path, Path, Comparison]]) -> Lines:
                 applies[gate] += 1
                 caught[gate] += named and _status(before, after, [gate]) == 1
 
-    def line(name: str, metric: str, planted: float, what: str) -> Lines:
+    def line(name: str, metric: str, injected: float, what: str) -> Lines:
         ratios = Ratios.of(found[name], metric)
         right = sum(word == WORDS[metric][0] for word in ratios.words)
         low, middle, high = (f"{math.exp(v):.3f}" for v in np.quantile(ratios.logs, [0.0, 0.5, 1.0]))
-        return [what, f"{planted:g}×", f"{right} of {len(ratios.words)}", f"{middle}× [{low}, {high}]"]
+        return [what, f"{injected:g}×", f"{right} of {len(ratios.words)}", f"{middle}× [{low}, {high}]"]
 
     rows = [
         line("slower", "time", SLOWER, "time of a cell, in bulk"),
@@ -253,7 +253,7 @@ def _planted_section(comparisons: list[tuple[Path, Path, Comparison]]) -> Lines:
         f"longer) and a variance of {NOISIER:g}× (independent noise added to the estimate), each against an identical "
         "run. Three runs change one pair on every backend, the fourth slows everything on one backend, in turn.",
         "",
-        *_table(["planted", "size", "called", "ratio found, median [smallest, largest]"], rows),
+        *_table(["injected", "size", "called", "ratio found, median [smallest, largest]"], rows),
         "Exit status 1, with all that was planted named: "
         + ", ".join(f"`--fail {gate}` in {caught[gate]} of {applies[gate]}" for gate in GATES)
         + ". Called though nothing was planted: "

@@ -22,7 +22,7 @@ def path(folder: Path, kind: str, number: int) -> Path:
 
 
 def plan_of(kind: str, number: int) -> Plan:
-    return plan(number, len(PAIRS), len(cells()) // len(PAIRS)) if kind == "planted" else Plan()
+    return plan(number, len(PAIRS), len(cells()) // len(PAIRS)) if kind == "injected" else Plan()
 
 
 def measure(folder: Path, kind: str, number: int, process: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.cell import Measurement, measure, prepare
 from gradmeter.bench.performance.goals.goal import Goal, Measured
@@ -56,7 +56,7 @@ def replicates() -> Iterator[Goal]:
 
 def _unbiased(cells: Any) -> Iterator[Cell]:
     for cell in cells:
-        if not getattr(cell.estimator, "planted", False) and infeasible(cell) is None:
+        if not getattr(cell.estimator, "injected", False) and infeasible(cell) is None:
             yield cell
 
 
@@ -93,7 +93,7 @@ def _both(cell: Cell) -> tuple[float, float, bool] | None:
 
     None where plain replicates give no bound, or the noise is integrated over.
     """
-    goals = Goals(precision=1e6, bias_bound=BOUND, max_replicates=min(CAP, cell.goals.max_replicates))
+    goals = StoppingCriteria(precision=1e6, bias_bound=BOUND, max_replicates=min(CAP, cell.goals.max_replicates))
     ready = prepare(replace(cell, goals=goals))
     if ready.evaluations > DEAR:
         return None
@@ -150,6 +150,6 @@ def power() -> Iterator[Goal]:
 
 def _found(text: str, bias: float, seed: int, cap: int, controlled: bool) -> bool:
     estimator = Scaled(make_estimator(text), 1.0 + bias)
-    goals = Goals(precision=1e6, bias_bound=bias / 8.0, max_replicates=cap)
+    goals = StoppingCriteria(precision=1e6, bias_bound=bias / 8.0, max_replicates=cap)
     ready = prepare(Cell(make_problem("logistic-regression"), estimator, seed=seed, goals=goals))
     return bool(measure(ready, goals, controlled=controlled).blocks[ALL]["verdict"] == "biased")

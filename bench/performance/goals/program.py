@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import StatisticsKernel
 from gradmeter.bench.performance.goals.goal import Goal, Measured, ratio
@@ -24,7 +24,7 @@ REPLICATES = 10**7
 
 def overhead() -> Iterator[Goal]:
     """Yield the time of a cell of about 10^7 replicates, judged and stored, over the same blocks of the bare kernel."""
-    never = Goals(precision=1e-9, bias_bound=1e-9, max_replicates=REPLICATES)
+    never = StoppingCriteria(precision=1e-9, bias_bound=1e-9, max_replicates=REPLICATES)
     for backend, dimension in itertools.product(present(), (10, 100)):
         problem = make_problem(f"square[k=2,dim={dimension}]")
         cell = Cell(problem, make_estimator("pathwise"), backend, dtype="float32", goals=never)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import StatisticsKernel
 from gradmeter.bench.performance.goals.goal import Goal, Measured
@@ -86,7 +86,7 @@ def peak() -> int:
 
 def prepared(backend: str, problem: str, replicates: int) -> Any:
     """Return a cell that stops only at this many replicates, and its stopping criteria."""
-    never = Goals(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
+    never = StoppingCriteria(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
     return prepare(Cell(make_problem(problem), make_estimator("pathwise"), backend, goals=never)), never
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from gradmeter.bench.problems.conjugate.conjugate import Conjugate
 from gradmeter.bench.problems.problem import Vectors, family_option
 from gradmeter.bench.problems.test_functions import Separable
-from gradmeter.estimators import Point
+from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.families.logs import Logs, above_zero
 from gradmeter.estimators.options import option
 
@@ -51,7 +51,7 @@ class BetaBernoulli(Conjugate):
     integrand: ClassVar[Separable] = BetaBernoulliIntegrand()
     conjugate: ClassVar[str] = "beta"
 
-    q: Point = family_option("beta")
+    q: FamilyConfig = family_option("beta")
     dim: int = option(18, "number of probabilities D: the first of the 18 players", minimum=1, maximum=len(HITS))
     prior_alpha: float = option(1.0, "α of the prior of every probability", above=0.0, maximum=1e6)
     prior_beta: float = option(1.0, "β of the prior of every probability", above=0.0, maximum=1e6)

@@ -15,7 +15,7 @@ import numpy as np
 from gradmeter.bench.problems.conjugate.conjugate import Conjugate
 from gradmeter.bench.problems.problem import Vectors, family_option
 from gradmeter.bench.problems.test_functions import Separable
-from gradmeter.estimators import Point
+from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.families.gamma import Erlang
 from gradmeter.estimators.families.logs import Logs
 from gradmeter.estimators.options import option
@@ -52,7 +52,7 @@ class GammaPoisson(Conjugate):
     integrand: ClassVar[Separable] = GammaPoissonIntegrand()
     conjugate: ClassVar[str] = "gamma"
 
-    q: Point = family_option("gamma", "erlang", "exponential", "chi-squared")
+    q: FamilyConfig = family_option("gamma", "erlang", "exponential", "chi-squared")
     dim: int = option(14, "number of rates D: the first of the 14 corps", minimum=1, maximum=len(DEATHS))
     prior_concentration: float = option(1.0, "shape a of the prior of every rate", above=0.0, maximum=1e6)
     prior_rate: float = option(1.0, "rate b of the prior of every rate", above=0.0, maximum=1e6)

@@ -19,7 +19,7 @@ from gradmeter.bench.problems.mixtures.cavi import CoordinateAscent
 from gradmeter.bench.problems.mixtures.joint import Collapsed, Joint, MeanField, MixtureOfMeans
 from gradmeter.bench.problems.mixtures.mixture import Mixture
 from gradmeter.bench.problems.problem import Exact, Vectors, family_option
-from gradmeter.estimators import Expectation, Family, Normal, Point, UsageError
+from gradmeter.estimators import Expectation, Family, FamilyConfig, Normal, UsageError
 from gradmeter.estimators.families.normal_categorical import NormalCategorical
 from gradmeter.estimators.options import option
 
@@ -53,7 +53,7 @@ class BayesianGaussianMixture(Mixture):
         choices=("collapsed", "mean-field", "joint"),
     )
     hyperparameters: str = option("fixed", "tau, sigma and weights: fixed, or parameters", choices=("fixed", "learned"))
-    q: Point = family_option("normal")
+    q: FamilyConfig = family_option("normal")
     at: str = option(
         "given", "λ: loc and scale as given, where CAVI starts, or where it ends", choices=("given", "start", "cavi")
     )
@@ -84,7 +84,7 @@ class BayesianGaussianMixture(Mixture):
     def check(self) -> None:
         super().check()
         what = f"problem {self.name}"
-        if self.at != "given" and self.q != Normal.At():
+        if self.at != "given" and self.q != Normal.Config():
             raise UsageError(f"{what}: at={self.at} chooses loc and scale itself; leave them out")
         if self.bound == "mean-field" and self.hyperparameters == "learned" and self.differentiate == "autodiff":
             raise UsageError(

@@ -19,7 +19,7 @@ from gradmeter.bench.problems.mixtures.em import ExpectationMaximisation
 from gradmeter.bench.problems.mixtures.joint import log_softmax, row_weights
 from gradmeter.bench.problems.mixtures.mixture import Mixture, OfPoints
 from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors
-from gradmeter.estimators import Expectation, Point, UsageError
+from gradmeter.estimators import Expectation, FamilyConfig, UsageError
 from gradmeter.estimators.families.categorical import Categorical
 from gradmeter.estimators.options import option
 
@@ -119,8 +119,8 @@ class GaussianMixture(Mixture):
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
     @property
-    def q(self) -> Point:  # type: ignore[override]
-        return Categorical.At(categories=self.components)
+    def q(self) -> FamilyConfig:  # type: ignore[override]
+        return Categorical.Config(categories=self.components)
 
     @property
     def dimension(self) -> int:

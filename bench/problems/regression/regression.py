@@ -20,7 +20,7 @@ from gradmeter.bench.problems.regression.datasets import load
 from gradmeter.bench.problems.regression.fitted import FITTED, fitted
 from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
 from gradmeter.bench.problems.regression.quadrature import WIDEST
-from gradmeter.estimators import Expectation, Point, UsageError
+from gradmeter.estimators import Expectation, FamilyConfig, UsageError
 from gradmeter.estimators.options import option
 
 
@@ -36,7 +36,7 @@ class Regression(Problem):
     counts: ClassVar[bool] = False
 
     dataset: str
-    q: Point = family_option("normal", "multivariate-normal", "low-rank-normal")
+    q: FamilyConfig = family_option("normal", "multivariate-normal", "low-rank-normal")
     at: str = option(
         "given", "λ: the family's options as given, or the maximum of the exact ELBO", choices=("given", "fitted")
     )

@@ -44,7 +44,7 @@ class Autoencoder(Problem):
 
     @property
     def q(self) -> Any:  # type: ignore[override]
-        return AmortisedNormal.At()
+        return AmortisedNormal.Config()
 
     @property
     def family(self) -> Family:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradmeter.bench.drawing import curves
 from gradmeter.bench.drawing.curves import Curve
 from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report import reproduce
 from gradmeter.bench.report.sweeps import Sweep
@@ -14,7 +14,7 @@ from gradmeter.bench.rows import ALL
 WIDE = 20.0
 
 
-def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
+def figure(sweep: Sweep, styles: dict[str, Style]) -> Figure | None:
     """One panel a parameter block; None where no estimator was measured at two values at least."""
     points = [(value, r) for value, ranking in sweep.points for r in (*ranking.ranked, *ranking.unranked)]
     results = [r for _, r in points]
@@ -24,7 +24,7 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
     log_x = bool(values) and min(values) > 0.0 and max(values) / min(values) >= WIDE
     panels, key, zeros, drawn_results = [], {}, 0, []
     for block in blocks:
-        found, members = _curves(points, block, context, looks)
+        found, members = _curves(points, block, context, styles)
         zeros += sum(1 for _, r in points if block in r.blocks and r.blocks[block]["variance"] == 0.0)
         if not found:
             continue
@@ -52,7 +52,7 @@ def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
 
 
 def _curves(
-    points: list[tuple[float, Result]], block: str, context: tuple[str, ...], looks: dict[str, Look]
+    points: list[tuple[float, Result]], block: str, context: tuple[str, ...], styles: dict[str, Style]
 ) -> tuple[list[Curve], list[Result]]:
     """Curves of two points at least, and the cells behind them."""
     found: dict[str, tuple[Curve, list[Result]]] = {}
@@ -61,7 +61,7 @@ def _curves(
         if row is None or row["variance"] is None:
             continue
         label = result.estimator + (f" · {result.context(context)}" if context else "")
-        curve, members = found.setdefault(label, (Curve(label, looks[result.estimator], fill(result)), []))
+        curve, members = found.setdefault(label, (Curve(label, styles[result.estimator], fill(result)), []))
         members.append(result)
         curve.add(value, row["variance"], row["variance_low"], row["variance_high"])
     kept = [pair for pair in found.values() if len(pair[0].x) >= 2]

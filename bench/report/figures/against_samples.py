@@ -7,7 +7,7 @@ import math
 from gradmeter.bench.drawing import curves
 from gradmeter.bench.drawing.curves import Curve
 from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.reading.numbers import slope_text
 from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report import reproduce, slopes
@@ -16,7 +16,7 @@ from gradmeter.bench.report.ranking import Ranking
 FEWEST = 3
 
 
-def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
+def figure(ranking: Ranking, styles: dict[str, Style]) -> Figure | None:
     """One panel; None where no estimator has a positive variance at three values of S."""
     results = [r for r in (*ranking.ranked, *ranking.unranked) if r["variance"] and r["num_samples"]]
     context = varying(results, CONTEXT)
@@ -26,7 +26,7 @@ def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
     groups = {k: v for k, v in groups.items() if len({r["num_samples"] for r in v}) >= FEWEST}
     if not groups:
         return None
-    found = [_curve(estimator, apart, members, looks[estimator]) for (estimator, apart), members in groups.items()]
+    found = [_curve(estimator, apart, members, styles[estimator]) for (estimator, apart), members in groups.items()]
     name = identifier("samples", ranking.problem, ranking.machine)
     drawn, unlabelled = curves.panel(
         name, found, "", "S, samples in an estimate", "variance", log_x=True, width=curves.width_of(2)
@@ -41,7 +41,7 @@ def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
     return Figure("Variance against S", caption, [panel], reproduce.commands(members), key)
 
 
-def _curve(estimator: str, apart: str, members: list[Result], look: Look) -> Curve:
+def _curve(estimator: str, apart: str, members: list[Result], look: Style) -> Curve:
     curve = Curve(estimator + (f" · {apart}" if apart else ""), look, fill(members[0]))
     for r in members:
         curve.add(float(r["num_samples"]), r["variance"], r["variance_low"], r["variance_high"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradmeter.bench.drawing.figure import Figure, Panel, fill, identifier
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.ratios import Ratio, time_ratio, variance_ratio
 from gradmeter.bench.reading.results import Result, varying
@@ -15,7 +15,7 @@ from gradmeter.bench.report.ranking import Ranking
 _SAME = ("dtype", "num_samples", "seed", "noise")
 
 
-def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
+def figure(ranking: Ranking, styles: dict[str, Style]) -> Figure | None:
     """None where no cell was measured on two backends or devices."""
     results = [r for r in (*ranking.ranked, *ranking.unranked) if r["variance"]]
     sides = sorted({_side(r, results) for r in results}, key=lambda s: (not s.startswith("numpy"), s))
@@ -32,7 +32,7 @@ def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
     variance: list[Line] = []
     for group in groups.values():
         side = next(s for s in sides if s in group)
-        base, look = group[side], looks[group[side].estimator]
+        base, look = group[side], styles[group[side].estimator]
         label = base.estimator + _details(base, apart)
         for lines, measure in ((seconds, time_ratio), (variance, variance_ratio)):
             marks = [_mark(other, group[other], measure(group[other], base), look) for other in group if other != side]
@@ -64,7 +64,7 @@ def _details(result: Result, apart: tuple[str, ...]) -> str:
     return f" {result.context(apart)}" if apart else ""
 
 
-def _mark(side: str, result: Result, ratio: Ratio | None, look: Look) -> Mark | None:
+def _mark(side: str, result: Result, ratio: Ratio | None, look: Style) -> Mark | None:
     if ratio is None:
         return None
     return Mark(ratio, look, fill(result), f"{side} {numbers.times(ratio.value, ratio.low, ratio.high)}")

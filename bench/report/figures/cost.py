@@ -8,16 +8,16 @@ from typing import Any
 from gradmeter.bench.drawing import plotting
 from gradmeter.bench.drawing.curves import FURTHEST
 from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.results import Result
-from gradmeter.bench.report import placing, reproduce
+from gradmeter.bench.report import label_layout, reproduce
 from gradmeter.bench.report.ranking import Ranking
 
 WIDTH, HEIGHT = 575.0, 400.0
 
 
-def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
+def figure(ranking: Ranking, styles: dict[str, Style]) -> Figure | None:
     """None where there are no two estimators, or values of S, with a variance and a cost, or all cost the same."""
     column = "seconds" if ranking.timed else "evaluations"
     shown = [r for r in (*ranking.ranked, *ranking.unranked) if r["variance"] and r[column]]
@@ -25,7 +25,7 @@ def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
     if len(kinds) < 2 or len({r[column] for r in shown}) < 2:
         return None
     name = identifier("cost", ranking.problem, ranking.machine)
-    drawn, key = _panel(name, shown, column, looks)
+    drawn, key = _panel(name, shown, column, styles)
     allowed = {id(r) for r in ranking.ranked}
     left_out = sum(1 for r in shown if id(r) not in allowed)
     what = "Seconds" if ranking.timed else "Integrand evaluations"
@@ -49,7 +49,9 @@ def frontier(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return best
 
 
-def _panel(name: str, shown: list[Result], column: str, looks: dict[str, Look]) -> tuple[str, list[tuple[str, Look]]]:
+def _panel(
+    name: str, shown: list[Result], column: str, styles: dict[str, Style]
+) -> tuple[str, list[tuple[str, Style]]]:
     figure, axes = plotting.panel(WIDTH, HEIGHT, 66.0, 14.0, top=12.0)
     write = numbers.seconds if column == "seconds" else numbers.significant
     plotting.log_axis(axes.xaxis, _ends(shown, column), write, room=0.18)
@@ -63,11 +65,11 @@ def _panel(name: str, shown: list[Result], column: str, looks: dict[str, Look]) 
         axes.step(xs, ys, where="post", color="#8a8a8a", linewidth=1.2, zorder=1.5)
         _guides(axes, min(x * y for x, y in steps))
     for r in shown:
-        _point(axes, r, column, looks[r.estimator], faint=r not in fair)
+        _point(axes, r, column, styles[r.estimator], faint=r not in fair)
     axes.set_xlabel("seconds an estimate" if column == "seconds" else "integrand evaluations an estimate")
     axes.set_ylabel("variance of one estimate")
-    unlabelled = _labels(axes, shown, column, looks, _segments(axes, xs, ys) if steps else [])
-    return plotting.svg(figure, name), [(e, looks[e]) for e in unlabelled]
+    unlabelled = _labels(axes, shown, column, styles, _segments(axes, xs, ys) if steps else [])
+    return plotting.svg(figure, name), [(e, styles[e]) for e in unlabelled]
 
 
 def _reach(r: Result, column: str) -> tuple[float, float]:
@@ -95,7 +97,7 @@ def _guides(axes: Any, product: float) -> None:
     axes.set_ylim(bottom, top)
 
 
-def _point(axes: Any, r: Result, column: str, look: Look, faint: bool) -> None:
+def _point(axes: Any, r: Result, column: str, look: Style, faint: bool) -> None:
     alpha = 0.4 if faint else 1.0
     x, y = r[column], r["variance"]
     axes.plot(_reach(r, column), [y, y], color=look.colour, linewidth=1.2, alpha=alpha)
@@ -114,7 +116,7 @@ def _point(axes: Any, r: Result, column: str, look: Look, faint: bool) -> None:
     )
 
 
-def _segments(axes: Any, xs: list[float], ys: list[float]) -> list[placing.Box]:
+def _segments(axes: Any, xs: list[float], ys: list[float]) -> list[label_layout.Box]:
     """The stepped line as thin boxes, in pixels."""
     corners = [(xs[0], ys[0])]
     for x, y in zip(xs[1:], ys[1:], strict=True):
@@ -126,7 +128,9 @@ def _segments(axes: Any, xs: list[float], ys: list[float]) -> list[placing.Box]:
     ]
 
 
-def _labels(axes: Any, shown: list[Result], column: str, looks: dict[str, Look], lines: list[placing.Box]) -> list[str]:
+def _labels(
+    axes: Any, shown: list[Result], column: str, styles: dict[str, Style], lines: list[label_layout.Box]
+) -> list[str]:
     """Names beside points, one an estimator and S values beside the others; the estimators there was no room for."""
     pixels = [tuple(axes.transData.transform((r[column], r["variance"]))) for r in shown]
     markers = [(x - 6.0, y - 6.0, x + 6.0, y + 6.0) for x, y in pixels]
@@ -145,10 +149,10 @@ def _labels(axes: Any, shown: list[Result], column: str, looks: dict[str, Look],
     box = axes.get_window_extent()
     sizes = [(plotting.text_width(t), plotting.text_height(t)) for _, t in texts]
     inside = (box.x0 + 2.0, box.y0 + 2.0, WIDTH, HEIGHT)
-    found = placing.place([pixels[i] for i, _ in texts], sizes, [*markers, *lines], inside)
+    found = label_layout.place([pixels[i] for i, _ in texts], sizes, [*markers, *lines], inside)
     missed = []
     for (i, text), where in zip(texts, found, strict=True):
-        colour = looks[shown[i].estimator].colour
+        colour = styles[shown[i].estimator].colour
         if where is None:
             missed += [shown[i].estimator] if i in named.values() else []
             continue
@@ -160,7 +164,7 @@ def _name(result: Result, several: bool) -> str:
     return plotting.wrapped(result.estimator) + (f" S={result['num_samples']}" if several else "")
 
 
-def _write(axes: Any, text: str, point: tuple[float, float], where: placing.Box, colour: str) -> None:
+def _write(axes: Any, text: str, point: tuple[float, float], where: label_layout.Box, colour: str) -> None:
     x0, y0, x1, y1 = where
     near = (min(max(point[0], x0), x1), min(max(point[1], y0), y1))
     if max(abs(near[0] - point[0]), abs(near[1] - point[1])) > 12.0:

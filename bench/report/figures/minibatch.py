@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradmeter.bench.drawing import curves
 from gradmeter.bench.drawing.curves import Curve
 from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.measurement.decomposition import Part, Parts
 from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report import minibatch_table, reproduce
@@ -14,7 +14,7 @@ from gradmeter.bench.report.ranking import Ranking
 FEWEST = 2
 
 
-def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
+def figure(ranking: Ranking, styles: dict[str, Style]) -> Figure | None:
     """One panel a part; None where no estimator has parts at two values of S."""
     found = minibatch_table.measured(ranking)
     context = varying([r for r, _ in found], CONTEXT)
@@ -27,7 +27,7 @@ def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
         return None
     panels, key = [], {}
     for part, title in (("sampling", "of the samples of z"), ("minibatch", "of the minibatch")):
-        drawn = [_curve(label, members, part, looks) for label, members in groups.items()]
+        drawn = [_curve(label, members, part, styles) for label, members in groups.items()]
         name = identifier("parts", ranking.problem, ranking.machine, part)
         svg, unlabelled = curves.panel(
             name, drawn, title, "S, samples in an estimate", "variance", log_x=True, width=curves.width_of(2)
@@ -44,9 +44,9 @@ def figure(ranking: Ranking, looks: dict[str, Look]) -> Figure | None:
     return Figure("Sampling and minibatch parts", caption, panels, commands, list(key.items()))
 
 
-def _curve(label: str, members: list[tuple[Result, Parts]], part: str, looks: dict[str, Look]) -> Curve:
+def _curve(label: str, members: list[tuple[Result, Parts]], part: str, styles: dict[str, Style]) -> Curve:
     first = members[0][0]
-    curve = Curve(label, looks[first.estimator], fill(first))
+    curve = Curve(label, styles[first.estimator], fill(first))
     for result, known in members:
         found: Part = getattr(known, part)
         curve.add(float(result["num_samples"]), max(0.0, found.value), found.low, found.high)

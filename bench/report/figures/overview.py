@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradmeter.bench.drawing.figure import Figure, Panel, identifier
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.reading.ratios import Ratio
 from gradmeter.bench.report import reproduce
 from gradmeter.bench.report.figures import rows
@@ -13,7 +13,7 @@ from gradmeter.bench.report.ranking import Ranking
 MOST_ROWS = 40
 
 
-def figure(rankings: list[Ranking], looks: dict[str, Look], several_machines: bool) -> Figure | None:
+def figure(rankings: list[Ranking], styles: dict[str, Style], several_machines: bool) -> Figure | None:
     """None where no problem has two estimators to compare."""
     lines, members = [], []
     for ranking in rankings[:MOST_ROWS]:
@@ -26,7 +26,7 @@ def figure(rankings: list[Ranking], looks: dict[str, Look], several_machines: bo
             result = next(r for r in cells if r.estimator == estimator)
             ratio = Ratio(1.0, 1.0, 1.0) if result is best else ranking.against_best(result)
             if ratio is not None:
-                line.marks.append(Mark(ratio, looks[estimator]))
+                line.marks.append(Mark(ratio, styles[estimator]))
                 members.append(result)
         if len(line.marks) >= 2:
             lines.append(line)
@@ -42,5 +42,5 @@ def figure(rankings: list[Ranking], looks: dict[str, Look], several_machines: bo
         caption += " Problems whose best estimator has no variance have no place here."
     present = dict.fromkeys(r.estimator for r in members)
     panel = Panel(drawn, f"{what.capitalize()} of each estimator relative to the best, by problem, log scale")
-    key = [(e, look) for e, look in looks.items() if e in present]
+    key = [(e, look) for e, look in styles.items() if e in present]
     return Figure("All problems at a glance", caption, [panel], reproduce.commands(members), key)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gradmeter.bench.drawing import plotting
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.ratios import Ratio
 
@@ -23,7 +23,7 @@ class Mark:
     """A point with its interval; `text` is written at the end of the row."""
 
     ratio: Ratio
-    look: Look
+    look: Style
     fill: str = "full"
     text: str = ""
 

@@ -11,7 +11,7 @@ import math
 from gradmeter.bench.drawing import curves, style
 from gradmeter.bench.drawing.curves import Curve
 from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.results import CONTEXT, Result, varying
 from gradmeter.bench.report import reproduce, slopes
@@ -22,14 +22,14 @@ from gradmeter.bench.rows import ALL
 OPTION = "importance-samples"
 
 
-def figure(sweep: Sweep, looks: dict[str, Look]) -> Figure | None:
+def figure(sweep: Sweep, styles: dict[str, Style]) -> Figure | None:
     """One panel a parameter block; None where K does not vary, or no ratio is known at two values of it."""
     if sweep.option != OPTION:
         return None
     points, context = _points(sweep)
     panels, key = [], {}
     for block in _blocks(points):
-        found = _curves(points, block, context, looks)
+        found = _curves(points, block, context, styles)
         if not found:
             continue
         for curve in found:
@@ -66,7 +66,7 @@ def slopes_of(sweep: Sweep) -> dict[str, list[tuple[str, Slope]]]:
     if sweep.option != OPTION:
         return {}
     points, context = _points(sweep)
-    look = style.looks(r.estimator for _, r in points)
+    look = style.styles(r.estimator for _, r in points)
     found = {block: _curves(points, block, context, look) for block in _blocks(points)}
     return {
         block: [(curve.label, line) for curve in several if (line := _line(curve, _first(sweep))) is not None]
@@ -93,7 +93,7 @@ def _first(sweep: Sweep) -> float:
 
 
 def _curves(
-    points: list[tuple[float, Result]], block: str, context: tuple[str, ...], looks: dict[str, Look]
+    points: list[tuple[float, Result]], block: str, context: tuple[str, ...], styles: dict[str, Style]
 ) -> list[Curve]:
     found: dict[str, Curve] = {}
     for count, result in points:
@@ -101,7 +101,7 @@ def _curves(
         if row is None or not row["snr"] or not row["variance"]:
             continue
         label = result.estimator + (f" · {result.context(context)}" if context else "")
-        curve = found.setdefault(label, Curve(label, looks[result.estimator], fill(result)))
+        curve = found.setdefault(label, Curve(label, styles[result.estimator], fill(result)))
         low, high = (
             row["snr"] * math.sqrt(row["variance"] / row[end]) if row[end] else None
             for end in ("variance_high", "variance_low")

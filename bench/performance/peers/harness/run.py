@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.cells import Cell, Goals
+from gradmeter.bench.cells import Cell, StoppingCriteria
 from gradmeter.bench.measurement import cost
 from gradmeter.bench.measurement.cell import NOT_OURS, Evidence, Measurement, measure_source, prepare
 from gradmeter.bench.measurement.stream import NonFinite
@@ -69,7 +69,7 @@ def measure(cell: PeerCell, process: PeerProcess) -> tuple[list[Row], dict[str, 
         found: Measurement = measure_source(
             contender.source(process, ours, cell.replicates),
             ours.problem.exact(),
-            Goals(max_replicates=cell.replicates),
+            StoppingCriteria(max_replicates=cell.replicates),
             Evidence(rare=ours.problem.family.discrete, assumption=NOT_OURS),
         )
     except PeerFailure as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gradmeter.bench.cells import Cell, Goals, make_estimator, make_problem
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.reading.peers import PEERS
 
 EVERY = tuple(PEERS)
@@ -38,7 +38,7 @@ class Task:
     def cell(self, backend: str) -> Cell:
         """Return gradmeter's cell, in the precision that the peers compute in."""
         problem, estimator = make_problem(self.problem), make_estimator(self.estimator)
-        goals = Goals(max_replicates=self.replicates)
+        goals = StoppingCriteria(max_replicates=self.replicates)
         return Cell(problem, estimator, backend, dtype="float32", num_samples=self.num_samples, goals=goals)
 
 

@@ -26,7 +26,7 @@ class Tail:
     power: float
     rate: Array = math.inf
 
-    def bears(self, growth: Array, power: float) -> Array:
+    def has_moment(self, growth: Array, power: float) -> Array:
         """Return whether E exp(growth |z|^power) is finite on this side."""
         if power == self.power:
             return (growth < self.rate) | (growth <= 0.0)
@@ -38,7 +38,7 @@ HEAVY = Tail(0.0)
 
 
 @dataclass(frozen=True)
-class Outline:
+class SupportAndTails:
     """The support and tails of the densities of D coordinates.
 
     Attributes

@@ -25,7 +25,7 @@ class Planted(Estimator):
     """Base class of the estimators with injected bugs."""
 
     requires: ClassVar[Requires] = Requires(("score",))
-    planted: ClassVar[bool] = True
+    injected: ClassVar[bool] = True
     fewest_samples: ClassVar[int] = 1
     #: The only family for which the bug is written, if any.
     only: ClassVar[str | None] = None
@@ -44,7 +44,7 @@ class Planted(Estimator):
 class SelfIncludedBaseline(Planted):
     """A mean baseline that includes the sample itself: leave-one-out with 1/S instead of 1/(S − 1). Bias −g/S."""
 
-    name: ClassVar[str] = "planted-self-included-baseline"
+    name: ClassVar[str] = "injected-self-included-baseline"
     summary: ClassVar[str] = "score function, mean baseline with the sample itself in it: bias −g/S"
     fewest_samples: ClassVar[int] = 2
 
@@ -67,7 +67,7 @@ class InSampleCoefficient(Planted):
     `ratio`, Σ f s²/Σ s², has bias −3g/(S + 2).
     """
 
-    name: ClassVar[str] = "planted-in-sample-coefficient"
+    name: ClassVar[str] = "injected-in-sample-coefficient"
     summary: ClassVar[str] = "score function, coefficient fitted on the same samples: bias about −2g/S"
     fewest_samples: ClassVar[int] = 3
 
@@ -105,7 +105,7 @@ class DifferentiatedSampler(Planted):
     This is REINFORCE with `rsample` instead of `sample`. For the Normal, ∂loc is 0 and ∂log σ is −E f.
     """
 
-    name: ClassVar[str] = "planted-differentiated-sampler"
+    name: ClassVar[str] = "injected-differentiated-sampler"
     summary: ClassVar[str] = "score function whose samples carry gradients: the two paths cancel"
     requires: ClassVar[Requires] = Requires(("score", "pathwise", "log_density_gradient"))
 
@@ -124,7 +124,7 @@ class DifferentiatedSampler(Planted):
 class DifferentiatedBaseline(Planted):
     """A baseline b = f(loc) without stop-gradient, which adds −log q ∇b to the estimate of ∂loc."""
 
-    name: ClassVar[str] = "planted-differentiated-baseline"
+    name: ClassVar[str] = "injected-differentiated-baseline"
     summary: ClassVar[str] = "score function, baseline f(loc) without a stop-gradient: ∂loc gains −E[log q] ∇f(loc)"
     requires: ClassVar[Requires] = Requires(("score",), ("gradient",))
     only: ClassVar[str | None] = "normal"
@@ -148,7 +148,7 @@ class DifferentiatedBaseline(Planted):
 class NaiveExchange(Planted):
     """∇_λ exchanged with the expectation as if q did not depend on λ: E[∇_λ f], which is 0 whatever g is."""
 
-    name: ClassVar[str] = "planted-naive-exchange"
+    name: ClassVar[str] = "injected-naive-exchange"
     summary: ClassVar[str] = "E[∇_λ f] for ∇_λ E[f]: the gradient of the distribution is forgotten"
 
     def estimate_integrand(
@@ -168,7 +168,7 @@ class RedrawnFailures(Planted):
     An evaluation fails where the first coordinate is more than `limit` standard deviations above its mean.
     """
 
-    name: ClassVar[str] = "planted-redrawn-failures"
+    name: ClassVar[str] = "injected-redrawn-failures"
     summary: ClassVar[str] = "pathwise, samples far out redrawn silently: q is conditioned"
     requires: ClassVar[Requires] = Pathwise.requires
     only: ClassVar[str | None] = "normal"
@@ -179,7 +179,7 @@ class RedrawnFailures(Planted):
         specs = super().noise_specs(expectation, num_samples, dimension)
         return {**specs, "redrawn": specs["base"]}
 
-    def jumps(
+    def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
         return {"base": np.asarray([self.limit])}
@@ -196,7 +196,7 @@ class RedrawnFailures(Planted):
 class OppositeBiases(Planted):
     """Biases +`offset` in the first coordinate and −`offset` in the last, which cancel in a sum over parameters."""
 
-    name: ClassVar[str] = "planted-opposite-biases"
+    name: ClassVar[str] = "injected-opposite-biases"
     summary: ClassVar[str] = "pathwise, opposite biases in two coordinates that cancel in a sum"
     requires: ClassVar[Requires] = Pathwise.requires
     only: ClassVar[str | None] = "normal"
@@ -225,7 +225,7 @@ class MissingPath(Planted):
     c(ζ) = f(H_T(ζ)) at T = 1. The bias is −∇_λ E c(ζ) + E[∇_λ c(ζ̃)].
     """
 
-    name: ClassVar[str] = "planted-missing-path"
+    name: ClassVar[str] = "injected-missing-path"
     summary: ClassVar[str] = "RELAX without ∇c(ζ) − ∇c(ζ̃): its control variate has no mean to put back"
     requires: ClassVar[Requires] = Requires(("score", "relaxation"))
 
@@ -247,9 +247,9 @@ class SquaredModelWeights(Dreg):
     The estimate is far too small for large K, where Σ w̃² decreases as 1/K, and correct for K = 1.
     """
 
-    name: ClassVar[str] = "planted-squared-model-weights"
+    name: ClassVar[str] = "injected-squared-model-weights"
     summary: ClassVar[str] = "DReG with its squared weights on the model's gradient too, which shrinks as 1/K"
-    planted: ClassVar[bool] = True
+    injected: ClassVar[bool] = True
 
     def model_weights(self, groups: Groups) -> Array:
         return groups.normalised * groups.normalised

@@ -79,8 +79,8 @@ def _integral(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors |
 
     def integrated(nodes: int, at_once: int) -> Vectors:
         grid, weights = normal_rule(nodes, model.latent)
-        lacking = -len(grid) % at_once  # pads the grid so that all calls have one shape
-        grid, weights = np.pad(grid, ((0, lacking), (0, 0))), np.pad(weights, (0, lacking))
+        padding = -len(grid) % at_once  # pads the grid so that all calls have one shape
+        grid, weights = np.pad(grid, ((0, padding), (0, 0))), np.pad(weights, (0, padding))
         total = {name: np.zeros_like(a) for name, a in parameters.items()}
         for first in range(0, len(grid), at_once):
             some = slice(first, first + at_once)
@@ -116,8 +116,8 @@ def _integral_of_a_bound(model: Any, parameters: Vectors) -> Callable[[int, int]
 
     def integrated(nodes: int, at_once: int) -> Vectors | None:
         grid, probability = normal_rule(nodes, model.latent)
-        lacking = -len(grid) % at_once  # pads the grid so that all calls have one shape
-        padded = np.pad(grid, ((0, lacking), (0, 0)))
+        padding = -len(grid) % at_once  # pads the grid so that all calls have one shape
+        padded = np.pad(grid, ((0, padding), (0, 0)))
         chunks = []
         for first in range(0, len(padded), at_once):
             base = padded[first : first + at_once].reshape(-1, *[1] * (len(shape) - 1), model.latent)
@@ -128,7 +128,7 @@ def _integral_of_a_bound(model: Any, parameters: Vectors) -> Callable[[int, int]
         laws = [weights_at(model.importance_samples, probability, row) for row in log_weight.T]
         if not all(law.error() <= MOST_ERROR for law in laws):
             return None
-        share = np.pad(np.stack([probability * law.shares() for law in laws], axis=1), ((0, lacking), (0, 0)))
+        share = np.pad(np.stack([probability * law.shares() for law in laws], axis=1), ((0, padding), (0, 0)))
         total = {name: np.zeros_like(a) for name, a in parameters.items()}
         for i, base in enumerate(chunks):
             some = backend.asarray(share[i * at_once : (i + 1) * at_once], "float64")

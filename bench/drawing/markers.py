@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from gradmeter.bench.drawing.style import Look
+from gradmeter.bench.drawing.style import Style
 
 
 @functools.cache
@@ -17,10 +17,10 @@ def path(marker: str) -> str:
     from matplotlib.markers import MarkerStyle
 
     style = MarkerStyle(marker)
-    outline = style.get_path().transformed(style.get_transform()).transformed(_scale(9.0))
+    support_and_tails = style.get_path().transformed(style.get_transform()).transformed(_scale(9.0))
     letters = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}
     parts = []
-    for points, code in outline.iter_segments(simplify=False):
+    for points, code in support_and_tails.iter_segments(simplify=False):
         numbers = " ".join(f"{v:.2f}" for v in points) if code != 79 else ""
         parts.append(letters[int(code)] + numbers)
     return "".join(parts)
@@ -33,13 +33,13 @@ def _scale(factor: float) -> Any:
 
 
 @dataclass(frozen=True)
-class Strip:
+class IntervalBar:
     """The positions of a value and its interval on a scale, in per cent of its width."""
 
     at: float
     low: float
     high: float
-    look: Look
+    look: Style
 
     @property
     def path(self) -> str:
@@ -58,10 +58,10 @@ class Scale:
         share = math.log(value / self.low) / math.log(self.high / self.low)
         return round(100.0 * min(max(share, 0.0), 1.0), 2)
 
-    def strip(self, value: float, low: float, high: float, look: Look) -> Strip | None:
+    def strip(self, value: float, low: float, high: float, look: Style) -> IntervalBar | None:
         if value <= 0.0:
             return None
-        return Strip(self.place(value), self.place(low), self.place(high), look)
+        return IntervalBar(self.place(value), self.place(low), self.place(high), look)
 
 
 def scale(values: Iterable[float | None]) -> Scale | None:

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.own_exact import bound_to, exact_of_functions
+from gradmeter.bench.problems.intermediate_sizes import MANY, widest
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors
-from gradmeter.bench.problems.widths import MANY, widest
-from gradmeter.estimators import Expectation, Family, Normal, Point, UsageError
+from gradmeter.bench.problems.user_model_exact import bound_to, exact_of_functions
+from gradmeter.estimators import Expectation, Family, FamilyConfig, Normal, UsageError
 from gradmeter.estimators.amortised import ROWS, AmortisedExpectation, AmortisedNormal
 from gradmeter.estimators.functions import FunctionEncoder, FunctionIntegrand, flatten
 
@@ -106,8 +106,8 @@ class Model(Problem):
         object.__setattr__(self, "largest", _try(self))
 
     @property
-    def q(self) -> Point:  # type: ignore[override]
-        return Normal.At() if self.encode is None else AmortisedNormal.At()
+    def q(self) -> FamilyConfig:  # type: ignore[override]
+        return Normal.Config() if self.encode is None else AmortisedNormal.Config()
 
     @property
     def family(self) -> Family:

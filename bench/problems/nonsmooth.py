@@ -16,7 +16,7 @@ import numpy as np
 
 from gradmeter.bench.problems.problem import check_moment, family_option
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
-from gradmeter.estimators import Point
+from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
 
 Array = Any
@@ -25,7 +25,7 @@ Array = Any
 class StepIntegrand(Separable):
     """φ(z) = 1 where z > k, else 0; its derivative is 0 almost everywhere."""
 
-    lacks: Mapping[str, str] = {"curvature": "problem step has ∇f = 0 wherever it has a gradient at all"}
+    unsupported: Mapping[str, str] = {"curvature": "problem step has ∇f = 0 wherever it has a gradient at all"}
 
     def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         return xp.where(z > data["k"], xp.ones_like(z), xp.zeros_like(z))
@@ -40,7 +40,7 @@ class StepIntegrand(Separable):
 class AbsoluteIntegrand(Separable):
     """φ(z) = |z − k|, with derivative 0 at k."""
 
-    lacks: Mapping[str, str] = {"curvature": "problem absolute-value has ∇²f = 0 wherever it has one at all"}
+    unsupported: Mapping[str, str] = {"curvature": "problem absolute-value has ∇²f = 0 wherever it has one at all"}
 
     def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
         return xp.abs(z - data["k"])
@@ -57,7 +57,7 @@ class Rough(OverCoordinates):
     """Base class of the step and the absolute value, whose option k is where φ is not smooth."""
 
     k: float = option(0.0, "where it jumps, or turns")
-    q: Point = family_option()
+    q: FamilyConfig = family_option()
     dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 

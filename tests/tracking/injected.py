@@ -1,4 +1,4 @@
-"""Does asv name what became worse? Commits of a scratch clone, two of them planted: `make track-planted`.
+"""Does asv name what became worse? Commits of a scratch clone, two of them planted: `make track-injected`.
 
 Four commits, the same but for a few lines at the end of one file: the code as it stands; a comment more; estimates
 that do their work twice; antithetic pairs that are not pairs. asv measures each in the present environment,

@@ -149,7 +149,7 @@ def continuous(place: Place, mirrored: bool = False) -> Iterator[Finding]:
     if not np.all(np.isfinite(pilot)):
         yield place.about.not_checked(check, "some samples are not finite")
         return
-    if "log_densities" not in family.lacks:
+    if "log_densities" not in family.unsupported:
         for i in range(min(place.dimension, 3)):
 
             def density(x: np.ndarray, i: int = i) -> np.ndarray:
