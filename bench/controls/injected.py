@@ -32,7 +32,7 @@ class Planted(Estimator):
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         if self.only not in (None, family.name):
-            raise NotApplicable(f"{self.name} is planted for family {self.only} alone, not {family.name}")
+            raise NotApplicable(f"{self.name} is for family {self.only} alone, not {family.name}")
         if num_samples < self.fewest_samples:
             raise NotApplicable(f"{self.name} needs at least {self.fewest_samples} samples, not {num_samples}")
 

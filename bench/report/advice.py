@@ -196,5 +196,5 @@ def _why_nothing(ranking: Ranking) -> str:
             "nothing to recommend: every estimator measured is biased, not timed, or of a variance that has no estimate"
         )
     if ranking.controls:
-        return "nothing to recommend: only planted bugs were measured here"
+        return "nothing to recommend: only injected bugs were measured here"
     return "nothing to recommend: nothing could be measured here"

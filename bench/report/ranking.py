@@ -33,7 +33,7 @@ class Ranking:
     ranked : the best side first; on each side the estimators by their ratio to its best, which is the number shown.
     unranked : measured, but biased (by verdict or by nature), without a finite variance, or without a time where
         others have one.
-    controls : estimators with a planted bug.
+    controls : estimators with an injected bug.
     failed : everything that has a reason in place of numbers.
     """
 

@@ -252,5 +252,5 @@ def test_from_a_real_run(tmp_path: Path) -> None:
         page = write(store, tmp_path / "out").read_text(encoding="utf-8")
     assert re.search(r"Use <b><code><span class=\"whole\">pathwise</span></code></b>", page)
     assert "less variance × seconds than" in page
-    assert "controls: bugs planted on purpose" in page
+    assert "controls: injected bugs" in page
     assert "sticking-the-landing needs an ELBO" in page
