@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,14 @@ def test_other_packages_named_bench_and_estimators_do_not_matter(tmp_path: Path)
         tmp_path.joinpath(name, "__init__.py").write_text("OWN = True\n", encoding="utf-8")
     code = MEASURED + "import bench, estimators; print(bench.OWN and estimators.OWN, set(rows['verdict']))"
     assert python(code, tmp_path) == "True {'unbiased'}"
+
+
+def test_the_citation_names_the_version() -> None:
+    versions = {
+        re.findall(pattern, (ROOT / file).read_text(encoding="utf-8"))[0]
+        for file, pattern in (("pyproject.toml", r'(?m)^version = "(.*)"$'), ("CITATION.cff", r"(?m)^version: (.*)$"))
+    }
+    assert len(versions) == 1
 
 
 @pytest.mark.slow

@@ -20,8 +20,11 @@ def test_workflow(file):
     commands = "\n".join(step["run"] for step in steps if "run" in step)
     targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
     called = set(re.findall(r"\bmake (?:-C \S+ )?([a-z-]+)", commands))
-    assert {"test", "benchmark-gate", "report"} <= called <= targets
-    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]) for step in steps if "uses" in step)
+    assert called <= targets
+    if file.stem == "checks":
+        assert {"test", "benchmark-gate", "report"} <= called
+    trusted = r"actions/[a-z-]+@v\d+|pypa/gh-action-pypi-publish@release/v1"
+    assert all(re.fullmatch(trusted, step["uses"]) for step in steps if "uses" in step)
     assert all(job["timeout-minutes"] <= 60 for job in workflow["jobs"].values())
 
 
