@@ -136,9 +136,11 @@ def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
     count = setting.num_samples
     if count == 1 or setting.estimator.smallest_num_samples() > 1 or not all_of_the_catalogue(setting):
         return None
+    if setting.expectation.noise_specs():  # f's own noise, such as the rows of a minibatch, is not drawn S times
+        return None
     one = replace(setting, num_samples=1)
     alike = {name: replace(spec, shape=(count, *spec.shape)) for name, spec in one.specs.items()}
-    if alike != dict(setting.specs) or setting.expectation.noise_specs():
+    if alike != dict(setting.specs):
         return None
     found = _all_blocks(one)
     if found is None:

@@ -223,3 +223,9 @@ def test_what_rests_on_equal_parameters_is_refused() -> None:
     assert "its parameters differ from datum to datum" in reason
     with pytest.raises(NotApplicable, match="problem linear-vae draws no minibatch here"):
         gradmeter.minibatch_split("linear-vae", "pathwise")
+
+
+def test_more_samples_than_the_data_have_rows_for_are_measured() -> None:
+    """S · B is more than the data: nothing may draw the rows of a minibatch once a sample."""
+    rows = gradmeter.measure("linear-vae[batch=30]", "pathwise", samples=8, timing=False, max_replicates=2**11)
+    assert set(rows["status"]) == {"ok"}
