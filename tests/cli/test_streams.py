@@ -173,7 +173,8 @@ def _imported(folder: Path, *arguments: str) -> set[str]:
 def test_ctrl_c_at_the_start_is_status_130_without_a_traceback(
     tmp_path: Path, arguments: tuple[str, ...], delay: float
 ) -> None:
-    """At whatever it is then: an import, or the command; one that is done by then has its own status."""
+    """At whatever it is then: an import, or the command; one that is done by then has its own status, and one that is
+    ending is killed by the signal itself, which a shell shows as 130 too."""
     ready = "signal.signal(signal.SIGINT, m._stop); os.write(2, b'!')"
     code = f"import gradmeter.__main__ as m, os, signal; {ready}; m.script()"
     with subprocess.Popen(
@@ -189,7 +190,7 @@ def test_ctrl_c_at_the_start_is_status_130_without_a_traceback(
         running.send_signal(signal.SIGINT)
         shown = running.stderr.read().decode()
     assert "Traceback" not in shown
-    assert running.returncode == 130 or (delay and running.returncode in (0, 2))
+    assert running.returncode == 130 or (delay and running.returncode in (0, 2, -signal.SIGINT))
 
 
 @posix
