@@ -63,7 +63,8 @@ def names_in(cells: list[str]) -> set[str]:
 def _programs() -> Iterator[Any]:
     for page, program in fences("python"):
         name = (re.findall(r'(?:class |Model\(")([\w-]+)', program) or ["names"])[-1]
-        marks = [pytest.mark.slow] if "import torch" in program else []  # which PyTorch compiles
+        compiles = any(f"import {framework}" in program for framework in ("torch", "jax"))  # a model of a user's
+        marks = [pytest.mark.slow] if compiles else []
         yield pytest.param(program, id=f"{page}:{name}", marks=marks)
 
 
