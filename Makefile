@@ -65,7 +65,7 @@ track: $(READY)
 	GRADMETER_TRACK_AHEAD=1 $(BIN)/asv run -E existing:same --set-commit-hash "$$(git rev-parse HEAD)"
 	$(BIN)/asv publish
 
-# make track-injected        asv over commits with a planted slowdown and a planted variance: it names both
+# make track-injected        asv over commits with an injected slowdown and an injected variance: it names both
 track-injected: $(READY)
 	$(BIN)/python -m tests.tracking.injected
 

@@ -43,9 +43,6 @@ class StrictBackend(NumpyBackend):
             return _strict(np.asarray(values))
         return _strict(np.asarray(values, dtype=dtype))
 
-    def to_numpy(self, array: Array) -> np.ndarray:
-        return np.asarray(array)
-
     def normal(self, stream: Any, shape: tuple[int, ...], dtype: str) -> Array:
         return _strict(super().normal(stream, shape, dtype))
 
