@@ -16,7 +16,8 @@ import numpy as np
 
 from gradmeter.bench.identity import of_the_catalogue
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.estimators import Estimator, Expectation, Family, FamilyConfig, Integrand, Noise, Requires, UsageError
+from gradmeter.estimators import Estimator, Family, FamilyConfig, Integrand, Noise, Requires, UsageError
+from gradmeter.estimators.amortised import Encoder
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import described
 from gradmeter.estimators.expectation import INTEGRAND, Differentiate, Entropy
@@ -141,6 +142,7 @@ def require_form(thing: Any, kind: type) -> None:
         raise WrongForm(thing, message)
     if isinstance(thing, Problem):
         require_form(thing.q, FamilyConfig)
+        require_form(thing.integrand, Integrand)
     if isinstance(thing, Problem | FamilyConfig):
         require_form(thing.family, Family)
 
@@ -265,17 +267,12 @@ def _of_problem(problem: Any) -> Iterator[str]:
     yield from _attribute(
         problem, "q", lambda v: isinstance(v, FamilyConfig), "a family with options, such as Normal.Config()"
     )
-    yield from _attribute(
-        problem, "family", lambda v: isinstance(v, Family), "the family of q; leave it out, for q says it"
-    )
+    yield from _attribute(problem, "integrand", lambda v: isinstance(v, Integrand), "an object of a class of Integrand")
+    yield from _attribute(problem, "encoder", lambda v: v is None or isinstance(v, Encoder), "None or an Encoder")
     for name, choices in (("entropy", get_args(Entropy)), ("differentiate", get_args(Differentiate))):
         yield from _attribute(problem, name, one_of(*choices), f"one of {', '.join(choices)}")
     yield from _attribute(problem, "framework", one_of(None, "numpy", "torch", "jax"), "torch, jax or None")
     yield from _attribute(problem, "importance_samples", count, "a whole number of at least 1")
-    yield from _lacks(problem, INTEGRAND)
-    yield from _attribute(problem, "distances", one_of("logs", "z", "none"), "one of logs, z, none")
-    if type(problem).blocks is not Problem.blocks:
-        yield from _attribute(problem, "blocks", texts, BLOCKS)
     yield from _result(problem, "content", (), lambda v: v is None or text(v), "a text or None")
 
 
@@ -322,6 +319,7 @@ def _of_point(point: Any) -> Iterator[str]:
 def _of_integrand(integrand: Any) -> Iterator[str]:
     yield from _attribute(integrand, "reads", texts, "a tuple of the names of blocks of λ")
     yield from _lacks(integrand, INTEGRAND)
+    yield from _result(integrand, "model_shapes", (), mapping(shape), SHAPES)
 
 
 def expectation_of(problem: Any) -> Any:
@@ -333,22 +331,12 @@ def expectation_of(problem: Any) -> Any:
         One line that says what is wrong.
     """
     expectation = problem.expectation()
-    if not isinstance(expectation, Expectation):
-        raise WrongForm(
-            problem,
-            f"expectation returns {_shown(expectation)}; it must return an Expectation(family, integrand, data)",
-        )
     require_form(expectation.family, Family)
     require_form(expectation.integrand, Integrand)
-    for name in ("entropy", "importance_samples"):
-        if getattr(expectation, name) != getattr(problem, name):
-            own, other = getattr(problem, name), getattr(expectation, name)
-            raise WrongForm(problem, f"{name} = {own} and an expectation of {other}; make them the same")
     integrand, data = expectation.integrand, expectation.data
     if not of_the_catalogue(type(integrand)):
         must: list[tuple[str, tuple[Any, ...], Right, str]] = [
             ("noise_specs", (data,), mapping(lambda v: isinstance(v, Noise)), NOISE),
-            ("model_shapes", (data,), mapping(shape), SHAPES),
             ("width", (data, problem.dimension), count, "a whole number of at least 1"),
         ]
         _require(integrand, must)

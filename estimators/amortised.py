@@ -46,6 +46,12 @@ class AmortisedNormal(Normal):
     }
     bonnet_price = Family.bonnet_price
 
+    @dataclass(frozen=True)
+    class Config(Normal.Config):
+        @property
+        def family(self) -> Family:
+            return AmortisedNormal()
+
 
 class Encoder(ABC):
     """The map from x_n to λ_n.
@@ -54,7 +60,7 @@ class Encoder(ABC):
     """
 
     @abstractmethod
-    def shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the blocks of φ, which are read in `data` under their names."""
 
     @abstractmethod
@@ -141,15 +147,15 @@ class AmortisedExpectation(Expectation):
         return AmortisedExpectation(self.family, self.integrand, self.encoder, data, *static)
 
     def at(self, parameters: Blocks) -> tuple[AmortisedExpectation, Blocks]:
-        own = {name: parameters[name] for name in self.encoder.shapes(self.data)}
+        own = {name: parameters[name] for name in self.encoder.shapes()}
         return self.bind({**self.data, **parameters}), own
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        return (*self.encoder.shapes(self.data), *self.model_blocks)
+        return (*self.encoder.shapes(), *self.model_blocks)
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
-        return {**self.encoder.shapes(self.data), **self.integrand.model_shapes(self.data)}
+        return {**self.encoder.shapes(), **self.integrand.model_shapes()}
 
     @property
     def population(self) -> int:

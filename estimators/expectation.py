@@ -95,8 +95,11 @@ class Integrand(ABC):
     #: [R, *shape]}. Arguments as for `model_pullback`. Without it, only backends with automatic differentiation work.
     explicit_pullback: Any = None
 
-    def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the parameter blocks θ of f, which it reads in `data` under their names."""
+    def model_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the parameter blocks θ of f, which it reads in `data` under their names.
+
+        They are known without data, so that a problem's blocks are too.
+        """
         return {}
 
     #: Optional method: Σ_s cotangent_s ∇_θ f(z_s) for every replicate, {block: [R, *shape]}, with the cotangent [...]
@@ -225,7 +228,7 @@ class Expectation:
     @property
     def model_blocks(self) -> tuple[str, ...]:
         """The names of the blocks of θ."""
-        return tuple(self.integrand.model_shapes(self.data))
+        return tuple(self.integrand.model_shapes())
 
     @property
     def read_blocks(self) -> tuple[str, ...]:
@@ -247,7 +250,7 @@ class Expectation:
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter block, for z of D coordinates."""
-        return {**self.family.shapes(dimension), **self.integrand.model_shapes(self.data)}
+        return {**self.family.shapes(dimension), **self.integrand.model_shapes()}
 
     @property
     def population(self) -> int:

@@ -92,7 +92,7 @@ class FunctionIntegrand(Integrand):
     def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
         return {ROWS: Noise("rows", (1,), population=data["inputs"].shape[0])} if self.of_data else {}
 
-    def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+    def model_shapes(self) -> dict[str, tuple[int, ...]]:
         return dict(self.sizes)
 
     def width(self, data: dict[str, Array], dimension: int) -> int:
@@ -127,7 +127,7 @@ class FunctionEncoder(Encoder):
     sizes: tuple[tuple[str, tuple[int, ...]], ...]
     dimension: int
 
-    def shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         return dict(self.sizes)
 
     def population(self, data: dict[str, Array]) -> int:

@@ -236,7 +236,7 @@ def local_terms(bench: Bench) -> Finding:
 
 def model_pullback(bench: Bench) -> Finding:
     """Check Σ cotangent ∇_θ f against numerical derivatives of f in θ."""
-    shapes = bench.integrand.model_shapes(bench.expectation.data)
+    shapes = bench.integrand.model_shapes()
 
     def attempt(round: int) -> Compared:
         data, z, noise = bench.at("model", round)
@@ -281,7 +281,7 @@ def check_integrand(bench: Bench) -> Iterator[Finding]:
     wrong_gradient = False
     for name, check in CHECKS.items():
         offered = getattr(bench.integrand, name) is not None
-        if not offered or (name == "model_pullback" and not bench.integrand.model_shapes(bench.expectation.data)):
+        if not offered or (name == "model_pullback" and not bench.integrand.model_shapes()):
             continue
         if name in ("hessian_product", "hessian") and wrong_gradient:
             yield bench.about.not_checked(name, "it is compared with what gradient gives, which is wrong")

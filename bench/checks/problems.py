@@ -259,7 +259,7 @@ def _away(mean: Mean, claimed: Any) -> np.ndarray:
 
 def _gradient(whole: Whole, claims: list[_Claim], draws: _Draws, place: Place | None, wrong_score: bool) -> Finding:
     about, check = whole.about, "exact"
-    unsupported = whole.problem.unsupported or whole.expectation.integrand.unsupported
+    unsupported = whole.expectation.integrand.unsupported
     by_path = place is None or (not unsupported and explicit(place))
     by_score = (
         place is not None

@@ -39,7 +39,7 @@ def infeasible(cell: Cell) -> str | None:
         return str(error)
     if requires.inputs and not problem.draws_inputs:
         return "an input-dependent baseline needs an input that varies, and none does here; give the problem a batch"
-    return unrepresentable(problem.q, estimator, problem.entropy, problem.q_dimension, cell.dtype, problem.distances)
+    return unrepresentable(problem.q, estimator, problem.entropy, problem.dimension, cell.dtype, problem.distances)
 
 
 def refused(estimator: Estimator, family: Family, backend: str) -> str | None:

@@ -101,9 +101,11 @@ def _unrepresentable(
             return f"{named} has samples that overflow in {dtype}; give less extreme options"
         if family.discrete:
             most = float(np.abs(z).max())
-            if most * eps <= 1.0:
+            if most * eps > 1.0:
+                return f"{named} counts to {most:.2g} at these options; {dtype} counts to {1.0 / eps:.2g} only"
+            z = z[:, np.any(z != np.rint(z), axis=0)]  # a family may have continuous coordinates too
+            if z.size == 0:
                 return None
-            return f"{named} counts to {most:.2g} at these options; {dtype} counts to {1.0 / eps:.2g} only"
         apart, size = _closest(z, len(z) // 8)
         width = float(np.max(np.std(z, axis=0)))
         if rounded:  # scores are computed from logarithms, so z itself may be rounded to the end

@@ -97,7 +97,7 @@ def reconstructed(problem: Autoencoder, parameters: Vectors) -> tuple[np.ndarray
     """Return rows of originals alternating with rows of their reconstructions [M, side²], and the number per row."""
     x, labels, _ = shown(problem)
     x = x[chosen(labels, len(x), ACROSS * PAIRS)]
-    means = problem.decoder.mean(np, parameters, located(problem, parameters, x))
+    means = problem.integrand.mean(np, parameters, located(problem, parameters, x))
     across = min(ACROSS, len(x))
     rows = [part[first : first + across] for first in range(0, len(x), across) for part in (x, means)]
     blank = np.full((across, x.shape[1]), np.nan)
@@ -117,7 +117,7 @@ def generated(problem: Autoencoder, parameters: Vectors, count: int) -> np.ndarr
     """Return means of p(x | z) [count, P] at z ~ N(0, I), with the same z for all fits."""
     generator = np.random.Generator(np.random.PCG64(stream_root("generated", problem.latent)))
     z = generator.standard_normal((count, problem.latent))
-    return np.asarray(problem.decoder.mean(np, parameters, z))
+    return np.asarray(problem.integrand.mean(np, parameters, z))
 
 
 def plane(problem: Autoencoder, parameters: Vectors) -> np.ndarray:
@@ -127,7 +127,7 @@ def plane(problem: Autoencoder, parameters: Vectors) -> np.ndarray:
     """
     middles = [NormalDist().inv_cdf((i + 0.5) / PLANE) for i in range(PLANE)]
     across, up = np.meshgrid(middles, middles[::-1])
-    return np.asarray(problem.decoder.mean(np, parameters, np.stack([across.ravel(), up.ravel()], axis=1)))
+    return np.asarray(problem.integrand.mean(np, parameters, np.stack([across.ravel(), up.ravel()], axis=1)))
 
 
 def _generated(problem: Autoencoder, fitted: dict[str, Vectors], rest: str, command: str) -> Figure:

@@ -28,9 +28,9 @@ from gradmeter.bench.measurement.replicates import Unchanged, check_estimates, c
 from gradmeter.bench.measurement.rounding import rounding
 from gradmeter.bench.measurement.stream import GATHERED, Source, Stream, pilot_mean
 from gradmeter.bench.measurement.verdict import MOST_ROUNDS, Verdicts
-from gradmeter.bench.problems import Exact, Problem
+from gradmeter.bench.problems import Exact
 from gradmeter.bench.rows import ALL
-from gradmeter.estimators import Normal, NotApplicable, UsageError, draw
+from gradmeter.estimators import Normal, NotApplicable, draw
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.estimator import WarmupContext, values_and_scores
 from gradmeter.estimators.noise import stream_root
@@ -104,7 +104,7 @@ def prepare(cell: Cell) -> Prepared:
 def _check_representable(cell: Cell, setting: Setting) -> None:
     """Raise NotApplicable where λ does not come from the options and cannot be handled in floating point."""
     problem, backend = cell.problem, setting.backend
-    given, points = problem.q.parameters(problem.q_dimension), setting.expectation.population
+    given, points = problem.q.parameters(problem.dimension), setting.expectation.population
     found = setting.expectation.per_datum_parameters(backend, setting.parameters)
     laws = {name: backend.to_numpy(a) for name, a in found.items()}
     if points == 1 and all(np.array_equal(laws[name], a.astype(cell.dtype)) for name, a in given.items()):
@@ -129,16 +129,8 @@ def finite_exact(problem: Any) -> Exact | None:
 def build_setting(cell: Cell) -> Setting:
     """Return the cell's problem at its λ on its backend, with an estimator that has no state yet."""
     backend, problem = get(cell.backend, cell.device), cell.problem
-    from_q = type(problem).parameters is Problem.parameters
-    if from_q and problem.q.family.blocks != problem.family.blocks:
-        raise UsageError(
-            f"problem {problem.name}: family is {problem.family.name}, but q is of family {problem.q.family.name}; set "
-            f"q = {type(problem.family).__name__}.Config(...) and leave family out"
-        )
     expectation = expectation_of(problem)
     parameters = parameters_of(problem, expectation)
-    if expectation.family != problem.family:
-        raise UsageError(f"problem {problem.name} has q of {problem.family} and an expectation of {expectation.family}")
     require_results(cell.estimator, expectation, cell.num_samples, problem.dimension)
     path = (problem.name, json.dumps(_options(problem), sort_keys=True), cell.seed, cell.num_samples)
     on_device = expectation.bind({name: backend.asarray(a, cell.dtype) for name, a in expectation.data.items()})

@@ -10,7 +10,7 @@ import numpy as np
 from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors, family_option
 from gradmeter.bench.problems.test_functions import SquareIntegrand
-from gradmeter.estimators import Expectation, FamilyConfig, Integrand
+from gradmeter.estimators import FamilyConfig, Integrand
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.options import option
 
@@ -23,6 +23,7 @@ class ThreeBernoullis(Problem):
 
     name: ClassVar[str] = "three-bernoullis"
     summary: ClassVar[str] = "Σ (z − t)² over three Bernoullis that share one logit, t = 0.6, 0.51, 0.48"
+    integrand = SquareIntegrand()
     targets: ClassVar[tuple[float, ...]] = (0.6, 0.51, 0.48)
 
     q: FamilyConfig = family_option("tied-bernoulli", "bernoulli")
@@ -32,9 +33,8 @@ class ThreeBernoullis(Problem):
     def dimension(self) -> int:
         return len(self.targets)
 
-    def expectation(self) -> Expectation:
-        targets = {"k": np.asarray(self.targets)}
-        return Expectation(self.family, SquareIntegrand(), targets, differentiate=self.differentiate)  # type: ignore[arg-type]
+    def data(self) -> Vectors:
+        return {"k": np.asarray(self.targets)}
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         return exact_enumerated(self.expectation(), parameters, self.dimension)
@@ -62,6 +62,7 @@ class CategoricalSquare(Problem):
 
     name: ClassVar[str] = "categorical-square"
     summary: ClassVar[str] = "Σ (v − k)² over choices of one of K values v evenly from 0 to 1"
+    integrand = ChosenSquare()
 
     k: float = option(0.45, "what the values are compared with")
     q: FamilyConfig = family_option("categorical")
@@ -76,9 +77,8 @@ class CategoricalSquare(Problem):
     def dimension(self) -> int:
         return self.choices * self.categories
 
-    def expectation(self) -> Expectation:
-        data = {"values": np.linspace(0.0, 1.0, self.categories), "target": np.asarray(self.k)}
-        return Expectation(self.family, ChosenSquare(), data, differentiate=self.differentiate)  # type: ignore[arg-type]
+    def data(self) -> Vectors:
+        return {"values": np.linspace(0.0, 1.0, self.categories), "target": np.asarray(self.k)}
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """Return the exact values: E f = Σ_i Σ_k p_ik f_k, so ∂logits_ik = p_ik (f_k − Σ_j p_ij f_j)."""

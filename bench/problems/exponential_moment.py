@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.one_dimensional import check_growth
-from gradmeter.bench.problems.problem import family_option
+from gradmeter.bench.problems.problem import Vectors, family_option
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
@@ -35,7 +35,7 @@ class ExponentialMoment(OverCoordinates):
 
     name: ClassVar[str] = "exponential-moment"
     summary: ClassVar[str] = "Σ exp(t z), whose expectation is the moment generating function of q"
-    integrand: ClassVar[Separable] = ExponentialMomentIntegrand()
+    integrand = ExponentialMomentIntegrand()
 
     t: float = option(0.5, "the factor of z")
     q: FamilyConfig = family_option()
@@ -47,7 +47,7 @@ class ExponentialMoment(OverCoordinates):
         check_growth(f"problem exponential-moment with t={self.t:g}", self.q, self.dim, self.t, 1, "t")
         self.check_size()
 
-    def data(self) -> dict[str, Array]:
+    def data(self) -> Vectors:
         return {"t": np.asarray(self.t)}
 
     def weighted(self, z: np.ndarray, log_density: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import check_moment, family_option
+from gradmeter.bench.problems.problem import Vectors, check_moment, family_option
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
@@ -61,7 +61,7 @@ class Rough(OverCoordinates):
     dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
-    def data(self) -> dict[str, Array]:
+    def data(self) -> Vectors:
         return {"k": np.asarray(self.k)}
 
     def breaks(self) -> tuple[float, ...]:
@@ -81,7 +81,7 @@ class Step(Rough):
 
     name: ClassVar[str] = "step"
     summary: ClassVar[str] = "Σ 1[z > k], whose pathwise gradient is 0 and wrong"
-    integrand: ClassVar[Separable] = StepIntegrand()
+    integrand = StepIntegrand()
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
         # With a = (k − loc)/σ, the integral of He_n times the density over (a, ∞) is He_{n − 1}(a) times the density at
@@ -97,7 +97,7 @@ class AbsoluteValue(Rough):
 
     name: ClassVar[str] = "absolute-value"
     summary: ClassVar[str] = "Σ |z − k|, whose slope jumps"
-    integrand: ClassVar[Separable] = AbsoluteIntegrand()
+    integrand = AbsoluteIntegrand()
 
     def check(self) -> None:
         super().check()

@@ -12,7 +12,7 @@ from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.problems.one_dimensional import exact_sum
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors, check_moment, exact_polynomial, family_option
 from gradmeter.bench.problems.separable import Separable
-from gradmeter.estimators import Expectation, FamilyConfig
+from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
 
 Array = Any
@@ -60,14 +60,15 @@ class Polynomial(Problem):
         super().check()
         check_moment(f"problem polynomial with degree={self.degree}", self.q, self.degree, self.dim)
 
-    def expectation(self) -> Expectation:
-        return Expectation(self.family, Power(self.degree), {}, differentiate=self.differentiate)  # type: ignore[arg-type]
+    @property
+    def integrand(self) -> Power:
+        return Power(self.degree)
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """Return the exact values, from the family's moments, else from its marginals, else by enumeration."""
-        power = Power(self.degree)
+        term = self.integrand.term
         return (
             exact_polynomial(self.family, parameters, {self.degree: 1.0})
-            or exact_sum(self.family, parameters, lambda z, log_density: power.term(np, {}, z) * np.exp(log_density))
+            or exact_sum(self.family, parameters, lambda z, log_density: term(np, {}, z) * np.exp(log_density))
             or exact_enumerated(self.expectation(), parameters, self.dim)
         )

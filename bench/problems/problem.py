@@ -1,4 +1,8 @@
-"""The interface of a problem: a family, a point λ, an integrand with its data, and the exact gradient."""
+"""The interface of a problem: a family at a point λ, an integrand with its data, and the exact gradient.
+
+A problem states every fact once, without loading data: q, the integrand, an encoder, the entropy, how ∇f is computed,
+K and the dimension. What follows from them, `DERIVED`, no subclass can state again.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,25 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import numpy as np
 
-from gradmeter.estimators import FAMILIES, Expectation, Family, FamilyConfig, Normal, UsageError
+from gradmeter.estimators import FAMILIES, Expectation, Family, FamilyConfig, Integrand, Normal, UsageError
+from gradmeter.estimators.amortised import AmortisedExpectation, Encoder
 from gradmeter.estimators.options import alternative
 
 Vectors = dict[str, np.ndarray]
 LOG_2PI = math.log(2.0 * math.pi)
+#: Attributes of a problem that follow from the others, and from which.
+DERIVED = {
+    "family": "q",
+    "expectation": "q, integrand, data, encoder, entropy, differentiate and importance_samples",
+    "unsupported": "integrand.unsupported",
+    "distances": "integrand.reads_logs and differentiate",
+    "blocks": "q, integrand.model_shapes and encoder",
+    "draws_inputs": "integrand.noise_specs and data",
+}
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,13 @@ def family_option(*names: str) -> Any:
 
 
 class Problem(ABC):
-    """Base class of named problems; concrete problems are frozen dataclasses whose fields are their options."""
+    """Base class of named problems; concrete problems are frozen dataclasses whose fields are their options.
+
+    Raises
+    ------
+    UsageError
+        A subclass defines an attribute that follows from others (`DERIVED`).
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
@@ -151,6 +171,12 @@ class Problem(ABC):
     #: The default number of steps of a fit.
     steps: ClassVar[int] = 1000
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, facts in DERIVED.items():
+            if getattr(cls, name) is not getattr(Problem, name):
+                raise UsageError(f"{cls.__qualname__} defines {name}, which follows from {facts}; leave it out")
+
     @classmethod
     def fitted_options(cls, given: Mapping[str, str]) -> Mapping[str, str]:
         """Return the options of a fit, given those that the user set.
@@ -162,40 +188,65 @@ class Problem(ABC):
     @property
     @abstractmethod
     def dimension(self) -> int:
-        """The number of coordinates D of z, known without loading data."""
+        """The number of coordinates D of z."""
 
     @property
-    def q_dimension(self) -> int:
-        """The number of coordinates that the options of q describe."""
-        return self.dimension
+    @abstractmethod
+    def integrand(self) -> Integrand:
+        """f, or log p(x, z) of an ELBO."""
 
+    @property
+    def encoder(self) -> Encoder | None:
+        """The encoder that computes the parameters of q for every datum; None if λ is free."""
+        return None
+
+    def data(self) -> Vectors:
+        """Return the arrays that integrand and encoder read, in float64."""
+        return {}
+
+    @final
     @property
     def family(self) -> Family:
         return self.q.family
 
+    @final
     @property
     def unsupported(self) -> Mapping[str, str]:
         """The capabilities that the integrand lacks, with reasons (see `Integrand.unsupported`)."""
-        return {}
+        return self.integrand.unsupported
 
+    @final
     @property
     def distances(self) -> str:
         """How f computes the distance of z from an end of the support of q, where ∇f grows as its inverse.
 
-        `logs`: from the logarithms that the family provides (`Integrand.reads_logs`); `z`: from z itself; `none`: ∇f is
-        bounded at the ends of the support.
+        `logs`: from the logarithms that the family provides (`Integrand.reads_logs`); `z`: from z itself, as automatic
+        differentiation does; `none`: ∇f is bounded at the ends of the support.
         """
-        return "none"
+        if not self.integrand.reads_logs:
+            return "none"
+        return "z" if self.differentiate == "autodiff" else "logs"
 
+    @final
     @property
     def blocks(self) -> tuple[str, ...]:
-        """The names of all parameter blocks: those of λ, then those of the model."""
-        return self.family.blocks
+        """The names of all parameter blocks: those of λ, or of the encoder, then those of the model."""
+        outer = self.family.blocks if self.encoder is None else self.encoder.shapes()
+        return (*outer, *self.integrand.model_shapes())
 
+    @final
     @property
     def draws_inputs(self) -> bool:
-        """Whether f draws a minibatch of rows."""
+        """Whether f draws a minibatch of rows; loads the data."""
         return any(spec.kind == "rows" for spec in self.expectation().noise_specs().values())
+
+    @final
+    def expectation(self) -> Expectation:
+        """Return the expectation to differentiate, with its data as float64 NumPy arrays."""
+        static: Any = (self.data(), self.entropy, self.differentiate, self.importance_samples)
+        if self.encoder is None:
+            return Expectation(self.family, self.integrand, *static)
+        return AmortisedExpectation(self.family, self.integrand, self.encoder, *static)
 
     def check(self) -> None:
         """Check that the options are compatible with each other.
@@ -205,15 +256,11 @@ class Problem(ABC):
         UsageError
             They are not; the message says which options to change.
         """
-        self.q.check(self.q_dimension)
+        self.q.check(self.dimension)
 
     def content(self) -> str | None:
         """Return an identifier of data that is read from elsewhere, or None if the attributes hold all data."""
         return None
-
-    @abstractmethod
-    def expectation(self) -> Expectation:
-        """Return the expectation to differentiate, with its data as float64 NumPy arrays."""
 
     def parameters(self) -> Vectors:
         """Return the point λ at which gradients are measured, by parameter block."""

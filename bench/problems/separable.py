@@ -8,15 +8,14 @@ states of a discrete family.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.problems.one_dimensional import exact_sum
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors, exact_normal
-from gradmeter.estimators import Expectation, Integrand, Normal, UsageError
+from gradmeter.estimators import Integrand, Normal, UsageError
 from gradmeter.estimators.backends.backend import Backend
 
 Array = Any
@@ -67,23 +66,12 @@ class OverCoordinates(Problem):
     Subclasses declare the options of φ, `q`, `dim` and `differentiate`.
     """
 
-    integrand: ClassVar[Separable]
+    integrand: Separable
     dim: int
 
     @property
     def dimension(self) -> int:
         return self.dim
-
-    @property
-    def unsupported(self) -> Mapping[str, str]:
-        return self.integrand.unsupported
-
-    @abstractmethod
-    def data(self) -> dict[str, Array]:
-        """Return the numbers in φ by name."""
-
-    def expectation(self) -> Expectation:
-        return Expectation(self.family, self.integrand, self.data(), differentiate=self.differentiate)  # type: ignore[arg-type]
 
     @abstractmethod
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 
 from gradmeter.bench.problems.data import binary, bundled
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors
-from gradmeter.estimators import Expectation, Integrand
+from gradmeter.estimators import Integrand
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import Bernoulli
@@ -124,20 +124,16 @@ class SigmoidBeliefNetwork(Problem):
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
     q = Bernoulli.Config()
+    integrand = SigmoidBelief()
 
     @property
     def dimension(self) -> int:
         return self.images * self.hidden
 
-    def expectation(self) -> Expectation:
+    def data(self) -> Vectors:
         weights, bias = network(self.hidden)
-        data = {
-            "pixels": binarised()[: self.images],
-            "weights": weights,
-            "bias": bias,
-            "log_prior": np.asarray(-np.log(2.0)),
-        }
-        return Expectation(Bernoulli(), SigmoidBelief(), data, self.entropy, self.differentiate)  # type: ignore[arg-type]
+        pixels = binarised()[: self.images]
+        return {"pixels": pixels, "weights": weights, "bias": bias, "log_prior": np.asarray(-np.log(2.0))}
 
     def parameters(self) -> Vectors:
         share = {"prior": 0.0, "halfway": 0.5, "fitted": 1.0}[self.at]

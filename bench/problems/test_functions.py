@@ -73,7 +73,7 @@ class TestFunction(OverCoordinates):
     dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
-    def data(self) -> dict[str, Array]:
+    def data(self) -> Vectors:
         return {"k": np.asarray(self.k)}
 
 
@@ -83,7 +83,7 @@ class Square(TestFunction):
 
     name: ClassVar[str] = "square"
     summary: ClassVar[str] = "Σ (z − k)²"
-    integrand: ClassVar[Separable] = SquareIntegrand()
+    integrand = SquareIntegrand()
 
     def check(self) -> None:
         super().check()
@@ -108,7 +108,7 @@ class Exponential(TestFunction):
 
     name: ClassVar[str] = "exponential"
     summary: ClassVar[str] = "Σ exp(−k z²)"
-    integrand: ClassVar[Separable] = ExponentialIntegrand()
+    integrand = ExponentialIntegrand()
 
     def check(self) -> None:
         super().check()
@@ -144,7 +144,7 @@ class Cosine(TestFunction):
 
     name: ClassVar[str] = "cosine"
     summary: ClassVar[str] = "Σ cos(k z)"
-    integrand: ClassVar[Separable] = CosineIntegrand()
+    integrand = CosineIntegrand()
 
     def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
         # Real part of (ikσ)ⁿ exp(ik loc − k²σ²/2).

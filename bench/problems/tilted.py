@@ -56,7 +56,7 @@ class TiltedSquare(OverCoordinates):
 
     name: ClassVar[str] = "tilted-square"
     summary: ClassVar[str] = "Σ (z − a loc)², which reads q's loc: f_λ has a derivative in λ at fixed z"
-    integrand: ClassVar[Separable] = TiltedSquareIntegrand()
+    integrand = TiltedSquareIntegrand()
 
     a: float = option(0.5, "how much of loc f takes off z")
     q: FamilyConfig = family_option(
@@ -70,7 +70,7 @@ class TiltedSquare(OverCoordinates):
         super().check()
         check_moment(f"problem {self.name}", self.q, 2, self.dimension)
 
-    def data(self) -> dict[str, Array]:
+    def data(self) -> Vectors:
         return {"a": np.asarray(self.a)}
 
     def _moved(self) -> Square:

@@ -16,7 +16,7 @@ import numpy as np
 from gradmeter.bench.problems.intermediate_sizes import MANY, widest
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors
 from gradmeter.bench.problems.user_model_exact import bound_to, exact_of_functions
-from gradmeter.estimators import Expectation, Family, FamilyConfig, Normal, UsageError
+from gradmeter.estimators import FamilyConfig, Normal, UsageError
 from gradmeter.estimators.amortised import ROWS, AmortisedExpectation, AmortisedNormal
 from gradmeter.estimators.functions import FunctionEncoder, FunctionIntegrand, flatten
 
@@ -110,34 +110,26 @@ class Model(Problem):
         return Normal.Config() if self.encode is None else AmortisedNormal.Config()
 
     @property
-    def family(self) -> Family:
-        return Normal() if self.encode is None else AmortisedNormal()
-
-    @property
     def dimension(self) -> int:
         return self.latent
 
     @property
-    def blocks(self) -> tuple[str, ...]:
-        return tuple(self.parameters())
-
-    def _data(self) -> Vectors:
-        if self.encode is None:
-            return {}
-        minibatch = {} if self.batch is None else {"batch": np.zeros(self.batch)}
-        return {"inputs": to_numpy(self.inputs), **minibatch}
-
     def integrand(self) -> FunctionIntegrand:
         tree, found = flatten(self.theta, "model" if self.encode is None else "decoder")
         return FunctionIntegrand(self.log_joint, tree, _sizes(found), self.encode is not None, self.largest)
 
-    def expectation(self) -> Expectation:
-        static: Any = (self.entropy, "autodiff", self.importance_samples)
+    @property
+    def encoder(self) -> FunctionEncoder | None:
         if self.encode is None:
-            return Expectation(Normal(), self.integrand(), {}, *static)
+            return None
         tree, found = flatten(self.phi, "encoder")
-        encoder = FunctionEncoder(self.encode, tree, _sizes(found), self.latent)
-        return AmortisedExpectation(AmortisedNormal(), self.integrand(), encoder, self._data(), *static)
+        return FunctionEncoder(self.encode, tree, _sizes(found), self.latent)
+
+    def data(self) -> Vectors:
+        if self.encode is None:
+            return {}
+        minibatch = {} if self.batch is None else {"batch": np.zeros(self.batch)}
+        return {"inputs": to_numpy(self.inputs), **minibatch}
 
     def parameters(self) -> Vectors:
         if self.encode is None:

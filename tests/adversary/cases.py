@@ -11,7 +11,7 @@ import numpy as np
 
 from gradmeter import estimators
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Requires
+from gradmeter.estimators import Estimator, Integrand, Noise, Requires
 from gradmeter.estimators.backends.backend import Backend
 
 Blocks = dict[str, Any]
@@ -217,10 +217,8 @@ def user_problem(
         dimension = size
         entropy = q_entropy
         q = point
+        integrand = UserIntegrand()
         differentiate: str = "closed-form"
-
-        def expectation(self) -> Expectation:
-            return Expectation(point.family, UserIntegrand(), {}, entropy=q_entropy)
 
         def parameters(self) -> Blocks:
             return {block: np.array(array, dtype=np.float64) for block, array in given.items()}

@@ -16,7 +16,7 @@ from scipy import special, stats
 import gradmeter
 from gradmeter import estimators
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Normal, Requires
+from gradmeter.estimators import Estimator, Integrand, Noise, Normal, Requires
 from gradmeter.estimators.backends.backend import Backend
 from tests.adversary.cases import Blocks
 from tests.adversary.judging import Result, row_of
@@ -411,10 +411,8 @@ def _problem(k: float) -> Problem:
         name = "same-problem"
         summary = "closes over k"
         dimension = 1
+        integrand = Shifted()
         differentiate: str = "closed-form"
-
-        def expectation(self) -> Expectation:
-            return Expectation(Normal(), Shifted(), {})
 
         def parameters(self) -> Blocks:
             return {"loc": np.zeros(1), "log_scale": np.zeros(1)}
@@ -519,10 +517,8 @@ def _reading(backend: str) -> Problem:
         name = f"reads-loc-{backend}"
         summary = "f reads loc"
         dimension = 2
+        integrand = Reading()
         differentiate: str = "closed-form" if backend == "numpy" else "autodiff"
-
-        def expectation(self) -> Expectation:
-            return Expectation(Normal(), Reading(), {}, differentiate=self.differentiate)
 
         def parameters(self) -> Blocks:
             return {"loc": np.ones(2), "log_scale": np.zeros(2)}
@@ -587,7 +583,7 @@ class WrongGradient(PlainSquare):
         return 1.8 * z
 
 
-def _brought(title: str, family: Any, f: Integrand, at: Blocks, answer: Blocks, point: Any) -> Problem:
+def _brought(title: str, f: Integrand, at: Blocks, answer: Blocks, point: Any) -> Problem:
     size = next(iter(at.values())).shape[-1]
 
     @dataclass(frozen=True)
@@ -596,10 +592,8 @@ def _brought(title: str, family: Any, f: Integrand, at: Blocks, answer: Blocks, 
         summary = title
         dimension = size
         q = point
+        integrand = f
         differentiate: str = "closed-form"
-
-        def expectation(self) -> Expectation:
-            return Expectation(family, f, {})
 
         def parameters(self) -> Blocks:
             return at
@@ -625,7 +619,6 @@ def _b5_score() -> Answer:
 
     problem = _brought(
         "half-score",
-        HalfScore(),
         PlainSquare(),
         {"logits": np.full(2, special.logit(p))},
         {"logits": np.array([0.5, 1.0]) * p * (1 - p)},
@@ -641,7 +634,7 @@ def _b5_path() -> Answer:
         family = DoubledPath()
 
     answer = {"loc": np.full(2, 4.0), "log_scale": np.full(2, 2.0)}
-    problem = _brought("double-path", DoubledPath(), PlainSquare(), _normal_at(1.0, 2), answer, Config())
+    problem = _brought("double-path", PlainSquare(), _normal_at(1.0, 2), answer, Config())
     row = row_of(problem, "pathwise")
     return refused(row, "pathwise"), row, "a refusal that names the pathwise derivative"
 
@@ -649,7 +642,7 @@ def _b5_path() -> Answer:
 @fault("B5-gradient-of-f")
 def _b5_gradient() -> Answer:
     answer = {"loc": np.full(2, 2.0), "log_scale": np.full(2, 2.0)}
-    problem = _brought("wrong-slope", Normal(), WrongGradient(), _normal_at(1.0, 2), answer, Normal.Config())
+    problem = _brought("wrong-slope", WrongGradient(), _normal_at(1.0, 2), answer, Normal.Config())
     row = row_of(problem, "pathwise")
     return refused(row, "gradient"), row, "a refusal that names the gradient of f"
 
@@ -657,7 +650,7 @@ def _b5_gradient() -> Answer:
 @fault("B5-exact-gradient")
 def _b5_exact() -> Answer:
     answer = {"loc": np.full(1, 2.2), "log_scale": np.full(1, 2.0)}
-    problem = _brought("wrong-exact", Normal(), PlainSquare(), _normal_at(1.0, 1), answer, Normal.Config())
+    problem = _brought("wrong-exact", PlainSquare(), _normal_at(1.0, 1), answer, Normal.Config())
     row = row_of(problem, "pathwise")
     return refused(row, "exact"), row, "a refusal that names the exact gradient"
 
@@ -712,23 +705,6 @@ def _d1() -> Answer:
     return row["status"] != "raised" and not raw, row, "no raw line of LAPACK"
 
 
-@fault("D2-problem-with-family")
-def _d2_family() -> Answer:
-    @dataclass(frozen=True)
-    class Wrong(Problem):
-        name = "sets-family"
-        summary = "sets family, not q"
-        dimension = 1
-        family = estimators.FAMILIES["bernoulli"]()
-
-        def expectation(self) -> Expectation:
-            return Expectation(estimators.FAMILIES["bernoulli"](), PlainSquare(), {})
-
-    row = row_of(Wrong(), "score-function")
-    reason = str(row["reason"] or "")
-    return "KeyError" not in reason and " q" in reason, row, "a message that says to set q"
-
-
 @fault("D2-q-as-a-field")
 def _d2_field() -> Answer:
     @dataclass(frozen=True)
@@ -736,11 +712,9 @@ def _d2_field() -> Answer:
         name = "q-as-a-field"
         summary = "annotates q"
         dimension = 1
+        integrand = PlainSquare()
         differentiate: str = "closed-form"
         q: Any = dataclasses.field(default_factory=Normal.Config)
-
-        def expectation(self) -> Expectation:
-            return Expectation(Normal(), PlainSquare(), {})
 
         def exact(self) -> Exact:
             return Exact({"loc": np.zeros(1), "log_scale": np.full(1, 2.0)}, "closed-form")
@@ -759,9 +733,7 @@ def _d2_differentiate() -> Answer:
         name = "without-differentiate"
         summary = "lacks the option"
         dimension = 1
-
-        def expectation(self) -> Expectation:
-            return Expectation(Normal(), PlainSquare(), {})
+        integrand = PlainSquare()
 
         def parameters(self) -> Blocks:
             return _normal_at(0.0, 1)

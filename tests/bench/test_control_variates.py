@@ -17,7 +17,7 @@ from gradmeter.bench.measurement.defensive import DefensiveDraws
 from gradmeter.bench.measurement.evaluate import estimates_of, in_double
 from gradmeter.bench.measurement.stream import Stream
 from gradmeter.bench.problems import Problem
-from gradmeter.estimators import Expectation, Integrand, Normal, Pathwise
+from gradmeter.estimators import Integrand, Normal, Pathwise
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import measured, needs
 
@@ -198,9 +198,9 @@ class ManyNumbers(Problem):
     """`dim` numbers that all interact, by `rank` directions."""
 
     name: ClassVar[str] = "many-numbers"
-    family: ClassVar[Any] = Normal()
     entropy: ClassVar[str] = "sampled"
     q = Normal.Config(0.0, 0.3)
+    integrand = Curved()
     dim: int = 80
     rank: int = 40
 
@@ -208,9 +208,9 @@ class ManyNumbers(Problem):
     def dimension(self) -> int:
         return self.dim
 
-    def expectation(self) -> Expectation:
+    def data(self) -> dict[str, np.ndarray]:
         rows = np.random.default_rng(0).normal(size=(self.rank, self.dim)) / np.sqrt(1.0 + np.arange(self.dim) / 5.0)
-        return Expectation(Normal(), Curved(), {"rows": rows}, "sampled")
+        return {"rows": rows}
 
     def exact(self) -> None:
         return None

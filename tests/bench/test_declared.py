@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from gradmeter.bench.measurement.integrate import Integral, integrate
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.problems.user_model import Model
-from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Normal, Pathwise, Requires, ScoreFunction
+from gradmeter.estimators import Estimator, Integrand, Noise, Normal, Pathwise, Requires, ScoreFunction
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.bernoulli import Bernoulli
 from gradmeter.estimators.families.relaxation import sigmoid
@@ -253,8 +253,8 @@ class Own(Problem):
     def dimension(self) -> int:
         return 1
 
-    def expectation(self) -> Expectation:
-        return Expectation(self.family, self.integrand, {"c": np.asarray(self.c)})
+    def data(self) -> Blocks:
+        return {"c": np.asarray(self.c)}
 
     def exact_at(self, parameters: Blocks) -> Exact:
         scale = np.exp(parameters["log_scale"])
@@ -312,18 +312,19 @@ def test_families_of_ones_own() -> None:
         def discontinuities(self, parameters: Any, dimension: int) -> dict[str, np.ndarray]:
             return {"base": 1.0 - super().discontinuities(parameters, dimension)["base"]}
 
-    class Square(make_problem(BERNOULLI).__class__):  # type: ignore[misc]
+    at: Any = make_problem(BERNOULLI)
+
+    class Config(Bernoulli.Config):
         made: ClassVar[Any] = Tilted
 
         @property
         def family(self) -> Any:
             return self.made()
 
-    class SquareSaid(Square):
+    class ConfigSaid(Config):
         made: ClassVar[Any] = Said
 
-    at = make_problem(BERNOULLI)
-    silent, said = (kind(q=at.q, k=0.4) for kind in (Square, SquareSaid))  # type: ignore[attr-defined]
+    silent, said = (replace(at, q=kind(**vars(at.q)), k=0.4) for kind in (Config, ConfigSaid))
     reason = undeclared(prepared(silent, ScoreFunction())[0])
     assert reason is not None
     assert "Tilted" in reason

@@ -82,9 +82,6 @@ class Own(Problem):
     q = Config()
     integrand: ClassVar[Integrand] = Square()
 
-    def expectation(self) -> Expectation:
-        return Expectation(self.family, self.integrand, {})
-
     def exact_at(self, parameters: Any) -> Any:
         return Exact(
             {"loc": 2.0 * parameters["loc"], "log_scale": 2.0 * np.exp(2.0 * parameters["log_scale"])}, "closed-form"
@@ -165,15 +162,14 @@ WRONG: list[tuple[type, str, Any, str]] = [
     (Problem, "dimension", returning(2), "dimension is a method; make it an attribute or a property"),
     (Problem, "q", Mine(), "q is a "),
     (Problem, "q", Config, "q is the class Config; it must be a family with options, such as Normal.Config()"),
-    (Problem, "family", None, "family is None; it must be the family of q; leave it out, for q says it"),
+    (Problem, "integrand", None, "integrand is None; it must be an object of a class of Integrand"),
+    (Problem, "integrand", Square, "integrand is the class Square; it must be an object of a class of Integrand"),
+    (Problem, "encoder", 3, "encoder is 3; it must be None or an Encoder"),
     (Problem, "differentiate", "auto", "differentiate is 'auto'; it must be one of closed-form, autodiff"),
     (Problem, "entropy", "exact", "entropy is 'exact'; it must be one of none, sampled, analytic"),
-    (Problem, "entropy", "sampled", "entropy = sampled and an expectation of none; make them the same"),
     (Problem, "framework", "tf", "framework is 'tf'; it must be torch, jax or None"),
     (Problem, "importance_samples", "2", "importance_samples is '2'; it must be a whole number of at least 1"),
-    (Problem, "unsupported", None, "unsupported is None; it must be a dict {capability: why}"),
-    (Problem, "blocks", "loc", "blocks is 'loc'; it must be a tuple of the names of the parameter blocks"),
-    (Problem, "expectation", returning(None), "expectation returns None; it must return an Expectation("),
+    (Problem, "data", returning(None), "data of the Expectation is None; it must be a dict {name: array}"),
     (Problem, "parameters", returning({"loc": [0.5, 0.5], "log_scale": [0.0, 0.0]}), "dict {block: NumPy array of"),
     (Problem, "parameters", returning({"loc": np.zeros(2)}), "parameters has shapes {'loc': (2,)}; family and"),
     (Problem, "exact", returning({"loc": np.zeros(2)}), "it must return None or Exact({block: gradient}, source)"),
@@ -223,7 +219,7 @@ WRONG: list[tuple[type, str, Any, str]] = [
     (Integrand, "noise_specs", returning({"a": 3}), "noise_specs returns {'a': 3}; it must return a dict {name: Noise"),
     (Integrand, "width", returning("3"), "width returns '3'; it must return a whole number of at least 1"),
     (Integrand, "model_shapes", returning({"a": 3}), "model_shapes returns {'a': 3}; it must return a dict {block: "),
-    (Integrand, "reads", "loc", "reads is 'loc'; it must be a tuple of names of blocks of λ"),
+    (Integrand, "reads", "loc", "reads is 'loc'; it must be a tuple of the names of blocks of λ"),
     (
         Integrand,
         "unsupported",
@@ -240,7 +236,7 @@ def test_what_is_of_the_wrong_kind_is_one_line(kind: type, name: str, value: Any
     message = said(problem, "pathwise" if name == "discontinuities" else Scores())
     assert line in message
     assert "\n" not in message
-    assert Findings(of_any(problem, QUICK, 0)).wrong or name in ("discontinuities", "reads", "noise")
+    assert Findings(of_any(problem, QUICK, 0)).wrong or name in ("data", "discontinuities", "reads", "noise")
 
 
 ESTIMATORS: list[tuple[str, Any, str]] = [
@@ -282,5 +278,5 @@ def test_classes_and_other_things_in_place_of_objects() -> None:
     with pytest.raises(UsageError, match=r"unsupported is \['a'\]; it must be a dict"):
         changed(Mine, unsupported=["a"])
     abstract: Any = type("Half", (Problem,), {"dimension": 1})
-    with pytest.raises(UsageError, match="Half does not define expectation, without which no object of it can be made"):
+    with pytest.raises(UsageError, match="Half does not define integrand, without which no object of it can be made"):
         gradmeter.check(abstract)

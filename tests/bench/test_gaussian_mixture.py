@@ -148,7 +148,7 @@ def test_em_as_a_method() -> None:
     ("options", "message"),
     [
         ("components=151", "151 components need at least as many points; there are 150"),
-        ("batch=151", "batch is 151; iris has 150 points"),
+        ("batch=151", "batch is 151; there are 150 rows"),
         ("components=1", "it must be a whole number, at least 2"),
     ],
 )

@@ -25,7 +25,7 @@ from gradmeter.bench.identity import Same, Unhashable, brought, digest
 from gradmeter.bench.measurement.cell import build_setting, prepare
 from gradmeter.bench.problems import PROBLEMS, Exact, Problem
 from gradmeter.bench.sweep.store import Store
-from gradmeter.estimators import ESTIMATORS, FAMILIES, Estimator, Expectation, Integrand, Normal, Requires
+from gradmeter.estimators import ESTIMATORS, FAMILIES, Estimator, Integrand, Requires
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import make_cell, needs
 
@@ -571,10 +571,8 @@ def problem(c: float, made: Integrand | None = None) -> Problem:
         name = "own"
         summary = "c Σ z²"
         dimension = 2
+        integrand = integrand_of
         differentiate: str = "closed-form"
-
-        def expectation(self) -> Expectation:
-            return Expectation(Normal(), integrand_of, {}, differentiate=self.differentiate)
 
         def parameters(self) -> Any:
             return {"loc": np.ones(2), "log_scale": np.zeros(2)}

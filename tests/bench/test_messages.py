@@ -11,7 +11,8 @@ import pytest
 import gradmeter
 from gradmeter.bench.measurement import cell
 from gradmeter.bench.problems import Problem
-from gradmeter.estimators import FAMILIES, Estimator, Expectation, FamilyConfig, Integrand, Normal, Requires
+from gradmeter.bench.problems.problem import DERIVED
+from gradmeter.estimators import FAMILIES, Estimator, FamilyConfig, Integrand, Requires, UsageError
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.combined_control_variates import CombinedControlVariates
 from gradmeter.estimators.quadratic_surrogate import QuadraticSurrogate
@@ -41,15 +42,8 @@ class Own(Problem):
     name = "own"
     summary = "Σ z²"
     dimension = 2
+    integrand = Square()
     differentiate: str = "closed-form"
-
-    def expectation(self) -> Expectation:
-        return Expectation(self.family, Square(), {}, differentiate=self.differentiate)
-
-
-@dataclass(frozen=True)
-class WithFamily(Own):
-    family = Gamma()  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -65,8 +59,7 @@ class WithArray(Own):
 
 @dataclass(frozen=True)
 class Overflowing(Own):
-    def expectation(self) -> Expectation:
-        return Expectation(Normal(), Huge(), {}, differentiate=self.differentiate)
+    integrand = Huge()  # type: ignore[assignment]
 
 
 def reason(problem: Any, estimator: Any, backend: str = "numpy", status: str = "exception") -> str:
@@ -93,10 +86,12 @@ def test_so_it_is_of_others_that_fit_one(estimator: Estimator, capfd: pytest.Cap
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_problem_with_a_family_and_no_q() -> None:
-    assert reason(WithFamily(), "score-function") == (
-        "problem own: family is gamma, but q is of family normal; set q = Gamma.Config(...) and leave family out"
-    )
+@pytest.mark.parametrize("name", DERIVED)
+def test_what_follows_from_other_attributes_cannot_be_stated_again(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"^Twice defines {name}, which follows from .*; leave it out$"):
+        type("Twice", (Own,), {name: None})
+    with pytest.raises(UsageError, match=rf"^Twice defines {name}"):
+        type("Twice", (type("Mixed", (), {name: None}), Own), {})
 
 
 def test_q_as_a_field_is_an_option_like_that_of_bundled_problems() -> None:

@@ -262,7 +262,7 @@ def test_a_users_file(tmp_path: Path) -> None:
 
 HOSTILE = [
     ("components=200", "200 components need at least as many points; there are 150"),
-    ("batch=151", "batch is 151; iris has 150 points"),
+    ("batch=151", "batch is 151; there are 150 rows"),
     ("dim=5", "dim is 5; iris has 150 points of 4 coordinates"),
     ("at=cavi,loc=1", "at=cavi chooses loc and scale itself; leave them out"),
     ("dataset=iri", "unknown dataset 'iri'; give synthetic, iris, wine, digits, or an .npy or .csv file"),

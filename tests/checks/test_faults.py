@@ -12,7 +12,7 @@ import pytest
 from gradmeter.bench.checks.checking import family_findings, problem_findings
 from gradmeter.bench.checks.lab import QUICK
 from gradmeter.bench.problems import Exact
-from gradmeter.estimators import Expectation, Family, FamilyConfig, Normal
+from gradmeter.estimators import Family, FamilyConfig
 from gradmeter.estimators.families.states import States
 from gradmeter.estimators.families.support_and_tails import SupportAndTails
 from tests.checks.users import Coin, CoinProblem, Form, FormProblem, Mine, Rejected
@@ -348,9 +348,6 @@ def test_an_elbo_without_its_entropy() -> None:
     class Faulty(FormProblem):
         entropy: ClassVar[str] = "sampled"  # type: ignore[misc]
 
-        def expectation(self) -> Expectation:
-            return Expectation(Normal(), Form(), {"a": FormProblem().parameters()["a"]}, "sampled")
-
     assert wrong(problem_findings(Faulty(), QUICK, 0, None)) == {"exact", "exact.objective"}
 
 
@@ -374,9 +371,6 @@ def test_a_doubled_path_from_which_the_exact_gradient_was_made(block: str) -> No
 
     class Doubled(FormProblem):
         q = Config(loc=0.7, scale=0.6)
-
-        def expectation(self) -> Expectation:
-            return Expectation(family, self.integrand, super().expectation().data)
 
         def exact_at(self, parameters: dict[str, np.ndarray]) -> Exact | None:
             right = super().exact_at(parameters)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.problems.enumerated import exact_enumerated
-from gradmeter.estimators import Expectation, Family, Integrand, Normal
+from gradmeter.estimators import Family, Integrand, Normal
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import Bernoulli, Gamma
 
@@ -57,7 +57,7 @@ class Form(Integrand):
     def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
         return xp.sum(z * xp.matmul(z, xp.matrix_transpose(data["a"])), axis=-1) + xp.sum(z**3, axis=-1)
 
-    def model_shapes(self, data: Any) -> dict[str, tuple[int, ...]]:
+    def model_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"a": (3, 3)}
 
     def gradient(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
@@ -102,13 +102,6 @@ class FormProblem(Problem):
     differentiate: str = "closed-form"
     q = Normal.Config(loc=0.7, scale=0.6)
 
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        return ("loc", "log_scale", "a")
-
-    def expectation(self) -> Expectation:
-        return Expectation(Normal(), self.integrand, {"a": A})
-
     def parameters(self) -> dict[str, np.ndarray]:
         return {"loc": np.asarray([0.7, -0.2, 0.4]), "log_scale": np.log([0.6, 1.1, 0.8]), "a": A}
 
@@ -135,9 +128,7 @@ class CoinProblem(Problem):
     dimension: ClassVar[int] = 3  # type: ignore[assignment]
     differentiate: str = "autodiff"
     q = Coin.Config(probability=0.3)
-
-    def expectation(self) -> Expectation:
-        return Expectation(self.family, Bumps(), {})
+    integrand = Bumps()
 
     def exact_at(self, parameters: dict[str, np.ndarray]) -> Exact | None:
         return exact_enumerated(self.expectation(), parameters, 3)
@@ -157,9 +148,7 @@ class SpikeProblem(Problem):
     dimension: ClassVar[int] = 4  # type: ignore[assignment]
     differentiate: str = "autodiff"
     q = Normal.Config(loc=0.5)
-
-    def expectation(self) -> Expectation:
-        return Expectation(Normal(), Spike(), {})
+    integrand = Spike()
 
     def exact_at(self, parameters: dict[str, np.ndarray]) -> Exact | None:
         from scipy.special import ndtr

@@ -212,11 +212,13 @@ class ScaledProblem(Problem):
     def dimension(self) -> int:
         return self.plain.dimension
 
-    def expectation(self) -> Expectation:
-        plain, blocks = self.plain.expectation(), self.family.blocks
-        if self.frozen:
-            return Expectation(plain.family, Scaled(plain.integrand, blocks), {**plain.data, **self.parameters()})
-        return Expectation(plain.family, ScaledOnNumpy(plain.integrand, blocks, blocks), plain.data)
+    @property
+    def integrand(self) -> Integrand:
+        plain, blocks = self.plain.integrand, self.family.blocks
+        return Scaled(plain, blocks) if self.frozen else ScaledOnNumpy(plain, blocks, blocks)
+
+    def data(self) -> Blocks:
+        return {**self.plain.data(), **(self.parameters() if self.frozen else {})}
 
     def exact_at(self, parameters: Blocks) -> Exact | None:
         """∇(c L) = c ∇L + L ∇c; the second term is the explicit one."""
@@ -395,6 +397,7 @@ class Chosen(Integrand):
 class ChosenProblem(Problem):
     name: ClassVar[str] = "chosen"
     summary: ClassVar[str] = "for the tests"
+    integrand = Chosen()
     dimension: int = 2
     differentiate: str = "closed-form"
 
@@ -405,9 +408,8 @@ class ChosenProblem(Problem):
     def parameters(self) -> Blocks:
         return {"logits": np.asarray([0.7, -0.4, 0.2])[: self.dimension]}
 
-    def expectation(self) -> Expectation:
-        weights = {"w": np.asarray([1.0, -2.0, 0.5])[: self.dimension]}
-        return Expectation(self.family, Chosen(), weights, differentiate=self.differentiate)  # type: ignore[arg-type]
+    def data(self) -> Blocks:
+        return {"w": np.asarray([1.0, -2.0, 0.5])[: self.dimension]}
 
     def exact_at(self, parameters: Blocks) -> Exact | None:
         return exact_enumerated(self.expectation(), parameters, self.dimension)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,6 @@ import pytest
 
 from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.cell import prepare
-from gradmeter.bench.problems.linear_gaussian import LinearGaussian
 from gradmeter.estimators import BOUNDS, Expectation, Normal, UsageError
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.vimco import others_sum
@@ -209,14 +207,3 @@ def test_bad_counts(count: str) -> None:
 def test_a_bound_is_of_a_sampled_entropy(entropy: Any, count: int) -> None:
     with pytest.raises(UsageError, match="importance samples"):
         Expectation(Normal(), make_problem(BOUND).expectation().integrand, {}, entropy, importance_samples=count)
-
-
-def test_a_problem_and_its_expectation_agree() -> None:
-    @dataclass(frozen=True)
-    class Forgetful(LinearGaussian):
-        def expectation(self) -> Expectation:
-            whole = super().expectation()
-            return Expectation(whole.family, whole.integrand, whole.data, "sampled", importance_samples=2)
-
-    with pytest.raises(UsageError, match="importance_samples = 1 and an expectation of 2; make them the same"):
-        prepare(make_cell(Forgetful(), "iwae"))

@@ -24,7 +24,7 @@ from gradmeter.bench.measurement.cell import measure_source, prepare
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.measurement.kernel import StatisticsKernel
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.estimators import FAMILIES, Expectation, Integrand, Noise, UsageError
+from gradmeter.estimators import FAMILIES, Integrand, Noise, UsageError
 from gradmeter.estimators.backends import NAMES, get
 from tests.families import FAMILY_PROBLEMS, KNOWN
 from tests.parity import Case
@@ -75,10 +75,12 @@ class Simplest(Problem):
     def dimension(self) -> int:
         return self.plain.dimension
 
-    def expectation(self) -> Expectation:
-        plain = self.plain.expectation()
-        integrand = Weighed(plain.integrand) if self.rows else plain.integrand
-        return Expectation(plain.family, integrand, plain.data, self.entropy)  # type: ignore[arg-type]
+    @property
+    def integrand(self) -> Integrand:
+        return Weighed(self.plain.integrand) if self.rows else self.plain.integrand
+
+    def data(self) -> dict[str, np.ndarray]:
+        return self.plain.data()
 
     def exact_at(self, parameters: dict[str, np.ndarray]) -> Exact | None:
         exact = self.plain.exact_at(parameters)

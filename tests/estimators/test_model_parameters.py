@@ -38,7 +38,7 @@ ESTIMATORS = (
 class Bent(Integrand):
     """−Σ_ij exp(bend_j) (z_i − target)²/2, with θ: bend [2] and target [1]; nothing but its value."""
 
-    def model_shapes(self, data: Any) -> dict[str, tuple[int, ...]]:
+    def model_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"bend": (2,), "target": (1,)}
 
     def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
@@ -104,7 +104,7 @@ def test_the_samples_are_the_estimators_own(numpy_backend: Any, name: str, sampl
     found = estimate(numpy_backend, estimator, expectation, at, noise)
 
     class Plain(Bent):
-        def model_shapes(self, data: Any) -> dict[str, tuple[int, ...]]:
+        def model_shapes(self) -> dict[str, tuple[int, ...]]:
             return {}
 
     own = {n: at[n] for n in ("loc", "log_scale")}
@@ -157,10 +157,7 @@ class BentProblem(Problem):
     summary = "a quadratic with parameters of its own"
     dimension = 1
     differentiate: str = "closed-form"
-    blocks = ("loc", "log_scale", "bend", "target")  # type: ignore[assignment]
-
-    def expectation(self) -> Expectation:
-        return Expectation(Normal(), BentWithPullback(), {})
+    integrand = BentWithPullback()
 
     def parameters(self) -> Blocks:
         return point(1)

@@ -125,7 +125,7 @@ def test_spelling_keeps_the_number(k: float) -> None:
             "exponential[k=-0.5]",
             "problem exponential with k=-0.5, scale=1 has no expectation; k must be above −1/(2 scale²) = -0.5",
         ),
-        ("linear-regression[batch=443]", "problem linear-regression: batch is 443; diabetes has 442 rows"),
+        ("linear-regression[batch=443]", "problem linear-regression: batch is 443; there are 442 rows"),
         (
             "logistic-regression[at=fitted,scale=2]",
             "problem logistic-regression: at=fitted chooses loc and scale itself; leave them out",

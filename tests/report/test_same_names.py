@@ -15,7 +15,7 @@ from gradmeter.bench.comparison.stores import by_identity
 from gradmeter.bench.progress import show_table
 from gradmeter.bench.report import write
 from gradmeter.bench.sweep.store import Store
-from gradmeter.estimators import Estimator, Expectation, Integrand, Normal, Requires
+from gradmeter.estimators import Estimator, Integrand, Requires
 from tests.report import stores
 
 
@@ -41,9 +41,7 @@ def problem(c: float) -> gradmeter.Problem:
     class Mine(gradmeter.Problem):
         name, summary, differentiate = "own", "c z²", "closed-form"
         dimension = 1
-
-        def expectation(self) -> Expectation:
-            return Expectation(Normal(), Scaled(), {})
+        integrand = Scaled()
 
         def exact(self) -> gradmeter.Exact:
             return gradmeter.Exact({"loc": np.array([0.0]), "log_scale": np.array([2.0 * c])}, "closed-form")

@@ -64,7 +64,7 @@ def torch_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[Drawn]) -> 
             layers += [linear, nn.Tanh()]
         return nn.Sequential(*layers[:-1])
 
-    encoder, decoder = stack(problem.encoder.network), stack(problem.decoder.network)
+    encoder, decoder = stack(problem.encoder.network), stack(problem.integrand.network)
     optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=rate)
     images = torch.as_tensor(problem.inputs(), dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)

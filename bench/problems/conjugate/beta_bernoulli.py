@@ -13,7 +13,7 @@ import numpy as np
 
 from gradmeter.bench.problems.conjugate.conjugate import Conjugate
 from gradmeter.bench.problems.problem import Vectors, family_option
-from gradmeter.bench.problems.test_functions import Separable
+from gradmeter.bench.problems.separable import Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.families.logs import Logs, above_zero
 from gradmeter.estimators.options import option
@@ -48,7 +48,7 @@ class BetaBernoulli(Conjugate):
 
     name: ClassVar[str] = "beta-bernoulli"
     summary: ClassVar[str] = "ELBO of successes in trials with a beta prior (conjugate; exact in closed form)"
-    integrand: ClassVar[Separable] = BetaBernoulliIntegrand()
+    integrand = BetaBernoulliIntegrand()
     conjugate: ClassVar[str] = "beta"
 
     q: FamilyConfig = family_option("beta")
@@ -61,7 +61,7 @@ class BetaBernoulli(Conjugate):
         hits = np.asarray(HITS[: self.dim], dtype=float)
         return self.prior_alpha + hits, self.prior_beta + TRIALS - hits
 
-    def data(self) -> dict[str, np.ndarray]:
+    def data(self) -> Vectors:
         from scipy.special import betaln  # slow to import
 
         a, b = self._posterior()

@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.problem import Exact, Problem, Vectors
-from gradmeter.bench.problems.test_functions import Separable
-from gradmeter.estimators import Expectation, UsageError
+from gradmeter.estimators import UsageError
 from gradmeter.estimators.options import option
 
 
@@ -22,7 +21,6 @@ from gradmeter.estimators.options import option
 class Conjugate(Problem):
     """Base class of the conjugate problems."""
 
-    integrand: ClassVar[Separable]
     #: The name of the family that contains the posterior.
     conjugate: ClassVar[str]
 
@@ -37,10 +35,6 @@ class Conjugate(Problem):
     def dimension(self) -> int:
         return self.dim
 
-    @property
-    def distances(self) -> str:
-        return "z" if self.differentiate == "autodiff" else "logs"
-
     def check(self) -> None:
         super().check()
         if self.at == "given":
@@ -51,18 +45,11 @@ class Conjugate(Problem):
             listed = " and ".join(self.q.__dataclass_fields__)
             raise UsageError(f"problem {self.name}: at=posterior chooses {listed} itself; leave them out")
 
-    def expectation(self) -> Expectation:
-        return Expectation(self.family, self.integrand, self.data(), self.entropy, self.differentiate)  # type: ignore[arg-type]
-
     def parameters(self) -> Vectors:
         return self.posterior() if self.at == "posterior" else super().parameters()
 
     def optimum(self) -> Vectors | None:
         return self.posterior() if self.family.name == self.conjugate else None
-
-    @abstractmethod
-    def data(self) -> dict[str, np.ndarray]:
-        """Return the data of the integrand, arrays of one number per coordinate [D]."""
 
     @abstractmethod
     def posterior(self) -> Vectors:

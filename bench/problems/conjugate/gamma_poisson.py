@@ -14,7 +14,7 @@ import numpy as np
 
 from gradmeter.bench.problems.conjugate.conjugate import Conjugate
 from gradmeter.bench.problems.problem import Vectors, family_option
-from gradmeter.bench.problems.test_functions import Separable
+from gradmeter.bench.problems.separable import Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.families.gamma import Erlang
 from gradmeter.estimators.families.logs import Logs
@@ -49,7 +49,7 @@ class GammaPoisson(Conjugate):
 
     name: ClassVar[str] = "gamma-poisson"
     summary: ClassVar[str] = "ELBO of Poisson counts with a gamma prior on each rate (conjugate; exact in closed form)"
-    integrand: ClassVar[Separable] = GammaPoissonIntegrand()
+    integrand = GammaPoissonIntegrand()
     conjugate: ClassVar[str] = "gamma"
 
     q: FamilyConfig = family_option("gamma", "erlang", "exponential", "chi-squared")
@@ -61,7 +61,7 @@ class GammaPoisson(Conjugate):
         """Return A [D] and B."""
         return self.prior_concentration + np.asarray(DEATHS[: self.dim], dtype=float), self.prior_rate + YEARS
 
-    def data(self) -> dict[str, np.ndarray]:
+    def data(self) -> Vectors:
         from scipy.special import gammaln  # slow to import
 
         a, b = self._posterior()

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradmeter.bench.problems.linear_gaussian.exact import exact_bound
 from gradmeter.bench.problems.problem import LOG_2PI, Exact, Problem, Vectors, exact_normal
-from gradmeter.estimators import Expectation, Integrand, Normal
+from gradmeter.estimators import Integrand
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.options import option
 
@@ -26,11 +26,14 @@ Array = Any
 VARIANCE = 2.0 / 3.0
 
 
+@dataclass(frozen=True)
 class JointDensity(Integrand):
     """log N(z; μ, I) + log N(x; z, I), with x as `observed` [D] and the model's parameter θ = μ as `prior_mean` [D]."""
 
-    def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
-        return {"prior_mean": tuple(data["observed"].shape)}
+    dimension: int
+
+    def model_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"prior_mean": (self.dimension,)}
 
     def _terms(self, data: dict[str, Array], z: Array) -> Array:
         """Return the terms of all coordinates [..., D]."""
@@ -70,7 +73,7 @@ class LinearGaussian(Problem):
 
     name: ClassVar[str] = "linear-gaussian"
     summary: ClassVar[str] = "importance-weighted bound of z ~ N(μ, I), x ~ N(z, I): Rainforth et al. 2018"
-    entropy: ClassVar[str] = "sampled"  # type: ignore[misc]
+    entropy = "sampled"
 
     importance_samples: int = option(
         1, "K, the importance samples of the bound; 1 is the ELBO", minimum=1, maximum=100_000
@@ -87,8 +90,8 @@ class LinearGaussian(Problem):
         return self.dim
 
     @property
-    def blocks(self) -> tuple[str, ...]:
-        return ("loc", "log_scale", "prior_mean")
+    def integrand(self) -> JointDensity:
+        return JointDensity(self.dim)
 
     def drawn(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draw μ, x and loc [D]."""
@@ -97,16 +100,8 @@ class LinearGaussian(Problem):
         observed = prior + math.sqrt(2.0) * moved
         return prior, observed, 0.5 * (prior + observed) + self.perturbation * left
 
-    def expectation(self) -> Expectation:
-        _, observed, _ = self.drawn()
-        return Expectation(
-            Normal(),
-            JointDensity(),
-            {"observed": observed},
-            "sampled",
-            self.differentiate,  # type: ignore[arg-type]
-            self.importance_samples,
-        )
+    def data(self) -> Vectors:
+        return {"observed": self.drawn()[1]}
 
     def parameters(self) -> Vectors:
         prior, _, loc = self.drawn()

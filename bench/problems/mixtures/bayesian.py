@@ -14,18 +14,39 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.minibatch import batch_option
 from gradmeter.bench.problems.mixtures import exact
 from gradmeter.bench.problems.mixtures.cavi import CoordinateAscent
 from gradmeter.bench.problems.mixtures.joint import Collapsed, Joint, MeanField, MixtureOfMeans
 from gradmeter.bench.problems.mixtures.mixture import Mixture
 from gradmeter.bench.problems.problem import Exact, Vectors, family_option
-from gradmeter.estimators import Expectation, Family, FamilyConfig, Normal, UsageError
+from gradmeter.estimators import Family, FamilyConfig, Normal, UsageError
 from gradmeter.estimators.families.normal_categorical import NormalCategorical
 from gradmeter.estimators.options import option
 
 #: Largest K P for which a grid resolves the collapsed form.
 MOST_DIMENSIONS = 2
 MOST_SWEEPS = 20_000
+
+
+@dataclass(frozen=True)
+class MeansAndChoices(FamilyConfig):
+    """q of the means, as given by its options, beside a uniform q(z); `numbers` is K P, `categories` K."""
+
+    means: FamilyConfig
+    numbers: int
+    categories: int
+
+    @property
+    def family(self) -> Family:
+        return NormalCategorical(self.numbers, self.categories)
+
+    def check(self, dimension: int) -> None:
+        self.means.check(self.numbers)
+
+    def parameters(self, dimension: int) -> Vectors:
+        points = (dimension - self.numbers) // self.categories
+        return {**self.means.parameters(self.numbers), "logits": np.zeros((points, self.categories))}
 
 
 @dataclass(frozen=True)
@@ -53,38 +74,38 @@ class BayesianGaussianMixture(Mixture):
         choices=("collapsed", "mean-field", "joint"),
     )
     hyperparameters: str = option("fixed", "tau, sigma and weights: fixed, or parameters", choices=("fixed", "learned"))
-    q: FamilyConfig = family_option("normal")
+    means: FamilyConfig = family_option("normal")
     at: str = option(
         "given", "λ: loc and scale as given, where CAVI starts, or where it ends", choices=("given", "start", "cavi")
     )
     start: int = option(0, "a seed that chooses where CAVI starts", minimum=0)
-    batch: int = option(None, "minibatch size (all points if absent)", minimum=1, optional=True)
+    batch: int | None = batch_option("points")
     entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
     @property
-    def dimension(self) -> int:
-        choices = self.components * self.rows if self.bound == "joint" else 0
-        return self.components * self.dim + choices
-
-    @property
-    def q_dimension(self) -> int:
+    def numbers(self) -> int:
+        """The number of coordinates of all means, K P."""
         return self.components * self.dim
 
     @property
-    def family(self) -> Family:
-        return (
-            NormalCategorical(self.components * self.dim, self.components) if self.bound == "joint" else self.q.family
-        )
+    def dimension(self) -> int:
+        return self.numbers + (self.components * self.rows if self.bound == "joint" else 0)
 
     @property
-    def blocks(self) -> tuple[str, ...]:
-        return (*self.family.blocks, *(self._integrand().model_shapes({})))
+    def q(self) -> FamilyConfig:  # type: ignore[override]
+        return MeansAndChoices(self.means, self.numbers, self.components) if self.bound == "joint" else self.means
+
+    @property
+    def integrand(self) -> MixtureOfMeans:
+        kinds: dict[str, Any] = {"collapsed": Collapsed, "mean-field": MeanField, "joint": Joint}
+        made: MixtureOfMeans = kinds[self.bound](self.components, self.hyperparameters == "learned")
+        return made
 
     def check(self) -> None:
         super().check()
         what = f"problem {self.name}"
-        if self.at != "given" and self.q != Normal.Config():
+        if self.at != "given" and self.means != Normal.Config():
             raise UsageError(f"{what}: at={self.at} chooses loc and scale itself; leave them out")
         if self.bound == "mean-field" and self.hyperparameters == "learned" and self.differentiate == "autodiff":
             raise UsageError(
@@ -92,23 +113,17 @@ class BayesianGaussianMixture(Mixture):
                 "differentiate=closed-form or bound=collapsed"
             )
 
-    def _integrand(self) -> MixtureOfMeans:
-        kinds: dict[str, Any] = {"collapsed": Collapsed, "mean-field": MeanField, "joint": Joint}
-        made: MixtureOfMeans = kinds[self.bound](self.components, self.hyperparameters == "learned")
-        return made
-
     def _hyperparameters(self) -> Vectors:
         scales = {"log_tau": np.asarray([math.log(self.tau)]), "log_sigma": np.asarray([math.log(self.sigma)])}
         return {**scales, "weight_logits": np.zeros(self.components)}
 
-    def expectation(self) -> Expectation:
-        arrays = {**self.point_arrays(), **self._hyperparameters()}
-        return Expectation(self.family, self._integrand(), arrays, self.entropy, self.differentiate)  # type: ignore[arg-type]
+    def data(self) -> Vectors:
+        return {**super().data(), **self._hyperparameters()}
 
     def parameters(self) -> Vectors:
         learned = self.hyperparameters == "learned"
         if self.at == "given":
-            numbers = self.q.parameters(self.q_dimension)
+            numbers = self.means.parameters(self.numbers)
             return self.complete({**numbers, **(self._hyperparameters() if learned else {})})
         settings = {"tau": self.tau, "sigma": self.sigma, "learn": learned, "seed": self.start}
         return self.complete(by_cavi(self.points().tobytes(), self.dim, self.components, self.at, **settings))

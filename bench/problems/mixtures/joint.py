@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from gradmeter.bench.problems.mixtures.mixture import OfPoints
+from gradmeter.bench.problems.minibatch import OfRows
 from gradmeter.bench.problems.problem import LOG_2PI
 from gradmeter.estimators.backends.backend import Backend
 
@@ -35,12 +35,14 @@ class Statistics:
 
 
 @dataclass(frozen=True)
-class MixtureOfMeans(OfPoints):
+class MixtureOfMeans(OfRows):
     """Base class of the mixture's integrands.
 
     `data` holds points [N, P], `log_tau` and `log_sigma` [1], `weight_logits` [K], and `batch` [B] if minibatches are
     drawn. With `learned`, τ, σ and π (the softmax of the logits) are model parameters.
     """
+
+    rows_of: ClassVar[str] = "points"
 
     components: int
     learned: bool = False
@@ -49,7 +51,7 @@ class MixtureOfMeans(OfPoints):
         rows = data["batch" if "batch" in data else "points"].shape[0]
         return max(dimension, rows * max(self.components, data["points"].shape[1] if "batch" in data else 1))
 
-    def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+    def model_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"log_tau": (1,), "log_sigma": (1,), "weight_logits": (self.components,)} if self.learned else {}
 
     def rows(self, xp: Any, data: dict[str, Array], noise: dict[str, Array], z: Array) -> tuple[Array, float]:

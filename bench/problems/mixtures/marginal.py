@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.minibatch import OfRows, batch_option
 from gradmeter.bench.problems.mixtures.em import ExpectationMaximisation
 from gradmeter.bench.problems.mixtures.joint import log_softmax, row_weights
-from gradmeter.bench.problems.mixtures.mixture import Mixture, OfPoints
+from gradmeter.bench.problems.mixtures.mixture import Mixture
 from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors
-from gradmeter.estimators import Expectation, FamilyConfig, UsageError
+from gradmeter.estimators import FamilyConfig, UsageError
 from gradmeter.estimators.families.categorical import Categorical
 from gradmeter.estimators.options import option
 
@@ -28,21 +29,24 @@ MOST_STEPS = 20_000
 
 
 @dataclass(frozen=True)
-class CompleteData(OfPoints):
+class CompleteData(OfRows):
     """log p(x, z; θ), with z [..., N K] one-hot for each point.
 
     `data` holds points [N, P], and `batch` [B] if minibatches are drawn. θ is `means`, `log_scales` [K, P] and
     `weight_logits` [K].
     """
 
+    rows_of: ClassVar[str] = "points"
+
     components: int
+    dimension: int
 
     def width(self, data: dict[str, Array], dimension: int) -> int:
         size = data["points"].shape[0]
         return max(dimension, size * data["batch"].shape[0] if "batch" in data else 1)
 
-    def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
-        each = (self.components, data["points"].shape[1])
+    def model_shapes(self) -> dict[str, tuple[int, ...]]:
+        each = (self.components, self.dimension)
         return {"means": each, "log_scales": each, "weight_logits": (self.components,)}
 
     def _log_joint(self, xp: Any, data: dict[str, Array]) -> Array:
@@ -114,7 +118,7 @@ class GaussianMixture(Mixture):
         choices=("posterior", "uniform"),
     )
     start: int = option(0, "a seed that chooses where EM starts", minimum=0)
-    batch: int = option(None, "minibatch size (all points if absent)", minimum=1, optional=True)
+    batch: int | None = batch_option("points")
     entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
@@ -127,12 +131,8 @@ class GaussianMixture(Mixture):
         return self.rows * self.components
 
     @property
-    def blocks(self) -> tuple[str, ...]:
-        return ("logits", "means", "log_scales", "weight_logits")
-
-    def expectation(self) -> Expectation:
-        integrand = CompleteData(self.components)
-        return Expectation(self.family, integrand, self.point_arrays(), self.entropy, self.differentiate)  # type: ignore[arg-type]
+    def integrand(self) -> CompleteData:
+        return CompleteData(self.components, self.dim)
 
     def parameters(self) -> Vectors:
         model = by_em(self.points().tobytes(), self.dim, self.components, self.start, self.at)
@@ -140,14 +140,14 @@ class GaussianMixture(Mixture):
 
     def with_posterior(self, model: Vectors) -> Vectors:
         """Return θ with the λ for which q(z) is the posterior."""
-        logits = CompleteData(self.components)._log_joint(np, {"points": self.points(), **model})
+        logits = self.integrand._log_joint(np, {"points": self.points(), **model})
         return {"logits": logits - logits.max(axis=1, keepdims=True), **model}
 
     def exact_at(self, parameters: Vectors) -> Exact:
         """Return the exact values: f is linear in z, whose mean is softmax(logits)."""
         bound, own = self.expectation().at(parameters)
         log_q = log_softmax(np, own["logits"])
-        q, joint = np.exp(log_q), bound.integrand._log_joint(np, bound.data)  # type: ignore[attr-defined]
+        q, joint = np.exp(log_q), self.integrand._log_joint(np, bound.data)
         away = joint - log_q
         inner = (q * away).sum(axis=1, keepdims=True)
         one = np.ones(1)

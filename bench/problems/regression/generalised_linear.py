@@ -5,20 +5,22 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+from gradmeter.bench.problems.minibatch import OfRows
 from gradmeter.bench.problems.problem import LOG_2PI
-from gradmeter.estimators import Integrand, Noise
 from gradmeter.estimators.backends.backend import Backend
 
 Array = Any
 
 
-class GeneralisedLinear(Integrand):
+class GeneralisedLinear(OfRows):
     """log p(x, z) of a generalised linear model.
 
     `data` holds design [N, D], response [N], `batch` [B] (any values) if minibatches are drawn, the likelihood's
     parameters by name, and `constant`, the sum of the likelihood's terms without z, if there are any. A minibatch sums
     over its B rows, scaled by N/B; the constant always covers all rows.
     """
+
+    rows_of = "design"
 
     @abstractmethod
     def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
@@ -31,11 +33,6 @@ class GeneralisedLinear(Integrand):
     @abstractmethod
     def curvature(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
         """Return ∂²h/∂predictor² elementwise."""
-
-    def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
-        if "batch" not in data:
-            return {}
-        return {"rows": Noise("rows", (data["batch"].shape[0],), population=data["design"].shape[0])}
 
     def width(self, data: dict[str, Array], dimension: int) -> int:
         if "batch" in data:

@@ -54,7 +54,7 @@ class LinearRegression(Regression):
 
     name: ClassVar[str] = "linear-regression"
     summary: ClassVar[str] = "ELBO of a Bayesian linear regression, unit noise (conjugate; exact in closed form)"
-    integrand: ClassVar[GeneralisedLinear] = LinearIntegrand()
+    integrand = LinearIntegrand()
     source: ClassVar[str] = "closed-form"
     shapes: ClassVar[dict[str, tuple[int, int]]] = {"diabetes": (442, 10)}
 

@@ -37,7 +37,7 @@ class LogisticRegression(Regression):
 
     name: ClassVar[str] = "logistic-regression"
     summary: ClassVar[str] = "ELBO of a Bayesian logistic regression (exact by one-dimensional quadrature)"
-    integrand: ClassVar[GeneralisedLinear] = LogisticIntegrand()
+    integrand = LogisticIntegrand()
     source: ClassVar[str] = "quadrature"
     shapes: ClassVar[dict[str, tuple[int, int]]] = {"breast_cancer": (569, 30)}
 

@@ -42,7 +42,7 @@ class PoissonRegression(Regression):
 
     name: ClassVar[str] = "poisson-regression"
     summary: ClassVar[str] = "ELBO of a Bayesian Poisson regression, log link (exact in closed form)"
-    integrand: ClassVar[GeneralisedLinear] = PoissonIntegrand()
+    integrand = PoissonIntegrand()
     source: ClassVar[str] = "closed-form"
     shapes: ClassVar[dict[str, tuple[int, int]]] = {"linnerud": (20, 3), "diabetes": (442, 10)}
     counts: ClassVar[bool] = True

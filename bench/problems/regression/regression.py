@@ -15,20 +15,19 @@ import numpy as np
 
 from gradmeter.bench.identity import Same
 from gradmeter.bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
-from gradmeter.bench.problems.problem import LOG_2PI, Exact, Problem, Vectors, family_option
+from gradmeter.bench.problems.minibatch import RowProblem, batch_option
+from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors, family_option
 from gradmeter.bench.problems.regression.datasets import load
 from gradmeter.bench.problems.regression.fitted import FITTED, fitted
-from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
 from gradmeter.bench.problems.regression.quadrature import WIDEST
-from gradmeter.estimators import Expectation, FamilyConfig, UsageError
+from gradmeter.estimators import FamilyConfig, UsageError
 from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)
-class Regression(Problem):
-    """Base class of the regressions; a minibatch is drawn anew, without replacement, for every estimate."""
+class Regression(RowProblem):
+    """Base class of the regressions."""
 
-    integrand: ClassVar[GeneralisedLinear]
     source: ClassVar[str]
     #: Numbers of rows and columns of each data set.
     shapes: ClassVar[dict[str, tuple[int, int]]]
@@ -40,7 +39,7 @@ class Regression(Problem):
     at: str = option(
         "given", "λ: the family's options as given, or the maximum of the exact ELBO", choices=("given", "fitted")
     )
-    batch: int = option(None, "minibatch size (all rows if absent)", minimum=1, optional=True)
+    batch: int | None = batch_option()
     entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
 
@@ -49,8 +48,8 @@ class Regression(Problem):
         return self.shapes[self.dataset][1] + 1
 
     @property
-    def draws_inputs(self) -> bool:
-        return self.batch is not None
+    def rows(self) -> int:
+        return self.shapes[self.dataset][0]
 
     def pole(self) -> float | None:
         """Return the imaginary part of the nearest pole of h in the predictor; None for closed-form expectations."""
@@ -58,9 +57,6 @@ class Regression(Problem):
 
     def check(self) -> None:
         super().check()
-        rows = self.shapes[self.dataset][0]
-        if self.batch is not None and self.batch > rows:
-            raise UsageError(f"problem {self.name}: batch is {self.batch}; {self.dataset} has {rows} rows")
         if self.at == "fitted" and self.family.name not in FITTED:
             raise UsageError(f"problem {self.name}: at=fitted is for family={' or family='.join(FITTED)}")
         if self.at == "fitted" and self.q != type(self.q)():
@@ -74,15 +70,8 @@ class Regression(Problem):
             )
 
     def data(self) -> Vectors:
-        """Return the data of the integrand, without a batch."""
         design, response = load(self.dataset, self.counts)
-        return {"design": design, "response": response}
-
-    def expectation(self) -> Expectation:
-        data = self.data()
-        if self.batch is not None:
-            data["batch"] = np.zeros(self.batch)
-        return Expectation(self.family, self.integrand, data, self.entropy, self.differentiate)  # type: ignore[arg-type]
+        return {"design": design, "response": response, **self.minibatch()}
 
     def parameters(self) -> Vectors:
         return self._fitted() if self.at == "fitted" else super().parameters()

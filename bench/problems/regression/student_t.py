@@ -44,7 +44,7 @@ class StudentTRegression(Regression):
 
     name: ClassVar[str] = "student-t-regression"
     summary: ClassVar[str] = "ELBO of a robust linear regression, Student-t noise (exact by 1-D quadrature)"
-    integrand: ClassVar[GeneralisedLinear] = StudentTIntegrand()
+    integrand = StudentTIntegrand()
     source: ClassVar[str] = "quadrature"
     shapes: ClassVar[dict[str, tuple[int, int]]] = {"diabetes": (442, 10)}
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.problems.data import fingerprint
+from gradmeter.bench.problems.minibatch import RowProblem
 from gradmeter.bench.problems.problem import Problem, Vectors
 from gradmeter.bench.problems.vae import inputs
 from gradmeter.bench.problems.vae.coding import Decoder, NormalEncoder
 from gradmeter.bench.problems.vae.network import Network
-from gradmeter.estimators import Family, UsageError
-from gradmeter.estimators.amortised import AmortisedExpectation, AmortisedNormal
+from gradmeter.estimators import Expectation, UsageError
+from gradmeter.estimators.amortised import AmortisedNormal
 from gradmeter.estimators.options import option
 
 #: Largest number of test rows, which follow the rows that are fitted.
@@ -26,17 +27,15 @@ def importance_samples() -> Any:
     return option(1, "K, the importance samples of every datum's bound; 1 is the ELBO", minimum=1, maximum=100_000)
 
 
-class Autoencoder(Problem):
+class Autoencoder(RowProblem):
     """Base class of autoencoders; parameter blocks are the layers of both networks.
 
     L = Σ_n E_{q(z_n | x_n; φ)}[log p(x_n, z_n; θ) − log q], or the bound of K importance samples of every datum.
     `dimension` is that of the z of one datum.
     """
 
-    dataset: str
     size: int | None
     latent: int
-    batch: int | None
     kl: str
     importance_samples: int
     #: As in `Decoder`.
@@ -45,10 +44,6 @@ class Autoencoder(Problem):
     @property
     def q(self) -> Any:  # type: ignore[override]
         return AmortisedNormal.Config()
-
-    @property
-    def family(self) -> Family:
-        return AmortisedNormal()
 
     @property
     def dimension(self) -> int:
@@ -62,10 +57,6 @@ class Autoencoder(Problem):
         return replace(self, kl="sampled")  # type: ignore[type-var]
 
     @property
-    def draws_inputs(self) -> bool:
-        return self.batch is not None
-
-    @property
     def rows(self) -> int:
         """The number of fitted rows N."""
         return inputs.rows(self.dataset)[0] if self.size is None else self.size
@@ -74,11 +65,6 @@ class Autoencoder(Problem):
     def columns(self) -> int:
         """The number of columns P."""
         return inputs.rows(self.dataset)[1]
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        decoder = self.decoder
-        return (*self.encoder.network.shapes(), *decoder.model_shapes({}))
 
     def check(self) -> None:
         super().check()
@@ -90,8 +76,6 @@ class Autoencoder(Problem):
                 f"{what}: kl={self.kl} with importance-samples={self.importance_samples}; the bound is of weights "
                 "p(x, z)/q(z | x), whose logarithm has no part that could enter exactly: use kl=sampled"
             )
-        if self.batch is not None and self.batch > self.rows:
-            raise UsageError(f"{what}: batch is {self.batch}; there are {self.rows} rows")
 
     def content(self) -> str | None:
         return fingerprint(self.dataset) if self.dataset not in inputs.BUNDLED else None
@@ -127,28 +111,19 @@ class Autoencoder(Problem):
         return NormalEncoder(Network("encoder", (self.columns, *self.hidden_sizes, 2 * self.latent)))
 
     @property
-    def decoder(self) -> Decoder:
+    def integrand(self) -> Decoder:
+        """The decoder."""
         sizes = (self.latent, *self.hidden_sizes[::-1], self.columns)
         return Decoder(Network("decoder", sizes), self.likelihood, prior=self.kl == "sampled")
 
-    def held_out(self) -> AmortisedExpectation | None:
-        there = self.test_inputs()
-        found: Any = self.whole()
-        return (
-            replace(found, batch=None, importance_samples=1).expectation().bind({"inputs": there})
-            if len(there)
-            else None
-        )
+    def held_out(self) -> Expectation | None:
+        there, found = self.test_inputs(), replace(self, kl="sampled", batch=None, importance_samples=1)  # type: ignore[type-var]
+        return found.expectation().bind({"inputs": there}) if len(there) else None
 
-    def expectation(self) -> AmortisedExpectation:
-        data = {"inputs": self.inputs()}
-        if self.batch is not None:
-            data["batch"] = np.zeros(self.batch)
-        static: Any = (self.kl, self.differentiate, self.importance_samples)
-        return AmortisedExpectation(self.family, self.decoder, self.encoder, data, *static)
+    def data(self) -> Vectors:
+        return {"inputs": self.inputs(), **self.minibatch()}
 
     def initial(self) -> Vectors:
         """Return random weights, the same on every machine, and log scales of 0."""
-        decoder = self.decoder
-        networks = {**self.encoder.network.initial(), **decoder.network.initial()}
-        return {**networks, **{n: np.zeros(s) for n, s in decoder.model_shapes({}).items() if n not in networks}}
+        networks = {**self.encoder.network.initial(), **self.integrand.network.initial()}
+        return {**networks, **{n: np.zeros(s) for n, s in self.integrand.model_shapes().items() if n not in networks}}

@@ -22,7 +22,7 @@ class NormalEncoder(Encoder):
 
     network: Network
 
-    def shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         return self.network.shapes()
 
     def population(self, data: dict[str, Array]) -> int:
@@ -70,7 +70,7 @@ class Decoder(Integrand):
     def width(self, data: dict[str, Array], dimension: int) -> int:
         return self.network.width
 
-    def model_shapes(self, data: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+    def model_shapes(self) -> dict[str, tuple[int, ...]]:
         scale = {"decoder.log_scale": (1,)} if self.likelihood == "gaussian" else {}
         return {**self.network.shapes(), **scale}
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from gradmeter.bench.identity import Same
 from gradmeter.bench.optimisation.optimisers import Adam
+from gradmeter.bench.problems.minibatch import batch_option
 from gradmeter.bench.problems.problem import Exact, Vectors
 from gradmeter.bench.problems.vae import inputs
 from gradmeter.bench.problems.vae.autoencoder import MOST_TEST, Autoencoder, importance_samples
@@ -52,7 +53,7 @@ class Vae(Autoencoder):
         f"both networks: random weights, or those after {STEPS} steps of Adam from there",
         choices=("initial", "trained"),
     )
-    batch: int | None = option(None, "minibatch size (all images if absent)", minimum=1, optional=True)
+    batch: int | None = batch_option("images")
     kl: str = option("sampled", "how KL(q(z | x) ‖ p(z)) enters", choices=("sampled", "analytic"))
     importance_samples: int = importance_samples()
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.minibatch import batch_option
 from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors
 from gradmeter.bench.problems.vae import inputs
 from gradmeter.bench.problems.vae.autoencoder import Autoencoder, importance_samples
@@ -42,7 +43,7 @@ class LinearVae(Autoencoder):
         "both networks: random weights, the maximum of the likelihood with its posterior, or half way",
         choices=("initial", "halfway", "optimum"),
     )
-    batch: int | None = option(None, "minibatch size (all rows if absent)", minimum=1, optional=True)
+    batch: int | None = batch_option()
     kl: str = option("sampled", "how KL(q(z | x) ‖ p(z)) enters", choices=("sampled", "analytic"))
     importance_samples: int = importance_samples()
     differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))

@@ -63,14 +63,14 @@ def _converged(same: Same, content: str | None, key: Key) -> Exact | None:
 def quadrature(problem: Any, parameters: Vectors, nodes: int) -> Exact | None:
     """Return the values of one rule, or None where a bound's weights vary too much for their quadrature."""
     grid, weights = normal_rule(nodes, problem.latent)
-    encoder, decoder = problem.encoder, replace(problem.decoder, prior=False)
+    encoder, decoder = problem.encoder, replace(problem.integrand, prior=False)
     data = {"inputs": problem.inputs(), **parameters}
     local = {name: values[0] for name, values in encoder.apply(np, data, None).items()}
     loc, log_scale, scale = local["loc"], local["log_scale"], np.exp(local["log_scale"])
     bound = problem.importance_samples > 1
     prior = {"loc": 0.0, "log_scale": 1.0} if bound else encoder.exact_gradient(np, local)
     slopes: dict[str, list[np.ndarray]] = {"loc": [], "log_scale": []}
-    theta: Vectors = {name: np.zeros(shape) for name, shape in decoder.model_shapes(data).items()}
+    theta: Vectors = {name: np.zeros(shape) for name, shape in decoder.model_shapes().items()}
     objective = 0.0
     each = max(1, CHUNK // (len(grid) * decoder.network.width))
     for first in range(0, problem.rows, each):
