@@ -15,34 +15,30 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
-from gradmeter.bench.problems.problem import Exact, Problem, Vectors, family_option
+from gradmeter.bench.problems.problem import Array, Arrays, Exact, Problem, Vectors, family_option
 from gradmeter.estimators import FamilyConfig, Integrand, UsageError
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.options import option
-
-Array = Any
 
 
 class BananaIntegrand(Integrand):
     """The unnormalised log p. `data` holds the numbers `bend` (b) and `width` (s)."""
 
-    def pairs(self, data: dict[str, Array], z: Array) -> tuple[Array, Array, Array]:
+    def pairs(self, data: Arrays, z: Array) -> tuple[Array, Array, Array]:
         """Return a, c − b (a² − s²) and the log p of each pair, all [..., D/2]."""
         a, width = z[..., 0::2], data["width"]
         rest = z[..., 1::2] - data["bend"] * (a * a - width * width)
         return a, rest, -0.5 * (a * a / (width * width) + rest * rest)
 
-    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         return xp.sum(self.pairs(data, z)[2], axis=-1)
 
-    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         a, rest, _ = self.pairs(data, z)
         bend, width = data["bend"], data["width"]
         return _interleave(xp, 2.0 * bend * a * rest - a / (width * width), -rest)
 
-    def hessian_product(
-        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
-    ) -> Array:
+    def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         a, rest, _ = self.pairs(data, z)
         bend, width = data["bend"], data["width"]
         first, second = vector[..., 0::2], vector[..., 1::2]
@@ -50,14 +46,12 @@ class BananaIntegrand(Integrand):
         mixed = 2.0 * bend * a
         return _interleave(xp, curved * first + mixed * second, mixed * first - second)
 
-    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def local_terms(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return the term of each coordinate's pair [..., D]."""
         term = self.pairs(data, z)[2]
         return _interleave(xp, term, term)
 
-    def replaced(
-        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
-    ) -> Array:
+    def replaced(self, backend: Backend, data: Arrays, z: Array, replacement: Array, noise: Arrays) -> Array:
         """Recompute only the term of each coordinate's pair, which needs two further evaluations per pair."""
         xp = backend.xp
         term = self.pairs(data, z)[2]

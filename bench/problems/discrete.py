@@ -8,13 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.enumerated import exact_enumerated
-from gradmeter.bench.problems.problem import Exact, Problem, Vectors, family_option
+from gradmeter.bench.problems.problem import Array, Arrays, Exact, Problem, Vectors, family_option
 from gradmeter.bench.problems.test_functions import SquareIntegrand
 from gradmeter.estimators import FamilyConfig, Integrand
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.options import option
-
-Array = Any
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,15 @@ class ThreeBernoullis(Problem):
 class ChosenSquare(Integrand):
     """f = Σ_i (v · z_i − t)², with one-hot vectors z_i concatenated in z."""
 
-    def _away(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def _away(self, xp: Any, data: Arrays, z: Array) -> Array:
         each = xp.reshape(z, (*z.shape[:-1], -1, data["values"].shape[0]))
         return xp.sum(each * data["values"], axis=-1) - data["target"]
 
-    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         away = self._away(xp, data, z)
         return xp.sum(away * away, axis=-1)
 
-    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         slope = 2.0 * self._away(xp, data, z)[..., None] * data["values"]
         return xp.reshape(slope, z.shape)
 

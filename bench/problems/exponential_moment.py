@@ -8,24 +8,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.one_dimensional import check_growth
-from gradmeter.bench.problems.problem import Vectors, family_option
+from gradmeter.bench.problems.problem import Array, Arrays, Vectors, family_option
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
-
-Array = Any
 
 
 class ExponentialMomentIntegrand(Separable):
     """φ(z) = exp(t z)."""
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def term(self, xp: Any, data: Arrays, z: Array) -> Array:
         return xp.exp(data["t"] * z)
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def derivative(self, xp: Any, data: Arrays, z: Array) -> Array:
         return data["t"] * self.term(xp, data, z)
 
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, z: Array) -> Array:
         return data["t"] * data["t"] * self.term(xp, data, z)
 
 

@@ -7,11 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Problem, Vectors
+from gradmeter.bench.problems.problem import Arrays, Problem, Vectors
 from gradmeter.estimators import Integrand, Noise, UsageError
 from gradmeter.estimators.options import option
-
-Array = Any
 
 
 def batch_option(rows: str = "rows") -> Any:
@@ -25,7 +23,7 @@ class OfRows(Integrand):
     #: The name of that array.
     rows_of: ClassVar[str]
 
-    def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
+    def noise_specs(self, data: Arrays) -> dict[str, Noise]:
         if "batch" not in data:
             return {}
         return {"rows": Noise("rows", (data["batch"].shape[0],), population=data[self.rows_of].shape[0])}

@@ -14,12 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Vectors, check_moment, family_option
+from gradmeter.bench.problems.problem import Array, Arrays, Vectors, check_moment, family_option
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
-
-Array = Any
 
 
 class StepIntegrand(Separable):
@@ -27,13 +25,13 @@ class StepIntegrand(Separable):
 
     unsupported: Mapping[str, str] = {"curvature": "problem step has ∇f = 0 wherever it has a gradient at all"}
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def term(self, xp: Any, data: Arrays, z: Array) -> Array:
         return xp.where(z > data["k"], xp.ones_like(z), xp.zeros_like(z))
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def derivative(self, xp: Any, data: Arrays, z: Array) -> Array:
         return xp.zeros_like(z)
 
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, z: Array) -> Array:
         return xp.zeros_like(z)
 
 
@@ -42,13 +40,13 @@ class AbsoluteIntegrand(Separable):
 
     unsupported: Mapping[str, str] = {"curvature": "problem absolute-value has ∇²f = 0 wherever it has one at all"}
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def term(self, xp: Any, data: Arrays, z: Array) -> Array:
         return xp.abs(z - data["k"])
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def derivative(self, xp: Any, data: Arrays, z: Array) -> Array:
         return xp.sign(z - data["k"])
 
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, z: Array) -> Array:
         return xp.zeros_like(z)
 
 

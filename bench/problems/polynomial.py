@@ -10,12 +10,19 @@ import numpy as np
 
 from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.problems.one_dimensional import exact_sum
-from gradmeter.bench.problems.problem import Exact, Problem, Vectors, check_moment, exact_polynomial, family_option
+from gradmeter.bench.problems.problem import (
+    Array,
+    Arrays,
+    Exact,
+    Problem,
+    Vectors,
+    check_moment,
+    exact_polynomial,
+    family_option,
+)
 from gradmeter.bench.problems.separable import Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
-
-Array = Any
 
 
 @dataclass(frozen=True)
@@ -24,13 +31,13 @@ class Power(Separable):
 
     degree: int
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def term(self, xp: Any, data: Arrays, z: Array) -> Array:
         return _power(z, self.degree)
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def derivative(self, xp: Any, data: Arrays, z: Array) -> Array:
         return self.degree * _power(z, self.degree - 1)
 
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, z: Array) -> Array:
         if self.degree == 1:
             return xp.zeros_like(z)
         return self.degree * (self.degree - 1) * _power(z, self.degree - 2)

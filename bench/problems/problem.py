@@ -18,6 +18,9 @@ from gradmeter.estimators import FAMILIES, Expectation, Family, FamilyConfig, In
 from gradmeter.estimators.amortised import AmortisedExpectation, Encoder
 from gradmeter.estimators.options import alternative
 
+Array = Any
+#: Arrays of any backend, and of NumPy, by name.
+Arrays = dict[str, Array]
 Vectors = dict[str, np.ndarray]
 LOG_2PI = math.log(2.0 * math.pi)
 #: Attributes of a problem that follow from the others, and from which.

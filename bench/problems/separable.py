@@ -14,45 +14,39 @@ import numpy as np
 
 from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.problems.one_dimensional import exact_sum
-from gradmeter.bench.problems.problem import Exact, Problem, Vectors, exact_normal
+from gradmeter.bench.problems.problem import Array, Arrays, Exact, Problem, Vectors, exact_normal
 from gradmeter.estimators import Integrand, Normal, UsageError
 from gradmeter.estimators.backends.backend import Backend
-
-Array = Any
 
 
 class Separable(Integrand):
     """f = Σ_i φ(z_i). With `reads_logs`, `term` and `derivative` take the logarithms as their last argument."""
 
     @abstractmethod
-    def term(self, xp: Any, data: dict[str, Array], z: Array, *logs: Any) -> Array:
+    def term(self, xp: Any, data: Arrays, z: Array, *logs: Any) -> Array:
         """Return φ(z) elementwise."""
 
     @abstractmethod
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array, *logs: Any) -> Array:
+    def derivative(self, xp: Any, data: Arrays, z: Array, *logs: Any) -> Array:
         """Return φ'(z) elementwise."""
 
     @abstractmethod
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, z: Array) -> Array:
         """Return φ''(z) elementwise."""
 
-    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+    def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays, *logs: Any) -> Array:
         return xp.sum(self.term(xp, data, z, *logs), axis=-1)
 
-    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+    def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays, *logs: Any) -> Array:
         return self.derivative(xp, data, z, *logs)
 
-    def hessian_product(
-        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
-    ) -> Array:
+    def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         return self.curvature(xp, data, z) * vector
 
-    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array], *logs: Any) -> Array:
+    def local_terms(self, xp: Any, data: Arrays, z: Array, noise: Arrays, *logs: Any) -> Array:
         return self.term(xp, data, z, *logs)
 
-    def replaced(
-        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
-    ) -> Array:
+    def replaced(self, backend: Backend, data: Arrays, z: Array, replacement: Array, noise: Arrays) -> Array:
         new = self.term(backend.xp, data, replacement)
         if z.shape[-1] == 1:
             return new

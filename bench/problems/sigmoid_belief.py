@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.data import binary, bundled
-from gradmeter.bench.problems.problem import Exact, Problem, Vectors
+from gradmeter.bench.problems.problem import Array, Arrays, Exact, Problem, Vectors
 from gradmeter.estimators import Integrand
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
@@ -26,7 +26,6 @@ from gradmeter.estimators.families.relaxation import sigmoid
 from gradmeter.estimators.families.states import States
 from gradmeter.estimators.options import option
 
-Array = Any
 PIXELS, LENGTH = 64, 5.0
 #: Coordinate ascent stops when no logit changes by more than this, relative to the largest or to 1; largest number of
 #: sweeps.
@@ -55,13 +54,13 @@ def network(hidden: int) -> tuple[np.ndarray, np.ndarray]:
 class SigmoidBelief(Integrand):
     """log p(x, z), summed over images, with z [..., images × H]."""
 
-    def width(self, data: dict[str, Array], dimension: int) -> int:
+    def width(self, data: Arrays, dimension: int) -> int:
         return int(data["pixels"].shape[0]) * PIXELS
 
-    def _by_image(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def _by_image(self, xp: Any, data: Arrays, z: Array) -> Array:
         return xp.reshape(z, (*z.shape[:-1], -1, data["weights"].shape[0]))
 
-    def _predictors(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def _predictors(self, xp: Any, data: Arrays, z: Array) -> Array:
         """Return the logits of the pixels [..., images, 64]."""
         hidden = data["weights"].shape[0]
         flat = xp.matmul(xp.reshape(z, (-1, hidden)), data["weights"])
@@ -71,33 +70,29 @@ class SigmoidBelief(Integrand):
         softplus = xp.logaddexp(xp.zeros_like(predictors), predictors)
         return xp.sum(pixels * predictors - softplus, axis=-1)
 
-    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         each = self._log_likelihood(xp, self._predictors(xp, data, z), data["pixels"])
         return xp.sum(each, axis=-1) + z.shape[-1] * data["log_prior"]
 
-    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         left = data["pixels"] - sigmoid(xp, self._predictors(xp, data, z))
         flat = xp.matmul(xp.reshape(left, (-1, PIXELS)), xp.matrix_transpose(data["weights"]))
         return xp.reshape(flat, z.shape)
 
-    def hessian_product(
-        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
-    ) -> Array:
+    def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         predictors = self._predictors(xp, data, z)
         along = self._predictors(xp, {**data, "bias": xp.zeros_like(data["bias"])}, vector)
         bent = -sigmoid(xp, predictors) * sigmoid(xp, -predictors) * along
         flat = xp.matmul(xp.reshape(bent, (-1, PIXELS)), xp.matrix_transpose(data["weights"]))
         return xp.reshape(flat, z.shape)
 
-    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def local_terms(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return for each hidden unit the terms that contain it: its image's likelihood and its prior."""
         each = self._log_likelihood(xp, self._predictors(xp, data, z), data["pixels"])[..., None]
         terms = each + xp.zeros_like(self._by_image(xp, data, z)) + data["log_prior"]
         return xp.reshape(terms, z.shape)
 
-    def replaced(
-        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
-    ) -> Array:
+    def replaced(self, backend: Backend, data: Arrays, z: Array, replacement: Array, noise: Arrays) -> Array:
         """Replace each hidden unit by moving the logits of its image along one row of W."""
         xp = backend.xp
         predictors = self._predictors(xp, data, z)

@@ -12,39 +12,45 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.one_dimensional import check_growth
-from gradmeter.bench.problems.problem import Exact, Vectors, check_moment, exact_polynomial, family_option
+from gradmeter.bench.problems.problem import (
+    Array,
+    Arrays,
+    Exact,
+    Vectors,
+    check_moment,
+    exact_polynomial,
+    family_option,
+)
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
 from gradmeter.estimators import FamilyConfig, Normal, UsageError
 from gradmeter.estimators.families.cauchy import Cauchy
 from gradmeter.estimators.options import option
 
-Array = Any
-
 
 class SquareIntegrand(Separable):
     """φ(z) = (z − k)²."""
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def term(self, xp: Any, data: Arrays, z: Array) -> Array:
         away = z - data["k"]
         return away * away
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def derivative(self, xp: Any, data: Arrays, z: Array) -> Array:
         return 2.0 * (z - data["k"])
 
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, z: Array) -> Array:
         return 2.0 * xp.ones_like(z)
 
 
 class ExponentialIntegrand(Separable):
     """φ(z) = exp(−k z²)."""
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def term(self, xp: Any, data: Arrays, z: Array) -> Array:
         return xp.exp(-data["k"] * z * z)
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def derivative(self, xp: Any, data: Arrays, z: Array) -> Array:
         return -2.0 * data["k"] * z * xp.exp(-data["k"] * z * z)
 
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, z: Array) -> Array:
         k = data["k"]
         return (4.0 * k * k * z * z - 2.0 * k) * xp.exp(-k * z * z)
 
@@ -52,13 +58,13 @@ class ExponentialIntegrand(Separable):
 class CosineIntegrand(Separable):
     """φ(z) = cos(k z)."""
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def term(self, xp: Any, data: Arrays, z: Array) -> Array:
         return xp.cos(data["k"] * z)
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def derivative(self, xp: Any, data: Arrays, z: Array) -> Array:
         return -data["k"] * xp.sin(data["k"] * z)
 
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, z: Array) -> Array:
         return -data["k"] * data["k"] * xp.cos(data["k"] * z)
 
 

@@ -11,13 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Exact, Vectors, check_moment, family_option
+from gradmeter.bench.problems.problem import Array, Arrays, Exact, Vectors, check_moment, family_option
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
 from gradmeter.bench.problems.test_functions import Square
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
-
-Array = Any
 
 
 class TiltedSquareIntegrand(Separable):
@@ -25,22 +23,20 @@ class TiltedSquareIntegrand(Separable):
 
     reads = ("loc",)
 
-    def _away(self, data: dict[str, Array], z: Array) -> Array:
+    def _away(self, data: Arrays, z: Array) -> Array:
         return z - data["a"] * data["loc"]
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def term(self, xp: Any, data: Arrays, z: Array) -> Array:
         away = self._away(data, z)
         return away * away
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def derivative(self, xp: Any, data: Arrays, z: Array) -> Array:
         return 2.0 * self._away(data, z)
 
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, z: Array) -> Array:
         return 2.0 * xp.ones_like(z)
 
-    def explicit_pullback(
-        self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
-    ) -> dict[str, Array]:
+    def explicit_pullback(self, xp: Any, data: Arrays, z: Array, cotangent: Array, noise: Arrays) -> Arrays:
         """Return the cotangent times ∂f/∂loc = −2a (z − a loc), summed over samples."""
         slope = -2.0 * data["a"] * cotangent[..., None] * self._away(data, z)
         return {"loc": slope if z.ndim == 2 else xp.sum(slope, axis=1)}

@@ -12,13 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.conjugate.conjugate import Conjugate
-from gradmeter.bench.problems.problem import Vectors, family_option
+from gradmeter.bench.problems.problem import Array, Arrays, Vectors, family_option
 from gradmeter.bench.problems.separable import Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.families.logs import Logs, above_zero
 from gradmeter.estimators.options import option
-
-Array = Any
 
 HITS = (18, 17, 16, 15, 14, 14, 13, 12, 11, 11, 10, 10, 10, 10, 10, 9, 8, 7)
 TRIALS = 45
@@ -29,15 +27,15 @@ class BetaBernoulliIntegrand(Separable):
 
     reads_logs: ClassVar[bool] = True
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array, logs: Logs | None = None) -> Array:
+    def term(self, xp: Any, data: Arrays, z: Array, logs: Logs | None = None) -> Array:
         low, high = logs or (xp.log(z), xp.log1p(-z))
         return data["power"] * low + data["other_power"] * high + data["constant"]
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array, logs: Logs | None = None) -> Array:
+    def derivative(self, xp: Any, data: Arrays, z: Array, logs: Logs | None = None) -> Array:
         rest = above_zero(xp, xp.exp(logs.high)) if logs else 1.0 - z
         return data["power"] / z - data["other_power"] / rest
 
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, z: Array) -> Array:
         rest = 1.0 - z
         return -data["power"] / (z * z) - data["other_power"] / (rest * rest)
 

@@ -13,14 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.conjugate.conjugate import Conjugate
-from gradmeter.bench.problems.problem import Vectors, family_option
+from gradmeter.bench.problems.problem import Array, Arrays, Vectors, family_option
 from gradmeter.bench.problems.separable import Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.families.gamma import Erlang
 from gradmeter.estimators.families.logs import Logs
 from gradmeter.estimators.options import option
-
-Array = Any
 
 #: Deaths in the corps G, I to XI, XIV and XV, in that order.
 DEATHS = (16, 16, 12, 12, 8, 11, 17, 12, 7, 13, 15, 25, 24, 8)
@@ -32,14 +30,14 @@ class GammaPoissonIntegrand(Separable):
 
     reads_logs: ClassVar[bool] = True
 
-    def term(self, xp: Any, data: dict[str, Array], z: Array, logs: Logs | None = None) -> Array:
+    def term(self, xp: Any, data: Arrays, z: Array, logs: Logs | None = None) -> Array:
         log_z = logs.low if logs else xp.log(z)
         return data["power"] * log_z - data["rate"] * z + data["constant"]
 
-    def derivative(self, xp: Any, data: dict[str, Array], z: Array, logs: Logs | None = None) -> Array:
+    def derivative(self, xp: Any, data: Arrays, z: Array, logs: Logs | None = None) -> Array:
         return data["power"] / z - data["rate"]
 
-    def curvature(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, z: Array) -> Array:
         return -data["power"] / (z * z)
 
 

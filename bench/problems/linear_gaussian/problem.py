@@ -16,12 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.linear_gaussian.exact import exact_bound
-from gradmeter.bench.problems.problem import LOG_2PI, Exact, Problem, Vectors, exact_normal
+from gradmeter.bench.problems.problem import LOG_2PI, Array, Arrays, Exact, Problem, Vectors, exact_normal
 from gradmeter.estimators import Integrand
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.options import option
 
-Array = Any
 #: The variance of q.
 VARIANCE = 2.0 / 3.0
 
@@ -35,34 +34,28 @@ class JointDensity(Integrand):
     def model_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"prior_mean": (self.dimension,)}
 
-    def _terms(self, data: dict[str, Array], z: Array) -> Array:
+    def _terms(self, data: Arrays, z: Array) -> Array:
         """Return the terms of all coordinates [..., D]."""
         away, left = z - data["prior_mean"], data["observed"] - z
         return -0.5 * (away * away + left * left) - LOG_2PI
 
-    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         return xp.sum(self._terms(data, z), axis=-1)
 
-    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         return data["prior_mean"] + data["observed"] - 2.0 * z
 
-    def hessian_product(
-        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
-    ) -> Array:
+    def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         return -2.0 * vector
 
-    def replaced(
-        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
-    ) -> Array:
+    def replaced(self, backend: Backend, data: Arrays, z: Array, replacement: Array, noise: Arrays) -> Array:
         terms = self._terms(data, z)
         return backend.xp.sum(terms, axis=-1, keepdims=True) - terms + self._terms(data, replacement)
 
-    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def local_terms(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         return self._terms(data, z)
 
-    def model_pullback(
-        self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
-    ) -> dict[str, Array]:
+    def model_pullback(self, xp: Any, data: Arrays, z: Array, cotangent: Array, noise: Arrays) -> Arrays:
         moved = cotangent[..., None] * (z - data["prior_mean"])
         return {"prior_mean": moved if z.ndim == 2 else xp.sum(moved, axis=1)}
 

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gradmeter.bench.problems.minibatch import OfRows
-from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.bench.problems.problem import LOG_2PI, Array, Arrays
 from gradmeter.estimators.backends.backend import Backend
-
-Array = Any
 
 
 @dataclass(frozen=True)
@@ -47,14 +45,14 @@ class MixtureOfMeans(OfRows):
     components: int
     learned: bool = False
 
-    def width(self, data: dict[str, Array], dimension: int) -> int:
+    def width(self, data: Arrays, dimension: int) -> int:
         rows = data["batch" if "batch" in data else "points"].shape[0]
         return max(dimension, rows * max(self.components, data["points"].shape[1] if "batch" in data else 1))
 
     def model_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"log_tau": (1,), "log_sigma": (1,), "weight_logits": (self.components,)} if self.learned else {}
 
-    def rows(self, xp: Any, data: dict[str, Array], noise: dict[str, Array], z: Array) -> tuple[Array, float]:
+    def rows(self, xp: Any, data: Arrays, noise: Arrays, z: Array) -> tuple[Array, float]:
         """Return the points and N/B.
 
         Points are [rows, P], or [R, rows, P] for minibatches, with an axis of length 1 for S where z has one.
@@ -71,7 +69,7 @@ class MixtureOfMeans(OfRows):
         """Reshape [..., K P] to [..., K, P]."""
         return xp.reshape(z, (*z.shape[:-1], self.components, -1))
 
-    def log_joint(self, xp: Any, data: dict[str, Array], points: Array, means: Array, more: Any = 0.0) -> Array:
+    def log_joint(self, xp: Any, data: Arrays, points: Array, means: Array, more: Any = 0.0) -> Array:
         """Return log π_k N(x | μ_k, σ² I) [..., K, rows], with `more` [K, 1] added to |x − μ_k|²."""
         across = xp.matrix_transpose(points)
         if points.ndim == 2:  # one large product for all batch axes
@@ -97,33 +95,27 @@ class MixtureOfMeans(OfRows):
         )
 
     @abstractmethod
-    def likelihood(
-        self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]
-    ) -> tuple[Array, Statistics]:
+    def likelihood(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> tuple[Array, Statistics]:
         """Return f without log p(μ) [...], and the statistics in which its derivatives are linear."""
 
-    def log_prior(self, xp: Any, data: dict[str, Array], z: Array) -> Array:
+    def log_prior(self, xp: Any, data: Arrays, z: Array) -> Array:
         """Return log p of every coordinate of the means [..., D]."""
         return -0.5 * z * z * xp.exp(-2.0 * data["log_tau"]) - data["log_tau"] - 0.5 * LOG_2PI
 
-    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         return self.likelihood(xp, data, z, noise)[0] + xp.sum(self.log_prior(xp, data, z), axis=-1)
 
-    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return Σ_i r_ik (x_i − μ_k)/σ² − μ_k/τ²."""
         found = self.likelihood(xp, data, z, noise)[1]
         slope = found.total - found.count[..., None] * self.means(xp, z)
         likelihood = xp.exp(-2.0 * data["log_sigma"]) * xp.reshape(slope, z.shape)
         return likelihood - z * xp.exp(-2.0 * data["log_tau"])
 
-    def model_pullback(
-        self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
-    ) -> dict[str, Array]:
+    def model_pullback(self, xp: Any, data: Arrays, z: Array, cotangent: Array, noise: Arrays) -> Arrays:
         return self.pullback_of(xp, data, z, self.likelihood(xp, data, z, noise)[1], cotangent)
 
-    def pullback_of(
-        self, xp: Any, data: dict[str, Array], z: Array, found: Statistics, cotangent: Array
-    ) -> dict[str, Array]:
+    def pullback_of(self, xp: Any, data: Arrays, z: Array, found: Statistics, cotangent: Array) -> Arrays:
         """Return the cotangent times the model gradients, summed over samples.
 
         The gradients of one sample are |μ|²/τ² − K P for log τ, Σ r_ik |x_i − μ_k|²/σ² − N P for log σ, and
@@ -148,20 +140,16 @@ class MixtureOfMeans(OfRows):
 class Collapsed(MixtureOfMeans):
     """f with z_i summed out."""
 
-    def _joint(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> tuple[Array, float, Array]:
+    def _joint(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> tuple[Array, float, Array]:
         points, scale = self.rows(xp, data, noise, z)
         return points, scale, self.log_joint(xp, data, points, self.means(xp, z))
 
-    def likelihood(
-        self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]
-    ) -> tuple[Array, Statistics]:
+    def likelihood(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> tuple[Array, Statistics]:
         points, scale, joint = self._joint(xp, data, z, noise)
         log_likelihood, share = log_sum_exp(xp, joint)
         return scale * xp.sum(log_likelihood, axis=-1), self.statistics(xp, points, scale, share)
 
-    def hessian_product(
-        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
-    ) -> Array:
+    def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         """Return the Hessian-vector product.
 
         Along v, log joints change by (x_i − μ_k)·v_k/σ², and the responsibilities with them.
@@ -187,9 +175,7 @@ class MeanField(MixtureOfMeans):
     reads = ("loc", "log_scale")
     explicit_term_is_zero = True
 
-    def likelihood(
-        self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]
-    ) -> tuple[Array, Statistics]:
+    def likelihood(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> tuple[Array, Statistics]:
         points, scale = self.rows(xp, data, noise, z)
         variance = xp.sum(self.means(xp, xp.exp(2.0 * data["log_scale"])), axis=-1)
         best = self.log_joint(xp, data, points, self.means(xp, data["loc"]), variance[:, None])
@@ -206,24 +192,20 @@ class MeanField(MixtureOfMeans):
         """Return the terms of Σ r |x − μ|² that depend on μ, negated, for each coordinate [..., K, P]."""
         return (2.0 * found.total - found.count[..., None] * means) * means
 
-    def hessian_product(
-        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
-    ) -> Array:
+    def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         count = self.likelihood(xp, data, z, noise)[1].count
         bent = xp.reshape(count[..., None] * self.means(xp, vector), vector.shape)
         return -xp.exp(-2.0 * data["log_sigma"]) * bent - vector * xp.exp(-2.0 * data["log_tau"])
 
-    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def local_terms(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return the terms of f by coordinate, without the terms that contain no coordinate."""
         return self._terms(xp, data, z, self.likelihood(xp, data, z, noise)[1])
 
-    def _terms(self, xp: Any, data: dict[str, Array], z: Array, found: Statistics) -> Array:
+    def _terms(self, xp: Any, data: Arrays, z: Array, found: Statistics) -> Array:
         cross = xp.reshape(self._cross(xp, found, self.means(xp, z)), z.shape)
         return 0.5 * xp.exp(-2.0 * data["log_sigma"]) * cross + self.log_prior(xp, data, z)
 
-    def replaced(
-        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
-    ) -> Array:
+    def replaced(self, backend: Backend, data: Arrays, z: Array, replacement: Array, noise: Arrays) -> Array:
         xp = backend.xp
         value, found = self.likelihood(xp, data, z, noise)
         whole = value + xp.sum(self.log_prior(xp, data, z), axis=-1)
@@ -239,22 +221,20 @@ class Joint(MixtureOfMeans):
 
     gradient = None  # type: ignore[assignment]
 
-    def split(self, data: dict[str, Array], z: Array) -> tuple[Array, Array]:
+    def split(self, data: Arrays, z: Array) -> tuple[Array, Array]:
         """Split z into the means [..., K P] and the one-hot choices [..., N K]."""
         numbers = self.components * data["points"].shape[1]
         return z[..., :numbers], z[..., numbers:]
 
-    def width(self, data: dict[str, Array], dimension: int) -> int:
+    def width(self, data: Arrays, dimension: int) -> int:
         size = data["points"].shape[0]
         return max(dimension, size * data["batch"].shape[0] if "batch" in data else 1)
 
-    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         means = self.split(data, z)[0]
         return self.likelihood(xp, data, z, noise)[0] + xp.sum(self.log_prior(xp, data, means), axis=-1)
 
-    def likelihood(
-        self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]
-    ) -> tuple[Array, Statistics]:
+    def likelihood(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> tuple[Array, Statistics]:
         points = data["points"]
         means, choices = self.split(data, z)
         share = xp.matrix_transpose(xp.reshape(choices, (*choices.shape[:-1], points.shape[0], self.components)))
@@ -264,9 +244,7 @@ class Joint(MixtureOfMeans):
         joint = self.log_joint(xp, data, points, self.means(xp, means))
         return xp.sum(share * joint, axis=(-2, -1)), self.statistics(xp, points, 1.0, share)
 
-    def model_pullback(
-        self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
-    ) -> dict[str, Array]:
+    def model_pullback(self, xp: Any, data: Arrays, z: Array, cotangent: Array, noise: Arrays) -> Arrays:
         found, means = self.likelihood(xp, data, z, noise)[1], self.split(data, z)[0]
         return self.pullback_of(xp, data, means, found, cotangent)
 

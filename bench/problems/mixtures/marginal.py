@@ -19,12 +19,11 @@ from gradmeter.bench.problems.minibatch import OfRows, batch_option
 from gradmeter.bench.problems.mixtures.em import ExpectationMaximisation
 from gradmeter.bench.problems.mixtures.joint import log_softmax, row_weights
 from gradmeter.bench.problems.mixtures.mixture import Mixture
-from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors
+from gradmeter.bench.problems.problem import LOG_2PI, Array, Arrays, Exact, Vectors
 from gradmeter.estimators import FamilyConfig, UsageError
 from gradmeter.estimators.families.categorical import Categorical
 from gradmeter.estimators.options import option
 
-Array = Any
 MOST_STEPS = 20_000
 
 
@@ -41,7 +40,7 @@ class CompleteData(OfRows):
     components: int
     dimension: int
 
-    def width(self, data: dict[str, Array], dimension: int) -> int:
+    def width(self, data: Arrays, dimension: int) -> int:
         size = data["points"].shape[0]
         return max(dimension, size * data["batch"].shape[0] if "batch" in data else 1)
 
@@ -49,35 +48,31 @@ class CompleteData(OfRows):
         each = (self.components, self.dimension)
         return {"means": each, "log_scales": each, "weight_logits": (self.components,)}
 
-    def _log_joint(self, xp: Any, data: dict[str, Array]) -> Array:
+    def _log_joint(self, xp: Any, data: Arrays) -> Array:
         """Return log π_k N(x_i | μ_k, σ_k²) [N, K]."""
         away = (data["points"][:, None, :] - data["means"]) * xp.exp(-data["log_scales"])
         log_densities = -0.5 * away * away - data["log_scales"] - 0.5 * LOG_2PI
         return xp.sum(log_densities, axis=-1) + log_softmax(xp, data["weight_logits"])
 
-    def _weighted(self, xp: Any, z: Array, noise: dict[str, Array], per_point: Array) -> Array:
+    def _weighted(self, xp: Any, z: Array, noise: Arrays, per_point: Array) -> Array:
         """Return `per_point` [N, K], or for minibatches N/B times its rows and 0 for others [R, (1,) N, K]."""
         if "rows" not in noise:
             return per_point
         weight = row_weights(xp, noise["rows"], per_point[:, 0])[..., None]
         return (weight if z.ndim == 2 else weight[:, None, :, :]) * per_point
 
-    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         return xp.sum(z * self.gradient(xp, data, z, noise), axis=-1)
 
-    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return the log joints, which do not depend on z."""
         each = self._weighted(xp, z, noise, self._log_joint(xp, data))
         return xp.zeros_like(z) + xp.reshape(each, (*each.shape[:-2], -1))
 
-    def hessian_product(
-        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
-    ) -> Array:
+    def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         return xp.zeros_like(vector)
 
-    def model_pullback(
-        self, xp: Any, data: dict[str, Array], z: Array, cotangent: Array, noise: dict[str, Array]
-    ) -> dict[str, Array]:
+    def model_pullback(self, xp: Any, data: Arrays, z: Array, cotangent: Array, noise: Arrays) -> Arrays:
         """Return the cotangent times the model gradients, summed over samples.
 
         They are Σ z_ik (x_i − μ_k)/σ_k², Σ z_ik ((x_i − μ_k)²/σ_k² − 1) and Σ z_ik − π_k Σ_k Σ z_ik.

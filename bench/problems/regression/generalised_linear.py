@@ -6,10 +6,8 @@ from abc import abstractmethod
 from typing import Any
 
 from gradmeter.bench.problems.minibatch import OfRows
-from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.bench.problems.problem import LOG_2PI, Array, Arrays
 from gradmeter.estimators.backends.backend import Backend
-
-Array = Any
 
 
 class GeneralisedLinear(OfRows):
@@ -23,23 +21,23 @@ class GeneralisedLinear(OfRows):
     rows_of = "design"
 
     @abstractmethod
-    def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def log_likelihood(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         """Return h elementwise, without the constant."""
 
     @abstractmethod
-    def residual(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def residual(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         """Return ∂h/∂predictor elementwise."""
 
     @abstractmethod
-    def curvature(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         """Return ∂²h/∂predictor² elementwise."""
 
-    def width(self, data: dict[str, Array], dimension: int) -> int:
+    def width(self, data: Arrays, dimension: int) -> int:
         if "batch" in data:
             return dimension * data["batch"].shape[0]
         return max(dimension, data["design"].shape[0])
 
-    def _rows(self, xp: Any, data: dict[str, Array], noise: dict[str, Array], z: Array) -> tuple[Array, Array, float]:
+    def _rows(self, xp: Any, data: Arrays, noise: Arrays, z: Array) -> tuple[Array, Array, float]:
         """Return the design, the response and N/B.
 
         The design is [rows, D], or [R, rows, D] for minibatches; the response broadcasts with [..., rows].
@@ -64,14 +62,14 @@ class GeneralisedLinear(OfRows):
             return xp.matmul(left[:, None, :], right)[:, 0, :]
         return xp.matmul(left, right)
 
-    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         return self._likelihood(xp, data, z, noise) + xp.sum(self._log_prior(z), axis=-1)
 
-    def local_terms(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def local_terms(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return for each coordinate the likelihood, of which every row contains it, plus its own term of the prior."""
         return self._likelihood(xp, data, z, noise)[..., None] + self._log_prior(z)
 
-    def _likelihood(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def _likelihood(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         design, response, scale = self._rows(xp, data, noise, z)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
         return scale * xp.sum(self.log_likelihood(xp, data, predictor, response), axis=-1) + data.get("constant", 0.0)
@@ -79,20 +77,18 @@ class GeneralisedLinear(OfRows):
     def _log_prior(self, z: Array) -> Array:
         return -0.5 * z * z - 0.5 * LOG_2PI
 
-    def gradient(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         design, response, scale = self._rows(xp, data, noise, z)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
         return scale * self._times(xp, self.residual(xp, data, predictor, response), design) - z
 
-    def hessian_product(
-        self, xp: Any, data: dict[str, Array], z: Array, vector: Array, noise: dict[str, Array]
-    ) -> Array:
+    def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         design, response, scale = self._rows(xp, data, noise, z)
         across = xp.matrix_transpose(design)
         bent = self.curvature(xp, data, self._times(xp, z, across), response) * self._times(xp, vector, across)
         return scale * self._times(xp, bent, design) - vector
 
-    def hessian(self, backend: Backend, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+    def hessian(self, backend: Backend, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return Σ_n c_n x_n x_nᵀ − I; without minibatches, all samples share the products x_n x_nᵀ."""
         xp, dimension = backend.xp, z.shape[-1]
         design, response, scale = self._rows(xp, data, noise, z)
@@ -107,9 +103,7 @@ class GeneralisedLinear(OfRows):
         places = backend.asarray(range(dimension), None)
         return found - xp.astype(places[:, None] == places, z.dtype)
 
-    def replaced(
-        self, backend: Backend, data: dict[str, Array], z: Array, replacement: Array, noise: dict[str, Array]
-    ) -> Array:
+    def replaced(self, backend: Backend, data: Arrays, z: Array, replacement: Array, noise: Arrays) -> Array:
         """Update the linear predictor instead of recomputing it: O(N D) for all coordinates instead of O(N D²)."""
         xp = backend.xp
         design, response, scale = self._rows(xp, data, noise, z)
@@ -122,7 +116,7 @@ class GeneralisedLinear(OfRows):
     def replaced_likelihood(
         self,
         backend: Backend,
-        data: dict[str, Array],
+        data: Arrays,
         design: Array,
         response: Array,
         predictor: Array,

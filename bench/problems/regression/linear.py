@@ -7,32 +7,30 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.bench.problems.problem import LOG_2PI, Array, Arrays
 from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
 from gradmeter.bench.problems.regression.regression import Regression
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.options import option
 
-Array = Any
-
 
 class LinearIntegrand(GeneralisedLinear):
     """Linear likelihood with unit noise: h = log N(y; predictor, 1)."""
 
-    def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def log_likelihood(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         error = response - predictor
         return -0.5 * error * error - 0.5 * LOG_2PI
 
-    def residual(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def residual(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         return response - predictor
 
-    def curvature(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         return -xp.ones_like(predictor)
 
     def replaced_likelihood(
         self,
         backend: Backend,
-        data: dict[str, Array],
+        data: Arrays,
         design: Array,
         response: Array,
         predictor: Array,

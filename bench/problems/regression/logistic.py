@@ -8,25 +8,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.problem import Array, Arrays
 from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
 from gradmeter.bench.problems.regression.quadrature import normal_expectations
 from gradmeter.bench.problems.regression.regression import Regression
 from gradmeter.estimators.options import option
 
-Array = Any
-
 
 class LogisticIntegrand(GeneralisedLinear):
     """Bernoulli likelihood with y in {0, 1}: h = y·predictor − log(1 + exp(predictor))."""
 
-    def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def log_likelihood(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         softplus = xp.maximum(predictor, xp.zeros_like(predictor)) + xp.log1p(xp.exp(-xp.abs(predictor)))
         return response * predictor - softplus
 
-    def residual(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def residual(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         return response - 0.5 - 0.5 * xp.tanh(0.5 * predictor)  # y − sigmoid(predictor), without overflow
 
-    def curvature(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         small = xp.exp(-xp.abs(predictor))
         return -small / ((1.0 + small) * (1.0 + small))
 

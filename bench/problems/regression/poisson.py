@@ -14,25 +14,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.bench.problems.problem import Array, Arrays, Exact, Vectors
 from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
 from gradmeter.bench.problems.regression.regression import Regression
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.options import option
 
-Array = Any
-
 
 class PoissonIntegrand(GeneralisedLinear):
     """Poisson likelihood: h = y·predictor − exp(predictor), with constant −Σ log y!."""
 
-    def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def log_likelihood(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         return response * predictor - xp.exp(predictor)
 
-    def residual(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def residual(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         return response - xp.exp(predictor)
 
-    def curvature(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         return -xp.exp(predictor)
 
 

@@ -8,13 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Vectors
+from gradmeter.bench.problems.problem import Array, Arrays, Vectors
 from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
 from gradmeter.bench.problems.regression.quadrature import normal_expectations
 from gradmeter.bench.problems.regression.regression import Regression
 from gradmeter.estimators.options import option
-
-Array = Any
 
 
 class StudentTIntegrand(GeneralisedLinear):
@@ -23,15 +21,15 @@ class StudentTIntegrand(GeneralisedLinear):
     The constant is N log t_ν(0)/τ. `data` holds ν as `degrees` and w as `width`.
     """
 
-    def log_likelihood(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def log_likelihood(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         error = response - predictor
         return -0.5 * (data["degrees"] + 1.0) * xp.log1p(error * error / data["width"])
 
-    def residual(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def residual(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         error = response - predictor
         return (data["degrees"] + 1.0) * error / (error * error + data["width"])
 
-    def curvature(self, xp: Any, data: dict[str, Array], predictor: Array, response: Array) -> Array:
+    def curvature(self, xp: Any, data: Arrays, predictor: Array, response: Array) -> Array:
         error, width = response - predictor, data["width"]
         square = error * error
         size = square + width

@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.problems.problem import Array, Arrays
 from gradmeter.estimators.noise import stream_root
-
-Array = Any
-Blocks = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Network:
         shapes = self.shapes().items()
         return {name: generator.standard_normal(s) / math.sqrt(n) for (name, s), n in zip(shapes, inputs, strict=True)}
 
-    def forward(self, xp: Any, parameters: Blocks, x: Array) -> tuple[Array, ...]:
+    def forward(self, xp: Any, parameters: Arrays, x: Array) -> tuple[Array, ...]:
         """Return the inputs of every layer, starting with x [..., in], and the output [..., out] last."""
         layers = [x]
         for i in range(len(self.sizes) - 1):
@@ -52,11 +50,11 @@ class Network:
             layers.append(xp.tanh(moved) if i < len(self.sizes) - 2 else moved)
         return tuple(layers)
 
-    def input_gradient(self, xp: Any, parameters: Blocks, layers: tuple[Array, ...], cotangent: Array) -> Array:
+    def input_gradient(self, xp: Any, parameters: Arrays, layers: tuple[Array, ...], cotangent: Array) -> Array:
         """Return cotangent [..., out] · ∂output/∂x [..., in] at the `layers` that `forward` returned."""
         return times(xp, self._backward(xp, parameters, layers, cotangent)[0], self._transposed(xp, parameters, 0))
 
-    def pullback(self, xp: Any, parameters: Blocks, layers: tuple[Array, ...], cotangent: Array) -> Blocks:
+    def pullback(self, xp: Any, parameters: Arrays, layers: tuple[Array, ...], cotangent: Array) -> Arrays:
         """Return Σ_m cotangent_m · ∂output_m/∂parameters for every replicate, {block: [R, *shape]}.
 
         Parameters
@@ -66,13 +64,13 @@ class Network:
         cotangent : [R, M, out]
             Derivative in the output.
         """
-        found: Blocks = {}
+        found: Arrays = {}
         for i, moved in enumerate(self._backward(xp, parameters, layers, cotangent)):
             found[f"{self.name}.{i}.weight"] = xp.matmul(xp.matrix_transpose(layers[i]), moved)
             found[f"{self.name}.{i}.bias"] = xp.sum(moved, axis=-2)
         return found
 
-    def _backward(self, xp: Any, parameters: Blocks, layers: tuple[Array, ...], cotangent: Array) -> list[Array]:
+    def _backward(self, xp: Any, parameters: Arrays, layers: tuple[Array, ...], cotangent: Array) -> list[Array]:
         """Return the cotangents of every layer before its tanh, first layer first."""
         found = [cotangent]
         for i in range(len(self.sizes) - 2, 0, -1):
@@ -80,7 +78,7 @@ class Network:
             found.insert(0, moved * (1.0 - layers[i] * layers[i]))
         return found
 
-    def _transposed(self, xp: Any, parameters: Blocks, i: int) -> Array:
+    def _transposed(self, xp: Any, parameters: Arrays, i: int) -> Array:
         return xp.matrix_transpose(parameters[f"{self.name}.{i}.weight"])
 
 
