@@ -23,7 +23,7 @@ from gradmeter.bench.measurement.defensive import DefensiveDraws, Weighted
 from gradmeter.bench.measurement.integrate import Integral, few_numbers, integrate
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from gradmeter.bench.measurement.moments import GROUPS
-from gradmeter.bench.measurement.plan import PILOT_BLOCKS, Plan, capped
+from gradmeter.bench.measurement.plan import PILOT_BLOCKS, ReplicateBudget, capped
 from gradmeter.bench.measurement.replicates import Unchanged, check_estimates, check_largest, check_whole
 from gradmeter.bench.measurement.rounding import rounding
 from gradmeter.bench.measurement.stream import GATHERED, Source, Stream, pilot_mean
@@ -297,7 +297,7 @@ class _Measuring:
         self.kernel, self.exact, self.goals, self.evidence, self.each = kernel, exact, goals, evidence, each
         block = kernel.setting.replicates
         pilot = max(0, min(PILOT_BLOCKS, goals.max_replicates // block - GROUPS))
-        self.plan = Plan(goals.max_replicates, block, pilot * block, evidence.searched)
+        self.plan = ReplicateBudget(goals.max_replicates, block, pilot * block, evidence.searched)
         self.main = Stream(kernel, "main", pilot_mean(kernel, pilot))
         self.analyses = self.plan.analyses
         #: Plain replicates at the last interim analysis.

@@ -33,7 +33,7 @@ def capped(block: int, cap: int) -> int:
 
 
 @dataclass
-class Plan:
+class ReplicateBudget:
     """A budget of replicates, and the interim analyses that it allows.
 
     The main run doubles from one analysis to the next. It may take the whole budget. But a candidate for `biased` needs

@@ -19,7 +19,7 @@ UNTIMED = "ranked by variance × integrand evaluations, because nothing was time
 
 
 @dataclass(frozen=True)
-class Comparison:
+class AdviceLine:
     """`2.10× [1.90, 2.30]` `less variance × seconds than` `pathwise`; or `no significant difference from` `pathwise`,
     and then the ratio.
 
@@ -57,8 +57,8 @@ class Advice:
     verdict: str = ""
     bound: str = ""
     setting: str = ""
-    comparisons: tuple[Comparison, ...] = ()
-    backends: tuple[Comparison, ...] = ()
+    comparisons: tuple[AdviceLine, ...] = ()
+    backends: tuple[AdviceLine, ...] = ()
     caveats: tuple[str, ...] = ()
 
     def without(self, caveat: str) -> Advice:
@@ -107,7 +107,7 @@ def _samples(result: Result) -> str:
     return f"S\u00a0=\u00a0{numbers.count(result['num_samples'])}"
 
 
-def _compare(ranking: Ranking, best: Result, other: Result, context: tuple[str, ...], next_: bool) -> Comparison | None:
+def _compare(ranking: Ranking, best: Result, other: Result, context: tuple[str, ...], next_: bool) -> AdviceLine | None:
     nothing = best["variance"] == 0.0  # then they differ in cost alone
     if nothing and other["variance"] != 0.0:
         return None
@@ -125,14 +125,14 @@ def _compare(ranking: Ranking, best: Result, other: Result, context: tuple[str, 
     return _in_words(ratio, f"less {_measure(ranking, best)} {than}", "from", other.estimator, ", ".join(details))
 
 
-def _in_words(ratio: Ratio, less: str, from_: str, other: str, setting: str = "") -> Comparison:
+def _in_words(ratio: Ratio, less: str, from_: str, other: str, setting: str = "") -> AdviceLine:
     settled = round(ratio.low, 2) > 1.0  # as it is printed
     note = "" if ratio.sure else "not paired, or from a flagged variance"
     text = numbers.times(ratio.value, ratio.low, ratio.high)
     if settled:
-        return Comparison(text, less, other, setting, True, ratio, note)
+        return AdviceLine(text, less, other, setting, True, ratio, note)
     text = text.replace("×", "", 1)
-    return Comparison(text, f"no significant difference {from_}", other, setting, False, ratio, note)
+    return AdviceLine(text, f"no significant difference {from_}", other, setting, False, ratio, note)
 
 
 def _measure(ranking: Ranking, best: Result) -> str:
@@ -141,7 +141,7 @@ def _measure(ranking: Ranking, best: Result) -> str:
     return "variance × seconds" if ranking.timed else "variance at equal evaluations"
 
 
-def _backends(ranking: Ranking, best: Result) -> list[Comparison]:
+def _backends(ranking: Ranking, best: Result) -> list[AdviceLine]:
     """The estimator on its own backend against the same one on every other, best S each."""
     columns = varying(ranking.ranked, SIDE)
     found = []

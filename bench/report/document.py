@@ -13,7 +13,7 @@ from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.names import problem_in_words
 from gradmeter.bench.reading.results import Result
 from gradmeter.bench.report import minibatch_table, networks, peers, sweeps, tables
-from gradmeter.bench.report.advice import UNTIMED, Advice, Comparison, advise
+from gradmeter.bench.report.advice import UNTIMED, Advice, AdviceLine, advise
 from gradmeter.bench.report.figures import (
     against_parameter,
     against_samples,
@@ -199,7 +199,7 @@ def _together(found: list[tuple[float, Advice]]) -> Advice:
     return Advice(first.use, verdict, "", setting, ranged(compared), (), tuple(common))
 
 
-def ranged(compared: list[tuple[float, Comparison]]) -> tuple[Comparison, ...]:
+def ranged(compared: list[tuple[float, AdviceLine]]) -> tuple[AdviceLine, ...]:
     """The runner-up's ratios from the smallest to the largest, as one comparison; where they are not significant, that
     is said."""
     shown = [c for _, c in compared if c.settled] or [c for _, c in compared]

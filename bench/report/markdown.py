@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.report import peers
-from gradmeter.bench.report.advice import Advice, Comparison
+from gradmeter.bench.report.advice import Advice, AdviceLine
 from gradmeter.bench.report.document import Chapter, Document, Section
 from gradmeter.bench.report.tables import Entry
 
@@ -82,7 +82,7 @@ def _sentence(advice: Advice) -> str:
     return "; ".join(parts) + "." + backends + (f" Note: {caveats}." if caveats else "")
 
 
-def _compared(c: Comparison) -> str:
+def _compared(c: AdviceLine) -> str:
     other = f"{code(c.other)}{_in_brackets(c.setting)}"
     return f"{c.ratio} {c.words} {other}".rstrip() if c.settled else f"{c.words} {other}: ratio {c.ratio}"
 

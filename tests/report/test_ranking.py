@@ -9,7 +9,7 @@ from gradmeter.bench.drawing.style import styles
 from gradmeter.bench.reading.ratios import Ratio
 from gradmeter.bench.reading.results import cleaned, load
 from gradmeter.bench.report import sweeps
-from gradmeter.bench.report.advice import UNTIMED, Comparison, advise
+from gradmeter.bench.report.advice import UNTIMED, AdviceLine, advise
 from gradmeter.bench.report.document import compose, ranged
 from gradmeter.bench.report.ranking import rank
 from gradmeter.bench.report.reproduce import commands
@@ -176,9 +176,9 @@ def test_an_estimator_gets_one_line_in_a_sweep_with_its_effect_size(tmp_path: Pa
 
 
 def test_the_runner_up_of_several_values_is_one_or_the_next_best() -> None:
-    one = Comparison("2.00×", "less than the next,", "arm", "", True, Ratio(2.0, 1.9, 2.1))
-    two = Comparison("3.00×", "less than the next,", "price", "", True, Ratio(3.0, 2.9, 3.1))
-    tie = Comparison("1.00 [0.90, 1.10]", "no significant difference from", "arm", "", False, Ratio(1.0, 0.9, 1.1))
+    one = AdviceLine("2.00×", "less than the next,", "arm", "", True, Ratio(2.0, 1.9, 2.1))
+    two = AdviceLine("3.00×", "less than the next,", "price", "", True, Ratio(3.0, 2.9, 3.1))
+    tie = AdviceLine("1.00 [0.90, 1.10]", "no significant difference from", "arm", "", False, Ratio(1.0, 0.9, 1.1))
     (found,) = ranged([(1.0, one), (2.0, two), (3.0, tie)])
     assert (found.ratio, found.words, found.other) == ("2.00× to 3.00×", "less than the next best", "")
     assert found.setting == "no significant difference at 3"

@@ -21,14 +21,14 @@ NOISIER = 1.05
 
 
 @dataclass(frozen=True)
-class Plan:
+class ChangedCells:
     """The cells of a run that are changed, by number."""
 
     slower: frozenset[int] = frozenset()
     noisier: frozenset[int] = frozenset()
 
 
-def plan(number: int, pairs: int, backends: int) -> Plan:
+def plan(number: int, pairs: int, backends: int) -> ChangedCells:
     """Return the plan of injected run `number`.
 
     In turn, every pair is slowed and the next one made noisier, on all backends; every fourth run instead slows all
@@ -36,9 +36,9 @@ def plan(number: int, pairs: int, backends: int) -> Plan:
     """
     if number % 4 == 3:
         backend = number // 4 % backends
-        return Plan(slower=frozenset(range(backend * pairs, (backend + 1) * pairs)))
+        return ChangedCells(slower=frozenset(range(backend * pairs, (backend + 1) * pairs)))
     first = number - number // 4
-    return Plan(
+    return ChangedCells(
         frozenset(first % pairs + backend * pairs for backend in range(backends)),
         frozenset((first + 1) % pairs + backend * pairs for backend in range(backends)),
     )

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from gradmeter.bench.performance.calibration.cells import PAIRS, cells
-from gradmeter.bench.performance.calibration.plants import Plan, noisier, plan, slowing
+from gradmeter.bench.performance.calibration.plants import ChangedCells, noisier, plan, slowing
 from gradmeter.bench.rows import ALL
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
@@ -21,8 +21,8 @@ def path(folder: Path, kind: str, number: int) -> Path:
     return folder / f"{kind}-{number:02d}.sqlite"
 
 
-def plan_of(kind: str, number: int) -> Plan:
-    return plan(number, len(PAIRS), len(cells()) // len(PAIRS)) if kind == "injected" else Plan()
+def plan_of(kind: str, number: int) -> ChangedCells:
+    return plan(number, len(PAIRS), len(cells()) // len(PAIRS)) if kind == "injected" else ChangedCells()
 
 
 def measure(folder: Path, kind: str, number: int, process: int) -> None:

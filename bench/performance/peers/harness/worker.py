@@ -7,7 +7,7 @@ It needs only the standard library and NumPy, since gradmeter is not installed t
 Each request is one line with a JSON object, and so is each answer. An adapter is a file with
 
     PACKAGES = ("name", ...)            whose versions the rows record
-    def prepare(task): ...              (batch, estimates) for a `Task`; NotImplementedError where it does not apply
+    def prepare(task): ...              (batch, estimates) for a `PeerTask`; NotImplementedError where it does not apply
         batch(samples) -> call          `call()` makes this many gradient samples and blocks until they are done
         estimates(seed, replicates)     {"loc": [R, D], "log_scale": [R, D]}, each the mean of task.num_samples
 
@@ -33,7 +33,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Task:
+class PeerTask:
     """A task for a peer.
 
     Attributes
@@ -99,7 +99,7 @@ class Session:
         arrays = {name: decode(task[name]) for name in ("loc", "log_scale")}
         data = {name: decode(values) for name, values in task["data"].items()}
         self._calls.clear()
-        self._batch, self._estimates = self.adapter.prepare(Task(**{**task, **arrays, "data": data}))
+        self._batch, self._estimates = self.adapter.prepare(PeerTask(**{**task, **arrays, "data": data}))
         return {"versions": {name: metadata.version(name) for name in self.adapter.PACKAGES}}
 
     def estimates(self, seed: int, replicates: int) -> dict[str, Any]:
