@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradmeter.bench.problems.mixtures.gaussian import expect, log_softmax
+from gradmeter.bench.problems.arrays import log_softmax
+from gradmeter.bench.problems.mixtures.gaussian import expect
 
 
 def marginal_gradient(
@@ -14,7 +15,7 @@ def marginal_gradient(
 
     Fisher's identity: ∇ log p(x) = E_{p(z|x)} ∇ log p(x, z).
     """
-    log_weights = log_softmax(weight_logits)
+    log_weights = log_softmax(np, weight_logits)
     scales = np.exp(log_scales)
     found = expect(points, means, scales, log_weights)
     return found.log_likelihood, {

@@ -14,8 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
 from gradmeter.bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
-from gradmeter.bench.problems.problem import Array, Arrays, Exact, Problem, Vectors, family_option
+from gradmeter.bench.problems.options import differentiate_option, entropy_option, family_option
+from gradmeter.bench.problems.problem import Exact, Problem
 from gradmeter.estimators import FamilyConfig, Integrand, UsageError
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.options import option
@@ -79,8 +81,8 @@ class Banana(Problem):
     width: float = option(2.0, "s: standard deviation of the first of a pair", above=0.0)
     q: FamilyConfig = family_option("normal", "multivariate-normal", "low-rank-normal")
     dim: int = option(2, "number of coordinates D, even", minimum=2, maximum=1000)
-    entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    entropy: str = entropy_option()
+    differentiate: str = differentiate_option()
 
     @property
     def dimension(self) -> int:

@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
 from gradmeter.bench.problems.enumerated import exact_enumerated
-from gradmeter.bench.problems.problem import Array, Arrays, Exact, Problem, Vectors, family_option
+from gradmeter.bench.problems.options import differentiate_option, family_option
+from gradmeter.bench.problems.problem import Exact, Problem
 from gradmeter.bench.problems.test_functions import SquareIntegrand
 from gradmeter.estimators import FamilyConfig, Integrand
 from gradmeter.estimators.backends import get
@@ -25,7 +27,7 @@ class ThreeBernoullis(Problem):
     targets: ClassVar[tuple[float, ...]] = (0.6, 0.51, 0.48)
 
     q: FamilyConfig = family_option("tied-bernoulli", "bernoulli")
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    differentiate: str = differentiate_option()
 
     @property
     def dimension(self) -> int:
@@ -65,7 +67,7 @@ class CategoricalSquare(Problem):
     k: float = option(0.45, "what the values are compared with")
     q: FamilyConfig = family_option("categorical")
     choices: int = option(1, "number of choices", minimum=1, maximum=100_000)
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    differentiate: str = differentiate_option()
 
     @property
     def categories(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.bench.problems.arrays import Vectors
+from gradmeter.bench.problems.problem import Exact
 from gradmeter.estimators import Expectation, NotApplicable
 from gradmeter.estimators.backends import get
 

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
 from gradmeter.bench.problems.one_dimensional import check_growth
-from gradmeter.bench.problems.problem import Array, Arrays, Vectors, family_option
+from gradmeter.bench.problems.options import differentiate_option, family_option
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
@@ -38,7 +39,7 @@ class ExponentialMoment(OverCoordinates):
     t: float = option(0.5, "the factor of z")
     q: FamilyConfig = family_option()
     dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    differentiate: str = differentiate_option()
 
     def check(self) -> None:
         super().check()

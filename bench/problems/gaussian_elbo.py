@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Exact, Vectors, exact_elbo
+from gradmeter.bench.problems.arrays import Vectors
+from gradmeter.bench.problems.problem import Exact, exact_elbo
 from gradmeter.estimators import Family, Normal
 from gradmeter.estimators.backends import get
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
-from gradmeter.bench.problems.problem import Vectors
+from gradmeter.bench.problems.arrays import Vectors
+from gradmeter.bench.problems.problem import Exact
 
 #: How far the rule extends, in standard deviations.
 REACH = 8.0
@@ -30,6 +33,42 @@ def agree(found: Vectors, before: Vectors, agreement: float) -> bool:
         bool(np.abs(g - before[name]).max() <= agreement * max(1.0, float(np.abs(g).max())))
         for name, g in found.items()
     )
+
+
+def converged(
+    integrated: Callable[[int], Exact | None],
+    rules: Sequence[int],
+    points: Callable[[int], int],
+    most: int,
+    agreement: float,
+) -> Exact | None:
+    """Return the values of the first rule that agrees with the rule before it.
+
+    Parameters
+    ----------
+    integrated : callable
+        Nodes per coordinate -> values, or None where the rule is known to fail.
+    rules : sequence of int
+        Nodes per coordinate of the rules, ascending.
+    points : callable
+        Nodes per coordinate -> number of evaluations, of which a rule may have at most `most`.
+    agreement : float
+        As for `agree`.
+
+    Returns
+    -------
+    Exact or None
+        None if no two rules agree, if a rule fails, or if only one is affordable, which has no error estimate.
+    """
+    affordable = [nodes for nodes in rules if points(nodes) <= most]
+    found: Exact | None = None
+    for nodes in affordable if len(affordable) > 1 else ():
+        before, found = found, integrated(nodes)
+        if found is None:
+            return None
+        if before is not None and agree(found.gradient, before.gradient, agreement):
+            return found
+    return None
 
 
 def key_of(parameters: Vectors) -> Key:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Arrays, Problem, Vectors
+from gradmeter.bench.problems.arrays import Arrays, Vectors
+from gradmeter.bench.problems.problem import Problem
 from gradmeter.estimators import Integrand, Noise, UsageError
-from gradmeter.estimators.options import option
-
-
-def batch_option(rows: str = "rows") -> Any:
-    """Declare the option `batch`; `rows` is what the help text calls them."""
-    return option(None, f"minibatch size (all {rows} if absent)", minimum=1, optional=True)
 
 
 class OfRows(Integrand):

@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Array, Arrays, Vectors, check_moment, family_option
-from gradmeter.bench.problems.separable import OverCoordinates, Separable
-from gradmeter.estimators import FamilyConfig
+from gradmeter.bench.problems.arrays import Array, Arrays
+from gradmeter.bench.problems.problem import check_moment
+from gradmeter.bench.problems.separable import Separable
+from gradmeter.bench.problems.test_functions import OfOneNumber
 from gradmeter.estimators.options import option
 
 
@@ -51,16 +52,10 @@ class AbsoluteIntegrand(Separable):
 
 
 @dataclass(frozen=True)
-class Rough(OverCoordinates):
+class Nonsmooth(OfOneNumber):
     """Base class of the step and the absolute value, whose option k is where φ is not smooth."""
 
     k: float = option(0.0, "where it jumps, or turns")
-    q: FamilyConfig = family_option()
-    dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
-
-    def data(self) -> Vectors:
-        return {"k": np.asarray(self.k)}
 
     def breaks(self) -> tuple[float, ...]:
         return (self.k,)
@@ -74,7 +69,7 @@ def _normal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Step(Rough):
+class Step(Nonsmooth):
     """f = Σ 1[z_i > k], for which the pathwise estimator returns 0."""
 
     name: ClassVar[str] = "step"
@@ -90,7 +85,7 @@ class Step(Rough):
 
 
 @dataclass(frozen=True)
-class AbsoluteValue(Rough):
+class AbsoluteValue(Nonsmooth):
     """f = Σ |z_i − k|, whose pathwise gradient is correct."""
 
     name: ClassVar[str] = "absolute-value"

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.bench.problems.arrays import Vectors
+from gradmeter.bench.problems.problem import Exact
 from gradmeter.estimators import Family, FamilyConfig, NotApplicable
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.families.logs import Logs

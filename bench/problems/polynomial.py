@@ -6,21 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from gradmeter.bench.problems.enumerated import exact_enumerated
-from gradmeter.bench.problems.one_dimensional import exact_sum
-from gradmeter.bench.problems.problem import (
-    Array,
-    Arrays,
-    Exact,
-    Problem,
-    Vectors,
-    check_moment,
-    exact_polynomial,
-    family_option,
-)
-from gradmeter.bench.problems.separable import Separable
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
+from gradmeter.bench.problems.options import differentiate_option, family_option
+from gradmeter.bench.problems.problem import Exact, check_moment, exact_polynomial
+from gradmeter.bench.problems.separable import OverCoordinates, Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.options import option
 
@@ -48,7 +37,7 @@ def _power(z: Array, exponent: int) -> Array:
 
 
 @dataclass(frozen=True)
-class Polynomial(Problem):
+class Polynomial(OverCoordinates):
     """f = Σ z_i^degree, exact for every family with known moments."""
 
     name: ClassVar[str] = "polynomial"
@@ -57,11 +46,7 @@ class Polynomial(Problem):
     degree: int = option(2, "the power", minimum=1, maximum=20)
     q: FamilyConfig = family_option()
     dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
-
-    @property
-    def dimension(self) -> int:
-        return self.dim
+    differentiate: str = differentiate_option()
 
     def check(self) -> None:
         super().check()
@@ -73,9 +58,4 @@ class Polynomial(Problem):
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """Return the exact values, from the family's moments, else from its marginals, else by enumeration."""
-        term = self.integrand.term
-        return (
-            exact_polynomial(self.family, parameters, {self.degree: 1.0})
-            or exact_sum(self.family, parameters, lambda z, log_density: term(np, {}, z) * np.exp(log_density))
-            or exact_enumerated(self.expectation(), parameters, self.dim)
-        )
+        return exact_polynomial(self.family, parameters, {self.degree: 1.0}) or super().exact_at(parameters)

@@ -14,14 +14,10 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from gradmeter.estimators import FAMILIES, Expectation, Family, FamilyConfig, Integrand, Normal, UsageError
+from gradmeter.bench.problems.arrays import Vectors
+from gradmeter.estimators import Expectation, Family, FamilyConfig, Integrand, Normal, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation, Encoder
-from gradmeter.estimators.options import alternative
 
-Array = Any
-#: Arrays of any backend, and of NumPy, by name.
-Arrays = dict[str, Array]
-Vectors = dict[str, np.ndarray]
 LOG_2PI = math.log(2.0 * math.pi)
 #: Attributes of a problem that follow from the others, and from which.
 DERIVED = {
@@ -133,19 +129,6 @@ def check_moment(what: str, q: FamilyConfig, order: int, dimension: int) -> None
         moment, _ = q.family.power_moment(q.parameters(dimension if q.unequal else 1), order)
     if not np.all(np.isfinite(moment)):
         raise UsageError(f"{what} overflows; give less extreme options")
-
-
-def family_option(*names: str) -> Any:
-    """Declare a problem's option `family`, along with the options of the chosen family.
-
-    Parameters
-    ----------
-    *names : str
-        Names of the families that the problem accepts, default first. All families, if empty.
-    """
-    classes = {name: FAMILIES[name].Config for name in names or FAMILIES}
-    default = classes[names[0]] if names else Normal.Config
-    return alternative(default, "q; its own options: gradmeter list families", name="family", classes=classes)
 
 
 class Problem(ABC):

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
 from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.problems.one_dimensional import exact_sum
-from gradmeter.bench.problems.problem import Array, Arrays, Exact, Problem, Vectors, exact_normal
+from gradmeter.bench.problems.problem import Exact, Problem, exact_normal
 from gradmeter.estimators import Integrand, Normal, UsageError
 from gradmeter.estimators.backends.backend import Backend
 
@@ -60,16 +61,20 @@ class OverCoordinates(Problem):
     Subclasses declare the options of φ, `q`, `dim` and `differentiate`.
     """
 
-    integrand: Separable
     dim: int
+
+    @property
+    @abstractmethod
+    def integrand(self) -> Separable:
+        """f, by φ and its derivatives."""
 
     @property
     def dimension(self) -> int:
         return self.dim
 
-    @abstractmethod
-    def hermite_moment(self, order: int, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """Return E[φ(loc + scale ε) He_order(ε)] of every coordinate [D], for the mean-field Normal."""
+    #: Optional method: E[φ(loc + scale ε) He_order(ε)] of every coordinate [D], for the mean-field Normal. Takes
+    #: (order, loc, scale). Without it, exact values under a Normal are by quadrature too.
+    hermite_moment: Any = None
 
     def weighted(self, z: np.ndarray, log_density: np.ndarray) -> np.ndarray:
         """Return φ q from z and log q; subclasses override this where φ overflows but φ q does not."""
@@ -83,7 +88,7 @@ class OverCoordinates(Problem):
         UsageError
             It overflows.
         """
-        if not isinstance(self.q, Normal.Config):
+        if self.hermite_moment is None or not isinstance(self.q, Normal.Config):
             return
         at = self.q.parameters(self.dim if self.q.unequal else 1)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -101,7 +106,7 @@ class OverCoordinates(Problem):
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """Return the exact values, or None where q does not allow the integrals to be computed to rounding."""
-        if not isinstance(self.q, Normal.Config):
+        if self.hermite_moment is None or not isinstance(self.q, Normal.Config):
             found = exact_sum(self.family, parameters, self.weighted, self.breaks(), self.wave())
             return found or exact_enumerated(self.expectation(), parameters, self.dimension)
         loc, scale = parameters["loc"], np.exp(parameters["log_scale"])

@@ -16,8 +16,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors, oriented, times
 from gradmeter.bench.problems.data import binary, bundled
-from gradmeter.bench.problems.problem import Array, Arrays, Exact, Problem, Vectors
+from gradmeter.bench.problems.options import differentiate_option, entropy_option
+from gradmeter.bench.problems.problem import Exact, Problem
 from gradmeter.estimators import Integrand
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
@@ -44,9 +46,7 @@ def network(hidden: int) -> tuple[np.ndarray, np.ndarray]:
     pixels = binarised()
     mean = pixels.mean(axis=0)
     _, _, directions = np.linalg.svd(pixels - mean, full_matrices=False)
-    chosen = directions[:hidden]
-    largest = np.take_along_axis(chosen, np.abs(chosen).argmax(axis=1)[:, None], axis=1)
-    weights = LENGTH * chosen * np.sign(largest)
+    weights = LENGTH * oriented(directions[:hidden])
     smoothed = (pixels.sum(axis=0) + 0.5) / (len(pixels) + 1.0)
     return weights, np.log(smoothed) - np.log1p(-smoothed) - 0.5 * weights.sum(axis=0)
 
@@ -62,9 +62,7 @@ class SigmoidBelief(Integrand):
 
     def _predictors(self, xp: Any, data: Arrays, z: Array) -> Array:
         """Return the logits of the pixels [..., images, 64]."""
-        hidden = data["weights"].shape[0]
-        flat = xp.matmul(xp.reshape(z, (-1, hidden)), data["weights"])
-        return xp.reshape(flat, (*z.shape[:-1], z.shape[-1] // hidden, PIXELS)) + data["bias"]
+        return times(xp, self._by_image(xp, data, z), data["weights"]) + data["bias"]
 
     def _log_likelihood(self, xp: Any, predictors: Array, pixels: Array) -> Array:
         softplus = xp.logaddexp(xp.zeros_like(predictors), predictors)
@@ -76,15 +74,13 @@ class SigmoidBelief(Integrand):
 
     def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         left = data["pixels"] - sigmoid(xp, self._predictors(xp, data, z))
-        flat = xp.matmul(xp.reshape(left, (-1, PIXELS)), xp.matrix_transpose(data["weights"]))
-        return xp.reshape(flat, z.shape)
+        return xp.reshape(times(xp, left, xp.matrix_transpose(data["weights"])), z.shape)
 
     def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         predictors = self._predictors(xp, data, z)
         along = self._predictors(xp, {**data, "bias": xp.zeros_like(data["bias"])}, vector)
         bent = -sigmoid(xp, predictors) * sigmoid(xp, -predictors) * along
-        flat = xp.matmul(xp.reshape(bent, (-1, PIXELS)), xp.matrix_transpose(data["weights"]))
-        return xp.reshape(flat, z.shape)
+        return xp.reshape(times(xp, bent, xp.matrix_transpose(data["weights"])), z.shape)
 
     def local_terms(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return for each hidden unit the terms that contain it: its image's likelihood and its prior."""
@@ -115,8 +111,8 @@ class SigmoidBeliefNetwork(Problem):
     at: str = option(
         "halfway", "q: the prior, the best mean-field q, or half its logits", choices=("prior", "halfway", "fitted")
     )
-    entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    entropy: str = entropy_option()
+    differentiate: str = differentiate_option()
 
     q = Bernoulli.Config()
     integrand = SigmoidBelief()

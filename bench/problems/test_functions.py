@@ -11,16 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
 from gradmeter.bench.problems.one_dimensional import check_growth
-from gradmeter.bench.problems.problem import (
-    Array,
-    Arrays,
-    Exact,
-    Vectors,
-    check_moment,
-    exact_polynomial,
-    family_option,
-)
+from gradmeter.bench.problems.options import differentiate_option, family_option
+from gradmeter.bench.problems.problem import Exact, check_moment, exact_polynomial
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
 from gradmeter.estimators import FamilyConfig, Normal, UsageError
 from gradmeter.estimators.families.cauchy import Cauchy
@@ -69,22 +63,20 @@ class CosineIntegrand(Separable):
 
 
 @dataclass(frozen=True)
-class TestFunction(OverCoordinates):
-    """Base class of the test functions and of other problems with one parameter k."""
-
-    __test__: ClassVar[bool] = False  # keeps pytest from collecting the class
+class OfOneNumber(OverCoordinates):
+    """Base class of problems Σ φ(z_i) with one parameter k."""
 
     k: float = option(1.0, "the function's parameter")
     q: FamilyConfig = family_option()
     dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    differentiate: str = differentiate_option()
 
     def data(self) -> Vectors:
         return {"k": np.asarray(self.k)}
 
 
 @dataclass(frozen=True)
-class Square(TestFunction):
+class Square(OfOneNumber):
     """f = Σ (z_i − k)², exact in closed form for every family with known moments."""
 
     name: ClassVar[str] = "square"
@@ -109,7 +101,7 @@ class Square(TestFunction):
 
 
 @dataclass(frozen=True)
-class Exponential(TestFunction):
+class Exponential(OfOneNumber):
     """f = Σ exp(−k z_i²); under a Normal q, k must be above −1/(2σ²)."""
 
     name: ClassVar[str] = "exponential"
@@ -145,7 +137,7 @@ class Exponential(TestFunction):
 
 
 @dataclass(frozen=True)
-class Cosine(TestFunction):
+class Cosine(OfOneNumber):
     """f = Σ cos(k z_i), exact in closed form for the mean-field Normal and the Cauchy family."""
 
     name: ClassVar[str] = "cosine"

@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Array, Arrays, Exact, Vectors, check_moment, family_option
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
+from gradmeter.bench.problems.options import differentiate_option, family_option
+from gradmeter.bench.problems.problem import Exact, check_moment
 from gradmeter.bench.problems.separable import OverCoordinates, Separable
 from gradmeter.bench.problems.test_functions import Square
 from gradmeter.estimators import FamilyConfig
@@ -60,7 +62,7 @@ class TiltedSquare(OverCoordinates):
         *("laplace", "student-t", "logistic", "gumbel", "uniform", "triangular"),
     )
     dim: int = option(1, "number of coordinates D", minimum=1, maximum=1_000_000)
-    differentiate: str = option("closed-form", "where ∇f and ∂f/∂loc come from", choices=("closed-form", "autodiff"))
+    differentiate: str = differentiate_option("∇f and ∂f/∂loc come")
 
     def check(self) -> None:
         super().check()

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.intermediate_sizes import MANY, widest
-from gradmeter.bench.problems.problem import Exact, Problem, Vectors
+from gradmeter.bench.problems.problem import Exact, Problem
 from gradmeter.bench.problems.user_model_exact import bound_to, exact_of_functions
 from gradmeter.estimators import FamilyConfig, Normal, UsageError
 from gradmeter.estimators.amortised import ROWS, AmortisedExpectation, AmortisedNormal

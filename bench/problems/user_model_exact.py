@@ -7,16 +7,17 @@ importance weight there, with the weights held fixed (`bounds.Weights.shares`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gradmeter.bench.identity import Same
+from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.bounds import weights_at
-from gradmeter.bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
-from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.bench.problems.latent_rule import Key, converged, key_of, normal_rule, parameters_of
+from gradmeter.bench.problems.problem import Exact
 from gradmeter.bench.problems.vae.quadrature import MOST_ERROR, MOST_OF_A_BOUND, NODES_OF_A_BOUND
 from gradmeter.estimators import Expectation, Pathwise
 from gradmeter.estimators.amortised import AmortisedExpectation
@@ -48,23 +49,24 @@ def _converged(same: Same, key: Key) -> Exact | None:
     model, parameters = same.value, parameters_of(key)
     data, count = 1 if model.encode is None else len(model.inputs), model.importance_samples
     most, rules = (MOST_POINTS, NODES) if count == 1 else (MOST_OF_A_BOUND, NODES_OF_A_BOUND[model.latent])
-    if data * rules[1] ** model.latent > most:  # a single rule has no error estimate
-        return None
-    integrated = (_integral if count == 1 else _integral_of_a_bound)(model, parameters)
-    found: Vectors | None = None
-    for nodes in rules:
-        if data * nodes**model.latent > most:
-            return None
-        before, found = found, integrated(nodes, max(1, AT_ONCE // data))
-        if found is None:
-            return None
-        if before is not None and agree(found, before, AGREEMENT):
-            return Exact(found, "quadrature")
-    return None
+    integrated = (_integral if count == 1 else _integral_of_a_bound)(model, parameters, max(1, AT_ONCE // data))
+    return converged(integrated, rules, lambda nodes: data * nodes**model.latent, most, AGREEMENT)
 
 
-def _integral(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors | None]:
-    """Return a function (nodes per coordinate, nodes per call) -> gradient.
+def _calls(
+    backend: Any, nodes: int, coordinates: int, shape: tuple[int, ...], at_once: int
+) -> tuple[np.ndarray, Iterator[Any]]:
+    """Return the weights of a rule, padded with 0 so that all calls have one shape, and the base noise of each call."""
+    grid, weights = normal_rule(nodes, coordinates)
+    padding = -len(grid) % at_once
+    grid = np.pad(grid, ((0, padding), (0, 0))).reshape(-1, *[1] * (len(shape) - 1), coordinates)
+    parts = (grid[first : first + at_once] for first in range(0, len(grid), at_once))
+    bases = (backend.asarray(np.broadcast_to(part, (at_once, *shape)), "float64") for part in parts)
+    return np.pad(weights, (0, padding)), bases
+
+
+def _integral(model: Any, parameters: Vectors, at_once: int) -> Callable[[int], Exact]:
+    """Return a function nodes per coordinate -> values, with `at_once` nodes per call.
 
     It integrates the pathwise estimate over the noise, which is the same for all data.
     """
@@ -77,23 +79,18 @@ def _integral(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors |
 
     call = backend.compile_for_few_calls(estimate)
 
-    def integrated(nodes: int, at_once: int) -> Vectors:
-        grid, weights = normal_rule(nodes, model.latent)
-        padding = -len(grid) % at_once  # pads the grid so that all calls have one shape
-        grid, weights = np.pad(grid, ((0, padding), (0, 0))), np.pad(weights, (0, padding))
+    def integrated(nodes: int) -> Exact:
+        weights, bases = _calls(backend, nodes, model.latent, shape, at_once)
         total = {name: np.zeros_like(a) for name, a in parameters.items()}
-        for first in range(0, len(grid), at_once):
-            some = slice(first, first + at_once)
-            base = grid[some].reshape(-1, *[1] * (len(shape) - 1), model.latent)
-            base = backend.asarray(np.broadcast_to(base, (at_once, *shape)), "float64")
+        for weight, base in zip(np.split(weights, len(weights) // at_once), bases, strict=True):
             for name, values in call(expectation.data, at, base).items():
-                total[name] = total[name] + np.tensordot(weights[some], backend.to_numpy(values), 1)
-        return total
+                total[name] = total[name] + np.tensordot(weight, backend.to_numpy(values), 1)
+        return Exact(total, "quadrature")
 
     return integrated
 
 
-def _integral_of_a_bound(model: Any, parameters: Vectors) -> Callable[[int, int], Vectors | None]:
+def _integral_of_a_bound(model: Any, parameters: Vectors, at_once: int) -> Callable[[int], Exact | None]:
     """Return such a function for a bound, with one backward pass per chunk of nodes.
 
     The function returns None where the weights vary too much for the quadrature.
@@ -114,27 +111,24 @@ def _integral_of_a_bound(model: Any, parameters: Vectors) -> Callable[[int, int]
     values = backend.compile_for_few_calls(log_weights)
     slope = backend.compile_for_few_calls(backend.pullback(weighted))
 
-    def integrated(nodes: int, at_once: int) -> Vectors | None:
-        grid, probability = normal_rule(nodes, model.latent)
-        padding = -len(grid) % at_once  # pads the grid so that all calls have one shape
-        padded = np.pad(grid, ((0, padding), (0, 0)))
-        chunks = []
-        for first in range(0, len(padded), at_once):
-            base = padded[first : first + at_once].reshape(-1, *[1] * (len(shape) - 1), model.latent)
-            chunks.append(backend.asarray(np.broadcast_to(base, (at_once, *shape)), "float64"))
-        log_weight = np.concatenate([backend.to_numpy(values(one.data, at, base)) for base in chunks])[: len(grid)]
+    def integrated(nodes: int) -> Exact | None:
+        weights, bases = _calls(backend, nodes, model.latent, shape, at_once)
+        probability, chunks = weights[: nodes**model.latent], list(bases)
+        log_weight = np.concatenate([backend.to_numpy(values(one.data, at, base)) for base in chunks])
+        log_weight = log_weight[: len(probability)]
         if not np.all(np.isfinite(log_weight)):
             return None
         laws = [weights_at(model.importance_samples, probability, row) for row in log_weight.T]
         if not all(law.error() <= MOST_ERROR for law in laws):
             return None
-        share = np.pad(np.stack([probability * law.shares() for law in laws], axis=1), ((0, padding), (0, 0)))
+        share = np.stack([probability * law.shares() for law in laws], axis=1)
+        share = np.pad(share, ((0, len(weights) - len(share)), (0, 0)))
         total = {name: np.zeros_like(a) for name, a in parameters.items()}
         for i, base in enumerate(chunks):
             some = backend.asarray(share[i * at_once : (i + 1) * at_once], "float64")
             for name, found in slope(at, base[None, ...], some[None, ...]).items():
                 total[name] = total[name] + backend.to_numpy(found)[0]
-        return total
+        return Exact(total, "quadrature")
 
     return integrated
 

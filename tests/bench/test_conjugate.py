@@ -182,7 +182,7 @@ def test_unbiased(problem: int, estimator: str) -> None:
             "gamma-poisson[concentration=1e-4]",
             "option 'concentration' is '1e-4'; it must be a finite number, at least 0.001",
         ),
-        ("gamma-poisson[family=erlang,at=posterior]", "at=posterior is for family=gamma, which it belongs to"),
+        ("gamma-poisson[family=erlang,at=posterior]", "at=posterior is for family=gamma"),
         ("gamma-poisson[at=posterior,rate=2]", "at=posterior chooses concentration and rate itself; leave them out"),
         ("beta-bernoulli[family=gamma]", "'gamma'; choose from: beta"),
         ("beta-bernoulli[at=posterior,alpha=2]", "at=posterior chooses alpha and beta itself; leave them out"),

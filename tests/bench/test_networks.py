@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradmeter.bench.problems.vae.network import Network
+from gradmeter.bench.problems.vae.network import Perceptron
 
 SIZES = ((3, 2), (4, 5, 3), (2, 6, 5, 4))
 
 
-def case(sizes: tuple[int, ...], shared: bool) -> tuple[Network, dict[str, np.ndarray], np.ndarray, np.ndarray]:
+def case(sizes: tuple[int, ...], shared: bool) -> tuple[Perceptron, dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """A network with its parameters, inputs [2 or 1, 7, in] and cotangents [2, 7, out]."""
-    network, generator = Network("net", sizes), np.random.default_rng(len(sizes))
+    network, generator = Perceptron("net", sizes), np.random.default_rng(len(sizes))
     x = generator.standard_normal((1 if shared else 2, 7, sizes[0]))
     return network, network.initial(), x, generator.standard_normal((2, 7, sizes[-1]))
 
 
 def test_blocks() -> None:
-    network = Network("net", (4, 5, 3))
+    network = Perceptron("net", (4, 5, 3))
     assert network.shapes() == {
         "net.0.weight": (4, 5),
         "net.0.bias": (5,),

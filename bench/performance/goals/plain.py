@@ -17,7 +17,7 @@ import numpy as np
 
 from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.problems.vae.digits import Vae
-from gradmeter.bench.problems.vae.network import Network
+from gradmeter.bench.problems.vae.network import Perceptron
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def torch_loop(problem: Vae, rate: float, seed: int, drawn: Iterator[Drawn]) -> 
 
     start = problem.initial()
 
-    def stack(network: Network) -> nn.Sequential:
+    def stack(network: Perceptron) -> nn.Sequential:
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise(network.sizes)):
             linear = nn.Linear(before, after)

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
 from gradmeter.bench.problems.conjugate.conjugate import Conjugate
-from gradmeter.bench.problems.problem import Array, Arrays, Vectors, family_option
+from gradmeter.bench.problems.options import family_option
 from gradmeter.bench.problems.separable import Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.families.logs import Logs, above_zero
@@ -47,7 +48,7 @@ class BetaBernoulli(Conjugate):
     name: ClassVar[str] = "beta-bernoulli"
     summary: ClassVar[str] = "ELBO of successes in trials with a beta prior (conjugate; exact in closed form)"
     integrand = BetaBernoulliIntegrand()
-    conjugate: ClassVar[str] = "beta"
+    known_for = ("beta",)
 
     q: FamilyConfig = family_option("beta")
     dim: int = option(18, "number of probabilities D: the first of the 18 players", minimum=1, maximum=len(HITS))
@@ -66,7 +67,7 @@ class BetaBernoulli(Conjugate):
         constant = np.full(self.dim, -betaln(self.prior_alpha, self.prior_beta))
         return {"power": a - 1.0, "other_power": b - 1.0, "constant": constant}
 
-    def posterior(self) -> Vectors:
+    def maximiser(self) -> Vectors:
         a, b = self._posterior()
         return {"log_alpha": np.log(a), "log_beta": np.log(b)}
 

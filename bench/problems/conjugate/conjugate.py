@@ -8,52 +8,33 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Exact, Problem, Vectors
-from gradmeter.estimators import UsageError
+from gradmeter.bench.problems.arrays import Vectors
+from gradmeter.bench.problems.known_optimum import KnownOptimum
+from gradmeter.bench.problems.options import differentiate_option, entropy_option
+from gradmeter.bench.problems.problem import Exact
 from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)
-class Conjugate(Problem):
+class Conjugate(KnownOptimum):
     """Base class of the conjugate problems."""
 
-    #: The name of the family that contains the posterior.
-    conjugate: ClassVar[str]
+    at_optimum = "posterior"
 
     dim: int
     at: str = option(
         "given", "λ: the family's options as given, or the posterior's own", choices=("given", "posterior")
     )
-    entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    entropy: str = entropy_option()
+    differentiate: str = differentiate_option()
 
     @property
     def dimension(self) -> int:
         return self.dim
-
-    def check(self) -> None:
-        super().check()
-        if self.at == "given":
-            return
-        if self.family.name != self.conjugate:
-            raise UsageError(f"problem {self.name}: at=posterior is for family={self.conjugate}, which it belongs to")
-        if self.q != type(self.q)():
-            listed = " and ".join(self.q.__dataclass_fields__)
-            raise UsageError(f"problem {self.name}: at=posterior chooses {listed} itself; leave them out")
-
-    def parameters(self) -> Vectors:
-        return self.posterior() if self.at == "posterior" else super().parameters()
-
-    def optimum(self) -> Vectors | None:
-        return self.posterior() if self.family.name == self.conjugate else None
-
-    @abstractmethod
-    def posterior(self) -> Vectors:
-        """Return the λ of the exact posterior in the conjugate family."""
 
     @abstractmethod
     def log_evidence(self) -> np.ndarray:

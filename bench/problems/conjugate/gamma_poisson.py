@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
 from gradmeter.bench.problems.conjugate.conjugate import Conjugate
-from gradmeter.bench.problems.problem import Array, Arrays, Vectors, family_option
+from gradmeter.bench.problems.options import family_option
 from gradmeter.bench.problems.separable import Separable
 from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.families.gamma import Erlang
@@ -48,7 +49,7 @@ class GammaPoisson(Conjugate):
     name: ClassVar[str] = "gamma-poisson"
     summary: ClassVar[str] = "ELBO of Poisson counts with a gamma prior on each rate (conjugate; exact in closed form)"
     integrand = GammaPoissonIntegrand()
-    conjugate: ClassVar[str] = "gamma"
+    known_for = ("gamma",)
 
     q: FamilyConfig = family_option("gamma", "erlang", "exponential", "chi-squared")
     dim: int = option(14, "number of rates D: the first of the 14 corps", minimum=1, maximum=len(DEATHS))
@@ -66,7 +67,7 @@ class GammaPoisson(Conjugate):
         constant = self.log_evidence() + a * np.log(b) - gammaln(a)
         return {"power": a - 1.0, "rate": np.full(self.dim, b), "constant": constant}
 
-    def posterior(self) -> Vectors:
+    def maximiser(self) -> Vectors:
         a, b = self._posterior()
         return {"log_concentration": np.log(a), "log_rate": np.full(self.dim, np.log(b))}
 

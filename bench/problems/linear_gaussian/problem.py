@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
 from gradmeter.bench.problems.linear_gaussian.exact import exact_bound
-from gradmeter.bench.problems.problem import LOG_2PI, Array, Arrays, Exact, Problem, Vectors, exact_normal
+from gradmeter.bench.problems.options import differentiate_option
+from gradmeter.bench.problems.problem import LOG_2PI, Exact, Problem, exact_normal
 from gradmeter.estimators import Integrand
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.options import option
@@ -76,7 +78,7 @@ class LinearGaussian(Problem):
         0.01, "standard deviation of loc about the posterior's mean", minimum=0.0, maximum=1000.0
     )
     start: int = option(0, "a seed that chooses μ, x and loc", minimum=0)
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    differentiate: str = differentiate_option()
 
     @property
     def dimension(self) -> int:

@@ -14,19 +14,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.minibatch import batch_option
+from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.mixtures import exact
 from gradmeter.bench.problems.mixtures.cavi import CoordinateAscent
-from gradmeter.bench.problems.mixtures.joint import Collapsed, Joint, MeanField, MixtureOfMeans
-from gradmeter.bench.problems.mixtures.mixture import Mixture
-from gradmeter.bench.problems.problem import Exact, Vectors, family_option
+from gradmeter.bench.problems.mixtures.joint import Averaged, Collapsed, Joint, MixtureOfMeans
+from gradmeter.bench.problems.mixtures.mixture import Mixture, reached
+from gradmeter.bench.problems.options import batch_option, differentiate_option, entropy_option, family_option
+from gradmeter.bench.problems.problem import Exact
 from gradmeter.estimators import Family, FamilyConfig, Normal, UsageError
 from gradmeter.estimators.families.normal_categorical import NormalCategorical
 from gradmeter.estimators.options import option
 
 #: Largest K P for which a grid resolves the collapsed form.
 MOST_DIMENSIONS = 2
-MOST_SWEEPS = 20_000
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class BayesianGaussianMixture(Mixture):
     )
     start: int = option(0, "a seed that chooses where CAVI starts", minimum=0)
     batch: int | None = batch_option("points")
-    entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    entropy: str = entropy_option()
+    differentiate: str = differentiate_option()
 
     @property
     def numbers(self) -> int:
@@ -98,7 +98,7 @@ class BayesianGaussianMixture(Mixture):
 
     @property
     def integrand(self) -> MixtureOfMeans:
-        kinds: dict[str, Any] = {"collapsed": Collapsed, "mean-field": MeanField, "joint": Joint}
+        kinds: dict[str, Any] = {"collapsed": Collapsed, "mean-field": Averaged, "joint": Joint}
         made: MixtureOfMeans = kinds[self.bound](self.components, self.hyperparameters == "learned")
         return made
 
@@ -150,13 +150,4 @@ class BayesianGaussianMixture(Mixture):
 def by_cavi(points: bytes, dimension: int, components: int, where: str, **settings: Any) -> Vectors:
     """Return λ (and hyperparameters, if learned) at CAVI's starting point or fixed point."""
     method = CoordinateAscent(np.frombuffer(points).reshape(-1, dimension), components, **settings)
-    state = method.initial()
-    if where == "start":
-        return method.parameters(state)
-    for t in range(1, MOST_SWEEPS + 1):
-        before, state = state, method.step(state, t)
-        if method.converged(before, state):
-            return method.parameters(state)
-    raise UsageError(
-        f"at=cavi: CAVI has not converged after {MOST_SWEEPS} sweeps here; use at=start or other components"
-    )
+    return reached(method, where)

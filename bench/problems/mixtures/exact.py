@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Vectors, log_softmax
 from gradmeter.bench.problems.mixtures import gaussian
-from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors, exact_elbo
+from gradmeter.bench.problems.problem import LOG_2PI, Exact, exact_elbo
 from gradmeter.estimators import Expectation
 from gradmeter.estimators.backends import get
 
@@ -26,7 +27,7 @@ def expected_log_joint(given: Vectors, own: Vectors) -> np.ndarray:
     dimension = given["points"].shape[1]
     means, spread = (a.reshape(-1, dimension) for a in (own["loc"], np.exp(own["log_scale"])))
     away = ((given["points"][:, None, :] - means) ** 2).sum(axis=2) + (spread**2).sum(axis=1)
-    constant = gaussian.log_softmax(given["weight_logits"]) - dimension * (given["log_sigma"] + 0.5 * LOG_2PI)
+    constant = log_softmax(np, given["weight_logits"]) - dimension * (given["log_sigma"] + 0.5 * LOG_2PI)
     return np.asarray(constant - 0.5 * np.exp(-2.0 * given["log_sigma"]) * away)
 
 
@@ -42,10 +43,9 @@ def closed_form(bound: Expectation, own: Vectors, entropy: str) -> Exact:
     loc, scale = own["loc"], np.exp(own["log_scale"])
     means, spread = loc.reshape(-1, dimension), scale.reshape(-1, dimension)
     tau, sigma = math.exp(given["log_tau"][0]), math.exp(given["log_sigma"][0])
-    log_weights = gaussian.log_softmax(given["weight_logits"])
+    log_weights = log_softmax(np, given["weight_logits"])
     if "logits" in own:
-        log_q = own["logits"] - own["logits"].max(axis=1, keepdims=True)
-        log_q -= np.log(np.exp(log_q).sum(axis=1, keepdims=True))
+        log_q = log_softmax(np, own["logits"])
         q = np.exp(log_q)
         gain = expected_log_joint(given, own) - log_q
         inner = (q * gain).sum(axis=1, keepdims=True)

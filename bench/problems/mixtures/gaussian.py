@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import log_sum_exp
 from gradmeter.bench.problems.problem import LOG_2PI
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.noise import stream_root
@@ -40,15 +41,6 @@ class Pass:
     log_likelihood: float
 
 
-def log_sum_exp(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log-sum-exp of log joints [K, N] over components [N], and the responsibilities [K, N]."""
-    largest = joint.max(axis=0)
-    share = np.exp(joint - largest)
-    total = share.sum(axis=0)
-    share /= total
-    return largest + np.log(total), share
-
-
 def expect(points: np.ndarray, means: np.ndarray, scales: np.ndarray, log_weights: np.ndarray) -> Pass:
     """Run one pass: the E-step and the moments that every M-step needs.
 
@@ -63,7 +55,7 @@ def expect(points: np.ndarray, means: np.ndarray, scales: np.ndarray, log_weight
     count, first, second = np.zeros(components), np.zeros_like(means), np.zeros_like(means)
     evidence = []
     for away, joint in _joints(points, means, scales, log_weights):
-        log_likelihood, share = log_sum_exp(joint)
+        log_likelihood, share = log_sum_exp(np, joint)
         evidence.append(float(log_likelihood.sum()))
         count += share.sum(axis=1)
         first += (away @ share[:, :, None])[:, :, 0]
@@ -73,7 +65,7 @@ def expect(points: np.ndarray, means: np.ndarray, scales: np.ndarray, log_weight
 
 def responsibilities(points: np.ndarray, means: np.ndarray, scales: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
     """Return the responsibilities r [N, K]."""
-    shares = [log_sum_exp(joint)[1] for _, joint in _joints(points, means, scales, log_weights)]
+    shares = [log_sum_exp(np, joint)[1] for _, joint in _joints(points, means, scales, log_weights)]
     return np.ascontiguousarray(np.concatenate(shares, axis=1).T)
 
 
@@ -115,8 +107,3 @@ def match(means: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
     distances = ((means[None, :, :] - reference[:, None, :]) ** 2).sum(axis=2)
     return np.asarray(linear_sum_assignment(distances)[1])
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max()
-    return shifted - np.log(np.exp(shifted).sum())

@@ -4,7 +4,7 @@ z starts with the means [..., K P]. All forms are f = log p(μ) + Σ_i (…), wi
 of the responsibilities:
 
 `Collapsed`   Σ_i log Σ_k π_k N(x_i | μ_k, σ² I), with the responsibilities at μ;
-`MeanField`   Σ_i Σ_k r_ik log [π_k N(x_i | μ_k, σ² I)/r_ik], with the r_ik that are optimal for q(μ): quadratic in μ;
+`Averaged`    Σ_i Σ_k r_ik log [π_k N(x_i | μ_k, σ² I)/r_ik], with the r_ik that are optimal for q(μ): quadratic in μ;
 `Joint`       Σ_i log π_{z_i} N(x_i | μ_{z_i}, σ² I), with one-hot z_i [..., N K] after the means.
 """
 
@@ -14,8 +14,9 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from gradmeter.bench.problems.arrays import Array, Arrays, gathered, log_softmax, log_sum_exp, times
 from gradmeter.bench.problems.minibatch import OfRows
-from gradmeter.bench.problems.problem import LOG_2PI, Array, Arrays
+from gradmeter.bench.problems.problem import LOG_2PI
 from gradmeter.estimators.backends.backend import Backend
 
 
@@ -60,10 +61,8 @@ class MixtureOfMeans(OfRows):
         points = data["points"]
         if "rows" not in noise:
             return points, 1.0
-        replicates, batch = noise["rows"].shape
-        chosen = xp.take(points, xp.reshape(noise["rows"], (-1,)), axis=0)
-        shape = (replicates, batch) if z.ndim == 2 else (replicates, 1, batch)
-        return xp.reshape(chosen, (*shape, points.shape[1])), points.shape[0] / batch
+        chosen = gathered(xp, points, noise["rows"])
+        return chosen if z.ndim == 2 else chosen[:, None, :, :], points.shape[0] / noise["rows"].shape[1]
 
     def means(self, xp: Any, z: Array) -> Array:
         """Reshape [..., K P] to [..., K, P]."""
@@ -72,11 +71,7 @@ class MixtureOfMeans(OfRows):
     def log_joint(self, xp: Any, data: Arrays, points: Array, means: Array, more: Any = 0.0) -> Array:
         """Return log π_k N(x | μ_k, σ² I) [..., K, rows], with `more` [K, 1] added to |x − μ_k|²."""
         across = xp.matrix_transpose(points)
-        if points.ndim == 2:  # one large product for all batch axes
-            product = xp.matmul(xp.reshape(means, (-1, means.shape[-1])), across)
-            product = xp.reshape(product, (*means.shape[:-1], across.shape[-1]))
-        else:
-            product = xp.matmul(means, across)
+        product = times(xp, means, across) if points.ndim == 2 else xp.matmul(means, across)
         squares = xp.sum(points * points, axis=-1)[..., None, :]
         distance = squares - 2.0 * product + xp.sum(means * means, axis=-1)[..., None] + more
         constant = log_softmax(xp, data["weight_logits"]) - points.shape[-1] * (data["log_sigma"] + 0.5 * LOG_2PI)
@@ -84,11 +79,7 @@ class MixtureOfMeans(OfRows):
 
     def statistics(self, xp: Any, points: Array, scale: float, share: Array) -> Statistics:
         """Return the statistics of the responsibilities `share` [..., K, rows]."""
-        if points.ndim == 2 and share.ndim > 2:
-            total = xp.matmul(xp.reshape(share, (-1, share.shape[-1])), points)
-            total = xp.reshape(total, (*share.shape[:-1], points.shape[-1]))
-        else:
-            total = xp.matmul(share, points)
+        total = times(xp, share, points) if points.ndim == 2 else xp.matmul(share, points)
         squares = xp.sum(points * points, axis=-1)
         return Statistics(
             scale * xp.sum(share, axis=-1), scale * total, scale * xp.sum(xp.sum(share, axis=-2) * squares, axis=-1)
@@ -166,7 +157,7 @@ class Collapsed(MixtureOfMeans):
 
 
 @dataclass(frozen=True)
-class MeanField(MixtureOfMeans):
+class Averaged(MixtureOfMeans):
     """f averaged over the q(z) that is optimal for the mean-field Normal q(μ) at λ.
 
     E ∂f/∂r = 0 at the optimum, so that r is treated as a constant.
@@ -254,16 +245,3 @@ def row_weights(xp: Any, rows: Array, like: Array) -> Array:
     everyone = xp.cumulative_sum(xp.ones_like(like)) - 1.0
     found = xp.sum(xp.astype(rows[:, :, None] == everyone, like.dtype), axis=1)
     return found * (like.shape[0] / rows.shape[1])
-
-
-def log_sum_exp(xp: Any, joint: Array) -> tuple[Array, Array]:
-    """Return the log-sum-exp over components (axis −2) [..., rows] and the responsibilities [..., K, rows]."""
-    largest = xp.max(joint, axis=-2, keepdims=True)
-    share = xp.exp(joint - largest)
-    total = xp.sum(share, axis=-2, keepdims=True)
-    return (largest + xp.log(total))[..., 0, :], share / total
-
-
-def log_softmax(xp: Any, logits: Array) -> Array:
-    shifted = logits - xp.max(logits, axis=-1, keepdims=True)
-    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))

@@ -15,16 +15,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.minibatch import OfRows, batch_option
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors, log_softmax
+from gradmeter.bench.problems.minibatch import OfRows
 from gradmeter.bench.problems.mixtures.em import ExpectationMaximisation
-from gradmeter.bench.problems.mixtures.joint import log_softmax, row_weights
-from gradmeter.bench.problems.mixtures.mixture import Mixture
-from gradmeter.bench.problems.problem import LOG_2PI, Array, Arrays, Exact, Vectors
-from gradmeter.estimators import FamilyConfig, UsageError
+from gradmeter.bench.problems.mixtures.joint import row_weights
+from gradmeter.bench.problems.mixtures.mixture import Mixture, reached
+from gradmeter.bench.problems.options import batch_option, differentiate_option, entropy_option
+from gradmeter.bench.problems.problem import LOG_2PI, Exact
+from gradmeter.estimators import FamilyConfig
 from gradmeter.estimators.families.categorical import Categorical
 from gradmeter.estimators.options import option
-
-MOST_STEPS = 20_000
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class GaussianMixture(Mixture):
     )
     start: int = option(0, "a seed that chooses where EM starts", minimum=0)
     batch: int | None = batch_option("points")
-    entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    entropy: str = entropy_option()
+    differentiate: str = differentiate_option()
 
     @property
     def q(self) -> FamilyConfig:  # type: ignore[override]
@@ -158,11 +158,4 @@ class GaussianMixture(Mixture):
 def by_em(points: bytes, dimension: int, components: int, seed: int, where: str) -> Vectors:
     """Return θ at EM's starting point or fixed point."""
     method = ExpectationMaximisation(np.frombuffer(points).reshape(-1, dimension), components, seed)
-    state = method.initial()
-    if where == "start":
-        return method.parameters(state)
-    for t in range(1, MOST_STEPS + 1):
-        before, state = state, method.step(state, t)
-        if method.converged(before, state):
-            return method.parameters(state)
-    raise UsageError(f"at=em: EM has not converged after {MOST_STEPS} steps here; use at=start or other components")
+    return reached(method, where)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradmeter.bench.optimisation.method import Method
+from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.minibatch import RowProblem
 from gradmeter.bench.problems.mixtures import points as datasets
-from gradmeter.bench.problems.problem import Vectors
 from gradmeter.estimators import UsageError
+
+#: Steps of EM or sweeps of CAVI after which `reached` gives up.
+MOST_STEPS = 20_000
 
 
 class Mixture(RowProblem):
@@ -38,3 +42,23 @@ class Mixture(RowProblem):
 
     def data(self) -> Vectors:
         return {"points": self.points(), **self.minibatch()}
+
+
+def reached(method: Method, where: str) -> Vectors:
+    """Return the parameters at the starting point of an iteration (`start`), or at its fixed point.
+
+    Raises
+    ------
+    UsageError
+        The iteration has not converged after `MOST_STEPS`.
+    """
+    state = method.initial()
+    if where == "start":
+        return method.parameters(state)
+    for t in range(1, MOST_STEPS + 1):
+        before, state = state, method.step(state, t)
+        if method.converged(before, state):
+            return method.parameters(state)
+    raise UsageError(
+        f"at={where}: {where.upper()} has not converged after {MOST_STEPS} steps here; use at=start or other components"
+    )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.problems import data
+from gradmeter.bench.problems.arrays import oriented
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.noise import stream_root
 
@@ -69,15 +70,10 @@ def _centre_and_unit(points: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def principal_components(points: np.ndarray, dimension: int) -> np.ndarray:
-    """Project the points on their first `dimension` principal axes [N, P], by singular value decomposition.
-
-    Each axis is oriented so that its largest loading is positive, so that every machine gets the same points.
-    """
+    """Project the points on their first `dimension` principal axes [N, P], by singular value decomposition."""
     centred = points - points.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = axes[:dimension]
-    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
-    return centred @ (axes * np.where(largest < 0.0, -1.0, 1.0)).T
+    return centred @ oriented(axes[:dimension]).T
 
 
 def load(dataset: str, dimension: int, components: int, size: int = 500) -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+from gradmeter.bench.problems.arrays import Array, Arrays, gathered, times
 from gradmeter.bench.problems.minibatch import OfRows
-from gradmeter.bench.problems.problem import LOG_2PI, Array, Arrays
+from gradmeter.bench.problems.problem import LOG_2PI
 from gradmeter.estimators.backends.backend import Backend
 
 
@@ -46,18 +47,14 @@ class GeneralisedLinear(OfRows):
         if "rows" not in noise:
             return design, response, 1.0
         replicates, batch = noise["rows"].shape
-        flat = xp.reshape(noise["rows"], (-1,))
-        chosen = xp.reshape(xp.take(design, flat, axis=0), (replicates, batch, design.shape[1]))
         shape = (replicates, batch) if z.ndim == 2 else (replicates, 1, batch)
-        return chosen, xp.reshape(xp.take(response, flat, axis=0), shape), design.shape[0] / batch
+        taken = xp.take(response, xp.reshape(noise["rows"], (-1,)), axis=0)
+        return gathered(xp, design, noise["rows"]), xp.reshape(taken, shape), design.shape[0] / batch
 
     def _times(self, xp: Any, left: Array, right: Array) -> Array:
         """Return left [..., K] times right [K, M] or [R, K, M], as [..., M]."""
-        if right.ndim == left.ndim == 2:
-            return xp.matmul(left, right)
-        if right.ndim == 2:  # one large product for all batch axes
-            flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), right)
-            return xp.reshape(flat, (*left.shape[:-1], right.shape[-1]))
+        if right.ndim == 2:
+            return times(xp, left, right)
         if left.ndim == 2:
             return xp.matmul(left[:, None, :], right)[:, 0, :]
         return xp.matmul(left, right)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import LOG_2PI, Array, Arrays
+from gradmeter.bench.problems.arrays import Array, Arrays
+from gradmeter.bench.problems.problem import LOG_2PI
 from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
 from gradmeter.bench.problems.regression.regression import Regression
 from gradmeter.estimators.backends.backend import Backend

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Array, Arrays, Exact, Vectors
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
+from gradmeter.bench.problems.problem import Exact
 from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
 from gradmeter.bench.problems.regression.regression import Regression
 from gradmeter.estimators import UsageError

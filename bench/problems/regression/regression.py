@@ -8,15 +8,18 @@ The identities of Bonnet and Price turn E ∇log p and E ∇²log p into the gra
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from gradmeter.bench.identity import Same
+from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
-from gradmeter.bench.problems.minibatch import RowProblem, batch_option
-from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors, family_option
+from gradmeter.bench.problems.known_optimum import KnownOptimum
+from gradmeter.bench.problems.minibatch import RowProblem
+from gradmeter.bench.problems.options import batch_option, differentiate_option, entropy_option, family_option
+from gradmeter.bench.problems.problem import LOG_2PI, Exact
 from gradmeter.bench.problems.regression.datasets import load
 from gradmeter.bench.problems.regression.fitted import FITTED, fitted
 from gradmeter.bench.problems.regression.quadrature import WIDEST
@@ -25,8 +28,10 @@ from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)
-class Regression(RowProblem):
+class Regression(RowProblem, KnownOptimum):
     """Base class of the regressions."""
+
+    at_optimum, known_for = "fitted", FITTED
 
     source: ClassVar[str]
     #: Numbers of rows and columns of each data set.
@@ -40,8 +45,8 @@ class Regression(RowProblem):
         "given", "λ: the family's options as given, or the maximum of the exact ELBO", choices=("given", "fitted")
     )
     batch: int | None = batch_option()
-    entropy: str = option("sampled", "how the entropy of q enters", choices=("sampled", "analytic"))
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    entropy: str = entropy_option()
+    differentiate: str = differentiate_option()
 
     @property
     def dimension(self) -> int:
@@ -57,12 +62,6 @@ class Regression(RowProblem):
 
     def check(self) -> None:
         super().check()
-        if self.at == "fitted" and self.family.name not in FITTED:
-            raise UsageError(f"problem {self.name}: at=fitted is for family={' or family='.join(FITTED)}")
-        if self.at == "fitted" and self.q != type(self.q)():
-            own = [field.name for field in fields(self.q)]
-            listed = f"{', '.join(own[:-1])} and {own[-1]}"
-            raise UsageError(f"problem {self.name}: at=fitted chooses {listed} itself; leave them out")
         pole, scale = self.pole(), float(np.max(getattr(self.q, "scale", 0.0)))
         if pole is not None and self.at == "given" and scale > WIDEST * pole:
             raise UsageError(
@@ -73,13 +72,7 @@ class Regression(RowProblem):
         design, response = load(self.dataset, self.counts)
         return {"design": design, "response": response, **self.minibatch()}
 
-    def parameters(self) -> Vectors:
-        return self._fitted() if self.at == "fitted" else super().parameters()
-
-    def optimum(self) -> Vectors | None:
-        return self._fitted() if self.family.name in FITTED else None
-
-    def _fitted(self) -> Vectors:
+    def maximiser(self) -> Vectors:
         """Return the optimal λ, computed once for all options that do not affect it."""
         plain: dict[str, Any] = {"batch": None, "entropy": "sampled", "differentiate": "closed-form"}
         return dict(fitted(Same(replace(self, q=type(self.q)(), at="fitted", **plain))))

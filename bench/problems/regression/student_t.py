@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Array, Arrays, Vectors
+from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
 from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
 from gradmeter.bench.problems.regression.quadrature import normal_expectations
 from gradmeter.bench.problems.regression.regression import Regression

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.data import fingerprint
 from gradmeter.bench.problems.minibatch import RowProblem
-from gradmeter.bench.problems.problem import Problem, Vectors
+from gradmeter.bench.problems.problem import Problem
 from gradmeter.bench.problems.vae import inputs
 from gradmeter.bench.problems.vae.coding import Decoder, NormalEncoder
-from gradmeter.bench.problems.vae.network import Network
+from gradmeter.bench.problems.vae.network import Perceptron
 from gradmeter.estimators import Expectation, UsageError
 from gradmeter.estimators.amortised import AmortisedNormal
 from gradmeter.estimators.options import option
@@ -108,13 +109,13 @@ class Autoencoder(RowProblem):
 
     @property
     def encoder(self) -> NormalEncoder:
-        return NormalEncoder(Network("encoder", (self.columns, *self.hidden_sizes, 2 * self.latent)))
+        return NormalEncoder(Perceptron("encoder", (self.columns, *self.hidden_sizes, 2 * self.latent)))
 
     @property
     def integrand(self) -> Decoder:
         """The decoder."""
         sizes = (self.latent, *self.hidden_sizes[::-1], self.columns)
-        return Decoder(Network("decoder", sizes), self.likelihood, prior=self.kl == "sampled")
+        return Decoder(Perceptron("decoder", sizes), self.likelihood, prior=self.kl == "sampled")
 
     def held_out(self) -> Expectation | None:
         there, found = self.test_inputs(), replace(self, kl="sampled", batch=None, importance_samples=1)  # type: ignore[type-var]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gradmeter.bench.problems.problem import LOG_2PI, Array, Arrays
-from gradmeter.bench.problems.vae.network import Network
+from gradmeter.bench.problems.arrays import Array, Arrays, gathered
+from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.bench.problems.vae.network import Perceptron
 from gradmeter.estimators import Integrand, Noise
 from gradmeter.estimators.amortised import Encoder
 from gradmeter.estimators.families.relaxation import sigmoid
@@ -18,7 +19,7 @@ LIKELIHOODS = ("bernoulli", "gaussian")
 class NormalEncoder(Encoder):
     """An encoder whose network outputs loc and log_scale, concatenated; `data` holds inputs [N, P]."""
 
-    network: Network
+    network: Perceptron
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return self.network.shapes()
@@ -58,7 +59,7 @@ class Decoder(Integrand):
     `decoder.log_scale` [1] is the log of the standard deviation of all coordinates. `data` holds inputs [N, P].
     """
 
-    network: Network
+    network: Perceptron
     likelihood: str
     prior: bool
 
@@ -127,8 +128,3 @@ class Decoder(Integrand):
             size = xp.sum((x - layers[-1]) * slope - 1.0, axis=-1)
             found = {**found, "decoder.log_scale": xp.sum(cotangent * size, axis=-1)[:, None]}
         return found
-
-
-def gathered(xp: Any, inputs: Array, rows: Array) -> Array:
-    """Return the inputs [N, P] of row numbers [R, B] as [R, B, P]."""
-    return xp.reshape(xp.take(inputs, xp.reshape(rows, (-1,)), axis=0), (*rows.shape, inputs.shape[1]))

@@ -18,8 +18,9 @@ import numpy as np
 
 from gradmeter.bench.identity import Same
 from gradmeter.bench.optimisation.optimisers import Adam
-from gradmeter.bench.problems.minibatch import batch_option
-from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.bench.problems.arrays import Vectors
+from gradmeter.bench.problems.options import batch_option, differentiate_option, entropy_option
+from gradmeter.bench.problems.problem import Exact
 from gradmeter.bench.problems.vae import inputs
 from gradmeter.bench.problems.vae.autoencoder import MOST_TEST, Autoencoder, importance_samples
 from gradmeter.bench.problems.vae.coding import LIKELIHOODS
@@ -54,9 +55,9 @@ class Vae(Autoencoder):
         choices=("initial", "trained"),
     )
     batch: int | None = batch_option("images")
-    kl: str = option("sampled", "how KL(q(z | x) ‖ p(z)) enters", choices=("sampled", "analytic"))
+    kl: str = entropy_option("how KL(q(z | x) ‖ p(z)) enters")
     importance_samples: int = importance_samples()
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    differentiate: str = differentiate_option()
 
     learning_rate: ClassVar[float | None] = RATE
     steps: ClassVar[int] = 2000  # enough for legible generated images

@@ -16,8 +16,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.minibatch import batch_option
-from gradmeter.bench.problems.problem import LOG_2PI, Exact, Vectors
+from gradmeter.bench.problems.arrays import Vectors, oriented
+from gradmeter.bench.problems.options import batch_option, differentiate_option, entropy_option
+from gradmeter.bench.problems.problem import LOG_2PI, Exact
 from gradmeter.bench.problems.vae import inputs
 from gradmeter.bench.problems.vae.autoencoder import Autoencoder, importance_samples
 from gradmeter.bench.problems.vae.coding import divergence
@@ -44,9 +45,9 @@ class LinearVae(Autoencoder):
         choices=("initial", "halfway", "optimum"),
     )
     batch: int | None = batch_option()
-    kl: str = option("sampled", "how KL(q(z | x) ‖ p(z)) enters", choices=("sampled", "analytic"))
+    kl: str = entropy_option("how KL(q(z | x) ‖ p(z)) enters")
     importance_samples: int = importance_samples()
-    differentiate: str = option("closed-form", "where ∇f comes from", choices=("closed-form", "autodiff"))
+    differentiate: str = differentiate_option()
 
     hidden_sizes = ()
     likelihood = "gaussian"
@@ -88,9 +89,8 @@ class LinearVae(Autoencoder):
             raise UsageError(
                 f"problem {self.name}: {self.latent} principal axes hold all of the variance; use fewer, or at=initial"
             )
-        kept, axes = variances[: self.latent], axes[:, : self.latent]
-        largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None, :], axis=0)
-        weight = (axes * np.sign(largest) * np.sqrt(kept - noise)).T  # [L, P]
+        kept = variances[: self.latent]
+        weight = (oriented(axes[:, : self.latent].T).T * np.sqrt(kept - noise)).T  # [L, P]
         inference = weight.T / kept  # (WᵀW + σ² I)⁻¹ is diagonal
         nothing = np.zeros_like(inference)
         return {

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.problems.problem import Array, Arrays
+from gradmeter.bench.problems.arrays import Array, Arrays, times
 from gradmeter.estimators.noise import stream_root
 
 
 @dataclass(frozen=True)
-class Network:
+class Perceptron:
     """A multilayer perceptron with layer sizes `sizes`: (inputs, hidden, …, outputs). Two sizes give a linear map."""
 
     name: str
@@ -80,9 +80,3 @@ class Network:
 
     def _transposed(self, xp: Any, parameters: Arrays, i: int) -> Array:
         return xp.matrix_transpose(parameters[f"{self.name}.{i}.weight"])
-
-
-def times(xp: Any, left: Array, matrix: Array) -> Array:
-    """Return left [..., K] times a matrix [K, M], as one large product for all batch axes."""
-    flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), matrix)
-    return xp.reshape(flat, (*left.shape[:-1], matrix.shape[-1]))

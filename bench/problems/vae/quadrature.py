@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.identity import Same
+from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.bounds import weights_at
-from gradmeter.bench.problems.latent_rule import Key, agree, key_of, normal_rule, parameters_of
-from gradmeter.bench.problems.problem import Exact, Vectors
+from gradmeter.bench.problems.latent_rule import Key, converged, key_of, normal_rule, parameters_of
+from gradmeter.bench.problems.problem import Exact
 from gradmeter.bench.problems.vae.autoencoder import Autoencoder
 from gradmeter.bench.problems.vae.coding import divergence
 
@@ -46,18 +47,13 @@ def _converged(same: Same, content: str | None, key: Key) -> Exact | None:
     problem, parameters = same.value, parameters_of(key)
     bound = problem.importance_samples > 1
     most, rules = (MOST_OF_A_BOUND, NODES_OF_A_BOUND[problem.latent]) if bound else (MOST_POINTS, NODES)
-    found: Exact | None = None
-    if problem.rows * rules[1] ** problem.latent > most:  # a single rule has no error estimate
-        return None
-    for nodes in rules:
-        if problem.rows * nodes**problem.latent > most:
-            break
-        before, found = found, quadrature(problem, parameters, nodes)
-        if found is None:
-            return None
-        if before is not None and agree(found.gradient, before.gradient, AGREEMENT):
-            return found
-    return None
+    return converged(
+        lambda nodes: quadrature(problem, parameters, nodes),
+        rules,
+        lambda nodes: problem.rows * nodes**problem.latent,
+        most,
+        AGREEMENT,
+    )
 
 
 def quadrature(problem: Any, parameters: Vectors, nodes: int) -> Exact | None:
