@@ -15,7 +15,8 @@ from scipy.integrate import quad
 
 from gradmeter.bench.cells import make_problem
 from gradmeter.bench.problems.one_dimensional import exact_sum
-from gradmeter.estimators import FAMILIES, NotApplicable
+from gradmeter.bench.problems.test_functions import Cosine
+from gradmeter.estimators import FAMILIES, Normal, NotApplicable
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.families.family import Family, MeanField
 from tests.estimators import laws
@@ -300,3 +301,17 @@ def test_expectation_near_the_limit(text: str) -> None:
         ends = [problem.exact_at({**here, block: values + h}).objective for h in (1e-4, -1e-4, 2e-4, -2e-4)]
         slope = (8.0 * (ends[0] - ends[1]) - (ends[2] - ends[3])) / 12e-4
         assert exact.gradient[block][0] == pytest.approx(slope, rel=1e-6, abs=1e-9)
+
+
+def test_a_closed_form_under_a_normal_is_optional() -> None:
+    class Numerical(Cosine):
+        hermite_moment = None
+
+    closed, numerical = (
+        kind(k=1.3, q=Normal.Config(loc=0.4, scale=0.8), dim=3).exact() for kind in (Cosine, Numerical)
+    )
+    assert closed is not None
+    assert numerical is not None
+    assert numerical.source == "quadrature"
+    for block, gradient in closed.gradient.items():
+        np.testing.assert_allclose(numerical.gradient[block], gradient, rtol=1e-12)
