@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,7 @@ class Cell:
         """Why the cell's results cannot be stored for an equal cell, or None."""
         return f"not stored: {self._content}" if isinstance(self._content, identity.Unhashable) else None
 
-    @property
+    @functools.cached_property
     def content(self) -> dict[str, str] | None:
         """Digests that distinguish a user's objects of one name, by `problem` and `estimator`.
 
@@ -119,6 +119,14 @@ class Cell:
         found = {"problem": problem} if read is not None or identity.brought(self.problem) else {}
         found |= {"estimator": estimator} if identity.brought(self.estimator) else {}
         return found or None
+
+    @property
+    def preparation_key(self) -> Hashable | None:
+        """Key of all that a prepared cell depends on; None where a part is the user's, or data are read."""
+        if self.content is not None or isinstance(self._content, identity.Unhashable):
+            return None
+        cap = self.goals.max_replicates
+        return (*self._content, self.backend, self.device, self.dtype, self.num_samples, self.seed, self.noise, cap)
 
     @functools.cached_property
     def key(self) -> str:

@@ -13,8 +13,8 @@ from scipy.special import roots_hermitenorm, roots_laguerre, roots_legendre
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.sweep.run import measure_cell
 from gradmeter.estimators import NAMED_ALONE, VARIANTS, Estimator, Expectation, Noise, Normal, UsageError, draw

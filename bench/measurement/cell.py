@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.cells import Cell, StoppingCriteria
-from gradmeter.bench.checks.session import require_right
-from gradmeter.bench.feasibility.precision import unrepresentable_at
-from gradmeter.bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
+from gradmeter.bench.cells import StoppingCriteria
 from gradmeter.bench.measurement.controls.fit import PILOT, fit
 from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.controls.relieved import FEWEST_RELIEVED, Relieved, fewer
 from gradmeter.bench.measurement.controls.slopes import objective
 from gradmeter.bench.measurement.declared import all_of_the_catalogue, undeclared
 from gradmeter.bench.measurement.defensive import DefensiveDraws, Weighted
-from gradmeter.bench.measurement.integrate import Integral, few_numbers, integrate
+from gradmeter.bench.measurement.integrate import Integral, few_numbers
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from gradmeter.bench.measurement.moments import GROUPS
-from gradmeter.bench.measurement.plan import PILOT_BLOCKS, ReplicateBudget, capped
+from gradmeter.bench.measurement.plan import PILOT_BLOCKS, ReplicateBudget
+from gradmeter.bench.measurement.prepared import Prepared
 from gradmeter.bench.measurement.replicates import Unchanged, check_estimates, check_largest, check_whole
-from gradmeter.bench.measurement.rounding import rounding
 from gradmeter.bench.measurement.stream import GATHERED, Source, Stream, pilot_mean
 from gradmeter.bench.measurement.verdict import MOST_ROUNDS, Verdicts
 from gradmeter.bench.problems import Exact
 from gradmeter.bench.rows import ALL
-from gradmeter.estimators import Normal, NotApplicable, draw
+from gradmeter.estimators import draw
 from gradmeter.estimators.backends import get
-from gradmeter.estimators.estimator import WarmupContext, values_and_scores
 from gradmeter.estimators.noise import stream_root
-from gradmeter.estimators.options import effective
 
-WARM_UP = 1024
 #: Factor by which control variates must reduce the variance of an estimate to be used; and the number of controlled
 #: replicates below which they do not certify a user's own parts.
 LEAST_GAIN, FEWEST_BROUGHT = 1.5, 2**14
@@ -51,16 +45,6 @@ OF_F, CERTAIN = 4096, 5.0
 NOT_OURS = "the noise is not ours: no event rarer than the replicates show matters"
 #: Units in the last place by which rounding may move an estimate, relative to its size, where τ cannot be measured.
 UNMEASURED = 64.0
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A cell that is ready to be measured or timed."""
-
-    setting: Setting
-    exact: Exact | None
-    evaluations: int
-    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -79,115 +63,6 @@ class Measurement:
     replicates: int
     squared_norms: dict[str, np.ndarray] = field(default_factory=dict)
     drawn: int = 0
-
-
-def prepare(cell: Cell) -> Prepared:
-    """Build the problem on the cell's backend and freeze the estimator's state.
-
-    Raises
-    ------
-    NotApplicable
-        The exact gradient overflows, or floating-point numbers cannot represent the problem at its λ.
-    UsageError
-        A user's problem, family, integrand or estimator is wrong; the message says what to do.
-    """
-    setting, exact = build_setting(cell), finite_exact(cell.problem)
-    require_right(cell.problem, cell.backend)
-    _check_representable(cell, setting)
-    learnt, drew = fitted_state(setting, exact)
-    remarks = ["conditional on a state fitted once, on noise of its own, then frozen"] if drew else []
-    remarks += [] if setting.backend.compiles else ["no C++ compiler: PyTorch ran eagerly"]
-    evaluations = setting.estimator.evaluations(setting.expectation, cell.num_samples, cell.problem.dimension)
-    return Prepared(replace(setting, state=setting.to_device(learnt)), exact and exact.flat(), evaluations, remarks)
-
-
-def _check_representable(cell: Cell, setting: Setting) -> None:
-    """Raise NotApplicable where λ does not come from the options and cannot be handled in floating point."""
-    problem, backend = cell.problem, setting.backend
-    given, points = problem.q.parameters(problem.dimension), setting.expectation.population
-    found = setting.expectation.per_datum_parameters(backend, setting.parameters)
-    laws = {name: backend.to_numpy(a) for name, a in found.items()}
-    if points == 1 and all(np.array_equal(laws[name], a.astype(cell.dtype)) for name, a in given.items()):
-        return  # checked when the cell was planned
-    dimension = points * problem.dimension
-    reason = unrepresentable_at(
-        problem.family, laws, cell.estimator, problem.entropy, dimension, cell.dtype, problem.distances
-    )
-    if reason is not None:
-        raise NotApplicable(reason)
-
-
-def finite_exact(problem: Any) -> Exact | None:
-    """Return the problem's exact gradient; raise NotApplicable if it overflows, as it may at extreme options."""
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        exact = exact_of(problem)
-    if exact is None or all(np.all(np.isfinite(gradient)) for gradient in exact.gradient.values()):
-        return exact
-    raise NotApplicable(f"the exact gradient of problem {problem.name} overflows; give less extreme options")
-
-
-def build_setting(cell: Cell) -> Setting:
-    """Return the cell's problem at its λ on its backend, with an estimator that has no state yet."""
-    backend, problem = get(cell.backend, cell.device), cell.problem
-    expectation = expectation_of(problem)
-    parameters = parameters_of(problem, expectation)
-    require_results(cell.estimator, expectation, cell.num_samples, problem.dimension)
-    path = (problem.name, json.dumps(_options(problem), sort_keys=True), cell.seed, cell.num_samples)
-    on_device = expectation.bind({name: backend.asarray(a, cell.dtype) for name, a in expectation.data.items()})
-    width = expectation.width(problem.dimension)
-    return Setting(
-        backend=backend,
-        dtype=cell.dtype,
-        estimator=expectation.estimated_by(cell.estimator),
-        expectation=on_device,
-        parameters={name: backend.asarray(a, cell.dtype) for name, a in parameters.items()},
-        state={},
-        dimension=problem.dimension,
-        num_samples=cell.num_samples,
-        replicates=capped(block_size(width, cell.num_samples), cell.goals.max_replicates),
-        path=path,
-        shared=cell.noise == "shared",
-    )
-
-
-def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple[dict[str, np.ndarray], bool]:
-    """Return the estimator's state at the setting's λ, and whether a warm-up was drawn to learn it.
-
-    Parameters
-    ----------
-    exact : exact values that the estimator may use without drawing; None if there are none.
-    block : block of the warm-up's noise stream that the estimator learns from.
-    """
-    drew = False
-
-    def pilot() -> Any:
-        nonlocal drew
-        drew = True
-        noise = setting.noise(setting.roots("warm-up"), block, warm_up_replicates(setting.num_samples))
-        return setting.backend, *setting.expectation.at(setting.parameters), noise
-
-    def warm_up() -> Any:
-        return values_and_scores(*pilot())
-
-    objective, baseline = (exact.objective, exact.optimal_baseline) if exact is not None else (None, None)
-    known = WarmupContext(objective, baseline, warm_up, pilot)
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # the learner checks for non-finite numbers
-        learnt = state_of(setting.estimator, setting.estimator.fit(known))
-    return learnt, drew
-
-
-def warm_up_replicates(num_samples: int) -> int:
-    """Return the number of estimates of S samples that an estimator with memory learns from."""
-    return max(64, WARM_UP // num_samples)
-
-
-def _options(problem: Any) -> dict[str, Any]:
-    """Return the options that name a problem's noise streams.
-
-    Options that were added later are omitted at their default, so that old seeds stay valid.
-    """
-    once = [("family", Normal.name), ("importance-samples", 1), ("weights", 1.0)]
-    return {name: value for name, value in effective(problem).items() if (name, value) not in once}
 
 
 @dataclass
@@ -234,8 +109,9 @@ def measure(prepared: Prepared, goals: StoppingCriteria, each: Any = None, contr
     controlled : whether control variates of known mean may be used.
     """
     setting, exact = prepared.setting, prepared.exact
-    check_estimates(setting)
-    brought = not all_of_the_catalogue(setting)
+    if not prepared.checked:
+        check_estimates(setting)
+    brought = prepared.users and not all_of_the_catalogue(setting)
     unchanged = None
     if brought:
         unchanged = Unchanged(setting)
@@ -243,24 +119,25 @@ def measure(prepared: Prepared, goals: StoppingCriteria, each: Any = None, contr
         check_whole(setting, min(block_size(width, setting.num_samples), goals.max_replicates))
     again = DefensiveDraws(setting)
     evidence = Evidence(
-        rounding(setting),
-        lambda roots, block, centre, norms: check_largest(setting, roots, block, centre, norms),
-        integrals=lambda: integrate(setting) if exact is not None else None,
+        prepared.tolerance,
+        None if prepared.checked else functools.partial(check_largest, setting),
+        integrals=lambda: prepared.integrals,
         again=again if again.widened else None,
         rare=setting.expectation.family.discrete,
-        controls=(lambda centre: _controlled(setting, centre, again.widened)) if controlled else None,
+        controls=functools.partial(_controlled, setting, again.widened) if controlled else None,
         searched=brought,
-        sampled=undeclared(setting) if few_numbers(setting) else None,
+        sampled=undeclared(setting) if prepared.users and few_numbers(setting) else None,
         unmet=lambda: exact is not None and _rests_on_unmet(setting, exact.objective),
     )
     found = measure_source(StatisticsKernel(setting, UNCOMPILED), exact, goals, evidence, each)
     if unchanged is not None:
         unchanged.check()
+    prepared.checked = not prepared.users
     return found
 
 
 def _controlled(
-    setting: Setting, centre: dict[str, np.ndarray], widened: list[str]
+    setting: Setting, widened: list[str], centre: dict[str, np.ndarray]
 ) -> tuple[Controls, Relieved] | None:
     try:
         controls = fit(setting, centre, widened)

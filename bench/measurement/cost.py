@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.measurement.cell import Prepared
 from gradmeter.bench.measurement.kernel import TimedCall, in_bulk, timed_call
+from gradmeter.bench.measurement.prepared import Prepared
 from gradmeter.bench.measurement.timing import calibrate, elapsed, interleave, median_interval, reference_parts
 from gradmeter.estimators import UsageError
 

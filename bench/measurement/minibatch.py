@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.cells import Cell, StoppingCriteria
-from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.cell import Measurement, measure_source, prepare
+from gradmeter.bench.measurement.cell import Measurement, measure_source
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators import Estimator, Expectation, Noise, NotApplicable, Requires
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks
@@ -70,12 +70,9 @@ def split(cell: Cell) -> list[dict[str, Any]]:
     NotApplicable
         The estimator does not apply to the problem, or the problem draws no minibatch.
     """
-    reason = infeasible(cell)
-    if reason is not None:
-        raise NotApplicable(reason)
+    setting = prepare(cell).setting
     if not cell.problem.draws_inputs:
         raise NotApplicable(f"problem {cell.problem.name} draws no minibatch here; give it a batch")
-    setting = prepare(cell).setting
     goals = replace(cell.goals, precision=np.finfo(float).tiny)  # use all replicates, so that pairs stay paired
     less, more = (
         _measured(replace(setting, estimator=PairedEstimator(setting.estimator, sign)), goals) for sign in (-1.0, 1.0)

@@ -82,14 +82,12 @@ def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
     from gradmeter.bench.measurement.stream import NonFinite
 
     try:
-        reason = infeasible(cell)
-        if reason is not None:
-            return Outcome(failed_rows(cell, "n/a", reason, started))
-        from gradmeter.bench.measurement.cell import measure, prepare
+        from gradmeter.bench.measurement.cell import measure
+        from gradmeter.bench.measurement.prepared import prepare
 
         prepared = prepare(cell)
         measured = measure(prepared, cell.goals, each)
-    except NotApplicable as error:  # found only once the problem was built, such as a missing gradient on NumPy
+    except NotApplicable as error:
         return Outcome(failed_rows(cell, "n/a", str(error), started))
     except (NonFinite, FloatingPointError) as error:
         return Outcome(failed_rows(cell, "nonfinite", str(error), started))
@@ -238,13 +236,12 @@ class _ToTime:
 
 
 def _compile(cell: Cell) -> None:
-    """Compile the statistics of a cell, if it can be measured."""
-    from gradmeter.bench.measurement.cell import prepare
+    """Compile the statistics of a cell; raise if it cannot be measured."""
     from gradmeter.bench.measurement.kernel import StatisticsKernel
+    from gradmeter.bench.measurement.prepared import prepare
 
-    if infeasible(cell) is None:
-        setting = prepare(cell).setting
-        StatisticsKernel(setting)(setting.roots("pilot"), 0, setting.zeros())
+    setting = prepare(cell).setting
+    StatisticsKernel(setting)(setting.roots("pilot"), 0, setting.zeros())
 
 
 def _worth_another_try(cell: Cell, known: list[Row]) -> bool:
@@ -285,8 +282,8 @@ def _time(
     untimed = [cell for cell in cells if wanted(cell)]
     if not untimed:
         return
-    from gradmeter.bench.measurement.cell import prepare
     from gradmeter.bench.measurement.cost import time_calls
+    from gradmeter.bench.measurement.prepared import prepare
     from gradmeter.bench.measurement.timing import ROUNDS
 
     listener.timing_started(len(untimed), ROUNDS)

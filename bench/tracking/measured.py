@@ -137,7 +137,7 @@ def _time(cells: list[Cell], store: Store) -> None:
 def _contender(timed: Cell) -> Contender:
     """A cell that is prepared when it is compiled, where an exception costs the time of that cell alone."""
     from gradmeter.bench.measurement import cost
-    from gradmeter.bench.measurement.cell import prepare
+    from gradmeter.bench.measurement.prepared import prepare
 
     return cost.Contender(lambda: cost.cell(prepare(timed)).make(), timed.backend)
 

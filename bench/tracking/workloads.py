@@ -83,7 +83,7 @@ def cell(problem: str, backend: str, estimator: str, dtype: str = "float64", rep
 
 def prepared(backend: str, estimator: str, dtype: str = "float32") -> Setting:
     """An estimator on the problem where the noise floor is looked at, ready to run."""
-    from gradmeter.bench.measurement.cell import prepare
+    from gradmeter.bench.measurement.prepared import prepare
 
     return prepare(cell(KERNEL, backend, estimator, dtype)).setting
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradmeter.bench.measurement.cell import measure, prepare
+from gradmeter.bench.measurement.cell import measure
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.stream import NonFinite, Stream, pilot_mean
 from gradmeter.bench.measurement.verdict import Verdicts
 from gradmeter.bench.problems.test_functions import SquareIntegrand

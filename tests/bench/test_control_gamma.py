@@ -10,10 +10,10 @@ import pytest
 from scipy import integrate, special
 
 from gradmeter.bench.cells import Cell, StoppingCriteria
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.controls.fit import fit
 from gradmeter.bench.measurement.controls.gamma import POWERS, _powers, log_gamma_number, orthonormal
 from gradmeter.bench.measurement.evaluate import estimates_of, in_double
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems.test_functions import Square
 from gradmeter.estimators import ScoreFunction
 from gradmeter.estimators.backends import get

@@ -9,13 +9,13 @@ import pytest
 from numpy.polynomial import hermite_e, legendre
 
 from gradmeter.bench.cells import Cell, make_estimator, make_problem
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.controls.features import Layout
 from gradmeter.bench.measurement.controls.fit import fit
 from gradmeter.bench.measurement.controls.rows import KNOTS, Rows, moments
 from gradmeter.bench.measurement.controls.slopes import objective, slopes
 from gradmeter.bench.measurement.defensive import DefensiveDraws
 from gradmeter.bench.measurement.evaluate import estimates_of
+from gradmeter.bench.measurement.prepared import prepare
 from tests.bench.test_control_features import layout, model
 
 POPULATION, BATCH = 5, 2

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.controls.fit import PILOT, fit
 from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.controls.relieved import Relieved
 from gradmeter.bench.measurement.defensive import DefensiveDraws
 from gradmeter.bench.measurement.evaluate import estimates_of, in_double
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.stream import Stream
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Integrand, Normal, Pathwise

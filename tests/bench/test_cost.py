@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.measurement import cost
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import TimedCall, estimates
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.timing import interleave, reference_parts
 from gradmeter.bench.reading.ratios import timed_as_two
 from gradmeter.bench.sweep.run import run

@@ -11,10 +11,10 @@ import pytest
 from scipy import stats
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_problem
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.declared import undeclared
 from gradmeter.bench.measurement.integrate import Integral, integrate
 from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.problems.user_model import Model
 from gradmeter.estimators import Estimator, Integrand, Noise, Normal, Pathwise, Requires, ScoreFunction

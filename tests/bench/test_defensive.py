@@ -12,8 +12,8 @@ import pytest
 from scipy import integrate, stats
 
 from gradmeter.bench.cells import Cell, make_problem
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.defensive import DefensiveDraws, widening
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators import Estimator, Noise, Requires
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import measured, needs

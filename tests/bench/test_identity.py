@@ -22,7 +22,7 @@ import gradmeter
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.identity import Same, Unhashable, brought, digest
-from gradmeter.bench.measurement.cell import build_setting, prepare
+from gradmeter.bench.measurement.prepared import build_setting, prepare
 from gradmeter.bench.problems import PROBLEMS, Exact, Problem
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import ESTIMATORS, FAMILIES, Estimator, Integrand, Requires

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.integrate import integrate
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.rules import rule, subintervals
 from gradmeter.estimators.backends.backend import Backend
 from tests.families import FAMILY_PROBLEMS

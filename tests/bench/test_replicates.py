@@ -13,8 +13,8 @@ import gradmeter
 from gradmeter.bench.cells import Cell, make_problem
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement import replicates as replicates_module
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.replicates import check_estimates, check_largest
 from gradmeter.bench.measurement.stream import pilot_mean
 from gradmeter.estimators import Estimator, Noise, Requires, UsageError

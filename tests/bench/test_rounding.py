@@ -11,10 +11,10 @@ import pytest
 
 from gradmeter.bench.cells import Cell, make_problem
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.cell import Prepared, prepare
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.measurement.kernel import Setting, estimates
 from gradmeter.bench.measurement.moved import FewEstimates, moved_array
+from gradmeter.bench.measurement.prepared import Prepared, prepare
 from gradmeter.bench.measurement.rounding import CALLS, MULTIPLE, rounding
 from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Requires
 from gradmeter.estimators.backends.backend import Backend

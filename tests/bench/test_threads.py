@@ -16,7 +16,7 @@ from pathlib import Path
 
 import threadpoolctl
 
-from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.cost import timed_calls
 from gradmeter.bench.cells import Cell, make_estimator, make_problem
 

@@ -12,10 +12,11 @@ from scipy import stats
 
 from gradmeter.bench.cells import StoppingCriteria
 from gradmeter.bench.measurement.bias import difference
-from gradmeter.bench.measurement.cell import Evidence, measure_source, prepare
+from gradmeter.bench.measurement.cell import Evidence, measure_source
 from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.kernel import BlockSums, StatisticsKernel
 from gradmeter.bench.measurement.moments import GROUPS, Moments
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.stream import Stream
 from gradmeter.bench.measurement.verdict import Verdicts
 from gradmeter.bench.problems import Exact

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from gradmeter.bench.measurement.cell import Prepared, measure, prepare
+from gradmeter.bench.measurement.cell import measure
+from gradmeter.bench.measurement.prepared import Prepared, prepare
 from gradmeter.bench.measurement.timing import calibrate, interleave, paired_ratio, reference_parts
 from gradmeter.bench.tracking.workloads import REAL_DATA, cell
 from gradmeter.estimators.backends import NAMES, missing

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.cells import make_estimator, make_problem
-from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems.problem import LOG_2PI
 from gradmeter.bench.problems.vae.coding import NormalEncoder
 from gradmeter.estimators import VARIANTS, UsageError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems.regression.logistic import LogisticIntegrand
 from gradmeter.estimators import Expectation, Normal, NotApplicable
 from gradmeter.estimators.backends.backend import Backend

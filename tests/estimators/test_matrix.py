@@ -20,9 +20,10 @@ import pytest
 from gradmeter.bench import catalogue
 from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.cell import measure_source, prepare
+from gradmeter.bench.measurement.cell import measure_source
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.measurement.kernel import StatisticsKernel
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.estimators import FAMILIES, Integrand, Noise, UsageError
 from gradmeter.estimators.backends import NAMES, get

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import estimates
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators import Expectation, Normal
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.combined_control_variates import regression

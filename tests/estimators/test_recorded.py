@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradmeter.bench.measurement.cell import prepare
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.recorded import OTHER, record, recorded
 from gradmeter.estimators.backends.tape import Unrecordable

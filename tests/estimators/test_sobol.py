@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import estimates
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.noise import Noise, draw, stream_root

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
-from gradmeter.bench.measurement.cell import measure, prepare
+from gradmeter.bench.measurement.cell import measure
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators import backends
 from gradmeter.estimators.backends import Registration
 from tests.estimators.test_matrix import YES, covering, problem_for

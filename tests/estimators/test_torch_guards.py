@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import StatisticsKernel
+from gradmeter.bench.measurement.prepared import prepare
 from tests.support import make_cell, needs
 
 

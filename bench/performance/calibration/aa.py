@@ -22,8 +22,8 @@ def path(folder: Path, process: int) -> Path:
 
 def measure(folder: Path, process: int, timings: int) -> None:
     """Time all calls as two, `timings` times, and write one row per pair."""
-    from gradmeter.bench.measurement.cell import prepare
     from gradmeter.bench.measurement.cost import timed_calls
+    from gradmeter.bench.measurement.prepared import prepare
 
     calls: dict[Any, Any] = {}
     for cell in cells():

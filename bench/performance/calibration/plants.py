@@ -11,8 +11,8 @@ from typing import Any
 
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.measurement import cost
-from gradmeter.bench.measurement.cell import Prepared
 from gradmeter.bench.measurement.kernel import TimedCall
+from gradmeter.bench.measurement.prepared import Prepared
 from gradmeter.estimators import Estimator, Expectation, Noise
 from gradmeter.estimators.backends.backend import Backend
 

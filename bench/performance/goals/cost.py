@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from gradmeter.bench.cells import Cell, make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.cost import timed_calls
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.performance.goals.goal import Goal, Measured, ratio
 from gradmeter.bench.performance.goals.kernels import present
 from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, NotApplicable

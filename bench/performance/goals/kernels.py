@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.cells import Cell, make_estimator, make_problem
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.cost import timed_calls
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, timed_call
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.performance.floor import draw_noise_alone, ratio_to_floor
 from gradmeter.bench.performance.goals.goal import Goal, Measured, ratio
 from gradmeter.estimators.backends import NAMES, missing

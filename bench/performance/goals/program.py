@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import StatisticsKernel
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.performance.goals.goal import Goal, Measured, ratio
 from gradmeter.bench.performance.goals.kernels import present
 from gradmeter.bench.sweep.run import run

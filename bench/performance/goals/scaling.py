@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
-from gradmeter.bench.measurement.cell import prepare
 from gradmeter.bench.measurement.kernel import StatisticsKernel
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.performance.goals.goal import Goal, Measured
 from gradmeter.bench.performance.goals.kernels import present, setting
 
