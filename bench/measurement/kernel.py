@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,10 @@ from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.noise import Noise, make_sampler, replicates_last, stream_root
 
 Array = Any
+#: Sums over the replicates of consecutive blocks, in the working precision, by parameter block, with d = ĝ − centre:
+#: Σd, Σd² and Σd³, each [blocks, P], the last over the first `StatisticsKernel.cubed` replicates; and Q = ‖d‖² [blocks,
+#: replicates].
+BlockSums = dict[str, tuple[np.ndarray, ...]]
 
 #: Elements of the widest intermediate array in one block of replicates, which fit in a core's cache.
 BLOCK_ELEMENTS = 2**17
@@ -120,11 +124,6 @@ class Setting:
         source = get("numpy") if self.shared else self.backend
         return {name: source.root(stream_root(*self.path, stream, name)) for name in self.specs}
 
-    def streams(self, roots: dict[str, Any], block: int) -> dict[str, Any]:
-        """Open one block's streams for the noise that `roots` names."""
-        source = get("numpy") if self.shared else self.backend
-        return {name: source.stream(root, block) for name, root in roots.items()}
-
     def noise(self, roots: dict[str, Any], block: int, replicates: int) -> dict[str, Array]:
         """Draw one block's noise on the device."""
         if self.draws_inside:  # an uncompiled loop would be compiled anew at every call
@@ -133,10 +132,11 @@ class Setting:
             run = compiled_once(
                 key, lambda: backend.compile(lambda r, b: draw(backend, specs, r, b, replicates, dtype))
             )
-            found: dict[str, Array] = run(roots, backend.asarray(block, "int32"))
-            return found
-        streams = self.streams(roots, block)
-        return self.make_sampler(streams, replicates)(streams)
+            inside: dict[str, Array] = run(roots, backend.asarray(block, "int32"))
+            return inside
+        source = get("numpy") if self.shared else self.backend
+        found = draw(source, {name: self.specs[name] for name in roots}, roots, block, replicates, self.dtype)
+        return {name: self.backend.asarray(a, None) for name, a in found.items()} if self.shared else found
 
     def host_noise(self, stream: str, block: int, replicates: int) -> dict[str, np.ndarray]:
         """Draw one block's noise as NumPy arrays, the same on every backend.
@@ -157,13 +157,14 @@ class Setting:
             found = np.minimum(found, 1.0 - np.finfo(self.dtype).epsneg, dtype=self.dtype)
         return found
 
-    def make_sampler(self, names: Iterable[str], replicates: int) -> Callable[[dict[str, Any]], dict[str, Array]]:
-        """Return a function from open streams to the next noise of these names, on the device."""
-        specs = {name: self.specs[name] for name in names}
+    def sampler(self, roots: dict[str, Any]) -> Callable[[], dict[str, Array]]:
+        """Open the streams of block 0; return a function that draws the noise of the next estimate, on the device."""
+        source = get("numpy") if self.shared else self.backend
+        streams = {name: source.stream(root, 0) for name, root in roots.items()}
+        draw = make_sampler(source, self.specs, 1, self.dtype)
         if not self.shared:
-            return make_sampler(self.backend, specs, replicates, self.dtype)
-        draw = make_sampler(get("numpy"), specs, replicates, self.dtype)
-        return lambda streams: {name: self.backend.asarray(a, None) for name, a in draw(streams).items()}
+            return lambda: draw(streams)
+        return lambda: {name: self.backend.asarray(a, None) for name, a in draw(streams).items()}
 
     def zeros(self) -> dict[str, Array]:
         """Return zeros on the device, for sums that need no particular centre."""
@@ -235,20 +236,6 @@ def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any, c
     return backend.compile(over_blocks, setting.expensive_reductions)
 
 
-@dataclass(frozen=True)
-class BlockSums:
-    """Sums over the replicates of consecutive blocks, in the working precision, with d = ĝ − centre.
-
-    Attributes
-    ----------
-    power : {block name: (Σd, Σd², Σd³)}, each [blocks, P]; Σd³ over the first `StatisticsKernel.cubed` replicates.
-    squared_norm : {block name: Q = ‖d‖² [blocks, replicates]}.
-    """
-
-    power: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
-    squared_norm: dict[str, np.ndarray]
-
-
 def blocks_per_call(setting: Setting) -> int:
     """Return the number of blocks in one call of a compiled function that draws its own noise; else 1."""
     if not setting.draws_inside:
@@ -306,31 +293,26 @@ class StatisticsKernel:
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # the caller that accumulates the sums checks them
     def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
         """Return the sums of blocks `first` to `first + chunk`, the end excluded."""
+        s = self.setting
+        given = s.expectation.data, s.parameters, s.state, centre
+        if s.draws_inside:
+            blocks = s.backend.asarray(np.arange(first, first + self.chunk), "int32")
+            found = self._called(*given, roots, blocks)
+            return {name: tuple(map(s.backend.to_numpy, sums)) for name, sums in found.items()}
+        found = self._called(*given, s.noise(roots, first, s.replicates))
+        return {name: tuple([s.backend.to_numpy(a)[None] for a in sums]) for name, sums in found.items()}
+
+    def _called(self, *arguments: Any) -> Any:
         self._left -= 1
         if self._left >= 0:
-            return self._sums(self._first, roots, first, centre)
+            return self._first(*arguments)
         try:
-            return self._sums(self._run, roots, first, centre)
+            return self._run(*arguments)
         except UsageError:  # compilation fails; timing reports the reason
             if self._first is self._run:
                 raise
             self._run = self._first
-            return self._sums(self._run, roots, first, centre)
-
-    def _sums(self, run: Any, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
-        s = self.setting
-        arguments = (s.expectation.data, s.parameters, s.state, centre)
-        if s.draws_inside:
-            blocks = s.backend.asarray(np.arange(first, first + self.chunk), "int32")
-            found = s.backend.block_until_ready(run(*arguments, roots, blocks))
-            per_block = {name: [s.backend.to_numpy(a) for a in sums] for name, sums in found.items()}
-        else:
-            found = run(*arguments, s.noise(roots, first, s.replicates))
-            per_block = {name: [s.backend.to_numpy(a)[None] for a in sums] for name, sums in found.items()}
-        return BlockSums(
-            power={name: (sums[0], sums[1], sums[2]) for name, sums in per_block.items()},
-            squared_norm={name: sums[3] for name, sums in per_block.items()},
-        )
+            return self._run(*arguments)
 
 
 def estimates(setting: Setting, noise: dict[str, Array]) -> dict[str, np.ndarray]:
@@ -373,7 +355,6 @@ def timed_call(setting: Setting, replicates: int) -> TimedCall:
         blocks = s.backend.asarray(np.arange(count), "int32")
         return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, roots, blocks)), replicates * count)
     if replicates == 1:
-        streams, wait = s.streams(roots, 0), s.backend.block_until_ready
-        draw = s.make_sampler(streams, 1)
-        return TimedCall(lambda: wait(run(*arguments, draw(streams))), 1)
+        wait, draw = s.backend.block_until_ready, s.sampler(roots)
+        return TimedCall(lambda: wait(run(*arguments, draw())), 1)
     return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, s.noise(roots, 0, replicates))), replicates)

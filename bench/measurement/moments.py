@@ -15,7 +15,7 @@ GROUPS = 64
 
 def kurtosis_of(sums: np.ndarray, count: int) -> float:
     """Return κ = E Q²/(E Q)² ≥ 1 from ΣQ and ΣQ²; 1 where nothing varies, infinite where the squares overflow."""
-    mean, square = (float(s) / count for s in sums)
+    mean, square = float(sums[0]) / count, float(sums[1]) / count
     if mean <= 0.0 or (scaled := math.sqrt(square) / mean) == 0.0:
         return 1.0
     return max(1.0, scaled) ** 2 if math.isfinite(scaled) else math.inf
@@ -90,7 +90,7 @@ class Moments:
     @property
     def largest_norm(self) -> float:
         """Largest Q."""
-        return float(max((part.max(initial=0.0) for part in self._pieces), default=0.0))
+        return float(self.largest.max(initial=0.0))
 
     # Moments about the mean, from moments about the centre.
 
@@ -113,7 +113,7 @@ class Moments:
 
     def skewness(self) -> np.ndarray:
         """Return the skewness of each coordinate [D]; 0 where it does not vary."""
-        m1, m2, m3 = (self._raw(order) for order in range(3))
+        m1, m2, m3 = self._raw(0), self._raw(1), self._raw(2)
         variance = m2 - m1**2
         third = m3 - 3.0 * m1 * m2 + 2.0 * m1**3
         scale = np.maximum(variance, 0.0) ** 1.5  # 0 also where it underflows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -89,15 +89,18 @@ class Stream:
             if self.total.blocks == GROUPS * self.total.blocks_per_group:
                 for moments in self._all.values():
                     moments.double()
-            first, size = self.total.blocks, max(self._gathered, self.kernel.chunk)
-            step = max(self.kernel.chunk, min(self._few, size))
-            parts = [
-                self._sums(self._called(i, min(i + step, first + size)), i) for i in range(first, first + size, step)
-            ]
-            sums = {n: [_one(p) for p in zip(*(part[n] for part in parts), strict=True)] for n in self._all}
+            first, chunk = self.total.blocks, self.kernel.chunk
+            size = max(self._gathered, chunk)
+            step = max(chunk, min(self._few, size))
+            parts = []
+            for start in range(0, size, step):
+                calls = range(first + start, first + min(start + step, size), chunk)
+                called = _joined([self.kernel(self._roots, i, self._centre) for i in calls])
+                parts.append(self._sums(called, first + start))
+            sums = _joined(parts)
             # Add equally many at a time whatever the kernel's chunk, so that it does not affect how sums are rounded.
             for i in range(0, size, self._gathered):
-                self._add({name: [each[i : i + self._gathered] for each in parts] for name, parts in sums.items()})
+                self._add(sums, slice(i, i + self._gathered))
             if each is not None:
                 each(self.total.count)
 
@@ -105,42 +108,40 @@ class Stream:
         """Call check(roots, block, centre, Q by parameter block) on the block with the largest Q of the first 64."""
         check(self._roots, self._largest[1], self._centre, self._largest[2])
 
-    def _called(self, first: int, end: int) -> BlockSums:
-        """Return the sums of blocks `first` to `end`, over as many calls as that takes."""
-        return _joined([self.kernel(self._roots, i, self._centre) for i in range(first, end, self.kernel.chunk)])
-
-    def _sums(self, found: BlockSums, first: int) -> dict[str, list[np.ndarray]]:
+    def _sums(self, found: BlockSums, first: int) -> BlockSums:
         """Return Σd, Σd², Σd³ [blocks, P] and (ΣQ, ΣQ²) [blocks, 2] by parameter block and for `all`.
 
         The largest Q are kept for the tail index.
         """
-        blocks, few = len(next(iter(found.squared_norm.values()))), self._few
+        blocks, few = len(next(iter(found.values()))[3]), self._few
         norms = {name: np.empty((blocks, 2)) for name in self._all}
         with np.errstate(invalid="ignore", over="ignore"):
             for i in range(0, blocks, few):
-                q = {name: found.squared_norm[name][i : i + few] for name in self.moments}
-                wide = {name: each.astype(np.float64, copy=False) for name, each in q.items()}
-                wide[ALL] = functools.reduce(np.add, wide.values())
+                some = slice(i, i + few)
+                q = {name: sums[3][some] for name, sums in found.items()}
+                q[ALL] = functools.reduce(np.add, [each.astype(np.float64, copy=False) for each in q.values()])
                 if first < GROUPS:
-                    self._keep_block(wide[ALL].max(axis=1), first + i, found.squared_norm, i)
-                for name, each in wide.items():
-                    np.sum(each, axis=1, out=norms[name][i : i + few, 0])
-                    np.vecdot(each, each, out=norms[name][i : i + few, 1])
-                    self._all[name].keep_largest(q.get(name, each))
-        power = {**found.power, ALL: 3 * (np.empty((blocks, 0)),)}
-        return {name: [*power[name], norms[name]] for name in self._all}
+                    self._keep_block(q[ALL].max(axis=1), first, i, found)
+                for name, moments in self._all.items():
+                    wide = q[name].astype(np.float64, copy=False)
+                    np.sum(wide, axis=1, out=norms[name][some, 0])
+                    np.vecdot(wide, wide, out=norms[name][some, 1])
+                    moments.keep_largest(q[name])
+        powers = {**found, ALL: 3 * (np.empty((blocks, 0)),)}
+        return {name: (*powers[name][:3], norms[name]) for name in self._all}
 
-    def _keep_block(self, most: np.ndarray, first: int, norms: dict[str, np.ndarray], offset: int) -> None:
-        """Keep the block with the largest Q; `first` is the number of the first of these blocks."""
-        j = int(np.argmax(most))
-        if most[j] > self._largest[0] and first + j < GROUPS:
-            self._largest = float(most[j]), first + j, {name: norms[name][offset + j].copy() for name in self.moments}
+    def _keep_block(self, most: np.ndarray, first: int, offset: int, found: BlockSums) -> None:
+        """Keep the block with the largest Q of those from `first` + `offset` on."""
+        j = offset + int(np.argmax(most))
+        if most[j - offset] > self._largest[0] and first + j < GROUPS:
+            norms = {name: sums[3][j].copy() for name, sums in found.items()}
+            self._largest = float(most[j - offset]), first + j, norms
 
-    def _add(self, sums: dict[str, list[np.ndarray]]) -> None:
+    def _add(self, sums: BlockSums, some: slice) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             for name, moments in self._all.items():
                 before = moments.count
-                moments.add(*sums[name])
+                moments.add(*(each[some] for each in sums[name]))
                 if name is not ALL and not np.all(np.isfinite(moments.norms)):
                     finite = bool(np.all(np.isfinite(moments.sums[:, 0])))
                     what = (
@@ -151,35 +152,27 @@ class Stream:
                     raise NonFinite(f"{what} within replicates {before} to {moments.count - 1}")
 
 
-def _one(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _joined(called: list[BlockSums]) -> BlockSums:
-    """Concatenate the blocks of consecutive calls."""
-    power = {}
-    for name in called[0].power:
-        first, second, third = (_one([each.power[name][order] for each in called]) for order in range(3))
-        power[name] = first, second, third
-    names = called[0].squared_norm
-    return BlockSums(power, {name: _one([each.squared_norm[name] for each in called]) for name in names})
+def _joined(parts: list[BlockSums]) -> BlockSums:
+    """Concatenate consecutive blocks."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = {name: zip(*[part[name] for part in parts], strict=True) for name in parts[0]}
+    return {name: tuple(map(np.concatenate, each)) for name, each in arrays.items()}
 
 
 def pilot_mean(kernel: Source, blocks: int = PILOT_BLOCKS) -> dict[str, np.ndarray]:
     """Return a rough mean of the estimates [P] as the centre of sums, from `blocks` blocks of a stream of its own."""
     setting = kernel.setting
-    centre = setting.zeros()
     if blocks == 0:
         return {name: np.zeros(size) for name, size in setting.sizes.items()}
-    found = [kernel(setting.roots("pilot"), first, centre) for first in range(0, blocks, kernel.chunk)]
-    count = setting.replicates * blocks
-    means = {}
+    roots, centre = setting.roots("pilot"), setting.zeros()
+    found = _joined([kernel(roots, first, centre) for first in range(0, blocks, kernel.chunk)])
+    count, means = setting.replicates * blocks, {}
     for name in setting.blocks:
         # A kernel may have summed further blocks in one call; omit them, so that its chunk changes nothing.
-        sums = np.concatenate([each.power[name][0].astype(np.float64) for each in found])[:blocks]
-        means[name] = sums.sum(axis=0) / count
-    for name, mean in means.items():
+        mean = found[name][0][:blocks].astype(np.float64).sum(axis=0) / count
         if not np.all(np.isfinite(mean)):
             raise NonFinite(f"estimate of {name} is not finite in the pilot run of {count} replicates")
-    # Round to the working precision, so that the centre subtracted is exactly the centre added back.
-    return {name: np.asarray(mean).astype(setting.dtype).astype(np.float64) for name, mean in means.items()}
+        # Round to the working precision, so that the centre subtracted is exactly the centre added back.
+        means[name] = mean.astype(setting.dtype).astype(np.float64)
+    return means

@@ -76,7 +76,7 @@ def look_at_largest(setting: Setting) -> None:
     kernel = StatisticsKernel(setting)
     centre, roots = setting.to_device(pilot_mean(kernel)), setting.roots("main")
     found = kernel(roots, 0, centre)
-    return check_largest(setting, roots, 0, centre, {name: q[0] for name, q in found.squared_norm.items()})
+    return check_largest(setting, roots, 0, centre, {name: sums[3][0] for name, sums in found.items()})
 
 
 SHAPES = {

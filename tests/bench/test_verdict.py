@@ -62,7 +62,7 @@ class MadeSource:
         words = [self.seed, first, sum(map(ord, roots))]
         d = self.make(np.random.default_rng(words), REPLICATES) - centre["loc"]
         powers = tuple(np.sum(d**k, axis=0)[None] for k in (1, 2, 3))
-        return BlockSums({"loc": (powers[0], powers[1], powers[2])}, {"loc": np.sum(d * d, axis=1)[None]})
+        return {"loc": (*powers, np.sum(d * d, axis=1)[None])}
 
 
 EXACT = Exact({"loc": np.ones(2)}, "given")

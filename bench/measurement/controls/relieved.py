@@ -53,10 +53,10 @@ class Relieved:
         s, blocks = self.setting, self.chunk
         noise = s.host_noise(roots, first // blocks, blocks * s.replicates)
         left = self.controls.corrected(noise, estimates_of(s, noise, self.at_once))
-        power, squared = {}, {}
+        sums: BlockSums = {}
         for name, estimate in left.items():
             d = (estimate - s.backend.to_numpy(centre[name])).reshape(blocks, s.replicates, -1)
             square = d * d
-            power[name] = d.sum(axis=1), square.sum(axis=1), np.einsum("bij,bij->bj", square, d)
-            squared[name] = square.sum(axis=2)
-        return BlockSums(power, squared)
+            cubes = np.einsum("bij,bij->bj", square, d)
+            sums[name] = d.sum(axis=1), square.sum(axis=1), cubes, square.sum(axis=2)
+        return sums

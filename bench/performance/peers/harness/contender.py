@@ -75,7 +75,7 @@ class PeerEstimates:
     def __call__(self, roots: int, first: int, centre: dict[str, np.ndarray]) -> BlockSums:
         replicates = self.setting.replicates
         answer = self._process.ask("estimates", seed=roots + first, replicates=replicates)
-        power, squared = {}, {}
+        sums: BlockSums = {}
         for name, size in self.setting.sizes.items():
             try:
                 found = decode(answer["estimates"][name]).astype(np.float64)
@@ -85,9 +85,9 @@ class PeerEstimates:
                 raise PeerFailure("exception", f"estimates of {name} have shape {found.shape}")
             with np.errstate(invalid="ignore", over="ignore"):  # the sums are checked where they are accumulated
                 d = found - centre[name]
-                power[name] = (d.sum(axis=0)[None], (d**2).sum(axis=0)[None], (d**3).sum(axis=0)[None])
-                squared[name] = (d**2).sum(axis=1)[None]
-        return BlockSums(power, squared)
+                powers = (d.sum(axis=0), (d**2).sum(axis=0), (d**3).sum(axis=0), (d**2).sum(axis=1))
+                sums[name] = tuple(each[None] for each in powers)
+        return sums
 
 
 def most_replicates(task: Task, peer: Peer, dimension: int) -> int:
