@@ -7,17 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from gradmeter.bench.cells import (
-    DTYPES,
-    NOISES,
-    StoppingCriteria,
-    check_choice,
-    check_samples,
-    check_seed,
-    grid,
-    make_estimator,
-    make_problem,
-)
+from gradmeter.bench.cells import NOISES, Cell, StoppingCriteria, check_choice, grid, values_of
 from gradmeter.bench.checks.checking import check
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.problems.user_model import Model
@@ -25,13 +15,15 @@ from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
 from gradmeter.bench.terminal import progress
-from gradmeter.estimators import Estimator, backends
+from gradmeter.estimators import Estimator
 
 __all__ = ["Model", "check", "measure", "minibatch_split"]
 
 
-def _many(values: Any) -> list[Any]:
-    return list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+def _cells(noise: str, goals: StoppingCriteria, **axes: Any) -> list[Cell]:
+    """Return the cells of a grid, given one value or several per axis."""
+    values = {axis: values_of(axis, given) for axis, given in axes.items()}
+    return grid(**values, noise=check_choice("noise", noise, NOISES), goals=goals)
 
 
 def measure(
@@ -81,16 +73,16 @@ def measure(
     UsageError
         A wrong name or value.
     """
-    cells = grid(
-        [make_problem(p) if isinstance(p, str) else p for p in _many(problem)],
-        [make_estimator(e) if isinstance(e, str) else e for e in _many(estimator)],
-        [check_choice("backend", b, backends.NAMES) for b in _many(backend)],
-        [check_choice("device", d, backends.DEVICES) for d in _many(device)],
-        [check_choice("dtype", d, DTYPES) for d in _many(dtype)],
-        [check_samples("samples", s) for s in _many(samples)],
-        [check_seed("seed", s) for s in _many(seed)],
-        check_choice("noise", noise, NOISES),
+    cells = _cells(
+        noise,
         StoppingCriteria(precision, bias_bound, max_replicates),
+        problem=problem,
+        estimator=estimator,
+        backend=backend,
+        device=device,
+        dtype=dtype,
+        samples=samples,
+        seed=seed,
     )
     from gradmeter.bench.reading.measured import measured
 
@@ -139,15 +131,15 @@ def minibatch_split(
 
     from gradmeter.bench.measurement.minibatch import split
 
-    cells = grid(
-        [make_problem(problem) if isinstance(problem, str) else problem],
-        [make_estimator(estimator) if isinstance(estimator, str) else estimator],
-        [check_choice("backend", backend, backends.NAMES)],
-        [check_choice("device", device, backends.DEVICES)],
-        [check_choice("dtype", dtype, DTYPES)],
-        [check_samples("samples", s) for s in _many(samples)],
-        [check_seed("seed", seed)],
-        check_choice("noise", noise, NOISES),
+    cells = _cells(
+        noise,
         StoppingCriteria(max_replicates=replicates),
+        problem=[problem],
+        estimator=[estimator],
+        backend=[backend],
+        device=[device],
+        dtype=[dtype],
+        samples=samples,
+        seed=[seed],
     )
     return pd.DataFrame([row for cell in cells for row in split(cell)])

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import uuid
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,15 @@ from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.forms import require_form
 from gradmeter.bench.problems import PROBLEMS, Problem
 from gradmeter.bench.sources import source_hash
-from gradmeter.estimators import ESTIMATORS, Estimator, UsageError
+from gradmeter.estimators import ESTIMATORS, Estimator, UsageError, backends
 from gradmeter.estimators.aliases import ALIASES, resolve
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.options import construct, effective, number, parse, spell
 
-DTYPES = ("float64", "float32")
 NOISES = ("native", "shared")
+#: The axes of a grid whose values are names, and those whose values are numbers with a minimum and a maximum.
+CHOICES = {"backend": backends.NAMES, "device": backends.DEVICES, "dtype": ("float64", "float32")}
+NUMBERS = {"samples": (1, 1_000_000), "seed": (0, 2**63 - 1)}
 #: Fewest replicates, one for each group that a verdict compares.
 FEWEST = 64
 
@@ -163,12 +165,10 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
     if name not in PROBLEMS:
         raise unknown("problem", name, PROBLEMS, "gradmeter list problems")
     given = dict(PROBLEMS[name].fitted_options(given)) if fitted else given
-    problem = construct(PROBLEMS[name], given, f"problem {name}")
     try:
-        problem.check()
+        return _made(PROBLEMS[name], tuple(given.items()), f"problem {name}")
     except OverflowError:
         raise UsageError(f"problem '{text}' overflows; give less extreme options") from None
-    return problem
 
 
 def make_estimator(text: str) -> Estimator:
@@ -177,15 +177,16 @@ def make_estimator(text: str) -> Estimator:
     known = {**ESTIMATORS, **CONTROLS}
     if name not in known:
         raise unknown("estimator", name, known, "gradmeter list estimators", ALIASES)
-    return construct(known[name], given, f"estimator {name}")
+    return _made(known[name], tuple(given.items()), f"estimator {name}")
 
 
-def check_samples(what: str, value: Any) -> int:
-    return int(number(what, value, int, minimum=1, maximum=1_000_000))
-
-
-def check_seed(what: str, value: Any) -> int:
-    return int(number(what, value, int, minimum=0, maximum=2**63 - 1))
+@functools.lru_cache(maxsize=1024)
+def _made(cls: Any, given: tuple[tuple[str, str], ...], what: str) -> Any:
+    """Make an object of the catalogue from its options as text; it is immutable, so equal texts share one."""
+    made = construct(cls, dict(given), what)
+    if isinstance(made, Problem):
+        made.check()
+    return made
 
 
 def check_choice(kind: str, value: str, choices: Iterable[str]) -> str:
@@ -194,14 +195,37 @@ def check_choice(kind: str, value: str, choices: Iterable[str]) -> str:
     return value
 
 
+def values_of(axis: str, given: Any, option: str = "") -> list[Any]:
+    """Return the values of one axis of a grid, checked, with names as objects.
+
+    Parameters
+    ----------
+    axis : `problem`, `estimator`, `backend`, `device`, `dtype`, `samples` or `seed`.
+    given : one value or several.
+    option : the name of the axis in error messages about numbers, if it has another one.
+
+    Raises
+    ------
+    UsageError
+        A value is not one of the axis.
+    """
+    values = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    if axis in CHOICES:
+        return [check_choice(axis, value, CHOICES[axis]) for value in values]
+    if axis in NUMBERS:
+        return [int(number(option or axis, value, int, *NUMBERS[axis])) for value in values]
+    make: Callable[[str], Any] = make_problem if axis == "problem" else make_estimator
+    return [make(value) if isinstance(value, str) else value for value in values]
+
+
 def grid(
-    problems: Iterable[Problem],
-    estimators: Iterable[Estimator],
-    backends: Iterable[str] = ("numpy",),
-    devices: Iterable[str] = ("cpu",),
-    dtypes: Iterable[str] = ("float64",),
+    problem: Iterable[Problem],
+    estimator: Iterable[Estimator],
+    backend: Iterable[str] = (),
+    device: Iterable[str] = (),
+    dtype: Iterable[str] = (),
     samples: Iterable[int] = (),
-    seeds: Iterable[int] = (0,),
+    seed: Iterable[int] = (),
     noise: str = "native",
     goals: StoppingCriteria | None = None,
 ) -> list[Cell]:
@@ -209,6 +233,7 @@ def grid(
 
     Parameters
     ----------
+    backend, device, dtype, seed : their values; if empty, the default of a cell.
     samples : values of S; if empty, each estimator gets the least S it works with.
 
     Raises
@@ -216,22 +241,14 @@ def grid(
     UsageError
         A problem or an estimator is none, or a user's object does not have the required form.
     """
-    problems, estimators = list(problems), list(estimators)
-    for things, kind in ((problems, Problem), (estimators, Estimator)):
+    problem, estimator = list(problem), list(estimator)
+    for things, kind in ((problem, Problem), (estimator, Estimator)):
         for thing in things:
             require_form(thing, kind)
-    axes = itertools.product(problems, estimators, backends, devices, dtypes, tuple(samples) or (None,), seeds)
+    others = (backend or (Cell.backend,), device or (Cell.device,), dtype or (Cell.dtype,), seed or (Cell.seed,))
     return [
-        Cell(
-            problem,
-            estimator,
-            backend,
-            device,
-            dtype,
-            estimator.smallest_num_samples() if size is None else size,
-            seed,
-            noise,
-            goals or StoppingCriteria(),
+        Cell(p, e, b, d, t, e.smallest_num_samples() if size is None else size, s, noise, goals or StoppingCriteria())
+        for p, e, b, d, t, size, s in itertools.product(
+            problem, estimator, *others[:3], tuple(samples) or (None,), others[3]
         )
-        for problem, estimator, backend, device, dtype, size, seed in axes
     ]

@@ -8,17 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gradmeter.bench.cells import (
-    DTYPES,
-    NOISES,
-    Cell,
-    check_choice,
-    check_samples,
-    check_seed,
-    grid,
-    make_estimator,
-    make_problem,
-)
+from gradmeter.bench.cells import NOISES, Cell, check_choice, grid, make_estimator, values_of
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.files import together, writing
 from gradmeter.bench.rows import Row, to_frame, to_json
@@ -57,13 +47,16 @@ def plan(
         A wrong name or value, nothing to run, or nothing that can run.
     """
     axes: dict[str, list[Any]] = {
-        "problem": [make_problem(text) for text in problem or ()],
-        "estimator": [make_estimator(text) for text in estimator or ()],
-        "backend": [check_choice("backend", b, backends.NAMES) for b in backend or ()],
-        "device": [check_choice("device", d, backends.DEVICES) for d in device or ()],
-        "dtype": [check_choice("dtype", d, DTYPES) for d in dtype or ()],
-        "num_samples": [check_samples("--samples", s) for s in samples or ()],
-        "seed": [check_seed("--seed", s) for s in seed or ()],
+        axis: values_of(axis, given or (), f"--{axis}")
+        for axis, given in (
+            ("problem", problem),
+            ("estimator", estimator),
+            ("backend", backend),
+            ("device", device),
+            ("dtype", dtype),
+            ("samples", samples),
+            ("seed", seed),
+        )
     }
     if noise is not None:
         check_choice("noise", noise, NOISES)
@@ -84,21 +77,13 @@ def plan(
     return cells
 
 
-def _grid(axes: dict[str, list[Any]], noise: str | None) -> list[Cell]:
+def _grid(axes: dict[str, Any], noise: str | None) -> list[Cell]:
     """Every combination; without estimators all that apply, for the rest would be noise."""
     cells = []
     for problem in axes["problem"]:
         default = BOUNDS if problem.importance_samples > 1 else VARIANTS
-        cells += grid(
-            [problem],
-            axes["estimator"] or [make_estimator(text) for text in default],
-            axes["backend"] or ["numpy"],
-            axes["device"] or ["cpu"],
-            axes["dtype"] or ["float64"],
-            axes["num_samples"],
-            axes["seed"] or [0],
-            noise or "native",
-        )
+        estimators = axes["estimator"] or [make_estimator(text) for text in default]
+        cells += grid(**{**axes, "problem": [problem], "estimator": estimators}, noise=noise or "native")
     return cells if axes["estimator"] else [cell for cell in cells if infeasible(cell) is None] or cells
 
 
@@ -106,11 +91,11 @@ def _matching(suite: str, axes: dict[str, list[Any]], noise: str | None) -> list
     """The cells of a suite that have one of the wanted values on every axis that names any."""
     cells = suites.load(suite).cells
     for axis, wanted in axes.items():
-        cells = [cell for cell in cells if not wanted or getattr(cell, axis) in wanted]
+        name = "num_samples" if axis == "samples" else axis
+        cells = [cell for cell in cells if not wanted or getattr(cell, name) in wanted]
         if not cells:
-            option = "--samples" if axis == "num_samples" else f"--{axis}"
             raise UsageError(
-                f"no cell of suite {suite} is left by {option}; options beside a suite choose among its cells"
+                f"no cell of suite {suite} is left by --{axis}; options beside a suite choose among its cells"
             )
     return cells if noise is None else [replace(cell, noise=noise) for cell in cells]
 

@@ -9,15 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gradmeter.bench.cells import (
-    DTYPES,
-    NOISES,
-    check_choice,
-    check_samples,
-    check_seed,
-    make_estimator,
-    make_problem,
-)
+from gradmeter.bench.cells import CHOICES, NOISES, check_choice, make_estimator, make_problem, values_of
 from gradmeter.bench.fit import output, page
 from gradmeter.bench.fit.checkpoint import Checkpoints
 from gradmeter.bench.fit.figures import level
@@ -77,11 +69,11 @@ def plans(
     """
     fitted = make_problem(problem, fitted=True)
     where = {
-        "device": check_choice("device", "cpu" if device is None else device, backends.DEVICES),
-        "dtype": check_choice("dtype", "float64" if dtype is None else dtype, DTYPES),
+        "device": check_choice("device", "cpu" if device is None else device, CHOICES["device"]),
+        "dtype": check_choice("dtype", "float64" if dtype is None else dtype, CHOICES["dtype"]),
         "noise": check_choice("noise", "native" if noise is None else noise, NOISES),
     }
-    names_of_backends = [check_choice("backend", b, backends.NAMES) for b in backend or ("numpy",)]
+    names_of_backends = values_of("backend", backend or ("numpy",))
     for reason in filter(None, map(backends.missing, names_of_backends)):
         raise UsageError(reason)
     usual = USUAL_OF_BOUNDS if fitted.importance_samples > 1 else USUAL
@@ -91,7 +83,7 @@ def plans(
         for text in optimiser or ("adam",)
         for rate in learning_rate or (fitted.learning_rate if text == "adam" else None,)
     ]
-    sizes = [check_samples("--samples", s) for s in samples or (10,)]
+    sizes = values_of("samples", samples or (10,), "--samples")
     again = _whole("--refit", refit, 100, minimum=1)
     recipes: list[Recipe] = [
         Gradient(e, o, s, backend=b, refit=again, **where)
@@ -106,7 +98,7 @@ def plans(
         "every": _whole("--every", every, 0, minimum=1),
         "replicates": _whole("--replicates", replicates, 1024, minimum=0, maximum=2**24),
     }
-    seeds = [check_seed("--seed", s) for s in seed or (0,)]
+    seeds = values_of("seed", seed or (0,), "--seed")
     found = [Plan(fitted, recipe, s, **length) for recipe in dict.fromkeys(recipes) for s in dict.fromkeys(seeds)]
     reasons = [plan.impossible() for plan in found]
     if all(reasons):

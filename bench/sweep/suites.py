@@ -20,19 +20,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gradmeter.bench.cells import (
-    DTYPES,
-    Cell,
-    StoppingCriteria,
-    check_choice,
-    check_samples,
-    check_seed,
-    grid,
-    make_estimator,
-    make_problem,
-)
+from gradmeter.bench.cells import Cell, StoppingCriteria, grid, values_of
 from gradmeter.bench.problems import PROBLEMS
-from gradmeter.estimators import UsageError, backends
+from gradmeter.estimators import UsageError
 from gradmeter.estimators.errors import unknown
 
 _AXES = {"problem": str, "estimator": str, "backend": str, "device": str, "dtype": str, "samples": int, "seed": int}
@@ -130,16 +120,8 @@ def _cells(table: dict[str, Any], goals: StoppingCriteria) -> list[Cell]:
         axes[key] = values
     if not axes["problem"] or not axes["estimator"]:
         raise UsageError("a grid needs both problem and estimator")
-    return grid(
-        [make_problem(text) for text in axes["problem"]],
-        [make_estimator(text) for text in axes["estimator"]],
-        [check_choice("backend", b, backends.NAMES) for b in axes["backend"]] or ["numpy"],
-        [check_choice("device", d, backends.DEVICES) for d in axes["device"]] or ["cpu"],
-        [check_choice("dtype", d, DTYPES) for d in axes["dtype"]] or ["float64"],
-        [check_samples("samples", s) for s in axes["samples"]],
-        [check_seed("seed", s) for s in axes["seed"]] or [0],
-        goals=_goals(table, goals),
-    )
+    checked: dict[str, Any] = {axis: values_of(axis, values) for axis, values in axes.items()}
+    return grid(**checked, goals=_goals(table, goals))
 
 
 def with_goals(cells: list[Cell], **goals: Any) -> list[Cell]:

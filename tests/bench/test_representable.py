@@ -18,7 +18,7 @@ EXTREMES = ("1e300", "1e-300", "1e15", "1e-15", "-1e300")
 
 
 def reason(problem: str, estimator: str = "pathwise", dtype: str = "float64") -> str | None:
-    [cell] = grid([make_problem(problem)], [make_estimator(estimator)], dtypes=[dtype])
+    [cell] = grid([make_problem(problem)], [make_estimator(estimator)], dtype=[dtype])
     return infeasible(cell)
 
 
