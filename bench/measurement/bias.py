@@ -8,7 +8,7 @@ exactly that candidate, with its sign, on fresh noise. Hall's transformation cor
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -147,15 +147,36 @@ def difference(
 
 def combine(parts: list[Difference]) -> Difference:
     """Concatenate the differences of several parameter blocks."""
+
+    def joined(name: str, axis: int = 0) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts], axis=axis)
+
     return Difference(
-        mean=np.concatenate([p.mean for p in parts]),
-        deviation=np.concatenate([p.deviation for p in parts]),
-        skewness=np.concatenate([p.skewness for p in parts]),
-        groups=np.concatenate([p.groups for p in parts], axis=1),
+        mean=joined("mean"),
+        deviation=joined("deviation"),
+        skewness=joined("skewness"),
+        groups=joined("groups", 1),
         count=parts[0].count,
-        tolerance=np.concatenate([p.tolerance for p in parts]),
-        unseen=np.concatenate([p.unseen for p in parts]),
-        rare=np.concatenate([p.rare for p in parts]),
+        tolerance=joined("tolerance"),
+        unseen=joined("unseen"),
+        rare=joined("rare"),
+    )
+
+
+def pool(parts: list[Difference]) -> Difference:
+    """Pool independent means of the same coordinates, weighted by their numbers of replicates."""
+    counts = np.asarray([part.count for part in parts], dtype=np.float64)
+    share = counts / counts.sum()
+    variance = sum(w * part.deviation**2 for w, part in zip(share, parts, strict=True))
+    third = sum(w * part.deviation**3 * part.skewness for w, part in zip(share, parts, strict=True))
+    mean = sum(w * part.groups.mean(axis=0) for w, part in zip(share, parts, strict=True))
+    return replace(
+        parts[0],
+        mean=shrink(mean, parts[0].tolerance),
+        deviation=np.sqrt(variance),
+        skewness=np.where(variance > 0.0, third / np.where(variance > 0.0, variance, 1.0) ** 1.5, 0.0),
+        groups=sum(w * part.groups for w, part in zip(share, parts, strict=True)),
+        count=sum(part.count for part in parts),
     )
 
 

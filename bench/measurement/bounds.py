@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradmeter.bench.measurement.bias import Difference, decidable, hall_inverse, normal_quantile, t_quantile
-from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.moments import GROUPS
 
 BOUND_LEVEL = 1e-3
@@ -97,10 +96,9 @@ def sampled_bound(d: Difference, level: float) -> Bound:
     )
 
 
-def integrated_bound(integrals: list[Integral], exact: np.ndarray, tolerance: np.ndarray) -> Bound:
-    """Bound the bias from integrals over the noise, including their numerical error and rounding."""
-    error = np.concatenate([i.error for i in integrals]) + tolerance
-    bias = np.abs(np.concatenate([i.mean for i in integrals]) - exact)
+def integrated_bound(off: np.ndarray, error: np.ndarray, tolerance: np.ndarray) -> Bound:
+    """Bound the bias from the integrals of an estimator less g, their numerical errors, and rounding, each [P]."""
+    error, bias = error + tolerance, np.abs(off)
     estimate = float(np.linalg.norm(bias))
     value = float(np.linalg.norm(bias + error))
     return Bound(value, float((bias + error).max()), True, estimate, max(0.0, 2.0 * estimate - value), value)

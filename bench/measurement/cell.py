@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.cells import StoppingCriteria
+from gradmeter.bench.measurement.columns import rows_of, tails_matter
 from gradmeter.bench.measurement.controls.fit import PILOT, fit
 from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.controls.relieved import FEWEST_RELIEVED, Relieved, fewer
@@ -203,11 +204,11 @@ class _Measuring:
                 self._control()
             if not (settled or last or self.verdicts.may_be_precise(self.main, self.goals.precision)):
                 continue
-            rows = self.verdicts.rows(self.main)
+            rows = rows_of(self.verdicts, self.main)
             if settled or self._satisfied(rows):
                 break
         if self.evidence.searched and not settled and self._search():
-            rows = self.verdicts.rows(self.main)
+            rows = rows_of(self.verdicts, self.main)
         squared = {name: moments.group_squared_norms() for name, moments in self.main.moments.items()}
         squared[ALL] = sum(squared.values(), np.zeros(GROUPS))
         for columns in rows.values():
@@ -227,7 +228,6 @@ class _Measuring:
             evidence.rare,
             evidence.assumption,
             evidence.searched,
-            0 if evidence.again is None else evidence.again.uniform,
             evidence.sampled,
             evidence.unmet,
             self._others(),
@@ -290,7 +290,7 @@ class _Measuring:
             if count >= (FEWEST_BROUGHT if evidence.searched else FEWEST_RELIEVED):
                 if self._certain():
                     return
-                if verdicts.tails_matter(self.main):
+                if tails_matter(verdicts, self.main):
                     most = GROUPS * stream.kernel.setting.replicates
                     while self._rest_on_defensive_draws(most=most) and not self._certain():
                         if self.plan.left < 2 * most * MOST_ROUNDS:
@@ -322,7 +322,7 @@ class _Measuring:
     def _wanted(self) -> float:
         """Return how many times the present number of plain replicates would certify every parameter block."""
         wanted = 0.0
-        for columns in self.verdicts.rows(self.main).values():
+        for columns in rows_of(self.verdicts, self.main).values():
             if columns["final"] or columns["verdict"] in ("unbiased", "biased"):
                 continue
             bound = columns.get("bias_bound")
@@ -330,7 +330,7 @@ class _Measuring:
         return wanted
 
     def _certain(self) -> bool:
-        rows = self.verdicts.rows(self.main).values()
+        rows = rows_of(self.verdicts, self.main).values()
         return all(columns["final"] or columns["verdict"] != "inconclusive" for columns in rows)
 
     def _relieved(self, name: str, centre: dict[str, np.ndarray]) -> Stream:
@@ -451,7 +451,7 @@ class _Measuring:
     def _satisfied(self, rows: dict[str, dict[str, Any]] | None = None) -> bool:
         """Return whether more plain replicates would add nothing that was asked for."""
         judged = self.verdicts.relieved is not None  # the mean is judged by controlled replicates
-        rows = self.verdicts.rows(self.main) if rows is None else rows
+        rows = rows_of(self.verdicts, self.main) if rows is None else rows
         return all(_good_enough(columns, self.goals, judged) for columns in rows.values())
 
     def _search(self) -> bool:

@@ -186,6 +186,7 @@ class Weighted:
     relieved : whether controls of known mean were subtracted from ĝ.
     at_the_ends : shares of Σ w ‖ĝ − c‖ and of Σ w ‖ĝ − c‖² from noise at the ends of the generator's range, by
         parameter block; large where these sums would grow without limit if noise had more digits.
+    uniform : how many numbers of uniform noise are widened, one at a time.
     """
 
     moments: dict[str, Moments]
@@ -194,6 +195,7 @@ class Weighted:
     held_by_few: dict[str, float] = field(default_factory=dict)
     relieved: bool = False
     at_the_ends: dict[str, tuple[float, float]] = field(default_factory=dict)
+    uniform: int = 0
 
     @property
     def count(self) -> int:
@@ -225,9 +227,7 @@ class DefensiveDraws:
         """Names of noise that have tails to visit."""
         return [n for n, spec in self.setting.specs.items() if math.prod(spec.shape) and widening(spec.kind)]
 
-    @property
-    def uniform(self) -> int:
-        """How many numbers of uniform noise are widened one at a time."""
+    def _uniform(self) -> int:
         specs = [self.setting.specs[name] for name in self.widened]
         return sum(math.prod(spec.shape) for spec in specs if spec.kind in ("uniform", "stratum"))
 
@@ -251,7 +251,7 @@ class DefensiveDraws:
         doublings = max(0, int(math.log2(max(1, replicates // (GROUPS * block)))))
         offset = {name: exact[name] - centre[name] for name in s.sizes}
         found = Weighted({name: Moments(size, block) for name, size in s.sizes.items()}, Moments(0, block), offset)
-        found.relieved = controls is not None
+        found.relieved, found.uniform = controls is not None, self._uniform()
         stream = f"defensive {self.rounds}"
         mixture = Mixture(s, self.widened, self._directions())
         root = stream_root(*s.path, stream, "mixture")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradmeter.bench.measurement.moments import kurtosis_of
+
 NORMAL_95 = 1.959963984540054
 HEAVY_INDEX, HEAVY_SHARE, INFINITE_INDEX = 0.25, 0.5, 0.5
 SHARE_OF = 16
@@ -77,7 +79,19 @@ def share_of_largest(largest: np.ndarray, total: float, power: int) -> float:
     return share if math.isfinite(share) else 1.0  # the squares overflow
 
 
-def is_heavy(tail: float, square_share: float) -> bool:
+def is_heavy(largest: np.ndarray, sums: np.ndarray, count: int) -> bool:
+    """Return whether too few replicates were drawn for a light tail, and a few of them dominate the fourth moment.
+
+    Parameters
+    ----------
+    largest, sums, count : the largest Q, (ΣQ, ΣQ²), and n.
+    """
+    if math.isfinite(normal_half_width(kurtosis_of(sums, count), count)):
+        return False
+    return _dominated(tail_index(largest, count), share_of_largest(largest, float(sums[1]), 2))
+
+
+def _dominated(tail: float, square_share: float) -> bool:
     """Return whether a few replicates dominate the fourth moment: a heavy index, and 16 values with most of ΣQ²."""
     return square_share > HEAVY_SHARE and tail > HEAVY_INDEX
 
@@ -108,7 +122,6 @@ def estimate_variance(
     share: float,
     square_share: float,
     group_means: np.ndarray,
-    zero_below: float,
 ) -> VarianceEstimate:
     """Return an estimate of the trace V with its interval, from κ = E Q²/(E Q)².
 
@@ -120,11 +133,10 @@ def estimate_variance(
     variance, count, kurtosis : V̂, n, κ̂.
     tail, share, square_share : tail index of Q, and the shares of ΣQ and of ΣQ² in its 16 largest values.
     group_means : mean of Q in each group of replicates.
-    zero_below : a variance up to this value is rounding and becomes 0.
     """
-    if variance <= zero_below:
+    if variance <= 0.0:
         return VarianceEstimate(0.0, 0.0, 0.0, "ok", 0.0)
-    heavy = is_heavy(tail, square_share)
+    heavy = _dominated(tail, square_share)
     half = normal_half_width(kurtosis, count)
     if math.isfinite(half) and not heavy:
         return VarianceEstimate(variance, variance * math.exp(-half), variance * math.exp(half), "ok", half)
@@ -134,6 +146,21 @@ def estimate_variance(
     low, high = min(low * ratio, variance), max(high * ratio, variance)
     half = 0.5 * (math.log(high) - math.log(low)) if low > 0.0 else math.inf
     return VarianceEstimate(variance, low, high, flag, half, heavy)
+
+
+def variance_of(
+    variance: float, count: int, sums: np.ndarray, largest: np.ndarray, group_means: np.ndarray
+) -> VarianceEstimate:
+    """Estimate a variance from ΣQ and ΣQ², the largest Q, and the mean of Q by group."""
+    return estimate_variance(
+        variance,
+        count=count,
+        kurtosis=kurtosis_of(sums, count),
+        tail=tail_index(largest, count) if variance > 0.0 else math.nan,
+        share=share_of_largest(largest, float(sums[0]), 1),
+        square_share=share_of_largest(largest, float(sums[1]), 2),
+        group_means=group_means,
+    )
 
 
 def grouped_interval(values: np.ndarray, rounds: int = 2000) -> tuple[float, float]:

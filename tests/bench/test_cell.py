@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.measurement.cell import measure
+from gradmeter.bench.measurement.columns import rows_of
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.moments import GROUPS
 from gradmeter.bench.measurement.prepared import prepare
@@ -255,7 +256,7 @@ def test_a_look_that_is_passed_over_was_not_precise(problem: str, estimator: str
     verdicts = Verdicts(kernel.setting, None, {name: np.full(p, 1e-12) for name, p in kernel.setting.sizes.items()})
     for blocks in (GROUPS, 2 * GROUPS):
         stream.extend(blocks)
-        rows = verdicts.rows(stream).values()
+        rows = rows_of(verdicts, stream).values()
         for precision in (1e-4, 0.003, 0.01, 0.1, 1.0):
             precise = all(r["half_width"] <= precision and r["variance_flag"] == "ok" for r in rows)
             may_be = verdicts.may_be_precise(stream, precision)

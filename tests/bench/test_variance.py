@@ -17,7 +17,7 @@ FALSE_ALARM = 1e-6
 BAND = stats.norm.isf(FALSE_ALARM / 2)
 
 
-def estimate(q: np.ndarray, zero_below: float = 0.0) -> VarianceEstimate:
+def estimate(q: np.ndarray) -> VarianceEstimate:
     """From Q of every replicate, the mean taken as known."""
     return estimate_variance(
         float(q.mean()),
@@ -27,7 +27,6 @@ def estimate(q: np.ndarray, zero_below: float = 0.0) -> VarianceEstimate:
         share=share_of_largest(q, float(q.sum()), 1),
         square_share=share_of_largest(q, float(q @ q), 2),
         group_means=q.reshape(GROUPS, -1).mean(axis=1),
-        zero_below=zero_below,
     )
 
 
@@ -132,7 +131,6 @@ def test_flags(count: int, tail: float, share: float, square_share: float, flag:
         share=share,
         square_share=square_share,
         group_means=groups,
-        zero_below=0.0,
     )
     assert found.flag == flag
     assert 0 < found.low < 50.0 < found.high < math.inf
@@ -143,10 +141,6 @@ def test_heavy_tails_are_flagged() -> None:
     found = estimate(np.random.default_rng(3).random(64 * GROUPS) ** -1.5)
     assert found.flag == "not-estimable"
     assert 0 < found.low < found.variance < found.high < math.inf
-
-
-def test_zero_by_rounding() -> None:
-    assert estimate(np.full(GROUPS, 1e-30), zero_below=1e-25) == VarianceEstimate(0.0, 0.0, 0.0, "ok", 0.0)
 
 
 def _norms(c: float, count: int, generator: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,249 @@
+"""The statistical columns of a cell's rows, from the evidence that `Verdicts` holds."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gradmeter.bench.measurement.bias import MISSED, Difference, combine, pool
+from gradmeter.bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
+from gradmeter.bench.measurement.defensive import LEAST_FOR_UNIFORM
+from gradmeter.bench.measurement.integrate import Integral
+from gradmeter.bench.measurement.moments import GROUPS, Moments
+from gradmeter.bench.measurement.stream import Stream
+from gradmeter.bench.measurement.variance import VarianceEstimate, tail_index, variance_of
+from gradmeter.bench.measurement.verdict import ALIKE, ENDS_OF_A_SUM, Verdicts
+from gradmeter.bench.rows import ALL
+
+#: What a certificate by integration assumes when a class outside the catalogue declares its own discontinuities.
+AS_SMOOTH = "as smooth between its jumps as it says: no peak falls between the nodes of the grids"
+#: An integral shows a bias if it is off by more than this many numerical errors plus this many τ.
+WELL_ABOVE, ABOVE_ROUNDING = 8.0, 3.0
+#: |z| that a coordinate still has to exceed when all draws are pooled.
+STILL_OFF = 3.0
+#: Cap on the reported `control_gain`, since f may be known exactly.
+MOST_GAIN = 1e6
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """Evidence on the bias of some parameter blocks, by integration or by sampling.
+
+    Attributes
+    ----------
+    off : difference of the mean and g.
+    biased : whether the difference is a bias.
+    trusted : whether the tails were sampled well enough for the bound to hold.
+    few : why the draws do not suffice to call the difference a bias.
+    variance : of one estimate, where known by integration.
+    """
+
+    certificate: str
+    bound: Bound
+    off: np.ndarray
+    biased: bool
+    trusted: bool = True
+    few: str | None = None
+    variance: float | None = None
+    assumption: str | None = None
+
+
+def rows_of(v: Verdicts, stream: Stream) -> dict[str, dict[str, Any]]:
+    """Return the statistical columns of every parameter block, and of `all`."""
+    names = v.setting.blocks
+    differences = {name: v.difference(name, stream) for name in names}
+    rows = {name: _row(v, (name,), [differences[name]], stream, stream.moments[name]) for name in names}
+    rows[ALL] = _row(v, names, list(differences.values()), stream, stream.total)
+    return rows
+
+
+def _row(
+    v: Verdicts, names: tuple[str, ...], parts: list[Difference], stream: Stream, norms: Moments
+) -> dict[str, Any]:
+    d = combine(parts)
+    variance = float((d.deviation**2).sum())
+    groups = sum((stream.moments[n].group_squared_norms() for n in names), np.zeros(GROUPS))
+    plain = variance_of(variance, norms.count, norms.norms.sum(axis=0), norms.largest, groups)
+    rounds = [r for r in v.rounds or [] if not r.relieved]
+    missed = any(v.varies_more_in(names, r, variance) for r in rounds)
+    spread = plain if not rounds or (plain.flag == "ok" and not missed) else _weighted_spread(v, names, plain)
+    exact = np.concatenate([v.exact_gradient(name) for name in names])
+    off, gain = _off(v, names, d)
+    if gain < 1.0 / ALIKE and spread.flag == "ok":  # fresh replicates vary more, although controls were subtracted
+        spread = replace(spread, flag="unreliable")
+    difference = off.groups.mean(axis=0)
+    columns: dict[str, Any] = {
+        "variance": spread.variance,
+        "variance_low": min(spread.low, sys.float_info.max),
+        "variance_high": min(spread.high, sys.float_info.max),
+        "variance_flag": spread.flag,
+        "half_width": spread.half_width,
+        "skewness": float(d.skewness[np.argmax(np.abs(d.skewness))]),
+        "kurtosis": norms.kurtosis() if variance > 0.0 else None,
+        "tail_k": tail_index(norms.largest, norms.count) if variance > 0.0 else None,
+        "mean_norm": float(np.linalg.norm(exact + difference)),
+        "final": False,
+    }
+    if v.dependent is not None:
+        columns |= {"variance_low": None, "variance_high": None, "variance_flag": "dependent"}
+    if v.exact is None:
+        return {**columns, "verdict": "no-reference", "exact_source": "none", "reason": v.dependent}
+    return {
+        **columns,
+        **_verdict(v, names, off, exact, spread.variance, plain.heavy),
+        "exact_norm": float(np.linalg.norm(exact)),
+        "exact_source": v.exact.source,
+        "bias_norm": float(np.linalg.norm(difference)),
+        "bias_z": float(off.z[np.argmax(np.abs(off.z))]),
+        "control_gain": gain,
+        "snr": float(np.linalg.norm(exact) / math.sqrt(spread.variance)) if spread.variance > 0.0 else None,
+    }
+
+
+def _off(v: Verdicts, names: tuple[str, ...], plain: Difference) -> tuple[Difference, float]:
+    """Return the difference that the verdict uses, and the factor by which controls cut an estimate's variance."""
+    gain, left = 1.0, None
+    if v.relieved is not None:
+        left = combine([v.difference(name, v.relieved) for name in names])
+        variance, rest = float((plain.deviation**2).sum()), float((left.deviation**2).sum())
+        gain = min(MOST_GAIN, variance / rest) if rest > 0.0 else MOST_GAIN
+    if v.rounds is not None:
+        return v.pooled(names, v.rounds), gain
+    if left is not None:
+        return left, gain
+    return (pool([plain, v.pooled(names, v.searched)]) if v.searched else plain), gain
+
+
+def tails_matter(v: Verdicts, stream: Stream) -> bool:
+    """Return whether weighted draws would tell more than replicates with controls subtracted.
+
+    They do where these replicates are heavy-tailed, or where every inconclusive row has a bound that is small
+    enough and is distrusted only for its skewness.
+    """
+    if v.relieved is not None and v.heavy(v.relieved):
+        return True
+    rows = rows_of(v, stream).values()
+    return all(row["verdict"] != "inconclusive" or row["untrusted_bound"] <= v.bias_bound for row in rows)
+
+
+def _weighted_spread(v: Verdicts, names: tuple[str, ...], plain: VarianceEstimate) -> VarianceEstimate:
+    """Return the variance from the defensive rounds, where they determine it better than plain replicates."""
+    assert v.rounds is not None
+    of = [r.total if len(names) > 1 else r.moments[names[0]] for r in v.rounds]
+    count = sum(moments.count for moments in of)
+    weighted = variance_of(
+        sum(r.variance(names) * r.count for r in v.rounds) / count,
+        count,
+        sum((moments.norms.sum(axis=0) for moments in of), np.zeros(2)),
+        np.concatenate([moments.largest for moments in of]),
+        np.concatenate([moments.norms[:, 0] / (moments.count / GROUPS) for moments in of]),
+    )
+    if len(v.rounds) > 1 and not v.alike(v.rounds):
+        weighted = replace(weighted, flag="unreliable" if weighted.flag == "ok" else weighted.flag)
+    if max(r.at_the_ends[name][1] for r in v.rounds for name in names) > ENDS_OF_A_SUM:
+        return replace(weighted, high=math.inf, half_width=math.inf, flag="not-estimable")
+    better = weighted.flag == "ok" or weighted.half_width < plain.half_width
+    return weighted if better or plain.flag == "ok" else plain
+
+
+def _verdict(
+    v: Verdicts, names: tuple[str, ...], d: Difference, exact: np.ndarray, variance: float, heavy: bool
+) -> dict[str, Any]:
+    tolerance = np.concatenate([v.tolerance[name] for name in names])
+    if v.integrals is not None:
+        found = _by_integration(v, [v.integrals[name] for name in names], exact, tolerance)
+    else:
+        found = _by_sampling(v, names, d, heavy)
+    scale = scale_of(exact, variance if found.variance is None else found.variance, tolerance)
+    bound, worst = found.bound, float(d.skewness[np.argmax(np.abs(d.skewness))])
+    columns: dict[str, Any] = {
+        "bias": scale.of(bound.estimate),
+        "bias_low": scale.of(bound.low),
+        "bias_high": scale.of(bound.high),
+        "bias_bound": scale.of(bound.value),
+        "bias_max": scale.of(bound.worst),
+        "bias_scale": scale.name,
+        "certificate": found.certificate,
+        "untrusted_bound": scale.of(bound.value),
+    }
+    verdict, assumption, reason = "inconclusive", found.assumption, None
+    if v.dependent is not None:
+        assumption = None
+    elif found.few is not None:
+        reason = found.few
+    elif found.biased and not scale.hides(found.off):
+        verdict = "biased"
+    elif scale.lost or not found.trusted:
+        columns |= dict.fromkeys(("bias", "bias_low", "bias_high", "bias_bound", "bias_max"))
+        lost, heavy_tail = "gradient and deviation are below rounding", "the tail is too heavy for a bound"
+        reason = lost if scale.lost else heavy_tail
+    elif not math.isfinite(bound.value):
+        reason = "an estimate is not finite where its noise is drawn wider"
+    elif not bound.certain:
+        reason = f"the bias bound is not certain: skewness {worst:.3g}"
+    elif columns["bias_bound"] <= v.bias_bound:
+        verdict = "unbiased"
+    reasons = [v.refused, v.dependent, reason]
+    if verdict == "inconclusive" and found.certificate == "sampling" and v.dependent is None and v.sampled:
+        reasons.append(f"not integrated over the noise: {v.sampled}")
+    return {
+        **columns,
+        "verdict": verdict,
+        "assumption": assumption,
+        "reason": "; ".join(filter(None, reasons)) or None,
+        "final": v.dependent is not None or (scale.lost and not found.biased),
+    }
+
+
+def _by_integration(v: Verdicts, integrals: list[Integral], exact: np.ndarray, tolerance: np.ndarray) -> _Finding:
+    variance = float(sum(i.variance.sum() for i in integrals))
+    off = np.concatenate([i.mean for i in integrals]) - exact
+    error = np.concatenate([i.error for i in integrals])
+    return _Finding(
+        certificate="integration",
+        bound=integrated_bound(off, error, tolerance),
+        off=off,
+        biased=bool(np.any(np.abs(off) > WELL_ABOVE * error + ABOVE_ROUNDING * tolerance)),
+        variance=max(variance, 0.0) if math.isfinite(variance) else None,
+        assumption=AS_SMOOTH if v.brought else None,
+    )
+
+
+def _by_sampling(v: Verdicts, names: tuple[str, ...], d: Difference, heavy: bool) -> _Finding:
+    bound, trusted = _sampled(v, d, heavy)
+    biased = any(name in v.confirmed for name in names)
+    biased &= bound.low > 0.0 or bool(np.max(np.abs(d.z)) > STILL_OFF)
+    rare = f"no event rarer than {MISSED / d.count:.1g} matters"
+    return _Finding(
+        certificate="sampling",
+        bound=bound,
+        off=d.groups.mean(axis=0),
+        biased=biased,
+        trusted=trusted,
+        few=_few_draws(v) if biased else None,
+        assumption="defensive" if v.defended else v.assumption or rare,
+    )
+
+
+def _few_draws(v: Verdicts) -> str | None:
+    """Return why defensive rounds may not show a bias: rare events of uniform noise need many draws per number."""
+    last = v.rounds[-1] if v.rounds else None
+    if last is None or last.count >= LEAST_FOR_UNIFORM * last.uniform:
+        return None
+    return (
+        f"two rounds of {last.count:,} defensive draws say biased, and {last.uniform} numbers of uniform noise need "
+        f"{LEAST_FOR_UNIFORM:,} each: raise max replicates"
+    )
+
+
+def _sampled(v: Verdicts, d: Difference, heavy: bool) -> tuple[Bound, bool]:
+    """Return the bound, and whether the tails were sampled well enough to trust it."""
+    plain = v.rounds is None and v.relieved is None and not v.searched
+    bound = sampled_bound(d, v.one_look(BOUND_LEVEL, plain))
+    if v.rounds is None:
+        return bound, not (heavy if v.relieved is None else v.heavy(v.relieved))
+    return replace(bound, certain=True), len(v.rounds) > 1 and v.alike(v.rounds)
