@@ -11,9 +11,10 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from gradmeter.bench import identity
 from gradmeter.bench.controls import CONTROLS
-from gradmeter.bench.forms import require_form
+from gradmeter.bench.forms.objects import require_form
+from gradmeter.bench.identity.content import Unhashable, digest
+from gradmeter.bench.identity.owner import brought
 from gradmeter.bench.problems import PROBLEMS, Problem
 from gradmeter.bench.sources import source_hash
 from gradmeter.estimators import ESTIMATORS, Estimator, UsageError, backends
@@ -93,17 +94,17 @@ class Cell:
         }
 
     @functools.cached_property
-    def _content(self) -> list[str] | identity.Unhashable:
+    def _content(self) -> list[str] | Unhashable:
         """Digests of the problem and the estimator, or the error that says why there are none."""
         try:
-            return [identity.digest(self.problem, "problem"), identity.digest(self.estimator, "estimator")]
-        except identity.Unhashable as error:
+            return [digest(self.problem, "problem"), digest(self.estimator, "estimator")]
+        except Unhashable as error:
             return error
 
     @property
     def not_stored(self) -> str | None:
         """Why the cell's results cannot be stored for an equal cell, or None."""
-        return f"not stored: {self._content}" if isinstance(self._content, identity.Unhashable) else None
+        return f"not stored: {self._content}" if isinstance(self._content, Unhashable) else None
 
     @functools.cached_property
     def content(self) -> dict[str, str] | None:
@@ -112,20 +113,20 @@ class Cell:
         There is a digest for each object that is not of the catalogue, or that reads a file. None if there is no such
         object, or if the content of an object cannot be hashed.
         """
-        if isinstance(self._content, identity.Unhashable):
+        if isinstance(self._content, Unhashable):
             return None
         problem, estimator = self._content
         read = self.problem.content()
         if read is not None:
             problem = hashlib.sha256(f"{problem} {read}".encode()).hexdigest()
-        found = {"problem": problem} if read is not None or identity.brought(self.problem) else {}
-        found |= {"estimator": estimator} if identity.brought(self.estimator) else {}
+        found = {"problem": problem} if read is not None or brought(self.problem) else {}
+        found |= {"estimator": estimator} if brought(self.estimator) else {}
         return found or None
 
     @property
     def preparation_key(self) -> Hashable | None:
         """Key of all that a prepared cell depends on; None where a part is the user's, or data are read."""
-        if self.content is not None or isinstance(self._content, identity.Unhashable):
+        if self.content is not None or isinstance(self._content, Unhashable):
             return None
         cap = self.goals.max_replicates
         return (*self._content, self.backend, self.device, self.dtype, self.num_samples, self.seed, self.noise, cap)
@@ -137,7 +138,7 @@ class Cell:
         Cells that compute the same thing have the same key in any process. A cell whose content cannot be hashed is
         equal only to itself.
         """
-        content = [uuid.uuid4().hex] if isinstance(self._content, identity.Unhashable) else self._content
+        content = [uuid.uuid4().hex] if isinstance(self._content, Unhashable) else self._content
         sources = [source_hash(), self.problem.content(), *content]
         described = {**self.description(), "goals": effective(self.goals), "sources": sources}
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench import forms
 from gradmeter.bench.checks import distributions as laws
 from gradmeter.bench.checks import families, identities
 from gradmeter.bench.checks.estimators import check_estimator
@@ -17,7 +16,9 @@ from gradmeter.bench.checks.integrands import Bench, check_integrand
 from gradmeter.bench.checks.lab import FULL, Effort, Lab, NoArray, WrongType, candidates, lab_where
 from gradmeter.bench.checks.places import Place, found_place
 from gradmeter.bench.checks.problems import check_problem, whole_of
-from gradmeter.bench.identity import of_the_catalogue
+from gradmeter.bench.forms.objects import KINDS, WrongForm, require_form
+from gradmeter.bench.forms.results import expectation_of, parameters_of
+from gradmeter.bench.identity.owner import of_the_catalogue
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Estimator, Family, FamilyConfig, Integrand, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation
@@ -103,11 +104,11 @@ def made(thing: Any) -> Any:
 
 def of_any(thing: Any, effort: Effort, seed: int) -> Iterator[Finding]:
     """Yield the findings of all checks of an object of any kind."""
-    kind = next((each for each in forms.KINDS if isinstance(thing, each)), None)
+    kind = next((each for each in KINDS if isinstance(thing, each)), None)
     try:
         if kind is not None:
-            forms.require_form(thing, kind)
-    except forms.WrongForm as error:
+            require_form(thing, kind)
+    except WrongForm as error:
         yield wrong_form(error)
         return
     if isinstance(thing, FamilyConfig):
@@ -248,9 +249,9 @@ def problem_findings(
     """
     about = About("problem", problem.name)
     try:
-        expectation = forms.expectation_of(problem)
-        given = forms.parameters_of(problem, expectation)
-    except forms.WrongForm as error:
+        expectation = expectation_of(problem)
+        given = parameters_of(problem, expectation)
+    except WrongForm as error:
         yield wrong_form(error)
         return
     parameters = {name: np.asarray(a, dtype=np.float64) for name, a in given.items()}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.checks.lab import NoArray
-from gradmeter.bench.forms import WrongForm
+from gradmeter.bench.forms.objects import WrongForm
 from gradmeter.estimators import UsageError
 
 OK, WRONG, NOT_CHECKED = "ok", "wrong", "not checked"

@@ -13,7 +13,7 @@ from gradmeter.bench.checks.families import replaced
 from gradmeter.bench.checks.findings import About, Finding, guarded
 from gradmeter.bench.checks.lab import Lab, Vectors
 from gradmeter.bench.checks.places import along_coordinates, coordinate_labels, directions, places_of
-from gradmeter.bench.forms import WrongForm
+from gradmeter.bench.forms.objects import WrongForm
 from gradmeter.estimators import Expectation, Integrand
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.estimator import described

@@ -12,7 +12,7 @@ import numpy as np
 from gradmeter.bench.checks.differences import Compared, derivative, of_columns
 from gradmeter.bench.checks.findings import About, numbers
 from gradmeter.bench.checks.lab import Lab, Vectors
-from gradmeter.bench.forms import WrongForm
+from gradmeter.bench.forms.objects import WrongForm
 from gradmeter.estimators import Family, UsageError
 from gradmeter.estimators.estimator import described
 

@@ -25,7 +25,7 @@ from gradmeter.bench.checks.findings import About, Finding, number
 from gradmeter.bench.checks.identities import explicit, flat
 from gradmeter.bench.checks.lab import Lab, Vectors
 from gradmeter.bench.checks.places import Place, directions
-from gradmeter.bench.forms import exact_of
+from gradmeter.bench.forms.results import exact_of
 from gradmeter.bench.problems import Exact
 from gradmeter.estimators import Expectation
 from gradmeter.estimators.amortised import AmortisedExpectation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradmeter.bench.identity import Same
+from gradmeter.bench.identity.content import Same
 from gradmeter.estimators import UsageError
 
 #: Error message, or None, by content of the objects checked.

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradmeter.bench.forms import point_of, sample_of
-from gradmeter.bench.identity import Same
+from gradmeter.bench.forms.results import point_of, sample_of
+from gradmeter.bench.identity.content import Same
 from gradmeter.estimators import Estimator, Family, FamilyConfig, draw
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.noise import stream_root

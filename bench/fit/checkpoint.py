@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gradmeter.bench import identity
 from gradmeter.bench.files import writing
 from gradmeter.bench.fit.run import Checkpoint, Plan
+from gradmeter.bench.identity.content import digest
 from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.rows import Row, to_json
 from gradmeter.estimators import UsageError
@@ -57,7 +57,7 @@ class Checkpoints:
 
     def path(self, plan: Plan) -> Path:
         """Return the newest checkpoint's path, which depends on problem, data, method and seed, not on the steps."""
-        brought = identity.digest((plan.problem, plan.recipe), "checkpoint of")
+        brought = digest((plan.problem, plan.recipe), "checkpoint of")
         same = [plan.columns(), plan.problem.content(), brought]
         key = hashlib.sha256(json.dumps(same, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
         stem = re.sub(r"[^a-z0-9.]+", "-", plan.recipe.parts()["method"].lower()).strip("-.")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from gradmeter.bench.identity import of_the_catalogue
+from gradmeter.bench.identity.owner import of_the_catalogue
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.estimators import Estimator, Family, Integrand
 from gradmeter.estimators.amortised import Amortised

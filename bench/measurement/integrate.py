@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradmeter.bench.forms import jumps_of
+from gradmeter.bench.forms.results import jumps_of
 from gradmeter.bench.measurement.declared import all_of_the_catalogue, undeclared
 from gradmeter.bench.measurement.evaluate import Arrays, estimates_of
 from gradmeter.bench.measurement.kernel import Setting

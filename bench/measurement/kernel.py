@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.identity import Same
+from gradmeter.bench.identity.content import Same
 from gradmeter.estimators import Estimator, Expectation, UsageError, draw
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.identity import brought, of_the_catalogue
+from gradmeter.bench.identity.owner import brought, of_the_catalogue
 from gradmeter.bench.measurement.evaluate import check_form
 from gradmeter.bench.measurement.kernel import BELOW_ONE, Setting, compiled_once, flattened
 from gradmeter.estimators import Expectation

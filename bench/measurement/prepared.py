@@ -14,7 +14,7 @@ from gradmeter.bench.cells import Cell
 from gradmeter.bench.checks.session import require_right
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.feasibility.precision import unrepresentable_at
-from gradmeter.bench.forms import exact_of, expectation_of, parameters_of, require_results, state_of
+from gradmeter.bench.forms.results import exact_of, expectation_of, parameters_of, require_results, state_of
 from gradmeter.bench.measurement.integrate import Integral, integrate
 from gradmeter.bench.measurement.kernel import Setting, block_size
 from gradmeter.bench.measurement.moved import owned

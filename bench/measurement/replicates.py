@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.identity import of_the_catalogue
+from gradmeter.bench.identity.owner import of_the_catalogue
 from gradmeter.bench.measurement.evaluate import estimates_of
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.measurement.moved import Arrays, FewEstimates, owned

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.identity import brought, of_the_user
+from gradmeter.bench.identity.owner import brought, of_the_user
 from gradmeter.bench.rows import ALL, Row, row
 from gradmeter.bench.sweep import environment
 from gradmeter.bench.sweep.listener import Listener

@@ -21,7 +21,8 @@ import pytest
 import gradmeter
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.controls import CONTROLS
-from gradmeter.bench.identity import Same, Unhashable, brought, digest
+from gradmeter.bench.identity.content import Same, Unhashable, digest
+from gradmeter.bench.identity.owner import brought
 from gradmeter.bench.measurement.prepared import build_setting, prepare
 from gradmeter.bench.problems import PROBLEMS, Exact, Problem
 from gradmeter.bench.sweep.store import Store

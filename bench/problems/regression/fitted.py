@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.identity import Same
+from gradmeter.bench.identity.content import Same
 from gradmeter.bench.problems.gaussian_elbo import Expected
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.families.multivariate_normal import pack

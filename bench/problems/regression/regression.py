@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.identity import Same
+from gradmeter.bench.identity.content import Same
 from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
 from gradmeter.bench.problems.known_optimum import KnownOptimum

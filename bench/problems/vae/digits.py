@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.identity import Same
+from gradmeter.bench.identity.content import Same
 from gradmeter.bench.optimisation.optimisers import Adam
 from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.options import batch_option, differentiate_option, entropy_option

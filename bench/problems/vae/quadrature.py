@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.identity import Same
+from gradmeter.bench.identity.content import Same
 from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.bounds import weights_at
 from gradmeter.bench.problems.latent_rule import Key, converged, key_of, normal_rule, parameters_of

@@ -12,10 +12,8 @@ between two compilations of one source, and refer to an importable class by name
 
 from __future__ import annotations
 
-import bisect
 import builtins
 import copyreg
-import dis
 import enum
 import functools
 import hashlib
@@ -23,38 +21,25 @@ import importlib
 import importlib.metadata
 import importlib.util
 import logging
-import platform
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.identity.code import ABOUT, read_by
+from gradmeter.bench.identity.owner import ATOMS, named_class, once_for_class, owner_of, slots_of, state_of
 from gradmeter.estimators import UsageError
 
-T = TypeVar("T")
-
-CATALOGUE = ("gradmeter",)
-_ATOMS = {type(None): repr, bool: repr, int: hex, float: float.hex, complex: repr, str: str, bytes: bytes}
-_ATOMS |= {type(Ellipsis): repr, type(NotImplemented): repr}
 _CONTAINERS: tuple[type, ...] = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex)
 _BUILTIN = (
     *(types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.MethodWrapperType),
     *(types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
 )
-#: Attributes of a class that only give its location, or repeat content that is hashed anyway.
-_ABOUT = {
-    *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__match_args__", "__abstractmethods__"),
-    *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "_abc_impl", "__orig_bases__"),
-    *("__parameters__", "__type_params__", "__dataclass_fields__", "__dataclass_params__", "__firstlineno__"),
-    "__static_attributes__",
-}
 #: Functions that look up objects by a text known only at run time.
 _BY_TEXT = {"eval", "exec", "globals", "__import__", "import_module", "reload", "sys.modules"}
-_HAS_DOCSTRING = 0x4000000
 #: Objects hashed by identity, kept alive so that their ids stay unique.
 _KEPT: dict[int, Any] = {}
 
@@ -93,45 +78,6 @@ class Same:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", _Walk(by_identity=True).of(self.value, ""))
-
-
-def of_the_catalogue(thing: Any) -> bool:
-    """Return whether a class or function is defined in the project's own packages."""
-    return str(getattr(thing, "__module__", "")).partition(".")[0] in CATALOGUE
-
-
-def of_the_user(module: Any) -> bool:
-    """Return whether a module of that name is outside the project, the standard library and installed packages."""
-    return isinstance(module, str) and _owner(module) is None
-
-
-def brought(value: Any) -> bool:
-    """Return whether an object is the user's: its class is not the project's own, or a part of it is the user's."""
-    if type(value) in _ATOMS:
-        return False
-    if isinstance(value, tuple | list):
-        return any(brought(part) for part in value)
-    kind: Any = type(value)
-    known = _named(kind)
-    if known is None or known[0] != "catalogue":
-        return True
-    return any(brought(part) for part in _state(value).values())
-
-
-def _once_for_class(function: Callable[..., T]) -> Callable[..., T]:
-    """Cache results by class and further arguments; classes are compared by identity, since == may be redefined."""
-    held: dict[tuple[Any, ...], tuple[Any, T]] = {}
-
-    @functools.wraps(function)
-    def call(cls: Any, *more: Any) -> T:
-        key = (id(cls), *more)
-        if key not in held:
-            if len(held) > 4096:
-                held.clear()
-            held[key] = cls, function(cls, *more)
-        return held[key][1]
-
-    return call
 
 
 class _Walk:
@@ -173,8 +119,8 @@ class _Walk:
 
     def visit(self, value: Any, label: str = "") -> None:
         kind = type(value)
-        if kind in _ATOMS:
-            self.put(kind.__name__, _ATOMS[kind](value))  # type: ignore[operator]
+        if kind in ATOMS:
+            self.put(kind.__name__, ATOMS[kind](value))  # type: ignore[operator]
             return
         if kind is not tuple:  # the compiler may or may not share tuples
             if id(value) in self.numbers:
@@ -235,7 +181,7 @@ class _Walk:
         self.put("dict", len(value))
         for key, part in value.items():
             self.visit(key, " a key")
-            self.visit(part, f"[{key!r}]" if type(key) in _ATOMS else "[...]")
+            self.visit(part, f"[{key!r}]" if type(key) in ATOMS else "[...]")
 
     def named(self, values: Mapping[str, Any], label: str) -> None:
         """Hash values by name, independent of their order."""
@@ -257,7 +203,7 @@ class _Walk:
             self.put(data)
         if isinstance(value, np.ndarray) and kind not in (np.ndarray, np.memmap):
             self.visit(kind)
-            self.named(_state(value), ".")
+            self.named(state_of(value), ".")
 
     def instance(self, value: Any, kind: type) -> None:
         if isinstance(value, enum.Enum):
@@ -275,7 +221,7 @@ class _Walk:
             self.visit(kind)
             if base is not object:
                 self.visit(base(value))
-            self.named(_state(value), ".")
+            self.named(state_of(value), ".")
         elif callable(value) and hasattr(value, "__wrapped__"):  # a cache, or compiled by a framework
             self.put("wrapper")
             self.visit(kind)
@@ -300,20 +246,20 @@ class _Walk:
         self.visit(made)
 
     def cls(self, cls: type) -> None:
-        known = _named(cls)
+        known = named_class(cls)
         if known is not None:
             self.put("class", *known)
             return
         self.put("class of the user", cls.__name__, len(cls.__mro__))
         for base in (*cls.__mro__[1:], type(cls)):
             self.visit(base)
-        attributes = {name: part for name, part in vars(cls).items() if name not in _ABOUT}
+        attributes = {name: part for name, part in vars(cls).items() if name not in ABOUT}
         slots = {name for name, part in attributes.items() if type(part) is types.MemberDescriptorType}
         self.put(*sorted(slots))
         self.named({name: part for name, part in attributes.items() if name not in slots}, ".")
 
     def module(self, module: types.ModuleType) -> None:
-        owner = _owner(module.__name__)
+        owner = owner_of(module.__name__)
         if owner is not None:
             self.put("module", owner, module.__name__)
             return
@@ -323,14 +269,14 @@ class _Walk:
     def builtin(self, value: Any) -> None:
         owner, bound = getattr(value, "__objclass__", None), getattr(value, "__self__", None)
         module = getattr(value, "__module__", None) or getattr(bound, "__name__", "")
-        self.put("builtin", str(module), _owner(str(module)) or "", getattr(value, "__qualname__", value.__name__))
+        self.put("builtin", str(module), owner_of(str(module)) or "", getattr(value, "__qualname__", value.__name__))
         self.visit(owner)
         self.visit(None if isinstance(bound, types.ModuleType) else bound)
 
     def function(self, function: types.FunctionType) -> None:
         name, code = function.__globals__.get("__name__"), function.__code__
         module = sys.modules.get(name) if isinstance(name, str) else None
-        owner = _owner(str(name)) if getattr(module, "__dict__", None) is function.__globals__ else None
+        owner = owner_of(str(name)) if getattr(module, "__dict__", None) is function.__globals__ else None
         self.put("function", owner or "")
         if owner is not None:
             self.put(str(name), code.co_qualname)
@@ -358,7 +304,7 @@ class _Walk:
 
     def code(self, code: types.CodeType, scope: Mapping[str, Any] | None) -> None:
         """Hash instructions, constants and what they read of the globals `scope`; None if their owner is hashed."""
-        read = _read(code)
+        read = read_by(code)
         self.put("code", read.instructions, len(read.constants))
         for constant in read.constants:
             if isinstance(constant, types.CodeType):
@@ -386,7 +332,7 @@ class _Walk:
             self.without_content(chain, f"uses {min(found)}: what that finds by name cannot be hashed")
 
     def reached(self, value: Any, name: str, chain: tuple[str, ...]) -> None:
-        while chain and isinstance(value, types.ModuleType) and _owner(value.__name__) is None:
+        while chain and isinstance(value, types.ModuleType) and owner_of(value.__name__) is None:
             name, value, chain = f"{name}.{chain[0]}", getattr(value, chain[0], None), chain[1:]
         self.put(name)
         self.visit(value, f" → {name}")
@@ -399,7 +345,7 @@ class _Walk:
         except Exception as error:
             self.put("cannot be imported", level, name, type(error).__name__)
             return
-        if _owner(module.__name__) is not None or not wanted or "*" in wanted:
+        if owner_of(module.__name__) is not None or not wanted or "*" in wanted:
             self.visit(module, f" → {name}")
             return
         for attribute in wanted:
@@ -407,64 +353,6 @@ class _Walk:
                 self.imported(0, f"{module.__name__}.{attribute}", None, scope)
             else:
                 self.reached(module, name, (attribute,))
-
-
-@dataclass(frozen=True)
-class _Read:
-    """The content of a code object.
-
-    Attributes
-    ----------
-    instructions : str
-        Digest of argument counts, flags, variable names, instructions and exception table.
-    constants : tuple
-        Constants that instructions load, in order.
-    globals : tuple of tuples of str
-        Names read from the module, each with the chain of attributes read from it.
-    imports : tuple
-        (level, name, names imported from it).
-    """
-
-    instructions: str
-    constants: tuple[Any, ...]
-    globals: tuple[tuple[str, ...], ...]
-    imports: tuple[tuple[int, str, tuple[str, ...] | None], ...]
-
-
-@functools.lru_cache(maxsize=4096)
-def _read(code: types.CodeType) -> _Read:
-    steps = [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG", "NOP")]
-    told: list[str | bytes | int] = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount]
-    told += [code.co_flags & ~_HAS_DOCSTRING, " ".join(code.co_varnames), " ".join(code.co_freevars)]
-    told += [code.co_exceptiontable]
-    offsets = [step.offset for step in steps]
-    constants: list[Any] = []
-    chains, imports = set(), []
-    for i, step in enumerate(steps):
-        following = steps[i + 1] if i + 1 < len(steps) else step
-        if following.opname == "STORE_NAME" and following.argval in _ABOUT and step.opcode in dis.hasconst:
-            continue  # the docstring and line number of a class
-        told.append(step.opname)
-        if step.opcode in dis.hasconst:
-            constants.append(step.argval)
-        elif step.opcode in dis.hasjrel or step.opcode in dis.hasjabs:
-            told.append(bisect.bisect_left(offsets, step.argval) - i)
-        elif isinstance(step.argval, str | tuple) and all(isinstance(part, str) for part in step.argval):
-            told.append(" ".join(step.argval) if isinstance(step.argval, tuple) else step.argval)
-        else:
-            told.append(str(step.arg))
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval not in {*_ABOUT, "__name__"}:
-            chain = [step.argval]
-            for after in steps[i + 1 :]:
-                if after.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
-                    break
-                chain.append(after.argval)
-            chains.add(tuple(chain))
-        if step.opname == "IMPORT_NAME":
-            imports.append((steps[i - 2].argval, step.argval, steps[i - 1].argval))
-    return _Read(
-        hashlib.sha256(repr(told).encode()).hexdigest(), tuple(constants), tuple(sorted(chains)), tuple(imports)
-    )
 
 
 def _is_a(module: str, name: str, value: Any) -> bool:
@@ -496,73 +384,12 @@ def _package_of(value: Any, name: str) -> str:
     having = {
         n.partition(".")[0] for n, m in list(sys.modules.items()) if getattr(m, "__dict__", {}).get(name) is value
     }
-    packages = [top for top in having if _owner(top) is not None]
-    return str(_owner(min(packages, key=lambda top: (top != own, top))))  # ValueError if there is no package
+    packages = [top for top in having if owner_of(top) is not None]
+    return str(owner_of(min(packages, key=lambda top: (top != own, top))))  # ValueError if there is no package
 
 
-def _state(value: Any) -> dict[str, Any]:
-    """Return an instance's attributes, including slots; cached properties are omitted, as they follow from others."""
-    kind: type = type(value)
-    found = {
-        f"{i} {name}": slot.__get__(value, kind) for i, (name, slot) in enumerate(_slots(kind)) if hasattr(value, name)
-    }
-    held = getattr(value, "__dict__", {})
-    return found | {name: part for name, part in held.items() if not _is_cached(kind, name)}
-
-
-@_once_for_class
-def _slots(kind: Any) -> list[tuple[str, Any]]:
-    declared = [vars(cls) for cls in kind.__mro__ if "__slots__" in vars(cls)]
-    return [(n, part) for names in declared for n, part in names.items() if type(part) is types.MemberDescriptorType]
-
-
-@_once_for_class
-def _is_cached(kind: Any, name: str) -> bool:
-    defined = next((vars(cls)[name] for cls in kind.__mro__ if name in vars(cls)), None)
-    return isinstance(defined, functools.cached_property)
-
-
-@_once_for_class
+@once_for_class
 def _hides_state(kind: Any, base: Any) -> bool:
     """Return whether instances hold more than `base`, `__dict__` and slots: C fields, which cannot be read."""
-    references = len(_slots(kind)) + (kind.__dictoffset__ not in (0, -1)) + (kind.__weakrefoffset__ > 0)
+    references = len(slots_of(kind)) + (kind.__dictoffset__ not in (0, -1)) + (kind.__weakrefoffset__ > 0)
     return kind.__basicsize__ > base.__basicsize__ + 8 * references or kind.__itemsize__ != base.__itemsize__
-
-
-@_once_for_class
-def _named(cls: Any) -> tuple[str, str, str] | None:
-    """Return owner, module and name of a class that is neither the user's nor created by a call; None otherwise."""
-    owner = _owner(cls.__module__) if isinstance(cls.__module__, str) else None
-    if owner is None:
-        return None
-    found: Any = sys.modules.get(cls.__module__)
-    for part in cls.__qualname__.split("."):
-        found = vars(found).get(part) if hasattr(found, "__dict__") else None
-    public = found is cls or not cls.__flags__ & 1 << 9  # an interpreter type may not be found under its name
-    return (owner, cls.__module__, cls.__qualname__) if public else None
-
-
-def _owner(module: str) -> str | None:
-    """Return the package of a module, with its version; None for the user's own module."""
-    top = module.partition(".")[0]
-    if top in CATALOGUE:
-        return "catalogue"
-    known = top in sys.stdlib_module_names or (top in sys.modules and top != "__main__")
-    return _installed(top) if known else None
-
-
-@functools.lru_cache(maxsize=4096)
-def _installed(top: str) -> str | None:
-    if top in sys.stdlib_module_names:
-        return f"Python {platform.python_version()}"
-    module = sys.modules[top]
-    places = [getattr(module, "__file__", None), *getattr(module, "__path__", [])]
-    if not any({"site-packages", "dist-packages"} & set(Path(place).parts) for place in places if place):
-        return None
-    version = getattr(module, "__version__", None)
-    if not isinstance(version, str):
-        try:
-            version = importlib.metadata.version(top)
-        except importlib.metadata.PackageNotFoundError:
-            version = "of no version"
-    return f"{top} {version}"

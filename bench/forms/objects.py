@@ -8,17 +8,15 @@ is one line that names the object, what it has, and what is required.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
 
-from gradmeter.bench.identity import of_the_catalogue
-from gradmeter.bench.problems import Exact, Problem
+from gradmeter.bench.identity.owner import of_the_catalogue
+from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Estimator, Family, FamilyConfig, Integrand, Noise, Requires, UsageError
 from gradmeter.estimators.amortised import Encoder
-from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import described
 from gradmeter.estimators.expectation import INTEGRAND, Differentiate, Entropy
 from gradmeter.estimators.families.family import CAPABILITIES
@@ -184,7 +182,7 @@ def _signatures(thing: Any, kind: type) -> Iterator[str]:
         if method is None and name in optional:
             continue
         if not callable(method):
-            yield f"{name} is {_shown(method)}; it must be a method that takes ({takes})"
+            yield f"{name} is {shown(method)}; it must be a method that takes ({takes})"
             continue
         given = len(takes.split(", ")) if takes else 0
         try:
@@ -219,10 +217,10 @@ def _attribute(thing: Any, name: str, right: Right, must: str) -> Iterator[str]:
     if inspect.ismethod(value) and not right(value):
         yield f"{name} is a method; make it an attribute or a property: {must}"
     elif not right(value):
-        yield f"{name} is {_shown(value)}; it must be {must}"
+        yield f"{name} is {shown(value)}; it must be {must}"
 
 
-def _result(thing: Any, name: str, arguments: tuple[Any, ...], right: Right, must: str) -> Iterator[str]:
+def wrong_result(thing: Any, name: str, arguments: tuple[Any, ...], right: Right, must: str) -> Iterator[str]:
     try:
         value = getattr(thing, name)(*arguments)
     except UsageError:  # the object's own refusal, which is reported where it matters
@@ -231,14 +229,14 @@ def _result(thing: Any, name: str, arguments: tuple[Any, ...], right: Right, mus
         yield f"{name} raises {_error(error)}; it must return {must}"
         return
     if not right(value):
-        yield f"{name} returns {_shown(value)}; it must return {must}"
+        yield f"{name} returns {shown(value)}; it must return {must}"
 
 
 def _error(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200] or 'no message'}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     if inspect.isclass(value):
         return f"the class {value.__qualname__}"
     if value is None or isinstance(value, str | int | float | tuple | list | dict | Requires):
@@ -273,7 +271,7 @@ def _of_problem(problem: Any) -> Iterator[str]:
         yield from _attribute(problem, name, one_of(*choices), f"one of {', '.join(choices)}")
     yield from _attribute(problem, "framework", one_of(None, "numpy", "torch", "jax"), "torch, jax or None")
     yield from _attribute(problem, "importance_samples", count, "a whole number of at least 1")
-    yield from _result(problem, "content", (), lambda v: v is None or text(v), "a text or None")
+    yield from wrong_result(problem, "content", (), lambda v: v is None or text(v), "a text or None")
 
 
 def _of_estimator(estimator: Any) -> Iterator[str]:
@@ -283,11 +281,11 @@ def _of_estimator(estimator: Any) -> Iterator[str]:
     yield from _unknown("requires", estimator.requires)
     yield from _attribute(estimator, "biased", lambda v: v is None or text(v), "None, or the reason as a text")
     for entropy in get_args(Entropy):
-        yield from _result(estimator, "also_requires", (entropy,), requirement, known)
+        yield from wrong_result(estimator, "also_requires", (entropy,), requirement, known)
         yield from _unknown("also_requires", estimator.also_requires(entropy))
-    yield from _result(estimator, "smallest_num_samples", (), count, "a whole number of at least 1")
+    yield from wrong_result(estimator, "smallest_num_samples", (), count, "a whole number of at least 1")
     choices = get_args(Entropy)
-    yield from _result(estimator, "default_entropy", (), one_of(*choices), f"one of {', '.join(choices)}")
+    yield from wrong_result(estimator, "default_entropy", (), one_of(*choices), f"one of {', '.join(choices)}")
 
 
 def _of_family(family: Any) -> Iterator[str]:
@@ -303,12 +301,12 @@ def _of_family(family: Any) -> Iterator[str]:
             yield f"shapes raises {_error(error)}; it must return {SHAPES}"
             return
         if not mapping(shape)(shapes) or list(shapes) != list(family.blocks):
-            yield f"shapes returns {_shown(shapes)}; it must return {SHAPES}, of the blocks {', '.join(family.blocks)}"
+            yield f"shapes returns {shown(shapes)}; it must return {SHAPES}, of the blocks {', '.join(family.blocks)}"
             return
         for batch in ((), (2,)):
             right = mapping(lambda v: isinstance(v, Noise) and v.shape[: len(batch)] == batch)  # noqa: B023
             must = f"{NOISE}, each shape beginning with {batch}, the sample_shape"
-            yield from _result(family, "noise", (batch, dimension), right, must)
+            yield from wrong_result(family, "noise", (batch, dimension), right, must)
         return
 
 
@@ -319,182 +317,4 @@ def _of_point(point: Any) -> Iterator[str]:
 def _of_integrand(integrand: Any) -> Iterator[str]:
     yield from _attribute(integrand, "reads", texts, "a tuple of the names of blocks of λ")
     yield from _lacks(integrand, INTEGRAND)
-    yield from _result(integrand, "model_shapes", (), mapping(shape), SHAPES)
-
-
-def expectation_of(problem: Any) -> Any:
-    """Return the problem's expectation, after checking the form of its user-defined parts.
-
-    Raises
-    ------
-    WrongForm
-        One line that says what is wrong.
-    """
-    expectation = problem.expectation()
-    require_form(expectation.family, Family)
-    require_form(expectation.integrand, Integrand)
-    integrand, data = expectation.integrand, expectation.data
-    if not of_the_catalogue(type(integrand)):
-        must: list[tuple[str, tuple[Any, ...], Right, str]] = [
-            ("noise_specs", (data,), mapping(lambda v: isinstance(v, Noise)), NOISE),
-            ("width", (data, problem.dimension), count, "a whole number of at least 1"),
-        ]
-        _require(integrand, must)
-    return expectation
-
-
-def _require(thing: Any, results: list[tuple[str, tuple[Any, ...], Right, str]]) -> None:
-    for each in results:
-        for message in _result(thing, *each):
-            raise WrongForm(thing, message)
-
-
-def parameters_of(problem: Any, expectation: Any) -> dict[str, np.ndarray]:
-    """Return the problem's λ.
-
-    Raises
-    ------
-    WrongForm
-        It is not a dict of arrays with the shapes of the family and the integrand.
-    """
-    found: Any = problem.parameters()
-    if not mapping(numbers)(found):
-        raise WrongForm(problem, f"parameters returns {_shown(found)}; it must return {ARRAYS}")
-    right = {name: tuple(each) for name, each in expectation.shapes(problem.dimension).items()}
-    given = {name: tuple(a.shape) for name, a in found.items()}
-    if given != right:
-        raise WrongForm(problem, f"parameters has shapes {given}; family and integrand have {right}; mend q or them")
-    return dict(found)
-
-
-def point_of(point: Any, dimension: int) -> dict[str, np.ndarray]:
-    """Return λ of a family at a point, in D coordinates.
-
-    Raises
-    ------
-    WrongForm
-        It is not a dict of arrays with the family's shapes.
-    """
-    found = point.parameters(dimension)
-    if of_the_catalogue(type(point)):
-        return dict(found)
-    if not mapping(numbers)(found):
-        raise WrongForm(point, f"parameters returns {_shown(found)}; it must return {ARRAYS}")
-    given = {name: tuple(a.shape) for name, a in found.items()}
-    right = {name: tuple(each) for name, each in point.family.shapes(dimension).items()}
-    if given != right:
-        raise WrongForm(point, f"parameters has shapes {given}; its family has {right}; mend one of them")
-    return dict(found)
-
-
-def sample_of(family: Any, backend: Backend, parameters: Any, noise: Any, right: tuple[int, ...]) -> np.ndarray:
-    """Return samples on NumPy.
-
-    Raises
-    ------
-    WrongForm
-        They are not an array of shape `right`, or `logs` does not return a tuple.
-    """
-    found = family.sample(backend, parameters, noise)
-    if of_the_catalogue(type(family)):
-        return np.asarray(found)
-    if not isinstance(found, np.ndarray):
-        raise WrongForm(
-            family, f"sample returns {_shown(found)}; it must return an array of {backend.name}, z [..., D]"
-        )
-    if found.shape != right:
-        raise WrongForm(
-            family, f"sample has shape {list(found.shape)} where it must be {list(right)}; mend sample or noise"
-        )
-    if not isinstance(logs := family.logs(backend, parameters, noise), tuple):
-        raise WrongForm(family, f"logs returns {_shown(logs)}; it must return a tuple, () where there are none")
-    return found
-
-
-def exact_of(problem: Any) -> Exact | None:
-    """Return the problem's exact values.
-
-    Raises
-    ------
-    WrongForm
-        They are neither None nor an `Exact` of real arrays.
-    """
-    found: Any = problem.exact()
-    if found is None:
-        return None
-    if not isinstance(found, Exact):
-        raise WrongForm(
-            problem, f"exact returns {_shown(found)}; it must return None or Exact({{block: gradient}}, source)"
-        )
-    if not mapping(some_numbers)(found.gradient):
-        raise WrongForm(problem, f"exact has the gradient {_shown(found.gradient)}; it must be {ARRAYS}")
-    for name, gradient in found.gradient.items():
-        if np.iscomplexobj(gradient):
-            raise WrongForm(problem, f"exact has a complex gradient of {name}; gradients are real")
-        if np.any(np.isnan(gradient)) and not of_the_catalogue(type(problem)):
-            raise WrongForm(problem, f"exact has a gradient of {name} that is not a number")
-    error: Any = found.error
-    if error is not None and not (isinstance(error, int | float | np.number) and 0.0 <= error < math.inf):
-        raise WrongForm(
-            problem, f"exact has the error {_shown(error)}; it must be None or a number that is not negative"
-        )
-    return found
-
-
-def require_results(estimator: Any, expectation: Any, num_samples: int, dimension: int) -> None:
-    """Check what a user-defined estimator reports about its estimates.
-
-    Raises
-    ------
-    WrongForm
-        One line that says what is wrong.
-    """
-    if not of_the_catalogue(type(estimator)):
-        at = (expectation, num_samples, dimension)
-        sets = mapping(lambda v: isinstance(v, set | frozenset))
-        _require(
-            estimator,
-            [
-                ("noise_specs", at, mapping(lambda v: isinstance(v, Noise)), NOISE),
-                ("evaluations", at, lambda v: count(v, 0), "a whole number"),
-                (
-                    "noise_by_block",
-                    at,
-                    sets,
-                    "a dict {block: set of names}",
-                ),
-            ],
-        )
-
-
-def state_of(estimator: Any, found: Any) -> dict[str, np.ndarray]:
-    """Return the state that an estimator's `fit` learnt.
-
-    Raises
-    ------
-    WrongForm
-        It is not a dict of arrays.
-    """
-    if not mapping(some_numbers)(found):
-        raise WrongForm(
-            estimator,
-            f"fit returns {_shown(found)}; it must return a dict {{name: NumPy array}}, {{}} where nothing is learnt",
-        )
-    return dict(found)
-
-
-def jumps_of(thing: Any, found: Any) -> dict[str, np.ndarray]:
-    """Return the discontinuities that `discontinuities` reports.
-
-    Raises
-    ------
-    WrongForm
-        They are not a dict of arrays.
-    """
-    if not mapping(some_numbers)(found):
-        raise WrongForm(
-            thing,
-            f"discontinuities returns {_shown(found)}; it must return a dict {{name of noise: values}}, {{}} where "
-            "nothing jumps",
-        )
-    return dict(found)
+    yield from wrong_result(integrand, "model_shapes", (), mapping(shape), SHAPES)

@@ -1,0 +1,1 @@
+"""What an object is: whose it is, and a digest of its content."""
