@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 #: The `block` of the row for all parameter blocks together.
 ALL = "all"
 
@@ -212,12 +214,14 @@ def to_frame(rows: Iterable[Row], columns: dict[str, str] = COLUMNS) -> Any:
     """
     import pandas as pd
 
-    frame = pd.DataFrame(list(rows), columns=list(columns))
+    rows, found = list(rows), {}
     for name, kind in columns.items():
+        values: Any = [row.get(name) for row in rows]
         if kind == "number":
-            frame[name] = pd.to_numeric(frame[name]).astype("float64")
+            values = np.asarray(values, dtype=np.float64)
         elif kind == "integer":
-            frame[name] = pd.array(frame[name].tolist(), dtype="Int64")
+            values = pd.array(values, dtype="Int64")
         elif kind == "json":
-            frame[name] = [json.dumps(v, sort_keys=True) if isinstance(v, dict) else v for v in frame[name]]
-    return frame
+            values = [json.dumps(v, sort_keys=True) if isinstance(v, dict) else v for v in values]
+        found[name] = values
+    return pd.DataFrame(found)

@@ -45,8 +45,8 @@ def bars(printing: bool) -> Iterator[Any]:
 
 def in_notebook() -> bool:
     """Return whether the output of this process goes to a Jupyter notebook."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ == "ZMQInteractiveShell"
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return get_ipython is not None and type(get_ipython()).__name__ == "ZMQInteractiveShell"
 
 
 class _Notebook:

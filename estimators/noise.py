@@ -104,7 +104,10 @@ def draw(
     dict
         Arrays [R, *shape] by name, on the backend's device.
     """
-    return make_sampler(backend, specs, replicates, dtype)({name: backend.stream(roots[name], block) for name in specs})
+    return {
+        name: _draw(backend, spec, backend.stream(roots[name], block), (replicates, *spec.shape), dtype)
+        for name, spec in specs.items()
+    }
 
 
 def make_sampler(

@@ -282,26 +282,23 @@ def number(
     UsageError
         It is no such number; the message says what it must be.
     """
-    needs = ["a whole number" if kind is int else "a finite number"]
-    needs += [f"at least {written(minimum)}"] if minimum is not None else []
-    needs += [f"at most {written(maximum)}"] if maximum is not None else []
-    needs += [f"above {written(above)}"] if above is not None else []
-    needs += [f"below {written(below)}"] if below is not None else []
-    must = f"{what} is '{value}'; it must be {', '.join(needs)}"
     try:
         result = _whole(str(value)) if kind is int else float(str(value))
     except (ValueError, OverflowError):
-        raise UsageError(must) from None
-    fine = (
-        (kind is int or math.isfinite(result))
+        result = None
+    if (
+        result is not None
+        and (kind is int or math.isfinite(result))
         and (minimum is None or result >= minimum)
         and (maximum is None or result <= maximum)
         and (above is None or result > above)
         and (below is None or result < below)
-    )
-    if not fine:
-        raise UsageError(must)
-    return result
+    ):
+        return result
+    bounds = {"at least": minimum, "at most": maximum, "above": above, "below": below}
+    needs = [f"{words} {written(bound)}" for words, bound in bounds.items() if bound is not None]
+    kind_of_number = "a whole number" if kind is int else "a finite number"
+    raise UsageError(f"{what} is '{value}'; it must be {', '.join([kind_of_number, *needs])}")
 
 
 def _whole(text: str) -> int:

@@ -7,13 +7,11 @@ import os
 import signal
 from typing import Any, NoReturn
 
-INTERRUPTED = 130
-
 
 def _stop(number: int, frame: Any) -> None:
     """End the process at once: an exception inside an import would be shown, or be taken for another one."""
     os.write(2, b"gradmeter: error: interrupted\n")
-    os._exit(INTERRUPTED)
+    os._exit(128 + number)
 
 
 def script() -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -27,25 +26,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-def _get(name: str) -> Any:
+def _get(name: str) -> Backend:
     needs(name)
     return backends.get(name)
 
 
 @pytest.fixture(scope="session", params=backends.NAMES)
-def backend(request: pytest.FixtureRequest) -> Any:
+def backend(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn."""
     return _get(request.param)
 
 
 @pytest.fixture(scope="session", params=[name for name in backends.NAMES if name != "numpy"])
-def differentiating(request: pytest.FixtureRequest) -> Any:
+def differentiating(request: pytest.FixtureRequest) -> Backend:
     """Each backend that has automatic differentiation and a compiler: what NumPy is compared with."""
     return _get(request.param)
 
 
 @pytest.fixture(scope="session")
-def numpy_backend() -> Any:
+def numpy_backend() -> Backend:
     return backends.get("numpy")
 
 

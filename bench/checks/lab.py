@@ -112,12 +112,12 @@ class Lab:
         roots = {name: stream_root("checks", self.seed, *path, name) for name in specs}
         return draw(get("numpy"), specs, roots, 0, rows, "float64")
 
-    def affordable(self, evaluate: Callable[[int], Any], most: int, times: float = 1.0, least: int = 256) -> int:
+    def affordable(self, evaluate: Callable[[int], Any], most: int, times: float = 1.0) -> int:
         """Return the number of points: `most`, halved until `times` evaluations fit into the time limit.
 
         `evaluate` evaluates a given number of points once.
         """
-        each = 1.0
+        each, least = 1.0, 256
         for rows in (least, 16 * least):
             evaluate(rows)  # excludes work done once per shape
             start = time.process_time()

@@ -111,9 +111,9 @@ def wrapped(name: str, most: float = math.inf) -> str:
     return "\n".join(lines) + newline + rest
 
 
-def text_width(text: str, size: float = SMALL) -> float:
+def text_width(text: str) -> float:
     """Return an upper estimate of the width of the longest line, in pixels."""
-    return max(len(line) for line in text.split("\n")) * 0.6 * size
+    return max(len(line) for line in text.split("\n")) * 0.6 * SMALL
 
 
 def text_height(text: str) -> float:

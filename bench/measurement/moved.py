@@ -63,10 +63,10 @@ class FewEstimates:
     Every call on more than one replicate should have `size` of them, so that JAX compiles at most two shapes.
     """
 
-    def __init__(self, setting: Setting, most: int = 8) -> None:
+    def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        #: Replicates in a call; fewer than `most` where a block has fewer, because estimates are large.
-        self.size = min(most, setting.replicates)
+        #: Replicates in a call; fewer than 8 where a block has fewer, because estimates are large.
+        self.size = min(8, setting.replicates)
         self._eps = float(np.finfo(setting.dtype).eps)
         self._movable = {name: spec for name, spec in setting.specs.items() if spec.kind not in EXACT}
         own = owned(setting)

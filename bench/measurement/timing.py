@@ -12,6 +12,8 @@ import numpy as np
 ROUNDS = 20
 SHORTEST = 0.01
 TICKS = 1000
+#: Bootstrap resamples of an interval.
+RESAMPLES = 1000
 
 
 def _shortest() -> float:
@@ -65,10 +67,10 @@ def interleave(
     return seconds
 
 
-def median_interval(values: Any, resamples: int = 1000) -> tuple[float, float, float]:
+def median_interval(values: Any) -> tuple[float, float, float]:
     """Return the median and its 95 % bootstrap interval."""
     values = np.asarray(values, dtype=float)
-    drawn = np.random.default_rng(0).integers(0, len(values), (resamples, len(values)))
+    drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
     low, high = np.quantile(np.median(values[drawn], axis=1), [0.025, 0.975])
     return float(np.median(values)), float(low), float(high)
 

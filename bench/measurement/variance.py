@@ -13,6 +13,8 @@ from gradmeter.bench.measurement.moments import kurtosis_of
 NORMAL_95 = 1.959963984540054
 HEAVY_INDEX, HEAVY_SHARE, INFINITE_INDEX = 0.25, 0.5, 0.5
 SHARE_OF = 16
+#: Bootstrap resamples of an interval.
+RESAMPLES = 2000
 #: Share of ΣQ in the 16 largest Q above which E Q may be infinite, from SETTLED replicates on. With fewer replicates
 #: the limit is higher, because then the largest values of a light tail hold much of ΣQ too.
 INFINITE_SHARE, SETTLED = 0.35, 2**20
@@ -163,14 +165,14 @@ def variance_of(
     )
 
 
-def grouped_interval(values: np.ndarray, rounds: int = 2000) -> tuple[float, float]:
+def grouped_interval(values: np.ndarray) -> tuple[float, float]:
     """Return a 95 % bootstrap-t interval for the mean of positive values, studentised on the log scale."""
     generator = np.random.default_rng(np.random.SeedSequence(20250101))
     largest = 709.0  # keeps the exponential of the limits finite
     n, mean = len(values), values.mean()
     values, mean = values / mean, float(mean)  # squares of scaled values do not overflow
     error = values.std(ddof=1) / math.sqrt(n)
-    drawn = values[generator.integers(0, n, (rounds, n))]
+    drawn = values[generator.integers(0, n, (RESAMPLES, n))]
     means = np.maximum(drawn.mean(axis=1), np.finfo(float).tiny)
     errors = np.maximum(drawn.std(axis=1, ddof=1) / (means * math.sqrt(n)), 1e-3 * error + 1e-300)
     t = np.log(means) / errors

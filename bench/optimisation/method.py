@@ -103,9 +103,8 @@ class Method(ABC):
         return False
 
 
-def unchanged(before: Vectors, after: Vectors, tolerance: float = 1e-12) -> bool:
+def unchanged(before: Vectors, after: Vectors) -> bool:
     """Return whether no number changed by more than rounding, which is a fixed point in float64."""
     return all(
-        bool(np.all(np.abs(after[name] - old) <= tolerance * np.maximum(1.0, np.abs(old))))
-        for name, old in before.items()
+        bool(np.all(np.abs(after[name] - old) <= 1e-12 * np.maximum(1.0, np.abs(old)))) for name, old in before.items()
     )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
-from gradmeter.bench.measurement.timing import calibrate, interleave, paired_ratio
+from gradmeter.bench.measurement.timing import ROUNDS, calibrate, interleave, paired_ratio
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def draw_noise_alone(setting: Setting, blocks: int) -> Callable[[], Any]:
     return draw
 
 
-def ratio_to_floor(setting: Setting, rounds: int = 40) -> FloorRatio:
+def ratio_to_floor(setting: Setting) -> FloorRatio:
     """Time the statistics kernel against its noise alone, in randomised interleaved pairs."""
     kernel = StatisticsKernel(setting)
     roots = setting.roots("timing")
@@ -76,7 +76,7 @@ def ratio_to_floor(setting: Setting, rounds: int = 40) -> FloorRatio:
         kernel(roots, 0, centre)
 
     calls = {"kernel": (measured, calibrate(measured)[0]), "noise": (noise, calibrate(noise)[0])}
-    seconds = interleave(calls, rounds)
+    seconds = interleave(calls, 2 * ROUNDS)
     middle, low, high = paired_ratio(seconds["kernel"], seconds["noise"])
     per_estimate = float(np.median(seconds["kernel"])) / (setting.replicates * kernel.chunk)
     return FloorRatio(middle, low, high, per_estimate)

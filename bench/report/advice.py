@@ -122,17 +122,17 @@ def _compare(ranking: Ranking, best: Result, other: Result, context: tuple[str, 
     if nothing:
         details.append("of variance 0 too")
     than = "than the next," if next_ else "than"
-    return _in_words(ratio, f"less {_measure(ranking, best)} {than}", "from", other.estimator, ", ".join(details))
+    return _in_words(ratio, f"less {_measure(ranking, best)} {than}", other.estimator, ", ".join(details))
 
 
-def _in_words(ratio: Ratio, less: str, from_: str, other: str, setting: str = "") -> AdviceLine:
+def _in_words(ratio: Ratio, less: str, other: str, setting: str = "") -> AdviceLine:
     settled = round(ratio.low, 2) > 1.0  # as it is printed
     note = "" if ratio.sure else "not paired, or from a flagged variance"
     text = numbers.times(ratio.value, ratio.low, ratio.high)
     if settled:
         return AdviceLine(text, less, other, setting, True, ratio, note)
     text = text.replace("×", "", 1)
-    return AdviceLine(text, f"no significant difference {from_}", other, setting, False, ratio, note)
+    return AdviceLine(text, "no significant difference from", other, setting, False, ratio, note)
 
 
 def _measure(ranking: Ranking, best: Result) -> str:
@@ -151,7 +151,7 @@ def _backends(ranking: Ranking, best: Result) -> list[AdviceLine]:
         if same is not None and ratio is not None:
             setting = _samples(same) if same["num_samples"] != best["num_samples"] else ""
             less = f"less {_measure(ranking, best)} than on"
-            found.append(_in_words(ratio, less, "from", same.context(columns), setting))
+            found.append(_in_words(ratio, less, same.context(columns), setting))
     return found
 
 

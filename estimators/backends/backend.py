@@ -114,7 +114,7 @@ class Backend(Protocol):
 
         Parameters
         ----------
-        dear_sums
+        expensive_reductions
             Whether the function mostly sums exponentials and logarithms over the rows of data. XLA can call a library
             for sums, which is faster for such terms and slower for cheap ones.
         """
@@ -127,7 +127,7 @@ class Backend(Protocol):
 
         Parameters
         ----------
-        dear_sums
+        expensive_reductions
             As for `compile`.
         handful
             Whether there are so few calls that compiling with little optimisation costs less.

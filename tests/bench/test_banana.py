@@ -38,7 +38,7 @@ def log_p(z: np.ndarray, bend: float, width: float) -> np.ndarray:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("entropy", ["sampled", "analytic"])
-def test_exact(family: str, entropy: str, numpy_backend: Any) -> None:
+def test_exact(family: str, entropy: str, numpy_backend: Backend) -> None:
     """E[f score] + ∇ entropy, with f and the score polynomials."""
     correlation = "" if family == "normal" else ",correlation=0.4"
     problem: Any = make_problem(f"banana[{OPTIONS},family={family}{correlation},entropy={entropy}]")
@@ -55,7 +55,7 @@ def test_exact(family: str, entropy: str, numpy_backend: Any) -> None:
 
 
 @pytest.mark.parametrize("entropy", ["sampled", "analytic"])
-def test_optimal_baselines(entropy: str, numpy_backend: Any) -> None:
+def test_optimal_baselines(entropy: str, numpy_backend: Backend) -> None:
     problem: Any = make_problem(f"banana[{OPTIONS},entropy={entropy}]")
     parameters = moved(problem)
     z, weights = on_a_grid(problem, parameters, numpy_backend)

@@ -13,6 +13,7 @@ from gradmeter.bench.cells import make_problem
 from gradmeter.bench.problems.conjugate.beta_bernoulli import HITS, TRIALS
 from gradmeter.bench.problems.conjugate.gamma_poisson import DEATHS, YEARS
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from tests.estimators import laws
 from tests.support import draws, estimate, make_cell, measured, needs, problem_is_refused
 
@@ -130,7 +131,7 @@ def test_the_posterior_is_the_optimum(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", POSTERIOR)
-def test_no_variance_at_the_posterior(numpy_backend: Any, text: str) -> None:
+def test_no_variance_at_the_posterior(numpy_backend: Backend, text: str) -> None:
     """Roeder et al. 2017: sticking the landing is 0 at every sample, here for laws that are not Normal; and so is the
     score function less its baseline, since f is constant. The plain pathwise estimate is not."""
     for estimator in ("pathwise[sticking-the-landing=true]", "score-function[baseline=leave-one-out]", "pathwise"):

@@ -16,6 +16,7 @@ from gradmeter.bench.measurement.defensive import DefensiveDraws
 from gradmeter.bench.measurement.evaluate import estimates_of, in_double
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.stream import Stream
+from gradmeter.bench.performance.goals.certificates import Scaled
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Integrand, Normal, Pathwise
 from gradmeter.estimators.backends.backend import Backend
@@ -32,17 +33,6 @@ def cell(problem: str, estimator: Any, samples: int = 1, backend: str = "numpy",
 
 
 @dataclass(frozen=True)
-class Scaled(Pathwise):
-    """Pathwise times a factor."""
-
-    name: ClassVar[str] = "scaled"
-    factor: float = 0.98
-
-    def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
-        found = super().estimate_integrand(backend, expectation, parameters, noise, state)
-        return {name: self.factor * each for name, each in found.items()}
-
-
 def test_functions_that_cancel_are_no_controls() -> None:
     """Odd functions of mirrored noise cancel, but for a constant where jumps are rounded to single precision."""
     row = measured(cell("sigmoid-belief-network[images=6]", "disarm", 4, dtype="float32"))["all"]
@@ -110,7 +100,7 @@ def test_on_other_backends(backend: str, dtype: str) -> None:
 @pytest.mark.parametrize("factor", [0.98, 1.02])
 def test_a_bias_of_two_percent_is_found(factor: float) -> None:
     """From at most 2^16 replicates, where plain sampling has an error of 1 % of the gradient."""
-    row = measured(cell(LOGISTIC, Scaled(factor=factor), cap=2**16))["all"]
+    row = measured(cell(LOGISTIC, Scaled(Pathwise(), factor), cap=2**16))["all"]
     assert row["verdict"] == "biased"
     assert row["bias_low"] <= 0.02 <= row["bias_high"]
 

@@ -95,7 +95,7 @@ def test_sizes(backend: Backend, estimator: str, loc: float, log_scale: float, s
     assert abs(size - log_scale) < far * error + slack
 
 
-def test_other_sizes(numpy_backend: Any) -> None:
+def test_other_sizes(numpy_backend: Backend) -> None:
     """What their docstrings say, on the square in two dimensions where they need it."""
     square = f"square[k={K},loc={LOC},scale={SCALE},dim=2]"
     exact: Any = make_cell(square, "pathwise").problem.exact()
@@ -112,7 +112,7 @@ def test_other_sizes(numpy_backend: Any) -> None:
     )
 
 
-def test_opposite_biases_cancel_in_a_sum(numpy_backend: Any) -> None:
+def test_opposite_biases_cancel_in_a_sum(numpy_backend: Backend) -> None:
     """So that a test which sums over parameters first would see nothing; the verdict does not sum."""
     cell = make_cell("square[k=2,dim=3]", "injected-opposite-biases", max_replicates=2**15)
     expectation, parameters = cell.problem.expectation(), cell.problem.parameters()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -90,7 +88,7 @@ def test_coordinate_ascent_ends_where_the_gradient_is_zero() -> None:
 
 
 @pytest.mark.parametrize("text", [f"{NETWORK}]", "categorical-square[categories=3,choices=2]"])
-def test_derivatives_between_states(differentiating: Any, text: str) -> None:
+def test_derivatives_between_states(differentiating: Backend, text: str) -> None:
     """∇f, and ∇²f where it is offered, at relaxed z against automatic differentiation."""
     backend, expectation = differentiating, make_cell(text, "score-function").problem.expectation()
     integrand, xp = expectation.integrand, backend.xp
@@ -127,7 +125,7 @@ def test_one_hidden_unit_replaced(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("estimator", ["disarm", "rebar", "muprop[baseline=leave-one-out]", "rao-blackwell"])
-def test_parity_on_the_network(differentiating: Any, numpy_backend: Any, estimator: str) -> None:
+def test_parity_on_the_network(differentiating: Backend, numpy_backend: Backend, estimator: str) -> None:
     cell = make_cell(f"{NETWORK}]", estimator, 2)
     expectation, state = cell.problem.expectation(), {"temperature": np.asarray(0.5), "scale": np.asarray(0.8)}
     noise = draws(cell.estimator.noise_specs(expectation, 2, 6), 5)
@@ -140,7 +138,7 @@ def test_parity_on_the_network(differentiating: Any, numpy_backend: Any, estimat
 
 
 @pytest.mark.parametrize("estimator", ["arm", "disarm", "score-function", "muprop", "measure-valued", "enumeration"])
-def test_unbiased_for_one_image(numpy_backend: Any, estimator: str) -> None:
+def test_unbiased_for_one_image(numpy_backend: Backend, estimator: str) -> None:
     """An ELBO whose entropy is sampled: integrated over the noise."""
     problem = "sigmoid-belief-network[images=1,hidden=3]"
     found = integrate(setting_of(problem, estimator, "numpy"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from gradmeter.bench.fit.components import mixture
 from gradmeter.bench.fit.run import Fit, Plan, Watcher, run
 from gradmeter.estimators import Expectation, NotApplicable, UsageError
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from tests.mixture import marginal_gradient
 from tests.parity import Case
 from tests.support import draws, estimate, make_cell, measured, needs
@@ -86,7 +86,7 @@ def test_samples_made_in_other_ways(estimator: str) -> None:
 
 
 @pytest.mark.parametrize("problem", [LARGER[0], pytest.param(LARGER[1], marks=pytest.mark.slow)])
-def test_backends_agree(differentiating: Any, problem: str) -> None:
+def test_backends_agree(differentiating: Backend, problem: str) -> None:
     case = Case(problem, "score-function[baseline=leave-one-out]", 3)
     case.check(case.on(differentiating), 1e-12)
 
@@ -114,7 +114,7 @@ def test_closed_forms(problem: str, samples: int) -> None:
         np.testing.assert_allclose(closed[name], values, rtol=0.0, atol=1e-11 * float(abs(values).max()))
 
 
-def test_minibatches_average_to_the_whole(numpy_backend: Any) -> None:
+def test_minibatches_average_to_the_whole(numpy_backend: Backend) -> None:
     batched, full = (make_problem(f"{NAME}[{more}entropy=analytic]") for more in ("batch=1,", ""))
     made, parameters = make_estimator("score-function"), full.parameters()
     one = draws(made.noise_specs(full.expectation(), 2, full.dimension), 1)

@@ -19,6 +19,7 @@ from gradmeter.bench.problems.linear_gaussian import exact as rules
 from gradmeter.bench.problems.linear_gaussian.exact import exact_bound, law
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import draws, estimate, gauss, integrated_problem, make_cell, measured
 
 LOG_2PI = math.log(2.0 * math.pi)
@@ -214,7 +215,7 @@ def variance(count: int, dim: int, distance: float, block: str) -> float:
     return second - w.normalised(power, parallel) ** 2
 
 
-def test_exact_variances_against_tensor_quadrature(numpy_backend: Any) -> None:
+def test_exact_variances_against_tensor_quadrature(numpy_backend: Backend) -> None:
     made = problem(2, 1)
     distance = _distance(made)
     for estimator in ("iwae", "dreg"):

@@ -16,6 +16,7 @@ from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.problems.vae import inputs
 from gradmeter.bench.problems.vae.linear import LinearVae
 from gradmeter.estimators import NotApplicable
+from gradmeter.estimators.backends.backend import Backend
 from tests.differences import check_gradient
 from tests.support import draws, estimate, integrated, make_cell, measured, problem_is_refused, state_of
 
@@ -72,7 +73,7 @@ def test_gradient_is_that_of_the_objective(text: str) -> None:
 
 @pytest.mark.parametrize("kl", ["sampled", "analytic"])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_means_are_exact(numpy_backend: Any, estimator: str, kl: str) -> None:
+def test_means_are_exact(numpy_backend: Backend, estimator: str, kl: str) -> None:
     """Two data, one coordinate, as few samples as can be: integrated over all noise of normals, whose polynomials few
     nodes integrate exactly; of weak derivatives one datum's."""
     weak = estimator == "measure-valued"
@@ -100,7 +101,7 @@ def test_means_are_exact(numpy_backend: Any, estimator: str, kl: str) -> None:
 
 
 @pytest.mark.parametrize("estimator", ["score-function[baseline=leave-one-out]", "pathwise", "rao-blackwell"])
-def test_minibatches_are_enumerated(numpy_backend: Any, estimator: str) -> None:
+def test_minibatches_are_enumerated(numpy_backend: Backend, estimator: str) -> None:
     """Every minibatch of one of three data in turn, integrated over the samples: the mean is that over all data."""
     problem = make_problem("linear-vae[at=initial,latent=1,size=3,batch=1]")
     made, expectation, exact = make_estimator(estimator), problem.expectation(), problem.exact()
@@ -188,7 +189,7 @@ def test_the_minibatch_part_is_that_of_the_data() -> None:
             assert abs(row["minibatch"] - expected[row["block"]]) <= 5.0 * error, row["block"]
 
 
-def test_a_whole_batch_is_one_minibatch(numpy_backend: Any) -> None:
+def test_a_whole_batch_is_one_minibatch(numpy_backend: Backend) -> None:
     """In whatever order, with its noise in that order."""
     whole, drawn = (make_problem(f"linear-vae[size=6{o}]") for o in ("", ",batch=6"))
     made = make_estimator("pathwise")

@@ -13,6 +13,7 @@ import gradmeter
 from gradmeter.bench.cells import make_problem
 from gradmeter.bench.measurement.decomposition import Part, as_series, from_series
 from gradmeter.estimators import NotApplicable
+from gradmeter.estimators.backends.backend import Backend
 
 LINEAR = "linear-regression[loc=0.1,scale=0.2,batch={},entropy=analytic]"
 MIXTURE = "bayesian-gaussian-mixture[at=start,batch=20,dataset=synthetic,size=60]"
@@ -83,7 +84,7 @@ def test_all_rows_leave_no_minibatch_part() -> None:
 
 
 @pytest.mark.slow
-def test_the_same_on_other_backends(differentiating: Any) -> None:
+def test_the_same_on_other_backends(differentiating: Backend) -> None:
     given = {"samples": 2, "replicates": 2**12, "noise": "shared"}
     found = gradmeter.minibatch_split(LINEAR.format(8), "pathwise", differentiating.name, **given)
     expected = gradmeter.minibatch_split(LINEAR.format(8), "pathwise", **given)

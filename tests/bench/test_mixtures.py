@@ -70,7 +70,7 @@ def test_derivatives(problem: str, samples: int) -> None:
 
 @pytest.mark.parametrize("problem", MIXTURES[2:])
 @pytest.mark.parametrize("samples", [1, 3])
-def test_the_quadratic_form_by_coordinates(numpy_backend: Any, problem: str, samples: int) -> None:
+def test_the_quadratic_form_by_coordinates(numpy_backend: Backend, problem: str, samples: int) -> None:
     """Replacement against D evaluations; local terms move as f does."""
     bound, own, z, noise = at_samples(problem, numpy_backend, samples)
     moved = z[..., ::-1] + 0.3
@@ -136,14 +136,14 @@ def test_summing_z_out_raises_the_bound() -> None:
         pytest.param(MIXTURES[3], "rao-blackwell", marks=pytest.mark.slow),
     ],
 )
-def test_backends_agree(differentiating: Any, problem: str, estimator: str) -> None:
+def test_backends_agree(differentiating: Backend, problem: str, estimator: str) -> None:
     case = Case(problem, estimator, 4)
     case.check(case.on(differentiating), 1e-12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", MIXTURES)
-def test_compiled(differentiating: Any, problem: str) -> None:
+def test_compiled(differentiating: Backend, problem: str) -> None:
     case = Case(problem, "pathwise", 4)
     case.check(case.on(differentiating, compiled=True), 1e-12)
 
@@ -157,7 +157,7 @@ def test_compiled(differentiating: Any, problem: str) -> None:
         ("joint", "score-function"),
     ],
 )
-def test_minibatches_average_to_the_whole(numpy_backend: Any, bound: str, estimator: str) -> None:
+def test_minibatches_average_to_the_whole(numpy_backend: Backend, bound: str, estimator: str) -> None:
     """Every batch of one row in turn, at the same noise: their mean is the estimate from all rows."""
     options = f"bound={bound},at=start,hyperparameters=learned"
     batched, full = (make_problem(f"{NAME}[{options}{more}]") for more in (",batch=1", ""))

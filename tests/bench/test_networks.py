@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.problems.vae.network import Perceptron
+from gradmeter.estimators.backends.backend import Backend
 
 SIZES = ((3, 2), (4, 5, 3), (2, 6, 5, 4))
 
@@ -44,7 +45,7 @@ def test_forward() -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("sizes", SIZES)
-def test_backward_is_that_of_autodiff(differentiating: Any, sizes: tuple[int, ...], shared: bool) -> None:
+def test_backward_is_that_of_autodiff(differentiating: Backend, sizes: tuple[int, ...], shared: bool) -> None:
     network, at, x, cotangent = case(sizes, shared)
     xp = differentiating.xp
     put = lambda a: differentiating.asarray(a, "float64")  # noqa: E731

@@ -8,7 +8,6 @@ Buchholz's slope in `test_sobol.py`, Roeder's in `test_quadrature.py` and `test_
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +31,7 @@ from tests.support import (
 
 
 @pytest.mark.parametrize("scale", [0.4, 1.7])
-def test_coupling_hurts_far_from_the_minimum(numpy_backend: Any, scale: float) -> None:
+def test_coupling_hurts_far_from_the_minimum(numpy_backend: Backend, scale: float) -> None:
     """Measure-valued ∂loc of (z − k)²: 16/π − 4 times δ² coupled, else 8/π − 2 times δ² and 4σ²/π, so the coupling
     loses for δ² (8 − 2π) > 4σ², beyond 1.53 σ; for ∂log σ it never does."""
     edge = math.sqrt(4.0 / (8.0 - 2.0 * math.pi))
@@ -56,7 +55,7 @@ def _variances(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_pathwise_below_the_score_function(numpy_backend: Any, seed: int) -> None:
+def test_pathwise_below_the_score_function(numpy_backend: Backend, seed: int) -> None:
     """Xu et al. 2019: mean-field Normal, quadratic log-joint, analytic entropy. Every coordinate's pathwise variance is
     below the score function's, even with the constant that is best for that coordinate."""
     generator = np.random.default_rng(seed)
@@ -78,7 +77,7 @@ def test_pathwise_below_the_score_function(numpy_backend: Any, seed: int) -> Non
         assert np.all(optimal[name] < plain[name]), name
 
 
-def test_reversed_near_the_posterior(numpy_backend: Any) -> None:
+def test_reversed_near_the_posterior(numpy_backend: Backend) -> None:
     """With the entropy sampled f = log p − log q hardly varies there, and the score function is the better."""
     here = single(0.42, 0.71)
     for entropy, better in (("sampled", "score-function"), ("analytic", "pathwise")):
@@ -98,7 +97,7 @@ def _affine(backend: Backend, problem: str, estimator: str) -> np.ndarray:
     return np.asarray(rows.T @ rows)
 
 
-def test_full_rank_below_mean_field_on_a_correlated_posterior(numpy_backend: Any) -> None:
+def test_full_rank_below_mean_field_on_a_correlated_posterior(numpy_backend: Backend) -> None:
     """Each at its own optimum, on the conjugate regression, whose posterior has precision Λ: ∂loc = −Λ (z − mean).
 
     Full rank, z has covariance Λ⁻¹ and ∂loc Λ; mean field, diag(Λ)⁻¹ and Λ diag(Λ)⁻¹ Λ, a larger variance in every

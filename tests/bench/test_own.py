@@ -13,6 +13,7 @@ from gradmeter.bench.cells import Cell, make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import Blocks, draws, estimate, needs
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -87,7 +88,7 @@ def test_what_a_training_loop_in_torch_computes(estimator: str, samples: int, mo
     close({name: values[0] for name, values in found.items()}, expected)
 
 
-def test_estimates_do_not_mix(numpy_backend: Any) -> None:
+def test_estimates_do_not_mix(numpy_backend: Backend) -> None:
     """Five replicates at once, pulled back apart from each other."""
     _, _, _, model = convolutional(batch=4)
     together, noise = made_by(model, "score-function[baseline=leave-one-out]", 2, replicates=5)

@@ -98,7 +98,7 @@ def test_exact_at_another_point(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", IN_THREE_DIMENSIONS)
-def test_more_dimensions(text: str, numpy_backend: Any) -> None:
+def test_more_dimensions(text: str, numpy_backend: Backend) -> None:
     """Gradients coordinate by coordinate; the baselines see the other coordinates, here by a tensor grid."""
     problem, one = make_problem(text), make_problem(text.replace(",dim=3", "")).exact()
     exact = problem.exact()
@@ -149,7 +149,7 @@ def elbo_samples(problem: Any, backend: Backend, count: int) -> tuple[np.ndarray
     "text", ["linear-regression[loc=-0.23,scale=0.61]", "logistic-regression[loc=0.17,scale=0.71]"]
 )
 @pytest.mark.parametrize("entropy", ["sampled", "analytic"])
-def test_regression_objective_and_baselines_by_sampling(numpy_backend: Any, text: str, entropy: str) -> None:
+def test_regression_objective_and_baselines_by_sampling(numpy_backend: Backend, text: str, entropy: str) -> None:
     """Means of 50,000 draws within 6 standard errors (63 comparisons: false alarm about 1e-7 for normal means)."""
     problem = make_problem(f"{text[:-1]},entropy={entropy}]")
     exact = problem.exact()

@@ -16,6 +16,7 @@ from gradmeter.bench.cells import make_problem
 from gradmeter.bench.problems.gaussian_elbo import square_root
 from gradmeter.bench.problems.regression import StudentTRegression, load
 from gradmeter.estimators import FAMILIES, NotApplicable, UsageError
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import draws, estimate, integrated_problem, make_cell, measured, problem_is_refused
 
 NORMALS = (
@@ -189,7 +190,7 @@ def test_fitted_is_a_maximum(regression: str) -> None:
 
 @pytest.mark.parametrize("normal", NORMALS[:2])
 @pytest.mark.parametrize("estimator", ["score-function", "pathwise", "pathwise[sticking-the-landing=true]", "price"])
-def test_unbiased_by_integration(numpy_backend: Any, normal: str, estimator: str) -> None:
+def test_unbiased_by_integration(numpy_backend: Backend, normal: str, estimator: str) -> None:
     """Twenty rows and four coordinates: Gauss rules in all four give the exact gradient."""
     problem = f"poisson-regression[{normal}]"
     exact = make_problem(problem).exact()
@@ -198,7 +199,7 @@ def test_unbiased_by_integration(numpy_backend: Any, normal: str, estimator: str
 
 
 @pytest.mark.parametrize("normal", NORMALS)
-def test_a_quadratic_log_joint_is_exact(numpy_backend: Any, normal: str) -> None:
+def test_a_quadratic_log_joint_is_exact(numpy_backend: Backend, normal: str) -> None:
     """Every estimate of Taylor's is the gradient, and so is Price's in the blocks of the covariance."""
     problem = f"linear-regression[{normal},entropy=analytic]"
     for estimator in ("taylor[hessian=full]", "price"):

@@ -80,7 +80,7 @@ def test_the_bound_rises_to_the_evidence() -> None:
         ("injected-squared-model-weights", "decoder"),
     ],
 )
-def test_means_are_exact(numpy_backend: Any, estimator: str, wrong: str | None) -> None:
+def test_means_are_exact(numpy_backend: Backend, estimator: str, wrong: str | None) -> None:
     """One image, one coordinate, two samples: integrated over all noise, against the problem's own quadrature. Sticking
     the landing is off in the encoder, squared weights in the decoder, and only there."""
     problem, made = make_problem(ONE), make_estimator(estimator)

@@ -72,14 +72,14 @@ def test_parity_of_compiled_jax(problem: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 4])
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_every_estimator(differentiating: Any, problem: str, samples: int) -> None:
+def test_every_estimator(differentiating: Backend, problem: str, samples: int) -> None:
     for name in VARIANTS:
         if applies(problem, name, samples):
             check(differentiating, problem, name, samples, compiled=differentiating.name == "jax")
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_the_decoders_gradient_does_not_ask_which_estimator(numpy_backend: Any, problem: str) -> None:
+def test_the_decoders_gradient_does_not_ask_which_estimator(numpy_backend: Backend, problem: str) -> None:
     """It is that of the same samples: to the last digit."""
     at = make_problem(problem)
     expectation, parameters = at.expectation(), at.parameters()

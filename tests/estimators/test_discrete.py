@@ -63,7 +63,7 @@ def assert_unbiased(backend: Backend, problem: str, estimator: str) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize(("problem", "estimator"), UNBIASED)
-def test_unbiased(numpy_backend: Any, problem: str, estimator: str) -> None:
+def test_unbiased(numpy_backend: Backend, problem: str, estimator: str) -> None:
     """Over all of its noise."""
     assert_unbiased(numpy_backend, problem, estimator)
 
@@ -74,7 +74,7 @@ ONCE = [(TOYS[0], e) for e in RELAXED] + [(p, e) for p, e in UNBIASED if p == TO
 
 @pytest.mark.matrix
 @pytest.mark.parametrize(("problem", "estimator"), ONCE)
-def test_unbiased_elsewhere(differentiating: Any, problem: str, estimator: str) -> None:
+def test_unbiased_elsewhere(differentiating: Backend, problem: str, estimator: str) -> None:
     assert_unbiased(differentiating, problem, estimator)
 
 
@@ -147,11 +147,11 @@ BERNOULLIS = TOYS[:4]
 
 
 @pytest.mark.parametrize("problem", BERNOULLIS)
-def test_variances(numpy_backend: Any, problem: str) -> None:
+def test_variances(numpy_backend: Backend, problem: str) -> None:
     check_variances(numpy_backend, problem)
 
 
-def test_variances_elsewhere(differentiating: Any) -> None:
+def test_variances_elsewhere(differentiating: Backend) -> None:
     check_variances(differentiating, TOYS[2])
 
 
@@ -208,7 +208,7 @@ def test_double_control_variates(backend: Backend, problem: str) -> None:
     assert coefficient == pytest.approx(best, abs=0.25)
 
 
-def test_double_control_variates_of_more_samples(numpy_backend: Any) -> None:
+def test_double_control_variates_of_more_samples(numpy_backend: Backend) -> None:
     """The slope for one sample is the mean over all the others, whatever f: here of degree three."""
     problem = "polynomial[family=bernoulli,probability=0.3,degree=3]"
     exact = make_cell(problem, "arm").problem.exact()
@@ -219,7 +219,7 @@ def test_double_control_variates_of_more_samples(numpy_backend: Any) -> None:
         np.testing.assert_allclose(found["logits"].mean, exact.gradient["logits"], rtol=1e-12)
 
 
-def test_disarm_is_never_worse_than_arm(numpy_backend: Any) -> None:
+def test_disarm_is_never_worse_than_arm(numpy_backend: Backend) -> None:
     """By the law of total variance; at p = ½ in one dimension it has none at all."""
     for probability in (0.02, 0.25, 0.5, 0.6, 0.98):
         for more in (",k=0.49", ",k=-3", ",k=0.2,dim=2"):
@@ -302,7 +302,7 @@ def test_exact_bias(backend: Backend, p: float) -> None:
         np.testing.assert_allclose(found["logits"].mean, [gradient], rtol=1e-10, err_msg=estimator)
 
 
-def test_straight_through_is_right_at_one_half(numpy_backend: Any) -> None:
+def test_straight_through_is_right_at_one_half(numpy_backend: Backend) -> None:
     found = integrate(setting_of(f"square[family=bernoulli,k={T}]", "straight-through", "numpy"))
     assert found is not None
     np.testing.assert_allclose(found["logits"].mean, [(1.0 - 2.0 * T) / 4.0], rtol=1e-12)
@@ -317,7 +317,7 @@ def test_bias_is_caught(problem: str, estimator: str) -> None:
 
 
 @pytest.mark.parametrize("estimator", BIASED)
-def test_a_linear_f_leaves_straight_through_unbiased(numpy_backend: Any, estimator: str) -> None:
+def test_a_linear_f_leaves_straight_through_unbiased(numpy_backend: Backend, estimator: str) -> None:
     """f = Σ z: then straight-through is exact, and softer samples are not."""
     found = integrate(setting_of("polynomial[family=bernoulli,probability=0.3,degree=1]", estimator, "numpy"))
     assert found is not None
@@ -351,7 +351,7 @@ def test_relaxed_samples_round_to_z(backend: Backend, problem: str) -> None:
 
 
 @pytest.mark.parametrize("problem", DISCRETE_PROBLEMS)
-def test_paths_of_relaxed_samples(differentiating: Any, problem: str) -> None:
+def test_paths_of_relaxed_samples(differentiating: Backend, problem: str) -> None:
     """Against automatic differentiation in λ, of ζ and of ζ given z."""
     backend, made = differentiating, make_cell(problem, "rebar").problem
     relaxation, xp = made.family.relaxation(), differentiating.xp
@@ -399,7 +399,7 @@ def test_unbiased_on_choices(estimator: str) -> None:
     "estimator",
     ["relax", *(pytest.param(e, marks=pytest.mark.slow) for e in ("enumeration", "partial-summation", "disarm"))],
 )
-def test_compiled(differentiating: Any, estimator: str) -> None:
+def test_compiled(differentiating: Backend, estimator: str) -> None:
     problem, cell = DISCRETE_PROBLEMS[1], make_cell(DISCRETE_PROBLEMS[1], estimator, 4)
     expectation = cell.problem.expectation()
     noise = draws(cell.estimator.noise_specs(expectation, 4, 3), 6)

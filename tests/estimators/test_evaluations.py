@@ -11,6 +11,7 @@ import pytest
 from gradmeter.bench.cells import make_estimator
 from gradmeter.bench.performance.goals import cost
 from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, Expectation, Integrand, Noise, Normal
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Estimator
 from tests.support import draws, make_cell, state_of
 
@@ -41,7 +42,7 @@ class Counting(Integrand):
 
 @pytest.mark.parametrize("larger", [False, True])
 @pytest.mark.parametrize("text", [*VARIANTS, *NAMED_ALONE])
-def test_evaluations_are_counted(numpy_backend: Any, text: str, larger: bool) -> None:
+def test_evaluations_are_counted(numpy_backend: Backend, text: str, larger: bool) -> None:
     estimator: Estimator = make_estimator(text)
     samples = 4 if larger else estimator.smallest_num_samples()
     entropy, batch = estimator.default_entropy(), "input-dependent" in text

@@ -94,7 +94,7 @@ def test_a_users_own_integrand(backend: Backend, name: str) -> None:
         assert abs(mean[0] - expected) <= 1e-12 * max(1.0, size.max()), block
 
 
-def test_numpy_says_what_to_add(numpy_backend: Any) -> None:
+def test_numpy_says_what_to_add(numpy_backend: Backend) -> None:
     estimator, expectation = make_estimator("score-function"), Expectation(Normal(), SquareLessLoc(), {})
     noise = draws(estimator.noise_specs(expectation, 1, 1), 2)
     message = "give the integrand an `explicit_pullback` method, or use the torch or jax backend"
@@ -103,7 +103,7 @@ def test_numpy_says_what_to_add(numpy_backend: Any) -> None:
 
 
 @pytest.mark.parametrize("name", BY_RULE)
-def test_unbiased_by_a_rule(numpy_backend: Any, name: str) -> None:
+def test_unbiased_by_a_rule(numpy_backend: Backend, name: str) -> None:
     """E ĝ is 2 (1 − a)² loc and 2σ². Zero-order estimators are right in loc, in which L is quadratic."""
     cell = make_cell(TILTED.format(""), name)
     at, state = cell.problem.parameters(), state_of(cell.problem, name, cell.num_samples)
@@ -128,7 +128,7 @@ def test_unbiased_by_a_rule(numpy_backend: Any, name: str) -> None:
     ("name", "samples"),
     [(e, s) for e in OF_NORMAL for s in (1, 4) if s >= make_estimator(e).smallest_num_samples()],
 )
-def test_it_is_a_mean_over_the_samples(numpy_backend: Any, name: str, samples: int) -> None:
+def test_it_is_a_mean_over_the_samples(numpy_backend: Backend, name: str, samples: int) -> None:
     """ĝ is that of f with loc a constant, plus the mean of −2a (z − a loc) over samples that the noise makes."""
     estimator = make_estimator(name)
     problem: Any = make_cell(TILTED.format(",dim=3"), name, samples).problem
@@ -301,7 +301,7 @@ def test_unbiased_by_integration(estimator: str, family: str) -> None:
 
 
 @pytest.mark.parametrize(("estimator", "family"), REST)
-def test_unbiased_by_sampling(numpy_backend: Any, estimator: str, family: str) -> None:
+def test_unbiased_by_sampling(numpy_backend: Backend, estimator: str, family: str) -> None:
     """Means of 2^16 estimates within six standard errors, at fixed seeds: with others, right code fails with
     probability 1e-7 in all. Without the explicit term they would be off by twelve."""
     problem = scaled(estimator, family, 2)
@@ -324,7 +324,7 @@ def test_unbiased_by_sampling(numpy_backend: Any, estimator: str, family: str) -
 @pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("estimator", "family"), PAIRS)
 def test_automatic_derivatives_are_the_closed_form(
-    numpy_backend: Any, backend: str, estimator: str, family: str
+    numpy_backend: Backend, backend: str, estimator: str, family: str
 ) -> None:
     """On the same noise, two coordinates; an expectation that is `closed-form` takes f's gradient, but not the missing
     derivative in λ, from its methods."""
@@ -345,7 +345,7 @@ def test_automatic_derivatives_are_the_closed_form(
 
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("replicates", [1, 5])
-def test_backends_agree(differentiating: Any, numpy_backend: Any, samples: int, replicates: int) -> None:
+def test_backends_agree(differentiating: Backend, numpy_backend: Backend, samples: int, replicates: int) -> None:
     """To 1e-12 on the bundled problem, from its method and by automatic derivatives, for one replicate and for more."""
     closed, automatic = (
         make_cell(TILTED.format(f",dim=3{d}"), "pathwise").problem for d in ("", ",differentiate=autodiff")
@@ -360,7 +360,7 @@ def test_backends_agree(differentiating: Any, numpy_backend: Any, samples: int, 
 
 
 @pytest.mark.slow
-def test_it_compiles(differentiating: Any, numpy_backend: Any) -> None:
+def test_it_compiles(differentiating: Backend, numpy_backend: Backend) -> None:
     for name in ("pathwise", "measure-valued", "score-function[baseline=leave-one-out]"):
         automatic = make_cell(TILTED.format(",dim=3,differentiate=autodiff"), name).problem
         estimator, at = make_estimator(name), automatic.parameters()
@@ -453,7 +453,7 @@ def test_discrete_by_integration(estimator: str) -> None:
     assert any(part in estimator for part in ("sobol", "cross-fitted", "stratified"))
 
 
-def test_enumeration_in_parts(numpy_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enumeration_in_parts(numpy_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many replicates the states are evaluated in parts, the explicit term too."""
     problem, estimator = ChosenProblem(3), make_estimator("enumeration")
     exact: Any = problem.exact()
@@ -484,7 +484,7 @@ class Bent(Integrand):
 
 @pytest.mark.parametrize("name", ["iwae", "dreg", "vimco"])
 @pytest.mark.parametrize("size", [1, 2])
-def test_bounds(numpy_backend: Any, name: str, size: int) -> None:
+def test_bounds(numpy_backend: Backend, name: str, size: int) -> None:
     """∇L_K by complex steps of L_K on the same nodes, z = loc + σε."""
     at = single(0.5, 0.6)
     expectation = Expectation(Normal(), Bent(), {}, "sampled", importance_samples=size)
@@ -555,7 +555,7 @@ class Forgetful(Pathwise):
         return self.estimate_integrand(backend, *expectation.at(parameters), noise, state)
 
 
-def test_the_verdict(numpy_backend: Any) -> None:
+def test_the_verdict(numpy_backend: Backend) -> None:
     """What has the term is certified by integration; what leaves it out is biased in loc, and nowhere else."""
     problem = TILTED.format("")
     rows = measured(make_cell(problem, "pathwise"))
@@ -582,7 +582,7 @@ class NoSamples(Estimator):
         return dict.fromkeys(parameters, noise["own"])
 
 
-def test_without_samples_it_is_refused(numpy_backend: Any) -> None:
+def test_without_samples_it_is_refused(numpy_backend: Backend) -> None:
     expectation = make_cell(TILTED.format(""), "pathwise").problem.expectation()
     noise = draws(NoSamples().noise_specs(expectation, 1, 1), 3)
     with pytest.raises(NotApplicable, match="no-samples draws no samples of q"):

@@ -133,7 +133,7 @@ def test_density(name: str, backend: Backend) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", all_but("score"))
-def test_score(name: str, differentiating: Any) -> None:
+def test_score(name: str, differentiating: Backend) -> None:
     case = case_of(name, differentiating)
     found = case.family.score(differentiating, case.parameters, case.z)
     expected = case.jacobian(lambda p: case.family.log_density(differentiating, p, case.z))
@@ -143,7 +143,7 @@ def test_score(name: str, differentiating: Any) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", [name for name in all_but("pathwise") if name not in laws.IMPLICIT])
-def test_pathwise(name: str, differentiating: Any) -> None:
+def test_pathwise(name: str, differentiating: Backend) -> None:
     """cotangent · ∂t(ε, λ)/∂λ, summed over the coordinates of z."""
     case, xp = case_of(name, differentiating), differentiating.xp
     found = case.family.pathwise(differentiating, case.parameters, case.noise, case.z, case.vector)
@@ -154,7 +154,7 @@ def test_pathwise(name: str, differentiating: Any) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", [name for name in all_but("pathwise") if name not in laws.IMPLICIT])
-def test_entropy_along_the_path(name: str, differentiating: Any) -> None:
+def test_entropy_along_the_path(name: str, differentiating: Backend) -> None:
     """d/dλ of −log q_λ(t(ε, λ)), what a family knows of it and what any works out; a block left out is 0."""
     case = case_of(name, differentiating)
     family, given = case.family, (differentiating, case.parameters, case.noise, case.z)
@@ -171,7 +171,7 @@ def test_entropy_along_the_path(name: str, differentiating: Any) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", all_but("log_density_gradient"))
-def test_derivatives_in_z(name: str, differentiating: Any) -> None:
+def test_derivatives_in_z(name: str, differentiating: Backend) -> None:
     case, xp = case_of(name, differentiating), differentiating.xp
     total = lambda z: xp.sum(case.family.log_density(differentiating, case.parameters, z))  # noqa: E731
     gradient = case.family.log_density_gradient(differentiating, case.parameters, case.z)
@@ -236,7 +236,7 @@ ONE_OR_TWO = [text.replace("dim=3", f"dim={d}") for text in TWO_FAMILIES for d i
 
 
 @pytest.mark.parametrize("problem", ONE_OR_TWO)
-def test_gauss_rules_agree(numpy_backend: Any, problem: str) -> None:
+def test_gauss_rules_agree(numpy_backend: Backend, problem: str) -> None:
     for estimator in ("score-function", "pathwise"):
         exact = make_cell(problem, estimator).problem.exact()
         for block, (mean, _, size) in integrated_problem(numpy_backend, problem, estimator, nodes=24).items():

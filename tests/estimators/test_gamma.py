@@ -229,7 +229,7 @@ def test_only_where_there_is_one_rejection() -> None:
         assert "needs the law of accepted proposals" in reason
 
 
-def test_elliptical_path(numpy_backend: Any) -> None:
+def test_elliptical_path(numpy_backend: Backend) -> None:
     """Integrated over ε and g: E[n zⁿ⁻¹ ∂z/∂λ] is the moment's gradient."""
     family = FAMILIES["elliptical"].Config().family
     parameters = {"loc": np.asarray([0.4]), "cholesky": np.log([0.8]), "log_degrees": np.log([17.0])}

@@ -12,6 +12,7 @@ from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.estimators import BOUNDS, Expectation, Normal, UsageError
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.vimco import others_sum
 from tests.parity import Case
 from tests.support import Blocks, draws, estimate, integrated_problem, make_cell
@@ -80,7 +81,7 @@ def test_the_order_of_samples_does_not_matter(estimator: str) -> None:
 
 
 @pytest.mark.parametrize("estimator", ["dreg", "vimco", "vimco[baseline=arithmetic]", "vimco[baseline=none]"])
-def test_all_have_the_expectation_of_iwae(numpy_backend: Any, estimator: str) -> None:
+def test_all_have_the_expectation_of_iwae(numpy_backend: Backend, estimator: str) -> None:
     """K = 2, D = 1: both samples' noise integrated over, to 1e-10; θ's estimate is the same number."""
     reference = integrated_problem(numpy_backend, SMALL, "iwae", nodes=80)
     found = integrated_problem(numpy_backend, SMALL, estimator, nodes=80)
@@ -129,13 +130,13 @@ def test_weights_do_not_overflow() -> None:
 
 
 @pytest.mark.parametrize(("estimator", "samples"), [*((e, 2) for e in ALL), ("iwae", 1), ("vimco", 1)])
-def test_parity(differentiating: Any, estimator: str, samples: int) -> None:
+def test_parity(differentiating: Backend, estimator: str, samples: int) -> None:
     case = Case(BOUND, estimator, samples)
     case.check(case.on(differentiating), 1e-12)
 
 
 @pytest.mark.parametrize("estimator", ["dreg", pytest.param("vimco", marks=pytest.mark.slow)])
-def test_parity_compiled(differentiating: Any, estimator: str) -> None:
+def test_parity_compiled(differentiating: Backend, estimator: str) -> None:
     case = Case(BOUND, estimator, 2)
     case.check(case.on(differentiating, compiled=True), 1e-12)
 
@@ -146,7 +147,7 @@ def test_single_precision(estimator: str) -> None:
     case.check(case.on(get("numpy"), dtype="float32"), 1e-5)
 
 
-def test_gradients_by_autodiff(differentiating: Any, numpy_backend: Any) -> None:
+def test_gradients_by_autodiff(differentiating: Backend, numpy_backend: Backend) -> None:
     """Of log p in z and in θ: differentiate=autodiff."""
     closed, automatic = (make_cell(f"{BOUND[:-1]},differentiate={d}]", "dreg") for d in ("closed-form", "autodiff"))
     noise = draws(closed.estimator.noise_specs(closed.problem.expectation(), 2, 4), 7)

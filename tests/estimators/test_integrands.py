@@ -89,20 +89,20 @@ def close(found: Blocks, expected: Blocks, relative: float = 1e-11) -> None:
 HERE = single([0.4, -0.3, 1.1], [0.7, 1.2, 0.3])
 
 
-def test_numpy_says_what_to_add(numpy_backend: Any) -> None:
+def test_numpy_says_what_to_add(numpy_backend: Backend) -> None:
     message = "NumPy cannot differentiate: give the integrand a `gradient` method, or use the torch or jax backend"
     with pytest.raises(NotApplicable, match=re.escape(message)):
         ask(numpy_backend, expectation_of(Coupled(), a=0.8), "pathwise", HERE)
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-def test_automatic_gradient(differentiating: Any, numpy_backend: Any, samples: int) -> None:
+def test_automatic_gradient(differentiating: Backend, numpy_backend: Backend, samples: int) -> None:
     found = ask(differentiating, expectation_of(Coupled(), a=0.8), "pathwise", HERE, samples)
     close(found, ask(numpy_backend, expectation_of(CoupledWithGradient(), a=0.8), "pathwise", HERE, samples))
 
 
 @pytest.mark.parametrize("entropy", ["none", "sampled", "analytic"])
-def test_values_suffice_elsewhere(backend: Backend, numpy_backend: Any, entropy: str) -> None:
+def test_values_suffice_elsewhere(backend: Backend, numpy_backend: Backend, entropy: str) -> None:
     """Score function and measure-valued ask nothing of f but its values."""
     for estimator in ("score-function[baseline=leave-one-out]", "measure-valued"):
         expectation = expectation_of(Coupled(), entropy, a=0.8)
@@ -113,7 +113,7 @@ def test_values_suffice_elsewhere(backend: Backend, numpy_backend: Any, entropy:
 @pytest.mark.matrix
 @pytest.mark.parametrize("problem", [p for p in (*BUNDLED, *MODELS[1:3]) if applies(p, "pathwise", 3)])
 @pytest.mark.parametrize("samples", [1, 3])
-def test_bundled_gradients_are_gradients(differentiating: Any, problem: str, samples: int) -> None:
+def test_bundled_gradients_are_gradients(differentiating: Backend, problem: str, samples: int) -> None:
     """differentiate=autodiff agrees with the closed form."""
     closed, automatic = make_cell(problem, "pathwise"), make_cell(f"{problem[:-1]},differentiate=autodiff]", "pathwise")
     assert automatic.problem.expectation().differentiate == "autodiff"
@@ -127,7 +127,7 @@ def test_bundled_gradients_are_gradients(differentiating: Any, problem: str, sam
 @pytest.mark.matrix
 @pytest.mark.parametrize("problem", [*BUNDLED, *TWO_FAMILIES, *MODELS[1:3]])
 @pytest.mark.parametrize("samples", [1, 3])
-def test_bundled_hessian_products(differentiating: Any, numpy_backend: Any, problem: str, samples: int) -> None:
+def test_bundled_hessian_products(differentiating: Backend, numpy_backend: Backend, problem: str, samples: int) -> None:
     """The closed form on NumPy against automatic differentiation."""
     found = []
     for backend, more in ((numpy_backend, ""), (differentiating, ",differentiate=autodiff")):
@@ -145,7 +145,7 @@ def test_bundled_hessian_products(differentiating: Any, numpy_backend: Any, prob
     close({"product": found[1]}, {"product": found[0]})
 
 
-def test_numpy_says_what_to_add_for_a_hessian(numpy_backend: Any) -> None:
+def test_numpy_says_what_to_add_for_a_hessian(numpy_backend: Backend) -> None:
     expectation, z = expectation_of(CoupledWithGradient(), a=0.8), np.ones((2, 3))
     with pytest.raises(NotApplicable, match="give the integrand a `hessian_product` method"):
         expectation.hessian_product(numpy_backend, HERE, z, z, {})

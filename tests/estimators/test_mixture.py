@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -41,7 +39,7 @@ def test_implicit_path_in_one_dimension(backend: Backend) -> None:
         np.testing.assert_allclose(backend.to_numpy(found[name]).reshape(27, 3), values, rtol=1e-10, atol=1e-13)
 
 
-def test_implicit_path_in_two_dimensions(numpy_backend: Any) -> None:
+def test_implicit_path_in_two_dimensions(numpy_backend: Backend) -> None:
     """E[∇f · ∂z/∂λ] is ∇ E f, also where f joins the coordinates; ∇ E f by the score, on the same grid."""
     z, weights = laws.grid("mixture-of-normals", LAMBDA)
     kept = weights > 1e-22

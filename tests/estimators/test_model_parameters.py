@@ -13,6 +13,7 @@ from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.sweep.run import measure_cell
 from gradmeter.estimators import Expectation, Integrand, Normal, NotApplicable
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import Blocks, draws, estimate, integrated
 
 ESTIMATORS = (
@@ -79,7 +80,7 @@ def exact(at: Blocks) -> Blocks:
 
 
 @pytest.mark.parametrize("name", [name for name in ESTIMATORS if "stratified" not in name])  # its noise jumps
-def test_unbiased_by_integration(numpy_backend: Any, name: str) -> None:
+def test_unbiased_by_integration(numpy_backend: Backend, name: str) -> None:
     """One coordinate, integrated over all its noise."""
     estimator = make_estimator(name)
     expectation, at = Expectation(Normal(), BentWithPullback(), {}), point(1)
@@ -95,7 +96,7 @@ CASES = [(n, s) for n in ESTIMATORS for s in (1, 4) if s >= make_estimator(n).sm
 
 
 @pytest.mark.parametrize(("name", "samples"), CASES)
-def test_the_samples_are_the_estimators_own(numpy_backend: Any, name: str, samples: int) -> None:
+def test_the_samples_are_the_estimators_own(numpy_backend: Backend, name: str, samples: int) -> None:
     """The θ blocks are the mean of ∇_θ f over samples that the noise makes; λ's are what they are for θ in `data`."""
     estimator = make_estimator(name)
     at = point(3)
@@ -122,7 +123,7 @@ def test_the_samples_are_the_estimators_own(numpy_backend: Any, name: str, sampl
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("replicates", [1, 5])
 def test_the_backends_pullback_is_the_closed_form(
-    differentiating: Any, numpy_backend: Any, samples: int, replicates: int
+    differentiating: Backend, numpy_backend: Backend, samples: int, replicates: int
 ) -> None:
     estimator, at = make_estimator("pathwise"), point(3)
     noise = draws(estimator.noise_specs(Expectation(Normal(), Bent(), {}), samples, 3), replicates)
@@ -134,7 +135,7 @@ def test_the_backends_pullback_is_the_closed_form(
 
 
 @pytest.mark.slow
-def test_the_pullback_compiles(differentiating: Any, numpy_backend: Any) -> None:
+def test_the_pullback_compiles(differentiating: Backend, numpy_backend: Backend) -> None:
     estimator, at = make_estimator("pathwise"), point(3)
     noise = draws(estimator.noise_specs(Expectation(Normal(), Bent(), {}), 2, 3), 4)
     expected = estimate(numpy_backend, estimator, Expectation(Normal(), BentWithPullback(), {}), at, noise)
@@ -143,7 +144,7 @@ def test_the_pullback_compiles(differentiating: Any, numpy_backend: Any) -> None
         np.testing.assert_allclose(found[block], values, rtol=0.0, atol=1e-12 * max(1.0, np.abs(values).max()))
 
 
-def test_numpy_says_what_to_add(numpy_backend: Any) -> None:
+def test_numpy_says_what_to_add(numpy_backend: Backend) -> None:
     estimator, expectation = make_estimator("score-function"), Expectation(Normal(), Bent(), {})
     noise = draws(estimator.noise_specs(expectation, 1, 3), 2)
     message = "give the integrand a `model_pullback` method, or use the torch or jax backend"
@@ -166,7 +167,7 @@ class BentProblem(Problem):
         return Exact(exact(parameters), "closed-form")
 
 
-def test_rows_of_a_model(numpy_backend: Any) -> None:
+def test_rows_of_a_model(numpy_backend: Backend) -> None:
     """Every block has its row, certified by integration."""
     rows = measure_cell(Cell(BentProblem(), make_estimator("pathwise"), goals=StoppingCriteria(precision=0.5))).rows
     assert [row["block"] for row in rows] == ["loc", "log_scale", "bend", "target", "all"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from gradmeter.estimators import VARIANTS
@@ -42,7 +40,7 @@ def test_compiled(model: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "estimator"), cases(VARIANTS))
-def test_every_estimator(differentiating: Any, model: str, estimator: str) -> None:
+def test_every_estimator(differentiating: Backend, model: str, estimator: str) -> None:
     case = Case(model, estimator, 4)
     case.check(
         case.on(differentiating, compiled=differentiating.name == "jax"), 1e-12
@@ -51,7 +49,7 @@ def test_every_estimator(differentiating: Any, model: str, estimator: str) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "estimator"), cases(("score-function", "pathwise", "measure-valued"), 1))
-def test_one_sample_compiled(differentiating: Any, model: str, estimator: str) -> None:
+def test_one_sample_compiled(differentiating: Backend, model: str, estimator: str) -> None:
     case = Case(model, estimator, 1)
     case.check(case.on(differentiating, compiled=True), 1e-12)
 

@@ -257,7 +257,7 @@ def test_inverse_cdf(name: str, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_mirrored(name: str, numpy_backend: Any) -> None:
+def test_mirrored(name: str, numpy_backend: Backend) -> None:
     """The mirror image of a sample at the quantile u is the one at 1 − u; Student's t, −T of T."""
     family, parameters = FAMILIES[name].Config().family, PARAMETERS[name]
     noise = draws(family.noise((50,), 3), 1)

@@ -3,8 +3,6 @@ Normal. Other families are in test_matrix."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -80,7 +78,7 @@ COMPILED_SLOWLY = [
 
 @pytest.mark.matrix
 @pytest.mark.parametrize(("problem", "estimator", "samples"), [*CASES, *INTEGRAND_CASES])
-def test_float64(differentiating: Any, problem: str, estimator: str, samples: int) -> None:
+def test_float64(differentiating: Backend, problem: str, estimator: str, samples: int) -> None:
     case = Case(problem, estimator, samples)
     case.check(case.on(differentiating), 1e-12)
 
@@ -96,6 +94,6 @@ def test_float32(backend: Backend, problem: str, estimator: str, samples: int) -
 
 @pytest.mark.parametrize(("problem", "estimator", "samples"), [*COMPILED, *COMPILED_SLOWLY])
 @pytest.mark.matrix
-def test_compiled(differentiating: Any, problem: str, estimator: str, samples: int) -> None:
+def test_compiled(differentiating: Backend, problem: str, estimator: str, samples: int) -> None:
     case = Case(problem, estimator, samples)
     case.check(case.on(differentiating, compiled=True), 1e-12)

@@ -48,13 +48,13 @@ def test_unbiased(backend: Backend, problem: str, estimator: str) -> None:
 
 @pytest.mark.parametrize("estimator", [*QUADRATIC, *FITTED])
 @pytest.mark.parametrize("problem", [TWO_FAMILIES[0].replace("dim=3", "dim=2"), "cosine[k=1.9,loc=0.45,dim=2]"])
-def test_unbiased_in_two_dimensions(numpy_backend: Any, problem: str, estimator: str) -> None:
+def test_unbiased_in_two_dimensions(numpy_backend: Backend, problem: str, estimator: str) -> None:
     found = integrated_problem(numpy_backend, problem, estimator, nodes=48)
     assert_unbiased(found, make_cell(problem, estimator).problem.exact().gradient)
 
 
 @pytest.mark.parametrize("estimator", QUADRATIC)
-def test_unbiased_where_coordinates_are_coupled(numpy_backend: Any, estimator: str) -> None:
+def test_unbiased_where_coordinates_are_coupled(numpy_backend: Backend, estimator: str) -> None:
     """Against pathwise itself, integrated: cubes, waves and a full Hessian, for every Normal."""
     coefficients = polynomial(2, cube=0.3, wave=0.8, slope=np.asarray([1.0, -2.0]), bend=BEND[:2, :2], turn=TURN)
     low_rank = {"loc": LOC, "factor": np.asarray([[0.4], [-0.7]]), "log_diagonal": np.log(SCALE)}
@@ -166,7 +166,7 @@ def test_minibatches_have_a_hessian_each(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("estimator", FITTED)
-def test_a_zero_control_variate_is_pathwise(numpy_backend: Any, estimator: str) -> None:
+def test_a_zero_control_variate_is_pathwise(numpy_backend: Backend, estimator: str) -> None:
     """Exact property 10, for an ELBO's sampled entropy too; and any other state changes the estimate."""
     for problem in ("logistic-regression[loc=0.17,scale=0.71]", TWO_FAMILIES[0]):
         cell = make_cell(problem, estimator, 2)
@@ -195,7 +195,7 @@ def test_a_quadratic_is_learned_exactly(backend: Backend, estimator: str, sample
         np.testing.assert_allclose(found[name], np.tile(exact, (5, 1)), rtol=0.0, atol=1e-8)
 
 
-def test_the_quadratic_that_is_fitted(numpy_backend: Any) -> None:
+def test_the_quadratic_that_is_fitted(numpy_backend: Backend) -> None:
     """Of a quadratic f: its own slope at loc and its own Hessian, symmetric."""
     state = state_of("linear-regression[loc=-0.23,scale=0.61]", "quadratic-surrogate", 1)
     whole = make_cell("linear-regression[loc=-0.23,scale=0.61]", "pathwise").problem.expectation()
@@ -233,7 +233,7 @@ def test_fitted_control_variates_on_real_data() -> None:
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.6])
-def test_full_rank_against_mean_field(numpy_backend: Any, correlation: float) -> None:
+def test_full_rank_against_mean_field(numpy_backend: Backend, correlation: float) -> None:
     """Domke 2019: f = (M/2) |z − c|² and pathwise, the gradient in the factor C itself.
 
     Its second moment is M² [Σ_i (1 + i) δ_i² + Σ_{j ≤ i} (i + 3) C_ij²] for a lower triangle, M² [2 |δ|² + 4 |σ|²] for

@@ -93,7 +93,7 @@ def test_unbiased_in_pairs(backend: Backend, problem: str, estimator: str) -> No
 
 @pytest.mark.parametrize("problem", IN_THREE_DIMENSIONS)
 @pytest.mark.parametrize("estimator", FLAT)
-def test_unbiased_in_three_dimensions(numpy_backend: Any, problem: str, estimator: str) -> None:
+def test_unbiased_in_three_dimensions(numpy_backend: Backend, problem: str, estimator: str) -> None:
     found = integrated_problem(numpy_backend, problem, estimator, nodes=40)
     assert_unbiased(found, make_cell(problem, estimator).problem.exact().gradient)
 
@@ -152,7 +152,7 @@ def test_exponent(backend: Backend, estimator: str) -> None:
 
 @pytest.mark.parametrize("problem", TEST_FUNCTIONS)
 @pytest.mark.parametrize("samples", [2, 3])
-def test_leave_one_out(backend: Backend, numpy_backend: Any, problem: str, samples: int) -> None:
+def test_leave_one_out(backend: Backend, numpy_backend: Backend, problem: str, samples: int) -> None:
     """It is the unbiased sample covariance of f and the score, whose variance has a closed form for any family."""
     nodes = {2: 80, 3: 40}[samples]
     found = integrated_problem(backend, problem, "score-function[baseline=leave-one-out]", samples, nodes=nodes)

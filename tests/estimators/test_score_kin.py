@@ -72,7 +72,7 @@ def test_unbiased(backend: Backend, problem: str, estimator: str) -> None:
         assert np.all(np.abs(mean - gradient[name]) <= 1e-12 * np.maximum(1.0, size)), name
 
 
-def test_cross_fitted_is_unbiased_in_halves_of_two(numpy_backend: Any) -> None:
+def test_cross_fitted_is_unbiased_in_halves_of_two(numpy_backend: Backend) -> None:
     """S = 4. A coefficient of other samples multiplies E s, which is 0 by any rule; one of the same samples is off by
     −3/(S + 2), half the gradient."""
     gradient = make_cell(SQUARE, "score-function").problem.exact().gradient
@@ -102,7 +102,7 @@ def test_rao_blackwell_is_one_dimensional(backend: Backend, dimension: int) -> N
         np.testing.assert_allclose(found[name][1], np.full(dimension, variance), rtol=1e-10)
 
 
-def test_rao_blackwell_and_leave_one_out(numpy_backend: Any) -> None:
+def test_rao_blackwell_and_leave_one_out(numpy_backend: Backend) -> None:
     text = "rao-blackwell[baseline=leave-one-out]"
     one = integrated_problem(numpy_backend, SQUARE, LEAVE_ONE_OUT, 2, nodes=10)
     two = integrated_problem(numpy_backend, f"{SQUARE[:-1]},dim=2]", text, 2, nodes=10)
@@ -177,7 +177,7 @@ def test_without_a_wider_proposal(backend: Backend) -> None:
         same(at(backend, IN_THREE_DIMENSIONS[2], f"{name}[widen=1]", 4), plain)
 
 
-def test_dispersed_families(numpy_backend: Any) -> None:
+def test_dispersed_families(numpy_backend: Backend) -> None:
     """log r is log q over the dispersion, but for a constant: so are its differences."""
     generator = np.random.default_rng(2)
     for name, cls in FAMILIES.items():
@@ -299,7 +299,7 @@ def test_bias_of_zero_order(backend: Backend, estimator: str, factor: Any, radiu
     np.testing.assert_allclose(found["log_scale"][0], 2 * SCALE**2 * factor(radius), rtol=1e-11)
 
 
-def test_bias_of_zero_order_is_of_second_order(numpy_backend: Any) -> None:
+def test_bias_of_zero_order_is_of_second_order(numpy_backend: Backend) -> None:
     """cos(kz): a radius 10 times smaller is 100 times less biased."""
     problem = TEST_FUNCTIONS[2]
     gradient = make_cell(problem, "spsa").problem.exact().gradient
@@ -312,7 +312,7 @@ def test_bias_of_zero_order_is_of_second_order(numpy_backend: Any) -> None:
             assert wide / narrow == pytest.approx(100.0, rel=0.01), (estimator, name)
 
 
-def test_bias_of_self_normalised(numpy_backend: Any) -> None:
+def test_bias_of_self_normalised(numpy_backend: Backend) -> None:
     """There, and less of it with more samples."""
     gradient = make_cell(SQUARE, "pathwise").problem.exact().gradient
     bias = [

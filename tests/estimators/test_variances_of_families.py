@@ -10,6 +10,7 @@ from scipy import integrate as quadrature
 from scipy import stats
 
 from gradmeter.bench.measurement.integrate import integrate
+from gradmeter.estimators.backends.backend import Backend
 from tests.support import make_cell, setting_of
 
 LOC, SCALE, K = 0.4, 0.8, 1.37
@@ -49,7 +50,7 @@ def test_pathwise_of_a_square(family: str, law: Any, dimension: int) -> None:
         ("family=log-normal,loc=0.4,scale=0.3", stats.lognorm(0.3, scale=np.exp(0.4))),
     ],
 )
-def test_leave_one_out(numpy_backend: Any, options: str, law: Any) -> None:
+def test_leave_one_out(numpy_backend: Backend, options: str, law: Any) -> None:
     """S = 2: it is the sample covariance of f and the score s, so its variance is half of E (f − E f)² s² and of
     Var f Var s."""
     problem = f"polynomial[{options},degree=2]"

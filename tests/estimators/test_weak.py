@@ -97,7 +97,7 @@ def test_shrinkage_has_its_limits(backend: Backend, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("concentration", [0.2, 1.0, 7.0])
-def test_a_step_has_a_variance(numpy_backend: Any, concentration: float) -> None:
+def test_a_step_has_a_variance(numpy_backend: Backend, concentration: float) -> None:
     """Of f = [g > a], E[c² (f(g) − f(s g))²] given u tends to 4 α a q(a) as u falls: it can be integrated."""
     law, a = stats.gamma(concentration), 0.8
     u = np.asarray([1e-2, 1e-3, 1e-4])

@@ -51,6 +51,8 @@ POOLED_SHARE, MOST_NUMBERS, MOST_POOLED = 8, 300, 4096
 CONTRADICTED, CANCELLED = 8.0, 1e-6
 #: Largest relative residual variance of a coordinate at which controls are used on it.
 WORTH = 0.9
+#: Added to the diagonal of scaled normal equations, for collinear columns.
+RIDGE = 1e-10
 
 
 def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
@@ -383,11 +385,11 @@ def _slopes(layout: Layout, c: np.ndarray) -> np.ndarray:
     return found
 
 
-def _solve(x: np.ndarray, y: np.ndarray, w: np.ndarray, ridge: float = 1e-10) -> np.ndarray:
+def _solve(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Solve weighted least squares by normal equations with a small ridge for collinear columns, refined once."""
     a = x.T @ (w[:, None] * x)
     scale = np.sqrt(np.maximum(np.diag(a), 1e-300))
-    a = a / scale[:, None] / scale[None, :] + ridge * np.eye(len(a))
+    a = a / scale[:, None] / scale[None, :] + RIDGE * np.eye(len(a))
     c = np.zeros((x.shape[1], y.shape[1]))
     for _ in range(2):
         c += np.linalg.solve(a, (x.T @ (w[:, None] * (y - x @ c))) / scale[:, None]) / scale[:, None]

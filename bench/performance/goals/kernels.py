@@ -29,8 +29,8 @@ def present(*names: str) -> list[str]:
     return [name for name in names or NAMES if missing(name) is None]
 
 
-def setting(problem: str, estimator: str, backend: str, samples: int = 1, dtype: str = "float32") -> Setting:
-    cell = Cell(make_problem(problem), make_estimator(estimator), backend, dtype=dtype, num_samples=samples)
+def setting(problem: str, estimator: str, backend: str, samples: int = 1) -> Setting:
+    cell = Cell(make_problem(problem), make_estimator(estimator), backend, dtype="float32", num_samples=samples)
     return prepare(cell).setting
 
 
