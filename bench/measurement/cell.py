@@ -112,7 +112,7 @@ def measure(prepared: Prepared, goals: StoppingCriteria, each: Any = None, contr
     setting, exact = prepared.setting, prepared.exact
     if not prepared.checked:
         check_estimates(setting)
-    brought = prepared.users and not all_of_the_catalogue(setting)
+    brought = not all_of_the_catalogue(setting)
     unchanged = None
     if brought:
         unchanged = Unchanged(setting)
@@ -127,13 +127,13 @@ def measure(prepared: Prepared, goals: StoppingCriteria, each: Any = None, contr
         rare=setting.expectation.family.discrete,
         controls=functools.partial(_controlled, setting, again.widened) if controlled else None,
         searched=brought,
-        sampled=undeclared(setting) if prepared.users and few_numbers(setting) else None,
+        sampled=undeclared(setting) if setting.users_parts and few_numbers(setting) else None,
         unmet=lambda: exact is not None and _rests_on_unmet(setting, exact.objective),
     )
     found = measure_source(StatisticsKernel(setting, UNCOMPILED), exact, goals, evidence, each)
     if unchanged is not None:
         unchanged.check()
-    prepared.checked = not prepared.users
+    prepared.checked = not setting.users_parts
     return found
 
 

@@ -30,6 +30,8 @@ DECLARATIONS: dict[type, tuple[str, str]] = {
 
 def undeclared(setting: Setting) -> str | None:
     """Return which user-defined part does not declare its discontinuities, with advice, in one line; None if all do."""
+    if not setting.users_parts:
+        return None
     expectation, estimator = setting.expectation, setting.estimator
     if not of_the_catalogue(type(expectation)):
         return f"expectation {type(expectation).__name__} is of a class of its own, whose jumps are not known"
@@ -41,7 +43,7 @@ def undeclared(setting: Setting) -> str | None:
 def all_of_the_catalogue(setting: Setting) -> bool:
     """Return whether everything is from the catalogue, without a class or a function of a user's own."""
     parts = setting.estimator, setting.expectation.family, setting.expectation.integrand
-    return all(of_the_catalogue(type(part)) for each in parts for part in _parts(each))
+    return not setting.users_parts or all(of_the_catalogue(type(part)) for each in parts for part in _parts(each))
 
 
 def _parts(thing: Any) -> Iterator[Any]:

@@ -358,7 +358,9 @@ def _moments(
     """
     ends = np.cumsum([0, *(grid.points for grid in level)])
     others = {name: spec for name, spec in setting.specs.items() if name not in specs}
-    result = {b: (np.zeros((len(level), 3, p)), np.zeros((len(level), p))) for b, p in _sizes(setting, blocks).items()}
+    result = {
+        b: (np.zeros((len(level), 3, setting.sizes[b])), np.zeros((len(level), setting.sizes[b]))) for b in blocks
+    }
     for start in range(0, ends[-1], CHUNK):
         stop = min(start + CHUNK, ends[-1])
         size = next(size for size in SIZES if size >= stop - start)
@@ -380,10 +382,6 @@ def _moments(
                 if loss is not None:
                     lost[which] += loss @ size_of
     return result
-
-
-def _sizes(setting: Setting, blocks: list[str]) -> dict[str, int]:
-    return {block: setting.sizes[block] for block in blocks}
 
 
 def _points(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.identity.content import Same
+from gradmeter.bench.identity.owner import brought, of_the_catalogue
 from gradmeter.estimators import Estimator, Expectation, UsageError, draw
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
@@ -89,6 +90,14 @@ class Setting:
     @functools.cached_property
     def specs(self) -> dict[str, Noise]:
         return self.estimator.noise_specs(self.expectation, self.num_samples, self.dimension)
+
+    @functools.cached_property
+    def users_parts(self) -> tuple[Any, ...]:
+        """The user's own parts; two such objects may be equal and still compute different things."""
+        e = self.expectation
+        parts = (self.estimator, e.family, e.integrand, getattr(e, "encoder", None))
+        own = () if of_the_catalogue(type(e)) else (e,)
+        return (*own, *(part for part in parts if brought(part)))
 
     @property
     def expensive_reductions(self) -> bool:

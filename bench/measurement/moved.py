@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.identity.owner import brought, of_the_catalogue
 from gradmeter.bench.measurement.evaluate import check_form
 from gradmeter.bench.measurement.kernel import BELOW_ONE, Setting, compiled_once, flattened
 from gradmeter.estimators import Expectation
@@ -69,7 +68,7 @@ class FewEstimates:
         self.size = min(8, setting.replicates)
         self._eps = float(np.finfo(setting.dtype).eps)
         self._movable = {name: spec for name, spec in setting.specs.items() if spec.kind not in EXACT}
-        own = owned(setting)
+        own = setting.users_parts
         key = ("few", setting.structure, tuple(map(id, own)))
         self._run = compiled_once(key, lambda: (self._compiled(), own))[0]  # keep `own`, so that no id is reused
 
@@ -175,11 +174,3 @@ def _moved_method(
         return found * xp.astype(1.0 + movement[0] * wave, found.dtype)
 
     return lambda *given, **named: moved(method(*given, **named))
-
-
-def owned(setting: Setting) -> tuple[Any, ...]:
-    """Return the user's own parts of a setting; two such objects may be equal and still compute different things."""
-    e = setting.expectation
-    parts = (setting.estimator, e.family, e.integrand, getattr(e, "encoder", None))
-    own = () if of_the_catalogue(type(e)) else (e,)
-    return (*own, *(part for part in parts if brought(part)))

@@ -17,7 +17,6 @@ from gradmeter.bench.feasibility.precision import unrepresentable_at
 from gradmeter.bench.forms.results import exact_of, expectation_of, parameters_of, require_results, state_of
 from gradmeter.bench.measurement.integrate import Integral, integrate
 from gradmeter.bench.measurement.kernel import Setting, block_size
-from gradmeter.bench.measurement.moved import owned
 from gradmeter.bench.measurement.plan import capped
 from gradmeter.bench.measurement.rounding import rounding
 from gradmeter.bench.problems import Exact
@@ -41,15 +40,13 @@ class Prepared:
     exact : the exact gradient, each block flat [P]; None where it is unknown.
     evaluations : evaluations of f per estimate.
     remarks : what the reason of every row says.
-    users : whether a part of the estimator or the expectation is the user's.
-    checked : whether the contract of the estimator was checked in this process; never set for a user's parts.
+    checked : whether the contract of the estimator was checked in this process; never set where a part is the user's.
     """
 
     setting: Setting
     exact: Exact | None
     evaluations: int
     remarks: list[str] = field(default_factory=list)
-    users: bool = False
     checked: bool = False
 
     @functools.cached_property
@@ -98,7 +95,7 @@ def _prepare(cell: Cell) -> Prepared:
     remarks += [] if setting.backend.compiles else ["no C++ compiler: PyTorch ran eagerly"]
     evaluations = setting.estimator.evaluations(setting.expectation, cell.num_samples, cell.problem.dimension)
     setting = replace(setting, state=setting.to_device(learnt))
-    return Prepared(setting, exact and exact.flat(), evaluations, remarks, bool(owned(setting)))
+    return Prepared(setting, exact and exact.flat(), evaluations, remarks)
 
 
 def _check_representable(cell: Cell, setting: Setting) -> None:

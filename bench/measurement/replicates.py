@@ -16,7 +16,7 @@ import numpy as np
 from gradmeter.bench.identity.owner import of_the_catalogue
 from gradmeter.bench.measurement.evaluate import estimates_of
 from gradmeter.bench.measurement.kernel import Setting
-from gradmeter.bench.measurement.moved import Arrays, FewEstimates, owned
+from gradmeter.bench.measurement.moved import Arrays, FewEstimates
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.noise import sample_axis
 
@@ -43,7 +43,7 @@ def check_estimates(setting: Setting) -> None:
         Estimates have the wrong form, differ on the same noise, or depend on other replicates.
     """
     _check_names(setting)
-    own = owned(setting)
+    own = setting.users_parts
     key = (setting.structure, setting.num_samples, setting.replicates, tuple(map(id, own)))
     if key in _checked:
         return
