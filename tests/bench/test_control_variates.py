@@ -32,7 +32,6 @@ def cell(problem: str, estimator: Any, samples: int = 1, backend: str = "numpy",
     )
 
 
-@dataclass(frozen=True)
 def test_functions_that_cancel_are_no_controls() -> None:
     """Odd functions of mirrored noise cancel, but for a constant where jumps are rounded to single precision."""
     row = measured(cell("sigmoid-belief-network[images=6]", "disarm", 4, dtype="float32"))["all"]
