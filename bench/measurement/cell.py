@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +17,14 @@ from gradmeter.bench.measurement.controls.relieved import FEWEST_RELIEVED, Relie
 from gradmeter.bench.measurement.controls.slopes import objective
 from gradmeter.bench.measurement.declared import all_of_the_catalogue, undeclared
 from gradmeter.bench.measurement.defensive import DefensiveDraws, Weighted
-from gradmeter.bench.measurement.integrate import Integral, few_numbers
+from gradmeter.bench.measurement.integrate import few_numbers
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, block_size
 from gradmeter.bench.measurement.moments import GROUPS
 from gradmeter.bench.measurement.plan import PILOT_BLOCKS, ReplicateBudget
 from gradmeter.bench.measurement.prepared import Prepared
 from gradmeter.bench.measurement.replicates import Unchanged, check_estimates, check_largest, check_whole
 from gradmeter.bench.measurement.stream import GATHERED, Source, Stream, pilot_mean
-from gradmeter.bench.measurement.verdict import MOST_ROUNDS, Verdicts
+from gradmeter.bench.measurement.verdict import MOST_ROUNDS, Evidence, Verdicts
 from gradmeter.bench.problems import Exact
 from gradmeter.bench.rows import ALL
 from gradmeter.estimators import draw
@@ -64,39 +63,6 @@ class Measurement:
     replicates: int
     squared_norms: dict[str, np.ndarray] = field(default_factory=dict)
     drawn: int = 0
-
-
-@dataclass
-class Evidence:
-    """Sources of evidence for a verdict beside plain replicates.
-
-    Attributes
-    ----------
-    tolerance : τ by parameter block [P]; if absent, it is derived from the size of the estimates.
-    check : function of (stream roots, block, centre, Q by parameter block) that raises where the replicates of a block
-        depend on the other replicates in their call.
-    integrals : function that integrates the estimator over its noise, if possible; called only after estimates were
-        found finite.
-    again : defensive draws, where the noise is drawn here and has tails.
-    rare : whether z is discrete and may have states that no replicate visits.
-    searched : whether to search for rare events although no replicate met one: where parts are a user's own.
-    assumption : what the verdict assumes and nobody checked.
-    controls : function that fits control variates of known mean, given a rough mean by parameter block, and returns
-        them with a kernel of the estimates less these controls; only where the noise is drawn here.
-    sampled : why the noise of a user's parts is not integrated over although it has few numbers.
-    unmet : function that tells whether the mean of f rests on events that the draws miss.
-    """
-
-    tolerance: Mapping[str, np.ndarray] | None = None
-    check: Callable[[Any, int, Any, dict[str, np.ndarray]], None] | None = None
-    integrals: Callable[[], dict[str, Integral] | None] = lambda: None
-    again: DefensiveDraws | None = None
-    rare: bool = False
-    searched: bool = False
-    assumption: str | None = None
-    controls: Callable[[dict[str, np.ndarray]], tuple[Controls, Source] | None] | None = None
-    sampled: str | None = None
-    unmet: Callable[[], bool] = lambda: False
 
 
 def measure(prepared: Prepared, goals: StoppingCriteria, each: Any = None, controlled: bool = True) -> Measurement:
@@ -218,19 +184,16 @@ class _Measuring:
 
     def _verdicts(self) -> Verdicts:
         setting, evidence = self.kernel.setting, self.evidence
+        tolerance = self._rounding() if evidence.tolerance is None else evidence.tolerance
         return Verdicts(
             setting,
             self.exact,
-            self._rounding() if evidence.tolerance is None else evidence.tolerance,
+            tolerance,
+            evidence,
             evidence.integrals(),
-            self.analyses,
-            self.goals.bias_bound,
-            evidence.rare,
-            evidence.assumption,
-            evidence.searched,
-            evidence.sampled,
-            evidence.unmet,
-            self._others(),
+            bias_bound=self.goals.bias_bound,
+            analyses=self.analyses,
+            others=self._others(),
         )
 
     def _others(self) -> int:

@@ -188,8 +188,8 @@ def _verdict(
     elif columns["bias_bound"] <= v.bias_bound:
         verdict = "unbiased"
     reasons = [v.refused, v.dependent, reason]
-    if verdict == "inconclusive" and found.certificate == "sampling" and v.dependent is None and v.sampled:
-        reasons.append(f"not integrated over the noise: {v.sampled}")
+    if verdict == "inconclusive" and found.certificate == "sampling" and v.dependent is None and v.evidence.sampled:
+        reasons.append(f"not integrated over the noise: {v.evidence.sampled}")
     return {
         **columns,
         "verdict": verdict,
@@ -209,7 +209,7 @@ def _by_integration(v: Verdicts, integrals: list[Integral], exact: np.ndarray, t
         off=off,
         biased=bool(np.any(np.abs(off) > WELL_ABOVE * error + ABOVE_ROUNDING * tolerance)),
         variance=max(variance, 0.0) if math.isfinite(variance) else None,
-        assumption=AS_SMOOTH if v.brought else None,
+        assumption=AS_SMOOTH if v.evidence.searched else None,
     )
 
 
@@ -225,7 +225,7 @@ def _by_sampling(v: Verdicts, names: tuple[str, ...], d: Difference, heavy: bool
         biased=biased,
         trusted=trusted,
         few=_few_draws(v) if biased else None,
-        assumption="defensive" if v.defended else v.assumption or rare,
+        assumption="defensive" if v.defended else v.evidence.assumption or rare,
     )
 
 

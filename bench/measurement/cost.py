@@ -127,6 +127,9 @@ class Compiler:
         for thread in self._threads.values():
             thread.shutdown(wait=True, cancel_futures=True)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._work
+
     def add(self, key: str, contender: Contender) -> None:
         """Start compiling a contender; contenders of one backend are compiled one after another."""
         thread = self._threads.setdefault(contender.backend, ThreadPoolExecutor(1))

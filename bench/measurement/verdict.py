@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +22,10 @@ from gradmeter.bench.measurement.bias import (
     stage_two,
 )
 from gradmeter.bench.measurement.controls.frozen import Controls
-from gradmeter.bench.measurement.defensive import Weighted
+from gradmeter.bench.measurement.defensive import DefensiveDraws, Weighted
 from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.moments import GROUPS, Moments
-from gradmeter.bench.measurement.stream import Described, Stream
+from gradmeter.bench.measurement.stream import Described, Source, Stream
 from gradmeter.bench.measurement.variance import (
     is_heavy,
     normal_half_width,
@@ -57,24 +59,52 @@ PLAIN = 0.75
 Vectors = Mapping[str, np.ndarray]
 
 
+@dataclass
+class Evidence:
+    """Sources of evidence for a verdict beside plain replicates.
+
+    Attributes
+    ----------
+    tolerance : τ by parameter block [P]; if absent, it is derived from the size of the estimates.
+    check : function of (stream roots, block, centre, Q by parameter block) that raises where the replicates of a block
+        depend on the other replicates in their call.
+    integrals : function that integrates the estimator over its noise, if possible; called only after estimates were
+        found finite.
+    again : defensive draws, where the noise is drawn here and has tails.
+    rare : whether z is discrete and may have states that no replicate visits.
+    searched : whether to search for rare events although no replicate met one: where parts are a user's own.
+    assumption : what the verdict assumes and nobody checked.
+    controls : function that fits control variates of known mean, given a rough mean by parameter block, and returns
+        them with a kernel of the estimates less these controls; only where the noise is drawn here.
+    sampled : why the noise of a user's parts is not integrated over although it has few numbers.
+    unmet : function that tells whether the mean of f rests on events that the draws miss.
+    """
+
+    tolerance: Mapping[str, np.ndarray] | None = None
+    check: Callable[[Any, int, Any, dict[str, np.ndarray]], None] | None = None
+    integrals: Callable[[], dict[str, Integral] | None] = lambda: None
+    again: DefensiveDraws | None = None
+    rare: bool = False
+    searched: bool = False
+    assumption: str | None = None
+    controls: Callable[[dict[str, np.ndarray]], tuple[Controls, Source] | None] | None = None
+    sampled: str | None = None
+    unmet: Callable[[], bool] = lambda: False
+
+
 class Verdicts:
-    """Verdicts and statistical columns, computed from streamed moments.
+    """Verdicts, computed from streamed moments.
 
     Parameters
     ----------
     setting : the cell being measured.
     exact : the exact gradient g; None where it is unknown.
     tolerance : τ by parameter block [P]: how far rounding may move a mean.
+    evidence : sources of evidence beside plain replicates.
     integrals : means by integration over the noise, where integration succeeded.
+    bias_bound : certified relative bias at or below which the verdict is `unbiased`.
     analyses, others : numbers of interim analyses of plain replicates and of other draws; the levels are divided by
         them.
-    bias_bound : certified relative bias at or below which the verdict is `unbiased`.
-    rare : whether z is discrete and may have states that no replicate visits.
-    assumption : unchecked assumption of a verdict by sampling, in place of the one on rare events; None if there is
-        none.
-    brought : whether a part is not of the catalogue, so that its smoothness is only claimed.
-    sampled : why the noise of a user's parts is not integrated over although it has few numbers; None elsewhere.
-    unmet : function that tells whether the mean of f rests on events that the draws miss; called at most once.
     """
 
     def __init__(
@@ -82,24 +112,18 @@ class Verdicts:
         setting: Described,
         exact: Exact | None,
         tolerance: Vectors,
+        evidence: Evidence,
         integrals: dict[str, Integral] | None = None,
-        analyses: int = 1,
+        *,
         bias_bound: float = 0.01,
-        rare: bool = False,
-        assumption: str | None = None,
-        brought: bool = False,
-        sampled: str | None = None,
-        unmet: Callable[[], bool] = lambda: False,
+        analyses: int = 1,
         others: int = 0,
     ) -> None:
-        self.brought = brought
-        self.setting, self.exact, self.integrals = setting, exact, integrals
+        self.setting, self.exact, self.evidence, self.integrals = setting, exact, evidence, integrals
         self.rounding = {name: np.asarray(tolerance[name]) for name in setting.blocks}
         #: How far rounding and the error of the exact gradient may move ḡ − g.
         self.tolerance = {name: tau + _reference_error(exact, name) for name, tau in self.rounding.items()}
-        self.analyses, self.others = analyses, others
-        self.bias_bound, self.rare, self.assumption = bias_bound, rare, assumption
-        self.sampled, self.unmet = sampled, unmet
+        self.bias_bound, self.analyses, self.others = bias_bound, analyses, others
         self.events: bool | None = None
         self.confirmed: set[str] = set()
         self.refused: str | None = None
@@ -127,7 +151,7 @@ class Verdicts:
         tolerance, constant = self.tolerance[name] + blur, self.rounding[name] + blur
         mean = self.exact_gradient(name) + moments.shift() + offset
         event = np.zeros(len(mean)) if relieved else self._event(name, moments, mean)
-        return difference(moments, offset, self.exact_gradient(name), tolerance, constant, self.rare, event)
+        return difference(moments, offset, self.exact_gradient(name), tolerance, constant, self.evidence.rare, event)
 
     def _event(self, name: str, moments: Moments, mean: np.ndarray) -> np.ndarray:
         """Return how large an estimate may be at an event that no draw met [P]; 0 where nothing suggests one.
@@ -150,7 +174,7 @@ class Verdicts:
     def _unmet(self) -> bool:
         """Return whether the mean of f rests on events that the draws miss."""
         if self.events is None:
-            self.events = self.unmet()
+            self.events = self.evidence.unmet()
         return self.events
 
     def exact_gradient(self, name: str) -> np.ndarray:
@@ -164,7 +188,7 @@ class Verdicts:
             known = np.where(np.isnan(integral.variance), np.inf, integral.variance)
             error = np.sqrt(np.maximum(moments.variances(), known) / moments.count)
             self._examine(name, integral, moments.shift() + stream.centre[name], error, moments.count)
-            if self.brought and self.integrals is not None:
+            if self.evidence.searched and self.integrals is not None:
                 self._refuse(different_variances(name, integral, moments, self.rounding[name]))
 
     def _examine(self, name: str, integral: Integral, mean: np.ndarray, error: np.ndarray, count: int) -> None:

@@ -7,11 +7,11 @@ send it to a worker process.
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.splitting import add_parts
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import NotApplicable, UsageError
+
+if TYPE_CHECKING:
+    from gradmeter.bench.measurement.cost import Compiler
 
 FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
 
@@ -158,12 +161,17 @@ def run(
     time_again : whether to time cells that another process has timed before; the earlier rounds are kept.
     minibatch_parts : whether to split the variance of cells that draw a minibatch; the parts are kept only in a store.
     """
+    from gradmeter.bench.measurement import cost
+
     cells, listener = _distinct(cells), listener or Listener()
     rows: dict[str, list[Row]] = {}
-    with _ToTime() as to_time:
+    with cost.Compiler() as compiler:
         # Other cells compile while those of NumPy, which need no compilation, are measured.
         in_turn = sorted(cells, key=lambda cell: cell.backend != "numpy")
-        to_time.ahead([cell for cell in in_turn if not (store and store.rows_of(cell.key))])
+        new = [cell for cell in in_turn if not (store and store.rows_of(cell.key))]
+        for cell in new[1:]:  # the first runs at once
+            if cell.backend == "jax" and not (brought(cell.problem) or brought(cell.estimator)):
+                compiler.ahead(cell.key, cell.backend, functools.partial(_compile, cell))
         for cell in in_turn:
             known = rows.get(cell.key) or (store.rows_of(cell.key) if store else [])
             if known and not _worth_another_try(cell, known):
@@ -172,17 +180,17 @@ def run(
                 continue
             if stop():
                 break
-            to_time.wait(cell)
+            compiler.wait(cell.key)
             listener.cell_started(cell)
             outcome = _measure_and_store(cell, store, listener)
             rows[cell.key] = outcome.rows
             if timing and outcome.prepared is not None:
-                to_time.add(cell, outcome.prepared)
+                compiler.add(cell.key, cost.cell(outcome.prepared))
             listener.cell_finished(cell, outcome.rows, new=True)
         if minibatch_parts and store:
             add_parts([cell for cell in cells if cell.not_stored is None], rows, store, listener, stop)
         if timing and not stop():
-            _time(cells, rows, to_time, store, listener, stop, time_again)
+            _time(cells, rows, compiler, store, listener, stop, time_again)
     return [r for cell in cells for r in rows.get(cell.key, [])]
 
 
@@ -191,48 +199,6 @@ def _distinct(cells: Iterable[Cell]) -> list[Cell]:
         return id(value) if brought(value) else None
 
     return list({(cell.key, own(cell.problem), own(cell.estimator)): cell for cell in cells}.values())
-
-
-class _ToTime:
-    """Cells that are compiled while the statistics of others are computed; imports nothing before the first cell."""
-
-    def __init__(self) -> None:
-        self._exit = ExitStack()
-        self._keys: set[str] = set()
-        self.compiler: Any = None
-
-    def __enter__(self) -> _ToTime:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._exit.close()
-
-    def __contains__(self, cell: Cell) -> bool:
-        return cell.key in self._keys
-
-    def ahead(self, cells: list[Cell]) -> None:
-        """Start compiling the statistics of catalogue cells on JAX, except the first cell, which runs at once."""
-        for cell in cells[1:]:
-            if cell.backend == "jax" and not (brought(cell.problem) or brought(cell.estimator)):
-                self._compiler().ahead(cell.key, cell.backend, lambda cell=cell: _compile(cell))
-
-    def wait(self, cell: Cell) -> None:
-        """Wait for the compilation that was started for a cell."""
-        if self.compiler is not None:
-            self.compiler.wait(cell.key)
-
-    def add(self, cell: Cell, prepared: Any) -> None:
-        from gradmeter.bench.measurement import cost
-
-        self._compiler().add(cell.key, cost.cell(prepared))
-        self._keys.add(cell.key)
-
-    def _compiler(self) -> Any:
-        from gradmeter.bench.measurement import cost
-
-        if self.compiler is None:
-            self.compiler = self._exit.enter_context(cost.Compiler())
-        return self.compiler
 
 
 def _compile(cell: Cell) -> None:
@@ -267,7 +233,7 @@ def _measure_and_store(cell: Cell, store: Store | None, listener: Listener) -> O
 def _time(
     cells: list[Cell],
     rows: dict[str, list[Row]],
-    to_time: _ToTime,
+    compiler: Compiler,
     store: Store | None,
     listener: Listener,
     stop: Callable[[], bool],
@@ -282,14 +248,14 @@ def _time(
     untimed = [cell for cell in cells if wanted(cell)]
     if not untimed:
         return
-    from gradmeter.bench.measurement.cost import time_calls
+    from gradmeter.bench.measurement import cost
     from gradmeter.bench.measurement.prepared import prepare
     from gradmeter.bench.measurement.timing import ROUNDS
 
     listener.timing_started(len(untimed), ROUNDS)
     for cell in untimed:
-        if cell not in to_time:  # measured by an earlier run that ended before timing
-            to_time.add(cell, prepare(cell))
+        if cell.key not in compiler:  # measured by an earlier run that ended before timing
+            compiler.add(cell.key, cost.cell(prepare(cell)))
 
     def each_round(number: int) -> None:
         listener.timing_round(number)
@@ -297,18 +263,18 @@ def _time(
             raise Stopped
 
     try:
-        costs, shared = time_calls(to_time.compiler, each_round, stop)
+        costs, shared = cost.time_calls(compiler, each_round, stop)
     except Stopped:
         return
     timed, stored = [], {cell.key for cell in cells if cell.not_stored is None}
-    for key, cost in costs.items():
-        if isinstance(cost, str):
-            rows[key] = [_with_reason(r, cost) for r in rows[key]]
+    for key, found in costs.items():
+        if isinstance(found, str):
+            rows[key] = [_with_reason(r, found) for r in rows[key]]
             continue
         if store:
-            cost = cost.after(store.series(key), rows[key][0]["compile_seconds"])
-        rows[key] = [{**r, **cost.columns(r["variance"])} for r in rows[key]]
-        timed += [(key, rows[key], cost.series)] if key in stored else []
+            found = found.after(store.series(key), rows[key][0]["compile_seconds"])
+        rows[key] = [{**r, **found.columns(r["variance"])} for r in rows[key]]
+        timed += [(key, rows[key], found.series)] if key in stored else []
     if store:
         store.add_timing(timed)
         if shared:

@@ -15,7 +15,7 @@ from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.moments import GROUPS
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.stream import NonFinite, Stream, pilot_mean
-from gradmeter.bench.measurement.verdict import Verdicts
+from gradmeter.bench.measurement.verdict import Evidence, Verdicts
 from gradmeter.bench.problems.test_functions import SquareIntegrand
 from gradmeter.bench.rows import COLUMNS
 from gradmeter.estimators import UsageError, backends
@@ -253,7 +253,9 @@ def test_a_look_that_is_passed_over_was_not_precise(problem: str, estimator: str
     """What is told without the tail index is necessary for the rows to be good enough, and of light tails all of it."""
     kernel = StatisticsKernel(prepare(make_cell(problem, estimator)).setting)
     stream = Stream(kernel, "main", pilot_mean(kernel))
-    verdicts = Verdicts(kernel.setting, None, {name: np.full(p, 1e-12) for name, p in kernel.setting.sizes.items()})
+    verdicts = Verdicts(
+        kernel.setting, None, {name: np.full(p, 1e-12) for name, p in kernel.setting.sizes.items()}, Evidence()
+    )
     for blocks in (GROUPS, 2 * GROUPS):
         stream.extend(blocks)
         rows = rows_of(verdicts, stream).values()

@@ -12,13 +12,13 @@ from scipy import stats
 
 from gradmeter.bench.cells import StoppingCriteria
 from gradmeter.bench.measurement.bias import difference
-from gradmeter.bench.measurement.cell import Evidence, measure_source
+from gradmeter.bench.measurement.cell import measure_source
 from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.kernel import BlockSums, StatisticsKernel
 from gradmeter.bench.measurement.moments import GROUPS, Moments
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.stream import Stream
-from gradmeter.bench.measurement.verdict import Verdicts
+from gradmeter.bench.measurement.verdict import Evidence, Verdicts
 from gradmeter.bench.problems import Exact
 from tests.support import make_cell, measured
 
@@ -122,7 +122,7 @@ def test_independent_replicates_are_not_suspected() -> None:
 
 def test_one_suspicion_is_not_enough() -> None:
     """Stage one alone calls one run in 10,000 or so: fresh groups decide."""
-    verdicts = Verdicts(Made(), EXACT, {"loc": np.full(2, 1e-12)})
+    verdicts = Verdicts(Made(), EXACT, {"loc": np.full(2, 1e-12)}, Evidence())
     suspected = Stream(MadeSource(chain), "main", {"loc": np.zeros(2)})
     suspected.extend(GROUPS)
     found = verdicts.dependence(suspected)

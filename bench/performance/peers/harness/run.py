@@ -15,9 +15,10 @@ import numpy as np
 
 from gradmeter.bench.cells import Cell, StoppingCriteria
 from gradmeter.bench.measurement import cost
-from gradmeter.bench.measurement.cell import NOT_OURS, Evidence, Measurement, measure_source
+from gradmeter.bench.measurement.cell import NOT_OURS, Measurement, measure_source
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.stream import NonFinite
+from gradmeter.bench.measurement.verdict import Evidence
 from gradmeter.bench.performance.peers.harness import contender
 from gradmeter.bench.performance.peers.harness.process import PeerFailure, PeerProcess
 from gradmeter.bench.performance.peers.harness.tasks import Task
