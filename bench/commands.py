@@ -46,18 +46,9 @@ def plan(
     UsageError
         A wrong name or value, nothing to run, or nothing that can run.
     """
-    axes: dict[str, list[Any]] = {
-        axis: values_of(axis, given or (), f"--{axis}")
-        for axis, given in (
-            ("problem", problem),
-            ("estimator", estimator),
-            ("backend", backend),
-            ("device", device),
-            ("dtype", dtype),
-            ("samples", samples),
-            ("seed", seed),
-        )
-    }
+    given = {"problem": problem, "estimator": estimator, "backend": backend, "device": device, "dtype": dtype}
+    given |= {"samples": samples, "seed": seed}
+    axes = {axis: values_of(axis, texts or (), f"--{axis}") for axis, texts in given.items()}
     if noise is not None:
         check_choice("noise", noise, NOISES)
     for name in axes["backend"]:  # asked for by name, so missing is an error and not an n/a row

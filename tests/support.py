@@ -13,7 +13,7 @@ from scipy.special import roots_hermitenorm, roots_laguerre, roots_legendre
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.bench.measurement.kernel import Setting, evaluator
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.sweep.run import measure_cell
@@ -285,3 +285,9 @@ def setting_of(
     problem: str | Problem, estimator: str, backend: str, samples: int | None = None, **more: Any
 ) -> Setting:
     return prepare(make_cell(problem, estimator, samples, backend, **more)).setting
+
+
+def estimates(setting: Setting, noise: Blocks) -> dict[str, np.ndarray]:
+    """Evaluate the estimates [R, P] from given noise, uncompiled, as NumPy arrays."""
+    found = evaluator(setting)(setting.expectation.data, setting.parameters, setting.state, noise)
+    return {name: setting.backend.to_numpy(a) for name, a in found.items()}

@@ -324,13 +324,6 @@ class StatisticsKernel:
             return self._run(*arguments)
 
 
-def estimates(setting: Setting, noise: dict[str, Array]) -> dict[str, np.ndarray]:
-    """Evaluate the estimates [R, P] from given noise, uncompiled, as NumPy arrays."""
-    evaluate = evaluator(setting)
-    found = evaluate(setting.expectation.data, setting.parameters, setting.state, noise)
-    return {name: setting.backend.to_numpy(a) for name, a in found.items()}
-
-
 @dataclass(frozen=True)
 class TimedCall:
     """A call to be timed: `run()` draws noise and computes `replicates` estimates, blocking until they are done."""

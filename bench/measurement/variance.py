@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradmeter.bench.measurement.moments import kurtosis_of
+from gradmeter.bench.measurement.moments import Moments, kurtosis_of
 
 NORMAL_95 = 1.959963984540054
 HEAVY_INDEX, HEAVY_SHARE, INFINITE_INDEX = 0.25, 0.5, 0.5
@@ -81,16 +81,12 @@ def share_of_largest(largest: np.ndarray, total: float, power: int) -> float:
     return share if math.isfinite(share) else 1.0  # the squares overflow
 
 
-def is_heavy(largest: np.ndarray, sums: np.ndarray, count: int) -> bool:
-    """Return whether too few replicates were drawn for a light tail, and a few of them dominate the fourth moment.
-
-    Parameters
-    ----------
-    largest, sums, count : the largest Q, (ΣQ, ΣQ²), and n.
-    """
-    if math.isfinite(normal_half_width(kurtosis_of(sums, count), count)):
+def is_heavy(moments: Moments) -> bool:
+    """Return whether too few replicates were drawn for a light tail, and a few of them dominate the fourth moment."""
+    if math.isfinite(normal_half_width(moments.kurtosis(), moments.count)):
         return False
-    return _dominated(tail_index(largest, count), share_of_largest(largest, float(sums[1]), 2))
+    square_share = share_of_largest(moments.largest, float(moments.norms[:, 1].sum()), 2)
+    return _dominated(tail_index(moments.largest, moments.count), square_share)
 
 
 def _dominated(tail: float, square_share: float) -> bool:

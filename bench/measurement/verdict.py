@@ -26,10 +26,7 @@ from gradmeter.bench.measurement.defensive import DefensiveDraws, Weighted
 from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.moments import GROUPS, Moments
 from gradmeter.bench.measurement.stream import Described, Source, Stream
-from gradmeter.bench.measurement.variance import (
-    is_heavy,
-    normal_half_width,
-)
+from gradmeter.bench.measurement.variance import is_heavy, normal_half_width
 from gradmeter.bench.problems import Exact
 from gradmeter.bench.rows import ALL
 
@@ -268,7 +265,7 @@ class Verdicts:
         constant = {name for name in stream.moments if self._constant(name, stream)}
         if len(constant) == len(stream.moments):
             constant.add(ALL)
-        return [name for name, moments in found.items() if name not in constant and _is_heavy(moments)]
+        return [name for name, moments in found.items() if name not in constant and is_heavy(moments)]
 
     def _constant(self, name: str, stream: Stream) -> bool:
         """Return whether the estimates of a block vary by no more than rounding."""
@@ -357,7 +354,3 @@ def _reference_error(exact: Exact | None, name: str) -> float:
         return 0.0
     relative = exact.error if exact.error is not None else REFERENCE_ERROR.get(exact.source, REFERENCE_ROUNDING)
     return relative * float(np.linalg.norm(exact.gradient[name]))
-
-
-def _is_heavy(moments: Moments) -> bool:
-    return is_heavy(moments.largest, moments.norms.sum(axis=0), moments.count)

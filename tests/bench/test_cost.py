@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.measurement import cost
-from gradmeter.bench.measurement.kernel import TimedCall, estimates
+from gradmeter.bench.measurement.kernel import TimedCall
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.timing import interleave, reference_parts
 from gradmeter.bench.reading.ratios import timed_as_two
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
-from tests.support import make_cell, needs
+from tests.support import estimates, make_cell, needs
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])

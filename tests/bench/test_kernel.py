@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.measurement import kernel
-from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, block_size, estimates, in_bulk
+from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, block_size, in_bulk
 from gradmeter.bench.problems.test_functions import CosineIntegrand
 from gradmeter.estimators import backends
 from gradmeter.estimators.backends.backend import Backend
-from tests.support import make_cell, measured, needs, setting_of
+from tests.support import estimates, make_cell, measured, needs, setting_of
 
 GRID = [f"cosine[k={k},loc={loc},scale={scale}]" for k, loc, scale in [(0.5, 0, 1), (1.7, 0.3, 2), (4.1, -2, 0.1)]]
 

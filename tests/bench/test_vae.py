@@ -11,11 +11,10 @@ import pytest
 import gradmeter
 from gradmeter.bench.cells import make_problem
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.kernel import estimates
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.sweep import suites
 from tests.differences import check_gradient
-from tests.support import make_cell, measured, problem_is_refused
+from tests.support import estimates, make_cell, measured, problem_is_refused
 
 SMALL = (
     "vae[size=6,latent=1,hidden=4]",

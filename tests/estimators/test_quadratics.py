@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.kernel import estimates
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators import Expectation, Normal
 from gradmeter.estimators.backends.backend import Backend
@@ -23,6 +22,7 @@ from tests.support import (
     TWO_FAMILIES,
     draws,
     estimate,
+    estimates,
     integrated,
     integrated_problem,
     make_cell,

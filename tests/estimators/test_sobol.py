@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gradmeter.bench.measurement.kernel import estimates
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.noise import Noise, draw, stream_root
 from tests.estimators.test_noise import FALSE_ALARM
-from tests.support import TWO_FAMILIES, make_cell, measured
+from tests.support import TWO_FAMILIES, estimates, make_cell, measured
 
 Blocks = dict[str, np.ndarray]
 
