@@ -52,9 +52,6 @@ class StrictBackend(NumpyBackend):
     def subset(self, stream: Any, shape: tuple[int, ...], population: int) -> Array:
         return _strict(super().subset(stream, shape, population))
 
-    def matrix_sum(self, matrix: Array, axis: int) -> Array:
-        return self.xp.sum(matrix, axis=axis)
-
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         each = list(zip(*xs, strict=True)) if isinstance(xs, tuple) else [xs[i, ...] for i in range(xs.shape[0])]
         return self.xp.stack([function(x) for x in each])

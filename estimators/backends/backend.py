@@ -9,7 +9,7 @@ Array = Any
 
 
 class Backend(Protocol):
-    """The operations that an estimator and its measurement need from a framework.
+    """The operations that an estimator and its measurement need from a framework, some with a default.
 
     Attributes
     ----------
@@ -39,9 +39,7 @@ class Backend(Protocol):
     compiles_slowly: bool
     strided: bool
     chunk: int
-
-    @property
-    def threads(self) -> int | None: ...
+    threads: int | None
 
     @property
     def special(self) -> Any: ...
@@ -56,7 +54,7 @@ class Backend(Protocol):
 
     def root(self, number: int) -> Any:
         """Return a stream root in the form that `stream` takes; it may be traced."""
-        ...
+        return number
 
     def stream(self, root: Any, block: Any) -> Any:
         """Return the random stream of one block of replicates."""
@@ -96,14 +94,15 @@ class Backend(Protocol):
 
     def matrix_sum(self, matrix: Array, axis: int) -> Array:
         """Return the sums of a matrix along one axis, in the form that the compiler makes fastest."""
-        ...
+        return self.xp.sum(matrix, axis=axis)
 
     def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
         """Apply `function` along the leading axis of an array or a tuple of arrays, and stack the results.
 
         The calls are made one after another, so memory stays bounded.
         """
-        ...
+        each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs
+        return self.xp.stack([function(x) for x in each])
 
     def is_array(self, value: Any) -> bool:
         """Return whether a value is an array of this framework."""
@@ -132,8 +131,8 @@ class Backend(Protocol):
         handful
             Whether there are so few calls that compiling with little optimisation costs less.
         """
-        ...
+        return function
 
     def block_until_ready(self, tree: Any) -> Any:
-        """Wait until every array in a structure of tuples and dicts is computed."""
-        ...
+        """Wait until every array in a structure of tuples and dicts is computed, and return it."""
+        return tree

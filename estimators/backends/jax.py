@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 
 Array = Any
@@ -75,7 +76,7 @@ xp = types.ModuleType("jax_namespace", "The array API of JAX on the CPU.")
 vars(xp).update(vars(jnp), sum=_sum)
 
 
-class JaxBackend:
+class JaxBackend(Backend):
     """The JAX backend."""
 
     name = "jax"

@@ -13,6 +13,7 @@ import numpy as np
 import threadpoolctl
 from numpy.random.bit_generator import ISeedSequence
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.backends.recorded import recorded
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.noise import seed_words
@@ -43,7 +44,7 @@ def _keep_freed_memory() -> None:
         library.mallopt(mmap_threshold, large)
 
 
-class NumpyBackend:
+class NumpyBackend(Backend):
     """The NumPy backend."""
 
     name = "numpy"
@@ -75,9 +76,6 @@ class NumpyBackend:
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.asarray(array)
 
-    def root(self, number: int) -> int:
-        return number
-
     def stream(self, root: int, block: int) -> np.random.Generator:
         return np.random.Generator(np.random.SFC64(_Words(seed_words(root, block))))  # type: ignore[arg-type]
 
@@ -107,23 +105,8 @@ class NumpyBackend:
     def pullback(self, function: Callable[..., Array], instead: str) -> Callable[..., dict[str, Array]]:
         raise NotApplicable(f"NumPy cannot differentiate: give {instead}, or use the torch or jax backend")
 
-    def matrix_sum(self, matrix: Array, axis: int) -> Array:
-        return xp.sum(matrix, axis=axis)
-
-    def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
-        each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs
-        return np.stack([function(x) for x in each])
-
     def compile(self, function: Callable[..., Any], expensive_reductions: bool = False) -> Callable[..., Any]:
         return recorded(function)
 
     def is_array(self, value: Any) -> bool:
         return isinstance(value, np.ndarray)
-
-    def compile_for_few_calls(
-        self, function: Callable[..., Any], expensive_reductions: bool = False, handful: bool = False
-    ) -> Callable[..., Any]:
-        return function
-
-    def block_until_ready(self, tree: Any) -> Any:
-        return tree

@@ -21,6 +21,7 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
+from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.noise import seed_words
 
@@ -84,7 +85,7 @@ xp = types.ModuleType("torch_namespace", "The array API of PyTorch.")
 vars(xp).update(vars(array_api_compat.torch), expm1=expm1)
 
 
-class TorchBackend:
+class TorchBackend(Backend):
     """The PyTorch backend."""
 
     name = "torch"
@@ -110,9 +111,6 @@ class TorchBackend:
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return array.numpy(force=True)  # a derivative that vanishes has no storage of its own
-
-    def root(self, number: int) -> int:
-        return number
 
     def stream(self, root: int, block: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(int(seed_words(root, block)[0] >> np.uint64(1)))
@@ -148,13 +146,6 @@ class TorchBackend:
 
         return each
 
-    def matrix_sum(self, matrix: Array, axis: int) -> Array:
-        return xp.sum(matrix, axis=axis)
-
-    def map(self, function: Callable[[Any], Array], xs: Any) -> Array:
-        each = zip(*xs, strict=True) if isinstance(xs, tuple) else xs
-        return torch.stack([function(x) for x in each])
-
     def compile(self, function: Callable[..., Any], expensive_reductions: bool = False) -> Callable[..., Any]:
         if not self.compiles:
             return function
@@ -187,11 +178,6 @@ class TorchBackend:
 
     def is_array(self, value: Any) -> bool:
         return isinstance(value, torch.Tensor)
-
-    def compile_for_few_calls(
-        self, function: Callable[..., Any], expensive_reductions: bool = False, handful: bool = False
-    ) -> Callable[..., Any]:
-        return function
 
     def block_until_ready(self, tree: Any) -> Any:
         if self.device == "cuda":
