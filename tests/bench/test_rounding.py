@@ -12,14 +12,14 @@ import pytest
 from gradmeter.bench.cells import Cell, make_problem
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.integrate import integrate
-from gradmeter.bench.measurement.kernel import Setting, estimates
+from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.measurement.moved import FewEstimates, moved_array
 from gradmeter.bench.measurement.prepared import Prepared, prepare
 from gradmeter.bench.measurement.rounding import CALLS, MULTIPLE, rounding
 from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Requires
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import Normal
-from tests.support import make_cell, needs
+from tests.support import estimates, make_cell, needs
 
 DTYPES = ("float64", "float32")
 FITTED = "linear-regression[family=multivariate-normal,at=fitted]"
