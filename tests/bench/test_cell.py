@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_problem
 from gradmeter.bench.measurement.cell import measure
 from gradmeter.bench.measurement.columns import rows_of
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.moments import GROUPS
-from gradmeter.bench.measurement.prepared import prepare
+from gradmeter.bench.measurement.prepared import _PREPARED, MOST_PREPARED, prepare
 from gradmeter.bench.measurement.stream import NonFinite, Stream, pilot_mean
 from gradmeter.bench.measurement.verdict import Evidence, Verdicts
 from gradmeter.bench.problems.test_functions import SquareIntegrand
 from gradmeter.bench.rows import COLUMNS
-from gradmeter.estimators import UsageError, backends
+from gradmeter.estimators import Pathwise, UsageError, backends
 from gradmeter.estimators.backends.backend import Backend
 from tests import exact
 from tests.support import TEST_FUNCTIONS, Blocks, integrated_problem, make_cell, measured, needs, single
@@ -264,3 +265,26 @@ def test_a_look_that_is_passed_over_was_not_precise(problem: str, estimator: str
             may_be = verdicts.may_be_precise(stream, precision)
             assert may_be or not precise
             assert precise or not may_be or any(r["variance_flag"] != "ok" for r in rows)
+
+
+class Mine(Pathwise):
+    """A user's estimator."""
+
+
+def test_prepared_cells_of_the_catalogue_are_remembered() -> None:
+    """The same cell at another precision is not prepared again; another one, or one with a user's part, is."""
+    first = prepare(make_cell("square[dim=2]", "pathwise"))
+    assert not first.checked
+    rows = measure(first, StoppingCriteria()).blocks
+    assert first.checked
+    again = prepare(make_cell("square[dim=2]", "pathwise", precision=0.01))
+    assert again is first
+    assert measure(again, StoppingCriteria()).blocks == rows
+    assert prepare(make_cell("square[dim=2]", "pathwise", seed=1)) is not first
+    assert prepare(make_cell("square[dim=2]", "pathwise", max_replicates=2**12)) is not first
+    mine = Cell(make_problem("square[dim=2]"), Mine())
+    assert prepare(mine) is not prepare(mine)
+    for seed in range(MOST_PREPARED):
+        prepare(make_cell("square", "pathwise", seed=seed))
+    assert len(_PREPARED) == MOST_PREPARED
+    assert prepare(make_cell("square[dim=2]", "pathwise")) is not first
