@@ -23,7 +23,7 @@ from gradmeter.bench.measurement.moments import GROUPS
 from gradmeter.bench.measurement.plan import PILOT_BLOCKS, ReplicateBudget
 from gradmeter.bench.measurement.prepared import Prepared
 from gradmeter.bench.measurement.replicates import Unchanged, check_estimates, check_largest, check_whole
-from gradmeter.bench.measurement.stream import GATHERED, Source, Stream, pilot_mean
+from gradmeter.bench.measurement.stream import GATHERED, NonFinite, Source, Stream, pilot_mean
 from gradmeter.bench.measurement.verdict import MOST_ROUNDS, Evidence, Verdicts
 from gradmeter.bench.problems import Exact
 from gradmeter.bench.rows import ALL
@@ -38,6 +38,10 @@ LEAST_GAIN, FEWEST_BROUGHT = 1.5, 2**14
 CONFIRMING = 2048
 #: Kernel calls of a cell that run uncompiled where compilation takes seconds and saves a millisecond or two per call.
 UNCOMPILED = 512
+#: Size of an estimate's difference below which Q² underflows in float64.
+LEAST_SQUARED = 1e-73
+#: Share of ΣQ of plain replicates, in larger Q than other draws met, above which those missed an event.
+UNMET = 0.01
 #: Samples of f used to test whether its mean rests on events that draws miss: the sampled mean has to be off by more
 #: than this many standard errors.
 OF_F, CERTAIN = 4096, 5.0
@@ -150,7 +154,7 @@ class _Measuring:
         self.fresh: Stream | None = None
         #: Controls of known mean, and the kernel of estimates with these controls subtracted.
         self.controls: Controls | None = None
-        self.left: Source | None = None
+        self.left: Relieved | None = None
         self.attempted = False
         #: Variance of plain replicates by parameter block when the controls were fitted.
         self.before: dict[str, float] = {}
@@ -164,6 +168,7 @@ class _Measuring:
                 if self.evidence.check is not None:
                     self.main.check_largest(self.evidence.check)
                 self.verdicts = self._verdicts()
+                self._check_squares()
             last = analysis + 1 == self.analyses
             settled = self._look(last)
             if not (settled or self.attempted):
@@ -173,7 +178,8 @@ class _Measuring:
             rows = rows_of(self.verdicts, self.main)
             if settled or self._satisfied(rows):
                 break
-        if self.evidence.searched and not settled and self._search():
+        changed = self.evidence.searched and not settled and self._search()
+        if self._catch_up() or changed:
             rows = rows_of(self.verdicts, self.main)
         squared = {name: moments.group_squared_norms() for name, moments in self.main.moments.items()}
         squared[ALL] = sum(squared.values(), np.zeros(GROUPS))
@@ -195,6 +201,22 @@ class _Measuring:
             analyses=self.analyses,
             others=self._others(),
         )
+
+    def _check_squares(self) -> None:
+        """Raise NonFinite where estimates vary by so little that their squares underflow."""
+        dtype = np.finfo(self.kernel.setting.dtype)
+        for name, moments in self.main.moments.items():
+            moved = float(np.abs(moments.group_means()).max(initial=0.0))
+            if float(self.verdicts.rounding[name].max(initial=0.0)) < moved < self._least(dtype):
+                raise NonFinite(
+                    f"the squares of estimates of {name}, which vary by about {moved:.1g}, underflow; multiply f by a "
+                    "constant"
+                )
+
+    @staticmethod
+    def _least(dtype: Any) -> float:
+        """Return the size below which Q, in the working precision, or Q², in float64, underflows."""
+        return max(math.sqrt(float(dtype.tiny / dtype.eps)), LEAST_SQUARED)
 
     def _others(self) -> int:
         """Return the largest number of interim analyses of controlled replicates and of defensive rounds."""
@@ -229,6 +251,7 @@ class _Measuring:
         if made is None:
             return
         self.controls, self.left = made
+        self.left.about = self.main.centre
         self.plan.spent += self.controls.replicates
         self.before = {name: float(moments.variances().sum()) for name, moments in self.main.moments.items()}
         centre = self._confirmed()
@@ -265,7 +288,46 @@ class _Measuring:
             blocks *= 2
 
     def _leave_controls(self) -> None:
-        self.controls = self.verdicts.relieved = self.verdicts.rounds = None
+        self.controls = None
+        self.verdicts.leave_controls()
+
+    def _catch_up(self) -> bool:
+        """Judge the mean by as many draws as have met the events that plain replicates met; return whether it changed.
+
+        Controlled replicates and defensive draws are fewer than plain replicates, which may meet an event that those
+        missed. Of a user's parts as many controlled replicates are drawn as there are plain ones; of the catalogue's,
+        whose events are known, only where z is discrete and the largest plain estimates show such an event.
+        """
+        verdicts, count = self.verdicts, self.main.total.count
+        if verdicts.rounds is not None:
+            if not self._missed(verdicts.rounds):
+                return False
+            size = min(self.plan.left // 2, count)
+            if size > verdicts.rounds[-1].count:
+                rounds = [self._defensive(size), self._defensive(size)]
+                verdicts.confirmed.clear()
+                verdicts.rest_on(rounds)
+                if not self._missed(rounds):
+                    return True
+            self._leave_controls()
+            return True
+        stream = verdicts.relieved
+        if stream is None or stream.total.count >= count:
+            return False
+        if not (self.evidence.searched or (self.evidence.rare and self._missed([]))):
+            return False
+        while stream.total.count < count and self.plan.left >= stream.total.count:
+            self.plan.spent += stream.total.count
+            stream.extend(2 * stream.total.blocks)
+        if stream.total.count < count or verdicts.heavy(stream) or self._missed([]):
+            self._leave_controls()
+        return True
+
+    def _missed(self, rounds: list[Weighted]) -> bool:
+        """Return whether plain replicates met events that these rounds, and the controlled replicates, did not."""
+        met = [r.met for r in rounds] + ([] if self.left is None else [self.left.met])
+        most = {name: max(each[name] for each in met) for name in self.kernel.setting.blocks}
+        return self.verdicts.unmet_share(self.main, most) > UNMET
 
     def _promises(self, gain: float) -> bool:
         """Return whether controls that divide the variance by `gain` save replicates.
@@ -346,6 +408,7 @@ class _Measuring:
         if (candidates or closing) and verdicts.heavy(self.main):
             # With fewer than 200 κ replicates, any distribution looks heavy-tailed.
             return closing and self._rest_on_defensive_draws()
+        verdicts.unconfirmed = bool(candidates) and self.plan.left < count
         if candidates and self.plan.left >= count:
             again = self._again(count)
             if isinstance(again, Weighted) and verdicts.varies_more(again, self.main):
@@ -379,7 +442,7 @@ class _Measuring:
         if controls is not None and self.verdicts.relieved is not None:
             centre = self._mean(self.verdicts.relieved)
             centre = {name: c + self.verdicts.relieved.offset[name] for name, c in centre.items()}
-        drawn = self.evidence.again.draw(count, exact, centre, controls)
+        drawn = self.evidence.again.draw(count, exact, centre, controls, self.main.centre)
         self.plan.spent += drawn.count
         return drawn
 

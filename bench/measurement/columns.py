@@ -71,6 +71,9 @@ def _row(
     rounds = [r for r in v.rounds or [] if not r.relieved]
     missed = any(v.varies_more_in(names, r, variance) for r in rounds)
     spread = plain if not rounds or (plain.flag == "ok" and not missed) else _weighted_spread(v, names, plain)
+    spread = _beside_integral(v, names, spread)
+    if variance == 0.0 and _varies(v, names, stream):  # inputs moved by rounding move the estimates as far as this
+        spread = replace(spread, flag="unreliable")
     exact = np.concatenate([v.exact_gradient(name) for name in names])
     off, gain = _off(v, names, d)
     if gain < 1.0 / ALIKE and spread.flag == "ok":  # fresh replicates vary more, although controls were subtracted
@@ -98,10 +101,44 @@ def _row(
         "exact_norm": float(np.linalg.norm(exact)),
         "exact_source": v.exact.source,
         "bias_norm": float(np.linalg.norm(difference)),
-        "bias_z": float(off.z[np.argmax(np.abs(off.z))]),
+        "bias_z": _largest_z(v, names, off),
         "control_gain": gain,
         "snr": float(np.linalg.norm(exact) / math.sqrt(spread.variance)) if spread.variance > 0.0 else None,
     }
+
+
+def _beside_integral(v: Verdicts, names: tuple[str, ...], spread: VarianceEstimate) -> VarianceEstimate:
+    """Return the variance with an interval that holds the integrated one, where replicates missed or overstate it.
+
+    They miss part of a variance that rests on states which no replicate visits.
+    """
+    if v.integrals is None:
+        return spread
+    known = float(sum(v.integrals[name].variance.sum() for name in names))
+    rounding = float(sum((v.tolerance[name] ** 2).sum() for name in names))
+    if not math.isfinite(known) or spread.low / ALIKE - rounding <= known <= ALIKE * spread.high + rounding:
+        return spread
+    low, high = min(spread.low, known), max(spread.high, known)
+    return replace(spread, variance=known, low=low, high=high, flag="unreliable")
+
+
+def _varies(v: Verdicts, names: tuple[str, ...], stream: Stream) -> bool:
+    """Return whether estimates vary by far more than the rounding of their own size."""
+    share = float(np.finfo(v.setting.dtype).eps) ** 0.5
+    for name in names:
+        moments = stream.moments[name]
+        size = np.sqrt(moments.mean_squares(stream.centre[name]))
+        if np.any(np.sqrt(moments.variances()) > share * size):
+            return True
+    return False
+
+
+def _largest_z(v: Verdicts, names: tuple[str, ...], off: Difference) -> float:
+    """Return the largest z, from the larger of the replicates' and the integrated variance of each coordinate."""
+    if v.integrals is not None:
+        known = np.concatenate([v.integrals[name].variance for name in names])
+        off = replace(off, deviation=np.sqrt(np.fmax(off.deviation**2, known)))
+    return float(off.z[np.argmax(np.abs(off.z))])
 
 
 def _off(v: Verdicts, names: tuple[str, ...], plain: Difference) -> tuple[Difference, float]:
@@ -187,6 +224,8 @@ def _verdict(
         reason = f"the bias bound is not certain: skewness {worst:.3g}"
     elif columns["bias_bound"] <= v.bias_bound:
         verdict = "unbiased"
+    if verdict == "inconclusive" and reason is None and found.certificate == "sampling" and v.unconfirmed:
+        reason = "a bias is suspected, and no replicates were left to confirm it: raise max replicates"
     reasons = [v.refused, v.dependent, reason]
     if verdict == "inconclusive" and found.certificate == "sampling" and v.dependent is None and v.evidence.sampled:
         reasons.append(f"not integrated over the noise: {v.evidence.sampled}")
@@ -217,7 +256,6 @@ def _by_sampling(v: Verdicts, names: tuple[str, ...], d: Difference, heavy: bool
     bound, trusted = _sampled(v, d, heavy)
     biased = any(name in v.confirmed for name in names)
     biased &= bound.low > 0.0 or bool(np.max(np.abs(d.z)) > STILL_OFF)
-    rare = f"no event rarer than {MISSED / d.count:.1g} matters"
     return _Finding(
         certificate="sampling",
         bound=bound,
@@ -225,8 +263,24 @@ def _by_sampling(v: Verdicts, names: tuple[str, ...], d: Difference, heavy: bool
         biased=biased,
         trusted=trusted,
         few=_few_draws(v) if biased else None,
-        assumption="defensive" if v.defended else v.evidence.assumption or rare,
+        assumption=_assumption(v, d.count),
     )
+
+
+def _assumption(v: Verdicts, count: int) -> str:
+    """Return what a verdict by sampling assumes: that no event matters which this many draws do not meet.
+
+    Defensive draws seek events in the tails. In the catalogue there are no others; a user's class, and states of a
+    discrete z, may have some in the bulk of the noise, which half of the draws visit.
+    """
+    if v.evidence.assumption is not None and not v.defended:
+        return v.evidence.assumption
+    if not v.defended:
+        return f"no event rarer than {MISSED / count:.1g} matters"
+    if not (v.evidence.searched or v.evidence.rare):
+        return "defensive"
+    met = count if v.rounds is None else count / 2
+    return f"defensive; outside the tails no event rarer than {MISSED / met:.1g} matters"
 
 
 def _few_draws(v: Verdicts) -> str | None:

@@ -25,7 +25,7 @@ import numpy as np
 from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.evaluate import Arrays, blocks_together, estimates_of, in_double
 from gradmeter.bench.measurement.kernel import Setting
-from gradmeter.bench.measurement.moments import GROUPS, Moments
+from gradmeter.bench.measurement.moments import GROUPS, Moments, squared_distances
 from gradmeter.bench.measurement.variance import SHARE_OF
 from gradmeter.estimators.noise import Noise, stream_root
 
@@ -187,6 +187,8 @@ class Weighted:
     at_the_ends : shares of Σ w ‖ĝ − c‖ and of Σ w ‖ĝ − c‖² from noise at the ends of the generator's range, by
         parameter block; large where these sums would grow without limit if noise had more digits.
     uniform : how many numbers of uniform noise are widened, one at a time.
+    met : largest ‖ĝ − c‖² of the estimates themselves by parameter block, neither weighted nor controlled, about the
+        centre of plain replicates.
     """
 
     moments: dict[str, Moments]
@@ -196,6 +198,7 @@ class Weighted:
     relieved: bool = False
     at_the_ends: dict[str, tuple[float, float]] = field(default_factory=dict)
     uniform: int = 0
+    met: dict[str, float] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -238,6 +241,7 @@ class DefensiveDraws:
         exact: Mapping[str, np.ndarray],
         centre: Mapping[str, np.ndarray],
         controls: Controls | None = None,
+        about: Mapping[str, np.ndarray] | None = None,
     ) -> Weighted:
         """Draw a round of at most this many fresh replicates, but at least 64.
 
@@ -246,7 +250,9 @@ class DefensiveDraws:
         exact : the gradient that their mean is compared with, by parameter block [P].
         centre : a rough mean by parameter block [P].
         controls : control variates to subtract from the estimates before they are weighted.
+        about : the centre of plain replicates by parameter block [P]; `centre` if absent.
         """
+        about = centre if about is None else about
         s, block = self.setting, max(1, min(self.setting.replicates, replicates // GROUPS))
         doublings = max(0, int(math.log2(max(1, replicates // (GROUPS * block)))))
         offset = {name: exact[name] - centre[name] for name in s.sizes}
@@ -267,6 +273,9 @@ class DefensiveDraws:
             noise, weight = mixture.draw(s.host_noise(stream, i, together * block), generator)
             made = in_double(estimates_of(s, noise, s.replicates if together * block % s.replicates == 0 else block))
             whole, at_an_end = np.zeros(together * block), mixture.at_an_end(noise)
+            for name, estimate in made.items():
+                met = float(squared_distances(estimate, about[name]).max())
+                found.met[name] = max(found.met.get(name, 0.0), met)
             if controls is not None:
                 made = controls.relieved(noise, made)
             for name, moments in found.moments.items():

@@ -21,6 +21,13 @@ def kurtosis_of(sums: np.ndarray, count: int) -> float:
     return max(1.0, scaled) ** 2 if math.isfinite(scaled) else math.inf
 
 
+def squared_distances(estimates: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Return Q = ‖ĝ − c‖² [R] of estimates [R, D] and a centre [D], in float64."""
+    d = estimates.astype(np.float64, copy=False) - centre
+    found: np.ndarray = np.einsum("ij,ij->i", d, d)
+    return found
+
+
 class Moments:
     """Streaming moments of one parameter block.
 
@@ -86,6 +93,12 @@ class Moments:
     def largest(self) -> np.ndarray:
         """Largest Q, unordered; at least as many as the tail index needs."""
         return np.concatenate(self._pieces)
+
+    def share_beyond(self, q: float) -> float:
+        """Return the share of ΣQ in values above q, of those that are kept."""
+        total = float(self.norms[:, 0].sum())
+        largest = self.largest
+        return float(largest[largest > q].sum()) / total if total > 0.0 else 0.0
 
     @property
     def largest_norm(self) -> float:

@@ -22,10 +22,11 @@ from gradmeter.bench.measurement.bias import (
     stage_two,
 )
 from gradmeter.bench.measurement.controls.frozen import Controls
+from gradmeter.bench.measurement.controls.relieved import Relieved
 from gradmeter.bench.measurement.defensive import DefensiveDraws, Weighted
 from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.moments import GROUPS, Moments
-from gradmeter.bench.measurement.stream import Described, Source, Stream
+from gradmeter.bench.measurement.stream import Described, Stream
 from gradmeter.bench.measurement.variance import is_heavy, normal_half_width
 from gradmeter.bench.problems import Exact
 from gradmeter.bench.rows import ALL
@@ -84,7 +85,7 @@ class Evidence:
     rare: bool = False
     searched: bool = False
     assumption: str | None = None
-    controls: Callable[[dict[str, np.ndarray]], tuple[Controls, Source] | None] | None = None
+    controls: Callable[[dict[str, np.ndarray]], tuple[Controls, Relieved] | None] | None = None
     sampled: str | None = None
     unmet: Callable[[], bool] = lambda: False
 
@@ -129,6 +130,8 @@ class Verdicts:
         self.rounds: list[Weighted] | None = None
         #: Defensive draws that searched for rare events and found none; they are pooled with the plain replicates.
         self.searched: list[Weighted] = []
+        #: Whether the last plain analysis suspected a bias that no replicates were left to confirm.
+        self.unconfirmed = False
         #: Whether defensive draws confirmed a candidate or found no rare event.
         self.defended = False
         #: Replicates with the control variates subtracted; once set, the mean is judged by them.
@@ -247,6 +250,11 @@ class Verdicts:
         found = {name: stage_one(d, level) for name, d in differences.items()}
         return {name: candidate for name, candidate in found.items() if candidate is not None}
 
+    def leave_controls(self) -> None:
+        """Judge the mean by plain replicates again, since other draws may have missed events that determine it."""
+        self.relieved = self.rounds = None
+        self.confirmed.clear()
+
     def confirm(self, candidates: dict[str, Candidate], fresh: Stream | Weighted) -> None:
         for name, candidate in candidates.items():
             if isinstance(fresh, Weighted):
@@ -295,6 +303,10 @@ class Verdicts:
         now = {name: float(moments.variances().sum()) for name, moments in stream.moments.items()}
         least = {name: float((self.rounding[name] ** 2).sum()) for name in now}
         return any(now[name] > ALIKE * variance + least[name] for name, variance in before.items())
+
+    def unmet_share(self, stream: Stream, met: Mapping[str, float]) -> float:
+        """Return the largest share of ΣQ, over parameter blocks, that plain replicates owe to larger Q than these."""
+        return max(moments.share_beyond(met[name]) for name, moments in stream.moments.items())
 
     def alike(self, rounds: list[Weighted]) -> bool:
         """Return whether the last two rounds have sampled the same tails.

@@ -14,7 +14,7 @@ import numpy as np
 from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.evaluate import blocks_together, estimates_of
 from gradmeter.bench.measurement.kernel import BlockSums, Setting
-from gradmeter.bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.moments import GROUPS, squared_distances
 
 #: Fewest controlled replicates that certify: controls do not reduce the error from events that are never met.
 FEWEST_RELIEVED = 2**12
@@ -36,9 +36,17 @@ def fewer(replicates: int) -> int:
 
 
 class Relieved:
-    """A source of block sums of estimates less Σ C h, whose mean is smaller by `controls.constant`."""
+    """A source of block sums of estimates less Σ C h, whose mean is smaller by `controls.constant`.
+
+    Attributes
+    ----------
+    about : the centre of plain replicates by parameter block [P].
+    met : largest Q = ‖ĝ − about‖² of the estimates themselves by parameter block, over all calls.
+    """
 
     def __init__(self, setting: Setting, controls: Controls) -> None:
+        self.about = {name: np.zeros(size) for name, size in setting.sizes.items()}
+        self.met = dict.fromkeys(setting.sizes, 0.0)
         whole = {each.name: getattr(setting, each.name) for each in fields(setting)}
         size = fewer(setting.replicates)
         self.setting = _OnHost(**{**whole, "replicates": size})
@@ -52,7 +60,10 @@ class Relieved:
     def __call__(self, roots: str, first: int, centre: dict[str, Any]) -> BlockSums:
         s, blocks = self.setting, self.chunk
         noise = s.host_noise(roots, first // blocks, blocks * s.replicates)
-        left = self.controls.corrected(noise, estimates_of(s, noise, self.at_once))
+        found = estimates_of(s, noise, self.at_once)
+        for name, estimate in found.items():
+            self.met[name] = max(self.met[name], float(squared_distances(estimate, self.about[name]).max()))
+        left = self.controls.corrected(noise, found)
         sums: BlockSums = {}
         for name, estimate in left.items():
             d = (estimate - s.backend.to_numpy(centre[name])).reshape(blocks, s.replicates, -1)
