@@ -51,7 +51,7 @@ _COLUMNS = {
     "control_gain": ("number", "factor by which controls of known mean cut the variance of the mean"),
     "assumption": (
         "string",
-        "what the verdict assumes and could not check; `defensive` where defensive draws were used",
+        "what the verdict assumes and could not check; it begins with `defensive` where defensive draws were used",
     ),
     "verdict": ("string", "unbiased, biased, inconclusive or no-reference"),
     # variance

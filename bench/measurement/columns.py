@@ -25,6 +25,8 @@ AS_SMOOTH = "as smooth between its jumps as it says: no peak falls between the n
 WELL_ABOVE, ABOVE_ROUNDING = 8.0, 3.0
 #: |z| that a coordinate still has to exceed when all draws are pooled.
 STILL_OFF = 3.0
+#: Rounding of an integrated variance, in units of ‖g‖²: it is the difference of two sums.
+CANCELLED = 1e-12
 #: Cap on the reported `control_gain`, since f may be known exactly.
 MOST_GAIN = 1e6
 
@@ -115,7 +117,8 @@ def _beside_integral(v: Verdicts, names: tuple[str, ...], spread: VarianceEstima
     if v.integrals is None:
         return spread
     known = float(sum(v.integrals[name].variance.sum() for name in names))
-    rounding = float(sum((v.tolerance[name] ** 2).sum() for name in names))
+    size = float(sum((v.exact_gradient(name) ** 2).sum() for name in names))
+    rounding = CANCELLED * size + float(sum((v.tolerance[name] ** 2).sum() for name in names))
     if not math.isfinite(known) or spread.low / ALIKE - rounding <= known <= ALIKE * spread.high + rounding:
         return spread
     low, high = min(spread.low, known), max(spread.high, known)

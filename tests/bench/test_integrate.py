@@ -309,8 +309,8 @@ def test_samples_that_coincide_are_not_taken_for_a_constant(estimator: str) -> N
 
 @pytest.mark.parametrize("estimator", ["pathwise", "score-function"])
 def test_what_samples_miss_is_no_bias_where_it_is_integrated(estimator: str) -> None:
-    """E exp of a Normal number rests on samples that 400,000 replicates do not have: their means are many standard
-    errors off, again and again."""
+    """E exp of a Normal number rests on samples that 400,000 replicates do not have: their means are many of their own
+    standard errors off, again and again; `bias_z` knows the variance that they miss."""
     rows = measured(make_cell("poisson-regression", estimator, max_replicates=64))
     assert {(row["verdict"], row["certificate"]) for row in rows.values()} == {("unbiased", "integration")}
-    assert max(row["bias_z"] for row in rows.values()) > 5.0
+    assert max(abs(row["bias_z"]) for row in rows.values()) < 5.0
