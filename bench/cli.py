@@ -348,7 +348,9 @@ def check(
     """Check a family, an integrand, a problem or an estimator of yours.
 
     Derivatives are compared with numerical ones, samples with the density, an exact gradient with E f worked out in
-    another way. Each check is `ok`, `wrong` or `not checked`; exit status 1 where one is wrong. For example:
+    another way; of an estimator only the form (its attributes, and the arguments of its methods), for its estimates
+    are checked where it is measured. Each check is `ok`, `wrong` or `not checked`; exit status 1 where one is wrong.
+    For example:
 
     gradmeter check mine.py:MyFamily
     """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 MOST_SUGGESTIONS, MOST_LISTED, SHORTEST_PART = 5, 10, 3
 
@@ -14,6 +15,36 @@ class UsageError(ValueError):
 
 class NotApplicable(UsageError):
     """A combination that exists in the grid but has no meaning. A result row shows the message as the reason."""
+
+
+class ForeignExit(Exception):
+    """A user's code raised something that is no `Exception`, such as SystemExit; the message says what."""
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Run a user's code: what it raises that is neither an `Exception` nor Ctrl-C becomes a `ForeignExit`."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        said = "it calls sys.exit" if isinstance(error, SystemExit) else f"{type(error).__name__}: {one_line(error)}"
+        raise ForeignExit(said).with_traceback(error.__traceback__) from None
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """Return an exception's message on one line, of at most `most` characters; also if the message raises."""
+    try:
+        return " ".join(str(error).split())[:most] or "no message"
+    except Exception:
+        return "its message cannot be read"
+
+
+def typed(error: BaseException, most: int = 300) -> str:
+    """Return an exception as `type: message` on one line."""
+    kind = "" if isinstance(error, ForeignExit) else f"{type(error).__name__}: "
+    return kind + one_line(error, most)
 
 
 def unknown(

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from gradmeter.estimators.errors import NotApplicable, UsageError
     from gradmeter.estimators.estimator import Estimator, Requires
     from gradmeter.estimators.expectation import Expectation, Integrand
-    from gradmeter.estimators.families import Family, Normal
+    from gradmeter.estimators.families import Family, FamilyConfig, Normal
     from gradmeter.estimators.noise import Noise
 
 _MODULES = {
     "bench.api": ("Model", "check", "measure", "minibatch_split"),
     "bench.problems": ("Exact", "Problem"),
     "estimators": (
-        *("Estimator", "Expectation", "Family", "Integrand", "Noise", "Normal", "NotApplicable", "Requires"),
-        "UsageError",
+        *("Estimator", "Expectation", "Family", "FamilyConfig", "Integrand", "Noise", "Normal", "NotApplicable"),
+        *("Requires", "UsageError"),
     ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -36,6 +36,7 @@ __all__ = [
     "Exact",
     "Expectation",
     "Family",
+    "FamilyConfig",
     "Integrand",
     "Model",
     "Noise",

@@ -11,7 +11,7 @@ import numpy as np
 from gradmeter.bench.checks import distributions as laws
 from gradmeter.bench.checks import families, identities
 from gradmeter.bench.checks.estimators import check_estimator
-from gradmeter.bench.checks.findings import About, Finding, Findings, guarded, one_line, wrong_form
+from gradmeter.bench.checks.findings import About, Finding, Findings, guarded, wrong_form
 from gradmeter.bench.checks.integrands import Bench, check_integrand
 from gradmeter.bench.checks.lab import FULL, Effort, Lab, NoArray, WrongType, candidates, lab_where
 from gradmeter.bench.checks.places import Place, found_place
@@ -22,6 +22,7 @@ from gradmeter.bench.identity.owner import of_the_catalogue
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Estimator, Family, FamilyConfig, Integrand, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation
+from gradmeter.estimators.errors import contained, one_line, typed
 
 #: Dimensions in which densities are integrated; 3 also covers one choice among three categories.
 OF_LAWS = (1, 2, 3)
@@ -42,6 +43,10 @@ RESTS_ON = {
     "from_logits": {"logits"},
     **{name: {"score"} for name in ("entropy_gradient", "weak_derivatives", "power_moment", "bonnet_price")},
 }
+
+
+class NeedsOptions(UsageError):
+    """A class cannot be constructed without options."""
 
 
 def is_users(thing: Any) -> bool:
@@ -82,24 +87,35 @@ def made(thing: Any) -> Any:
     Raises
     ------
     UsageError
-        The class needs options, or is abstract.
+        The class needs options (`NeedsOptions`), is abstract, or raises an exception.
     """
     if not inspect.isclass(thing):
         return thing
     if issubclass(thing, Family) and hasattr(thing, "Config"):
-        thing = thing.Config
+        config = thing.Config
+        if not (inspect.isclass(config) and issubclass(config, FamilyConfig)):
+            raise UsageError(
+                f"{thing.__qualname__}.Config is no FamilyConfig; write `class Config(FamilyConfig)`, with "
+                "`from gradmeter import FamilyConfig`"
+            )
+        thing = config
     if inspect.isabstract(thing):
         raise UsageError(
             f"{thing.__qualname__} does not define {', '.join(sorted(thing.__abstractmethods__))}, without which no "
             "object of it can be made"
         )
     try:
-        return thing()
-    except TypeError as error:
-        raise UsageError(
-            f"{thing.__qualname__} cannot be made without options: {one_line(error)}; give its options defaults, or "
-            "check an object by gradmeter.check"
-        ) from None
+        with contained():
+            return thing()
+    except Exception as error:
+        try:
+            inspect.signature(thing).bind()
+        except TypeError:
+            raise NeedsOptions(
+                f"{thing.__qualname__} cannot be made without options: {one_line(error)}; give its options defaults, "
+                "or check an object by gradmeter.check"
+            ) from None
+        raise UsageError(f"{thing.__qualname__} cannot be made: {typed(error)}") from None
 
 
 def of_any(thing: Any, effort: Effort, seed: int) -> Iterator[Finding]:

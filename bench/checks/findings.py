@@ -12,6 +12,7 @@ import numpy as np
 from gradmeter.bench.checks.lab import NoArray
 from gradmeter.bench.forms.objects import WrongForm
 from gradmeter.estimators import UsageError
+from gradmeter.estimators.errors import contained, one_line, typed
 
 OK, WRONG, NOT_CHECKED = "ok", "wrong", "not checked"
 #: Number of coordinates of z shown in a message.
@@ -100,18 +101,12 @@ class About:
     def raised(self, check: str, error: BaseException) -> Finding:
         if isinstance(error, NoArray):
             return self.wrong(check, f"{check}: {error}")
-        message = f"{check} raises {type(error).__name__}: {one_line(error)}"
-        return Finding(self.kind, self.name, check, WRONG, message, raised=True)
+        return Finding(self.kind, self.name, check, WRONG, f"{check} raises {typed(error)}", raised=True)
 
 
 def wrong_form(error: WrongForm) -> Finding:
     """Return the finding that an object does not have the required form."""
     return About(error.kind, error.name).wrong(error.part, error.message)
-
-
-def one_line(error: BaseException) -> str:
-    """Return an exception's message on one line, of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or "no message"
 
 
 def number(value: Any) -> str:
@@ -135,7 +130,7 @@ def guarded(about: About, check: str, made: Callable[[], Finding | Iterable[Find
     """
     found: list[Finding] = []
     try:
-        with np.errstate(all="ignore"):
+        with contained(), np.errstate(all="ignore"):
             several = made()
             found.extend((several,) if isinstance(several, Finding) else several)
     except WrongForm as error:

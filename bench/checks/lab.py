@@ -11,6 +11,7 @@ import numpy as np
 
 from gradmeter.estimators import Noise, draw
 from gradmeter.estimators.backends import get, missing
+from gradmeter.estimators.errors import contained
 from gradmeter.estimators.estimator import described
 from gradmeter.estimators.noise import stream_root
 
@@ -146,7 +147,8 @@ def lab_where(works: Callable[[Lab], Any], names: list[str], effort: Effort, see
     for name in names:
         lab = Lab(name, effort, seed)
         try:
-            works(lab)
+            with contained():
+                works(lab)
         except Exception as error:  # any error that foreign arrays cause in a framework
             first = first or error
         else:

@@ -10,10 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gradmeter.bench.checks.findings import one_line
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Estimator, Family, Integrand, UsageError
-from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.errors import contained, typed, unknown
 
 KINDS = (Family, Problem, Integrand, Estimator)
 
@@ -61,12 +60,15 @@ def _module(name: str) -> ModuleType:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        return importlib.import_module(name)
+        with contained():
+            return importlib.import_module(name)
     except Exception as error:  # any error that the module raises
-        raise UsageError(f"module {name} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
+        raise UsageError(f"module {name} cannot be imported: {typed(error)}") from error
 
 
 def _file(path: Path) -> ModuleType:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give a file in it")
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     name = f"gradmeter_checked_{path.stem}"
@@ -77,10 +79,11 @@ def _file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look up their module
     sys.path.insert(0, str(path.resolve().parent))
     try:
-        spec.loader.exec_module(module)
+        with contained():
+            spec.loader.exec_module(module)
     except Exception as error:  # any error that the file raises
         del sys.modules[name]
-        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
+        raise UsageError(f"{path} cannot be imported: {typed(error)}") from error
     finally:
         sys.path.remove(str(path.resolve().parent))
     return module

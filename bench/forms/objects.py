@@ -17,6 +17,7 @@ from gradmeter.bench.identity.owner import of_the_catalogue
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Estimator, Family, FamilyConfig, Integrand, Noise, Requires, UsageError
 from gradmeter.estimators.amortised import Encoder
+from gradmeter.estimators.errors import contained, typed
 from gradmeter.estimators.estimator import described
 from gradmeter.estimators.expectation import INTEGRAND, Differentiate, Entropy
 from gradmeter.estimators.families.family import CAPABILITIES
@@ -206,13 +207,16 @@ def _positional(function: Any) -> list[str]:
 
 def _attribute(thing: Any, name: str, right: Right, must: str) -> Iterator[str]:
     try:
-        value = getattr(thing, name)
+        with contained():
+            value = getattr(thing, name)
     except AttributeError as error:
         own = getattr(error, "obj", thing) is thing and getattr(error, "name", name) == name
-        yield f"{name} is missing; it must be {must}" if own else f"{name} raises {_error(error)}; it must be {must}"
+        yield (
+            f"{name} is missing; it must be {must}" if own else f"{name} raises {typed(error, 200)}; it must be {must}"
+        )
         return
     except Exception as error:
-        yield f"{name} raises {_error(error)}; it must be {must}"
+        yield f"{name} raises {typed(error, 200)}; it must be {must}"
         return
     if inspect.ismethod(value) and not right(value):
         yield f"{name} is a method; make it an attribute or a property: {must}"
@@ -222,18 +226,15 @@ def _attribute(thing: Any, name: str, right: Right, must: str) -> Iterator[str]:
 
 def wrong_result(thing: Any, name: str, arguments: tuple[Any, ...], right: Right, must: str) -> Iterator[str]:
     try:
-        value = getattr(thing, name)(*arguments)
+        with contained():
+            value = getattr(thing, name)(*arguments)
     except UsageError:  # the object's own refusal, which is reported where it matters
         return
     except Exception as error:
-        yield f"{name} raises {_error(error)}; it must return {must}"
+        yield f"{name} raises {typed(error, 200)}; it must return {must}"
         return
     if not right(value):
         yield f"{name} returns {shown(value)}; it must return {must}"
-
-
-def _error(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200] or 'no message'}"
 
 
 def shown(value: Any) -> str:
@@ -263,7 +264,10 @@ def _of_problem(problem: Any) -> Iterator[str]:
     yield from _attribute(problem, "name", text, "the text that rows call it by")
     yield from _attribute(problem, "dimension", count, "D, a whole number of at least 1")
     yield from _attribute(
-        problem, "q", lambda v: isinstance(v, FamilyConfig), "a family with options, such as Normal.Config()"
+        problem,
+        "q",
+        lambda v: isinstance(v, FamilyConfig),
+        "a FamilyConfig (the Config of a family), such as Normal.Config()",
     )
     yield from _attribute(problem, "integrand", lambda v: isinstance(v, Integrand), "an object of a class of Integrand")
     yield from _attribute(problem, "encoder", lambda v: v is None or isinstance(v, Encoder), "None or an Encoder")
@@ -294,11 +298,12 @@ def _of_family(family: Any) -> Iterator[str]:
     yield from _lacks(family, CAPABILITIES)
     for dimension in (3, 2, 1):
         try:
-            shapes = family.shapes(dimension)
+            with contained():
+                shapes = family.shapes(dimension)
         except UsageError:  # only other dimensions are allowed
             continue
         except Exception as error:
-            yield f"shapes raises {_error(error)}; it must return {SHAPES}"
+            yield f"shapes raises {typed(error, 200)}; it must return {SHAPES}"
             return
         if not mapping(shape)(shapes) or list(shapes) != list(family.blocks):
             yield f"shapes returns {shown(shapes)}; it must return {SHAPES}, of the blocks {', '.join(family.blocks)}"

@@ -15,6 +15,7 @@ from gradmeter.bench.measurement.kernel import TimedCall, in_bulk, timed_call
 from gradmeter.bench.measurement.prepared import Prepared
 from gradmeter.bench.measurement.timing import calibrate, elapsed, interleave, median_interval, reference_parts
 from gradmeter.estimators import UsageError
+from gradmeter.estimators.errors import contained, one_line, typed
 
 #: Copies of a cell's arrays that are used in turn, and the most bytes of a copy.
 PLACES = 4
@@ -89,7 +90,8 @@ class _Call:
     def elapsed(self, repeats: int) -> float:
         if self.failure is None:
             try:
-                return elapsed(self.copies[self.turn % len(self.copies)].run, repeats)
+                with contained():
+                    return elapsed(self.copies[self.turn % len(self.copies)].run, repeats)
             except Exception as error:
                 self.failure = _not_timed(error)
         return math.nan
@@ -137,9 +139,10 @@ class Compiler:
 
     def _compile(self, contender: Contender) -> _Ready | str:
         try:
-            places = contender.make()
-            first = elapsed(places[0][0].run, 1)
-            elapsed(places[0][1].run, 1)
+            with contained():
+                places = contender.make()
+                first = elapsed(places[0][0].run, 1)
+                elapsed(places[0][1].run, 1)
         except Exception as error:  # a contender that fails must not prevent the timing of others
             return _not_timed(error)
         bulk, alone = (_Call(list(calls)) for calls in zip(*places, strict=True))
@@ -168,8 +171,7 @@ def _quietly(call: Callable[[], Any]) -> None:
 
 
 def _not_timed(error: Exception) -> str:
-    kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
-    return f"not timed: {kind}{' '.join(str(error).split())[:300]}"
+    return f"not timed: {one_line(error) if isinstance(error, UsageError) else typed(error)}"
 
 
 def time_calls(

@@ -91,6 +91,28 @@ class FewEstimates:
         found = self._run(given.data, given.parameters, given.state, given.movement, on_device)
         return {name: backend.to_numpy(a) for name, a in found.items()}
 
+    def changed(self, noise: Arrays) -> list[str]:
+        """Return which of its inputs a call changes in place: `noise`, `parameters`, `data` or `state`."""
+        backend, s = self.setting.backend, self.setting
+        if backend.name == "jax":  # its arrays cannot be changed
+            return []
+        inputs = {"data": s.expectation.data, "parameters": s.parameters, "state": s.state}
+        before = {
+            what: {n: np.array(backend.to_numpy(a)) for n, a in arrays.items()} for what, arrays in inputs.items()
+        }
+        before["noise"] = noise
+        given = {
+            what: {n: backend.asarray(a.copy(), None) for n, a in arrays.items()} for what, arrays in before.items()
+        }
+        movement = backend.asarray([0.0, 0.0], s.dtype)
+        with np.errstate(all="ignore"):
+            self._run(given["data"], given["parameters"], given["state"], movement, given["noise"])
+        return [
+            what
+            for what, arrays in given.items()
+            if any(backend.to_numpy(a).tobytes() != before[what][n].tobytes() for n, a in arrays.items())
+        ]
+
     def unmoved(self) -> Inputs:
         s = self.setting
         return Inputs(s.expectation.data, s.parameters, s.state, s.backend.asarray([0.0, 0.0], s.dtype))

@@ -48,6 +48,11 @@ def check_estimates(setting: Setting) -> None:
     if key in _checked:
         return
     estimate = FewEstimates(setting)
+    if own and (changed := estimate.changed(setting.host_noise("purity", 0, estimate.size))):
+        raise UsageError(
+            f"{setting.estimator.name} changes its {' and its '.join(changed)} in place; work on a copy: "
+            "x = x + 1, not x += 1"
+        )
     if _impurity(estimate, 0) is not None and (complaint := _impurity(estimate, 1)) is not None:
         raise UsageError(complaint)
     _checked[key] = own  # kept, so that no other object takes its id

@@ -24,6 +24,7 @@ from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.splitting import add_parts
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import NotApplicable, UsageError
+from gradmeter.estimators.errors import contained, one_line, typed
 
 if TYPE_CHECKING:
     from gradmeter.bench.measurement.cost import Compiler
@@ -88,17 +89,17 @@ def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
         from gradmeter.bench.measurement.cell import measure
         from gradmeter.bench.measurement.prepared import prepare
 
-        prepared = prepare(cell)
-        measured = measure(prepared, cell.goals, each)
+        with contained():
+            prepared = prepare(cell)
+            measured = measure(prepared, cell.goals, each)
     except NotApplicable as error:
         return Outcome(failed_rows(cell, "n/a", str(error), started))
     except (NonFinite, FloatingPointError) as error:
         return Outcome(failed_rows(cell, "nonfinite", str(error), started))
     except Exception as error:  # a cell that raises must not stop the others
         status = "out-of-memory" if _is_out_of_memory(error) else "exception"
-        said = _one_line(error)
-        if not isinstance(error, UsageError):  # a UsageError is already a sentence for the user
-            said = f"{type(error).__name__}: {said}{_place(error)}"
+        # A UsageError is already a sentence for the user.
+        said = one_line(error, 500) if isinstance(error, UsageError) else f"{typed(error, 500)}{_place(error)}"
         return Outcome(failed_rows(cell, status, said, started))
     common = {
         **_common(cell, started),
@@ -118,7 +119,7 @@ def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
 def _is_out_of_memory(error: Exception) -> bool:
     """Return whether an error means lack of memory; each framework words it in its own way."""
     said = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
+    return isinstance(error, MemoryError) or any(words in one_line(error, 10_000) for words in said)
 
 
 def _place(error: BaseException) -> str:
@@ -131,10 +132,6 @@ def _place(error: BaseException) -> str:
             place = f" (in {code.co_qualname}, line {traceback.tb_lineno} of {Path(code.co_filename).name})"
         traceback = traceback.tb_next
     return place
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500] or "no message"
 
 
 def run(

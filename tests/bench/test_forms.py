@@ -161,7 +161,7 @@ WRONG: list[tuple[type, str, Any, str]] = [
     (Problem, "dimension", 0, "dimension is 0; it must be D, a whole number of at least 1"),
     (Problem, "dimension", returning(2), "dimension is a method; make it an attribute or a property"),
     (Problem, "q", Mine(), "q is a "),
-    (Problem, "q", Config, "q is the class Config; it must be a family with options, such as Normal.Config()"),
+    (Problem, "q", Config, "q is the class Config; it must be a FamilyConfig (the Config of a family), such as "),
     (Problem, "integrand", None, "integrand is None; it must be an object of a class of Integrand"),
     (Problem, "integrand", Square, "integrand is the class Square; it must be an object of a class of Integrand"),
     (Problem, "encoder", 3, "encoder is 3; it must be None or an Encoder"),

@@ -100,9 +100,75 @@ def test_a_module(run_cli: Run) -> None:  # noqa: F811
     assert "ok           family bernoulli: states" in result.out
 
 
+SEVERAL = """
+import sys
+from dataclasses import dataclass
+from gradmeter import Estimator, Family, FamilyConfig, Requires
+
+print("what the user's file prints")
+
+class Wrong(Family):
+    name = "wrong"
+    class Config:
+        pass
+    def shapes(self, dimension): ...
+    def noise(self, sample_shape, dimension): ...
+    def sample(self, backend, parameters, noise): ...
+    def log_density(self, backend, parameters, z): ...
+
+@dataclass(frozen=True)
+class Scaled(Estimator):
+    factor: float
+    name = "scaled"
+    requires = Requires(("score",))
+    def estimate_integrand(self, backend, expectation, parameters, noise, state): ...
+
+class Exits(Scaled):
+    def __init__(self):
+        sys.exit(0)
+
+class Right(Scaled):
+    name = "right"
+    factor = 1.0
+    def __init__(self):
+        print("made")
+"""
+
+
+def test_one_wrong_class_of_a_file(run_cli: Run, tmp_path: Path) -> None:  # noqa: F811
+    """It is named, the others are checked all the same, and what the file prints is no row."""
+    path = tmp_path / "several.py"
+    path.write_text(SEVERAL)
+    result = run_cli("check", str(path), "--json")
+    found = {(row["name"], row["status"]): row["message"] for row in map(json.loads, result.out.splitlines())}
+    assert result.status == 1
+    assert found["Wrong", "wrong"].startswith("Wrong.Config is no FamilyConfig; write `class Config(FamilyConfig)`")
+    assert "Scaled cannot be made without options" in found["Scaled", "not checked"]
+    assert found["Exits", "wrong"] == "Exits cannot be made: it calls sys.exit"
+    assert ("right", "ok") in found
+    assert result.err == "what the user's file prints\nmade\ngradmeter: 2 checks went wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys; sys.exit(0)", "it calls sys.exit"),
+        ("raise GeneratorExit", "GeneratorExit: no message"),
+        ("class E(Exception):\n    def __str__(self): raise ValueError\nraise E", "E: its message cannot be read"),
+    ],
+)
+def test_a_file_that_ends_its_import(run_cli: Run, tmp_path: Path, code: str, said: str) -> None:  # noqa: F811
+    path = tmp_path / "exits.py"
+    path.write_text(code)
+    result = run_cli("check", str(path))
+    assert (result.status, result.out) == (2, "")
+    assert result.err == f"gradmeter: error: {path} cannot be imported: {said}\n"
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
+        (".", "'.' is not of the form"),
         ("mine", "'mine' is not of the form module:Class, path.py:Class or path.py"),
         ("none.py", "there is no file none.py"),
         ("no_such_module:Mine", "module no_such_module cannot be imported: ModuleNotFoundError"),
