@@ -15,7 +15,7 @@ from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
 from gradmeter.bench.terminal import progress
-from gradmeter.estimators import Estimator
+from gradmeter.estimators import Estimator, UsageError
 
 __all__ = ["Model", "check", "measure", "minibatch_split"]
 
@@ -23,6 +23,9 @@ __all__ = ["Model", "check", "measure", "minibatch_split"]
 def _cells(noise: str, goals: StoppingCriteria, **axes: Any) -> list[Cell]:
     """Return the cells of a grid, given one value or several per axis."""
     values = {axis: values_of(axis, given) for axis, given in axes.items()}
+    for axis, several in values.items():
+        if not several and axis != "samples":
+            raise UsageError(f"there is no {axis}; give at least one")
     return grid(**values, noise=check_choice("noise", noise, NOISES), goals=goals)
 
 
@@ -73,6 +76,10 @@ def measure(
     UsageError
         A wrong name or value.
     """
+    if not isinstance(timing, bool):
+        raise UsageError(f"timing is {timing!r}; it must be True or False")
+    if not isinstance(store, str | Path | None):
+        raise UsageError(f"store is {store!r}; it must be the path of a file, or None")
     cells = _cells(
         noise,
         StoppingCriteria(precision, bias_bound, max_replicates),

@@ -19,7 +19,7 @@ from gradmeter.bench.problems import PROBLEMS, Problem
 from gradmeter.bench.sources import source_hash
 from gradmeter.estimators import ESTIMATORS, Estimator, UsageError, backends
 from gradmeter.estimators.aliases import ALIASES, resolve
-from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.errors import short, unknown
 from gradmeter.estimators.options import construct, effective, number, parse, spell
 
 NOISES = ("native", "shared")
@@ -49,13 +49,8 @@ class StoppingCriteria:
         checked = {
             "precision": number("precision", self.precision, above=0.0),
             "bias_bound": number("bias bound", self.bias_bound, above=0.0),
-            "max_replicates": number("max replicates", self.max_replicates, int, minimum=1),
+            "max_replicates": number("max replicates", self.max_replicates, int, minimum=FEWEST),
         }
-        if checked["max_replicates"] < FEWEST:
-            raise UsageError(
-                f"max replicates is {checked['max_replicates']}; it must be at least {FEWEST}: the verdict compares "
-                f"{FEWEST} groups of replicates"
-            )
         if checked["bias_bound"] >= 1.0:
             raise UsageError(f"bias bound is {self.bias_bound}; it is a part of the gradient, below 1: 0.01 for 1 %")
         for name, value in checked.items():
@@ -169,7 +164,7 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
     try:
         return _made(PROBLEMS[name], tuple(given.items()), f"problem {name}")
     except OverflowError:
-        raise UsageError(f"problem '{text}' overflows; give less extreme options") from None
+        raise UsageError(f"problem '{short(text)}' overflows; give less extreme options") from None
 
 
 def make_estimator(text: str) -> Estimator:
@@ -192,7 +187,7 @@ def _made(cls: Any, given: tuple[tuple[str, str], ...], what: str) -> Any:
 
 def check_choice(kind: str, value: str, choices: Iterable[str]) -> str:
     if value not in choices:
-        raise unknown(kind, value, choices)
+        raise unknown(kind, str(value), choices)
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ COMPLETION = "_GRADMETER_COMPLETE"
 #: By command, what an interrupted one leaves.
 KEPT = {
     "run": "; finished rows are kept, the same command goes on from there",
-    "fit": "; checkpoints are kept, the same command with --resume goes on from there",
+    "fit": "; if there are checkpoints, the same command with --resume goes on from them",
 }
 
 app = typer.Typer(
@@ -188,13 +189,13 @@ def report(
     store: StoreArgument = None,
     named: StoreOption = None,
     output: Annotated[
-        Path, Option(metavar="DIR", help="folder to write report.html, report.md and results.csv to")
-    ] = Path("report"),
+        str, Option(metavar="DIR", help="folder to write report.html, report.md and results.csv to")
+    ] = "report",
 ) -> None:
     """Render a store as HTML, and its tables as Markdown."""
     from gradmeter.bench import commands
 
-    commands.report(_one_store(store, named), output)
+    commands.report(_one_store(store, named), _folder(output))
 
 
 @app.command()
@@ -288,7 +289,8 @@ def fit(
         Optional[str], Option(metavar="M", help="iterations between rows (default: ever more of them)")
     ] = None,
     replicates: Annotated[
-        Optional[str], Option(metavar="R", help="replicates to measure the gradient's variance by (default 1024)")
+        Optional[str],
+        Option(metavar="R", help="replicates to measure the variance by, 0 for none (default 1024)"),
     ] = None,
     checkpoint: Annotated[
         Optional[str],
@@ -298,9 +300,7 @@ def fit(
     refit: Annotated[
         Optional[str], Option(metavar="N", help="iterations between warm-ups of an estimator that learns (default 100)")
     ] = None,
-    output: Annotated[Path, Option(metavar="DIR", help="folder to write rows, parameters and the page to")] = Path(
-        "fit"
-    ),
+    output: Annotated[str, Option(metavar="DIR", help="folder to write rows, parameters and the page to")] = "fit",
     json: Annotated[bool, Option("--json", help="rows on standard output, one JSON object a line")] = False,
 ) -> int:
     """Maximise an objective by estimators and exact methods.
@@ -312,6 +312,7 @@ def fit(
     """
     from gradmeter.bench.fit import command
 
+    folder = _folder(output)
     found = command.plans(
         problem,
         estimator=estimator,
@@ -330,7 +331,7 @@ def fit(
         refit=refit,
         checkpoint=checkpoint,
     )
-    return command.fit(found, output, json, context.obj, resume)
+    return command.fit(found, folder, json, context.obj, resume)
 
 
 @app.command()
@@ -361,8 +362,14 @@ def check(
 
 def _one_store(argument: Path | None, option: Path | None) -> Path | None:
     if argument is not None and option is not None:
-        raise UsageError(f"STORE {argument} and --store {option} are the same thing; leave one out")
+        raise UsageError(f"STORE and --store both name the store to read, {argument} and {option}; leave one out")
     return option if argument is None else argument
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise UsageError("--output is empty; give a folder")
+    return Path(text)
 
 
 def fail(message: str, status: int) -> int:
@@ -374,10 +381,23 @@ def fail(message: str, status: int) -> int:
     return status
 
 
+class _Messages(io.TextIOWrapper):
+    """Standard error, where a full disk or a reader that has gone changes no exit status."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return len(text)
+
+
 def script() -> NoReturn:
     """`gradmeter` as a process. After Ctrl-C it waits for no thread: one that compiles would delay it, or abort it."""
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if sys.stderr is not None:
+            sys.stderr = _Messages(sys.stderr.buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
         if COMPLETION in os.environ:  # a shell asks what completes a line; typer answers and exits
             app(prog_name="gradmeter")
         status = main()
@@ -412,7 +432,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 0
     except _usage_exception() as error:
-        return fail(_click_message(error), USAGE)
+        return fail(_click_message(error, " ".join(["gradmeter", *given[:1]])), USAGE)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return fail(f"no room to write: {error.strerror}", DISK_FULL)
@@ -434,15 +454,15 @@ def _usage_exception() -> type[Exception]:
     return next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
-def _click_message(error: Any) -> str:
-    """A usage error in one line, naming the nearest right option or command."""
+def _click_message(error: Any, path: str) -> str:
+    """A usage error of the command `path` in one line, naming the nearest right option or command."""
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
     if context is not None and type(error).__name__ == "NoSuchOption":
         options = [name for p in context.command.params for name in p.opts if name.startswith("--")]
         return str(unknown("option", error.option_name, options, f"{context.command_path} --help"))
     if context is not None and message.startswith("No such command"):
         return str(unknown("command", message.split("'")[1], context.command.list_commands(context)))
-    return f"{message}; see gradmeter --help"
+    return f"{message}; see {path} --help"
 
 
 if __name__ == "__main__":

@@ -20,8 +20,12 @@ from gradmeter.bench.sweep.splitting import draws_minibatch
 from gradmeter.bench.sweep.store import DEFAULT, Store
 from gradmeter.bench.terminal import progress, stop_at_interrupt
 from gradmeter.estimators import BOUNDS, VARIANTS, UsageError, backends
+from gradmeter.estimators.aliases import resolve
+from gradmeter.estimators.options import effective, parse, spell
 
 Texts = Sequence[str] | None
+#: Values of a suite that a message lists.
+MOST_LISTED = 6
 
 
 def plan(
@@ -60,7 +64,8 @@ def plan(
     elif suite is None and axes["estimator"]:
         raise UsageError("--estimator needs a --problem or a SUITE; for example: --problem square")
     else:
-        cells = _matching("quick" if suite is None else suite, axes, noise)
+        names = {"problem": _bare(problem, "problem"), "estimator": _bare(estimator, "estimator")}
+        cells = _matching("quick" if suite is None else suite, axes, names, noise)
     cells = suites.with_goals(cells, precision=precision, bias_bound=bias_bound, max_replicates=max_replicates)
     reasons = [infeasible(cell) for cell in cells]
     if all(reasons):
@@ -78,16 +83,37 @@ def _grid(axes: dict[str, Any], noise: str | None) -> list[Cell]:
     return cells if axes["estimator"] else [cell for cell in cells if infeasible(cell) is None] or cells
 
 
-def _matching(suite: str, axes: dict[str, list[Any]], noise: str | None) -> list[Cell]:
-    """The cells of a suite that have one of the wanted values on every axis that names any."""
+def _bare(texts: Texts, kind: str) -> set[str]:
+    """The names that are given without options; an alias may stand for a name with options."""
+    parsed = (parse(text, kind) for text in texts or ())
+    return {name for name, given in (resolve(*p) if kind == "estimator" else p for p in parsed) if not given}
+
+
+def _spelled(value: Any) -> str:
+    return spell(value.name, effective(value), type(value)) if hasattr(value, "name") else str(value)
+
+
+def _matching(suite: str, axes: dict[str, list[Any]], names: dict[str, set[str]], noise: str | None) -> list[Cell]:
+    """The cells of a suite that have one of the wanted values on every axis that names any.
+
+    Parameters
+    ----------
+    names : by axis, the names that stand for all options.
+    """
     cells = suites.load(suite).cells
     for axis, wanted in axes.items():
         name = "num_samples" if axis == "samples" else axis
-        cells = [cell for cell in cells if not wanted or getattr(cell, name) in wanted]
-        if not cells:
+        values = [getattr(cell, name) for cell in cells]
+        known = names.get(axis, ())
+        left = [v in wanted or getattr(v, "name", None) in known for v in values] if wanted else [True] * len(cells)
+        if not any(left):
+            there = list(dict.fromkeys(map(_spelled, values)))
+            shown = ", ".join(there[:MOST_LISTED]) + (", …" if len(there) > MOST_LISTED else "")
             raise UsageError(
-                f"no cell of suite {suite} is left by --{axis}; options beside a suite choose among its cells"
+                f"no cell of suite {suite} is left by --{axis}; options beside a suite choose among its cells, which "
+                f"have {shown}"
             )
+        cells = [cell for cell, keep in zip(cells, left, strict=True) if keep]
     return cells if noise is None else [replace(cell, noise=noise) for cell in cells]
 
 
@@ -183,6 +209,6 @@ def compare(before: Path, after: Path, gates: Sequence[str], json: bool) -> int:
         from gradmeter.bench.progress import show_comparison
 
         show_comparison(found)
-    for sentence in over:
+    for sentence in (*over, *comparison.unseen(found, limits)):
         print(f"gradmeter: {sentence}", file=sys.stderr)
     return 1 if over else 0

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from gradmeter.bench.rows import ALL, Row
 from gradmeter.bench.terminal import print_table
 
+#: Smallest ratio that would be called a change, above which a table shows it.
+NOISY = 2.0
+
 if TYPE_CHECKING:
     from gradmeter.bench.comparison import Change, Comparison
     from gradmeter.bench.sweep.store import Store
@@ -46,6 +49,8 @@ def show_comparison(comparison: Comparison) -> None:
         if ratio is None:
             return "" if change in comparison.backends else change.word(metric)
         flag = "" if ratio.sure else " (flagged)"
+        if change.word(metric) == "same" and change.least(metric) > NOISY:
+            flag += f" (nothing below {times(change.least(metric))} is called)"
         return f"{change.word(metric)} {times(ratio.value, ratio.low, ratio.high)}{flag}"
 
     changes = (*comparison.cells, *comparison.backends)

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 MOST_SUGGESTIONS, MOST_LISTED, SHORTEST_PART = 5, 10, 3
+#: Characters of a value that messages show.
+MOST_SHOWN = 60
 
 
 class UsageError(ValueError):
@@ -47,6 +49,12 @@ def typed(error: BaseException, most: int = 300) -> str:
     return kind + one_line(error, most)
 
 
+def short(value: object) -> str:
+    """Return a value as messages show it: its text, cut at 60 characters."""
+    text = str(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
+
 def unknown(
     kind: str, given: str, known: Iterable[str], listing: str = "", aliases: Mapping[str, str] | None = None
 ) -> UsageError:
@@ -72,14 +80,20 @@ def unknown(
         hint = f"choose from: {shown} and {len(names) - MOST_SUGGESTIONS} more; see all with: {listing}"
     else:
         hint = f"choose from: {', '.join(names) or 'none'}"
-    return UsageError(f"unknown {kind} '{given}'; {hint}")
+    return UsageError(f"unknown {kind} '{short(given)}'; {hint}")
 
 
 def _near(given: str, names: list[str]) -> list[str]:
-    """Return the name that a typing error makes of `given`; else those it is a part of, or a misspelt word of."""
+    """Return the names that `given` may mean.
+
+    That is the name of which it is a typing error; else those it is a part of or a misspelt word of; else a similar
+    name, or those it begins with.
+    """
     part = [name for name in names if len(given) >= SHORTEST_PART and given in name]
     typing = difflib.get_close_matches(given, names, n=1, cutoff=0.9 if part else 0.8)
     if typing:
         return typing
     word = [name for name in names if difflib.get_close_matches(given, name.split("-"), n=1, cutoff=0.8)]
-    return list(dict.fromkeys(part + word)) or difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    similar = difflib.get_close_matches(given, names, n=1, cutoff=0.65)
+    begins = [name for name in names if len(name) >= SHORTEST_PART and given.startswith(name)]
+    return list(dict.fromkeys(part + word)) or similar or begins

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from gradmeter.estimators.errors import UsageError, unknown
+from gradmeter.estimators.errors import UsageError, short, unknown
 
 T = TypeVar("T")
 
@@ -239,7 +239,7 @@ def _convert(what: str, meta: Mapping[str, Any], value: Any) -> Any:
     if kind is bool:
         text = str(value).lower()
         if text not in ("true", "false"):
-            raise UsageError(f"{what} is '{value}'; it must be true or false")
+            raise UsageError(f"{what} is '{short(value)}'; it must be true or false")
         return text == "true"
     if kind is str:
         if meta["choices"] and value not in meta["choices"]:
@@ -298,7 +298,7 @@ def number(
     bounds = {"at least": minimum, "at most": maximum, "above": above, "below": below}
     needs = [f"{words} {written(bound)}" for words, bound in bounds.items() if bound is not None]
     kind_of_number = "a whole number" if kind is int else "a finite number"
-    raise UsageError(f"{what} is '{value}'; it must be {', '.join([kind_of_number, *needs])}")
+    raise UsageError(f"{what} is '{short(value)}'; it must be {', '.join([kind_of_number, *needs])}")
 
 
 def _whole(text: str) -> int:
@@ -329,14 +329,14 @@ def parse(text: str, what: str) -> tuple[str, dict[str, str]]:
     """
     match = _CALL.match(text)
     if match is None:
-        raise UsageError(f"{what} '{text}' is not of the form name or name[option=value,...]")
+        raise UsageError(f"{what} '{short(text)}' is not of the form name or name[option=value,...]")
     given: dict[str, str] = {}
     for part in filter(None, (p.strip() for p in (match["options"] or "").split(","))):
         key, equals, value = part.partition("=")
         if not equals or not key.strip() or not value.strip():
-            raise UsageError(f"{what} '{text}': '{part}' is not of the form option=value")
+            raise UsageError(f"{what} '{short(text)}': '{short(part)}' is not of the form option=value")
         if key.strip() in given:
-            raise UsageError(f"{what} '{text}' gives option '{key.strip()}' twice")
+            raise UsageError(f"{what} '{short(text)}' gives option '{short(key.strip())}' twice")
         given[key.strip()] = value.strip()
     return match["name"], given
 

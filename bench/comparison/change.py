@@ -49,6 +49,11 @@ class Change:
             return more
         return less if _beyond(1.0 / ratio.value, 1.0 / ratio.high) else "same"
 
+    def least(self, metric: str) -> float:
+        """Return the smallest ratio that would be called a deterioration, given the interval; 1 where it is unknown."""
+        ratio = self.ratios.get(metric)
+        return 1.0 if ratio is None or ratio.low <= 0.0 else (ratio.value / ratio.low) ** (CALLED / NINETY_FIVE)
+
     @property
     def as_json(self) -> str:
         """The change as one line of JSON."""

@@ -25,6 +25,20 @@ def parse_gate(text: str) -> tuple[str, float]:
     return metric, number(f"--fail {metric}", limit, float, above=1.0)
 
 
+def unseen(comparison: Comparison, gates: list[tuple[str, float]]) -> list[str]:
+    """Return sentences on gates that no change just beyond their limit could trip in some cells, because of noise."""
+    sentences = []
+    for metric, limit in gates:
+        least = sorted(change.least(metric) for change in comparison.cells if change.ratios.get(metric) is not None)
+        blind = [each for each in least if each > limit]
+        if blind:
+            sentences.append(
+                f"--fail {metric}:{limit:g} cannot trip at its limit in {len(blind)} of {len(least)} cells: too noisy, "
+                f"nothing below {times(blind[0])} to {times(blind[-1])} is called there"
+            )
+    return sentences
+
+
 def tripped(comparison: Comparison, gates: list[tuple[str, float]]) -> list[str]:
     """Return sentences on what fails the gates.
 

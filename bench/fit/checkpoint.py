@@ -14,8 +14,10 @@ import os
 import re
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from gradmeter.bench.identity.content import digest
 from gradmeter.bench.optimisation.method import Vectors
 from gradmeter.bench.rows import Row, to_json
 from gradmeter.estimators import UsageError
+from gradmeter.estimators.errors import short
 
 FOLDER = "checkpoints"
 _ABOUT = "about"
@@ -68,7 +71,7 @@ class Checkpoints:
         path = self.path(plan)
         scratch = path.with_suffix(".part")
         about = {"iteration": found.iteration, "seconds": found.seconds, "note": found.note, "names": list(found.state)}
-        text = json.dumps({**about, "rows": [json.loads(to_json(r)) for r in found.rows]})
+        text = json.dumps({**about, "fit": plan.columns(), "rows": [json.loads(to_json(r)) for r in found.rows]})
         arrays = {str(i): values for i, values in enumerate(found.state.values())}
         with scratch.open("wb") as stream:
             np.savez(stream, **{_ABOUT: np.frombuffer(text.encode(), dtype=np.uint8)}, **arrays)  # type: ignore[arg-type]
@@ -98,6 +101,33 @@ class Checkpoints:
             what = " and ".join(str(p) for p in broken)
             raise UsageError(f"{what} cannot be read (cut short or damaged); leave out --resume to begin anew")
         return None
+
+    def difference(self, plan: Plan) -> str:
+        """Return in which options the most similar fit that has a checkpoint differs; empty if there is none."""
+        wanted, found = _flat(plan.columns()), []
+        for path in sorted(self.folder.glob("*.npz")):
+            with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                other = _flat(_about(path)["fit"])
+                found.append([(name, other.get(name)) for name, value in wanted.items() if other.get(name) != value])
+        if not found or not min(found, key=len):
+            return ""
+        said = (f"{name.replace('_', ' ')} {short(value)}" for name, value in min(found, key=len))
+        return f", but of one with {' and '.join(said)}"
+
+
+def _flat(columns: dict[str, Any]) -> dict[str, Any]:
+    """Return columns with the options of each as entries of their own."""
+    found = {}
+    for name, value in columns.items():
+        options = value if isinstance(value, dict) else {"": value}
+        found |= {f"{name.removesuffix('_options')} {option}".strip(): each for option, each in options.items()}
+    return found
+
+
+def _about(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as file:
+        about: dict[str, Any] = json.loads(bytes(file[_ABOUT]).decode())
+    return about
 
 
 def previous(path: Path) -> Path:

@@ -15,7 +15,7 @@ from gradmeter.bench.fit.checkpoint import Checkpoints
 from gradmeter.bench.fit.figures import level
 from gradmeter.bench.fit.methods import METHODS
 from gradmeter.bench.fit.recipe import Gradient, Recipe
-from gradmeter.bench.fit.run import FAILED, Checkpoint, Fit, Plan, Watcher, names, run
+from gradmeter.bench.fit.run import FAILED, RISES, Checkpoint, Fit, Plan, Watcher, names, run
 from gradmeter.bench.optimisation.optimisers import make_optimiser
 from gradmeter.bench.rows import Row, to_json
 from gradmeter.bench.terminal import bars, print_table, stop_at_interrupt
@@ -98,6 +98,8 @@ def plans(
         "every": _whole("--every", every, 0, minimum=1),
         "replicates": _whole("--replicates", replicates, 1024, minimum=0, maximum=2**24),
     }
+    if length["replicates"] == 1:
+        raise UsageError("--replicates is 1; it must be 0, which measures no variance, or at least 2")
     seeds = values_of("seed", seed or (0,), "--seed")
     found = [Plan(fitted, recipe, s, **length) for recipe in dict.fromkeys(recipes) for s in dict.fromkeys(seeds)]
     reasons = [plan.impossible() for plan in found]
@@ -156,7 +158,8 @@ def resumed(found: Sequence[Plan], titles: Sequence[str], saved: Checkpoints) ->
     """
     loaded = [saved.load(plan) for plan in found]
     if not any(loaded):
-        raise UsageError(f"{saved.folder} holds no checkpoint of these fits; leave out --resume to begin anew")
+        why = saved.difference(found[0])
+        raise UsageError(f"{saved.folder} holds no checkpoint of these fits{why}; leave out --resume to begin anew")
     for title, each in zip(titles, loaded, strict=True):
         if each is not None and each.complaint:
             print(f"gradmeter: {title}: {each.complaint}", file=sys.stderr)
@@ -201,11 +204,14 @@ def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str], r
         if each.rows[-1]["status"] != "ok":
             print(f"gradmeter: {title}: {page.note(each)}", file=sys.stderr)
     print(f"fit: {where or folder}", file=sys.stderr)
+    for title, each in done.items():
+        if each.rises:
+            print(f"gradmeter: {title}: {RISES}", file=sys.stderr)
     if broken or interrupted():
-        print(
-            "gradmeter: stopped; what was fitted is kept, the same command with --resume goes on from there",
-            file=sys.stderr,
-        )
+        goes_on = "the same command with --resume goes on from there"
+        anew = "no checkpoint was written yet, so the same command begins anew"
+        there = any(saved.path(plan).exists() for plan in found)
+        print(f"gradmeter: stopped; what was fitted is kept, {goes_on if there else anew}", file=sys.stderr)
         return 130
     failed = any(r["status"] in FAILED for each in done.values() for r in each.rows)
     return 1 if failed or all(each.impossible for each in done.values()) else 0

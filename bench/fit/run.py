@@ -23,6 +23,11 @@ from gradmeter.estimators.options import effective
 #: Default number of logged iterations per decade.
 A_DECADE = 12
 FAILED = ("nonfinite", "exception")
+#: Steps below which a fit is not said to rise ever faster, and the ratio of its gain in the second half to the first.
+FEWEST_STEPS, FASTER = 100, 1.5
+#: What to do about a number that overflowed, and about an objective that rises ever faster.
+OVERFLOWED = "give a smaller --learning-rate, or an objective that has a maximum"
+RISES = "its objective rose ever faster; give more --steps, or an objective that has a maximum"
 
 
 class Schedule:
@@ -123,6 +128,17 @@ class Fit:
     def impossible(self) -> bool:
         """Whether it could not be run."""
         return bool(self.rows) and self.rows[-1]["status"] == "n/a"
+
+    @property
+    def rises(self) -> bool:
+        """Whether the objective gained far more in the second half of the steps than in the first."""
+        rows = [r for r in self.rows if r["objective"] is not None]
+        if len(rows) < 3 or rows[-1]["iteration"] < FEWEST_STEPS:
+            return False
+        middle = min(rows[1:-1], key=lambda r: abs(r["iteration"] - rows[-1]["iteration"] / 2.0))
+        first, half, last = (r["objective"] for r in (rows[0], middle, rows[-1]))
+        blur = 4.0 * max(r["objective_error"] or 0.0 for r in (rows[0], middle, rows[-1]))
+        return bool(half > first and last - half > FASTER * (half - first) + blur)
 
     @property
     def failed(self) -> str | None:
@@ -270,7 +286,8 @@ def _sound(
                 sound = t, state, log.seconds
                 yield t, before, state, stopped
         elif state is sound[1]:
-            log.end(t, "nonfinite", f"a number of step {t} is not finite; kept as it was before that step")
+            what = f"a number of step {t} is not finite; kept as it was before that step"
+            log.end(t, "nonfinite", f"{what}; {OVERFLOWED}")
             log.keep(method, state)
             return
         else:  # repeat the steps singly to find the one that failed
@@ -307,7 +324,7 @@ class _Log:
         if not np.isfinite(found.value):
             kept = self.fit.rows[-1]["iteration"] if self.fit.rows else None
             what = "nothing is kept" if kept is None else f"kept as it was at iteration {kept}"
-            self.end(t, "nonfinite", f"the objective at iteration {t} is not finite; {what}")
+            self.end(t, "nonfinite", f"the objective at iteration {t} is not finite; {what}; {OVERFLOWED}")
             return False
         self.keep(method, state)
         values = {

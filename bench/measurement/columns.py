@@ -23,6 +23,8 @@ from gradmeter.bench.rows import ALL
 AS_SMOOTH = "as smooth between its jumps as it says: no peak falls between the nodes of the grids"
 #: An integral shows a bias if it is off by more than this many numerical errors plus this many τ.
 WELL_ABOVE, ABOVE_ROUNDING = 8.0, 3.0
+#: Replicates below which a tail may only seem heavy.
+FEW = 2**12
 #: |z| that a coordinate still has to exceed when all draws are pooled.
 STILL_OFF = 3.0
 #: Rounding of an integrated variance, in units of ‖g‖²: it is the difference of two sums.
@@ -220,6 +222,7 @@ def _verdict(
     elif scale.lost or not found.trusted:
         columns |= dict.fromkeys(("bias", "bias_low", "bias_high", "bias_bound", "bias_max"))
         lost, heavy_tail = "gradient and deviation are below rounding", "the tail is too heavy for a bound"
+        heavy_tail += f" from {d.count:,} replicates; raise max replicates" if d.count < FEW else ""
         reason = lost if scale.lost else heavy_tail
     elif not math.isfinite(bound.value):
         reason = "an estimate is not finite where its noise is drawn wider"

@@ -51,13 +51,13 @@ def verdict(name: str | None) -> str:
 
 
 def bound(row: dict[str, Any]) -> str:
-    """Format the certified bound: `≤ 0.4 %`, `≤ 0.4 % of s.d.`, or `exact` where it is only rounding."""
+    """Format the bound: `≤ 0.4 %`, `≤ 0.4 % of s.d.`, or `exact` where it is certified and only rounding."""
     value = row["bias_bound"]
     if value is None:
         return ""
-    if value < (1e-9 if row["certificate"] == "integration" else NOTHING):
+    if value < (1e-9 if row["certificate"] == "integration" else NOTHING) and row["verdict"] == "unbiased":
         return "exact"
-    return f"≤ {percent(value)}{_of(row)}"
+    return f"≤ {percent(max(value, NOTHING))}{_of(row)}"
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -79,6 +79,11 @@ def bias(row: dict[str, Any]) -> str:
     if row["verdict"] == "biased" and row["bias"] is not None:
         return f"by {percent(row['bias'])}{_of(row)}"
     return bound(row)
+
+
+def bias_shown(row: dict[str, Any]) -> float | None:
+    """Return the number that `bias` formats, to sort by."""
+    return row["bias"] if row["verdict"] == "biased" and row["bias"] is not None else row["bias_bound"]
 
 
 def bias_interval(row: dict[str, Any]) -> str:

@@ -84,7 +84,8 @@ def _sentence(advice: Advice) -> str:
 
 def _compared(c: AdviceLine) -> str:
     other = f"{code(c.other)}{_in_brackets(c.setting)}"
-    return f"{c.ratio} {c.words} {other}".rstrip() if c.settled else f"{c.words} {other}: ratio {c.ratio}"
+    said = f"{c.ratio} {c.words} {other}".rstrip() if c.settled else f"{c.words} {other}: ratio {c.ratio}"
+    return said + (f" [{plain(c.note)}]" if c.note else "")
 
 
 def _in_brackets(text: str) -> str:

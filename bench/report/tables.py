@@ -27,6 +27,7 @@ class Entry:
     verdict: str
     symbol: str
     bias: str
+    bias_value: float | None
     variance: str
     interval: str
     flag: str
@@ -102,6 +103,7 @@ def _entry(
         verdict=r["verdict"] or "",
         symbol=numbers.VERDICTS.get(r["verdict"] or "", "?"),
         bias=numbers.bias(r.row),
+        bias_value=numbers.bias_shown(r.row),
         variance=numbers.significant(r["variance"]),
         interval=numbers.interval(r["variance_low"], r["variance_high"]),
         flag="" if flag == "ok" else flag,
@@ -160,11 +162,25 @@ def _variance_ratio(r: Result, ranking: Ranking, block: str) -> str:
     return f"{numbers.times(ratio.value)} {numbers.interval(ratio.low, ratio.high)}"
 
 
+class Valued(str):
+    """A cell's text, and the number to sort it by."""
+
+    value: float | None
+
+    def __new__(cls, text: str, value: float | None) -> Valued:
+        made = super().__new__(cls, text)
+        made.value = value
+        return made
+
+
 #: Heading and text of every column in the table of details, one line a parameter block.
 _DETAILS = (
     ("S", lambda r: numbers.count(r["num_samples"])),
     ("block", lambda r: str(r["block"])),
-    ("bias", lambda r: f"{numbers.verdict(r['verdict'])} {numbers.bias(r)}".rstrip()),
+    (
+        "bias",
+        lambda r: Valued(f"{numbers.verdict(r['verdict'])} {numbers.bias(r)}".rstrip(), numbers.bias_shown(r)),
+    ),
     ("bias, 95 %", lambda r: numbers.bias_interval(r) or "–"),
     ("largest coordinate", lambda r: "–" if r["bias_max"] is None else f"≤ {numbers.percent(r['bias_max'])}"),
     ("certificate", lambda r: r["certificate"] or "–"),

@@ -65,10 +65,10 @@ def load(name: str) -> Suite:
         raise unknown("suite", name, names(), "gradmeter list suites")
     try:
         return _build(name, tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"suite {name} is not TOML: {error}") from None
     except UsageError as error:
         raise UsageError(f"suite {name}: {error}") from None
+    except (ValueError, RecursionError) as error:  # ValueError: not TOML, or a number of thousands of digits
+        raise UsageError(f"suite {name} is not TOML: {error}") from None
 
 
 def _text(path: str) -> str:

@@ -27,7 +27,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("run", "--problm", "square"), "unknown option '--problm'; did you mean '--problem'?"),
     (("run", "--sample", "3"), "did you mean '--samples'?"),
     (("run", "-x"), "choose from: --problem, --estimator"),
-    (("run", "--problem"), "'--problem' requires an argument; see gradmeter --help"),
+    (("run", "--problem"), "'--problem' requires an argument; see gradmeter run --help"),
     ((*SQUARE, "--json=yes"), "does not take a value"),
     (("run", "quick", "extra"), "unexpected extra argument"),
     ((*SQUARE, "--time-again", "--no-timing"), "--time-again and --no-timing exclude each other; leave one out"),
@@ -37,6 +37,8 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*P, "sqare"), "unknown problem 'sqare'; did you mean 'square'?"),
     ((*P, ""), "problem '' is not of the form name or name[option=value,...]"),
     ((*P, "日本語"), "unknown problem '日本語'; choose from: square"),
+    ((*P, "mine"), "choose from: square"),
+    ((*P, "z" * 61), f"unknown problem '{'z' * 60}…'; choose from"),
     ((*P, "zzz"), "more; see all with: gradmeter list problems"),
     ((*P, "bernouli"), "unknown problem 'bernouli'; did you mean 'beta-bernoulli' or 'three-bernoullis'?"),
     ((*P, LONG), "choose from: square"),
@@ -125,8 +127,8 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     *(((*SQUARE, "--precision", p), "a finite number, above 0") for p in ("0", "nan", "inf", "five", "")),
     ((*SQUARE, "--bias-bound", "0"), "a finite number, above 0"),
     *(
-        ((*SQUARE, "--max-replicates", m), "a whole number, at least 1")
-        for m in ("0", "", "2^", "2^-3", "2^²", "-2^3", "9^9^9", "9999999999^99", "1.5e0", "1e400", "1.5")
+        ((*SQUARE, "--max-replicates", m), "a whole number, at least 64")
+        for m in ("0", "-5", "63", "", "2^", "2^-3", "2^²", "-2^3", "9^9^9", "9999999999^99", "1.5e0", "1e400", "1.5")
     ),
     # suites
     (("run", "quik"), "unknown suite 'quik'; did you mean 'quick'?"),
@@ -135,9 +137,12 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("run", "missing.toml"), "suite missing.toml cannot be read: No such file"),
     (("run", "./"), "suite ./ cannot be read: Is a directory"),
     (("run", "quick", "--problem", "square[k=77]"), "no cell of suite quick is left by --problem"),
+    (("run", "quick", "--problem", "square[k=77]"), "choose among its cells, which have square[k=2], "),
+    (("run", "quick", "--samples", "77"), "which have 1, "),
+    (("run", "digits.toml"), "suite digits.toml is not TOML: Exceeds the limit"),
     (("run", "quick", "--problem", "square[k=2]", "--samples", "77"), "no cell of suite quick is left by --samples"),
     # fits
-    (("fit",), "Missing argument 'PROBLEM'; see gradmeter --help"),
+    (("fit",), "Missing argument 'PROBLEM'; see gradmeter fit --help"),
     ((*FIT, "--problem", "square"), "unknown option '--problem'"),
     (("fit", "sqare"), "unknown problem 'sqare'; did you mean 'square'?"),
     ((*FIT, "--estimator", "pathwis"), "unknown estimator 'pathwis'; did you mean 'pathwise'?"),
@@ -165,6 +170,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
             ("--refit", "0", 1),
         )
     ),
+    ((*FIT, "--replicates", "1"), "--replicates is 1; it must be 0, which measures no variance, or at least 2"),
     ((*FIT, "--samples", "0"), "--samples is '0'"),
     ((*FIT, "--seed", "-1"), "--seed is '-1'"),
     ((*FIT, "--backend", "nump"), "unknown backend 'nump'; did you mean 'numpy'?"),
@@ -175,6 +181,8 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*FIT, "--estimator", "pathwise[antithetic=true]", "--samples", "3"), "samples must be even, not 3"),
     (("fit", "square[family=poisson]", "--estimator", "pathwise"), "family poisson"),
     (("fit", "square[family=laplace]", "--optimiser", "natural"), "natural is for the mean-field Normal, not for"),
+    ((*FIT, "--output", ""), "--output is empty; give a folder"),
+    (("report", "--output", ""), "--output is empty; give a folder"),
     ((*FIT, "--output", __file__), "cannot be written: File exists; give another --output"),
     ((*FIT, "--output", f"{__file__}/x"), "cannot be written: Not a directory; give another --output"),
     ((*FIT, "--output", "/proc/x"), "/proc/x cannot be written"),
@@ -196,8 +204,8 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("export", "--format", "parquet"), "parquet needs --output FILE"),
     (("report", "x.sqlite"), "there is no store at x.sqlite"),
     (("report", "--store", "x.sqlite"), "there is no store at x.sqlite"),
-    (("export", "x", "--store", "y"), "STORE x and --store y are the same thing; leave one out"),
-    (("compare", "x.sqlite"), "Missing argument 'AFTER'; see gradmeter --help"),
+    (("export", "x", "--store", "y"), "STORE and --store both name the store to read, x and y; leave one out"),
+    (("compare", "x.sqlite"), "Missing argument 'AFTER'; see gradmeter compare --help"),
 ]
 
 
@@ -216,6 +224,7 @@ def refused(run_cli: Run, arguments: tuple[str, ...], fragment: str) -> None:
 
 @pytest.mark.parametrize(("arguments", "fragment"), WRONG, ids=lambda v: repr(v)[:60] if isinstance(v, tuple) else "")
 def test_is_one_line_that_says_what_would_be_right(run_cli: Run, arguments: tuple[str, ...], fragment: str) -> None:
+    Path("digits.toml").write_text(f"precision = {'9' * 5000}", encoding="utf-8")
     refused(run_cli, arguments, fragment)
 
 

@@ -131,6 +131,22 @@ def test_what_measure_returns_prints_as_the_table_and_is_a_data_frame(run_cli: R
     assert "mine" in frame._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"estimator": []}, "there is no estimator; give at least one"),
+        ({"backend": None}, "unknown backend 'None'; choose from: numpy, torch, jax"),
+        ({"store": 3}, "store is 3; it must be the path of a file, or None"),
+        ({"timing": "no"}, "timing is 'no'; it must be True or False"),
+        ({"max_replicates": -5}, "max replicates is '-5'; it must be a whole number, at least 64"),
+    ],
+)
+def test_what_measure_cannot_use_is_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(gradmeter.UsageError) as caught:
+        gradmeter.measure(**{"problem": "square", "estimator": "pathwise", **given})
+    assert str(caught.value) == message
+
+
 def test_names_in_a_notebook_are_no_markup() -> None:
     made = stores.rows("a", estimator="<b>mine</b>")
     assert "&lt;b&gt;mine" in measured_frame(made)._repr_html_()

@@ -176,6 +176,8 @@ def test_scattered_rounds_call_nothing_and_say_so(tmp_path, before, capsys):
     status(before, after)
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("times: a change is called")]
     assert float(line.split("from ")[1].split("×")[0]) > 1.3
+    assert status(before, after, "--fail", "time:1.15") == 0
+    assert "gradmeter: --fail time:1.15 cannot trip at its limit in 11 of 12 cells" in capsys.readouterr().err
 
 
 def test_a_variance_increase_of_5_percent_is_named(tmp_path, before, capsys):

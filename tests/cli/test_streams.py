@@ -67,6 +67,15 @@ def test_a_full_disk_behind_standard_output_is_status_three(tmp_path: Path, argu
     assert done.stderr.splitlines()[-1].startswith("gradmeter: error: no room to write")
 
 
+@posix
+@pytest.mark.parametrize("redirection", ["2>&-", "2> /dev/full", "2> >(true)"])
+@pytest.mark.parametrize(("arguments", "status"), [(("run", *CELL), 0), (("check", "no.py"), 2), (("run", "--no"), 2)])
+def test_what_standard_error_takes_is_no_matter(
+    tmp_path: Path, arguments: tuple[str, ...], status: int, redirection: str
+) -> None:
+    assert shell(f"{shlex.join(command(*arguments))} {redirection}", tmp_path).returncode == status
+
+
 def test_any_locale_takes_any_text(tmp_path: Path) -> None:
     ascii_only = {**environment(), "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run(command("list", "problems"), cwd=tmp_path, env=ascii_only, capture_output=True, timeout=60)

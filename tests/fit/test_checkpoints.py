@@ -12,7 +12,7 @@ import pytest
 
 from gradmeter.bench.fit import command, objective
 from gradmeter.bench.fit.checkpoint import Checkpoints, previous
-from gradmeter.bench.fit.run import Checkpoint, Fit, Plan, Schedule, Watcher, run
+from gradmeter.bench.fit.run import OVERFLOWED, Checkpoint, Fit, Plan, Schedule, Watcher, run
 from gradmeter.bench.optimisation.optimisers import Adam
 from gradmeter.bench.rows import Row
 from gradmeter.estimators import UsageError
@@ -185,6 +185,9 @@ def test_command_line(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         "fit/checkpoints holds no checkpoint of these fits; leave out --resume to begin anew"
     )
     whole = timeless(run_cli(*command_line()).rows)
+    other = run_cli(*command_line("--resume", "--learning-rate", "0.3"))
+    assert (other.status, other.out) == (2, "")
+    assert ", but of one with optimiser rate 0.0" in other.err
     for path in Path("fit/checkpoints").iterdir():
         path.unlink()
     numbers = Adam.numbers
@@ -228,7 +231,7 @@ def test_nan_in_training_is_one_line_and_keeps_the_last_good_state(
         patched.setattr(Adam, "numbers", broken)
         result = run_cli(*command_line("--backend", name, problem=problem))
     assert result.status == 1
-    reason = "a number of step 15 is not finite; kept as it was before that step"
+    reason = f"a number of step 15 is not finite; kept as it was before that step; {OVERFLOWED}"
     assert result.err.splitlines() == [f"gradmeter: pathwise: {reason}", "fit: fit/index.html"]
     assert (result.rows[-1]["status"], result.rows[-1]["reason"]) == ("nonfinite", reason)
     assert [row["iteration"] for row in result.rows] == [t for t in range(15) if t in Schedule(STEPS, 0)] + [15]

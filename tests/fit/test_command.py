@@ -219,3 +219,22 @@ def test_a_second_ctrl_c_keeps_the_rows_too(run_cli: Run, monkeypatch: pytest.Mo
         == "gradmeter: stopped; what was fitted is kept, the same command with --resume goes on from there"
     )
     assert make_problem("cosine").exact_at(saved(Path("fit/pathwise.npz"))).objective == result.rows[-1]["objective"]
+
+
+def test_an_interrupt_before_the_first_checkpoint_says_that_nothing_goes_on(
+    run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Adam, t: int) -> tuple[float, ...]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Adam, "numbers", interrupted)
+    result = run_cli("fit", "cosine", "--estimator", "pathwise", "--steps", "50")
+    assert result.status == 130
+    assert result.err.splitlines()[-1].endswith("no checkpoint was written yet, so the same command begins anew")
+
+
+@pytest.mark.parametrize(("problem", "rises"), [("square", True), ("linear-regression", False)])
+def test_an_objective_without_a_maximum(run_cli: Run, problem: str, rises: bool) -> None:
+    result = run_cli("fit", problem, "--estimator", "pathwise", "--steps", "200", "--replicates", "0")
+    assert result.status == 0
+    assert ("gradmeter: pathwise: its objective rose ever faster" in result.err) is rises

@@ -10,7 +10,7 @@ import pytest
 
 from gradmeter.bench.cells import make_problem
 from gradmeter.bench.fit.recipe import Recipe
-from gradmeter.bench.fit.run import Fit, Plan, Watcher, run
+from gradmeter.bench.fit.run import OVERFLOWED, Fit, Plan, Watcher, run
 from gradmeter.bench.optimisation.method import Method, Objective, State, Vectors
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import UsageError
@@ -76,7 +76,7 @@ def ran(every: int, check_every: int, bad: int, error: Exception | None = None, 
 def test_a_number_that_is_not_finite_is_found_where_it_came_up(bad: int, check_every: int, strict: bool) -> None:
     """Whatever the steps after it do, an error among it: there is nothing of them in what is kept."""
     found = ran(20, check_every, bad, strict=strict)
-    assert found.failed == f"a number of step {bad} is not finite; kept as it was before that step"
+    assert found.failed == f"a number of step {bad} is not finite; kept as it was before that step; {OVERFLOWED}"
     assert [row["iteration"] for row in found.rows] == [*range(0, bad, 20), bad]
     np.testing.assert_array_equal(found.parameters["x"], bad - 1.0)
 

@@ -52,7 +52,7 @@ def frontier(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def _panel(
     name: str, shown: list[Result], column: str, styles: dict[str, Style]
 ) -> tuple[str, list[tuple[str, Style]]]:
-    figure, axes = plotting.panel(WIDTH, HEIGHT, 66.0, 14.0, top=12.0)
+    figure, axes = plotting.panel(WIDTH, HEIGHT, 80.0, 14.0, top=12.0)
     write = numbers.seconds if column == "seconds" else numbers.significant
     plotting.log_axis(axes.xaxis, _ends(shown, column), write, room=0.18)
     plotting.log_axis(axes.yaxis, _ends(shown, "variance"), room=0.18)
@@ -68,7 +68,8 @@ def _panel(
         _point(axes, r, column, styles[r.estimator], faint=r not in fair)
     axes.set_xlabel("seconds an estimate" if column == "seconds" else "integrand evaluations an estimate")
     axes.set_ylabel("variance of one estimate")
-    unlabelled = _labels(axes, shown, column, styles, _segments(axes, xs, ys) if steps else [])
+    lines = [*_bars(axes, shown, column), *(_segments(axes, xs, ys) if steps else [])]
+    unlabelled = _labels(axes, shown, column, styles, lines)
     return plotting.svg(figure, name), [(e, styles[e]) for e in unlabelled]
 
 
@@ -116,6 +117,17 @@ def _point(axes: Any, r: Result, column: str, look: Style, faint: bool) -> None:
     )
 
 
+def _bars(axes: Any, shown: list[Result], column: str) -> list[label_layout.Box]:
+    """The intervals as thin boxes, in pixels."""
+    boxes = []
+    for r in shown:
+        (left, right), (low, high) = _reach(r, column), _reach(r, "variance")
+        for ends in (((left, r["variance"]), (right, r["variance"])), ((r[column], low), (r[column], high))):
+            (x0, y0), (x1, y1) = (axes.transData.transform(end) for end in ends)
+            boxes.append((x0 - 1.0, y0 - 1.0, x1 + 1.0, y1 + 1.0))
+    return boxes
+
+
 def _segments(axes: Any, xs: list[float], ys: list[float]) -> list[label_layout.Box]:
     """The stepped line as thin boxes, in pixels."""
     corners = [(xs[0], ys[0])]
@@ -131,7 +143,7 @@ def _segments(axes: Any, xs: list[float], ys: list[float]) -> list[label_layout.
 def _labels(
     axes: Any, shown: list[Result], column: str, styles: dict[str, Style], lines: list[label_layout.Box]
 ) -> list[str]:
-    """Names beside points, one an estimator and S values beside the others; the estimators there was no room for."""
+    """Names beside points, one an estimator and S values beside the others; the estimators with a point without one."""
     pixels = [tuple(axes.transData.transform((r[column], r["variance"]))) for r in shown]
     markers = [(x - 6.0, y - 6.0, x + 6.0, y + 6.0) for x, y in pixels]
     order = sorted(range(len(shown)), key=lambda i: shown[i]["variance"] * shown[i][column])
@@ -150,14 +162,12 @@ def _labels(
     sizes = [(plotting.text_width(t), plotting.text_height(t)) for _, t in texts]
     inside = (box.x0 + 2.0, box.y0 + 2.0, WIDTH, HEIGHT)
     found = label_layout.place([pixels[i] for i, _ in texts], sizes, [*markers, *lines], inside)
-    missed = []
+    written = set()
     for (i, text), where in zip(texts, found, strict=True):
-        colour = styles[shown[i].estimator].colour
-        if where is None:
-            missed += [shown[i].estimator] if i in named.values() else []
-            continue
-        _write(axes, text, pixels[i], where, colour)
-    return missed
+        if where is not None:
+            written.add(i)
+            _write(axes, text, pixels[i], where, styles[shown[i].estimator].colour)
+    return list(dict.fromkeys(shown[i].estimator for i in order if i not in written))
 
 
 def _name(result: Result, several: bool) -> str:

@@ -17,6 +17,7 @@ def figure(rankings: list[Ranking], styles: dict[str, Style], several_machines: 
     """None where no problem has two estimators to compare."""
     lines, members = [], []
     for ranking in rankings[:MOST_ROWS]:
+        compared = []
         line = Line(ranking.problem + (f" {ranking.machine or '–'}" if several_machines else ""))
         best = ranking.best
         if best is None:
@@ -27,9 +28,10 @@ def figure(rankings: list[Ranking], styles: dict[str, Style], several_machines: 
             ratio = Ratio(1.0, 1.0, 1.0) if result is best else ranking.against_best(result)
             if ratio is not None:
                 line.marks.append(Mark(ratio, styles[estimator]))
-                members.append(result)
+                compared.append(result)
         if len(line.marks) >= 2:
             lines.append(line)
+            members += compared
     if not lines:
         return None
     timed = all(r.timed for r in rankings if r.ranked)
@@ -43,4 +45,6 @@ def figure(rankings: list[Ranking], styles: dict[str, Style], several_machines: 
     present = dict.fromkeys(r.estimator for r in members)
     panel = Panel(drawn, f"{what.capitalize()} of each estimator relative to the best, by problem, log scale")
     key = [(e, look) for e, look in styles.items() if e in present]
-    return Figure("All problems at a glance", caption, [panel], reproduce.commands(members), key)
+    every = len(lines) == len(rankings)
+    title = "All problems at a glance" if every else f"{len(lines)} of {len(rankings)} problems at a glance"
+    return Figure(title, caption, [panel], reproduce.commands(members), key)

@@ -4,7 +4,7 @@ const UNITS = {fs: 1e-15, ps: 1e-12, ns: 1e-9, "µs": 1e-6, ms: 1e-3};
 const NUMBER = /^[≤×\s]*([−-]?[\d,]+(?:\.\d+)?(?:e[−-]?\d+)?)\s*(fs|ps|ns|µs|ms)?/;
 function valueOf(cell) {
   if (cell === undefined) return null;
-  if (cell.dataset.value) return Number(cell.dataset.value);
+  if (cell.dataset.value !== undefined) return cell.dataset.value === "" ? null : Number(cell.dataset.value);
   const text = cell.textContent.trim(), found = NUMBER.exec(text);
   if (text === "" || text === "–") return null;
   if (found === null) return text;
