@@ -34,7 +34,10 @@ _COLUMNS = {
     "reason": ("string", "why there are no numbers, or what to know about them"),
     # bias
     "exact_norm": ("number", "‖g‖₂, the norm of the exact gradient"),
-    "exact_source": ("string", "how g is known: closed-form, quadrature, enumeration, rqmc, given, estimator or none"),
+    "exact_source": (
+        "string",
+        "how g is known: closed-form, quadrature, enumeration, none, or what a problem of yours says",
+    ),
     "mean_norm": ("number", "‖ḡ‖₂, the norm of the mean estimate"),
     "bias_norm": ("number", "‖ḡ − g‖₂, sampling noise included"),
     "bias_z": ("number", "largest |z| of a coordinate of ḡ − g"),
@@ -57,7 +60,10 @@ _COLUMNS = {
     # variance
     "variance": ("number", "trace of the covariance of one estimate"),
     "variance_low": ("number", "lower end of the 95 % interval of `variance`"),
-    "variance_high": ("number", "upper end of the 95 % interval of `variance`"),
+    "variance_high": (
+        "number",
+        "upper end of the 95 % interval of `variance`; the largest double, 1.798e308, where it has none",
+    ),
     "variance_flag": ("string", "ok, unreliable, not-estimable or dependent"),
     "skewness": ("number", "largest skewness of a coordinate of the estimates"),
     "kurtosis": ("number", "kurtosis of Q = ‖ĝ − ḡ‖²"),

@@ -117,7 +117,7 @@ class Checkpoints:
 
 def _flat(columns: dict[str, Any]) -> dict[str, Any]:
     """Return columns with the options of each as entries of their own."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in columns.items():
         options = value if isinstance(value, dict) else {"": value}
         found |= {f"{name.removesuffix('_options')} {option}".strip(): each for option, each in options.items()}

@@ -97,7 +97,8 @@ class Model(Problem):
         if amortised and self.entropy != "sampled":
             raise UsageError(f"{what}: entropy is {self.entropy}; with an encoder it must be sampled")
         if self.batch is not None and not (amortised and 1 <= self.batch <= len(self.inputs)):
-            raise UsageError(f"{what}: batch is {self.batch}; it must be 1 to the number of inputs")
+            must = "it must be 1 to the number of inputs" if amortised else "there are no inputs; leave batch out"
+            raise UsageError(f"{what}: batch is {self.batch}; {must}")
         if self.framework is None:
             arrays = [*flatten(self.theta, "")[1].values(), *flatten(self.phi or {}, "")[1].values()]
             found = {FRAMEWORKS.get(type(a).__module__.partition(".")[0]) for a in arrays} - {None}
@@ -185,9 +186,13 @@ def _try(model: Model) -> int:
         raise UsageError(f"model {model.name}: {error}") from None
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
+        hints = {
+            "torch": "PyTorch's buffers and constants must be float64 too: module.double()",
+            "jax": "JAX calls them on traced arrays: compute with jax.numpy, and let no shape depend on values",
+        }
+        hint = hints[str(model.framework)]
         raise UsageError(
-            f"model {model.name}: its functions fail in float64, {type(error).__name__}: {reason} (PyTorch's buffers "
-            "and constants must be float64 too: module.double())"
+            f"model {model.name}: its functions fail in float64, {type(error).__name__}: {reason} ({hint})"
         ) from error
     for whole, *single in zip(together, *alone, strict=True):
         if not np.allclose(whole, np.concatenate(single), rtol=ROUNDING, atol=ROUNDING, equal_nan=True):

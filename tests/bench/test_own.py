@@ -274,6 +274,10 @@ def test_refused() -> None:
         "give encode, phi and inputs, or loc and log_scale": {"encode": None, "phi": None},
         "with an encoder it must be sampled": {"entropy": "none"},
         "batch is 10; it must be 1 to the number of inputs": {"batch": 10},
+        "batch is 4; there are no inputs; leave batch out": {
+            **{"encode": None, "phi": None, "inputs": None, "batch": 4},
+            **{"loc": [0.0, 0.0], "log_scale": [0.0, 0.0]},
+        },
         "do not tell one framework; say framework=torch or jax": {"theta": {"a": np.zeros(2)}, "phi": {}},
         "parameters decoder.a: float is no array": {"theta": {"a": 1.0}, "framework": "torch"},
         "two arrays of parameters come to the name decoder.a.b": {

@@ -207,6 +207,19 @@ def test_a_failed_cell_is_status_one_and_the_others_finish(run_cli: Run) -> None
     assert "the square of an estimate of loc overflows" in result.rows[0]["reason"]
 
 
+def test_a_bare_name_beside_a_suite_stands_for_all_options(run_cli: Run) -> None:
+    Path("s.toml").write_text(
+        '[[grid]]\nproblem=["square[k=2]", "square[k=3]", "cosine"]\n'
+        'estimator=["pathwise", "score-function[baseline=mean]", "score-function[baseline=optimal]"]'
+    )
+    cheap = ("--no-timing", "--max-replicates", "64", "--json")
+    rows = run_cli("run", "s.toml", "--problem", "square", "--estimator", "reinforce", *cheap).rows
+    found = {(r["problem"], r["problem_options"]["k"], r["estimator_options"]["baseline"]) for r in rows}
+    assert found == {("square", k, baseline) for k in (2, 3) for baseline in ("mean", "optimal")}
+    rows = run_cli("run", "s.toml", "--problem", "square[k=3]", "--estimator", "pathwise", *cheap).rows
+    assert {(r["problem_options"]["k"], r["estimator"]) for r in rows} == {(3, "pathwise")}
+
+
 def test_options_beside_a_suite_choose_among_its_cells_and_goals_replace_its_own(run_cli: Run) -> None:
     Path("small.toml").write_text(
         """

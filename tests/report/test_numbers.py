@@ -57,6 +57,9 @@ def test_bias_of_a_biased_cell_is_its_size_and_else_a_bound() -> None:
     assert numbers.bias({**row, "verdict": "inconclusive"}) == "≤ 20 %"
     assert numbers.bias({**row, "bias_scale": "deviation"}) == "by 12 % of s.d."
     assert numbers.bias({**row, "verdict": None, "bias_bound": None}) == ""
+    assert numbers.bias({**row, "verdict": "unbiased", "bias_bound": 1e-15}) == "exact"
+    assert numbers.bias({**row, "verdict": "inconclusive", "bias_bound": 1e-15}) == "≤ 1.0e-9 %"
+    assert [numbers.bias_shown({**row, "verdict": name}) for name in ("biased", "unbiased")] == [0.12, 0.2]
     assert numbers.bias_interval(row) == "12 % [10.0, 14.0]"
     row = {**row, "certificate": "integration"}
     assert numbers.bias_interval(row) == "exactly 12.0 %"

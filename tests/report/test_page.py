@@ -115,12 +115,49 @@ def test_numbers_are_sorted_by_value(tmp_path: Path) -> None:
         pytest.skip("needs node")
     texts = ["12.3 ns", "1.00 µs", "1,000", "−2.5", "1.20e-7", "≤ 0.4 %", "2.10× [1.90, 2.30]", "–", "jax"]
     functions = SCRIPT.read_text(encoding="utf-8").partition("for (const table of document")[0]
-    call = f"console.log(JSON.stringify({texts}.map(t => valueOf({{dataset: {{}}, textContent: t}}))))"
+    call = f"console.log(JSON.stringify({texts}.map(t => valueOf({{dataset: {{}}, textContent: t}}))"
+    call += '.concat(["0.004", ""].map(v => valueOf({dataset: {value: v}, textContent: "● unbiased"})))))'
     (tmp_path / "t.js").write_text(functions + call, encoding="utf-8")
     done = subprocess.run([node, tmp_path / "t.js"], capture_output=True, encoding="utf-8", check=True)
     found = json.loads(done.stdout)
     assert found[:7] == pytest.approx([12.3e-9, 1e-6, 1000.0, -2.5, 1.2e-7, 0.4, 2.1])
-    assert found[7:] == [None, "jax"]
+    assert found[7:] == [None, "jax", 0.004, None]
+
+
+def test_cells_of_the_bias_hold_their_numbers(tmp_path: Path) -> None:
+    """In the ranking and in the details; of a biased cell it is the bias, of others the bound."""
+    cells = [
+        (stores.rows("a", verdict="unbiased", bias_bound=0.00041), stores.series()),
+        (stores.rows("b", estimator="spsa", verdict="biased", bias=0.12, bias_bound=0.2), stores.series(own=1)),
+    ]
+    page, _ = report(tmp_path, cells)
+    assert re.search(r'<td data-value="0.00041">● unbiased ≤ 0.041 %</td>', page)
+    assert re.search(r'<td class="bias" data-value="0.12">', page)
+
+
+def test_the_overview_names_what_it_draws(tmp_path: Path) -> None:
+    """A problem of a single estimator has no place in it, so the title does not speak of all."""
+    lone = stores.rows("z", problem="cosine", estimator="vargrad")
+    page, _ = report(tmp_path, [*many()[:10], *many()[10:20], (lone, stores.series(own=99))])
+    start = page.index(" problems at a glance")
+    assert page[start - 6 : start].endswith("3 of 4")
+    key = page[start : page.index("</figure>", start)].partition('<ul class="key">')[2].partition("</ul>")[0]
+    assert "pathwise" in key
+    assert "vargrad" not in key
+
+
+def test_every_point_of_cost_against_variance_has_a_name(tmp_path: Path) -> None:
+    """Beside it or, where there is no room, in the key."""
+    cells, names = [], [f"estimator-{i:02d}-of-many" for i in range(40)]
+    for i, name in enumerate(names):
+        at = 1.0 + 0.01 * i
+        made = stores.rows(f"{i:03d}", estimator=name, variance=at, seconds=1e-6 * at)
+        cells.append((made, stores.series(at, 1e-6 * at, own=i)))
+    page, _ = report(tmp_path, cells)
+    figure = page[page.index("Cost against variance") :].partition("</figure>")[0]
+    beside, _, key = figure.partition('<ul class="key">')
+    assert "</ul>" in key
+    assert all((f">{name}<" in beside) != (name in key.partition("</ul>")[0]) for name in names)
 
 
 def test_ids_are_unique_and_references_lead_somewhere(tmp_path: Path) -> None:
