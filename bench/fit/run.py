@@ -18,6 +18,7 @@ from gradmeter.bench.optimisation.method import Method, State, Vectors
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.rows import Row
 from gradmeter.estimators import NotApplicable, UsageError
+from gradmeter.estimators.errors import typed
 from gradmeter.estimators.options import effective
 
 #: Default number of logged iterations per decade.
@@ -228,7 +229,7 @@ def run(
         except OSError:  # rows cannot be written, or the reader is gone
             raise
         except Exception as error:  # one failing fit must not stop the others
-            log.end(log.t, "exception", f"{type(error).__name__}: {' '.join(str(error).split())[:500] or 'no message'}")
+            log.end(log.t, "exception", typed(error, 500))
 
 
 def _steps(plan: Plan, log: _Log, watcher: Watcher, stop: Callable[[], bool], begin: Checkpoint | None = None) -> None:
