@@ -36,7 +36,7 @@ _COLUMNS = {
     "exact_norm": ("number", "‖g‖₂, the norm of the exact gradient"),
     "exact_source": (
         "string",
-        "how g is known: closed-form, quadrature, enumeration, none, or what a problem of yours says",
+        "how g is known: closed-form, quadrature, enumeration, none, or what your problem says",
     ),
     "mean_norm": ("number", "‖ḡ‖₂, the norm of the mean estimate"),
     "bias_norm": ("number", "‖ḡ − g‖₂, sampling noise included"),
@@ -62,7 +62,7 @@ _COLUMNS = {
     "variance_low": ("number", "lower end of the 95 % interval of `variance`"),
     "variance_high": (
         "number",
-        "upper end of the 95 % interval of `variance`; the largest double, 1.798e308, where it has none",
+        "upper end of the 95 % interval of `variance`; 1.798e308 where it has none",
     ),
     "variance_flag": ("string", "ok, unreliable, not-estimable or dependent"),
     "skewness": ("number", "largest skewness of a coordinate of the estimates"),
