@@ -179,7 +179,7 @@ def test_precision_and_cap(monkeypatch: pytest.MonkeyPatch, precision: float, ca
 
 
 def test_too_few_replicates_are_refused() -> None:
-    with pytest.raises(UsageError, match="max replicates is 63; it must be at least 64"):
+    with pytest.raises(UsageError, match="max replicates is '63'; it must be a whole number, at least 64"):
         make_cell(TEST_FUNCTIONS[0], "pathwise", max_replicates=63)
 
 
