@@ -10,7 +10,7 @@ from typing import Any
 from gradmeter.bench.checks.checking import NeedsOptions, check
 from gradmeter.bench.checks.findings import WRONG, About, Finding
 from gradmeter.bench.checks.targets import found
-from gradmeter.bench.forms import KINDS
+from gradmeter.bench.forms.objects import KINDS
 from gradmeter.estimators import UsageError
 
 
