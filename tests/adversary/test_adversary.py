@@ -100,7 +100,6 @@ SHORT_FAULTS = (
     "B5-exact-gradient",
     "C2-square[family=gamma,concentration=0.01]-score-function",
     "D1-rebar-far",
-    "D2-problem-with-family",
     "D2-q-as-a-field",
 )
 SHORT_LAWS = ("normal-1", "student-4.1", "spike-0.0001-30")

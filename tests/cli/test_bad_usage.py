@@ -78,7 +78,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*P, "polynomial[family=student-t,df=3,degree=3]"), "student-t with df=3 has E z^n for n below 3 only, not 3"),
     ((*P, "polynomial[family=pareto,shape=3,degree=3]"), "pareto with shape=3 has E z^n for n below 3 only"),
     ((*P, "logistic-regression[family=exponential]"), "'exponential'; choose from: normal"),
-    ((*P, "logistic-regression[batch=10000]"), "breast_cancer has 569 rows"),
+    ((*P, "logistic-regression[batch=10000]"), "batch is 10000; there are 569 rows"),
     ((*P, "logistic-regression[dataset=iris]"), "choose from: breast_cancer"),
     ((*P, "logistic-regression[at=fitted,loc=1]"), "at=fitted chooses loc and scale itself"),
     # estimators
