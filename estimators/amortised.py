@@ -28,7 +28,7 @@ from gradmeter.estimators.estimator import Blocks, Estimator, Requires, WarmupCo
 from gradmeter.estimators.expectation import Array, Differentiate, Entropy, Expectation, Integrand
 from gradmeter.estimators.families import Family, Normal
 from gradmeter.estimators.importance_weighted import Groups
-from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.noise import DrawnNoise, Noise
 
 ROWS = "rows"
 #: The largest number of samples, of single data, that an estimator with memory learns from.
@@ -178,13 +178,12 @@ class AmortisedExpectation(Expectation):
         return Amortised(estimator)
 
     def sample_specs(self, dimension: int) -> dict[str, Noise]:
-        shape = () if self.importance_samples == 1 else (self.importance_samples,)
-        return {**self.many(self.family.noise(shape, dimension)), **self.noise_specs()}
+        return {**self.many(self.family.noise((self.importance_samples,), dimension)), **self.noise_specs()}
 
-    def sampled_objective(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sampled_objective(self, backend: Backend, parameters: Blocks, noise: DrawnNoise) -> Array:
         return backend.xp.sum(self.sampled_terms(backend, parameters, noise), axis=1) * (self.population / self.batch)
 
-    def sampled_terms(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sampled_terms(self, backend: Backend, parameters: Blocks, noise: DrawnNoise) -> Array:
         """Return f of every datum at one sample of its z [R, B], from noise that `sample_specs` declares."""
         bound, _ = self.at(parameters)
         datum, local, each = bound.each_datum(backend, noise)
@@ -199,7 +198,9 @@ class AmortisedExpectation(Expectation):
 
     def many(self, specs: dict[str, Noise]) -> dict[str, Noise]:
         """Return the noise for the estimates of every datum of a batch, from that of a single datum."""
-        return {n: replace(spec, shape=(self.batch, *spec.shape)) for n, spec in specs.items() if n != ROWS}
+        last = self.batch > 1  # a batch of one datum keeps the usual order in memory, so old seeds stay valid
+        each = {name: spec for name, spec in specs.items() if name != ROWS}
+        return {n: replace(spec, shape=(self.batch, *spec.shape), reversible=last) for n, spec in each.items()}
 
     def per_datum_parameters(self, backend: Backend, parameters: Blocks) -> Blocks:
         bound, _ = self.at(parameters)
@@ -209,24 +210,19 @@ class AmortisedExpectation(Expectation):
         """Return λ of the data, {block: [R or 1, B, D]}; call it on the expectation that `at` returned."""
         return self.encoder.apply(xp, self.data, rows)
 
-    def each_datum(self, backend: Backend, noise: dict[str, Array]) -> tuple[Expectation, Blocks, dict[str, Array]]:
+    def each_datum(self, backend: Backend, noise: DrawnNoise) -> tuple[Expectation, Blocks, DrawnNoise]:
         """Return one datum's problem, and λ and noise of R · B data; the data of a replicate are consecutive."""
         xp = backend.xp
-        replicates = next(iter(noise.values())).shape[0]
-        rows = noise.get(ROWS)
-        flat = {
-            name: xp.reshape(a, (replicates * self.batch, *a.shape[2:])) for name, a in noise.items() if name != ROWS
-        }
-        several = any(a.ndim > 2 for a in flat.values())
-        shape = (replicates, self.batch)
+        rows, shape = noise.get(ROWS), (noise.replicates, self.batch)
+        data = noise.replicates * self.batch
+        flat = {name: xp.reshape(a, (data, *a.shape[2:])) for name, a in noise.items() if name != ROWS}
         local = {}
         for name, values in self.infer(xp, rows).items():
             full = xp.broadcast_to(values, (*shape, *values.shape[2:]))
-            full = xp.reshape(full, (replicates * self.batch, *values.shape[2:]))
-            local[name] = full[:, None, ...] if several else full
+            local[name] = xp.reshape(full, (data, 1, *values.shape[2:]))
         if rows is None:
             rows = xp.broadcast_to(backend.asarray(range(self.batch), None)[None, :], shape)
-        return self.datum(), local, {**flat, ROWS: xp.reshape(rows, (replicates * self.batch, 1))}
+        return self.datum(), local, DrawnNoise({**flat, ROWS: xp.reshape(rows, (data, 1))}, data)
 
     def encoder_pullback(self, backend: Backend, own: Blocks, rows: Array | None, cotangent: Blocks) -> Blocks:
         """Return Σ over data of cotangent [R, B, D] · ∂λ/∂φ, {block of φ: [R, *shape]}.
@@ -297,16 +293,17 @@ class Amortised(Estimator):
             assert isinstance(bound, AmortisedExpectation)
             size = max(a.size / a.shape[0] for a in map(backend.to_numpy, noise.values()))
             kept = max(1, int(MOST_LEARNT_FROM / size))
-            return backend, *bound.each_datum(backend, {name: a[:kept] for name, a in noise.items()})
+            few = DrawnNoise({name: a[:kept] for name, a in noise.items()}, min(kept, noise.replicates))
+            return backend, *bound.each_datum(backend, few)
 
         return self.inner.fit(WarmupContext(None, None, lambda: values_and_scores(*pilot()), pilot))
 
     def estimate(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
         assert isinstance(expectation, AmortisedExpectation)
         xp, (bound, own) = backend.xp, expectation.at(parameters)
-        replicates = next(iter(noise.values())).shape[0]
+        replicates = noise.replicates
         shape, weight = (replicates, bound.batch), bound.population / bound.batch
         datum, local, each = bound.each_datum(backend, noise)
         if bound.model_blocks:
@@ -320,7 +317,7 @@ class Amortised(Estimator):
             slopes = {name: slope + exact[name] for name, slope in slopes.items()}
         gradients = bound.encoder_pullback(backend, own, rows, {n: weight * slope for n, slope in slopes.items()})
         if bound.model_blocks:
-            samples = 1 if z.ndim == 2 else z.shape[1]
+            samples = z.shape[1]
             z = xp.reshape(z, (replicates, bound.batch * samples, z.shape[-1]))
             which = xp.broadcast_to(each[ROWS], (replicates * bound.batch, samples))
             one_each = {ROWS: xp.reshape(which, (replicates, bound.batch * samples))}
@@ -329,6 +326,6 @@ class Amortised(Estimator):
         return gradients
 
     def estimate_integrand(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
         raise NotImplementedError("the estimate of every datum is pulled back as a whole")

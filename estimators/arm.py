@@ -18,7 +18,7 @@ import numpy as np
 from gradmeter.estimators import draws
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape, spread
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.noise import Noise
@@ -38,7 +38,7 @@ class AntitheticPairs(Estimator):
         return 2
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        pairs = expectation.family.noise(sample_shape(num_samples // 2), dimension)
+        pairs = expectation.family.noise((num_samples // 2,), dimension)
         return {**pairs, **expectation.noise_specs()}
 
     def discontinuities(
@@ -49,8 +49,7 @@ class AntitheticPairs(Estimator):
 
     def family_noise(self, backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
         xp, mirrored = backend.xp, family.mirrored(backend, noise)
-        join = xp.stack if noise["base"].ndim == 2 else xp.concat  # a single pair has no axis of pairs
-        return {**noise, **{name: join([noise[name], other], axis=1) for name, other in mirrored.items()}}
+        return {**noise, **{name: xp.concat([noise[name], other], axis=1) for name, other in mirrored.items()}}
 
     def estimate_integrand(
         self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
@@ -63,7 +62,7 @@ class AntitheticPairs(Estimator):
         )
         weight = self.weight(backend, family.logits(backend, parameters), noise["base"], first - second)
         gradients = family.from_logits(backend, spread(difference, weight) * weight)
-        return {name: mean_over_samples(xp, first, gradient) for name, gradient in gradients.items()}
+        return {name: mean_over_samples(xp, gradient) for name, gradient in gradients.items()}
 
     @abstractmethod
     def weight(self, backend: Backend, logits: Array, uniform: Array, difference: Array) -> Array:

@@ -22,7 +22,7 @@ from gradmeter.estimators.estimator import Blocks, Estimator, Requires, WarmupCo
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.options import option
-from gradmeter.estimators.quadratics import along, bent, centre, check_hessian, finish, hessian
+from gradmeter.estimators.quadratics import bent, centre, check_hessian, finish, hessian
 
 CONTROLS = ("all", "score", "taylor")
 
@@ -88,18 +88,18 @@ class CombinedControlVariates(Estimator):
         controls: list[Blocks] = []
         if self.controls != "taylor":
             score = family.score(backend, parameters, z)
-            controls.append({name: mean_over_samples(xp, z, s) for name, s in score.items()})
+            controls.append({name: mean_over_samples(xp, s) for name, s in score.items()})
         if self.controls != "score":
             at = centre(backend, expectation, parameters, z)
             there = expectation.integrand_gradient(backend, at, noise)
             matrix = hessian(backend, expectation, at, noise)
             flat, level = xp.zeros_like(matrix), xp.zeros_like(there)
-            fixed = xp.broadcast_to(along(xp, z, there), z.shape)
+            fixed = xp.broadcast_to(there, z.shape)
             curved = bent(xp, matrix, z - parameters["loc"])
             for model, b, h in ((fixed, there, flat), (curved, level, matrix)):
                 moved = family.pathwise(backend, parameters, noise, z, model)
                 expected = family.bonnet_price(backend, parameters, b, h)
-                controls.append({name: mean_over_samples(xp, z, g) - expected[name] for name, g in moved.items()})
+                controls.append({n: mean_over_samples(xp, g) - expected[n][:, 0, ...] for n, g in moved.items()})
         return finish(backend, expectation, parameters, noise, z, gradients), controls
 
 

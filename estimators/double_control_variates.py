@@ -71,6 +71,6 @@ class DoubleControlVariates(Estimator):
         others = (xp.sum(slope, axis=1, keepdims=True) - slope) / (z.shape[1] - 1)
         model = xp.sum(others * (z - family.expected(backend, parameters)), axis=-1)
         value = expectation.value(backend, parameters, z, noise)
-        plain, sampled = (combine(backend, "leave-one-out", z, v, score, {}) for v in (value, model))
+        plain, sampled = (combine(backend, "leave-one-out", v, score, {}) for v in (value, model))
         exact = family.expected_pathwise(backend, parameters, slope)
         return plain, {name: sampled[name] - xp.mean(exact[name], axis=1) for name in plain}

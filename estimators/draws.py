@@ -16,6 +16,7 @@ Ross 2006, chapter 8; Mohamed et al. 2020, section 7.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,14 @@ def check(draws: str, family: Family, num_samples: int, dimension: int) -> None:
 
 
 def specs(draws: str, family: Family, num_samples: int, dimension: int) -> dict[str, Noise]:
-    """Return the noise for S ≥ 2 samples.
+    """Return the noise of S samples.
 
     A single coordinate needs no permutation, because an estimate is symmetric in its samples.
     """
     if draws == "antithetic":
-        return family.noise((num_samples // 2,), dimension)
+        # Half of one pair [R, 1, D] is concatenated with its other half: reversed, NumPy would put the pair innermost.
+        half = family.noise((num_samples // 2,), dimension)
+        return {name: replace(spec, reversible=num_samples > 2) for name, spec in half.items()}
     if draws == "sobol":
         return sobol_noise.specs(family, num_samples, dimension)
     base = family.noise((num_samples,), dimension)

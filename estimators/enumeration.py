@@ -15,7 +15,8 @@ from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
-from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.noise import DrawnNoise, Noise
+from gradmeter.estimators.sobol_noise import dimension_of
 
 #: The largest number of states: a single estimate would be enough, but the measurement computes thousands of them.
 MOST = 2**8
@@ -35,17 +36,17 @@ class Enumeration(Estimator):
         family.states(dimension).check(self.name, MOST)
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        """Return an empty array [R, 0, D], whose shape tells the number of replicates and of coordinates."""
-        return {"nothing": Noise("uniform", (0, dimension)), **expectation.noise_specs()}
+        """Return the noise of no sample, [R, 0, ...], which tells D."""
+        return {**expectation.family.noise((0,), dimension), **expectation.noise_specs()}
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         return expectation.family.states(dimension).number
 
     def estimate_integrand(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
-        replicate = _replicates(xp, noise)
+        replicate = zero_sample(backend, family, parameters, noise)
         parts, states = _parts(expectation, replicate), family.states(replicate.shape[-1])
         z = xp.reshape(states.listed(backend, dtype_of(replicate)), (parts, states.number // parts, -1))
 
@@ -57,11 +58,11 @@ class Enumeration(Estimator):
         return by_block(xp, family, parameters, total)
 
     def estimate_and_samples(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> tuple[Blocks, Array, Array]:
         """Return the gradient with every state, weighted by its probability."""
         found = self.estimate_integrand(backend, expectation, parameters, noise, state)
-        replicate = _replicates(backend.xp, noise)
+        replicate = zero_sample(backend, expectation.family, parameters, noise)
         z = expectation.family.states(replicate.shape[-1]).listed(backend, dtype_of(replicate))
         weight = backend.xp.exp(expectation.family.log_density(backend, parameters, z))
         return found, z + replicate, weight + replicate[..., 0]
@@ -78,9 +79,11 @@ class Enumeration(Estimator):
         return sums
 
 
-def _replicates(xp: Any, noise: dict[str, Array]) -> Array:
-    """Return zeros [R, 1, D]."""
-    return xp.sum(noise["nothing"], axis=1, keepdims=True)
+def zero_sample(backend: Backend, family: Family, parameters: Blocks, noise: DrawnNoise) -> Array:
+    """Return zeros [R, 1, D], given the noise of no sample."""
+    dimension = dimension_of(family, sum(math.prod(noise[name].shape[2:]) for name in family.noise((), 1)))
+    zero = backend.xp.zeros_like(backend.xp.reshape(next(iter(parameters.values())), (-1,))[:1])
+    return backend.xp.broadcast_to(zero, (noise.replicates, 1, dimension))
 
 
 def _parts(expectation: Expectation, replicate: Array) -> int:

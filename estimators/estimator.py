@@ -18,7 +18,7 @@ from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.expectation import INTEGRAND, Expectation
 from gradmeter.estimators.families.family import CAPABILITIES, Family
-from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.noise import DrawnNoise, Noise
 
 Array = Any
 Blocks = dict[str, Array]
@@ -46,7 +46,7 @@ class WarmupContext:
     objective: float | None
     optimal_baseline: Blocks | None
     warm_up: Callable[[], tuple[Array, Blocks]]
-    pilot: Callable[[], tuple[Any, Expectation, Blocks, dict[str, Array]]] | None = None
+    pilot: Callable[[], tuple[Any, Expectation, Blocks, DrawnNoise]] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ class Estimator(ABC):
 
     `estimate` is a pure function: the same noise gives the same gradient on every backend. Estimators that compare
     equal share compiled functions.
+
+    Shapes: noise and samples are [R, S, ...], values of f [R, S], gradients [R, *shape], also for S = 1.
 
     To add an estimator, subclass this class and implement `estimate_integrand`. Override `noise_specs` and
     `discontinuities` if the estimator draws other noise than S samples of the family, and `evaluations` if it does not
@@ -184,7 +186,7 @@ class Estimator(ABC):
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         """Return the noise that one estimate draws, by name."""
-        base = expectation.family.noise(sample_shape(num_samples), dimension)
+        base = expectation.family.noise((num_samples,), dimension)
         return {**base, **expectation.noise_specs()}
 
     def noise_by_block(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, set[str]]:
@@ -227,7 +229,7 @@ class Estimator(ABC):
         return {}
 
     def estimate(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
         """Return one gradient estimate per replicate, {parameter block: [R, *shape]}.
 
@@ -240,7 +242,7 @@ class Estimator(ABC):
         parameters
             λ, and θ of a model that has parameters, {parameter block: [*shape]}.
         noise
-            {name: [R, ...]}, as `noise_specs` declares.
+            {name: [R, ...]}, as `noise_specs` declares, with R in `noise.replicates`.
         state
             The state returned by `fit`, as arrays of the backend.
         """
@@ -263,7 +265,7 @@ class Estimator(ABC):
         return noise
 
     def estimate_and_samples(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> tuple[Blocks, Array, Array]:
         """Return `estimate_integrand` with the samples and weights for the explicit derivatives of f.
 
@@ -272,8 +274,7 @@ class Estimator(ABC):
         """
         found = self.estimate_integrand(backend, expectation, parameters, noise, state)
         z = self._samples(backend, expectation.family, parameters, noise)
-        share = 1.0 if z.ndim == 2 else 1.0 / z.shape[1]
-        return found, z, backend.xp.zeros_like(z[..., 0]) + share
+        return found, z, backend.xp.zeros_like(z[..., 0]) + 1.0 / z.shape[1]
 
     def _samples(self, backend: Backend, family: Family, parameters: Blocks, noise: dict[str, Array]) -> Array:
         """Return the samples of q that the noise makes, from the family's noise or by rounding relaxed samples."""
@@ -296,7 +297,7 @@ class Estimator(ABC):
 
     @abstractmethod
     def estimate_integrand(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
         """Return the estimate of ∇_λ E_{q_λ} f with λ held fixed in f, {parameter block: [R, *shape]}.
 
@@ -349,18 +350,11 @@ def described(found: Any) -> str:
     return "None" if found is None else kind.__name__ if owner == "builtins" else f"{owner}.{kind.__name__}"
 
 
-def sample_shape(num_samples: int) -> tuple[int, ...]:
-    """Return the shape of the sample axis of one estimate's arrays.
-
-    With S = 1 there is no sample axis: the replicates are one flat batch [R, D], which compilers turn into faster loops
-    than [R, 1, D].
-    """
-    return () if num_samples == 1 else (num_samples,)
-
-
-def mean_over_samples(xp: Any, z: Array, per_sample: Array) -> Array:
-    """Average [R, S, *shape] over the samples to [R, *shape]; no-op for S = 1, where z [R, D] has no sample axis."""
-    return per_sample if z.ndim == 2 else xp.mean(per_sample, axis=1)
+def mean_over_samples(xp: Any, per_sample: Array) -> Array:
+    """Average [R, S, *shape] over the samples to [R, *shape]; on NumPy, S = 1 costs no pass over memory."""
+    if per_sample.shape[1] == 1 and xp.__name__ == "array_api_compat.numpy":  # compilers fuse the mean
+        return per_sample[:, 0, ...]
+    return xp.mean(per_sample, axis=1)
 
 
 def spread(values: Array, over: Array) -> Array:
@@ -376,6 +370,4 @@ def values_and_scores(
     family = expectation.family
     z, logs = family.sample(backend, parameters, noise), family.logs(backend, parameters, noise)
     values = backend.to_numpy(expectation.value(backend, parameters, z, noise, *logs))
-    values = values.reshape(len(values), -1)
-    scores = family.score(backend, parameters, z, *logs)
-    return values, {k: backend.to_numpy(s).reshape(*values.shape, *s.shape[z.ndim - 1 :]) for k, s in scores.items()}
+    return values, {k: backend.to_numpy(s) for k, s in family.score(backend, parameters, z, *logs).items()}

@@ -23,7 +23,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape, spread
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.noise import Kind, Noise
 from gradmeter.estimators.options import option
@@ -44,7 +44,7 @@ class ZeroOrder(Estimator):
         specs = super().noise_specs(expectation, num_samples, dimension)
         shapes = expectation.family.shapes(dimension)
         for name, shape in shapes.items():
-            specs[f"{self.direction}_{name}"] = Noise(self.direction, (*sample_shape(num_samples), *shape))
+            specs[f"{self.direction}_{name}"] = Noise(self.direction, (num_samples, *shape))
         return specs
 
     def discontinuities(
@@ -71,7 +71,7 @@ class ZeroOrder(Estimator):
             ends.append(expectation.value(backend, moved, z, noise))
         slope = (ends[0] - ends[1]) / (2.0 * self.radius)
         return {
-            name: mean_over_samples(backend.xp, z, spread(slope, along) * self.dual(along))
+            name: mean_over_samples(backend.xp, spread(slope, along) * self.dual(along))
             for name, along in directions.items()
         }
 

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal, get_args
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.families.family import Family
-from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.noise import DrawnNoise, Noise
 
 Array = Any
 Blocks = dict[str, Array]
@@ -63,7 +63,7 @@ class Integrand(ABC):
     instance with attributes is equal only to itself, unless its class is a frozen dataclass. A class declares in
     `unsupported` whether f is smooth.
 
-    Shapes: z is [R, S, D], or [R, D] if S = 1, so [..., D]; values are [...], gradients [..., D]. `noise` holds the
+    Shapes: z is [R, S, D], also for S = 1; values are [R, S], gradients [R, S, D]. `noise` holds the
     arrays [R, ...] that `noise_specs` declares. `xp` is the array API namespace of the backend.
     """
 
@@ -266,16 +266,15 @@ class Expectation:
 
     def sample_specs(self, dimension: int) -> dict[str, Noise]:
         """Return the noise of f and of one sample z (of K samples for a bound)."""
-        shape = () if self.importance_samples == 1 else (self.importance_samples,)
-        return {**self.family.noise(shape, dimension), **self.noise_specs()}
+        return {**self.family.noise((self.importance_samples,), dimension), **self.noise_specs()}
 
-    def sampled_objective(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
+    def sampled_objective(self, backend: Backend, parameters: Blocks, noise: DrawnNoise) -> Array:
         """Return f_λ at the sample that this noise makes [R]; for a bound, log (1/K) Σ_k w_k.
 
         Parameters
         ----------
         noise
-            Arrays as `sample_specs` declares.
+            As `sample_specs` declares.
         """
         bound, own = self.at(parameters)
         z, logs = self.family.sample(backend, own, noise), self.family.logs(backend, own, noise)
@@ -370,7 +369,7 @@ class Expectation:
         method = "an `explicit_pullback`" if left.keys() & set(self.read_blocks) else "a `model_pullback`"
         form = "" if self.differentiate == "closed-form" else " and differentiate=closed-form"
         pullback = backend.pullback(total, f"the integrand {method} method{form}")
-        return {**found, **pullback(left, z, cotangent, noise)}
+        return {**found, **pullback(left, z, cotangent, dict(noise))}
 
     def replaced(
         self, backend: Backend, parameters: Blocks, z: Array, replacement: Array, noise: dict[str, Array]

@@ -102,7 +102,7 @@ class FunctionIntegrand(Integrand):
         leading = tuple(z.shape[:-1])
         given = [xp.reshape(z, (-1, z.shape[-1]))]
         if self.of_data:
-            rows = noise[ROWS][:, 0] if z.ndim == 2 else xp.broadcast_to(noise[ROWS], leading)
+            rows = xp.broadcast_to(noise[ROWS], leading)
             given.insert(0, xp.take(data["inputs"], xp.reshape(rows, (-1,)), axis=0))
         found = self.function(self.parameters.build(data), *given)
         return xp.reshape(checked(found, (math.prod(leading),), "f"), leading)

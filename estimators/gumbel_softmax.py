@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families.relaxation import Relaxation
 from gradmeter.estimators.noise import Noise
@@ -35,7 +35,7 @@ class SoftPath(Estimator):
     temperature: float = option(0.5, "T, which smooths H: bias falls and variance grows as T falls", above=0.0)
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        made = expectation.family.relaxation().noise(sample_shape(num_samples), dimension)
+        made = expectation.family.relaxation().noise((num_samples,), dimension)
         return {**made, **expectation.noise_specs()}
 
     @abstractmethod
@@ -53,7 +53,7 @@ class SoftPath(Estimator):
         along = relaxation.soft_pullback(backend, soft, self.temperature, slope)
         gradients = relaxation.pathwise(backend, parameters, along)
         gradients = less_score(backend, expectation, parameters, z, gradients)
-        return {name: mean_over_samples(backend.xp, z, gradient) for name, gradient in gradients.items()}
+        return {name: mean_over_samples(backend.xp, gradient) for name, gradient in gradients.items()}
 
 
 def less_score(backend: Backend, expectation: Expectation, parameters: Blocks, z: Array, gradients: Blocks) -> Blocks:

@@ -72,7 +72,7 @@ class ImportanceSampling(Estimator):
         log_weight = family.log_density(backend, parameters, z) - family.log_density(backend, proposal, z)
         value = self.weights(xp, log_weight) * expectation.value(backend, parameters, z, noise)
         score = family.score(backend, parameters, z)
-        return {name: mean_over_samples(xp, z, spread(value, s) * s) for name, s in score.items()}
+        return {name: mean_over_samples(xp, spread(value, s) * s) for name, s in score.items()}
 
     def weights(self, xp: Any, log_weight: Array) -> Array:
         """Return the weights w [...] from log w."""

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.estimator import Blocks, Estimator, sample_shape, spread
+from gradmeter.estimators.estimator import Blocks, Estimator, spread
 from gradmeter.estimators.expectation import Array, Expectation, log_mean_weight, relative_weights
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.noise import Noise
@@ -29,7 +29,7 @@ class Groups:
     Attributes
     ----------
     z
-        [R, S·K, D], where every K consecutive samples are a group; [R, D] if S = K = 1.
+        [R, S·K, D], where every K consecutive samples are a group.
     logs
         The logs of z from the family (`Family.logs`).
     size
@@ -74,7 +74,7 @@ class Groups:
     @property
     def share(self) -> float:
         """1/S, the weight of a group."""
-        return 1.0 if self.z.ndim == 2 else self.size / self.z.shape[1]
+        return self.size / self.z.shape[1]
 
     def flat(self, values: Array) -> Array:
         """Reshape [R, S, K] to the sample axes of z."""
@@ -82,8 +82,8 @@ class Groups:
 
     def mean(self, per_sample: Blocks) -> Blocks:
         """Return the sum over each group's samples, averaged over the groups."""
-        if self.z.ndim == 2:
-            return per_sample
+        if self.z.shape[1] == 1:
+            return {name: values[:, 0, ...] for name, values in per_sample.items()}
         return {name: self.share * self.backend.xp.sum(values, axis=1) for name, values in per_sample.items()}
 
 
@@ -105,7 +105,7 @@ class ImportanceWeighted(Estimator):
             raise NotApplicable(f"{self.name} needs an ELBO with entropy=sampled, or a bound; this problem {wrong}")
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        shape = sample_shape(num_samples * expectation.importance_samples)
+        shape = (num_samples * expectation.importance_samples,)
         return {**expectation.family.noise(shape, dimension), **expectation.noise_specs()}
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:

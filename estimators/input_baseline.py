@@ -103,9 +103,8 @@ def conjugate_gradients(matrix: Callable[[np.ndarray], np.ndarray], right: np.nd
     return x
 
 
-def of_rows(backend: Backend, expectation: Expectation, noise: dict[str, Array], state: Blocks, value: Array) -> Array:
-    """Return b at the rows of each estimate [R], shaped to broadcast with values [R, S]."""
+def of_rows(backend: Backend, expectation: Expectation, noise: dict[str, Array], state: Blocks) -> Array:
+    """Return b at the rows of each estimate [R, 1]."""
     xp, rows = backend.xp, noise[rows_of(expectation)[0]]
     each = xp.reshape(xp.take(state["baseline_rows"], xp.reshape(rows, (-1,)), axis=0), rows.shape)
-    found = state["baseline"] + xp.sum(each, axis=-1)
-    return found if value.ndim == 1 else found[:, None]
+    return (state["baseline"] + xp.sum(each, axis=-1))[:, None]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import option
@@ -36,7 +36,7 @@ class MeasureValued(Estimator):
         return Requires((*parts, "log_density_replaced") if entropy == "sampled" else parts)
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        weak = expectation.family.weak_noise(sample_shape(num_samples), dimension, self.coupling)
+        weak = expectation.family.weak_noise((num_samples,), dimension, self.coupling)
         specs = expectation.noise_specs()
         if dimension > 1 or expectation.explicit_blocks:  # otherwise no other coordinates are needed
             specs = super().noise_specs(expectation, num_samples, dimension)
@@ -45,7 +45,7 @@ class MeasureValued(Estimator):
         return specs
 
     def noise_by_block(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, set[str]]:
-        weak = expectation.family.weak_noise(sample_shape(num_samples), dimension, self.coupling)
+        weak = expectation.family.weak_noise((num_samples,), dimension, self.coupling)
         everyone = set(expectation.noise_specs())
         if dimension > 1 or expectation.explicit_blocks:
             everyone |= set(super().noise_specs(expectation, num_samples, dimension))
@@ -66,5 +66,5 @@ class MeasureValued(Estimator):
         for name, (weight, positive, negative) in weak.items():
             plus = expectation.replaced(backend, parameters, z, positive, noise)
             minus = expectation.replaced(backend, parameters, z, negative, noise)
-            gradients[name] = mean_over_samples(xp, z, weight * (plus - minus))
+            gradients[name] = mean_over_samples(xp, weight * (plus - minus))
         return gradients

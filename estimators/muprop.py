@@ -47,12 +47,11 @@ class MuProp(Estimator):
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
         z = family.sample(backend, parameters, noise)
-        one = z if z.ndim == 2 else z[:, :1, :]
-        mean = xp.zeros_like(one) + family.expected(backend, parameters)  # shared by all samples of an estimate
+        mean = xp.zeros_like(z[:, :1, :]) + family.expected(backend, parameters)  # shared by all samples of an estimate
         slope = expectation.gradient(backend, parameters, mean, noise)
         model = expectation.value(backend, parameters, mean, noise) + xp.sum(slope * (z - mean), axis=-1)
         value = expectation.value(backend, parameters, z, noise) - model
         score = family.score(backend, parameters, z)
-        sampled = combine(backend, self.baseline, z, value, score, state)
+        sampled = combine(backend, self.baseline, value, score, state)
         exact = family.expected_pathwise(backend, parameters, slope)
-        return {name: gradient + mean_over_samples(xp, z, exact[name]) for name, gradient in sampled.items()}
+        return {name: gradient + mean_over_samples(xp, exact[name]) for name, gradient in sampled.items()}

@@ -40,6 +40,8 @@ class Noise:
         Shape for one estimate; the array drawn is [R, *shape].
     population
         The number of rows to choose from, for `rows`.
+    reversible
+        Whether the array may have its axes reversed in memory (`replicates_last`).
 
     Raises
     ------
@@ -50,6 +52,7 @@ class Noise:
     kind: Kind
     shape: tuple[int, ...]
     population: int = 0
+    reversible: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -64,12 +67,37 @@ class Noise:
             )
 
 
+class DrawnNoise(dict[str, Any]):
+    """The noise of R estimates: arrays [R, *shape] by name, and R itself, which estimators without noise need too.
+
+    Attributes
+    ----------
+    replicates
+        R.
+    """
+
+    def __init__(self, arrays: Mapping[str, Any], replicates: int) -> None:
+        super().__init__(arrays)
+        self.replicates = replicates
+
+    def each(self, function: Callable[[Any], Any]) -> DrawnNoise:
+        """Return the noise with a function applied to every array."""
+        return DrawnNoise({name: function(a) for name, a in self.items()}, self.replicates)
+
+    def at(self, places: np.ndarray) -> DrawnNoise:
+        """Return the noise of the replicates with these numbers."""
+        return DrawnNoise({name: a[places] for name, a in self.items()}, len(places))
+
+
 def sample_axis(full: tuple[int, ...], one: tuple[int, ...]) -> int | None:
-    """Return the axis whose removal turns the shape `full` into `one`: None if they are equal, −1 if none does."""
+    """Return the axis along which noise of shape `full` has several samples and `one` has one.
+
+    It is None if the shapes are equal, −1 if they differ otherwise.
+    """
     if full == one:
         return None
-    places = [k for k in range(len(full)) if full[:k] + full[k + 1 :] == one]
-    return places[0] if len(full) == len(one) + 1 and places else -1
+    places = [k for k, size in enumerate(one) if size == 1 and full[:k] + full[k + 1 :] == one[:k] + one[k + 1 :]]
+    return places[0] if len(full) == len(one) and places else -1
 
 
 def stream_root(*path: object) -> int:
@@ -96,18 +124,19 @@ def seed_words(root: int, block: int) -> np.ndarray:
 
 def draw(
     backend: Backend, specs: Mapping[str, Noise], roots: Mapping[str, Any], block: Any, replicates: int, dtype: str
-) -> dict[str, Array]:
+) -> DrawnNoise:
     """Draw one block of replicates: every named array, each from the stream (its root, block).
 
     Returns
     -------
-    dict
+    DrawnNoise
         Arrays [R, *shape] by name, on the backend's device.
     """
-    return {
+    arrays = {
         name: _draw(backend, spec, backend.stream(roots[name], block), (replicates, *spec.shape), dtype)
         for name, spec in specs.items()
     }
+    return DrawnNoise(arrays, replicates)
 
 
 def make_sampler(
@@ -137,17 +166,16 @@ def mirror(xp: Any, kind: Kind, values: Array) -> Array:
 def replicates_last(backend: Backend, shape: tuple[int, ...]) -> bool:
     """Return whether an array [R, ...] has its axes reversed in memory, so that replicates are contiguous.
 
-    Loops should run along the longest axis. Compilers benefit only for flat batches [R, D]: for [R, S, D] reversed,
-    they make slower code than for the usual order.
+    Loops should run along the longest axis. Compilers benefit only if there is one further axis, as in [R, 1, D]: for
+    [R, S, D] reversed, they make slower code than for the usual order.
     """
-    flat = len(shape) <= 2
-    # Half of an antithetic pair, [R, 1, D], is concatenated with the other half: reversed, NumPy would put the pair
-    # innermost.
-    return shape[0] >= math.prod(shape[1:]) and (flat or (backend.strided and shape[1] > 1))
+    inner = math.prod(shape[1:-1])
+    return shape[0] >= math.prod(shape[1:]) and (backend.strided if inner > 1 else len(shape) <= 3)
 
 
 def _drawer(backend: Backend, spec: Noise, shape: tuple[int, ...], dtype: str) -> Callable[[Any], Array]:
-    if spec.kind == "normal" and not replicates_last(backend, shape):  # choosing would cost as much as a small draw
+    last = spec.reversible and replicates_last(backend, shape)
+    if spec.kind == "normal" and not last:  # choosing would cost as much as a small draw
         return lambda stream: backend.normal(stream, shape, dtype)
     return lambda stream: _draw(backend, spec, stream, shape, dtype)
 
@@ -158,7 +186,7 @@ def _draw(backend: Backend, spec: Noise, stream: Any, shape: tuple[int, ...], dt
     if spec.kind == "sobol":
         nets = (math.prod(shape[:-2]), *shape[-2:])
         return backend.xp.reshape(sobol.draw(backend, stream, nets, dtype), shape)
-    if not replicates_last(backend, shape):
+    if not (spec.reversible and replicates_last(backend, shape)):
         return _draw_in_order(backend, spec.kind, stream, shape, dtype)
     reversed_axes = tuple(range(len(shape)))[::-1]
     return backend.xp.permute_dims(_draw_in_order(backend, spec.kind, stream, shape[::-1], dtype), reversed_axes)

@@ -21,7 +21,7 @@ import numpy as np
 
 from gradmeter.estimators import backends
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, sample_shape
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.importance_sampling import refuse_narrow
 from gradmeter.estimators.noise import Noise
@@ -48,7 +48,7 @@ class Overdispersed(Estimator):
         specs = expectation.noise_specs()
         if dimension > 1 or expectation.explicit_blocks:  # otherwise no other coordinates are needed
             specs = super().noise_specs(expectation, num_samples, dimension)
-        drawn = expectation.family.noise(sample_shape(num_samples), dimension)
+        drawn = expectation.family.noise((num_samples,), dimension)
         return {**specs, **{f"proposal_{name}": spec for name, spec in drawn.items()}}
 
     def discontinuities(
@@ -74,4 +74,4 @@ class Overdispersed(Estimator):
         ratio = family.log_densities(backend, parameters, moved) - family.log_densities(backend, proposal, moved)
         value = xp.exp(ratio) * expectation.replaced(backend, parameters, z, moved, noise)
         score = family.score(backend, parameters, moved)
-        return {name: mean_over_samples(xp, z, value * s) for name, s in score.items()}
+        return {name: mean_over_samples(xp, value * s) for name, s in score.items()}

@@ -20,12 +20,12 @@ import numpy as np
 
 from gradmeter.estimators import backends
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.enumeration import by_block, weighted_scores
+from gradmeter.estimators.enumeration import by_block, weighted_scores, zero_sample
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of, sample_shape
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of, mean_over_samples, spread
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
-from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.noise import DrawnNoise, Noise
 from gradmeter.estimators.options import option
 
 #: The largest number of states that are ranked.
@@ -56,9 +56,8 @@ class PartialSummation(Estimator):
             )
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        nothing = {"nothing": Noise("uniform", (0, dimension))}  # empty; its shape tells R and D
-        rest = {"rest": Noise("uniform", sample_shape(num_samples))}
-        return {**nothing, **rest, **expectation.noise_specs()}
+        none, rest = expectation.family.noise((0,), dimension), {"rest": Noise("uniform", (num_samples,))}
+        return {**none, **rest, **expectation.noise_specs()}
 
     def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
@@ -82,24 +81,23 @@ class PartialSummation(Estimator):
         return xp.take(z, order, axis=0), xp.take(log_density, order, axis=0)
 
     def estimate_integrand(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
         return self.estimate_and_samples(backend, expectation, parameters, noise, state)[0]
 
     def estimate_and_samples(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> tuple[Blocks, Array, Array]:
         """Return the estimate with all states and their weights.
 
         The summed states have their probabilities as weights; the sampled states share the remaining probability.
         """
-        xp, family, nothing = backend.xp, expectation.family, noise["nothing"]
-        z, log_density = self._ranked(backend, family, parameters, nothing.shape[-1], dtype_of(nothing))
-        replicate = xp.sum(nothing, axis=1, keepdims=True)  # [R, 1, D] of zeros
+        xp, family = backend.xp, expectation.family
+        replicate = zero_sample(backend, family, parameters, noise)  # [R, 1, D]
+        z, log_density = self._ranked(backend, family, parameters, replicate.shape[-1], dtype_of(replicate))
         summed, rest = z[: self.states, :], z[self.states :, :]
         passed = xp.cumulative_sum(xp.exp(log_density[self.states :]))
-        u = noise["rest"] if noise["rest"].ndim == 2 else noise["rest"][:, None]
-        place = xp.sum(xp.astype(u[..., None] * passed[-1] >= passed[:-1], passed.dtype), axis=-1)
+        place = xp.sum(xp.astype(noise["rest"][..., None] * passed[-1] >= passed[:-1], passed.dtype), axis=-1)
         place = xp.astype(place, xp.int64)  # [R, S]
         drawn = xp.reshape(xp.take(rest, xp.reshape(place, (-1,)), axis=0), (*place.shape, -1))
         f = expectation.value(backend, parameters, summed + replicate, noise)  # [R, |C|]
@@ -112,8 +110,7 @@ class PartialSummation(Estimator):
         gradients = by_block(xp, family, parameters, total)
         score = family.score(backend, parameters, drawn)
         for name, s in score.items():
-            sampled = xp.mean(g[(..., *(None,) * (s.ndim - 2))] * s, axis=1)
-            gradients[name] = gradients[name] + passed[-1] * sampled
+            gradients[name] = gradients[name] + passed[-1] * mean_over_samples(xp, spread(g, s) * s)
         weight = xp.exp(log_density[: self.states]) + replicate[..., 0]
         share = xp.zeros_like(g) + passed[-1] / g.shape[-1]
         samples = xp.concat([summed + replicate, drawn], axis=1)

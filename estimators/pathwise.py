@@ -71,15 +71,15 @@ class Pathwise(Estimator):
         return 2 if self.antithetic or self.draws == "sobol" else 1
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        if self.draws == "sobol":
-            return {**sobol_noise.specs(expectation.family, num_samples, dimension), **expectation.noise_specs()}
-        specs = super().noise_specs(expectation, num_samples, dimension)
-        if self.antithetic:
-            specs.update(expectation.family.noise((num_samples // 2,), dimension))
-        return specs
+        drawn = draws.specs(self._draws, expectation.family, num_samples, dimension)
+        return {**drawn, **expectation.noise_specs()}
+
+    @property
+    def _draws(self) -> str:
+        return "antithetic" if self.antithetic else self.draws
 
     def family_noise(self, backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
-        return draws.as_noise(backend, family, "antithetic" if self.antithetic else self.draws, noise)
+        return draws.as_noise(backend, family, self._draws, noise)
 
     def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
@@ -102,4 +102,4 @@ class Pathwise(Estimator):
         if expectation.entropy == "sampled" and not self.sticking_the_landing:
             entropy = family.entropy_pathwise(backend, parameters, noise, z)
             gradients |= {name: gradients[name] + moved for name, moved in entropy.items()}
-        return {name: mean_over_samples(xp, z, gradient) for name, gradient in gradients.items()}
+        return {name: mean_over_samples(xp, gradient) for name, gradient in gradients.items()}

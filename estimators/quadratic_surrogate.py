@@ -58,11 +58,10 @@ class QuadraticSurrogate(Estimator):
         family = expectation.family
         z = family.sample(backend, parameters, noise)
         slope = expectation.integrand_gradient(backend, z, noise)
-        b, matrix = state["slope"][None, :], state["curvature"][None, :, :]
-        rest = slope - state["slope"] - bent(backend.xp, matrix, z - parameters["loc"])
+        rest = slope - state["slope"] - bent(backend.xp, state["curvature"][None, None, ...], z - parameters["loc"])
         gradients = family.pathwise(backend, parameters, noise, z, rest)
         left = finish(backend, expectation, parameters, noise, z, gradients)
-        known = family.bonnet_price(backend, parameters, b, matrix)
+        known = family.bonnet_price(backend, parameters, state["slope"], state["curvature"])
         return {name: gradient + known[name] for name, gradient in left.items()}
 
 

@@ -28,9 +28,9 @@ def check_hessian(name: str, dimension: int) -> None:
 
 
 def centre(backend: Backend, expectation: Expectation, parameters: Blocks, z: Array) -> Array:
-    """Return `loc` as samples [R, D]; [1, D] if f draws no noise, so that all replicates share it."""
+    """Return `loc` as samples [R, 1, D]; [1, 1, D] if f draws no noise, so that all replicates share it."""
     rows = z.shape[0] if expectation.noise_specs() else 1
-    return backend.xp.broadcast_to(parameters["loc"], (rows, z.shape[-1]))
+    return backend.xp.broadcast_to(parameters["loc"], (rows, 1, z.shape[-1]))
 
 
 def hessian(backend: Backend, expectation: Expectation, z: Array, noise: dict[str, Array]) -> Array:
@@ -51,19 +51,12 @@ def hessian(backend: Backend, expectation: Expectation, z: Array, noise: dict[st
     return xp.reshape(product, each.shape)
 
 
-def along(xp: Any, z: Array, per_centre: Array) -> Array:
-    """Reshape an array computed at `centre` [n, D] to broadcast with the samples z."""
-    return per_centre if z.ndim == 2 else per_centre[:, None, :]
-
-
 def bent(xp: Any, matrix: Array, offset: Array) -> Array:
-    """Return H [n, D, D] times offsets [R, D] or [R, S, D]."""
+    """Return H [R or 1, 1, D, D] times offsets [R, S, D]."""
     if matrix.shape[0] == 1:
-        flat = xp.matmul(xp.reshape(offset, (-1, offset.shape[-1])), matrix[0, ...])
+        flat = xp.matmul(xp.reshape(offset, (-1, offset.shape[-1])), matrix[0, 0, ...])
         return xp.reshape(flat, offset.shape)
-    if offset.ndim == 2:
-        return xp.matmul(offset[:, None, :], matrix)[:, 0, :]
-    return xp.matmul(offset, matrix)
+    return xp.matmul(offset, matrix[:, 0, ...])
 
 
 def finish(
@@ -76,4 +69,4 @@ def finish(
     if expectation.entropy == "sampled":
         entropy = expectation.family.entropy_pathwise(backend, parameters, noise, z)
         gradients = gradients | {name: gradients[name] + moved for name, moved in entropy.items()}
-    return {name: mean_over_samples(backend.xp, z, gradient) for name, gradient in gradients.items()}
+    return {name: mean_over_samples(backend.xp, gradient) for name, gradient in gradients.items()}

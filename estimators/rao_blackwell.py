@@ -49,4 +49,4 @@ class RaoBlackwell(Estimator):
         logs = expectation.family.logs(backend, parameters, noise)
         terms = expectation.local_terms(backend, parameters, z, noise, *logs)
         score = expectation.family.score(backend, parameters, z, *logs)
-        return combine(backend, self.baseline, z, terms, score, state)
+        return combine(backend, self.baseline, terms, score, state)

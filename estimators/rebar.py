@@ -27,7 +27,6 @@ from gradmeter.estimators.estimator import (
     WarmupContext,
     check_learnt,
     mean_over_samples,
-    sample_shape,
     spread,
 )
 from gradmeter.estimators.expectation import Array, Expectation
@@ -62,7 +61,7 @@ class Drawn:
         return self.relaxation.pathwise(self.backend, self.parameters, along * factor)
 
     def mean(self, per_sample: Blocks) -> Blocks:
-        return {name: mean_over_samples(self.backend.xp, self.z, g) for name, g in per_sample.items()}
+        return {name: mean_over_samples(self.backend.xp, g) for name, g in per_sample.items()}
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Controlled(Estimator):
     requires: ClassVar[Requires] = Requires(("score", "score_identity", "relaxation"))
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        relaxation, shape = expectation.family.relaxation(), sample_shape(num_samples)
+        relaxation, shape = expectation.family.relaxation(), (num_samples,)
         made = {**relaxation.noise(shape, dimension), **relaxation.given_noise(shape, dimension)}
         return {**made, **expectation.noise_specs()}
 

@@ -43,6 +43,6 @@ class RejectionReparameterisation(Estimator):
         slope = expectation.gradient(backend, parameters, z, noise, *logs)
         moved, score = family.accepted(backend, parameters, noise, z)
         return {
-            name: mean_over_samples(xp, z, slope * moved[name] + spread(value, score[name]) * score[name])
+            name: mean_over_samples(xp, slope * moved[name] + spread(value, score[name]) * score[name])
             for name in moved
         }

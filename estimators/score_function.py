@@ -85,8 +85,6 @@ class ScoreFunction(Estimator):
         return FROM_OTHERS.get(self.baseline, 1 if self.draws == "independent" else 2)
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        if self.draws == "independent":
-            return super().noise_specs(expectation, num_samples, dimension)
         return {**draws.specs(self.draws, expectation.family, num_samples, dimension), **expectation.noise_specs()}
 
     def discontinuities(
@@ -132,9 +130,9 @@ class ScoreFunction(Estimator):
         value = expectation.value(backend, parameters, z, noise, *logs)
         score = expectation.family.score(backend, parameters, z, *logs)
         if self.baseline == "input-dependent":
-            value = value - input_baseline.of_rows(backend, expectation, noise, state, value)
-            return combine(backend, "none", z, value, score, state)
-        return combine(backend, self.baseline, z, value, score, state)
+            value = value - input_baseline.of_rows(backend, expectation, noise, state)
+            return combine(backend, "none", value, score, state)
+        return combine(backend, self.baseline, value, score, state)
 
 
 def check_baseline(baseline: str, num_samples: int) -> None:
@@ -148,7 +146,7 @@ def check_baseline(baseline: str, num_samples: int) -> None:
         raise NotApplicable(f"baseline=cross-fitted halves the samples, so they must be even, not {num_samples}")
 
 
-def combine(backend: Backend, baseline: str, z: Array, value: Array, score: Blocks, state: Blocks) -> Blocks:
+def combine(backend: Backend, baseline: str, value: Array, score: Blocks, state: Blocks) -> Blocks:
     """Return the mean over the samples of (f − b) s, by block.
 
     Parameters
@@ -161,7 +159,7 @@ def combine(backend: Backend, baseline: str, z: Array, value: Array, score: Bloc
     xp = backend.xp
     if baseline in ("optimal", "fitted"):
         return {
-            name: mean_over_samples(xp, z, _above(xp, value, state[f"baseline_{name}"], s) * s)
+            name: mean_over_samples(xp, _above(xp, value, state[f"baseline_{name}"], s) * s)
             for name, s in score.items()
         }
     if baseline == "cross-fitted":
@@ -171,13 +169,13 @@ def combine(backend: Backend, baseline: str, z: Array, value: Array, score: Bloc
         value = (value - xp.mean(value, axis=1, keepdims=True)) * (num_samples / (num_samples - 1))
     elif baseline != "none":
         value = value - state["baseline"]
-    return {name: mean_over_samples(xp, z, spread(value, s) * s) for name, s in score.items()}
+    return {name: mean_over_samples(xp, spread(value, s) * s) for name, s in score.items()}
 
 
 def _above(xp: Any, value: Array, baseline: Array, score: Array) -> Array:
-    """Return f − b with one baseline per parameter; for a flat batch, in the memory order of the scores."""
-    if value.ndim == 1 and baseline.ndim == 1 and score.ndim == 2:
-        return xp.matrix_transpose(value[None, :] - baseline[:, None])
+    """Return f − b with one baseline per parameter; for S = 1, in the memory order of the scores."""
+    if value.shape[1] == baseline.ndim == 1:
+        return xp.matrix_transpose(value[:, 0][None, :] - baseline[:, None])[:, None, :]
     return spread(value, score) - baseline
 
 

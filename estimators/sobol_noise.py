@@ -60,7 +60,7 @@ def as_noise(backend: Backend, family: Family, noise: dict[str, Array]) -> dict[
         return noise
     points, xp = noise[NAME], backend.xp
     made, used = dict(noise), 0
-    for name, spec in family.noise((), _dimension(family, points.shape[-1])).items():
+    for name, spec in family.noise((), dimension_of(family, points.shape[-1])).items():
         width = math.prod(spec.shape)
         part = xp.reshape(points[..., used : used + width], (*points.shape[:-1], *spec.shape))
         made[name] = INVERSES[spec.kind](backend, part)
@@ -68,7 +68,7 @@ def as_noise(backend: Backend, family: Family, noise: dict[str, Array]) -> dict[
     return made
 
 
-def _dimension(family: Family, width: int) -> int:
+def dimension_of(family: Family, width: int) -> int:
     """Return the least D for which the family draws `width` numbers per sample, which never decreases with D."""
 
     def drawn(dimension: int) -> int:

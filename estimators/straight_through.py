@@ -37,4 +37,4 @@ class StraightThrough(Estimator):
         slope = expectation.gradient(backend, parameters, z, noise)
         gradients = family.expected_pathwise(backend, parameters, slope)
         gradients = less_score(backend, expectation, parameters, z, gradients)
-        return {name: mean_over_samples(backend.xp, z, gradient) for name, gradient in gradients.items()}
+        return {name: mean_over_samples(backend.xp, gradient) for name, gradient in gradients.items()}

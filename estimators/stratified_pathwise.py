@@ -50,4 +50,4 @@ class StratifiedPathwise(Estimator):
         away = xp.exp(parameters["log_scale"]) * noise["base"][..., None, :]
         logits = weights * (values - xp.sum(weights * values, axis=-1, keepdims=True))
         gradients = {"loc": loc, "log_scale": loc * away, "logits": logits}
-        return {name: mean_over_samples(xp, each[0], gradient) for name, gradient in gradients.items()}
+        return {name: mean_over_samples(xp, gradient) for name, gradient in gradients.items()}

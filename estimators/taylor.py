@@ -20,7 +20,7 @@ from gradmeter.estimators.estimator import Blocks, Estimator, Requires
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.options import option
-from gradmeter.estimators.quadratics import along, bent, centre, check_hessian, finish, hessian
+from gradmeter.estimators.quadratics import bent, centre, check_hessian, finish, hessian
 
 HESSIANS = ("full", "diagonal", "product", "none")
 
@@ -62,8 +62,8 @@ class Taylor(Estimator):
         slope = expectation.integrand_gradient(backend, z, noise)
         at = centre(backend, expectation, parameters, z)
         there = expectation.integrand_gradient(backend, at, noise)
-        rest, offset = slope - along(xp, z, there), z - parameters["loc"]
-        matrix = xp.zeros_like(there[:, :, None] * there[:, None, :])
+        rest, offset = slope - there, z - parameters["loc"]
+        matrix = xp.zeros_like(there[..., :, None] * there[..., None, :])
         if self.hessian in ("full", "diagonal"):
             matrix = hessian(backend, expectation, at, noise)
             if self.hessian == "diagonal":
@@ -72,9 +72,9 @@ class Taylor(Estimator):
             rest = rest - bent(xp, matrix, offset)
         gradients = family.pathwise(backend, parameters, noise, z, rest)
         if self.hessian == "product":
-            everywhere = xp.broadcast_to(along(xp, z, at), z.shape)
+            everywhere = xp.broadcast_to(at, z.shape)
             rest = rest - expectation.integrand_hessian_product(backend, everywhere, offset, noise)
             gradients = {**gradients, "loc": family.pathwise(backend, parameters, noise, z, rest)["loc"]}
         left = finish(backend, expectation, parameters, noise, z, gradients)
         known = family.bonnet_price(backend, parameters, there, matrix)
-        return {name: gradient + known[name] for name, gradient in left.items()}
+        return {name: gradient + known[name][:, 0, ...] for name, gradient in left.items()}

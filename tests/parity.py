@@ -55,7 +55,7 @@ class Case:
         expectation, parameters = self.expectation.at(self.parameters)
         drawn = drawing.from_uniforms(backend, family, self.noise)
         # Without base noise D = 1: ± 2 σ. Without a component, it is summed over: any will do.
-        noise = {"base": np.asarray([[-2.0], [2.0]]), "component": np.asarray([[0.3]]), **drawn}
+        noise = {"base": np.asarray([[[-2.0]], [[2.0]]]), "component": np.asarray([[[0.3]]]), **drawn}
         z = family.sample(backend, parameters, noise)
         score = family.score(backend, parameters, z)
         built = estimator.requirements(self.cell.problem.entropy).integrand

@@ -20,7 +20,7 @@ from gradmeter.bench.sweep.run import measure_cell
 from gradmeter.estimators import NAMED_ALONE, VARIANTS, Estimator, Expectation, Noise, Normal, UsageError, draw
 from gradmeter.estimators.backends import get, missing
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.noise import stream_root
+from gradmeter.estimators.noise import DrawnNoise, stream_root
 from tests.families import FAMILY_PROBLEMS
 
 Blocks = dict[str, np.ndarray]
@@ -182,7 +182,8 @@ class _Structure:
 @functools.cache
 def _runner(backend: Backend, estimator: Estimator, structure: _Structure, compiled: bool) -> Callable[..., Any]:
     def run(data: Any, parameters: Any, noise: Any, state: Any) -> Any:
-        return estimator.estimate(backend, structure.expectation.bind(data), parameters, noise, state)
+        drawn = DrawnNoise(noise, next(iter(noise.values())).shape[0] if noise else 1)
+        return estimator.estimate(backend, structure.expectation.bind(data), parameters, drawn, state)
 
     return backend.compile(run) if compiled else run
 

@@ -25,6 +25,7 @@ import numpy as np
 from gradmeter.bench.checks.findings import About, Finding, number
 from gradmeter.bench.checks.lab import Lab, Vectors
 from gradmeter.estimators import Noise
+from gradmeter.estimators.noise import DrawnNoise
 
 SETS = 32
 #: Probability that t exceeds its quantile for any entry of a check, in each of two rounds.
@@ -54,7 +55,7 @@ class Cloud:
     The control variates are weighted functions of mean 0 [N, controls].
     """
 
-    noise: Vectors
+    noise: DrawnNoise
     weights: np.ndarray
     controls: np.ndarray
 
@@ -118,7 +119,7 @@ def cloud(lab: Lab, specs: Mapping[str, Noise], points: int, *path: object, alon
     `along` holds unit vectors [directions, normal numbers] along which normal noise is widened too.
     """
     generator, rows = lab.generator("cloud", *path), SETS * points
-    noise = {name: np.array(a, order="C") for name, a in lab.draw(specs, rows, *path).items()}
+    noise = lab.draw(specs, rows, *path).each(lambda a: np.array(a, order="C"))
     flat = {n: a.reshape(rows, -1) for n, a in noise.items() if specs[n].kind in WIDENED}  # views
     columns = [(specs[name].kind, a, i) for name, a in flat.items() for i in range(a.shape[1])]
     if not columns:

@@ -17,6 +17,7 @@ from gradmeter.bench.forms.objects import WrongForm
 from gradmeter.estimators import Expectation, Integrand
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.estimator import described
+from gradmeter.estimators.noise import DrawnNoise
 
 #: Largest number of coordinates checked one by one; largest dimension for which a full Hessian is checked.
 MOST_COORDINATES, MOST_HESSIAN = 8, 64
@@ -47,18 +48,18 @@ class Bench:
     def about(self) -> About:
         return About("integrand", type(self.integrand).__name__)
 
-    def at(self, *path: object, shape: tuple[int, ...] = (), rows: int | None = None) -> tuple[Vectors, Any, Vectors]:
-        """Return data, z [points, *shape, D] and noise at fresh samples, all on the backend."""
+    def at(self, *path: object, samples: int = 1, rows: int | None = None) -> tuple[Vectors, Any, DrawnNoise]:
+        """Return data, z [points, S, D] and noise at fresh samples, all on the backend."""
         lab = self.lab
         data = {name: lab.backend.asarray(a, "float64") for name, a in self.expectation.data.items()}
         bound, own = self.expectation.bind(data).at(lab.to_device(self.parameters))
         rows = lab.effort.points if rows is None else rows
         if isinstance(bound, AmortisedExpectation):
-            specs = {**bound.many(bound.family.noise(shape, self.dimension)), **bound.noise_specs()}
+            specs = {**bound.many(bound.family.noise((samples,), self.dimension)), **bound.noise_specs()}
             noise = lab.to_device(lab.draw(specs, max(1, rows // bound.batch), "integrand", *path))
             datum, local, each = bound.each_datum(lab.backend, noise)
             return datum.data, datum.family.sample(lab.backend, local, each), each
-        specs = {**bound.family.noise(shape, self.dimension), **bound.noise_specs()}
+        specs = {**bound.family.noise((samples,), self.dimension), **bound.noise_specs()}
         noise = lab.to_device(lab.draw(specs, rows, "integrand", *path))
         return bound.data, bound.family.sample(lab.backend, own, noise), noise
 
@@ -71,16 +72,30 @@ class Bench:
     def samples(self, *path: object) -> tuple[np.ndarray, Callable[[str], Callable[..., Any]], np.ndarray]:
         """Return z [points, D], a function name -> method at the same noise, and the spread of every coordinate."""
         data, z, noise = self.at(*path)
-        points = self.lab.to_numpy(z)
+        points = self.lab.to_numpy(z)[:, 0]
         spread = np.std(points, axis=0)
         spread = np.where(np.isfinite(spread) & (spread > 0.0), spread, 1.0)
-        return points, lambda name: self.method(name, data, noise), spread
+        return points, lambda name: self._of_points(name, self.method(name, data, noise)), spread
+
+    def _of_points(self, name: str, method: Callable[..., Any]) -> Callable[..., np.ndarray]:
+        """Return a method as a function of z [points, D], ...; it raises WrongForm for a result of a wrong shape."""
+        last = {"value": (), "hessian": (self.dimension, self.dimension)}.get(name, (self.dimension,))
+
+        def evaluate(z: np.ndarray, *more: np.ndarray) -> np.ndarray:
+            found, right = method(z[:, None], *(a[:, None] for a in more)), (len(z), 1, *last)
+            if not isinstance(found, np.ndarray) or found.shape != right:
+                array = isinstance(found, np.ndarray)
+                shown = f"has shape {list(found.shape)}" if array else f"returns a {described(found)}"
+                raise WrongForm(self.integrand, f"{name} {shown}; it must be an array of shape {list(right)}")
+            return found[:, 0]
+
+        return evaluate
 
 
 def shapes(bench: Bench) -> Finding:
     """Check that values for [R, S, D] equal those of single samples, so that no sample depends on the others."""
     rows, samples, about = 3, 4, bench.about
-    data, z, noise = bench.at("shapes", shape=(samples,), rows=rows)
+    data, z, noise = bench.at("shapes", samples=samples, rows=rows)
     value = bench.method("value", data, noise)
     points = bench.lab.to_numpy(z)
     found = value(points)
@@ -95,8 +110,8 @@ def shapes(bench: Bench) -> Finding:
             "one number for every sample",
         )
     for s in range(samples):
-        alone = value(points[:, s, :])
-        if not np.allclose(alone, found[:, s], rtol=1e-9, atol=1e-9 * np.abs(found).max(), equal_nan=True):
+        alone = value(points[:, s : s + 1])
+        if not np.allclose(alone[:, 0], found[:, s], rtol=1e-9, atol=1e-9 * np.abs(found).max(), equal_nan=True):
             return about.wrong(
                 "shapes",
                 f"value of one sample alone is {alone.ravel()[0]:.6g}, but {found[0, s]:.6g} among others; let no "
@@ -110,25 +125,16 @@ def gradient(bench: Bench) -> Finding:
 
     def attempt(round: int) -> Compared:
         z, method, spread = bench.samples("gradient", round)
-        given = _shaped(bench, "gradient", method("gradient")(z), z.shape)
+        given = method("gradient")(z)
         return along_coordinates(bench.lab, z, spread, given, method("value"), "gradient", round)
 
     return verify(bench.about, "gradient", "the derivative of value", "mend gradient or value", attempt)
 
 
-def _shaped(bench: Bench, name: str, found: Any, right: tuple[int, ...]) -> np.ndarray:
-    """Return a method's result if it has the required shape; raise WrongForm otherwise."""
-    if not isinstance(found, np.ndarray) or found.shape != right:
-        shown = f"has shape {list(found.shape)}" if isinstance(found, np.ndarray) else f"returns a {described(found)}"
-        raise WrongForm(bench.integrand, f"{name} {shown}; it must be an array of shape {list(right)}")
-    return found
-
-
 def _slope(method: Callable[[str], Callable[..., Any]], offered: bool, spread: np.ndarray) -> Callable[..., Any]:
     """Return a function z -> ∇f [points, D]: the integrand's gradient, or numerical derivatives of f."""
     if offered:
-        own = method("gradient")
-        return lambda z: own(z)
+        return method("gradient")
     value = method("value")
 
     def by_differences(z: np.ndarray) -> np.ndarray:
@@ -152,7 +158,7 @@ def hessian_product(bench: Bench) -> Finding:
     def attempt(round: int) -> Compared:
         z, method, spread = bench.samples("hessian", round)
         vector = bench.lab.generator("hessian", round).standard_normal(z.shape) * spread
-        given = _shaped(bench, name, method(name)(z, vector), z.shape)
+        given = method(name)(z, vector)
         slope = _slope(method, offered, spread)
         found, error = derivative(lambda t: slope(z + t * vector))
         scale = np.abs(found).max(axis=-1, keepdims=True)
@@ -171,7 +177,7 @@ def hessian(bench: Bench) -> Finding:
 
     def attempt(round: int) -> Compared:
         z, method, spread = bench.samples("hessian", round)
-        given = _shaped(bench, name, method(name)(z), (*z.shape, z.shape[-1]))
+        given = method(name)(z)
         slope = _slope(method, offered, spread)
         labels, columns = [], []
         for i in _some(bench, "columns", round):
@@ -205,7 +211,7 @@ def replacement(bench: Bench) -> Finding:
 
     def attempt(round: int) -> Compared:
         z, other, method = _two(bench, "replaced", round)
-        given = _shaped(bench, "replaced", method("replaced")(z, other), z.shape)
+        given = method("replaced")(z, other)
         value, some = method("value"), _some(bench, "replaced")
         right = np.stack([value(replaced(z, other, i)) for i in some], axis=1)
         size = np.abs(value(z))[:, None] + np.abs(right)
@@ -221,7 +227,7 @@ def local_terms(bench: Bench) -> Finding:
     def attempt(round: int) -> Compared:
         z, other, method = _two(bench, "terms", round)
         terms, value, some = method("local_terms"), method("value"), _some(bench, "terms")
-        before, at = _shaped(bench, "local_terms", terms(z), z.shape), value(z)
+        before, at = terms(z), value(z)
         moved = [replaced(z, other, i) for i in some]
         given = np.stack([terms(m)[:, i] - before[:, i] for m, i in zip(moved, some, strict=True)], axis=1)
         right = np.stack([value(m) - at for m in moved], axis=1)
@@ -252,7 +258,7 @@ def model_pullback(bench: Bench) -> Finding:
             for label, v in directions(block, tuple(shape), lab, "model", round):
                 labels.append(label)
                 moved = derivative(
-                    lambda t, block=block, v=v: cotangent * value({**at, block: at[block] + t * v}, points)  # type: ignore[misc]
+                    lambda t, block=block, v=v: (cotangent * value({**at, block: at[block] + t * v}, points))[:, 0]  # type: ignore[misc]
                 )
                 own = np.broadcast_to(given[block], (len(points), *shape)).reshape(len(points), -1) @ v.ravel()
                 columns.append((own, *moved))

@@ -13,7 +13,7 @@ from gradmeter.estimators import Noise, draw
 from gradmeter.estimators.backends import get, missing
 from gradmeter.estimators.errors import contained
 from gradmeter.estimators.estimator import described
-from gradmeter.estimators.noise import stream_root
+from gradmeter.estimators.noise import DrawnNoise, stream_root
 
 Vectors = dict[str, np.ndarray]
 
@@ -69,6 +69,8 @@ class Lab:
 
     def to_device(self, tree: Any) -> Any:
         """Convert NumPy arrays to the backend, floating-point numbers to float64."""
+        if isinstance(tree, DrawnNoise):
+            return tree.each(self.to_device)
         if isinstance(tree, Mapping):
             return {name: self.to_device(a) for name, a in tree.items()}
         if isinstance(tree, np.ndarray):
@@ -108,7 +110,7 @@ class Lab:
 
         return evaluate
 
-    def draw(self, specs: Mapping[str, Noise], rows: int, *path: object) -> Vectors:
+    def draw(self, specs: Mapping[str, Noise], rows: int, *path: object) -> DrawnNoise:
         """Draw independent noise [rows, *shape] for the purpose that `path` names."""
         roots = {name: stream_root("checks", self.seed, *path, name) for name in specs}
         return draw(get("numpy"), specs, roots, 0, rows, "float64")

@@ -159,7 +159,7 @@ def _over_states(whole: Whole, exact: Exact, z: np.ndarray) -> Iterator[Finding]
 
     def terms(parameters: Any, z: Any) -> dict[str, Any]:
         at, own = bound.at(parameters)
-        return {"log": family.log_density(backend, own, z), "value": at.value(backend, own, z, {})}
+        return {"log": family.log_density(backend, own, z), "value": at.value(backend, own, z[:, None, :], {})[:, 0]}
 
     call = lab.function(terms)
 
@@ -343,8 +343,9 @@ class _Score:
         backend, family = lab.backend, place.family
 
         def fixed(parameters: Any, z: Any, noise: Any) -> Any:
-            """Return f_λ at fixed z, with the λ of the entropy held fixed."""
-            return bound.at(parameters)[0].integrand.value(backend.xp, bound.at(parameters)[0].data, z, noise)
+            """Return f_λ [points] at fixed z [points, 1, D], with the λ of the entropy held fixed."""
+            at = bound.at(parameters)[0]
+            return at.integrand.value(backend.xp, at.data, z, noise)[:, 0]
 
         self.fixed = lab.function(fixed)
         self.family = family
@@ -353,7 +354,7 @@ class _Score:
         made, whole = self.draws[round], self.whole
         z = self.place.sample(self.own, made.noise)
         f = self.draws.call(whole.parameters, made.noise) - self.draws.centre
-        scores = self.place.score(self.own, z)
+        scores = self.place.score(self.own, z[:, 0])
         read = {*whole.expectation.integrand.reads, *whole.expectation.model_blocks}
         columns, errors = [], []
         for claim in self.claims:

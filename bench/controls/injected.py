@@ -56,7 +56,7 @@ class SelfIncludedBaseline(Planted):
         value = expectation.value(backend, parameters, z, noise)
         value = value - xp.mean(value, axis=1, keepdims=True)
         score = expectation.family.score(backend, parameters, z)
-        return {name: mean_over_samples(xp, z, spread(value, s) * s) for name, s in score.items()}
+        return {name: mean_over_samples(xp, spread(value, s) * s) for name, s in score.items()}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class DifferentiatedSampler(Planted):
         value = expectation.value(backend, parameters, z, noise)
         score = family.score(backend, parameters, z)
         path = family.pathwise(backend, parameters, noise, z, family.log_density_gradient(backend, parameters, z))
-        return {name: mean_over_samples(xp, z, spread(value, s) * (s + path[name])) for name, s in score.items()}
+        return {name: mean_over_samples(xp, spread(value, s) * (s + path[name])) for name, s in score.items()}
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,10 @@ class DifferentiatedBaseline(Planted):
         baseline = expectation.value(backend, parameters, centre, noise)[..., None]
         value = expectation.value(backend, parameters, z, noise)[..., None] - baseline
         score = family.score(backend, parameters, z)
-        gradients = {name: mean_over_samples(xp, z, value * s) for name, s in score.items()}
+        gradients = {name: mean_over_samples(xp, value * s) for name, s in score.items()}
         log_density = family.log_density(backend, parameters, z)[..., None]
         leak = log_density * expectation.gradient(backend, parameters, centre, noise)
-        return {**gradients, "loc": gradients["loc"] - mean_over_samples(xp, z, leak)}
+        return {**gradients, "loc": gradients["loc"] - mean_over_samples(xp, leak)}
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class NaiveExchange(Planted):
         z = expectation.family.sample(backend, parameters, noise)
         score = expectation.family.score(backend, parameters, z)
         partial = -1.0 if expectation.entropy == "sampled" else 0.0  # ∇_λ f at fixed z is −∇_λ log q_λ(z), or 0
-        return {name: partial * mean_over_samples(xp, z, s) for name, s in score.items()}
+        return {name: partial * mean_over_samples(xp, s) for name, s in score.items()}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from gradmeter.bench.measurement.kernel import block_size
 from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Expectation, draw
 from gradmeter.estimators.backends import get
-from gradmeter.estimators.noise import stream_root
+from gradmeter.estimators.noise import DrawnNoise, stream_root
 from gradmeter.estimators.options import effective
 
 
@@ -27,7 +27,7 @@ def sampled(
     dimension: int,
     samples: int,
     path: tuple[Any, ...],
-    evaluate: Callable[[Any, dict[str, np.ndarray]], np.ndarray],
+    evaluate: Callable[[Any, DrawnNoise], np.ndarray],
 ) -> np.ndarray:
     """Return the values of `evaluate` on `samples` samples [samples, ...].
 

@@ -17,6 +17,7 @@ from gradmeter.bench.measurement.kernel import Setting, compiled_once, evaluator
 from gradmeter.bench.optimisation.method import State
 from gradmeter.bench.optimisation.optimisers import Optimiser
 from gradmeter.estimators import draw
+from gradmeter.estimators.noise import DrawnNoise
 
 Array = Any
 Blocks = dict[str, Array]
@@ -87,7 +88,7 @@ def _step(setting: Setting, optimiser: type[Optimiser]) -> Callable[..., State]:
 
     def step(data: Any, state: State, numbers: Array, places: Places, noise: Blocks) -> State:
         learnt = {n.removeprefix(LEARNT): a for n, a in state.items() if n.startswith(LEARNT)}
-        noise = {**noise, **taken(backend, places, of_rows)}
+        noise = DrawnNoise({**noise, **taken(backend, places, of_rows)}, 1)
         estimate = packed(xp, evaluate(data, unpacked(xp, state[PARAMETERS], shapes), learnt, noise), shapes)
         memory = {kind: unpacked(xp, state[MEMORY + kind], handed) for kind in optimiser.memories}
         here, slope = (unpacked(xp, whole, handed) for whole in (state[PARAMETERS], estimate))

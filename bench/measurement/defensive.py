@@ -27,7 +27,7 @@ from gradmeter.bench.measurement.evaluate import Arrays, blocks_together, estima
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.measurement.moments import GROUPS, Moments, squared_distances
 from gradmeter.bench.measurement.variance import SHARE_OF
-from gradmeter.estimators.noise import Noise, stream_root
+from gradmeter.estimators.noise import DrawnNoise, Noise, stream_root
 
 #: Factors that widen a normal number, and powers that widen a uniform one, each with equal probability.
 WIDENED, POWERS = (2.0, 4.0), (3.0, 8.0)
@@ -364,15 +364,14 @@ class Mixture:
             m = math.prod(setting.specs[name].shape)
             self.widenings[name] = kind(setting.specs[name], directions.get(name, np.zeros((0, m))))
 
-    def draw(self, nominal: Arrays, generator: np.random.Generator) -> tuple[Arrays, np.ndarray]:
+    def draw(self, nominal: DrawnNoise, generator: np.random.Generator) -> tuple[DrawnNoise, np.ndarray]:
         """Return noise of the mixture and its weights w [R], computed after rounding to the cell's dtype."""
-        s = self.setting
-        replicates = len(next(iter(nominal.values()))) if nominal else s.replicates
+        s, replicates = self.setting, nominal.replicates
         if not self.names:
             return nominal, np.ones(replicates)
         which = generator.integers(len(self.names), size=replicates)
         which[generator.random(replicates) < 0.5] = -1
-        noise, total = dict(nominal), np.zeros(replicates)
+        noise, total = DrawnNoise(nominal, replicates), np.zeros(replicates)
         for place, (name, widening) in enumerate(self.widenings.items()):
             given = nominal[name]
             flat = given.reshape(replicates, -1).astype(np.float64)
@@ -386,11 +385,11 @@ class Mixture:
             noise[name] = kept.reshape(given.shape)
         return noise, 1.0 / (0.5 + 0.5 * total / len(self.names))
 
-    def at_an_end(self, noise: Arrays) -> np.ndarray:
+    def at_an_end(self, noise: DrawnNoise) -> np.ndarray:
         """Return where a number of uniform or exponential noise is at an end of the generator's range [R]."""
         s = self.setting
         near = float(np.finfo(s.dtype).epsneg) ** AT_AN_END
-        found = np.zeros(len(next(iter(noise.values()))) if noise else s.replicates, dtype=bool)
+        found = np.zeros(noise.replicates, dtype=bool)
         for name in self.names:
             flat = noise[name].reshape(len(found), -1)
             if s.specs[name].kind in ("uniform", "stratum"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from gradmeter.bench.measurement.kernel import Setting, compiled_once, evaluator
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.estimator import check_blocks, described, dtype_of
+from gradmeter.estimators.noise import DrawnNoise
 
 Array = Any
 Arrays = dict[str, np.ndarray]
@@ -19,7 +19,7 @@ Arrays = dict[str, np.ndarray]
 NUMBERS_TOGETHER, MOST_TOGETHER = 2**16, 16
 
 
-def estimates_of(setting: Setting, noise: Arrays, at_once: int | None = None) -> Arrays:
+def estimates_of(setting: Setting, noise: DrawnNoise, at_once: int | None = None) -> Arrays:
     """Evaluate estimates [R, P] by parameter block from host noise, as NumPy arrays in the cell's precision.
 
     Parameters
@@ -34,11 +34,10 @@ def estimates_of(setting: Setting, noise: Arrays, at_once: int | None = None) ->
         return s.backend.compile_for_few_calls(evaluate, s.expensive_reductions)
 
     run = compiled_once(("given noise", s.structure), build)
-    replicates = len(next(iter(noise.values()))) if noise else 1
+    size = at_once or noise.replicates
     parts = []
-    for start in range(0, replicates, at_once or replicates):
-        some = {name: a[start : start + at_once] if at_once else a for name, a in noise.items()}
-        on_device = {name: s.backend.asarray(a, None) for name, a in some.items()}
+    for start in range(0, noise.replicates, size):
+        on_device = DrawnNoise({n: s.backend.asarray(a[start : start + size], None) for n, a in noise.items()}, size)
         found = run(s.expectation.data, s.parameters, s.state, on_device)
         parts.append({name: s.backend.to_numpy(a) for name, a in found.items()})
     return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -53,12 +52,12 @@ def blocks_together(setting: Setting, replicates: int) -> int:
     return min(MOST_TOGETHER, 1 << max(0, (NUMBERS_TOGETHER // numbers).bit_length() - 1))
 
 
-def in_double(noise: Arrays) -> Arrays:
-    """Convert the floating-point numbers of the noise to float64."""
-    return {name: a.astype(np.float64, copy=False) if a.dtype.kind == "f" else a for name, a in noise.items()}
+def in_double(arrays: Arrays) -> Arrays:
+    """Convert floating-point numbers to float64."""
+    return {name: a.astype(np.float64, copy=False) if a.dtype.kind == "f" else a for name, a in arrays.items()}
 
 
-def check_form(setting: Setting, found: Any, noise: Mapping[str, Array]) -> None:
+def check_form(setting: Setting, found: Any, noise: DrawnNoise) -> None:
     """Check the form of estimates by shapes and dtypes alone, which costs nothing in a compiled function.
 
     Raises
@@ -67,11 +66,10 @@ def check_form(setting: Setting, found: Any, noise: Mapping[str, Array]) -> None
         Not a dict of exactly the declared parameter blocks, each an array of the backend [R, *shape] of the cell's
         dtype.
     """
-    replicates = next(iter(noise.values())).shape[0] if noise else 1
     wanted = setting.expectation.shapes(setting.dimension)
     check_blocks(setting.estimator.name, found, wanted)
     for block, shape in wanted.items():
-        _check_array(setting, f"estimate of {block}", found[block], (replicates, *shape))
+        _check_array(setting, f"estimate of {block}", found[block], (noise.replicates, *shape))
 
 
 def _check_array(setting: Setting, what: str, found: Any, shape: tuple[int, ...]) -> None:

@@ -29,7 +29,7 @@ from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.measurement.rules import Rule, anywhere, rule, subintervals
 from gradmeter.estimators import NotApplicable, draws
 from gradmeter.estimators.backends import get
-from gradmeter.estimators.noise import Noise, draw, stream_root
+from gradmeter.estimators.noise import DrawnNoise, Noise, draw, stream_root
 
 Axes = list[Rule]
 
@@ -139,7 +139,7 @@ def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
     if setting.expectation.noise_specs():  # f's own noise, such as the rows of a minibatch, is not drawn S times
         return None
     one = replace(setting, num_samples=1)
-    alike = {name: replace(spec, shape=(count, *spec.shape)) for name, spec in one.specs.items()}
+    alike = {name: replace(spec, shape=(count, *spec.shape[1:])) for name, spec in one.specs.items()}
     if alike != dict(setting.specs):
         return None
     found = _all_blocks(one)
@@ -151,7 +151,7 @@ def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
     drawn = draw(source, alike, roots, 0, replicates, setting.dtype)
     whole = estimates_of(setting, drawn)
     made = next((size for size in SIZES if size >= replicates * count), replicates * count)
-    each = {n: np.resize(a, (made, *one.specs[n].shape)) for n, a in drawn.items()}
+    each = DrawnNoise({n: np.resize(a, (made, *one.specs[n].shape)) for n, a in drawn.items()}, made)
     for block, single in estimates_of(one, each).items():
         parts = single[: replicates * count].astype(np.float64).reshape(replicates, count, -1)
         apart, size = np.abs(whole[block] - parts.mean(axis=1)), np.abs(parts).mean(axis=1)
@@ -417,8 +417,8 @@ def _fractions(generator: np.random.Generator, count: int, near_ends: bool) -> n
 
 def _noise(
     setting: Setting, specs: dict[str, Noise], others: dict[str, Noise], columns: np.ndarray, start: int
-) -> Arrays:
-    """Return the noise by name.
+) -> DrawnNoise:
+    """Return the noise.
 
     Noise that the estimates should not read is drawn anew for every point, so that reading it would show.
     """
@@ -432,4 +432,5 @@ def _noise(
         size = math.prod(spec.shape)
         drawn[name] = columns[:, used : used + size].reshape(len(columns), *spec.shape)
         used += size
-    return {n: a if setting.specs[n].kind == "rows" else a.astype(setting.dtype) for n, a in drawn.items()}
+    rounded = {n: a if setting.specs[n].kind == "rows" else a.astype(setting.dtype) for n, a in drawn.items()}
+    return DrawnNoise(rounded, len(columns))

@@ -22,6 +22,7 @@ from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators import Estimator, Expectation, Noise, NotApplicable, Requires
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks
+from gradmeter.estimators.noise import DrawnNoise
 
 #: t quantile of a 95 % interval from 64 groups.
 T_95 = 1.9983405425207412
@@ -44,15 +45,18 @@ class PairedEstimator(Estimator):
         return {**specs, **{AGAIN + name: spec for name, spec in specs.items() if name not in shared}}
 
     def estimate(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: Blocks, state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
         first = {name: values for name, values in noise.items() if not name.startswith(AGAIN)}
         second = {**first, **{name.removeprefix(AGAIN): a for name, a in noise.items() if name.startswith(AGAIN)}}
-        one, other = (self.inner.estimate(backend, expectation, parameters, n, state) for n in (first, second))
+        one, other = (
+            self.inner.estimate(backend, expectation, parameters, DrawnNoise(n, noise.replicates), state)
+            for n in (first, second)
+        )
         return {name: math.sqrt(0.5) * (one[name] + self.sign * other[name]) for name in one}
 
     def estimate_integrand(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: Blocks, state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
         raise NotImplementedError("two whole estimates are made")
 

@@ -24,6 +24,7 @@ from gradmeter.bench.measurement.evaluate import check_form
 from gradmeter.bench.measurement.kernel import BELOW_ONE, Setting, compiled_once, flattened
 from gradmeter.estimators import Expectation
 from gradmeter.estimators.backends.backend import Backend
+from gradmeter.estimators.noise import DrawnNoise
 
 Array = Any
 Arrays = dict[str, np.ndarray]
@@ -84,10 +85,10 @@ class FewEstimates:
         return s.backend.compile_for_few_calls(evaluate, handful=True)
 
     @np.errstate(all="ignore")  # the caller reports non-finite numbers
-    def __call__(self, noise: Arrays, inputs: Inputs | None = None) -> Arrays:
+    def __call__(self, noise: DrawnNoise, inputs: Inputs | None = None) -> Arrays:
         """Return estimates [R, P] by parameter block, as NumPy arrays."""
         backend, given = self.setting.backend, inputs or self.unmoved()
-        on_device = {name: backend.asarray(a, None) for name, a in noise.items()}
+        on_device = noise.each(lambda a: backend.asarray(a, None))
         found = self._run(given.data, given.parameters, given.state, given.movement, on_device)
         return {name: backend.to_numpy(a) for name, a in found.items()}
 
@@ -134,12 +135,12 @@ class FewEstimates:
             found[name] = array
         return found
 
-    def moved_noise(self, noise: Arrays, generator: np.random.Generator) -> Arrays:
+    def moved_noise(self, noise: DrawnNoise, generator: np.random.Generator) -> DrawnNoise:
         moved = {name: moved_array(noise[name], generator) for name in self._movable}
         for name, spec in self._movable.items():
             if spec.kind in BELOW_ONE:
                 moved[name] = np.where(moved[name] < 1.0, moved[name], noise[name])
-        return {**noise, **moved}
+        return DrawnNoise({**noise, **moved}, noise.replicates)
 
 
 def moved_array(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:

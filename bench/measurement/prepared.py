@@ -23,6 +23,7 @@ from gradmeter.bench.problems import Exact
 from gradmeter.estimators import Normal, NotApplicable
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.estimator import WarmupContext, values_and_scores
+from gradmeter.estimators.noise import DrawnNoise
 from gradmeter.estimators.options import effective
 
 WARM_UP = 1024
@@ -160,8 +161,9 @@ def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple
     def pilot() -> Any:
         nonlocal drew
         drew = True
-        noise = setting.noise(setting.roots("warm-up"), block, warm_up_replicates(setting.num_samples))
-        return setting.backend, *setting.expectation.at(setting.parameters), noise
+        replicates = warm_up_replicates(setting.num_samples)
+        noise = setting.noise(setting.roots("warm-up"), block, replicates)
+        return setting.backend, *setting.expectation.at(setting.parameters), DrawnNoise(noise, replicates)
 
     def warm_up() -> Any:
         return values_and_scores(*pilot())

@@ -18,7 +18,7 @@ from gradmeter.bench.measurement.evaluate import estimates_of
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.measurement.moved import Arrays, FewEstimates
 from gradmeter.estimators import UsageError
-from gradmeter.estimators.noise import sample_axis
+from gradmeter.estimators.noise import DrawnNoise, sample_axis
 
 #: Relative differences beyond ε to this power are examined; smaller ones are rounding.
 SUSPECT = 0.5
@@ -114,7 +114,7 @@ def _impurity(estimate: FewEstimates, attempt: int) -> str | None:
     places = np.arange(size)[::-1]
     kept = places % 2 == 1
     mixed = {name: np.where(_along(kept, a), a[places], second[name][places]) for name, a in first.items()}
-    among = estimate(mixed)
+    among = estimate(DrawnNoise(mixed, size))
     at = np.flatnonzero(kept)
     moved = {name: np.array(values) for name, values in found.items()}
     for name, values in among.items():
@@ -125,7 +125,7 @@ def _impurity(estimate: FewEstimates, attempt: int) -> str | None:
         return _dependence(block, f"replicate {place} is {one:.6g} among some and {other:.6g} among others")
     if estimate.setting.backend.name == "jax":
         return None
-    singles = [estimate({name: a[i : i + 1] for name, a in first.items()}) for i in range(size)]
+    singles = [estimate(first.at(np.array([i]))) for i in range(size)]
     alone = {name: np.concatenate([single[name] for single in singles]) for name in found}
     apart = _first_difference(estimate, first, found, alone)
     if apart is not None:
@@ -144,7 +144,7 @@ def _dependence(block: str, what: str) -> str:
 
 @np.errstate(all="ignore")
 def _first_difference(
-    estimate: FewEstimates, noise: Arrays, found: Arrays, again: Arrays, rounds: bool = True
+    estimate: FewEstimates, noise: DrawnNoise, found: Arrays, again: Arrays, rounds: bool = True
 ) -> tuple[str, int, float, float] | None:
     """Find where estimates of the same replicates differ by more than rounding: (block, replicate, both numbers).
 
@@ -180,7 +180,7 @@ def _suspect(one: np.ndarray, other: np.ndarray, dtype: str) -> np.ndarray:
 
 
 @np.errstate(all="ignore")
-def _reach(estimate: FewEstimates, noise: Arrays, found: Arrays) -> Arrays:
+def _reach(estimate: FewEstimates, noise: DrawnNoise, found: Arrays) -> Arrays:
     """Return how far perturbations by units in the last place move each estimate [R, P].
 
     It is at least the median of the coordinate, and at least a unit in the last place of the largest coordinate: where
@@ -227,7 +227,8 @@ def check_largest(
         return
     norms = {name: np.asarray(q, np.float64).reshape(-1) for name, q in squared_norms.items()}
     rows = _largest(norms, estimate.size)
-    few = {name: s.backend.to_numpy(a)[rows] for name, a in s.noise(roots, block, s.replicates).items()}
+    whole = DrawnNoise(s.noise(roots, block, s.replicates), s.replicates)
+    few = whole.each(s.backend.to_numpy).at(rows)
     far = _moved_away(estimate, few, middle, {name: np.sqrt(q[rows]) for name, q in norms.items()})
     if far is not None:
         name, i, one, other = far
@@ -248,7 +249,7 @@ def check_whole(setting: Setting, replicates: int, middle: Arrays | None = None)
     whole = estimates_of(setting, noise)
     about = {name: values.mean(axis=0) for name, values in whole.items()} if middle is None else middle
     rows = _largest({name: _distance(values, about[name]) ** 2 for name, values in whole.items()}, estimate.size)
-    few = {name: a[rows] for name, a in noise.items()}
+    few = noise.at(rows)
     difference = _first_difference(estimate, few, estimate(few), {n: a[rows] for n, a in whole.items()})
     if difference is not None:
         name, i, other, one = difference
@@ -257,7 +258,7 @@ def check_whole(setting: Setting, replicates: int, middle: Arrays | None = None)
 
 
 def _moved_away(
-    estimate: FewEstimates, noise: Arrays, centre: Arrays, given: Arrays
+    estimate: FewEstimates, noise: DrawnNoise, centre: Arrays, given: Arrays
 ) -> tuple[str, int, float, float] | None:
     """Find where ‖ĝ − centre‖ [R] differs from the given values by more than rounding: (block, replicate, both)."""
     found, eps = estimate(noise), float(np.finfo(estimate.setting.dtype).eps)

@@ -39,7 +39,7 @@ def exact_enumerated(expectation: Expectation, parameters: Vectors, dimension: i
     moments, squares = ({name: np.zeros_like(a) for name, a in own.items()} for _ in range(2))
     for some in np.array_split(z, -(-states.number // CHUNK)):
         q = np.exp(family.log_density(backend, own, some))
-        f = bound.value(backend, own, some, {})
+        f = bound.value(backend, own, some[:, None], {})[:, 0]
         objective += float(q @ f)
         for name, term in bound.explicit_pullback(backend, some[None], q[None], {}).items():
             gradient[name] += term[0]

@@ -41,7 +41,7 @@ class TiltedSquareIntegrand(Separable):
     def explicit_pullback(self, xp: Any, data: Arrays, z: Array, cotangent: Array, noise: Arrays) -> Arrays:
         """Return the cotangent times ∂f/∂loc = −2a (z − a loc), summed over samples."""
         slope = -2.0 * data["a"] * cotangent[..., None] * self._away(data, z)
-        return {"loc": slope if z.ndim == 2 else xp.sum(slope, axis=1)}
+        return {"loc": xp.sum(slope, axis=1)}
 
 
 @dataclass(frozen=True)

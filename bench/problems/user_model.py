@@ -167,7 +167,7 @@ def _try(model: Model) -> int:
 
     def evaluate(data: Any, z: Any, rows: Any) -> Any:
         again = bound.bind(data)
-        found = [again.integrand.value(backend.xp, data, z, {ROWS: rows})[:, None]]
+        found = [again.integrand.value(backend.xp, data, z[:, None, :], {ROWS: rows})]
         if isinstance(again, AmortisedExpectation):
             found += [a[:, 0, :] for a in again.infer(backend.xp, rows).values()]
         return found

@@ -22,6 +22,7 @@ from gradmeter.bench.problems.vae.quadrature import MOST_ERROR, MOST_OF_A_BOUND,
 from gradmeter.estimators import Expectation, Pathwise
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.noise import DrawnNoise
 
 #: Nodes per coordinate of the trapezoidal rules; tolerance on two successive rules, relative to the largest number of a
 #: block; largest dimension of z.
@@ -75,7 +76,8 @@ def _integral(model: Any, parameters: Vectors, at_once: int) -> Callable[[int], 
     shape = estimator.noise_specs(expectation, 1, model.latent)["base"].shape
 
     def estimate(data: Any, parameters: Any, base: Any) -> Any:
-        return estimator.estimate(backend, expectation.bind(data), parameters, {"base": base}, {})
+        noise = DrawnNoise({"base": base}, base.shape[0])
+        return estimator.estimate(backend, expectation.bind(data), parameters, noise, {})
 
     call = backend.compile_for_few_calls(estimate)
 
@@ -100,7 +102,7 @@ def _integral_of_a_bound(model: Any, parameters: Vectors, at_once: int) -> Calla
 
     def log_weights(data: Any, parameters: Any, base: Any) -> Any:
         """Return log w [nodes, data]."""
-        made, noise = one.bind(data), {"base": base}
+        made, noise = one.bind(data), DrawnNoise({"base": base}, base.shape[0])
         if isinstance(made, AmortisedExpectation):
             return made.sampled_terms(backend, parameters, noise)
         return made.sampled_objective(backend, parameters, noise)[:, None]

@@ -21,6 +21,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
+from gradmeter.estimators.noise import DrawnNoise
 
 Array = Any
 
@@ -74,6 +75,13 @@ def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = F
 
 xp = types.ModuleType("jax_namespace", "The array API of JAX on the CPU.")
 vars(xp).update(vars(jnp), sum=_sum)
+
+
+jax.tree_util.register_pytree_node(
+    DrawnNoise,
+    lambda noise: (tuple(noise.values()), (tuple(noise), noise.replicates)),
+    lambda static, arrays: DrawnNoise(dict(zip(static[0], arrays, strict=True)), static[1]),
+)
 
 
 class JaxBackend(Backend):

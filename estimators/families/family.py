@@ -4,8 +4,9 @@ A family is stateless and hashable: its fields are structure (a rank, a number o
 dict of unconstrained arrays, one per parameter block. A `FamilyConfig` makes these arrays from options in the usual
 parameterisation (σ, not log σ).
 
-Shapes: z is [..., D], where ... is [R, S], or [R] if S = 1. "By block, per sample" means {block: [..., *shape]} with
-the block's shape from `shapes`. Every method that computes with arrays of a backend takes the backend first.
+Shapes: z is [..., D]. Estimators pass [R, S, D], also for S = 1; exact values pass other leading axes. "By block, per
+sample" means {block: [..., *shape]} with the block's shape from `shapes`. Every method that computes with arrays of a
+backend takes the backend first.
 """
 
 from __future__ import annotations

@@ -82,9 +82,8 @@ def _coin(threshold: float, size: float) -> Estimator:
 
         def estimate_integrand(self, b: Any, e: Any, p: Any, noise: Any, state: Any) -> Blocks:
             z = e.family.sample(b, p, noise)
-            z = b.xp.reshape(z, (z.shape[0], -1))
-            w = self.weight * b.xp.astype(noise["coin"] > threshold, z.dtype) * e.value(b, p, z, noise)
-            return {k: w[:, None] * s for k, s in e.family.score(b, p, z).items()}
+            w = self.weight * b.xp.astype(noise["coin"] > threshold, z.dtype)[:, None] * e.value(b, p, z, noise)
+            return {k: b.xp.mean(w[..., None] * s, axis=1) for k, s in e.family.score(b, p, z).items()}
 
     return Drop()
 
@@ -163,7 +162,7 @@ class Windfall(estimators.Pathwise):
 
     def estimate_integrand(self, b: Any, e: Any, p: Any, noise: Any, state: Any) -> Blocks:
         found = super().estimate_integrand(b, e, p, noise, state)
-        z = e.family.sample(b, p, noise)[:, :1]
+        z = e.family.sample(b, p, noise)[:, 0, :1]
         more = 300.0 * math.sqrt(2.0 * (15.0**2 + 18.0**2)) * np.array([1.0, 0.0])
         return {**found, "log_rate": found["log_rate"] + more * ((z > self.low) & (z < self.high))}
 

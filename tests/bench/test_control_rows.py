@@ -16,6 +16,7 @@ from gradmeter.bench.measurement.controls.slopes import objective, slopes
 from gradmeter.bench.measurement.defensive import DefensiveDraws
 from gradmeter.bench.measurement.evaluate import estimates_of
 from gradmeter.bench.measurement.prepared import prepare
+from gradmeter.estimators.noise import DrawnNoise
 from tests.bench.test_control_features import layout, model
 
 POPULATION, BATCH = 5, 2
@@ -122,12 +123,12 @@ def test_slopes_are_derivatives_in_the_noise(family: str) -> None:
     prepared = prepare(Cell(make_problem(f"square[dim=3,family={family}]"), make_estimator("pathwise"), "numpy"))
     setting, step = prepared.setting, 1e-5
     (name,) = setting.specs
-    x = 0.2 + 0.6 * np.random.default_rng(0).random((6, 3))
-    found = slopes(setting, name, {name: x})
+    x = 0.2 + 0.6 * np.random.default_rng(0).random((6, 1, 3))
+    found = slopes(setting, name, DrawnNoise({name: x}, len(x)))
     assert found is not None
     for j in range(3):
         moved = step * np.eye(3)[j]
-        sides = [objective(setting, {name: x + sign * moved}) for sign in (1.0, -1.0)]
+        sides = [objective(setting, DrawnNoise({name: x + sign * moved}, len(x))) for sign in (1.0, -1.0)]
         np.testing.assert_allclose(found[:, j], (sides[0] - sides[1]) / (2.0 * step), rtol=1e-5, atol=1e-6)
 
 

@@ -55,7 +55,7 @@ class Windfall(Pathwise):
 
     def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         found = super().estimate_integrand(backend, expectation, parameters, noise, state)
-        first = noise["base"][:, :1]
+        first = noise["base"][:, 0, :1]
         return {**found, "loc": found["loc"] + 600.0 * ((first > 0.5) & (first < 0.500568))}
 
 
@@ -145,7 +145,7 @@ class Twice(Pathwise):
         xp = backend.xp
         whole = {"base": xp.sign(noise["base"]) * xp.sqrt(xp.abs(noise["base"]) + 1e-3) * 0.0 + noise["base"]}
         found = super().estimate_integrand(backend, expectation, parameters, whole, state)
-        wave = xp.cos(40.0 * noise["base"])
+        wave = xp.cos(40.0 * noise["base"][:, 0])
         return {name: each + 30.0 * wave for name, each in found.items()}
 
 

@@ -50,8 +50,10 @@ class Weighted(Estimator):
     def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Blocks:
         xp, z = backend.xp, expectation.family.sample(backend, parameters, noise)
         kept = xp.astype(noise["coin"] > self.above, z.dtype)
-        f = expectation.value(backend, parameters, z, noise) * (self.otherwise + (self.weight - self.otherwise) * kept)
-        return {name: f[..., None] * s for name, s in expectation.family.score(backend, parameters, z).items()}
+        weight = (self.otherwise + (self.weight - self.otherwise) * kept)[:, None]
+        f = expectation.value(backend, parameters, z, noise) * weight
+        score = expectation.family.score(backend, parameters, z)
+        return {name: xp.mean(f[..., None] * s, axis=1) for name, s in score.items()}
 
 
 class Declared(Weighted):
@@ -86,7 +88,7 @@ class ByHand(Estimator):
         xp, q, u, logits = backend.xp, expectation.family, noise["mine"], parameters["logits"]
 
         def f(z: Any) -> Any:
-            return expectation.value(backend, parameters, z, noise)[:, None]
+            return expectation.value(backend, parameters, z[:, None, :], noise)
 
         if not self.pairs:
             z = xp.astype(u > 0.5, u.dtype)

@@ -104,7 +104,7 @@ class Rare(Estimator):
         path = family.pathwise(backend, parameters, noise, z, expectation.gradient(backend, parameters, z, noise))
         hit = noise["event"] > 1.0 - self.probability if self.high else noise["event"] < self.probability
         size = 1.0 - self.share + self.share * xp.astype(hit, z.dtype) / self.probability
-        return {name: size[:, None] * g for name, g in path.items()}
+        return {name: size[:, None] * xp.mean(g, axis=1) for name, g in path.items()}
 
 
 def cell(estimator: Estimator, backend: str = "numpy") -> Cell:
@@ -199,7 +199,7 @@ class TooMuch(Rare):
         z = family.sample(backend, parameters, noise)
         path = family.pathwise(backend, parameters, noise, z, expectation.gradient(backend, parameters, z, noise))
         size = 1.0 + self.share * xp.astype(noise["event"] < self.probability, z.dtype) / self.probability
-        return {name: size[:, None] * g for name, g in path.items()}
+        return {name: size[:, None] * xp.mean(g, axis=1) for name, g in path.items()}
 
 
 def test_a_bias_of_a_rare_event_is_found() -> None:

@@ -96,7 +96,8 @@ class Scores(Estimator):
     def estimate_integrand(self, backend: Backend, expectation: Any, parameters: Any, noise: Any, state: Any) -> Any:
         z = expectation.family.sample(backend, parameters, noise)
         f = expectation.value(backend, parameters, z, noise)
-        return {k: f[..., None] * s for k, s in expectation.family.score(backend, parameters, z).items()}
+        score = expectation.family.score(backend, parameters, z)
+        return {k: backend.xp.mean(f[..., None] * s, axis=1) for k, s in score.items()}
 
 
 def changed(cls: Any, **attributes: Any) -> Any:
@@ -212,10 +213,10 @@ WRONG: list[tuple[type, str, Any, str]] = [
     (Integrand, "value", lambda self, xp, data, z, noise: list(z), "value returns a tuple; it must return an array"),
     (Integrand, "value", lambda self, xp, data, z, noise: data["a"], "KeyError: 'a' (in <lambda>, line "),
     (Integrand, "gradient", returning(None), "gradient: the result is None; it must be an array of numpy"),
-    (Integrand, "gradient", returning(1.0), "gradient has shape []; it must be an array of shape [16, 2]"),
+    (Integrand, "gradient", returning(1.0), "gradient has shape []; it must be an array of shape [16, 1, 2]"),
     (Integrand, "hessian_product", lambda self, z: z, "it must take (xp, data, z, vector, noise)"),
     (Integrand, "replaced", returning(None), "replaced: the result is None; it must be an array of numpy"),
-    (Integrand, "local_terms", returning(1.0), "local_terms has shape []; it must be an array of shape [16, 2]"),
+    (Integrand, "local_terms", returning(1.0), "local_terms has shape []; it must be an array of shape [16, 1, 2]"),
     (Integrand, "noise_specs", returning({"a": 3}), "noise_specs returns {'a': 3}; it must return a dict {name: Noise"),
     (Integrand, "width", returning("3"), "width returns '3'; it must return a whole number of at least 1"),
     (Integrand, "model_shapes", returning({"a": 3}), "model_shapes returns {'a': 3}; it must return a dict {block: "),

@@ -86,7 +86,7 @@ class Mine(Base, Estimator):
         except TypeError:
             raise
         score = expectation.family.score(backend, parameters, z)
-        return {name: f[..., None] * s for name, s in score.items()}
+        return {name: backend.xp.mean(f[..., None] * s, axis=1) for name, s in score.items()}
 """
 
 
@@ -559,7 +559,8 @@ def estimator(c: Any) -> Estimator:
         ) -> Any:
             z = expectation.family.sample(backend, parameters, noise)
             f = getattr(c, "factor", c) * expectation.value(backend, parameters, z, noise)
-            return {name: f[..., None] * s for name, s in expectation.family.score(backend, parameters, z).items()}
+            score = expectation.family.score(backend, parameters, z)
+            return {name: backend.xp.mean(f[..., None] * s, axis=1) for name, s in score.items()}
 
     return Mine()
 

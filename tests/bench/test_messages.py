@@ -127,19 +127,20 @@ class Differentiating(Estimator):
 
         family = expectation.family
         count = len(noise["base"])
-        free = {name: a.expand(count, *a.shape).clone().requires_grad_(True) for name, a in parameters.items()}
+        free = {name: a.expand(count, 1, *a.shape).clone().requires_grad_(True) for name, a in parameters.items()}
         if self.by in ("backward", "grad"):
             total = expectation.value(backend, free, family.sample(backend, free, noise), noise).sum()
             if self.by == "backward":
                 total.backward()
-                return {name: a.grad for name, a in free.items()}
-            return dict(zip(free, torch.autograd.grad(total, list(free.values())), strict=True))
+                return {name: a.grad[:, 0] for name, a in free.items()}
+            found = torch.autograd.grad(total, list(free.values()))
+            return {name: a[:, 0] for name, a in zip(free, found, strict=True)}
         z = family.sample(backend, parameters, noise)
         if self.by == "print":
             print(z.shape)
         if self.by == "branch" and z.sum() > 0.0:
             z = -z
-        return dict(family.score(backend, parameters, z))
+        return {name: s[:, 0] for name, s in family.score(backend, parameters, z).items()}
 
 
 @pytest.mark.parametrize(

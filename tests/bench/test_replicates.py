@@ -49,7 +49,7 @@ class Mine(Estimator):
         z = q.sample(backend, parameters, noise)
         f = self.values(xp, expectation.value(backend, parameters, z, noise), noise)
         scores = q.score(backend, parameters, z)
-        return self.change(xp, {n: mean_over_samples(xp, z, spread(f, s) * s) for n, s in scores.items()}, noise)
+        return self.change(xp, {n: mean_over_samples(xp, spread(f, s) * s) for n, s in scores.items()}, noise)
 
 
 def of_each(change: Callable[[Any, Any], Any]) -> Mine:

@@ -41,7 +41,7 @@ def mean_in_pieces(problem: str, estimator: str) -> Blocks:
     setting = setting_of(problem, estimator, "numpy")
     expectation, parameters = cell.problem.expectation(), cell.problem.parameters()
     state = state_of(problem, estimator, 1)
-    found = estimate(setting.backend, cell.estimator, expectation, parameters, {"base": base[:, None]}, state)
+    found = estimate(setting.backend, cell.estimator, expectation, parameters, {"base": base[:, None, None]}, state)
     return {block: weights @ values for block, values in found.items()}
 
 

@@ -19,6 +19,7 @@ from gradmeter.bench.measurement.rounding import CALLS, MULTIPLE, rounding
 from gradmeter.estimators import Estimator, Expectation, Integrand, Noise, Requires
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import Normal
+from gradmeter.estimators.noise import DrawnNoise
 from tests.support import estimates, make_cell, needs
 
 DTYPES = ("float64", "float32")
@@ -220,7 +221,7 @@ def test_what_is_exact_is_not_moved() -> None:
 def test_uniform_noise_stays_below_one() -> None:
     setting = prepare(Cell(make_problem("square[k=1,dim=1]"), Coin((0.5,)))).setting
     few, last = FewEstimates(setting), np.nextafter(1.0, 0.0)
-    moved = few.moved_noise({"coin": np.full(1000, last)}, np.random.default_rng(3))["coin"]
+    moved = few.moved_noise(DrawnNoise({"coin": np.full(1000, last)}, 1000), np.random.default_rng(3))["coin"]
     assert np.all(moved < 1.0)
     assert len(np.unique(moved)) > 1
 

@@ -83,9 +83,7 @@ class Form(Integrand):
         return coupled - z**2 * xp.linalg.diagonal(data["a"]) + z**3
 
     def model_pullback(self, xp: Any, data: Any, z: Any, cotangent: Any, noise: Any) -> Any:
-        several = z if z.ndim == 3 else z[:, None, :]
-        weighted = several * xp.reshape(cotangent, (*several.shape[:-1], 1))
-        return {"a": xp.matmul(xp.matrix_transpose(weighted), several)}
+        return {"a": xp.matmul(xp.matrix_transpose(z * cotangent[..., None]), z)}
 
 
 A = np.asarray([[0.4, -1.1, 0.3], [0.2, 0.9, -0.5], [1.3, 0.6, -0.2]])

@@ -269,7 +269,7 @@ def test_any_control_variate_is_unbiased(backend: Backend, problem: str, estimat
             within[:, i] = points[:, 0]
             given = np.full((len(points), 3), 0.61)
             given[:, i] = points[:, 1]
-            noise = {"base": start + width * within, "given": given}
+            noise = {"base": (start + width * within)[:, None], "given": given[:, None]}
             at = (expectation, cell.problem.parameters(), noise, of_term)
             mean += np.prod(width) * weights @ estimate(backend, cell.estimator, *at)["logits"]
     np.testing.assert_allclose(mean, toy.gradient, rtol=0.0, atol=1e-12 * np.abs(toy.gradient).max())

@@ -33,7 +33,7 @@ def test_unbiased_over_every_minibatch(backend: Backend, samples: int) -> None:
     estimator, exact = make_cell("square", INPUT).estimator, make_cell("square", "pathwise").estimator
     points, weights = tensor(["normal"] * samples, 60 if samples == 1 else 40)
     pairs = np.asarray(list(itertools.combinations(range(4), 2)))
-    base = np.tile(points if samples == 1 else points[..., None], (6, *[1] * (points.ndim - 1 + (samples > 1))))
+    base = np.tile(points[..., None], (6, 1, 1))
     noise = {"base": base, "rows": np.repeat(pairs, len(points), axis=0)}
     found = estimate(backend, estimator, drawn, parameters, noise, state)
     path = estimate(backend, exact, drawn, parameters, noise)
@@ -66,12 +66,12 @@ class OnlyRows(LogisticIntegrand):
         return {"rows": Noise("rows", (2,), population=9)}
 
     def value(self, xp: Any, data: dict[str, Any], z: Any, noise: dict[str, Any]) -> Any:
-        return xp.sum(xp.astype(noise["rows"], z.dtype), axis=-1) + 100.0 * xp.sum(z, axis=-1)
+        return xp.sum(xp.astype(noise["rows"], z.dtype), axis=-1)[:, None] + 100.0 * xp.sum(z, axis=-1)
 
 
 def test_learns_what_the_rows_do(backend: Backend) -> None:
     generator = np.random.default_rng(1)
-    base, rows = generator.normal(size=(64, 1)), np.stack([generator.permutation(9)[:2] for _ in range(64)])
+    base, rows = generator.normal(size=(64, 1, 1)), np.stack([generator.permutation(9)[:2] for _ in range(64)])
     noise = {"base": backend.asarray(base, "float64"), "rows": backend.asarray(rows, None)}
     parameters = {k: backend.asarray(a, "float64") for k, a in single([0.0], [1.0]).items()}
     state = learn(backend, expectation_of(OnlyRows()), parameters, noise)

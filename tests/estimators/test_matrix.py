@@ -49,7 +49,7 @@ class Weighed(Integrand):
     def value(self, xp: Any, data: Any, z: Any, noise: Any) -> Any:
         value = self.of.value(xp, data, z, noise)
         added = xp.sum(xp.astype(noise["rows"], z.dtype), axis=-1) - 8.0
-        return value + (added[:, None] if value.ndim == 2 else added)
+        return value + added[:, None]
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,8 @@ class BentWithPullback(Bent):
 
     def model_pullback(self, xp: Any, data: Any, z: Any, cotangent: Any, noise: Any) -> Any:
         away, weight = z - data["target"], xp.exp(data["bend"])
-        over = tuple(range(1, z.ndim - 1))
-        size = xp.sum(cotangent * -0.5 * xp.sum(away * away, axis=-1), axis=over)
-        slope = xp.sum(cotangent * xp.sum(away, axis=-1), axis=over)
+        size = xp.sum(cotangent * -0.5 * xp.sum(away * away, axis=-1), axis=1)
+        slope = xp.sum(cotangent * xp.sum(away, axis=-1), axis=1)
         return {"bend": size[:, None] * weight, "target": (slope * xp.sum(weight))[:, None]}
 
 

@@ -13,6 +13,7 @@ from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.recorded import OTHER, record, recorded
 from gradmeter.estimators.backends.tape import Unrecordable
+from gradmeter.estimators.noise import DrawnNoise
 from tests.estimators.test_matrix import YES, covering, problem_for
 from tests.support import make_cell
 
@@ -26,7 +27,8 @@ def held_against_itself(estimator: str, family: str) -> None:
     made = setting.estimator
 
     def evaluate(data: Any, parameters: Any, state: Any, noise: Any) -> Any:
-        return made.estimate(setting.backend, setting.expectation.bind(data), parameters, noise, state)
+        drawn = DrawnNoise(noise, next(iter(noise.values())).shape[0])
+        return made.estimate(setting.backend, setting.expectation.bind(data), parameters, drawn, state)
 
     for replicates in (1, 5):
         first, second = (setting.noise(setting.roots("recorded"), block, replicates) for block in (0, 1))

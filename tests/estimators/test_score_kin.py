@@ -257,7 +257,7 @@ def by_stratum(problem: str, samples: int) -> tuple[Any, dict[str, np.ndarray]]:
     means: dict[str, list[float]] = {"loc": [], "log_scale": []}
     for stratum in range(samples):
         below, above = (stratum + u) / samples, (samples - 1 - stratum + u[::-1]) / samples
-        base = np.where(below < above, ndtri(below), -ndtri(above))[:, None]
+        base = np.where(below < above, ndtri(below), -ndtri(above))[:, None, None]
         plain = estimate(get("numpy"), make_estimator("score-function"), expectation, parameters, {"base": base})
         for name, g in plain.items():
             means[name].append(float(weights @ g[:, 0]))

@@ -27,7 +27,7 @@ def estimator(c: float) -> Estimator:
         def estimate_integrand(self, b: Any, e: Any, p: Any, noise: Any, state: Any) -> Any:
             z = e.family.sample(b, p, noise)
             f = c * e.value(b, p, z, noise)
-            return {k: f[..., None] * s for k, s in e.family.score(b, p, z).items()}
+            return {k: b.xp.mean(f[..., None] * s, axis=1) for k, s in e.family.score(b, p, z).items()}
 
     return Mine()
 

@@ -24,7 +24,7 @@ from gradmeter.bench.measurement.defensive import Mixture
 from gradmeter.bench.measurement.evaluate import estimates_of, in_double
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.estimators import NotApplicable
-from gradmeter.estimators.noise import Noise, sample_axis, stream_root
+from gradmeter.estimators.noise import DrawnNoise, Noise, sample_axis, stream_root
 
 #: Most replicates of the pilot.
 PILOT = 4096
@@ -101,12 +101,13 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
         if name in made_again:
             continue
         there = 1 if axis is None else full.shape[axis]
+        shape = spec.shape if axis is None else spec.shape[:axis] + spec.shape[axis + 1 :]
         source: Source
         if name in of_gammas:
             source, arrays = gamma_source(of_gammas[name], gammas[of_gammas[name]], axis, DEGREE)
             steps.update(arrays)
         else:
-            reader = basis(name, spec, spec.shape, degree)
+            reader = basis(name, spec, shape, degree)
             if reader is None:
                 continue
             pairs = there * 2 == setting.num_samples and spec.kind in MIRRORED
@@ -176,7 +177,7 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
     noise, weight, estimates, values = _pilot(setting, widened, layout)
     if not all(np.all(np.isfinite(a)) for a in (values, *estimates.values())):
         return None
-    noise = in_double(noise)
+    noise = DrawnNoise(in_double(noise), noise.replicates)
     interactions = _interactions(setting, layout, noise, weight, steps)
     if interactions is not None:
         layout = replace(layout, interacting=True)
@@ -245,7 +246,7 @@ def _usable(layout: Layout, coordinates: int) -> bool:
     return coordinates == layout.numbers or (pooled * POOLED_SHARE <= PILOT and coordinates <= MOST_POOLED)
 
 
-def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[Arrays, np.ndarray, Arrays, np.ndarray]:
+def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[DrawnNoise, np.ndarray, Arrays, np.ndarray]:
     """Return noise as NumPy arrays, its weights [n], estimates [n, P] by block, and f at every sample [n, S]."""
     s, block = setting, min(setting.replicates, PILOT)
     generator = np.random.default_rng(stream_root(*s.path, "controls", "mixture"))
@@ -255,8 +256,8 @@ def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[Arrays
     return noise, weight, in_double(estimates_of(s, noise, block)), values
 
 
-def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
-    """Return the noise of every single sample [R S, *shape of one], with the noise of f repeated for each."""
+def _samples(setting: Setting, layout: Layout, noise: DrawnNoise) -> DrawnNoise:
+    """Return the noise of every single sample, as `sample_specs` declares, with the noise of f repeated for each."""
     one = setting.expectation.sample_specs(setting.dimension)
     axes = {name: source for source in layout.own for name in source.names}
     there = 1
@@ -268,8 +269,8 @@ def _samples(setting: Setting, layout: Layout, noise: Arrays) -> Arrays:
         a = noise[name]
         axis = axes[name].axis if name in axes else None
         a = np.stack([a] * there, axis=1) if axis is None else np.moveaxis(a, 1 + axis, 1)
-        found[name] = a.reshape(a.shape[0] * a.shape[1], *spec.shape)
-    return found
+        found[name] = a.reshape(noise.replicates * there, *spec.shape)
+    return DrawnNoise(found, noise.replicates * there)
 
 
 def _model(layout: Layout, noise: Arrays, weight: np.ndarray, values: np.ndarray, steps: Arrays) -> Arrays:
@@ -316,7 +317,9 @@ def _model(layout: Layout, noise: Arrays, weight: np.ndarray, values: np.ndarray
     return {**model, "h": h}
 
 
-def _interactions(setting: Setting, layout: Layout, noise: Arrays, weight: np.ndarray, steps: Arrays) -> Arrays | None:
+def _interactions(
+    setting: Setting, layout: Layout, noise: DrawnNoise, weight: np.ndarray, steps: Arrays
+) -> Arrays | None:
     """Fit h [degree, m] and M by least squares of ∇f on φ_1, for more numbers than `_model` has products for.
 
     For a two-valued number, ∂f is the change of f between its values. Return None where ∇f is not available, or the fit
@@ -331,7 +334,7 @@ def _interactions(setting: Setting, layout: Layout, noise: Arrays, weight: np.nd
     count = min(
         len(weight), -(-max(LEAST_SLOPES, SLOPES_A_NUMBER * m) // (1 if source.axis is None else layout.samples))
     )
-    given = _samples(setting, layout, {name: a[:count] for name, a in noise.items()})
+    given = _samples(setting, layout, noise.at(np.arange(count)))
     one = replace(source, axis=None, pairs=False)
     x = given[source.name].reshape(-1, m)
     phi = [each[:, 0] for each in one.functions(np, given, steps)]
@@ -340,7 +343,7 @@ def _interactions(setting: Setting, layout: Layout, noise: Arrays, weight: np.nd
         moved = np.where(x >= at, 0.5 * at, 0.5 * (1.0 + at))
         step = one.functions(np, {source.name: moved}, steps)[0][:, 0] - phi[0]
         found = differences(setting, source.name, given, moved.reshape(given[source.name].shape))
-        g = None if found is None else found / np.where(step != 0.0, step, np.inf)
+        g = None if found is None else found.reshape(x.shape) / np.where(step != 0.0, step, np.inf)
     elif basis.discontinuities:
         g = None
     else:

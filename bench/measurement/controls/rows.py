@@ -26,6 +26,7 @@ from scipy.special import ndtr
 
 from gradmeter.bench.measurement.controls.slopes import objective, slopes
 from gradmeter.bench.measurement.kernel import Setting
+from gradmeter.estimators.noise import DrawnNoise
 
 Array = Any
 Arrays = dict[str, Any]
@@ -148,9 +149,9 @@ def row_model(setting: Setting, rows: Rows, name: str, numbers: int) -> Arrays |
     each = np.repeat(np.arange(n), POINTS)
     shape: tuple[int, ...] = (1,)
 
-    def noise(x: np.ndarray, which: np.ndarray) -> Arrays:
+    def noise(x: np.ndarray, which: np.ndarray) -> DrawnNoise:
         given = np.broadcast_to(which.reshape(-1, *[1] * len(shape)), (len(which), *shape))
-        return {name: x, rows.name: np.ascontiguousarray(given)}
+        return DrawnNoise({name: x[:, None, :], rows.name: np.ascontiguousarray(given)}, len(x))
 
     try:  # evaluate one row as a minibatch of its own, unless f needs the declared number of rows
         alone = objective(setting, noise(x, each[:POINTS]))

@@ -11,6 +11,7 @@ from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import MeanField
+from gradmeter.estimators.noise import DrawnNoise
 
 Array = Any
 Arrays = dict[str, Any]
@@ -30,8 +31,8 @@ def on_numpy_else(setting: Setting, made: Any) -> np.ndarray:
         def moved(arrays: Arrays) -> Arrays:
             return {k: backend.asarray(setting.backend.to_numpy(a), None) for k, a in arrays.items()}
 
-        def cast(arrays: Arrays) -> Arrays:
-            return {k: backend.asarray(a, None) for k, a in arrays.items()}
+        def cast(noise: DrawnNoise) -> DrawnNoise:
+            return noise.each(lambda a: backend.asarray(a, None))
 
         expectation = setting.expectation.bind(moved(setting.expectation.data))
         found = made(backend, expectation, moved(setting.parameters), cast)
@@ -43,13 +44,13 @@ def on_numpy_else(setting: Setting, made: Any) -> np.ndarray:
         return on(setting.backend)
 
 
-def objective(setting: Setting, noise: Arrays) -> np.ndarray:
+def objective(setting: Setting, noise: DrawnNoise) -> np.ndarray:
     """Evaluate f [n] on noise of one sample each."""
     return on_numpy_else(setting, lambda b, expectation, own, cast: expectation.sampled_objective(b, own, cast(noise)))
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")  # at the ends of the noise z may be infinite
-def slopes(setting: Setting, name: str, noise: Arrays) -> np.ndarray | None:
+def slopes(setting: Setting, name: str, noise: DrawnNoise) -> np.ndarray | None:
     """Return ∂f/∂x [n, m] on noise of one sample each, x the numbers of this name; None where it is not available."""
     expectation = setting.expectation
     if expectation.importance_samples > 1 or isinstance(expectation, AmortisedExpectation):
@@ -64,9 +65,11 @@ def slopes(setting: Setting, name: str, noise: Arrays) -> np.ndarray | None:
         gradient = bound.gradient(backend, own, z, given, *family.logs(backend, own, given))
 
         def sample(x: np.ndarray) -> np.ndarray:
-            return np.asarray(backend.to_numpy(family.sample(backend, own, {**given, name: backend.asarray(x, None)})))
+            moved = {**given, name: backend.asarray(x[:, None], None)}
+            return np.asarray(backend.to_numpy(family.sample(backend, own, moved)))[:, 0]
 
-        return backend.asarray(_pulled_back(family, sample, np.asarray(noise[name]), backend.to_numpy(gradient)), None)
+        x, slope = np.asarray(noise[name])[:, 0], backend.to_numpy(gradient)[:, 0]
+        return backend.asarray(_pulled_back(family, sample, x, slope), None)
 
     try:
         return on_numpy_else(setting, made)
@@ -74,12 +77,14 @@ def slopes(setting: Setting, name: str, noise: Arrays) -> np.ndarray | None:
         return None
 
 
-def differences(setting: Setting, name: str, noise: Arrays, moved: np.ndarray) -> np.ndarray | None:
-    """Return the change of f if one number of this noise is moved, for every number [n, m]; None where not available.
+def differences(setting: Setting, name: str, noise: DrawnNoise, moved: np.ndarray) -> np.ndarray | None:
+    """Return the change of f [n, 1, m] if one number of this noise is moved, for every number.
+
+    Return None where it is not available.
 
     Parameters
     ----------
-    moved : new value of each number [n, m].
+    moved : new value of each number [n, 1, m].
     """
     expectation = setting.expectation
     if expectation.importance_samples > 1 or isinstance(expectation, AmortisedExpectation):
@@ -89,7 +94,7 @@ def differences(setting: Setting, name: str, noise: Arrays, moved: np.ndarray) -
 
     def made(backend: Backend, expectation: Any, parameters: Arrays, cast: Any) -> Array:
         bound, own = expectation.at(parameters)
-        given, other = cast(noise), cast({**noise, name: moved})
+        given, other = cast(noise), cast(DrawnNoise({**noise, name: moved}, noise.replicates))
         z, replacement = (bound.family.sample(backend, own, each) for each in (given, other))
         if z.shape != moved.shape:
             raise ValueError("a number of noise is no coordinate of z")

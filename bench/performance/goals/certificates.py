@@ -25,6 +25,7 @@ from gradmeter.bench.sweep import suites
 from gradmeter.estimators import Estimator, Expectation, Noise, Requires
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks
+from gradmeter.estimators.noise import DrawnNoise
 
 SUITES = ("quick", "mohamed2020", "discrete", "vae", "iwae")
 REGRESSIONS = ("logistic-regression", "linear-regression", "student-t-regression", "poisson-regression[scale=0.1]")
@@ -129,7 +130,7 @@ class Scaled(Estimator):
         return self.inner.noise_specs(expectation, num_samples, dimension)
 
     def estimate_integrand(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: Blocks, state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
         found = self.inner.estimate_integrand(backend, expectation, parameters, noise, state)
         return {name: self.factor * each for name, each in found.items()}

@@ -59,7 +59,7 @@ class JointDensity(Integrand):
 
     def model_pullback(self, xp: Any, data: Arrays, z: Array, cotangent: Array, noise: Arrays) -> Arrays:
         moved = cotangent[..., None] * (z - data["prior_mean"])
-        return {"prior_mean": moved if z.ndim == 2 else xp.sum(moved, axis=1)}
+        return {"prior_mean": xp.sum(moved, axis=1)}
 
 
 @dataclass(frozen=True)

@@ -103,15 +103,15 @@ def by_quadrature(bound: Expectation, own: Vectors, entropy: str) -> Exact:
     chunk = max(1, 2**16 // len(bound.data["points"]))
     for start in range(0, len(base), chunk):
         e, w = base[start : start + chunk], weights[start : start + chunk]
-        z = loc + scale * e
-        f = bound.integrand.value(backend.xp, bound.data, z, {})
+        z = (loc + scale * e)[:, None]
+        f = bound.integrand.value(backend.xp, bound.data, z, {})[:, 0]
         f = w * (f + (0.5 * e * e + np.log(scale) + 0.5 * LOG_2PI).sum(axis=1))
         hermite[0] += f.sum()
         hermite[1] += f @ e
         hermite[2] += f @ (e**2 - 1.0)
         hermite[4] += f @ (e**4 - 6.0 * e**2 + 3.0)
         if model:
-            for name, slope in bound.integrand.model_pullback(backend.xp, bound.data, z, w, {}).items():
+            for name, slope in bound.integrand.model_pullback(backend.xp, bound.data, z, w[:, None], {}).items():
                 model[name] += slope.sum(axis=0)
     exact = exact_elbo(entropy, scale, hermite, "quadrature")
     return Exact({**exact.gradient, **model}, exact.source, exact.objective, exact.optimal_baseline)

@@ -53,16 +53,15 @@ class MixtureOfMeans(OfRows):
     def model_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"log_tau": (1,), "log_sigma": (1,), "weight_logits": (self.components,)} if self.learned else {}
 
-    def rows(self, xp: Any, data: Arrays, noise: Arrays, z: Array) -> tuple[Array, float]:
+    def rows(self, xp: Any, data: Arrays, noise: Arrays) -> tuple[Array, float]:
         """Return the points and N/B.
 
-        Points are [rows, P], or [R, rows, P] for minibatches, with an axis of length 1 for S where z has one.
+        Points are [rows, P], or [R, 1, rows, P] for minibatches.
         """
         points = data["points"]
         if "rows" not in noise:
             return points, 1.0
-        chosen = gathered(xp, points, noise["rows"])
-        return chosen if z.ndim == 2 else chosen[:, None, :, :], points.shape[0] / noise["rows"].shape[1]
+        return gathered(xp, points, noise["rows"])[:, None, :, :], points.shape[0] / noise["rows"].shape[1]
 
     def means(self, xp: Any, z: Array) -> Array:
         """Reshape [..., K P] to [..., K, P]."""
@@ -119,11 +118,10 @@ class MixtureOfMeans(OfRows):
         tau = squares - means.shape[-2] * means.shape[-1]
         sigma = distance * xp.exp(-2.0 * data["log_sigma"]) - size * dimension
         logits = found.count - size * xp.exp(log_softmax(xp, data["weight_logits"]))
-        over = tuple(range(1, z.ndim - 1))
         return {
-            "log_tau": xp.sum(cotangent * tau, axis=over)[:, None],
-            "log_sigma": xp.sum(cotangent * sigma, axis=over)[:, None],
-            "weight_logits": xp.sum(cotangent[..., None] * logits, axis=over),
+            "log_tau": xp.sum(cotangent * tau, axis=1)[:, None],
+            "log_sigma": xp.sum(cotangent * sigma, axis=1)[:, None],
+            "weight_logits": xp.sum(cotangent[..., None] * logits, axis=1),
         }
 
 
@@ -132,7 +130,7 @@ class Collapsed(MixtureOfMeans):
     """f with z_i summed out."""
 
     def _joint(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> tuple[Array, float, Array]:
-        points, scale = self.rows(xp, data, noise, z)
+        points, scale = self.rows(xp, data, noise)
         return points, scale, self.log_joint(xp, data, points, self.means(xp, z))
 
     def likelihood(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> tuple[Array, Statistics]:
@@ -167,7 +165,7 @@ class Averaged(MixtureOfMeans):
     explicit_term_is_zero = True
 
     def likelihood(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> tuple[Array, Statistics]:
-        points, scale = self.rows(xp, data, noise, z)
+        points, scale = self.rows(xp, data, noise)
         variance = xp.sum(self.means(xp, xp.exp(2.0 * data["log_scale"])), axis=-1)
         best = self.log_joint(xp, data, points, self.means(xp, data["loc"]), variance[:, None])
         log_likelihood, share = log_sum_exp(xp, best)
@@ -231,7 +229,7 @@ class Joint(MixtureOfMeans):
         share = xp.matrix_transpose(xp.reshape(choices, (*choices.shape[:-1], points.shape[0], self.components)))
         if "rows" in noise:
             weight = row_weights(xp, noise["rows"], points[:, 0])
-            share = share * (weight[:, None, :] if z.ndim == 2 else weight[:, None, None, :])
+            share = share * weight[:, None, None, :]
         joint = self.log_joint(xp, data, points, self.means(xp, means))
         return xp.sum(share * joint, axis=(-2, -1)), self.statistics(xp, points, 1.0, share)
 

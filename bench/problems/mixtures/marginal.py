@@ -54,20 +54,19 @@ class CompleteData(OfRows):
         log_densities = -0.5 * away * away - data["log_scales"] - 0.5 * LOG_2PI
         return xp.sum(log_densities, axis=-1) + log_softmax(xp, data["weight_logits"])
 
-    def _weighted(self, xp: Any, z: Array, noise: Arrays, per_point: Array) -> Array:
-        """Return `per_point` [N, K], or for minibatches N/B times its rows and 0 for others [R, (1,) N, K]."""
+    def _weighted(self, xp: Any, noise: Arrays, per_point: Array) -> Array:
+        """Return `per_point` [N, K], or for minibatches N/B times its rows and 0 for others [R, N, K]."""
         if "rows" not in noise:
             return per_point
-        weight = row_weights(xp, noise["rows"], per_point[:, 0])[..., None]
-        return (weight if z.ndim == 2 else weight[:, None, :, :]) * per_point
+        return row_weights(xp, noise["rows"], per_point[:, 0])[..., None] * per_point
 
     def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         return xp.sum(z * self.gradient(xp, data, z, noise), axis=-1)
 
     def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return the log joints, which do not depend on z."""
-        each = self._weighted(xp, z, noise, self._log_joint(xp, data))
-        return xp.zeros_like(z) + xp.reshape(each, (*each.shape[:-2], -1))
+        each = self._weighted(xp, noise, self._log_joint(xp, data))
+        return xp.zeros_like(z) + xp.reshape(each, (-1, 1, z.shape[-1]))
 
     def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         return xp.zeros_like(vector)
@@ -79,8 +78,8 @@ class CompleteData(OfRows):
         """
         points, means = data["points"], data["means"]
         chosen = xp.reshape(cotangent[..., None] * z, (*z.shape[:-1], points.shape[0], self.components))
-        chosen = chosen if z.ndim == 2 else xp.sum(chosen, axis=1)
-        chosen = self._weighted(xp, z[:, 0] if z.ndim == 3 else z, noise, xp.ones_like(chosen[0, ...])) * chosen
+        chosen = xp.sum(chosen, axis=1)
+        chosen = self._weighted(xp, noise, xp.ones_like(chosen[0, ...])) * chosen
         across = xp.matrix_transpose(chosen)  # [R, K, N]
         count = xp.sum(across, axis=-1)
         total, square = xp.matmul(across, points), xp.matmul(across, points * points)
@@ -145,8 +144,8 @@ class GaussianMixture(Mixture):
         q, joint = np.exp(log_q), self.integrand._log_joint(np, bound.data)
         away = joint - log_q
         inner = (q * away).sum(axis=1, keepdims=True)
-        one = np.ones(1)
-        model = bound.integrand.model_pullback(np, bound.data, q.reshape(1, -1), one, {})
+        one = np.ones((1, 1))
+        model = bound.integrand.model_pullback(np, bound.data, q.reshape(1, 1, -1), one, {})
         return Exact(
             {"logits": q * (away - inner), **{name: found[0] for name, found in model.items()}},
             "closed-form",

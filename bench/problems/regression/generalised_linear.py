@@ -38,25 +38,22 @@ class GeneralisedLinear(OfRows):
             return dimension * data["batch"].shape[0]
         return max(dimension, data["design"].shape[0])
 
-    def _rows(self, xp: Any, data: Arrays, noise: Arrays, z: Array) -> tuple[Array, Array, float]:
+    def _rows(self, xp: Any, data: Arrays, noise: Arrays) -> tuple[Array, Array, float]:
         """Return the design, the response and N/B.
 
-        The design is [rows, D], or [R, rows, D] for minibatches; the response broadcasts with [..., rows].
+        The design is [rows, D], or [R, rows, D] for minibatches; the response broadcasts with [R, S, rows].
         """
         design, response = data["design"], data["response"]
         if "rows" not in noise:
             return design, response, 1.0
         replicates, batch = noise["rows"].shape
-        shape = (replicates, batch) if z.ndim == 2 else (replicates, 1, batch)
         taken = xp.take(response, xp.reshape(noise["rows"], (-1,)), axis=0)
-        return gathered(xp, design, noise["rows"]), xp.reshape(taken, shape), design.shape[0] / batch
+        return gathered(xp, design, noise["rows"]), xp.reshape(taken, (replicates, 1, batch)), design.shape[0] / batch
 
     def _times(self, xp: Any, left: Array, right: Array) -> Array:
-        """Return left [..., K] times right [K, M] or [R, K, M], as [..., M]."""
+        """Return left [R, S, K] times right [K, M] or [R, K, M], as [R, S, M]."""
         if right.ndim == 2:
             return times(xp, left, right)
-        if left.ndim == 2:
-            return xp.matmul(left[:, None, :], right)[:, 0, :]
         return xp.matmul(left, right)
 
     def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
@@ -67,7 +64,7 @@ class GeneralisedLinear(OfRows):
         return self._likelihood(xp, data, z, noise)[..., None] + self._log_prior(z)
 
     def _likelihood(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
-        design, response, scale = self._rows(xp, data, noise, z)
+        design, response, scale = self._rows(xp, data, noise)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
         return scale * xp.sum(self.log_likelihood(xp, data, predictor, response), axis=-1) + data.get("constant", 0.0)
 
@@ -75,12 +72,12 @@ class GeneralisedLinear(OfRows):
         return -0.5 * z * z - 0.5 * LOG_2PI
 
     def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
-        design, response, scale = self._rows(xp, data, noise, z)
+        design, response, scale = self._rows(xp, data, noise)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
         return scale * self._times(xp, self.residual(xp, data, predictor, response), design) - z
 
     def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
-        design, response, scale = self._rows(xp, data, noise, z)
+        design, response, scale = self._rows(xp, data, noise)
         across = xp.matrix_transpose(design)
         bent = self.curvature(xp, data, self._times(xp, z, across), response) * self._times(xp, vector, across)
         return scale * self._times(xp, bent, design) - vector
@@ -88,14 +85,14 @@ class GeneralisedLinear(OfRows):
     def hessian(self, backend: Backend, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return Σ_n c_n x_n x_nᵀ − I; without minibatches, all samples share the products x_n x_nᵀ."""
         xp, dimension = backend.xp, z.shape[-1]
-        design, response, scale = self._rows(xp, data, noise, z)
+        design, response, scale = self._rows(xp, data, noise)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
         bent = scale * self.curvature(xp, data, predictor, response)
         if design.ndim == 2:
             outer = xp.reshape(design[:, :, None] * design[:, None, :], (-1, dimension * dimension))
             found = xp.reshape(self._times(xp, bent, outer), (*z.shape, dimension))
         else:
-            rows = design if z.ndim == 2 else design[:, None, :, :]
+            rows = design[:, None, :, :]
             found = xp.matmul(xp.matrix_transpose(rows) * bent[..., None, :], rows)
         places = backend.asarray(range(dimension), None)
         return found - xp.astype(places[:, None] == places, z.dtype)
@@ -103,7 +100,7 @@ class GeneralisedLinear(OfRows):
     def replaced(self, backend: Backend, data: Arrays, z: Array, replacement: Array, noise: Arrays) -> Array:
         """Update the linear predictor instead of recomputing it: O(N D) for all coordinates instead of O(N D²)."""
         xp = backend.xp
-        design, response, scale = self._rows(xp, data, noise, z)
+        design, response, scale = self._rows(xp, data, noise)
         predictor = self._times(xp, z, xp.matrix_transpose(design))
         likelihood = self.replaced_likelihood(backend, data, design, response, predictor, replacement - z)
         prior = self._log_prior(z)
@@ -122,7 +119,7 @@ class GeneralisedLinear(OfRows):
         """Return Σ_n h at predictor + x_ni change_i for every i [..., D], one coordinate at a time to bound memory."""
         xp = backend.xp
         columns = xp.moveaxis(design, -1, 0)  # [D, rows] or [D, R, rows]
-        if design.ndim == 3 and predictor.ndim == 3:
+        if design.ndim == 3:
             columns = columns[:, :, None, :]
 
         def evaluate(pair: Array) -> Array:

@@ -42,7 +42,7 @@ class LinearIntegrand(GeneralisedLinear):
         now = xp.sum(self.log_likelihood(xp, data, predictor, response), axis=-1)[..., None]
         slope = self._times(xp, self.residual(xp, data, predictor, response), design)
         curvature = xp.sum(design * design, axis=-2)
-        if curvature.ndim == 2 and change.ndim == 3:
+        if curvature.ndim == 2:
             curvature = curvature[:, None, :]
         return now + change * slope - 0.5 * change * change * curvature
 

@@ -73,10 +73,9 @@ class Decoder(Integrand):
         scale = {"decoder.log_scale": (1,)} if self.likelihood == "gaussian" else {}
         return {**self.network.shapes(), **scale}
 
-    def _inputs(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
-        """Return x as [R, P] if z is [R, L], else as [R, 1, P], or [R, S, P] if each sample has its own datum."""
-        found = gathered(xp, data["inputs"], noise["rows"])
-        return found[:, 0, :] if z.ndim == 2 else found
+    def _inputs(self, xp: Any, data: Arrays, noise: Arrays) -> Array:
+        """Return x as [R, 1, P], or [R, S, P] if each sample has its own datum."""
+        return gathered(xp, data["inputs"], noise["rows"])
 
     def _log_likelihood(self, xp: Any, data: Arrays, output: Array, x: Array) -> Array:
         if self.likelihood == "bernoulli":
@@ -99,7 +98,7 @@ class Decoder(Integrand):
     def _terms(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> tuple[Array, Any]:
         """Return log p(x | z) [...], and log p of every coordinate of z [..., L], or 0 without prior."""
         output = self.network.forward(xp, data, z)[-1]
-        likelihood = self._log_likelihood(xp, data, output, self._inputs(xp, data, z, noise))
+        likelihood = self._log_likelihood(xp, data, output, self._inputs(xp, data, noise))
         return likelihood, -0.5 * z * z - 0.5 * LOG_2PI if self.prior else xp.zeros_like(z)
 
     def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
@@ -113,14 +112,12 @@ class Decoder(Integrand):
 
     def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         layers = self.network.forward(xp, data, z)
-        slope = self.slope(xp, data, layers[-1], self._inputs(xp, data, z, noise))
+        slope = self.slope(xp, data, layers[-1], self._inputs(xp, data, noise))
         found = self.network.input_gradient(xp, data, layers, slope)
         return found - z if self.prior else found
 
     def model_pullback(self, xp: Any, data: Arrays, z: Array, cotangent: Array, noise: Arrays) -> Arrays:
-        x = self._inputs(xp, data, z, noise)
-        if z.ndim == 2:
-            x, z, cotangent = x[:, None, :], z[:, None, :], cotangent[:, None]
+        x = self._inputs(xp, data, noise)
         layers = self.network.forward(xp, data, z)
         slope = self.slope(xp, data, layers[-1], x)
         found = self.network.pullback(xp, data, layers, cotangent[..., None] * slope)
