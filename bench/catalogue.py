@@ -19,6 +19,7 @@ from gradmeter.estimators.aliases import ALIASES
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.expectation import INTEGRAND
 from gradmeter.estimators.families import FAMILIES
+from gradmeter.estimators.families.capabilities import missing
 from gradmeter.estimators.options import describe
 
 Entry = dict[str, Any]
@@ -42,7 +43,7 @@ def _estimators() -> Iterator[Entry]:
 def _families() -> Iterator[Entry]:
     for family in FAMILIES.values():
         entry = {"kind": "family", "name": family.name, "summary": family.summary, "options": describe(family.Config)}
-        yield {**entry, "blocks": list(family.blocks), "unsupported": dict(family.unsupported)}
+        yield {**entry, "blocks": list(family.blocks), "unsupported": missing(family.Config().family)}
 
 
 def _backends() -> Iterator[Entry]:

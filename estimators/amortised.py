@@ -44,7 +44,6 @@ class AmortisedNormal(Normal):
     unsupported: ClassVar[Mapping[str, str]] = {
         "bonnet_price": "its parameters differ from datum to datum, which what rests on them does not expect"
     }
-    bonnet_price = Family.bonnet_price
 
     @dataclass(frozen=True)
     class Config(Normal.Config):

@@ -15,6 +15,7 @@ from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
+from gradmeter.estimators.families.capabilities import Capable, require
 from gradmeter.estimators.noise import DrawnNoise, Noise
 from gradmeter.estimators.sobol_noise import dimension_of
 
@@ -33,7 +34,7 @@ class Enumeration(Estimator):
     requires: ClassVar[Requires] = Requires(("score", "states"))
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
-        family.states(dimension).check(self.name, MOST)
+        require(family, "states").states(dimension).check(self.name, MOST)
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         """Return the noise of no sample, [R, 0, ...], which tells D."""
@@ -99,7 +100,7 @@ def _parts(expectation: Expectation, replicate: Array) -> int:
     return parts
 
 
-def weighted_scores(backend: Backend, family: Family, parameters: Blocks, z: Array) -> Array:
+def weighted_scores(backend: Backend, family: Capable, parameters: Blocks, z: Array) -> Array:
     """Return q(z) ∇_λ log q(z) for states z [N, D], with all parameter blocks concatenated [N, P]."""
     xp = backend.xp
     weight = xp.exp(family.log_density(backend, parameters, z))

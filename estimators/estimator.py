@@ -17,7 +17,8 @@ from gradmeter.estimators import draws
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.expectation import INTEGRAND, Expectation
-from gradmeter.estimators.families.family import CAPABILITIES, Family
+from gradmeter.estimators.families.capabilities import CAPABILITIES, has, missing
+from gradmeter.estimators.families.family import Family
 from gradmeter.estimators.noise import DrawnNoise, Noise
 
 Array = Any
@@ -130,9 +131,8 @@ class Estimator(ABC):
         integrand
             The `unsupported` of the integrand.
         """
-        for ability in self.requirements(entropy).family:
-            if ability in family.unsupported:
-                return f"{self.name} needs {CAPABILITIES[ability]}; family {family.name}: {family.unsupported[ability]}"
+        for ability, why in missing(family, self.requirements(entropy).family).items():
+            return f"{self.name} needs {CAPABILITIES[ability].what}; family {family.name}: {why}"
         for ability in self.requirements(entropy).integrand:
             if ability in integrand:
                 return f"{self.name} needs {INTEGRAND[ability]}; {integrand[ability]}"
@@ -281,7 +281,7 @@ class Estimator(ABC):
         made = self.family_noise(backend, family, noise)
         if all(name in made for name in family.noise((), 1)):
             return family.sample(backend, parameters, made)
-        if "relaxation" not in family.unsupported:
+        if has(family, "relaxation"):
             relaxation = family.relaxation()
             if all(name in made for name in relaxation.noise((), 1)):
                 return relaxation.hard(backend, relaxation.perturbed(backend, parameters, made))

@@ -22,10 +22,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
+from gradmeter.estimators.families.capabilities import Capable
 from gradmeter.estimators.families.family import Family
 from gradmeter.estimators.noise import DrawnNoise, Noise
 
@@ -197,7 +198,7 @@ class Expectation:
                 f"{type(integrand).__name__} reads {', '.join(unknown)}, which family {family.name} has not got; "
                 f"`reads` must be among its blocks: {', '.join(family.blocks)}"
             )
-        self.family = family
+        self.family = cast(Capable, family)  # `Estimator.check` comes before any estimate
         self.integrand = integrand
         self.data = data
         self.entropy = entropy

@@ -25,6 +25,7 @@ from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of, mean_over_samples, spread
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
+from gradmeter.estimators.families.capabilities import Capable, require
 from gradmeter.estimators.noise import DrawnNoise, Noise
 from gradmeter.estimators.options import option
 
@@ -48,7 +49,7 @@ class PartialSummation(Estimator):
     baseline: str = option("none", "what is subtracted from f", choices=("none", "summed"))
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
-        states = family.states(dimension)
+        states = require(family, "states").states(dimension)
         states.check(self.name, MOST)
         if self.states >= states.number:
             raise NotApplicable(
@@ -70,7 +71,7 @@ class PartialSummation(Estimator):
         return self.states + num_samples
 
     def _ranked(
-        self, backend: Backend, family: Family, parameters: Blocks, dimension: int, dtype: str
+        self, backend: Backend, family: Capable, parameters: Blocks, dimension: int, dtype: str
     ) -> tuple[Array, Array]:
         """Return the states [N, D] and their log q [N], the most probable first."""
         xp = backend.xp

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from gradmeter.estimators import FAMILIES
+from gradmeter.estimators.families.capabilities import has
 
 Blocks = dict[str, np.ndarray]
 DIMENSION = 3
@@ -34,6 +35,11 @@ class Known:
     law: Callable[[Blocks], Any] | None = None
     structure: Mapping[str, int] = field(default_factory=dict)
     tolerance: float = 1e-12
+
+
+def having(*capabilities: str) -> list[str]:
+    """The families that have all of these capabilities."""
+    return [name for name, cls in FAMILIES.items() if has(cls.Config().family, *capabilities)]
 
 
 def anywhere(name: str, **structure: int) -> Blocks:

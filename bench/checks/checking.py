@@ -23,6 +23,7 @@ from gradmeter.bench.problems import Problem
 from gradmeter.estimators import Estimator, Family, FamilyConfig, Integrand, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.errors import contained, one_line, typed
+from gradmeter.estimators.families.capabilities import has
 
 #: Dimensions in which densities are integrated; 3 also covers one choice among three categories.
 OF_LAWS = (1, 2, 3)
@@ -32,7 +33,7 @@ MOST_OWN = 8
 UNWRITTEN = ("accepted", "stratified", "marginals", "relaxation")
 #: Capabilities that each check needs.
 NEEDS = {
-    "score_identity": ("score",),
+    "score_identity": ("score", "score_identity"),
     "log_density_hessian_product": ("log_density_gradient",),
     "entropy_pathwise": ("pathwise", "score", "log_density_gradient"),
 }
@@ -180,7 +181,7 @@ def family_findings(
         yield each
     yield from _laws(lab, family, point)
     for name in UNWRITTEN:
-        if name not in family.unsupported and not families.inherited(family, name):
+        if has(family, name) and not families.inherited(family, name):
             yield about.not_checked(name, "no check is written for it")
 
 
@@ -190,7 +191,7 @@ def _of_methods(place: Place, wrong: set[str]) -> Iterator[Finding]:
     averages = identities.Averages(place)
     yield from guarded(about, "shapes", lambda: families.batch_axes(place))
     for name in ("score", "pathwise"):
-        if name not in family.unsupported and not place.offers(name):
+        if name not in family.unsupported and not has(family, name):
             yield about.wrong(name, f"{name} is missing; write it, or name it in `unsupported` with the reason")
     checks: dict[str, Callable[[], Finding | Iterable[Finding]]] = {
         "score": lambda: families.score(place),
@@ -208,8 +209,8 @@ def _of_methods(place: Place, wrong: set[str]) -> Iterator[Finding]:
         "support_and_tails": lambda: identities.support_and_tails(place, averages),
     }
     for name, check in checks.items():
-        method = name if hasattr(family, name) else "score"
-        if {name, *NEEDS.get(name, ())} & set(family.unsupported) or families.inherited(family, method):
+        method = "score" if name == "score_identity" else name
+        if not has(family, *NEEDS.get(name, (name,))) or families.inherited(family, method):
             continue
         doubtful = sorted(RESTS_ON.get(name, set()) & wrong)
         if doubtful:
@@ -236,7 +237,7 @@ def _law(place: Place) -> Iterator[Finding]:
     family = place.family
     if not family.discrete:
         yield from laws.continuous(place)
-        if "mirrored" not in family.unsupported:
+        if has(family, "mirrored"):
             yield from laws.continuous(place, mirrored=True)
         return
     yield from laws.states(place)

@@ -18,6 +18,7 @@ import numpy as np
 from gradmeter.bench.checks.findings import About, Finding, number
 from gradmeter.bench.checks.places import Place
 from gradmeter.estimators import NotApplicable
+from gradmeter.estimators.families.capabilities import has, require
 
 CHECK = "samples against log_density"
 LEVEL, AGAIN = 1e-6, 1e-3
@@ -149,7 +150,7 @@ def continuous(place: Place, mirrored: bool = False) -> Iterator[Finding]:
     if not np.all(np.isfinite(pilot)):
         yield place.about.not_checked(check, "some samples are not finite")
         return
-    if "log_densities" not in family.unsupported:
+    if has(family, "log_densities"):
         for i in range(min(place.dimension, 3)):
 
             def density(x: np.ndarray, i: int = i) -> np.ndarray:
@@ -321,7 +322,7 @@ def states(place: Place) -> Iterator[Finding]:
 def listed(place: Place) -> np.ndarray | None:
     """Return every state [N, D] if they can be listed, else None."""
     try:
-        states = place.family.states(place.dimension)
+        states = require(place.family, "states").states(place.dimension)
         states.check("a check", 2**12)
     except NotApplicable:
         return None

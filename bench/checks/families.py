@@ -11,6 +11,7 @@ from gradmeter.bench.checks.findings import Finding
 from gradmeter.bench.checks.lab import Vectors
 from gradmeter.bench.checks.places import Place, along_coordinates, coordinate_labels, labels_of, places_of
 from gradmeter.estimators import Family
+from gradmeter.estimators.families.capabilities import has
 from gradmeter.estimators.families.family import MeanField
 
 #: Dispersion, and perturbation of λ, in the check of `dispersed`.
@@ -38,11 +39,11 @@ def batch_axes(place: Place) -> Finding:
     results: list[tuple[str, np.ndarray, np.ndarray, tuple[int, ...]]] = []
     both = (place.log_density(place.parameters, z), place.log_density(place.parameters, flat))
     results.append(("log_density", *both, ()))
-    if "score" not in family.unsupported and place.offers("score"):
+    if has(family, "score"):
         batched, single = place.score(place.parameters, z), place.score(place.parameters, flat)
         place.require_blocks("score", batched)
         results += [(f"score of {n}", batched[n], single[n], a.shape) for n, a in place.parameters.items()]
-    if "pathwise" not in family.unsupported and place.offers("pathwise"):
+    if has(family, "pathwise"):
         single_noise = {name: a.reshape(rows * samples, *a.shape[2:]) for name, a in noise.items()}
         batched, single = (
             place.pathwise(place.parameters, n, at, np.ones_like(at)) for n, at in ((noise, z), (single_noise, flat))
@@ -366,6 +367,5 @@ CHECKS: dict[str, Callable[[Place], Finding | Iterator[Finding]]] = {
 
 
 def inherited(family: Family, name: str) -> bool:
-    """Return whether a method is inherited from `MeanField` or `Family`."""
-    own = getattr(type(family), name)
-    return own is getattr(Family, name) or own is getattr(MeanField, name, None)
+    """Return whether a method is that of `MeanField` or `Family`, or is not defined at all."""
+    return getattr(type(family), name, None) in (getattr(Family, name, None), getattr(MeanField, name, None), None)

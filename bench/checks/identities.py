@@ -20,6 +20,7 @@ from gradmeter.bench.checks.findings import Finding, number
 from gradmeter.bench.checks.lab import Vectors
 from gradmeter.bench.checks.places import Place, labels_of
 from gradmeter.estimators import NotApplicable
+from gradmeter.estimators.families.capabilities import has
 
 #: Tolerance on sums over all states, relative to the size of the terms.
 ROUNDING = 1e-9
@@ -86,7 +87,7 @@ def entropy_gradient(place: Place, averages: Averages) -> Finding:
     """
     name, like, labels = "entropy_gradient", place.parameters, labels_of(place.parameters)
     family, backend = place.family, place.lab.backend
-    if "score" in family.unsupported or "score_identity" in family.unsupported:
+    if not has(family, "score", "score_identity"):
         path = _entropy_by_path(place, averages)
         return path if path is not None else place.about.not_checked(name, "the family lacks the identity E score = 0")
     claimed = flat(place.lab.function(lambda p: family.entropy_gradient(backend, p))(like), like)
@@ -119,11 +120,7 @@ def entropy_gradient(place: Place, averages: Averages) -> Finding:
 def _entropy_by_path(place: Place, averages: Averages) -> Finding | None:
     """Check the entropy gradient against the mean of `entropy_pathwise`; return None without a path."""
     family, backend, like = place.family, place.lab.backend, place.parameters
-    if (
-        "pathwise" in family.unsupported
-        or "score" in family.unsupported
-        or "log_density_gradient" in family.unsupported
-    ):
+    if not has(family, "pathwise", "score", "log_density_gradient"):
         return None
     name, labels = "entropy_gradient", labels_of(like)
     claimed = flat(place.lab.function(lambda p: family.entropy_gradient(backend, p))(like), like)
@@ -175,7 +172,7 @@ def _waves(place: Place) -> _Waves:
 def implicit_path(place: Place, averages: Averages) -> Finding:
     """Check E[∇φ · ∂z/∂λ] = E[φ ∇_λ log q], the only condition on a path that is not the sampler's derivative."""
     name, like, labels = "pathwise", place.parameters, labels_of(place.parameters)
-    if "score" in place.family.unsupported or "score_identity" in place.family.unsupported:
+    if not has(place.family, "score", "score_identity"):
         return place.about.not_checked(name, "the sample jumps as λ moves, and the family lacks the score identity")
     waves = _waves(place)
     centre = float(waves.value(_pilot(place)).mean())
@@ -200,15 +197,13 @@ def _pilot(place: Place) -> np.ndarray:
 
 def explicit(place: Place) -> bool:
     """Return whether the path is the sampler's derivative at fixed noise."""
-    if "pathwise" in place.family.unsupported or not place.offers("pathwise"):
-        return False
-    return not path_compared(place, 2).mismatches().any()
+    return has(place.family, "pathwise") and not path_compared(place, 2).mismatches().any()
 
 
 def weak_derivatives(place: Place) -> Iterator[Finding]:
     """Check c (E φ(z⁺) − E φ(z⁻)) for every coordinate against E[φ(z_i) ∇_λ_i log q]."""
     family, backend, like, name = place.family, place.lab.backend, place.parameters, "weak_derivatives"
-    if "score" in family.unsupported or "score_identity" in family.unsupported:
+    if not has(family, "score", "score_identity"):
         yield place.about.not_checked(name, "the family lacks the identity E score = 0")
         return
     spread, middle = place.spread(), np.median(_pilot(place), axis=0)
@@ -217,7 +212,7 @@ def weak_derivatives(place: Place) -> Iterator[Finding]:
         return np.asarray(np.sin((z - middle) / spread + 0.7))
 
     centre = phi(_pilot(place)).mean(axis=0)
-    for coupling in (True, False) if "independent_parts" not in family.unsupported else (True,):
+    for coupling in (True, False) if has(family, "independent_parts") else (True,):
         by_block = family.weak_noise((), place.dimension, coupling)
         specs = {n: spec for noise in by_block.values() for n, spec in noise.items()}
         specs |= family.noise((), place.dimension)
@@ -253,8 +248,8 @@ def weak_derivatives(place: Place) -> Iterator[Finding]:
 def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
     """Check E z_i^n, and its gradient against E[Σ z^n ∇_λ log q] or the pathwise gradient."""
     like, family, name = place.parameters, place.family, "power_moment"
-    by_score = not {"score", "score_identity"} & set(family.unsupported)
-    if not by_score and "pathwise" in family.unsupported:
+    by_score = has(family, "score", "score_identity")
+    if not by_score and not has(family, "pathwise"):
         yield place.about.not_checked(name, "the family has neither the identity E score = 0 nor a path")
         return
     for order in ORDERS:
@@ -286,7 +281,7 @@ def power_moments(place: Place, averages: Averages) -> Iterator[Finding]:
 def bonnet_price(place: Place, averages: Averages) -> Finding:
     """Check ∇_λ E φ from ∇φ and ∇²φ against E[φ ∇_λ log q]."""
     family, backend, like, name = place.family, place.lab.backend, place.parameters, "bonnet_price"
-    if {"score", "score_identity"} & set(family.unsupported):
+    if not has(family, "score", "score_identity"):
         return place.about.not_checked(name, "the family lacks the identity E score = 0")
     waves, labels = _waves(place), labels_of(like)
     centre = float(waves.value(_pilot(place)).mean())

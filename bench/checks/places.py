@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from gradmeter.bench.checks.lab import Lab, Vectors
 from gradmeter.bench.forms.objects import WrongForm
 from gradmeter.estimators import Family, UsageError
 from gradmeter.estimators.estimator import described
+from gradmeter.estimators.families.capabilities import Capable
 
 #: Dimensions to try, and the random perturbation of parameters, which makes all coordinates different.
 DIMENSIONS, MOVED = (3, 4, 2, 6, 5, 1, 8), 0.25
@@ -25,7 +26,7 @@ class Place:
     """A family at λ for z of D coordinates."""
 
     lab: Lab
-    family: Family
+    family: Capable
     dimension: int
     parameters: Vectors
 
@@ -86,10 +87,6 @@ class Place:
         """Return the interquartile range of every coordinate [D], or 1 where it is 0."""
         low, high = np.nanquantile(self.samples(512, "spread"), [0.25, 0.75], axis=0)
         return np.where(np.isfinite(high - low) & (high > low), high - low, 1.0)
-
-    def offers(self, name: str) -> bool:
-        """Return whether the family overrides a method of `Family`."""
-        return getattr(type(self.family), name) is not getattr(Family, name)
 
     def moved(self, block: str, direction: np.ndarray, t: float) -> Vectors:
         """Return λ with one block moved by t times a direction."""
@@ -181,7 +178,7 @@ def found_place(lab: Lab, family: Family, point: Any = None, dimensions: tuple[i
                     f"its point has parameters of shapes {shapes}, but `shapes` is {family.shapes(dimension)}"
                 )
             moved = {name: a + MOVED * generator.standard_normal(a.shape) for name, a in base.items()}
-            place = Place(lab, family, dimension, moved)
+            place = Place(lab, cast(Capable, family), dimension, moved)
             if np.all(np.isfinite(place.log_density(moved, place.samples(2, "try")))):
                 return place
         except (UsageError, ValueError, IndexError, ZeroDivisionError) as error:

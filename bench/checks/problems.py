@@ -29,6 +29,7 @@ from gradmeter.bench.forms.results import exact_of
 from gradmeter.bench.problems import Exact
 from gradmeter.estimators import Expectation
 from gradmeter.estimators.amortised import AmortisedExpectation
+from gradmeter.estimators.families.capabilities import has, require
 
 #: Path derivative: number of halved steps, first step, and relative error at which it counts as converged.
 PATH_LEVELS, PATH_STEP, SETTLED = 3, 0.02, 1e-3
@@ -78,7 +79,8 @@ def whole_of(lab: Lab, problem: Any) -> Whole:
         if isinstance(expectation, AmortisedExpectation):
             return Whole(lab, problem, problem.whole().expectation(), parameters, None)
         own = {name: parameters[name] for name in expectation.family.blocks}
-        call = lab.function(lambda p: expectation.family.entropy_gradient(lab.backend, p))
+        family = require(expectation.family, "entropy_gradient")
+        call = lab.function(lambda p: family.entropy_gradient(lab.backend, p))
         entropy = call(own)
     return Whole(lab, problem, expectation, parameters, entropy)
 
@@ -264,7 +266,7 @@ def _gradient(whole: Whole, claims: list[_Claim], draws: _Draws, place: Place | 
     by_score = (
         place is not None
         and not wrong_score
-        and not {"score", "score_identity"} & set(place.family.unsupported)
+        and has(place.family, "score", "score_identity")
         and whole.expectation.importance_samples == 1
     )
     score = _Score(whole, claims, draws, place) if by_score and place is not None else None

@@ -20,6 +20,7 @@ from gradmeter.bench.forms.results import point_of, sample_of
 from gradmeter.bench.identity.content import Same
 from gradmeter.estimators import Estimator, Family, FamilyConfig, draw
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.capabilities import has
 from gradmeter.estimators.noise import stream_root
 
 #: Number of samples, reduced to keep the numbers drawn below the second limit, but never below `FEWEST`.
@@ -78,9 +79,7 @@ def _needs(family: Family, estimator: Estimator, entropy: str, distances: str) -
         distances = "logs"
     if weak and distances != "none":  # the replacement of a coordinate carries no logarithms
         distances = "z"
-    return _Needs(
-        weak and "independent_parts" in family.unsupported, distances if weak or requires.integrand else "none"
-    )
+    return _Needs(weak and not has(family, "independent_parts"), distances if weak or requires.integrand else "none")
 
 
 @functools.lru_cache(maxsize=256)
@@ -187,7 +186,7 @@ def _finite_far_out(family: Family, parameters: dict[str, Any], dimension: int, 
     for at, noise in _far_out(family, parameters, dimension, dtype, FARTHEST[dtype]):
         z, logs = family.sample(backend, at, noise), family.logs(backend, at, noise)
         found = [z, family.log_density(backend, at, z, *logs)]
-        if "score" not in family.unsupported:
+        if has(family, "score"):
             found += family.score(backend, at, z, *logs).values()
         if not all(np.all(np.isfinite(a)) for a in found):
             return False

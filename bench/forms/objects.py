@@ -20,7 +20,7 @@ from gradmeter.estimators.amortised import Encoder
 from gradmeter.estimators.errors import contained, typed
 from gradmeter.estimators.estimator import described
 from gradmeter.estimators.expectation import INTEGRAND, Differentiate, Entropy
-from gradmeter.estimators.families.family import CAPABILITIES
+from gradmeter.estimators.families.capabilities import CAPABILITIES, Capable
 
 Right = Callable[[Any], bool]
 KINDS: dict[type, str] = {
@@ -175,7 +175,7 @@ def _signatures(thing: Any, kind: type) -> Iterator[str]:
     logs = bool(getattr(thing, "reads_logs", False)) if kind is Integrand else False
     logs = logs or (isinstance(thing, Family) and type(thing).logs is not Family.logs)
     for name in sorted(defined):
-        base = getattr(kind, name, None)
+        base = getattr(Capable if kind is Family else kind, name, None)
         if not (name in optional or inspect.isfunction(base)) or name.startswith("__"):
             continue
         takes = optional.get(name) or ", ".join(_positional(base))
@@ -245,7 +245,7 @@ def shown(value: Any) -> str:
     return f"a {described(value)}"
 
 
-def _lacks(thing: Any, abilities: Mapping[str, str]) -> Iterator[str]:
+def _lacks(thing: Any, abilities: Mapping[str, Any]) -> Iterator[str]:
     must = "a dict {capability: why}"
     yield from _attribute(thing, "unsupported", mapping(lambda why: isinstance(why, str)), must)
     for name in thing.unsupported:

@@ -14,6 +14,7 @@ from gradmeter.bench.problems.problem import Exact, Problem
 from gradmeter.bench.problems.test_functions import SquareIntegrand
 from gradmeter.estimators import FamilyConfig, Integrand
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.capabilities import require
 from gradmeter.estimators.options import option
 
 
@@ -82,7 +83,7 @@ class CategoricalSquare(Problem):
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """Return the exact values: E f = Σ_i Σ_k p_ik f_k, so ∂logits_ik = p_ik (f_k − Σ_j p_ij f_j)."""
-        p = self.family.expected(get("numpy"), parameters).reshape(parameters["logits"].shape)
+        p = require(self.family, "expected").expected(get("numpy"), parameters).reshape(parameters["logits"].shape)
         f = (np.linspace(0.0, 1.0, self.categories) - self.k) ** 2
         mean = p @ f
         return Exact({"logits": p * (f - mean[:, None])}, "closed-form", float(mean.sum()))

@@ -8,6 +8,7 @@ from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.problem import Exact
 from gradmeter.estimators import Expectation, NotApplicable
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.capabilities import has, require
 
 #: The number of states evaluated at a time.
 CHUNK = 2**12
@@ -23,7 +24,7 @@ def exact_enumerated(expectation: Expectation, parameters: Vectors, dimension: i
         integrand gives no closed-form derivative in them.
     """
     backend, family = get("numpy"), expectation.family
-    if expectation.noise_specs():
+    if expectation.noise_specs() or not has(family, "states", "score"):
         return None
     closed = Expectation(family, expectation.integrand, expectation.data, expectation.entropy)
     bound, own = closed.at(parameters)
@@ -48,7 +49,7 @@ def exact_enumerated(expectation: Expectation, parameters: Vectors, dimension: i
             moments[name] += np.tensordot(q * f, s * s, 1)
             squares[name] += np.tensordot(q, s * s, 1)
     if expectation.entropy == "analytic":
-        entropy = family.entropy_gradient(backend, own)
+        entropy = require(family, "entropy_gradient").entropy_gradient(backend, own)
         gradient |= {name: gradient[name] + entropy[name] for name in own}
     optimal = {name: moments[name] / np.where(squares[name] > 0.0, squares[name], 1.0) for name in moments}
     return Exact(gradient, "enumeration", objective, optimal)

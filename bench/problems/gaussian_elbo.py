@@ -13,6 +13,7 @@ from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.problem import Exact, exact_elbo
 from gradmeter.estimators import Family, Normal
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.capabilities import require
 
 
 class Expected(NamedTuple):
@@ -40,7 +41,7 @@ def exact_gaussian_elbo(family: Family, parameters: Vectors, entropy: str, found
     source : str
         Recorded as `Exact.source`.
     """
-    backend, loc = get("numpy"), parameters["loc"]
+    backend, loc, family = get("numpy"), parameters["loc"], require(family, "bonnet_price", "entropy_gradient")
     moved = family.bonnet_price(backend, parameters, found.slope, found.hessian)
     gradient = family.entropy_gradient(backend, parameters)
     own = 0.5 * len(loc) - float(family.log_density(backend, parameters, loc))

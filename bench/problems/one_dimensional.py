@@ -27,6 +27,7 @@ from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.problem import Exact
 from gradmeter.estimators import Family, FamilyConfig, NotApplicable
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.families.capabilities import has
 from gradmeter.estimators.families.logs import Logs
 from gradmeter.estimators.families.relaxation import sigmoid
 from gradmeter.estimators.families.support_and_tails import Marginals, SupportAndTails
@@ -85,13 +86,11 @@ def exact_sum(
 
 def _marginals(family: Family, parameters: Vectors) -> Marginals | None:
     """Return the distributions of single coordinates, or None where they or their support and tails are unknown."""
-    if "marginals" in family.unsupported:
-        return None
     try:
-        found = family.marginals(parameters)
+        found = family.marginals(parameters) if has(family, "marginals") else None
     except NotApplicable:
         return None
-    return None if "support_and_tails" in found.family.unsupported else found
+    return found if found and has(found.family, "support_and_tails") else None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.estimators import Expectation, Family, FamilyConfig, Integrand, Normal, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation, Encoder
+from gradmeter.estimators.families.capabilities import has
 
 LOG_2PI = math.log(2.0 * math.pi)
 #: Attributes of a problem that follow from the others, and from which.
@@ -103,9 +104,9 @@ def exact_elbo(entropy: str, scale: np.ndarray, hermite: dict[int, np.ndarray | 
 
 def exact_polynomial(family: Family, parameters: Vectors, coefficients: dict[int, float]) -> Exact | None:
     """Return the exact values for f = Σ_i Σ_n c_n z_iⁿ from the family's moments, or None if these are unknown."""
-    if "power_moment" in family.unsupported:
+    found = {n: family.power_moment(parameters, n) for n in coefficients} if has(family, "power_moment") else None
+    if found is None:
         return None
-    found = {n: family.power_moment(parameters, n) for n in coefficients}
     gradient = {
         block: sum((c * found[n][1][block] for n, c in coefficients.items()), np.zeros_like(values))
         for block, values in parameters.items()
@@ -123,12 +124,11 @@ def check_moment(what: str, q: FamilyConfig, order: int, dimension: int) -> None
     UsageError
         The moment overflows.
     """
-    if "power_moment" in q.family.unsupported:
-        return
-    with np.errstate(over="ignore", invalid="ignore"):
-        moment, _ = q.family.power_moment(q.parameters(dimension if q.unequal else 1), order)
-    if not np.all(np.isfinite(moment)):
-        raise UsageError(f"{what} overflows; give less extreme options")
+    if has(q.family, "power_moment"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            moment, _ = q.family.power_moment(q.parameters(dimension if q.unequal else 1), order)
+        if not np.all(np.isfinite(moment)):
+            raise UsageError(f"{what} overflows; give less extreme options")
 
 
 class Problem(ABC):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -62,6 +63,9 @@ class _Binary(Family):
 
     def expected_pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
         return self.from_logits(backend, cotangent * _variance(backend.xp, parameters["logits"]))
+
+    @abstractmethod
+    def from_logits(self, backend: Backend, gradient: Array) -> Blocks: ...
 
     def relaxation(self) -> Relaxation:
         return Binary(self)

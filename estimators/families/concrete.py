@@ -38,7 +38,6 @@ class RelaxedBernoulli(MeanField):
     summary: ClassVar[str] = "relaxed (binary Concrete) Bernoullis on (0, 1); parameters logits, log_temperature"
     blocks: ClassVar[tuple[str, ...]] = ("logits", "log_temperature")
     unsupported: ClassVar[dict[str, str]] = {
-        "weak_derivatives": "none is written for it",
         "entropy_gradient": "its entropy has no closed form",
     }
     moment_source: ClassVar[str] = "quadrature"

@@ -183,7 +183,6 @@ class Erlang(MeanField):
     name: ClassVar[str] = "erlang"
     summary: ClassVar[str] = "Erlang distribution, a sum of exponentials; parameter log_rate"
     blocks: ClassVar[tuple[str, ...]] = ("log_rate",)
-    unsupported: ClassVar[dict[str, str]] = {}
 
     events: int = 2
 

@@ -23,7 +23,6 @@ class Gompertz(MeanField):
     summary: ClassVar[str] = "Gompertz distribution by its inverse CDF; parameters log_shape, log_rate"
     blocks: ClassVar[tuple[str, ...]] = ("log_shape", "log_rate")
     unsupported: ClassVar[dict[str, str]] = {
-        "weak_derivatives": "its weak derivatives are not worked out here",
         "entropy_gradient": "it needs the exponential integral E₁, which PyTorch has not got",
     }
     moment_source: ClassVar[str] = "quadrature"

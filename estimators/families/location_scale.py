@@ -27,7 +27,6 @@ class LocationScale(MeanField):
     """
 
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale")
-    unsupported: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @abstractmethod
     def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:

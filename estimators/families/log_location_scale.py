@@ -26,7 +26,6 @@ class LogLocationScale(MeanField):
     inverted: ClassVar[bool] = False
     #: E ε.
     mean: ClassVar[float]
-    unsupported: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @abstractmethod
     def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:

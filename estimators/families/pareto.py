@@ -34,7 +34,6 @@ class Pareto(LogLocationScale):
     inverted: ClassVar[bool] = True
     mean: ClassVar[float] = 1.0
     unsupported: ClassVar[dict[str, str]] = {
-        **LogLocationScale.unsupported,
         "score_identity": "its support depends on λ and its density is not 0 at the lower end, so E[∇_λ log q] = shape",
     }
 

@@ -22,7 +22,6 @@ class Rayleigh(MeanField):
     name: ClassVar[str] = "rayleigh"
     summary: ClassVar[str] = "Rayleigh distribution by its inverse CDF; parameter log_scale (of the mode)"
     blocks: ClassVar[tuple[str, ...]] = ("log_scale",)
-    unsupported: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @dataclass(frozen=True)
     class Config(FamilyConfig):

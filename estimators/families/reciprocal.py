@@ -32,7 +32,6 @@ class Reciprocal(LogLocationScale):
     blocks: ClassVar[tuple[str, ...]] = ("log_low", "log_span")
     mean: ClassVar[float] = 0.5
     unsupported: ClassVar[dict[str, str]] = {
-        **LogLocationScale.unsupported,
         "score_identity": "its support depends on λ and its density is not 0 at the ends, so E[∇_λ log q] = −1",
     }
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.noise import Noise
@@ -21,14 +21,6 @@ Blocks = dict[str, Array]
 
 #: The lower bound of uniform noise in logarithms: uniform noise may be 0.
 TINY = 1e-30
-
-
-class HasLogits(Protocol):
-    """A family of binary coordinates, each sampled from one uniform number."""
-
-    def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]: ...
-    def logits(self, backend: Backend, parameters: Blocks) -> Array: ...
-    def from_logits(self, backend: Backend, cotangent: Array) -> Blocks: ...
 
 
 class Relaxation(ABC):
@@ -71,7 +63,7 @@ class Relaxation(ABC):
 class Binary(Relaxation):
     """The relaxation of a family with `logits`: one logistic variable per coordinate, from its uniform number."""
 
-    family: HasLogits
+    family: Any
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return self.family.noise(sample_shape, dimension)

@@ -32,7 +32,6 @@ class StudentT(MeanField):
     name: ClassVar[str] = "student-t"
     summary: ClassVar[str] = "Student's t by Bailey's polar method; parameters loc, log_scale, log_df"
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale", "log_df")
-    unsupported: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @dataclass(frozen=True)
     class Config(FamilyConfig):

@@ -33,7 +33,6 @@ class Triangular(MeanField):
         "triangular distribution; its score has infinite variance; parameters loc (low), log_scale (width), logit_mode"
     )
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale", "logit_mode")
-    unsupported: ClassVar[dict[str, str]] = {"weak_derivatives": "its weak derivatives are not worked out here"}
 
     @dataclass(frozen=True)
     class Config(FamilyConfig):

@@ -27,7 +27,6 @@ class Uniform(LocationScale):
     name: ClassVar[str] = "uniform"
     summary: ClassVar[str] = "uniform distribution; parameters loc (the lower end), log_scale (log of the width)"
     unsupported: ClassVar[dict[str, str]] = {
-        **LocationScale.unsupported,
         "score_identity": "its support depends on λ and its density is not 0 at the ends, so E[∇_λ log q] = −1",
     }
 

@@ -16,6 +16,7 @@ from gradmeter.bench.checks.lab import QUICK
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.estimators import Estimator, Expectation, Family, FamilyConfig, Integrand, Requires, UsageError
 from gradmeter.estimators.backends.backend import Backend
+from gradmeter.estimators.families.capabilities import has, missing
 from gradmeter.estimators.noise import Noise
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -151,9 +152,12 @@ def test_where_it_is_needed_the_cell_is_not_applicable(estimator: str) -> None:
 
 
 def test_what_a_subclass_defines_it_no_longer_lacks() -> None:
-    assert Mine.unsupported["weak_derivatives"] == "none is written for it"
-    assert "weak_derivatives" not in changed(Mine, weak_derivatives=returning({})).unsupported
-    assert "pathwise" not in Mine.unsupported  # else z would count as discrete
+    assert missing(Mine(), ["score", "weak_derivatives"]) == {"weak_derivatives": "none are written for it"}
+    defined = {"weak_noise": returning({}), "weak_derivatives": returning({})}
+    assert has(changed(Mine, **defined)(), "weak_derivatives")
+    assert missing(changed(Mine, **defined, unsupported={"weak_derivatives": "why"})()) == missing(Mine()) | {
+        "weak_derivatives": "why"
+    }
 
 
 WRONG: list[tuple[type, str, Any, str]] = [
@@ -188,6 +192,7 @@ WRONG: list[tuple[type, str, Any, str]] = [
     (Family, "name", None, "family Mine: name is None"),
     (Family, "blocks", "loc", "family mine: blocks is 'loc'; it must be a tuple of the names of the parameter blocks"),
     (Family, "blocks", ("loc",), "family mine: shapes returns {'loc': (3,), 'log_scale': (3,)}"),
+    (Family, "unsupported", ["a"], "family mine: unsupported is ['a']; it must be a dict {capability: why}"),
     (
         Family,
         "unsupported",
@@ -206,6 +211,12 @@ WRONG: list[tuple[type, str, Any, str]] = [
     (Family, "log_density", lambda self, p, z: z, "log_density takes (p, z); after self it must take (backend, "),
     (Family, "score", lambda self, b, p, z: (z, z), "score returns a tuple; it must return a dict {block: array}"),
     (Family, "pathwise", lambda self, b, p, n, z, c: {"loc": c}, "pathwise has blocks ['loc'] where they must be"),
+    (
+        Family,
+        "dispersed",
+        lambda self, b: {},
+        "dispersed takes (b); after self it must take (backend, par",
+    ),
     (Family, "logs", returning(()), "log_density takes (backend, parameters, z); after self it must take"),
     (Integrand, "value", returning(None), "value: the result is None; it must be an array of numpy"),
     (Integrand, "value", lambda self, z: z, "value takes (z); after self it must take (xp, data, z, noise)"),
@@ -276,8 +287,6 @@ def test_classes_and_other_things_in_place_of_objects() -> None:
     assert said(Own(), None) == "None is no estimator; give an estimator, or its name as a text"
     with pytest.raises(UsageError, match=r"integrand of the Expectation is the class Square; give an object of it"):
         Expectation(Mine(), Square, {})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"unsupported is \['a'\]; it must be a dict"):
-        changed(Mine, unsupported=["a"])
     abstract: Any = type("Half", (Problem,), {"dimension": 1})
     with pytest.raises(UsageError, match="Half does not define integrand, without which no object of it can be made"):
         gradmeter.check(abstract)

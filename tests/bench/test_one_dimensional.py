@@ -21,7 +21,7 @@ from gradmeter.estimators.backends import get
 from gradmeter.estimators.families.family import Family, MeanField
 from tests.estimators import laws
 from tests.estimators.test_one_coordinate import LAPLACE
-from tests.families import FROZEN, KNOWN, PARAMETERS
+from tests.families import FROZEN, KNOWN, PARAMETERS, having
 from tests.support import Blocks, problem_is_refused
 
 K = 0.7
@@ -35,7 +35,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Any], Any], tuple[float, ...]]] = {
 }
 #: E |z| has no meaning.
 REFUSED = {("cauchy", "absolute-value")}
-PAIRS = [(name, f) for name in FAMILIES for f in FUNCTIONS if "marginals" not in FAMILIES[name].unsupported]
+PAIRS = [(name, f) for name in having("marginals") for f in FUNCTIONS]
 ONE = {**FROZEN, **laws.ONE}
 
 
@@ -120,9 +120,7 @@ def test_gradients_are_those_of_the_expectations(name: str, function: str) -> No
     assert along == pytest.approx(expected, rel=1e-9, abs=2e-10 * max(1.0, abs(exact.objective)))
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, _ in PAIRS[:: len(FUNCTIONS)] if "power_moment" not in FAMILIES[n].unsupported]
-)
+@pytest.mark.parametrize("name", having("marginals", "power_moment"))
 def test_moments_to_rounding(name: str) -> None:
     """E z and E z², of which every family that has them knows the gradient in closed form."""
     family, parameters = at(name)

@@ -209,11 +209,6 @@ class Shifted(Mine):
     def pathwise(self, b: Any, p: Any, noise: Any, z: Any, cotangent: Any) -> Any:
         return {"loc": cotangent}
 
-    entropy_pathwise = Family.entropy_pathwise
-    support_and_tails = Family.support_and_tails
-    bonnet_price = Family.bonnet_price
-    dispersed = Family.dispersed
-
 
 def test_a_score_whose_mean_is_not_0() -> None:
     findings = list(family_findings(Shifted(), Shifted.Config(), None, QUICK, 0))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +15,9 @@ from scipy import special, stats
 from gradmeter.estimators import FAMILIES, Family, NotApplicable
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import CAPABILITIES
+from gradmeter.estimators.families.capabilities import CAPABILITIES, has, missing, require
 from tests.estimators import laws
-from tests.families import DIMENSION, FAMILY_PROBLEMS, FROZEN, KNOWN, PARAMETERS
+from tests.families import DIMENSION, FAMILY_PROBLEMS, FROZEN, KNOWN, PARAMETERS, having
 from tests.support import (
     TWO_FAMILIES,
     Blocks,
@@ -85,10 +87,6 @@ def case_of(name: str, backend: Backend) -> Case:
     return Case(name, backend)
 
 
-def all_but(ability: str) -> list[str]:
-    return [name for name, cls in FAMILIES.items() if ability not in cls.unsupported]
-
-
 def test_every_family_is_tested() -> None:
     assert set(KNOWN) == set(FAMILIES)
     for name, text in FAMILY_PROBLEMS.items():
@@ -96,19 +94,21 @@ def test_every_family_is_tested() -> None:
 
 
 @pytest.mark.parametrize("cls", FAMILIES.values())
-def test_abilities_are_declared(cls: type[Family]) -> None:
-    """What a family lacks has a reason and raises it; what it does not lack, it overrides."""
-    methods = [name for name in CAPABILITIES if hasattr(Family, name) and name != "mirrored"]
-    for ability in methods:
-        assert (getattr(cls, ability) is getattr(Family, ability)) == (ability in cls.unsupported), ability
-    assert set(cls.unsupported) <= set(CAPABILITIES)
+def test_capabilities_are_those_defined(cls: type[Family]) -> None:
+    """Methods take the arguments of their protocol; a reason stands only where no method is defined."""
     family = cls.Config().family
-    for ability, reason in cls.unsupported.items():
-        assert reason in str(family.without(ability))
-    for ability in set(methods) & set(cls.unsupported):
-        method = getattr(family, ability)
-        with pytest.raises(NotApplicable, match="has not got"):
-            method(*[None] * (method.__code__.co_argcount - 1))
+    assert set(cls.unsupported) <= set(missing(family)) <= set(CAPABILITIES)
+    assert has(family, "score")
+    assert has(family, "pathwise") != family.discrete
+    for name, why in missing(family).items():
+        with pytest.raises(NotApplicable, match=f"^family {family.name} has not got .*: {re.escape(why)}$"):
+            require(family, name)
+    for name, capability in CAPABILITIES.items():
+        methods = {n: m for n, m in vars(capability.methods).items() if n[0] != "_" and inspect.isfunction(m)}
+        assert not methods or has(family, name) == all(hasattr(family, n) for n in methods), name
+        for n, method in methods.items() if has(family, name) else ():
+            arguments = list(inspect.signature(method).parameters)
+            assert list(inspect.signature(getattr(cls, n)).parameters)[: len(arguments)] == arguments, n
 
 
 @pytest.mark.matrix
@@ -132,7 +132,7 @@ def test_density(name: str, backend: Backend) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("name", all_but("score"))
+@pytest.mark.parametrize("name", having("score"))
 def test_score(name: str, differentiating: Backend) -> None:
     case = case_of(name, differentiating)
     found = case.family.score(differentiating, case.parameters, case.z)
@@ -142,7 +142,7 @@ def test_score(name: str, differentiating: Backend) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("name", [name for name in all_but("pathwise") if name not in laws.IMPLICIT])
+@pytest.mark.parametrize("name", [name for name in having("pathwise") if name not in laws.IMPLICIT])
 def test_pathwise(name: str, differentiating: Backend) -> None:
     """cotangent · ∂t(ε, λ)/∂λ, summed over the coordinates of z."""
     case, xp = case_of(name, differentiating), differentiating.xp
@@ -153,14 +153,14 @@ def test_pathwise(name: str, differentiating: Backend) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("name", [name for name in all_but("pathwise") if name not in laws.IMPLICIT])
+@pytest.mark.parametrize("name", [name for name in having("pathwise") if name not in laws.IMPLICIT])
 def test_entropy_along_the_path(name: str, differentiating: Backend) -> None:
     """d/dλ of −log q_λ(t(ε, λ)), what a family knows of it and what any works out; a block left out is 0."""
     case = case_of(name, differentiating)
     family, given = case.family, (differentiating, case.parameters, case.noise, case.z)
     along = lambda p: -family.log_density(differentiating, p, family.sample(differentiating, p, case.noise))  # noqa: E731
     known, worked_out = family.entropy_pathwise(*given), {}
-    if not {"score", "log_density_gradient"} & set(family.unsupported):
+    if has(family, "score", "log_density_gradient"):
         worked_out = Family.entropy_pathwise(family, *given)
     for block, values in case.jacobian(along).items():
         zero = differentiating.xp.zeros_like(values)
@@ -170,7 +170,7 @@ def test_entropy_along_the_path(name: str, differentiating: Backend) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("name", all_but("log_density_gradient"))
+@pytest.mark.parametrize("name", having("log_density_gradient"))
 def test_derivatives_in_z(name: str, differentiating: Backend) -> None:
     case, xp = case_of(name, differentiating), differentiating.xp
     total = lambda z: xp.sum(case.family.log_density(differentiating, case.parameters, z))  # noqa: E731
@@ -182,7 +182,7 @@ def test_derivatives_in_z(name: str, differentiating: Backend) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("name", all_but("log_density_replaced"))
+@pytest.mark.parametrize("name", having("log_density_replaced"))
 def test_replaced(name: str, backend: Backend) -> None:
     case, xp = case_of(name, backend), backend.xp
     other = xp.flip(case.z, axis=0)
@@ -216,15 +216,15 @@ def test_integrals(name: str) -> None:
     backend, dimension = get("numpy"), 2
     family, parameters, z, weights = grid(name, dimension)
     score, log_density = family.score(backend, parameters, z), family.log_density(backend, parameters, z)
-    known = "entropy_gradient" not in family.unsupported
+    known = has(family, "entropy_gradient")
     entropy = family.entropy_gradient(backend, parameters) if known else {}
     for block, per_sample in score.items():
         s = per_sample.reshape(len(z), -1)
-        if "score_identity" not in family.unsupported:
+        if has(family, "score_identity"):
             np.testing.assert_allclose(weights @ s, 0.0, atol=1e-12)
         if known:
             np.testing.assert_allclose(entropy[block].ravel(), -(weights * log_density) @ s, atol=1e-11)
-    for order in range(6 if "power_moment" not in family.unsupported else 0):
+    for order in range(6 if has(family, "power_moment") else 0):
         moment, gradient = family.power_moment(parameters, order)
         np.testing.assert_allclose(moment, weights @ z**order, rtol=1e-11, atol=1e-11)
         for block in score:

@@ -27,6 +27,7 @@ from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.estimators import FAMILIES, Integrand, Noise, UsageError
 from gradmeter.estimators.backends import NAMES, get
+from gradmeter.estimators.families.capabilities import has
 from tests.families import FAMILY_PROBLEMS, KNOWN
 from tests.parity import Case
 from tests.support import make_cell, measured, needs, setting_of
@@ -87,9 +88,10 @@ class Simplest(Problem):
         exact = self.plain.exact_at(parameters)
         if exact is None or self.entropy == "none":
             return exact
-        if "entropy_gradient" in self.family.unsupported:
+        family = self.family
+        if not has(family, "entropy_gradient"):
             return None
-        moved = self.family.entropy_gradient(get("numpy"), parameters)
+        moved = family.entropy_gradient(get("numpy"), parameters)
         gradient = {name: g + moved[name] for name, g in exact.gradient.items()}
         return Exact(gradient, exact.source)
 
@@ -106,7 +108,7 @@ def problem_for(estimator: str, family: str, dimension: int = 3, entropy: str | 
 def kind(family: str) -> tuple[Any, ...]:
     """What makes a family different to an estimator: the kinds of its noise, how its coordinates hang together."""
     q = FAMILIES[family].Config().family
-    return (tuple(sorted(spec.kind for spec in q.noise((), 2).values())), "log_densities" in q.unsupported)
+    return (tuple(sorted(spec.kind for spec in q.noise((), 2).values())), has(q, "log_densities"))
 
 
 def covering() -> set[tuple[str, str]]:

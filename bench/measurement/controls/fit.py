@@ -24,6 +24,7 @@ from gradmeter.bench.measurement.defensive import Mixture
 from gradmeter.bench.measurement.evaluate import estimates_of, in_double
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.estimators import NotApplicable
+from gradmeter.estimators.families.capabilities import has
 from gradmeter.estimators.noise import DrawnNoise, Noise, sample_axis, stream_root
 
 #: Most replicates of the pilot.
@@ -153,8 +154,9 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
 
 def _gammas(setting: Setting, parameters: Arrays) -> dict[str, np.ndarray]:
     """Return the concentrations [m] of the gamma numbers that a sample is made from, by the prefix of their noise."""
-    found = {n: np.reshape(a, -1) for n, a in setting.expectation.family.gamma_numbers(parameters).items()}
-    return {prefix: a for prefix, a in found.items() if np.all(a >= SMALLEST)}
+    family = setting.expectation.family
+    numbers = family.gamma_numbers(parameters) if has(family, "gamma_numbers") else {}
+    return {prefix: np.reshape(a, -1) for prefix, a in numbers.items() if np.all(a >= SMALLEST)}
 
 
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # non-finite controls are dropped

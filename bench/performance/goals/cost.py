@@ -68,7 +68,7 @@ def compare(cell: Cell) -> Goal:
     (one, _), (other, _) = timed_calls(ready), timed_calls(plain)
     found = ratio(one.run, other.run, ROUNDS)
     made = "; noise by inverse CDFs" if getattr(cell.estimator, "draws", "") in ("stratified", "sobol") else ""
-    continuous = "pathwise" not in cell.problem.family.unsupported
+    continuous = not cell.problem.family.discrete
     share = (other.replicates / one.replicates) * (plain.evaluations / ready.evaluations)
     return Goal(
         f"cost over that of its evaluations: {cell.label()}",

@@ -1,0 +1,286 @@
+"""The capabilities of families: what a family may offer beyond `Family`.
+
+A family has a capability if it defines the methods of the capability's protocol, and does not name the capability in
+`unsupported`. An identity has no methods: it holds for every family that does not name it in `unsupported`.
+
+Shapes are those of `family.py`. "By block, per sample" means {block: [..., *shape]}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
+
+import numpy as np
+
+from gradmeter.estimators.backends.backend import Backend
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.families.family import Array, Blocks, Family
+from gradmeter.estimators.families.relaxation import Relaxation
+from gradmeter.estimators.families.states import States
+from gradmeter.estimators.families.support_and_tails import Marginals, SupportAndTails
+from gradmeter.estimators.noise import Noise
+
+
+@dataclass(frozen=True)
+class Capability:
+    """A capability that an estimator or a problem may require.
+
+    Attributes
+    ----------
+    what
+        How messages call it.
+    why_not
+        The reason why a family does not have it, if the family gives none in `unsupported`.
+    methods
+        The protocol with its methods; `object` for an identity.
+    """
+
+    what: str
+    why_not: str = "none is written for it"
+    methods: Any = object
+
+
+#: Capabilities by the names that `Requires` and `unsupported` use.
+CAPABILITIES: dict[str, Capability] = {}
+
+
+def capability(name: str, what: str, why_not: str = Capability.why_not) -> Callable[[Any], Any]:
+    """Return a decorator that registers a protocol as the methods of a capability."""
+
+    def register(protocol: Any) -> Any:
+        CAPABILITIES[name] = Capability(what, why_not, runtime_checkable(protocol))
+        return protocol
+
+    return register
+
+
+@capability("score", "∇_λ log q_λ(z)", "it does not define score")
+class HasScore(Protocol):
+    def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
+        """Return the score ∇_λ log q_λ(z) at fixed z, by block, per sample."""
+
+
+CAPABILITIES["score_identity"] = Capability("E[∇_λ log q_λ(z)] = 0")
+
+
+@capability("pathwise", "a differentiable sample path", "it does not define pathwise")
+class HasPathwise(Protocol):
+    def pathwise(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
+    ) -> Blocks:
+        """Return cotangent · ∂z/∂λ at fixed noise, by block, per sample, where z is the sample that the noise makes.
+
+        Where the sample jumps as λ moves, as under rejection, the derivative is implicit (Figurnov et al. 2018).
+        """
+
+
+@capability("weak_derivatives", "weak derivatives", "none are written for it")
+class HasWeakDerivatives(Protocol):
+    def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
+        """Return the noise of the weak derivatives by parameter block, under names that `noise` does not use."""
+
+    def weak_derivatives(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
+    ) -> dict[str, tuple[Array, Array, Array]]:
+        """Return the weak derivatives ∂q/∂λ_i = c (q⁺ − q⁻) by block, where λ_i concerns coordinate i alone.
+
+        Parameters
+        ----------
+        coupling
+            Whether both draws come from common randomness; c may then be random too, [..., D].
+
+        Returns
+        -------
+        dict
+            By block: c [D], and draws of coordinate i from q⁺ and from q⁻ [..., D].
+        """
+
+
+CAPABILITIES["independent_parts"] = Capability("weak derivatives of independent parts")
+CAPABILITIES["mirrored"] = Capability("noise with a mirror image")
+
+
+@capability("log_density_gradient", "∇_z log q(z)")
+class HasLogDensityGradient(Protocol):
+    def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
+        """Return ∇_z log q(z) [..., D]."""
+
+
+@capability("log_density_replaced", "log q(z) with one coordinate replaced")
+class HasLogDensityReplaced(Protocol):
+    def log_density_replaced(self, backend: Backend, parameters: Blocks, z: Array, replacement: Array) -> Array:
+        """Return log q of z with coordinate i replaced by replacement_i, for every i [..., D]."""
+
+
+@capability(
+    "log_densities", "independent coordinates, each with parameters of its own", "its coordinates depend on each other"
+)
+class HasLogDensities(Protocol):
+    def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
+        """Return log q(z_i) of each independent coordinate [..., D]; λ may have the batch axes of z."""
+
+
+@capability("dispersed", "an overdispersed form of itself")
+class HasDispersed(Protocol):
+    def dispersed(self, backend: Backend, parameters: Blocks, dispersion: float) -> Blocks:
+        """Return λ of the member with density ∝ h(z) exp(η·T(z)/dispersion).
+
+        For a Normal, that is dispersion times the variance.
+        """
+
+
+@capability("entropy_gradient", "the entropy's gradient")
+class HasEntropyGradient(Protocol):
+    def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
+        """Return ∇_λ of the entropy −E log q, {block: [*shape]}."""
+
+
+@capability("power_moment", "exact moments", "none are written for it")
+class HasPowerMoment(Protocol):
+    def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
+        """Return E z_i^order [D] and ∇_λ of the sum over i, {block: [*shape]}.
+
+        Parameters
+        ----------
+        parameters
+            λ as float64 NumPy arrays; the results are float64 NumPy arrays too.
+
+        Raises
+        ------
+        NotApplicable
+            The moment does not exist.
+        """
+
+
+@capability("support_and_tails", "the support and tails of one coordinate")
+class HasSupportAndTails(Protocol):
+    def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
+        """Return the support and tails of each coordinate's distribution; float64 NumPy arrays in and out."""
+
+
+@capability("marginals", "laws of single coordinates that are families themselves", "none are written for it")
+class HasMarginals(Protocol):
+    def marginals(self, parameters: Blocks) -> Marginals:
+        """Return the marginal distributions of single coordinates; float64 NumPy arrays in and out."""
+
+
+@capability("bonnet_price", "Bonnet's and Price's identities", "they hold for Normals alone")
+class HasBonnetPrice(Protocol):
+    def bonnet_price(self, backend: Backend, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
+        """Return ∇_λ E f by the identities of Bonnet and Price, {block: [..., *shape]}; one of the blocks is `loc`.
+
+        Parameters
+        ----------
+        slope
+            E ∇f [..., D].
+        hessian
+            E ∇²f [..., D, D].
+        """
+
+
+@capability("accepted", "the law of accepted proposals", "its coordinates are not each one gamma number, by rejection")
+class HasAccepted(Protocol):
+    def accepted(
+        self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array
+    ) -> tuple[Blocks, Blocks]:
+        """Return the two derivatives of the accepted proposals ε of a rejection sampler, each by block, per sample.
+
+        λ_i must concern coordinate i alone.
+
+        Returns
+        -------
+        path
+            ∂z/∂λ at fixed ε.
+        score
+            ∇_λ of the log-density of the accepted ε.
+        """
+
+
+@capability("gamma_numbers", "gamma variables by rejection", "it is not made from gamma variables")
+class HasGammaNumbers(Protocol):
+    def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
+        """Return the shapes α of the standard gamma variables that a sample is made from (`gamma_path.py`).
+
+        The measurement uses functions of these variables as control variates.
+
+        Returns
+        -------
+        dict
+            NumPy arrays of the shape that one sample's gamma variables have, by the prefix of their noise.
+        """
+
+
+@capability("stratified", "components", "it is not a mixture")
+class HasStratified(Protocol):
+    def stratified(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
+        """Return a Normal mixture's weights [K], and a sample [..., D] of each component, all from the same ε."""
+
+
+@capability("states", "finitely many states", "its states cannot be listed")
+class HasStates(Protocol):
+    def states(self, dimension: int) -> States:
+        """Return every z of positive probability."""
+
+
+@capability("logits", "binary coordinates, each with a logit", "its coordinates are not 0 or 1")
+class HasLogits(Protocol):
+    def logits(self, backend: Backend, parameters: Blocks) -> Array:
+        """Return the logits log q(z_i = 1)/q(z_i = 0), [D] or [1]."""
+
+    def from_logits(self, backend: Backend, gradient: Array) -> Blocks:
+        """Return ∇_λ by block from the gradient in each coordinate's logit [..., D]."""
+
+
+@capability("expected", "a mean with derivatives, at which f is relaxed", "it is not made of choices")
+class HasExpected(Protocol):
+    def expected(self, backend: Backend, parameters: Blocks) -> Array:
+        """Return E z, [D] or [1]."""
+
+    def expected_pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
+        """Return cotangent [..., D] · ∂(E z)/∂λ, by block."""
+
+
+@capability("relaxation", "a relaxation", "it is not made of choices")
+class HasRelaxation(Protocol):
+    def relaxation(self) -> Relaxation:
+        """Return the relaxation of the family: a sample is made by rounding variables that depend smoothly on λ."""
+
+
+class Capable(
+    Family, HasScore, HasPathwise, HasWeakDerivatives, HasLogDensityGradient, HasLogDensityReplaced, HasLogDensities,
+    HasDispersed, HasEntropyGradient, HasPowerMoment, HasSupportAndTails, HasMarginals, HasBonnetPrice, HasAccepted,
+    HasGammaNumbers, HasStratified, HasStates, HasLogits, HasExpected, HasRelaxation,
+):  # fmt: skip
+    """The type of a family whose capabilities were checked, by `has`, `require` or `Estimator.check`.
+
+    It is for type checkers alone: they then know the methods of every capability. No family is of this class.
+    """
+
+
+def has(family: Family, *names: str) -> TypeGuard[Capable]:
+    """Return whether a family has all of these capabilities, names in `CAPABILITIES`."""
+    return not missing(family, names)
+
+
+def require(family: Family, *names: str) -> Capable:
+    """Return the family, after checking that it has all of these capabilities.
+
+    Raises
+    ------
+    NotApplicable
+        It does not have one; the message has the reason.
+    """
+    for name, why in missing(family, names).items():
+        raise NotApplicable(f"family {family.name} has not got {CAPABILITIES[name].what}: {why}")
+    return cast(Capable, family)
+
+
+def missing(family: Any, names: Iterable[str] = CAPABILITIES) -> dict[str, str]:
+    """Return those of the named capabilities that a family does not have, each with the reason."""
+    return {
+        name: family.unsupported.get(name, CAPABILITIES[name].why_not)
+        for name in names
+        if name in family.unsupported or not isinstance(family, CAPABILITIES[name].methods)
+    }
