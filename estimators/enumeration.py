@@ -17,7 +17,6 @@ from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.families.capabilities import Capable, require
 from gradmeter.estimators.noise import DrawnNoise, Noise
-from gradmeter.estimators.sobol_noise import dimension_of
 
 #: The largest number of states: a single estimate would be enough, but the measurement computes thousands of them.
 MOST = 2**8
@@ -37,8 +36,8 @@ class Enumeration(Estimator):
         require(family, "states").states(dimension).check(self.name, MOST)
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        """Return the noise of no sample, [R, 0, ...], which tells D."""
-        return {**expectation.family.noise((0,), dimension), **expectation.noise_specs()}
+        """Return an empty array [R, 0, D], whose shape tells D, and f's own noise."""
+        return {**no_sample(dimension), **expectation.noise_specs()}
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         return expectation.family.states(dimension).number
@@ -47,7 +46,7 @@ class Enumeration(Estimator):
         self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
         xp, family = backend.xp, expectation.family
-        replicate = zero_sample(backend, family, parameters, noise)
+        replicate = zero_sample(xp, noise)
         parts, states = _parts(expectation, replicate), family.states(replicate.shape[-1])
         z = xp.reshape(states.listed(backend, dtype_of(replicate)), (parts, states.number // parts, -1))
 
@@ -63,7 +62,7 @@ class Enumeration(Estimator):
     ) -> tuple[Blocks, Array, Array]:
         """Return the gradient with every state, weighted by its probability."""
         found = self.estimate_integrand(backend, expectation, parameters, noise, state)
-        replicate = zero_sample(backend, expectation.family, parameters, noise)
+        replicate = zero_sample(backend.xp, noise)
         z = expectation.family.states(replicate.shape[-1]).listed(backend, dtype_of(replicate))
         weight = backend.xp.exp(expectation.family.log_density(backend, parameters, z))
         return found, z + replicate, weight + replicate[..., 0]
@@ -80,11 +79,14 @@ class Enumeration(Estimator):
         return sums
 
 
-def zero_sample(backend: Backend, family: Family, parameters: Blocks, noise: DrawnNoise) -> Array:
-    """Return zeros [R, 1, D], given the noise of no sample."""
-    dimension = dimension_of(family, sum(math.prod(noise[name].shape[2:]) for name in family.noise((), 1)))
-    zero = backend.xp.zeros_like(backend.xp.reshape(next(iter(parameters.values())), (-1,))[:1])
-    return backend.xp.broadcast_to(zero, (noise.replicates, 1, dimension))
+def no_sample(dimension: int) -> dict[str, Noise]:
+    """Declare an empty array [R, 0, D], from which `zero_sample` learns D."""
+    return {"nothing": Noise("uniform", (0, dimension))}
+
+
+def zero_sample(xp: Any, noise: DrawnNoise) -> Array:
+    """Return zeros [R, 1, D], given noise that `no_sample` declares."""
+    return xp.sum(noise["nothing"], axis=1, keepdims=True)
 
 
 def _parts(expectation: Expectation, replicate: Array) -> int:

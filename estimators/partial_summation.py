@@ -20,7 +20,7 @@ import numpy as np
 
 from gradmeter.estimators import backends
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.enumeration import by_block, weighted_scores, zero_sample
+from gradmeter.estimators.enumeration import by_block, no_sample, weighted_scores, zero_sample
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of, mean_over_samples, spread
 from gradmeter.estimators.expectation import Array, Expectation
@@ -57,8 +57,8 @@ class PartialSummation(Estimator):
             )
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        none, rest = expectation.family.noise((0,), dimension), {"rest": Noise("uniform", (num_samples,))}
-        return {**none, **rest, **expectation.noise_specs()}
+        rest = {"rest": Noise("uniform", (num_samples,))}
+        return {**no_sample(dimension), **rest, **expectation.noise_specs()}
 
     def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
@@ -94,7 +94,7 @@ class PartialSummation(Estimator):
         The summed states have their probabilities as weights; the sampled states share the remaining probability.
         """
         xp, family = backend.xp, expectation.family
-        replicate = zero_sample(backend, family, parameters, noise)  # [R, 1, D]
+        replicate = zero_sample(xp, noise)  # [R, 1, D]
         z, log_density = self._ranked(backend, family, parameters, replicate.shape[-1], dtype_of(replicate))
         summed, rest = z[: self.states, :], z[self.states :, :]
         passed = xp.cumulative_sum(xp.exp(log_density[self.states :]))
