@@ -53,7 +53,7 @@ def drawn(problem: Vae, backend: str, seed: int) -> Iterator[Drawn]:
     found = method(problem, backend, seed).stepper
     for t in itertools.count(1):
         noise = found.noise(t)
-        yield noise["rows"][0], noise["base"][0]
+        yield noise["rows"][0], noise["base"][0][:, 0]
 
 
 def vae() -> Iterator[Goal]:
