@@ -91,7 +91,7 @@ def test_reversed_near_the_posterior(numpy_backend: Backend) -> None:
 def _affine(backend: Backend, problem: str, estimator: str) -> np.ndarray:
     """Covariance [D, D] of ∂loc, for an estimate that is affine in noise of unit covariance."""
     cell = make_cell(problem, estimator)
-    base = np.concatenate([np.zeros((1, 11)), np.eye(11)])
+    base = np.concatenate([np.zeros((1, 11)), np.eye(11)])[:, None]
     found = estimate(backend, cell.estimator, cell.problem.expectation(), cell.problem.parameters(), {"base": base})
     rows = found["loc"][1:] - found["loc"][0]
     return np.asarray(rows.T @ rows)

@@ -153,7 +153,7 @@ def test_what_jax_differentiates() -> None:
 
     def elbo(phi: Any, theta: Any) -> Any:
         loc, log_scale = model.encode(phi, model.inputs)
-        z = loc + jnp.exp(log_scale) * noise["base"][0]
+        z = loc + jnp.exp(log_scale) * noise["base"][0][:, 0]
         return jnp.sum(model.log_joint(theta, model.inputs, z)) + jnp.sum(
             log_scale
         )  # E −log q, but for what is constant

@@ -101,7 +101,7 @@ def test_exponential_is_inside_its_support(backend: Backend) -> None:
     """Where the uniform is 0 or next to 1, in either precision, noise and mirror image are finite and positive."""
     for dtype, last in (("float64", 1.0 - 2.0**-53), ("float32", 1.0 - 2.0**-24)):
         ends = SimpleNamespace(xp=backend.xp, uniform=lambda *_, d=dtype, e=last: backend.asarray([0.0, e], d))
-        drawn = _draw(ends, Noise("exponential", ()), None, (2,), dtype, False)
+        drawn = _draw(ends, Noise("exponential", ()), None, (2,), dtype)
         for values in (drawn, mirror(backend.xp, "exponential", drawn)):
             found = backend.to_numpy(values)
             assert np.all(np.isfinite(found))
