@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradmeter.bench.api import Model, check, measure, minibatch_split
+    from gradmeter.bench.audit.auditing import audit
     from gradmeter.bench.problems.problem import Exact, Problem
     from gradmeter.estimators.errors import NotApplicable, UsageError
     from gradmeter.estimators.estimator import Estimator, Requires
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "bench.api": ("Model", "check", "measure", "minibatch_split"),
+    "bench.audit.auditing": ("audit",),
     "bench.problems": ("Exact", "Problem"),
     "estimators": (
         *("Estimator", "Expectation", "Family", "FamilyConfig", "Integrand", "Noise", "Normal", "NotApplicable"),
@@ -45,6 +47,7 @@ __all__ = [
     "Problem",
     "Requires",
     "UsageError",
+    "audit",
     "check",
     "measure",
     "minibatch_split",

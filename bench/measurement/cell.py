@@ -61,12 +61,14 @@ class Measurement:
     replicates : n.
     squared_norms : mean of Q in each of the 64 groups of replicates, by parameter block.
     drawn : number of estimates drawn for the verdict, including pilots, controls, defensive draws and confirmation.
+    stream : the plain replicates, with their moments by parameter block.
     """
 
     blocks: dict[str, dict[str, Any]]
     replicates: int
     squared_norms: dict[str, np.ndarray] = field(default_factory=dict)
     drawn: int = 0
+    stream: Stream | None = None
 
 
 def measure(prepared: Prepared, goals: StoppingCriteria, each: Any = None, controlled: bool = True) -> Measurement:
@@ -145,7 +147,7 @@ class _Measuring:
         self.kernel, self.exact, self.goals, self.evidence, self.each = kernel, exact, goals, evidence, each
         block = kernel.setting.replicates
         pilot = max(0, min(PILOT_BLOCKS, goals.max_replicates // block - GROUPS))
-        self.plan = ReplicateBudget(goals.max_replicates, block, pilot * block, evidence.searched)
+        self.plan = ReplicateBudget(goals.max_replicates, block, pilot * block, evidence.searched, evidence.affords)
         self.main = Stream(kernel, "main", pilot_mean(kernel, pilot))
         self.analyses = self.plan.analyses
         #: Plain replicates at the last interim analysis.
@@ -169,14 +171,14 @@ class _Measuring:
                     self.main.check_largest(self.evidence.check)
                 self.verdicts = self._verdicts()
                 self._check_squares()
-            last = analysis + 1 == self.analyses
+            last = analysis + 1 == self.analyses or self.plan.affords() < self.main.total.count
             settled = self._look(last)
             if not (settled or self.attempted):
                 self._control()
             if not (settled or last or self.verdicts.may_be_precise(self.main, self.goals.precision)):
                 continue
             rows = rows_of(self.verdicts, self.main)
-            if settled or self._satisfied(rows):
+            if settled or last or self._satisfied(rows):
                 break
         changed = self.evidence.searched and not settled and self._search()
         if self._catch_up() or changed:
@@ -186,7 +188,7 @@ class _Measuring:
         for columns in rows.values():
             for name in ("half_width", "final", "untrusted_bound"):
                 columns.pop(name, None)
-        return Measurement(rows, self.main.total.count, squared, self.plan.spent)
+        return Measurement(rows, self.main.total.count, squared, self.plan.spent, self.main)
 
     def _verdicts(self) -> Verdicts:
         setting, evidence = self.kernel.setting, self.evidence
@@ -405,9 +407,11 @@ class _Measuring:
             self._leave_controls()  # plain replicates have since met events that the controlled ones may have missed
         candidates = verdicts.candidates(self.main)
         closing = last or self.plan.left < 3 * count  # a candidate of the next analysis could not be confirmed
-        if (candidates or closing) and verdicts.heavy(self.main):
+        heavy = verdicts.heavy(self.main) if candidates or closing else []
+        if heavy and self.evidence.again is not None:
             # With fewer than 200 κ replicates, any distribution looks heavy-tailed.
             return closing and self._rest_on_defensive_draws()
+        candidates = {name: candidate for name, candidate in candidates.items() if name not in heavy}
         verdicts.unconfirmed = bool(candidates) and self.plan.left < count
         if candidates and self.plan.left >= count:
             again = self._again(count)

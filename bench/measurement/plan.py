@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gradmeter.bench.measurement.moments import GROUPS
@@ -46,12 +48,14 @@ class ReplicateBudget:
     block : replicates in a block.
     spent : replicates drawn so far.
     reserve : whether half of the budget is kept for draws after the main run.
+    affords : function that tells how many more replicates there is time for.
     """
 
     cap: int
     block: int
     spent: int = 0
     reserve: bool = False
+    affords: Callable[[], float] = lambda: math.inf
 
     @property
     def analyses(self) -> int:
@@ -63,4 +67,4 @@ class ReplicateBudget:
 
     @property
     def left(self) -> int:
-        return self.cap - self.spent
+        return int(min(self.cap - self.spent, self.affords()))

@@ -76,6 +76,7 @@ class Evidence:
         them with a kernel of the estimates less these controls; only where the noise is drawn here.
     sampled : why the noise of a user's parts is not integrated over although it has few numbers.
     unmet : function that tells whether the mean of f rests on events that the draws miss.
+    affords : function that tells how many more estimates there is time for.
     """
 
     tolerance: Mapping[str, np.ndarray] | None = None
@@ -88,6 +89,7 @@ class Evidence:
     controls: Callable[[dict[str, np.ndarray]], tuple[Controls, Relieved] | None] | None = None
     sampled: str | None = None
     unmet: Callable[[], bool] = lambda: False
+    affords: Callable[[], float] = lambda: math.inf
 
 
 class Verdicts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-VERDICTS = {"unbiased": "●", "inconclusive": "○", "biased": "✗", "no-reference": "–"}
+VERDICTS = {"unbiased": "●", "inconclusive": "○", "biased": "✗", "no-reference": "–", "agrees": "●", "disagrees": "✗"}
 #: An end of an interval beyond this is infinite.
 HIGHEST = 1e200
 #: A fraction below this is rounding.
@@ -76,7 +76,7 @@ def times(value: float | None, low: float | None = None, high: float | None = No
 
 def bias(row: dict[str, Any]) -> str:
     """Format a row's bias: the estimate where the verdict is `biased`, the certified bound elsewhere."""
-    if row["verdict"] == "biased" and row["bias"] is not None:
+    if row["verdict"] in ("biased", "disagrees") and row["bias"] is not None:
         return f"by {percent(row['bias'])}{_of(row)}"
     return bound(row)
 

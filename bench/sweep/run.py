@@ -99,7 +99,7 @@ def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
     except Exception as error:  # a cell that raises must not stop the others
         status = "out-of-memory" if _is_out_of_memory(error) else "exception"
         # A UsageError is already a sentence for the user.
-        said = one_line(error, 500) if isinstance(error, UsageError) else f"{typed(error, 500)}{_place(error)}"
+        said = one_line(error, 500) if isinstance(error, UsageError) else f"{typed(error, 500)}{place_of(error)}"
         return Outcome(failed_rows(cell, status, said, started))
     common = {
         **_common(cell, started),
@@ -122,7 +122,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in one_line(error, 10_000) for words in said)
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """Return where in a user's own code an exception was raised, in brackets; empty if it was raised elsewhere."""
     place, traceback = "", error.__traceback__
     while traceback is not None:

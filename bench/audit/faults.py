@@ -1,0 +1,210 @@
+"""The likely fault of a biased gradient, told from where its mean lies relative to the exact gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradmeter.bench.audit.inference import is_module
+from gradmeter.bench.audit.parts import named, numbers
+from gradmeter.bench.measurement.bias import t_quantile
+from gradmeter.bench.measurement.moments import GROUPS
+from gradmeter.estimators import UsageError
+
+#: Standard errors beyond which a coordinate is off, and within which it agrees with an explanation.
+OFF, WITHIN = 5.0, 4.0
+#: Largest part of the bias that an explanation may leave unexplained.
+LEFT = 0.1
+#: Names of scales among the parameters; whether the value is a logarithm.
+SCALES = {"scale": False, "sigma": False, "std": False, "log_scale": True, "log_sigma": True, "log_std": True}
+
+
+@dataclass(frozen=True)
+class Means:
+    """The mean gradient, by part, beside the exact one.
+
+    Attributes
+    ----------
+    mean, error, exact : mean, its standard error, and the exact gradient, each [P] by part.
+    groups : mean of each of the 64 groups of replicates, [64, P] by part.
+    """
+
+    mean: dict[str, np.ndarray]
+    error: dict[str, np.ndarray]
+    exact: dict[str, np.ndarray]
+    groups: dict[str, np.ndarray]
+
+    def joined(self, names: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return mean, error, exact [P] and groups [64, P] of these parts together; of all if `names` is absent."""
+        chosen = list(self.mean) if names is None else list(names)
+        return (
+            np.concatenate([self.mean[n] for n in chosen]),
+            np.concatenate([self.error[n] for n in chosen]),
+            np.concatenate([self.exact[n] for n in chosen]),
+            np.concatenate([self.groups[n] for n in chosen], axis=1),
+        )
+
+    @property
+    def cosine(self) -> float | None:
+        """Cosine of the mean gradient to the exact one, the sampling noise taken off its norm; None where one is 0."""
+        mean, error, exact, _ = self.joined()
+        squared = float(mean @ mean - error @ error)
+        size = float(np.linalg.norm(exact))
+        if size == 0.0 or squared <= 0.0 or not math.isfinite(squared):
+            return None
+        return float(np.clip(mean @ exact / (math.sqrt(squared) * size), -1.0, 1.0))
+
+    def scale(self, names: Any = None) -> tuple[float, float, float] | None:
+        """Return the factor a with which a g is nearest to the mean, and its 95 % interval; None where g = 0."""
+        _, _, exact, groups = self.joined(names)
+        squared = float(exact @ exact)
+        if squared == 0.0:
+            return None
+        found = groups @ exact / squared
+        middle, error = float(found.mean()), float(found.std(ddof=1)) / math.sqrt(GROUPS)
+        half = t_quantile(0.05, GROUPS - 1) * error
+        return middle, middle - half, middle + half
+
+
+def likely_fault(
+    means: Means, parameters: Any, num_samples: int | None, entropy: Mapping[str, np.ndarray]
+) -> str | None:
+    """Return what the bias looks like, in a few words; None where it has no simple form.
+
+    Parameters
+    ----------
+    parameters : those of the gradient, for the values of scales among them.
+    num_samples : S, if it is known.
+    entropy : gradient of q's entropy by part, where it is known.
+    """
+    mean, error, exact, _ = means.joined()
+    off = _off(mean - exact, error)
+    if not off.any():
+        return None
+    if exact.any() and not _off(mean, error).any():
+        return "its mean is 0" if _small(mean, error, exact) else None
+    whole = _scaled(means, None, num_samples)
+    if whole is not None:
+        return whole
+    added = _entropy(means, entropy)
+    if added is not None:
+        return added
+    wrong = [name for name in means.mean if _off(means.mean[name] - means.exact[name], means.error[name]).any()]
+    right = [name for name in means.mean if name not in wrong]
+    scales = _scales(parameters)
+    each = [_of_part(name, means, scales, num_samples) for name in wrong]
+    if right or all(each):
+        found = [f"{name} {said}" if said else f"{name} is off" for name, said in zip(wrong, each, strict=True)]
+        text = "; ".join(found[:3]) + (f" and {len(found) - 3} more parts" if len(found) > 3 else "")
+        return text + (f"; {', '.join(right[:3])} right" if right else "")
+    offset = mean - exact
+    if len(offset) > 1 and np.all(np.abs(offset - offset.mean()) <= WITHIN * error + LEFT * abs(offset.mean())):
+        return f"every coordinate is off by the same amount, {offset.mean():.3g}"
+    cosine = means.cosine
+    return None if cosine is None else f"wrong direction: cosine {cosine:.4g} to the exact gradient"
+
+
+def _off(bias: np.ndarray, error: np.ndarray) -> np.ndarray:
+    return np.abs(bias) > OFF * error + 1e-12 * np.abs(bias)
+
+
+def _small(mean: np.ndarray, error: np.ndarray, exact: np.ndarray) -> bool:
+    """Return whether a mean is 0 by comparison with the exact gradient, and not only by its standard error."""
+    return float(np.linalg.norm(mean) + WITHIN * np.linalg.norm(error)) < 0.5 * float(np.linalg.norm(exact))
+
+
+def _explained(mean: np.ndarray, error: np.ndarray, exact: np.ndarray, said: np.ndarray) -> bool:
+    """Return whether a mean that is said to be `said` has nothing left of its bias but noise."""
+    rest, bias = mean - said, mean - exact
+    noise = float(np.linalg.norm(error))
+    near = float(np.linalg.norm(rest)) <= max(LEFT * float(np.linalg.norm(bias)), WITHIN * noise)
+    return near and float(np.linalg.norm(bias)) > 2.0 * WITHIN * noise
+
+
+def _scaled(means: Means, names: Any, num_samples: int | None) -> str | None:
+    """Return `scaled by a` if the mean is a multiple of the exact gradient, with a's likely origin."""
+    found = means.scale(names)
+    if found is None:
+        return None
+    mean, error, exact, _ = means.joined(names)
+    factor, low, high = found
+    if not _explained(mean, error, exact, factor * exact):
+        return None
+    wide = 0.5 * (high - low) + 1e-9
+    if factor + wide < 0.0 and abs(factor + 1.0) <= max(wide, 0.01):
+        return "has the wrong sign"
+    for value, origin in _origins(num_samples):
+        if abs(factor - value) <= max(wide, 2e-4 * abs(value)) and wide < 0.3 * abs(value - 1.0):
+            return f"scaled by {factor:.4g}: {origin}"
+    return f"scaled by {factor:.4g} [{low:.4g}, {high:.4g}]"
+
+
+def _origins(num_samples: int | None) -> list[tuple[float, str]]:
+    found = [(2.0, "a factor 2 too much"), (0.5, "a factor 2 missing")]
+    if num_samples is not None and num_samples > 1:
+        s = num_samples
+        found = [
+            ((s - 1) / s, f"(S − 1)/S with S = {s}"),
+            (s / (s - 1), f"S/(S − 1) with S = {s}"),
+            (float(s), f"a sum over S = {s} samples, not a mean"),
+            (1.0 / s, f"divided by S = {s} once too often"),
+            *found,
+        ]
+    return found
+
+
+def _entropy(means: Means, entropy: Mapping[str, np.ndarray]) -> str | None:
+    if not entropy or entropy.keys() != means.mean.keys():
+        return None
+    mean, error, exact, _ = means.joined()
+    gradient = np.concatenate([np.ravel(entropy[name]) for name in means.mean])
+    for sign, said in ((-1.0, "the gradient of the entropy of q is missing"), (1.0, "the entropy of q counts twice")):
+        if gradient.any() and _explained(mean, error, exact, exact + sign * gradient):
+            return said
+    return None
+
+
+def _of_part(name: str, means: Means, scales: Mapping[str, np.ndarray], num_samples: int | None) -> str:
+    """Return what is wrong with one part; empty where it has no simple form."""
+    mean, error, exact = means.mean[name], means.error[name], means.exact[name]
+    if exact.any() and not np.any(mean) and not np.any(error):
+        return "is 0"
+    if exact.any() and not _off(mean, error).any() and _small(mean, error, exact):
+        return "has mean 0"
+    for scale, sigma in scales.items():
+        if sigma.shape != exact.shape or np.allclose(sigma, 1.0):
+            continue
+        for said, words in (
+            (exact / sigma, f"is off by 1/σ of {scale}: the derivative in σ, not in log σ"),
+            (exact * sigma, f"is off by σ of {scale}: the derivative in log σ, not in σ"),
+        ):
+            if _explained(mean, error, exact, said):
+                return words
+    scaled = _scaled(means, [name], num_samples)
+    if scaled is not None:
+        return scaled
+    off = np.flatnonzero(_off(mean - exact, error))
+    if len(off) == 1 and len(exact) > 1:
+        return f"is off in coordinate {off[0]} alone"
+    return ""
+
+
+def _scales(parameters: Any) -> dict[str, np.ndarray]:
+    """Return σ [P] by name of each scale among the parameters."""
+    if parameters is None or is_module(parameters):
+        return {}
+    found = {}
+    for name, leaf in named(parameters).items():
+        last = name.rpartition(".")[2]
+        if last not in SCALES:
+            continue
+        try:
+            values = np.ravel(numbers(leaf, name)).astype(np.float64)
+        except UsageError:
+            continue
+        found[name] = np.exp(values) if SCALES[last] else values
+    return found
