@@ -22,6 +22,7 @@ LAYERS = (
     ("bench.drawing", "bench.comparison"),
     ("bench.report", "bench.fit"),
     ("bench.api", "bench.catalogue", "bench.progress"),
+    ("bench.audit",),
     ("bench.commands",),
     ("bench.cli",),
     ("bench.performance",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from gradmeter.bench.audit.calls import (
     Called,
     Caller,
     Endless,
+    Raised,
     Watch,
     batched,
     changed,
@@ -219,9 +221,9 @@ class _Session:
         entropy = _entropy(problem, source.caller.form)
         fault = None
         if means is not None and measured.blocks[ALL]["verdict"] == "biased":
-            fault = self.repeats or likely_fault(means, called.parameters, self.num_samples, entropy)
+            fault = likely_fault(means, called.parameters, self.num_samples, entropy)
         rows = self._rows(measured, source, problem)
-        if self.repeats and measured.blocks[ALL]["verdict"] == "biased":
+        if self.repeats and measured.blocks[ALL]["verdict"] in ("biased", "inconclusive"):
             rows = [
                 {**r, "verdict": "inconclusive", "variance_flag": "dependent", "reason": self.repeats} for r in rows
             ]
@@ -282,7 +284,7 @@ class _Session:
             before = kept(parameters)
             try:
                 form = self._tried(called)
-            except UsageError as error:
+            except Raised as error:
                 first = first or error
                 continue
             name_changed = changed(before, parameters)
@@ -290,8 +292,8 @@ class _Session:
                 raise UsageError(f"{name} changes its parameters: {name_changed} differs after a call; copy it first")
             self.before = before
             with self.watch.call(name), quiet():
-                caller = self._guarded(called, lambda c=called, f=form: batched(c, f, self.vectorize))
-            source = Replicates(caller, self.watch)
+                caller = self._guarded(called, functools.partial(batched, called, form, self.vectorize))
+            source = Replicates(caller, self.watch, spent=called.made)
             self._seeds(source)
             return source
         assert first is not None
@@ -304,7 +306,7 @@ class _Session:
         except (UsageError, KeyboardInterrupt, Endless):
             raise
         except BaseException as error:
-            raise raised(called, error) from error
+            raise raised(called.name, error) from error
 
     def _tried(self, called: Called) -> Form:
         """Call the gradient twice and return the form of what it returns."""
@@ -313,7 +315,7 @@ class _Session:
             return Form.of(called(next(randomness(called, 0, place, 1))), called.name)
 
         with self.watch.call(called.name), quiet():
-            first, second = (self._guarded(called, lambda p=place: once(p)) for place in range(2))
+            first, second = (self._guarded(called, functools.partial(once, place)) for place in range(2))
         if first != second:
             raise UsageError(f"{called.name} returned {_form(first)}, then {_form(second)}; its form must not change")
         return first
@@ -382,9 +384,8 @@ class _Session:
         found = min(allowed, int(source.affords() * share))
         if found < FEWEST:
             raise UsageError(
-                f"{source.caller.called.name} takes {1.0 / source.rate:.3g} s, so there is time for {max(found, 0)} more "
-                f"gradients of the {allowed} that are left; a verdict needs at least {FEWEST}: give more seconds= or "
-                "replicates="
+                f"there is time for {max(found, 0)} more gradients, of {1.0 / source.rate:.3g} s each, and a verdict "
+                f"needs at least {FEWEST}: give more seconds= or replicates="
             )
         deadline = self.watch.left - until
         evidence = Evidence(

@@ -103,9 +103,12 @@ class Called:
     name: str
     #: What users should know about how it was called.
     remarks: list[str] = field(default_factory=list)
+    #: Number of calls so far; a batch counts once.
+    made: int = 0
 
     def __call__(self, randomness: Any) -> Any:
         """Call the gradient once."""
+        self.made += 1
         given = (self.parameters,) if self.arguments.parameters else ()
         if self.arguments.randomness:
             given = (*given, randomness)
@@ -285,12 +288,14 @@ class _Sink(io.TextIOBase):
         return len(text)
 
 
-def raised(called: Called | str, error: BaseException) -> UsageError:
-    """Return the error to show for an exception in a user's gradient."""
-    name = called if isinstance(called, str) else called.name
+class Raised(UsageError):
+    """A user's function raised an exception."""
+
+
+def raised(name: str, error: BaseException) -> Raised:
+    """Return the error to show for an exception in a user's function."""
     said = " ".join(str(error).split())[:300]
-    kind = type(error).__name__
-    return UsageError(f"{name} raised {kind}{': ' if said else ''}{said}{place_of(error)}")
+    return Raised(f"{name} raised {type(error).__name__}{': ' if said else ''}{said}{place_of(error)}")
 
 
 def batched(called: Called, form: Form, vectorize: str | bool) -> Caller:
@@ -373,7 +378,7 @@ def changed(before: Any, parameters: Any) -> str | None:
         new = now.get(name)
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(old, torch.Tensor):
-            if not torch.equal(old, new.detach()):
+            if not (isinstance(new, torch.Tensor) and torch.equal(old, new.detach())):
                 return name
         elif not np.array_equal(np.asarray(old), np.asarray(new), equal_nan=np.asarray(old).dtype.kind == "f"):
             return name

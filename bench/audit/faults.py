@@ -132,9 +132,10 @@ def _scaled(means: Means, names: Any, num_samples: int | None) -> str | None:
         return None
     mean, error, exact, _ = means.joined(names)
     factor, low, high = found
-    if not _explained(mean, error, exact, factor * exact):
-        return None
     wide = 0.5 * (high - low) + 1e-9
+    rest, noise = float(np.linalg.norm(mean - factor * exact)), float(np.linalg.norm(error))
+    if abs(factor - 1.0) < 0.5 * OFF * wide or rest > max(LEFT * float(np.linalg.norm(mean - exact)), 1.5 * noise):
+        return None
     if factor + wide < 0.0 and abs(factor + 1.0) <= max(wide, 0.01):
         return "has the wrong sign"
     for value, origin in _origins(num_samples):

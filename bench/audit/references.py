@@ -120,9 +120,14 @@ def _by_jax(objective: Callable[..., Any], parameters: Any) -> tuple[Any, float 
 
     with _jax_in_double():
         double = jax.tree_util.tree_map(lambda a: jnp.asarray(np.asarray(a), jnp.float64), parameters)
-        first, found = jax.value_and_grad(lambda p: _of_one(objective(p), jnp.reshape))(double)
-        again = objective(double)
-        _deterministic(float(first), float(np.asarray(again).reshape(())))
+        derive = jax.value_and_grad(lambda p: _of_one(objective(p), jnp.reshape))
+        compiled = jax.jit(derive)
+        try:
+            first, found = compiled(double)
+            again, _ = compiled(double)
+        except Exception:  # it cannot be compiled
+            (first, found), (again, _) = derive(double), derive(double)
+        _deterministic(float(first), float(again))
         return jax.tree_util.tree_map(np.asarray, found), None
 
 

@@ -45,7 +45,7 @@ class Replicates:
     caller : makes them.
     watch : the deadline.
     minus : another gradient, whose replicates are subtracted, and the constant that is then added; absent if none is.
-    spent : replicates made so far.
+    spent : replicates made so far, and single calls before.
     seconds : the time of each call, and its number of replicates.
     """
 
@@ -73,16 +73,15 @@ class Replicates:
         except (UsageError, KeyboardInterrupt):
             raise
         except BaseException as error:  # SystemExit and the like too: they are the gradient's, not the caller's
-            raise raised(called, error) from error
+            raise raised(called.name, error) from error
         self.seconds.append((time.perf_counter() - start, count))
         self.spent += count
         for name, a in found.items():
             bad = ~np.isfinite(a)
             if bad.any():
                 place, j = (int(i) for i in np.argwhere(bad)[0])
-                raise NonFinite(
-                    f"{called.name} returned {a[place, j]} for {name}[{j}] in replicate {first + place} of {count}"
-                )
+                where = f" (seed {called.seed(stream, first + place)})" if called.kind in ("seed", "global") else ""
+                raise NonFinite(f"{called.name} returned {a[place, j]} for {name}[{j}] in one of {self.spent}{where}")
         doubled = {name: a.astype(np.float64) for name, a in found.items()}
         if self.minus is None:
             return doubled
