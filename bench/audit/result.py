@@ -112,12 +112,7 @@ class Audit:
 
     def save(self, store: str | Path) -> None:
         """Add the rows to a store, which `gradmeter report` and `gradmeter export` read."""
-        from gradmeter.bench.sweep.store import Store
-
-        key = str(self.whole["cell_key"])
-        with Store.create(Path(store)) as opened:
-            opened.start(key, {"audit": self.name})
-            opened.finish(key, self.rows, {})
+        save(Path(store), self.name, self.rows)
 
     def _head(self) -> str:
         row = self.whole
@@ -169,3 +164,13 @@ class Audit:
         facts = "".join(f"<br>{html.escape(name)}: {html.escape(said)}" for name, said in self._facts())
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return f"<p><b>{html.escape(self._head())}</b>{facts}</p>{table}"
+
+
+def save(store: Path, name: str, rows: list[Row]) -> None:
+    """Add the rows of an audit to a store, which is created if there is none."""
+    from gradmeter.bench.sweep.store import Store
+
+    key = str(rows[0]["cell_key"])
+    with Store.create(store) as opened:
+        opened.start(key, {"audit": name})
+        opened.finish(key, rows, {})
