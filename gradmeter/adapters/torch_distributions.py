@@ -1,0 +1,57 @@
+"""`torch.distributions`: the pathwise and the score-function gradient of E f(z)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+Parameters = Mapping[str, torch.Tensor]
+Gradient = Callable[[Parameters], dict[str, torch.Tensor]]
+
+
+def rsample(distribution: Callable[[Parameters], Any], f: Callable[[torch.Tensor], Any], samples: int = 1) -> Gradient:
+    """Return ∇_λ (1/S) Σ f(z_s) through `rsample`.
+
+    Parameters
+    ----------
+    distribution
+        (λ) -> a `torch.distributions.Distribution` of event z.
+    f
+        (z [S, ...]) -> f(z) [S], differentiable.
+    samples
+        S.
+
+    Returns
+    -------
+    gradient
+        (λ) -> {name: tensor}; it draws from PyTorch's global generator.
+    """
+    return _differentiated(lambda q: f(q.rsample((samples,))).sum() / samples, distribution)
+
+
+def score(distribution: Callable[[Parameters], Any], f: Callable[[torch.Tensor], Any], samples: int = 1) -> Gradient:
+    """Return (1/S) Σ f(z_s) ∇_λ log q_λ(z_s) by `sample` and `log_prob`.
+
+    Parameters and result are those of `rsample`; f need not be differentiable.
+    """
+
+    def surrogate(q: Any) -> Any:
+        z = q.sample((samples,))
+        log_q = q.log_prob(z).reshape(samples, -1).sum(dim=1)
+        return (f(z).detach() * log_q).sum() / samples
+
+    return _differentiated(surrogate, distribution)
+
+
+def _differentiated(value: Callable[[Any], Any], distribution: Callable[[Parameters], Any]) -> Gradient:
+    def gradient(parameters: Parameters) -> dict[str, torch.Tensor]:
+        leaves = {name: p.detach().clone().requires_grad_() for name, p in parameters.items()}
+        found = torch.autograd.grad(value(distribution(leaves)), list(leaves.values()), allow_unused=True)
+        return {
+            name: torch.zeros_like(leaf) if g is None else g
+            for (name, leaf), g in zip(leaves.items(), found, strict=True)
+        }
+
+    return gradient
