@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected peers clean
+.PHONY: help adapters report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected peers clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -77,5 +77,14 @@ goals: $(READY)
 peers: $(READY)
 	$(BIN)/python -m gradmeter.bench.performance.peers
 
+# make adapters    audits through NumPyro, Pyro and TensorFlow Probability, in an environment of their own (.adapters)
+adapters: .adapters/.ready
+	.adapters/bin/python -m pytest -q tests/audit/test_adapters.py
+
+.adapters/.ready: pyproject.toml constraints.txt
+	test -x .adapters/bin/python || $(PYTHON) -m venv .adapters
+	.adapters/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[numpyro,pyro,tfp]' 'pytest>=8.3' 'hypothesis>=6.100' 'mpmath>=1.3' 'pytest-benchmark>=5.1,<6'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .peers .gradmeter report .asv .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) .adapters .peers .gradmeter report .asv .pytest_cache .mypy_cache .ruff_cache .benchmarks

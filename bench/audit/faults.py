@@ -19,6 +19,8 @@ from gradmeter.estimators import UsageError
 OFF, WITHIN = 5.0, 4.0
 #: Largest part of the bias that an explanation may leave unexplained.
 LEFT = 0.1
+#: Cosine to the exact gradient above which a bias is mostly one of scale.
+NEARLY = 0.98
 #: Names of scales among the parameters; whether the value is a logarithm.
 SCALES = {"scale": False, "sigma": False, "std": False, "log_scale": True, "log_sigma": True, "log_std": True}
 
@@ -104,8 +106,13 @@ def likely_fault(
     offset = mean - exact
     if len(offset) > 1 and np.all(np.abs(offset - offset.mean()) <= WITHIN * error + LEFT * abs(offset.mean())):
         return f"every coordinate is off by the same amount, {offset.mean():.3g}"
-    cosine = means.cosine
-    return None if cosine is None else f"wrong direction: cosine {cosine:.4g} to the exact gradient"
+    cosine, scale = means.cosine, means.scale()
+    if cosine is None or scale is None:
+        return None
+    if cosine > NEARLY:
+        factor, low, high = scale
+        return f"nearly scaled by {factor:.4g} [{low:.4g}, {high:.4g}]: cosine {cosine:.4g} to the exact gradient"
+    return f"wrong direction: cosine {cosine:.4g} to the exact gradient"
 
 
 def _off(bias: np.ndarray, error: np.ndarray) -> np.ndarray:
