@@ -13,6 +13,7 @@ import pytest
 import gradmeter
 from tests.support import needs
 
+pytestmark = pytest.mark.filterwarnings("default")  # of the libraries
 DATA = (1.0, 2.0, 0.5)
 #: The point at which ELBOs are differentiated: q = N(loc, scale²).
 LOC, SCALE = 0.3, 0.7
