@@ -141,7 +141,7 @@ def _scaled(means: Means, names: Any, num_samples: int | None) -> str | None:
     factor, low, high = found
     wide = 0.5 * (high - low) + 1e-9
     rest, noise = float(np.linalg.norm(mean - factor * exact)), float(np.linalg.norm(error))
-    if abs(factor - 1.0) < 0.5 * OFF * wide or rest > max(LEFT * float(np.linalg.norm(mean - exact)), 1.5 * noise):
+    if abs(factor - 1.0) < 0.5 * OFF * wide or rest > max(LEFT * float(np.linalg.norm(mean - exact)), 3.0 * noise):
         return None
     if factor + wide < 0.0 and abs(factor + 1.0) <= max(wide, 0.01):
         return "has the wrong sign"

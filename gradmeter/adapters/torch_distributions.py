@@ -47,11 +47,7 @@ def score(distribution: Callable[[Parameters], Any], f: Callable[[torch.Tensor],
 
 def _differentiated(value: Callable[[Any], Any], distribution: Callable[[Parameters], Any]) -> Gradient:
     def gradient(parameters: Parameters) -> dict[str, torch.Tensor]:
-        leaves = {name: p.detach().clone().requires_grad_() for name, p in parameters.items()}
-        found = torch.autograd.grad(value(distribution(leaves)), list(leaves.values()), allow_unused=True)
-        return {
-            name: torch.zeros_like(leaf) if g is None else g
-            for (name, leaf), g in zip(leaves.items(), found, strict=True)
-        }
+        found: dict[str, torch.Tensor] = torch.func.grad(lambda p: value(distribution(p)))(dict(parameters))
+        return found
 
     return gradient

@@ -109,7 +109,7 @@ def test_torch_distributions_by_rsample_and_by_score() -> None:
         return torch.distributions.Normal(p["loc"], p["log_scale"].exp(), validate_args=False)
 
     exact = {"loc": 2.0 * (LOC - 2.0), "log_scale": 2.0 * SCALE**2}
-    options: dict[str, Any] = {"exact": exact, "replicates": 2**12, "seconds": 60.0, "bias_bound": 0.4}
+    options: dict[str, Any] = {"exact": exact, **ENOUGH}
     for make in (adapter.rsample, adapter.score):
         found = gradmeter.audit(make(normal, lambda z: (z - 2.0) ** 2, 8), at, **options)
         assert found.verdict == "unbiased", found
