@@ -67,7 +67,7 @@ QUICK = frozenset(
     scale_for_log_scale_numpy squashed_torch truncated_weights_torch floored_torch antithetic_sum_numpy sobol_torch
     batch_scale_numpy sticking_iwae_numpy gumbel_softmax_numpy straight_through_numpy attached_baseline_jax
     regressed_control_numpy masked_torch one_key_jax ignored_seed_torch off_policy_numpy standardised_numpy
-    disarm_torch antithetic_numpy own_uniform_jax roulette_numpy coin_importance_torch rejection_numpy k2_loss_jax
+    disarm_torch own_uniform_jax roulette_numpy coin_importance_torch rejection_numpy
     dropout_numpy float16_products_numpy constant_numpy rare_numpy rare_beside_noise_torch tiny_numpy huge_numpy
     """.split()  # noqa: SIM905
 )
