@@ -18,6 +18,7 @@ from gradmeter.bench.audit.calls import (
     Called,
     Caller,
     Endless,
+    Loop,
     Raised,
     Watch,
     batched,
@@ -29,7 +30,7 @@ from gradmeter.bench.audit.calls import (
     randomness,
     root_of,
 )
-from gradmeter.bench.audit.faults import Means, likely_fault
+from gradmeter.bench.audit.faults import SCALES, Means, likely_fault
 from gradmeter.bench.audit.inference import KINDS, arguments_of, backend_of, kinds_of, name_of
 from gradmeter.bench.audit.parts import Form
 from gradmeter.bench.audit.result import Audit
@@ -97,7 +98,8 @@ def audit(
         list, tuple or other tree of arrays; the parts of the result are named after it. With a `torch.nn.Module` as
         parameters it may return the loss, or have called `backward()`.
     parameters
-        First argument of the gradient: arrays, a tree of arrays, or a `torch.nn.Module`. It is never changed.
+        First argument of the gradient: arrays, a tree of arrays, or a `torch.nn.Module`. The gradient must not change
+        it.
     exact
         Reference: the exact gradient, in the form that the gradient returns, or a function of the parameters to it.
     objective
@@ -214,7 +216,8 @@ class _Session:
         """Audit a gradient against the reference of this kind, or against none."""
         source = self._prepared(gradient, parameters, problem, self.name)
         called = source.caller.called
-        exact = self._reference(kind, given, log_density, problem, source.caller)
+        with self.watch.spending("the reference"):
+            exact = self._reference(kind, given, log_density, problem, source.caller)
         measured = self._measured(source, exact)
         self._unchanged(called)
         means = None if exact is None else _means(measured, exact)
@@ -285,7 +288,9 @@ class _Session:
             try:
                 form = self._tried(called)
             except Raised as error:
-                first = first or error
+                first = first or Raised(
+                    f"{error}; it was given {_given(kind, framework)}: backend= and rng= change that"
+                )
                 continue
             name_changed = changed(before, parameters)
             if name_changed is not None:
@@ -294,7 +299,15 @@ class _Session:
             with self.watch.call(name), quiet():
                 caller = self._guarded(called, functools.partial(batched, called, form, self.vectorize))
             source = Replicates(caller, self.watch, spent=called.made)
-            self._seeds(source)
+            with self.watch.spending("the first calls, compilation included,"):
+                try:
+                    self._seeds(source)
+                except Raised:
+                    if not caller.vectorised or self.vectorize is True:
+                        raise
+                    called.remarks.append("called once a replicate: batches raise an error")
+                    source = Replicates(Loop(called, form), self.watch, spent=called.made)
+                    self._seeds(source)
             return source
         assert first is not None
         raise first
@@ -333,6 +346,7 @@ class _Session:
             if off.any():
                 place, j = (int(i) for i in np.argwhere(off)[0])
                 hint = "" if called.kind != "global" else ", all through the global generators"
+                hint += "" if called.backend != "torch" else ", set .grad to None before backward()"
                 raise UsageError(
                     f"{called.name} is not a function of its randomness: the same {_said(called.kind)} gave "
                     f"{a[place, j]:.6g}, then {again[name][place, j]:.6g} for {name}[{j}]; draw everything from what "
@@ -379,10 +393,18 @@ class _Session:
         form, until = source.caller.form, share * self.watch.left
         size = max(1, min(LARGEST_BLOCK, MOST_NUMBERS // max(1, sum(form.sizes.values()))))
         if source.caller.vectorised:
-            for _ in range(2):  # the first call compiles
-                source(STREAMS.index("again"), 0, capped(size, max(FEWEST, allowed)))
+            with self.watch.spending("the first calls, compilation included,"):
+                for _ in range(2):  # the first call compiles
+                    source(STREAMS.index("again"), 0, capped(size, max(FEWEST, allowed)))
         found = min(allowed, int(source.affords() * share))
         if found < FEWEST:
+            if (
+                self.watch.before
+                and found < FEWEST <= allowed
+                and sum(self.watch.before.values()) > 0.5 * self.watch.seconds
+            ):
+                took = " and ".join(f"{what} took {s:.2g} s" for what, s in self.watch.before.items())
+                raise UsageError(f"{took} of the {self.watch.seconds:.3g} s, and none is left; give more seconds=")
             raise UsageError(
                 f"there is time for {max(found, 0)} more gradients, of {1.0 / source.rate:.3g} s each, and a verdict "
                 f"needs at least {FEWEST}: give more seconds= or replicates="
@@ -474,7 +496,7 @@ class _Session:
         if bound <= asked or (whole["bias_low"] or 0.0) >= asked:
             return None
         wanted = int(whole["replicates"] * (bound / asked) ** 2)
-        lasting = wanted / source.rate
+        lasting = wanted / source.rate + sum(self.watch.before.values())
         arguments = f"seconds={math.ceil(1.5 * lasting + 2.0)}, replicates={2 ** math.ceil(math.log2(2 * wanted))}"
         return (
             f"about {significant(float(wanted))} gradients, {significant(lasting)} s, would certify {percent(asked)}: "
@@ -532,7 +554,7 @@ def _of_framework(parameters: Mapping[str, np.ndarray], framework: str) -> dict[
     if framework == "torch":
         import torch
 
-        return {name: torch.as_tensor(a) for name, a in parameters.items()}
+        return {name: torch.as_tensor(a, dtype=torch.get_default_dtype()) for name, a in parameters.items()}
     if framework == "jax":
         import jax.numpy as jnp
 
@@ -574,10 +596,23 @@ def _coordinates(measured: Measurement, means: Means | None) -> list[dict[str, A
 
 
 def _entropy(problem: Problem | None, form: Form) -> dict[str, np.ndarray]:
-    """Return the gradient of the entropy of q for an ELBO of the catalogue; empty elsewhere."""
-    if problem is None or problem.entropy == "none" or "entropy_gradient" in problem.family.unsupported:
+    """Return the gradient of the entropy of q for an ELBO of the catalogue.
+
+    Without a problem, it is that of a Normal where a part is named after log σ; elsewhere the dict is empty.
+    """
+    if problem is None:
+        scales = [name for name in form.shapes if SCALES.get(name.rpartition(".")[2], False)]
+        return {n: np.full(size, float(n in scales)) for n, size in form.sizes.items()} if scales else {}
+    if problem.entropy == "none" or "entropy_gradient" in problem.family.unsupported:
         return {}
     from gradmeter.estimators.backends import get
 
     found = problem.family.entropy_gradient(get("numpy"), problem.parameters())
     return {name: np.ravel(a) for name, a in found.items() if name in form.shapes}
+
+
+def _given(kind: str, framework: str) -> str:
+    """Return what a gradient was given as randomness, in words."""
+    if kind == "generator":
+        return "a torch.Generator" if framework == "torch" else "a numpy.random.Generator"
+    return {"key": "a JAX key", "seed": "a whole number", "global": "no randomness"}[kind]

@@ -44,10 +44,21 @@ class Watch:
         self.started = time.perf_counter()
         self.deadline = self.started + seconds
         self.seconds = seconds
+        #: Seconds that were spent before the measurement, by what took them.
+        self.before: dict[str, float] = {}
 
     @property
     def left(self) -> float:
         return self.deadline - time.perf_counter()
+
+    @contextlib.contextmanager
+    def spending(self, what: str) -> Iterator[None]:
+        """Record the time of what runs inside under this name."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.before[what] = self.before.get(what, 0.0) + time.perf_counter() - start
 
     @contextlib.contextmanager
     def call(self, what: str) -> Iterator[None]:
@@ -65,7 +76,8 @@ class Watch:
             yield
         except Endless:
             raise UsageError(
-                f"{what} did not return within {allowed:.3g} s: a call must end; raise seconds= if it is only slow"
+                f"{what} did not return within {allowed:.3g} s, compilation included: a call must end; give more "
+                "seconds= if it is only slow"
             ) from None
         finally:
             ended.set()

@@ -19,6 +19,8 @@ from gradmeter.estimators import UsageError
 OFF, WITHIN = 5.0, 4.0
 #: Largest part of the bias that an explanation may leave unexplained.
 LEFT = 0.1
+#: Part of the bias, and of the mean, that may lie across the exact gradient where the bias is one of scale.
+TURNED = 0.05
 #: Cosine to the exact gradient above which a bias is mostly one of scale.
 NEARLY = 0.98
 #: Names of scales among the parameters; whether the value is a logarithm.
@@ -112,7 +114,8 @@ def likely_fault(
     if cosine > NEARLY:
         factor, low, high = scale
         return f"nearly scaled by {factor:.4g} [{low:.4g}, {high:.4g}]: cosine {cosine:.4g} to the exact gradient"
-    return f"wrong direction: cosine {cosine:.4g} to the exact gradient"
+    size = "" if 0.5 < scale[0] < 2.0 else f" and scaled by {scale[0]:.3g}"
+    return f"wrong direction{size}: cosine {cosine:.4g} to the exact gradient"
 
 
 def _off(bias: np.ndarray, error: np.ndarray) -> np.ndarray:
@@ -141,7 +144,8 @@ def _scaled(means: Means, names: Any, num_samples: int | None) -> str | None:
     factor, low, high = found
     wide = 0.5 * (high - low) + 1e-9
     rest, noise = float(np.linalg.norm(mean - factor * exact)), float(np.linalg.norm(error))
-    if abs(factor - 1.0) < 0.5 * OFF * wide or rest > max(LEFT * float(np.linalg.norm(mean - exact)), 3.0 * noise):
+    size = min(float(np.linalg.norm(mean - exact)), float(np.linalg.norm(mean)))
+    if abs(factor - 1.0) < 0.5 * OFF * wide or rest > max(TURNED * size, 3.0 * noise):
         return None
     if factor + wide < 0.0 and abs(factor + 1.0) <= max(wide, 0.01):
         return "has the wrong sign"
@@ -195,8 +199,9 @@ def _of_part(name: str, means: Means, scales: Mapping[str, np.ndarray], num_samp
     scaled = _scaled(means, [name], num_samples)
     if scaled is not None:
         return scaled
+    bias = np.abs(mean - exact)
     off = np.flatnonzero(_off(mean - exact, error))
-    if len(off) == 1 and len(exact) > 1:
+    if len(off) == 1 and len(exact) > 1 and np.all(np.delete(bias + WITHIN * error, off[0]) < 0.25 * bias[off[0]]):
         return f"is off in coordinate {off[0]} alone"
     return ""
 

@@ -46,6 +46,8 @@ def _children(found: Any) -> list[tuple[str, Any]] | None:
     if isinstance(found, tuple) and hasattr(found, "_fields"):
         return list(zip(found._fields, found, strict=True))
     if isinstance(found, list | tuple):
+        if found and all(isinstance(value, int | float | np.number) for value in found):
+            return None  # the list of numbers is the array
         return [(str(place), value) for place, value in enumerate(found)]
     if dataclasses.is_dataclass(found) and not isinstance(found, type):
         return [(field.name, getattr(found, field.name)) for field in dataclasses.fields(found)]
@@ -67,7 +69,7 @@ def numbers(leaf: Any, name: str) -> np.ndarray:
         It holds something else.
     """
     if leaf is None:
-        raise UsageError(f"{name} is None: no gradient was computed for it; leave it out, or return zeros")
+        raise UsageError(f"{name} is None: the function returned nothing for it; return an array, zeros if need be")
     if type(leaf).__module__.partition(".")[0] == "torch":
         leaf = leaf.detach().cpu()
         leaf = leaf.float() if str(leaf.dtype) == "torch.bfloat16" else leaf
@@ -118,6 +120,11 @@ class Form:
     def sizes(self) -> dict[str, int]:
         """Number of coordinates P by part."""
         return {name: math.prod(shape) for name, shape in self.shapes.items()}
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether the parts have no names but their places, or are a single array."""
+        return list(self.shapes) == [ALONE] or all(name.isdigit() for name in self.shapes)
 
     def flat(self, found: Any, what: str, lead: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
         """Return a gradient of this form as arrays [*lead, P] by part.
