@@ -35,10 +35,11 @@ from gradmeter.bench.audit.inference import KINDS, arguments_of, backend_of, kin
 from gradmeter.bench.audit.parts import Form
 from gradmeter.bench.audit.result import Audit
 from gradmeter.bench.audit.source import Blocks, Described, Replicates
-from gradmeter.bench.cells import FEWEST, Cell, StoppingCriteria, check_samples, check_seed, make_problem
-from gradmeter.bench.measurement.cell import NOT_OURS, Evidence, Measurement, measure_source
+from gradmeter.bench.cells import FEWEST, Cell, StoppingCriteria, make_problem, values_of
+from gradmeter.bench.measurement.cell import NOT_OURS, Measurement, measure_source
 from gradmeter.bench.measurement.plan import capped
 from gradmeter.bench.measurement.stream import NonFinite
+from gradmeter.bench.measurement.verdict import Evidence
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.reading.numbers import percent, significant
 from gradmeter.bench.rows import ALL, Row, row
@@ -46,6 +47,7 @@ from gradmeter.bench.sweep import environment
 from gradmeter.bench.sweep.run import now
 from gradmeter.estimators import ESTIMATORS, UsageError
 from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.families.capabilities import has
 from gradmeter.estimators.options import number
 
 #: Replicates that are looked at before the measurement: the same seeds twice, and different ones.
@@ -171,10 +173,10 @@ def audit(
         raise UsageError(f"vectorize is {vectorize!r}; it must be 'auto', True or False")
     goals = StoppingCriteria(precision, bias_bound, replicates)
     seconds = number("seconds", seconds, above=0.0)
-    num_samples = None if samples is None else check_samples("samples", samples)
+    num_samples = None if samples is None else values_of("samples", samples)[0]
     bundled = make_problem(problem) if isinstance(problem, str) else problem
     session = _Session(
-        name or name_of(gradient), backend, rng, num_samples, check_seed("seed", seed), goals, Watch(seconds), vectorize
+        name or name_of(gradient), backend, rng, num_samples, values_of("seed", seed)[0], goals, Watch(seconds), vectorize
     )
     with global_generators_kept():
         if against is not None:
@@ -603,7 +605,7 @@ def _entropy(problem: Problem | None, form: Form) -> dict[str, np.ndarray]:
     if problem is None:
         scales = [name for name in form.shapes if SCALES.get(name.rpartition(".")[2], False)]
         return {n: np.full(size, float(n in scales)) for n, size in form.sizes.items()} if scales else {}
-    if problem.entropy == "none" or "entropy_gradient" in problem.family.unsupported:
+    if problem.entropy == "none" or not has(problem.family, "entropy_gradient"):
         return {}
     from gradmeter.estimators.backends import get
 

@@ -50,7 +50,7 @@ def given(exact: Any, parameters: Any, form: Form) -> Exact:
 
 def of_problem(problem: Problem, form: Form) -> Exact:
     """Return the exact gradient of a bundled problem."""
-    from gradmeter.bench.measurement.cell import finite_exact
+    from gradmeter.bench.measurement.prepared import finite_exact
 
     exact = finite_exact(problem)
     if exact is None:

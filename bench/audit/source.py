@@ -115,10 +115,10 @@ class Blocks:
     def __call__(self, roots: Any, first: int, centre: dict[str, np.ndarray]) -> BlockSums:
         count = self.setting.replicates
         found = self.replicates(roots, first * count, count)
-        power, squared = {}, {}
+        sums: BlockSums = {}
         for name, a in found.items():
             d = a - centre[name]
             square = d * d
-            power[name] = (d.sum(axis=0)[None], square.sum(axis=0)[None], (square * d).sum(axis=0)[None])
-            squared[name] = square.sum(axis=1)[None]
-        return BlockSums(power, squared)
+            powers = d.sum(axis=0), square.sum(axis=0), (square * d).sum(axis=0), square.sum(axis=1)
+            sums[name] = tuple(each[None] for each in powers)
+        return sums
