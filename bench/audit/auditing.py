@@ -176,7 +176,14 @@ def audit(
     num_samples = None if samples is None else values_of("samples", samples)[0]
     bundled = make_problem(problem) if isinstance(problem, str) else problem
     session = _Session(
-        name or name_of(gradient), backend, rng, num_samples, values_of("seed", seed)[0], goals, Watch(seconds), vectorize
+        name or name_of(gradient),
+        backend,
+        rng,
+        num_samples,
+        values_of("seed", seed)[0],
+        goals,
+        Watch(seconds),
+        vectorize,
     )
     with global_generators_kept():
         if against is not None:
