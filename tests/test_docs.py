@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import runpy
 import shlex
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import typer
 
+from gradmeter.bench.audit.result import Audit
 from gradmeter.bench.catalogue import entries
 from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.cli import app
@@ -34,7 +36,7 @@ MOST_WORDS, LONGEST_LINE = 1200, 120
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 #: What a program of the documentation calls; the call becomes `rows`.
-CALL = re.compile(r"^(?:\w+ = )?(gradmeter\.(?:measure|minibatch_split)\()", flags=re.MULTILINE)
+CALL = re.compile(r"^(?:\w+ = )?(gradmeter\.(?:measure|minibatch_split|audit)\()", flags=re.MULTILINE)
 
 
 def fences(language: str) -> list[tuple[str, str]]:
@@ -68,10 +70,14 @@ def _programs() -> Iterator[Any]:
         yield pytest.param(program, id=f"{page}:{name}", marks=marks)
 
 
-def rows_of(program: str, folder: Path) -> Any:
+def run(program: str, folder: Path) -> dict[str, Any]:
     file = folder / "program.py"
     file.write_text(CALL.sub(r"rows = \1", program), encoding="utf-8")
-    return runpy.run_path(str(file), run_name="documentation")["rows"]
+    return runpy.run_path(str(file), run_name="documentation")
+
+
+def rows_of(program: str, folder: Path) -> Any:
+    return run(program, folder)["rows"]
 
 
 @pytest.mark.parametrize("program", list(_programs()))
@@ -79,7 +85,16 @@ def test_programs_run(program: str, tmp_path: Path) -> None:
     for framework in ("torch", "jax"):
         if framework in program:
             needs(framework)
-    rows = rows_of(program, tmp_path)
+    made = run(program, tmp_path)
+    tests = [thing for name, thing in made.items() if name.startswith("test_")]
+    for test in tests:
+        test()
+    if tests:
+        return
+    rows = made["rows"]
+    if isinstance(rows, Audit):
+        assert (rows.verdict == "biased") == ("f - f.mean()" in program), rows
+        return
     assert len(rows)
     if "status" in rows:
         assert set(rows["status"]) == {"ok"}
@@ -90,7 +105,9 @@ def test_programs_run(program: str, tmp_path: Path) -> None:
 def test_models_of_other_frameworks(framework: str, block: str) -> None:
     """All but the measuring: the model is one, and has an exact gradient."""
     needs(framework)
-    (program,) = (text for _, text in fences("python") if f"import {framework}\n" in text)
+    (program,) = (
+        text for _, text in fences("python") if "gradmeter.Model(" in text and f"import {framework}\n" in text
+    )
     made: dict[str, Any] = {}
     exec(program.partition("\ngradmeter.measure(")[0], made)
     exact = made["mine"].exact()
@@ -112,7 +129,7 @@ def test_imports_come_from_the_public_package() -> None:
     for page, text in CURRENT.items():
         for name in re.findall(r"(?m)^from gradmeter import (.*)$", text):
             for each in name.split(", "):
-                assert hasattr(__import__("gradmeter"), each), (page, each)
+                assert hasattr(__import__("gradmeter"), each) or importlib.util.find_spec(f"gradmeter.{each}"), page
 
 
 # Commands.

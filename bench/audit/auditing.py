@@ -291,7 +291,15 @@ class _Session:
             parameters = _of_framework(problem.parameters(), framework)
         arguments = arguments_of(gradient, parameters is not None, self.rng)
         root, first = root_of(name, self.seed), None
-        for kind in kinds_of(arguments, self.rng, framework):
+        kinds = [(kind, framework) for kind in kinds_of(arguments, self.rng, framework)]
+        if (
+            framework != "numpy"
+            and self.backend == "auto"
+            and self.rng in ("auto", "generator")
+            and arguments.randomness
+        ):
+            kinds.append(("generator", "numpy"))  # it may name two frameworks, and draw with NumPy
+        for kind, framework in kinds:
             called = Called(gradient, parameters, arguments, kind, framework, root, self.num_samples, name)
             before = kept(parameters)
             try:
