@@ -45,10 +45,8 @@ KNOWN: dict[str, str] = {
 KNOWN_FAULTS: dict[str, str] = {
     case.name: reason
     for number, reason in {
-        "4": "called scaled, beside a cosine of 0.97",
         "12": "the missing score term is not recognised",
         "13": "a cut tail is called a scale",
-        "33": "one coordinate is said to be off alone, where all are",
     }.items()
     for case in WRONG
     if case.number == number
