@@ -20,6 +20,7 @@ from gradmeter.bench.audit.inference import Arguments, is_module
 from gradmeter.bench.audit.parts import Form, mapped, named
 from gradmeter.bench.sweep.run import place_of
 from gradmeter.estimators import UsageError
+from gradmeter.estimators.errors import typed
 from gradmeter.estimators.noise import stream_root
 
 #: Streams of randomness, each with seeds of its own, and the most replicates of one.
@@ -306,8 +307,7 @@ class Raised(UsageError):
 
 def raised(name: str, error: BaseException) -> Raised:
     """Return the error to show for an exception in a user's function."""
-    said = " ".join(str(error).split())[:300]
-    return Raised(f"{name} raised {type(error).__name__}{': ' if said else ''}{said}{place_of(error)}")
+    return Raised(f"{name} raised {typed(error, 300)}{place_of(error)}")
 
 
 def batched(called: Called, form: Form, vectorize: str | bool) -> Caller:
