@@ -24,6 +24,7 @@ from gradmeter.estimators import Estimator, Family, FamilyConfig, Integrand, Usa
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.errors import contained, one_line, typed
 from gradmeter.estimators.families.capabilities import has
+from gradmeter.estimators.functions import FunctionIntegrand
 
 #: Dimensions in which densities are integrated; 3 also covers one choice among three categories.
 OF_LAWS = (1, 2, 3)
@@ -51,8 +52,8 @@ class NeedsOptions(UsageError):
 
 
 def is_users(thing: Any) -> bool:
-    """Return whether an object's class is defined outside the project's packages."""
-    return not of_the_catalogue(type(thing))
+    """Return whether an object's class is defined outside the project's packages, or it wraps a user's function."""
+    return isinstance(thing, FunctionIntegrand) or not of_the_catalogue(type(thing))
 
 
 def check(thing: Any, *, seed: int = 0) -> Findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,13 @@ from gradmeter.bench.forms.objects import WrongForm
 from gradmeter.estimators import Expectation, Integrand
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.estimator import described
+from gradmeter.estimators.functions import FunctionIntegrand
 from gradmeter.estimators.noise import DrawnNoise
 
 #: Largest number of coordinates checked one by one; largest dimension for which a full Hessian is checked.
 MOST_COORDINATES, MOST_HESSIAN = 8, 64
+#: Weighted sums of f over samples whose derivatives in θ are compared.
+SUMS = 3
 
 
 @dataclass(frozen=True)
@@ -268,6 +272,64 @@ def model_pullback(bench: Bench) -> Finding:
     return verify(bench.about, "model_pullback", "the derivative of value", "mend model_pullback", attempt, what)
 
 
+AUTODIFF = "mend what hides a dependence from automatic differentiation: detach, stop_gradient, a custom derivative"
+
+
+def automatic_gradient(bench: Bench) -> Finding:
+    """Check ∇f by automatic differentiation, which estimators and the exact gradient both use, against differences."""
+
+    def attempt(round: int) -> Compared:
+        data, points, noise = bench.at("automatic", round)
+        lab, xp = bench.lab, bench.lab.backend.xp
+        z = lab.to_numpy(points)[:, 0]
+        spread = np.std(z, axis=0)
+        spread = np.where(spread > 0.0, spread, 1.0)
+        total = lab.backend.gradient(lambda at: xp.sum(bench.integrand.value(xp, data, at, noise)))
+        given = lab.function(lambda at: total(at))(z[:, None])[:, 0]
+        value = bench.method("value", data, noise)
+        return along_coordinates(lab, z, spread, given, lambda at: value(at[:, None])[:, 0], "automatic", round)
+
+    return verify(bench.about, "automatic ∇f", "the derivative of its values", AUTODIFF, attempt)
+
+
+def automatic_model_gradient(bench: Bench) -> Finding:
+    """Check ∇_θ f by automatic differentiation, at samples together, against differences of f in θ."""
+    shapes = bench.integrand.model_shapes()
+
+    def attempt(round: int) -> Compared:
+        data, points, noise = bench.at("automatic model", round)
+        lab, xp = bench.lab, bench.lab.backend.xp
+        z = lab.to_numpy(points)
+        weights = lab.generator("weights", round).standard_normal((SUMS, *z.shape[:-1]))
+        at = {name: lab.to_numpy(data[name]) for name in shapes}
+        value = lab.function(lambda model, z: bench.integrand.value(xp, {**data, **model}, z, noise))
+
+        def slopes(block: str) -> np.ndarray:
+            """Return the derivatives [SUMS, P] of weighted sums of f in a block."""
+
+            def total(a: Any, w: np.ndarray) -> Any:
+                f = bench.integrand.value(xp, {**data, block: a}, points, noise)
+                return xp.sum(f * lab.backend.asarray(w, "float64"))
+
+            each = [lab.function(lab.backend.gradient(functools.partial(total, w=w)))(at[block]) for w in weights]
+            return np.stack(each).reshape(SUMS, -1)
+
+        labels, columns = [], []
+        for block, shape in shapes.items():
+            given = slopes(block)
+            for label, v in directions(block, tuple(shape), lab, "automatic", round):
+                labels.append(label)
+
+                def moved(t: float, block: str = block, v: np.ndarray = v) -> np.ndarray:
+                    found: np.ndarray = np.einsum("krs,rs->k", weights, value({**at, block: at[block] + t * v}, z))
+                    return found
+
+                columns.append((given @ v.ravel(), *derivative(moved)))
+        return of_columns(columns, ["samples of q"] * SUMS, labels)
+
+    return verify(bench.about, "automatic ∂f/∂θ", "the derivative of its values", AUTODIFF, attempt)
+
+
 CHECKS: dict[str, Callable[[Bench], Finding]] = {
     "gradient": gradient,
     "hessian_product": hessian_product,
@@ -284,6 +346,11 @@ def check_integrand(bench: Bench) -> Iterator[Finding]:
         yield each
         if each.status == "wrong":
             return
+    if isinstance(bench.integrand, FunctionIntegrand):
+        yield from guarded(bench.about, "automatic ∇f", lambda: automatic_gradient(bench))
+        if bench.integrand.model_shapes():
+            yield from guarded(bench.about, "automatic ∂f/∂θ", lambda: automatic_model_gradient(bench))
+        return
     wrong_gradient = False
     for name, check in CHECKS.items():
         offered = getattr(bench.integrand, name) is not None

@@ -92,7 +92,7 @@ class FewEstimates:
         found = self._run(given.data, given.parameters, given.state, given.movement, on_device)
         return {name: backend.to_numpy(a) for name, a in found.items()}
 
-    def changed(self, noise: Arrays) -> list[str]:
+    def changed(self, noise: DrawnNoise) -> list[str]:
         """Return which of its inputs a call changes in place: `noise`, `parameters`, `data` or `state`."""
         backend, s = self.setting.backend, self.setting
         if backend.name == "jax":  # its arrays cannot be changed
@@ -107,7 +107,8 @@ class FewEstimates:
         }
         movement = backend.asarray([0.0, 0.0], s.dtype)
         with np.errstate(all="ignore"):
-            self._run(given["data"], given["parameters"], given["state"], movement, given["noise"])
+            own = DrawnNoise(given["noise"], noise.replicates)
+            self._run(given["data"], given["parameters"], given["state"], movement, own)
         return [
             what
             for what, arrays in given.items()
