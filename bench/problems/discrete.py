@@ -82,8 +82,7 @@ class CategoricalSquare(Problem):
         return {"values": np.linspace(0.0, 1.0, self.categories), "target": np.asarray(self.k)}
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """Return the exact values: E f = Σ_i Σ_k p_ik f_k, so ∂logits_ik = p_ik (f_k − Σ_j p_ij f_j)."""
+        """Return the exact values: E f = Σ_i Σ_k p_ik f_k, so ∂logits_ik = p_ik Σ_j p_ij (f_k − f_j)."""
         p = require(self.family, "expected").expected(get("numpy"), parameters).reshape(parameters["logits"].shape)
         f = (np.linspace(0.0, 1.0, self.categories) - self.k) ** 2
-        mean = p @ f
-        return Exact({"logits": p * (f - mean[:, None])}, "closed-form", float(mean.sum()))
+        return Exact({"logits": p * (p @ (f[:, None] - f).T)}, "closed-form", float((p @ f).sum()))

@@ -112,10 +112,14 @@ class Categorical(Family):
         return backend.xp.zeros_like(vector)
 
     def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
-        """Return z − p, with p multiplied by the sum of each choice's z (1, except under automatic differentiation)."""
+        """Return z − p = z Σ_{j≠k} p_j − (Σz − z) p, without cancellation where a p_k is near 1.
+
+        Σz, the sum of each choice's z, is 1 except under automatic differentiation.
+        """
         xp = backend.xp
-        z = self.by_choice(xp, z)
-        return {"logits": z - xp.sum(z, axis=-1, keepdims=True) * _softmax(xp, parameters["logits"])}
+        z, p = self.by_choice(xp, z), _softmax(xp, parameters["logits"])
+        apart = 1.0 - xp.eye(self.categories, dtype=p.dtype)
+        return {"logits": z * xp.matmul(p, apart) - (xp.sum(z, axis=-1, keepdims=True) - z) * p}
 
     def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return −p (log p + entropy)."""
