@@ -66,7 +66,7 @@ def _programs() -> Iterator[Any]:
     for page, program in fences("python"):
         name = (re.findall(r'(?:class |Model\(")([\w-]+)', program) or ["names"])[-1]
         compiles = any(f"import {framework}" in program for framework in ("torch", "jax"))  # a model of a user's
-        marks = [pytest.mark.slow] if compiles else []
+        marks = [pytest.mark.slow] if compiles or "QuarticProblem" in program else []  # whose reference takes 10 s
         yield pytest.param(program, id=f"{page}:{name}", marks=marks)
 
 

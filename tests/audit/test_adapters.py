@@ -97,6 +97,7 @@ def test_tfp_losses_are_unbiased() -> None:
         assert found.verdict == "unbiased", found
 
 
+@pytest.mark.slow  # distributions are not batched
 def test_torch_distributions_by_rsample_and_by_score() -> None:
     needs("torch")
     import torch

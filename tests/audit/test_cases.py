@@ -121,7 +121,11 @@ def check_fault(case: Case, result: Any) -> None:
 
 @pytest.mark.parametrize("case", parameters(WRONG, quick=True, known=KNOWN))
 def test_wrong(case: Case) -> None:
-    check_wrong(case, audited(case, quick=True))
+    """The verdict is right, and so is the fault that is named, but for those that are known not to be."""
+    found = audited(case, quick=True)
+    check_wrong(case, found)
+    if case.fault is not None and case.name not in KNOWN_FAULTS:
+        check_fault(case, found)
 
 
 @pytest.mark.parametrize("case", parameters(RIGHT, quick=True, known=KNOWN))
@@ -130,11 +134,6 @@ def test_right(case: Case) -> None:
 
 
 WITH_FAULT = [case for case in WRONG if case.fault is not None]
-
-
-@pytest.mark.parametrize("case", parameters(WITH_FAULT, quick=True, known=KNOWN_FAULTS))
-def test_fault_is_named(case: Case) -> None:
-    check_fault(case, audited(case, quick=True))
 
 
 @pytest.mark.slow
@@ -162,9 +161,9 @@ def test_most_wrong_gradients_are_found() -> None:
 
 
 def test_correct_gradients_are_not_called_biased() -> None:
-    verdicts, biased = null.count(range(30))
+    verdicts, biased = null.count(range(12))
     assert not biased, "\n".join(biased)
-    assert sum(verdicts.values()) == 30
+    assert sum(verdicts.values()) == 12
 
 
 @pytest.mark.slow
@@ -412,6 +411,7 @@ def test_never_ends() -> None:
     assert time.monotonic() - start < 15
 
 
+@pytest.mark.slow
 def test_ends_rarely_not() -> None:
     def stuck(rng: np.random.Generator) -> float:
         z = float(rng.standard_normal())

@@ -235,7 +235,7 @@ def test_count_data() -> None:
     [
         ("poisson-regression[loc=200]", "E exp(xᵀz) overflows; give a smaller loc or scale"),
         ("poisson-regression[scale=60]", "E exp(xᵀz) overflows; give a smaller loc or scale"),
-        ("poisson-regression[dataset=wine]", "did you mean 'linnerud'?"),
+        ("poisson-regression[dataset=wine]", "'wine'; choose from: linnerud, diabetes"),
         ("poisson-regression[batch=21]", "batch is 21; there are 20 rows"),
         ("student-t-regression[df=0]", "option 'df' is '0'; it must be a finite number, at least 0.5"),
         ("student-t-regression[residual-scale=0]", "option 'residual-scale' is '0'; it must be a finite number"),

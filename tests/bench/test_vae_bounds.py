@@ -180,7 +180,8 @@ def test_the_bound_as_a_framework_differentiates_it(problem: str) -> None:
         np.testing.assert_allclose(doubly[name][0], dreg[name], rtol=0.0, atol=1e-10 * np.abs(dreg[name]).max())
 
 
-@pytest.mark.parametrize("problem", [MINIBATCH, pytest.param(LINEAR, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", [MINIBATCH, LINEAR])
 def test_the_bound_as_jax_differentiates_it(problem: str) -> None:
     needs("jax")
     (found, noise), made = estimates(problem, "iwae"), make_problem(problem)

@@ -66,6 +66,7 @@ def test_of_other_options_there_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("estimator", "expected"), [("iwae", {"loc": -0.5, "prior_mean": 0.5}), ("dreg", {"loc": 0.5, "prior_mean": 0.5})]
 )
+@pytest.mark.slow
 def test_measured_slopes(estimator: str, expected: dict[str, float]) -> None:
     """On the published model, D = 20, where exact slopes are within 0.02 of these: beyond three half-widths of the
     95 % interval besides falls what is right with probability 4e-9, at fixed seeds."""
