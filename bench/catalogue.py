@@ -21,6 +21,7 @@ from gradmeter.estimators.expectation import INTEGRAND
 from gradmeter.estimators.families import FAMILIES
 from gradmeter.estimators.families.capabilities import missing
 from gradmeter.estimators.options import describe
+from gradmeter.estimators.plugins import Registry
 
 Entry = dict[str, Any]
 
@@ -31,6 +32,14 @@ MOST_SHOWN = 10
 def _problems() -> Iterator[Entry]:
     for cls in PROBLEMS.values():
         yield {"kind": "problem", "name": cls.name, "summary": cls.summary, "options": describe(cls)}
+    yield from _elsewhere("problem", PROBLEMS)
+
+
+def _elsewhere(kind: str, registry: Registry) -> Iterator[Entry]:
+    """What other packages offer; their code is not imported for a listing."""
+    for name, package in registry.elsewhere():
+        summary = f"of package {package}, which is imported when it is named"
+        yield {"kind": kind, "name": name, "summary": summary, "options": {}, "injected": False, "biased": None}
 
 
 def _estimators() -> Iterator[Entry]:
@@ -38,12 +47,14 @@ def _estimators() -> Iterator[Entry]:
         entry = {"kind": "estimator", "name": cls.name, "summary": cls.summary, "options": describe(cls)}
         aliases = {alias: text for alias, text in ALIASES.items() if text.partition("[")[0] == cls.name}
         yield {**entry, "aliases": aliases, "injected": cls.injected, "biased": cls.biased}
+    yield from _elsewhere("estimator", ESTIMATORS)
 
 
 def _families() -> Iterator[Entry]:
     for family in FAMILIES.values():
         entry = {"kind": "family", "name": family.name, "summary": family.summary, "options": describe(family.Config)}
         yield {**entry, "blocks": list(family.blocks), "unsupported": missing(family.Config().family)}
+    yield from _elsewhere("family", FAMILIES)
 
 
 def _backends() -> Iterator[Entry]:

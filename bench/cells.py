@@ -159,7 +159,7 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
     """
     name, given = parse(text, "problem")
     if name not in PROBLEMS:
-        raise unknown("problem", name, PROBLEMS, "gradmeter list problems")
+        raise unknown("problem", name, PROBLEMS.names(), "gradmeter list problems")
     given = dict(PROBLEMS[name].fitted_options(given)) if fitted else given
     try:
         return _made(PROBLEMS[name], tuple(given.items()), f"problem {name}")
@@ -170,9 +170,9 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
 def make_estimator(text: str) -> Estimator:
     """Make an estimator, or a control (an estimator with an injected bug), from `name[k=v,...]` or an alias."""
     name, given = resolve(*parse(text, "estimator"))
-    known = {**ESTIMATORS, **CONTROLS}
+    known = CONTROLS if name in CONTROLS else ESTIMATORS
     if name not in known:
-        raise unknown("estimator", name, known, "gradmeter list estimators", ALIASES)
+        raise unknown("estimator", name, [*ESTIMATORS.names(), *CONTROLS], "gradmeter list estimators", ALIASES)
     return _made(known[name], tuple(given.items()), f"estimator {name}")
 
 

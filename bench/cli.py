@@ -40,6 +40,10 @@ app = typer.Typer(
 )
 
 StoreArgument = Annotated[Optional[Path], Argument(metavar="STORE", help="the store (default .gradmeter/store.sqlite)")]
+PluginOption = Annotated[
+    Optional[list[Path]],
+    Option("--plugin", metavar="FILE.py", help="a file whose estimators, families and problems may be named; repeat"),
+]
 StoreOption = Annotated[Optional[Path], Option("--store", metavar="PATH", help="the store, as of `gradmeter run`")]
 
 
@@ -85,10 +89,12 @@ def list_(
     json: Annotated[
         bool, Option("--json", help="one JSON object a line: kind, name, aliases, summary, options")
     ] = False,
+    plugin: PluginOption = None,
 ) -> None:
     """Show what there is, with its options."""
-    from gradmeter.bench import catalogue
+    from gradmeter.bench import catalogue, plugin_files
 
+    plugin_files.add(plugin)
     entries = catalogue.entries(kind)
     for line in catalogue.as_json(entries) if json else catalogue.as_text(entries):
         typer.echo(line)
@@ -156,6 +162,7 @@ def run(
     store: Annotated[
         Optional[Path], Option(metavar="PATH", help="where results are kept (default .gradmeter/store.sqlite)")
     ] = None,
+    plugin: PluginOption = None,
     json: Annotated[bool, Option("--json", help="rows on standard output, one JSON object a line")] = False,
 ) -> int:
     """Measure estimators. Cells already in the store are shown, not measured again.
@@ -164,8 +171,9 @@ def run(
 
     gradmeter run --problem 'cosine[k=2.5]' --estimator pathwise --backend jax
     """
-    from gradmeter.bench import commands
+    from gradmeter.bench import commands, plugin_files
 
+    plugin_files.add(plugin)
     cells = commands.plan(
         suite,
         problem=problem,
@@ -301,6 +309,7 @@ def fit(
         Optional[str], Option(metavar="N", help="iterations between warm-ups of an estimator that learns (default 100)")
     ] = None,
     output: Annotated[str, Option(metavar="DIR", help="folder to write rows, parameters and the page to")] = "fit",
+    plugin: PluginOption = None,
     json: Annotated[bool, Option("--json", help="rows on standard output, one JSON object a line")] = False,
 ) -> int:
     """Maximise an objective by estimators and exact methods.
@@ -310,9 +319,11 @@ def fit(
 
     gradmeter fit 'bayesian-gaussian-mixture[at=start]' --method cavi --method svi
     """
+    from gradmeter.bench import plugin_files
     from gradmeter.bench.fit import command
 
     folder = _folder(output)
+    plugin_files.add(plugin)
     found = command.plans(
         problem,
         estimator=estimator,
@@ -449,6 +460,22 @@ def audit(
         strict=strict,
         json=json,
     )
+
+
+@app.command()
+def new(
+    kind: Annotated[str, Argument(metavar="KIND", help="estimator", show_default=False)],
+    name: Annotated[str, Argument(metavar="NAME", help="its name, such as my-own", show_default=False)],
+    output: Annotated[str, Option(metavar="DIR", help="folder to write the two files to")] = ".",
+) -> None:
+    """Write the file of a new estimator, and tests that it passes once its formula is filled in. For example:
+
+    gradmeter new estimator my-own
+    """
+    from gradmeter.bench import scaffold
+
+    for path in scaffold.new(kind, name, _folder(output)):
+        typer.echo(path)
 
 
 def _one_store(argument: Path | None, option: Path | None) -> Path | None:

@@ -25,6 +25,7 @@ from gradmeter.estimators.noise import Noise, draw
 from gradmeter.estimators.overdispersed import Overdispersed
 from gradmeter.estimators.partial_summation import PartialSummation
 from gradmeter.estimators.pathwise import Pathwise
+from gradmeter.estimators.plugins import Registry
 from gradmeter.estimators.price import Price
 from gradmeter.estimators.quadratic_surrogate import QuadraticSurrogate
 from gradmeter.estimators.rao_blackwell import RaoBlackwell
@@ -40,42 +41,41 @@ from gradmeter.estimators.taylor import Taylor
 from gradmeter.estimators.vargrad import VarGrad
 from gradmeter.estimators.vimco import Vimco
 
-ESTIMATORS: dict[str, type[Estimator]] = {
-    cls.name: cls
-    for cls in (
-        ScoreFunction,
-        VarGrad,
-        RaoBlackwell,
-        ImportanceSampling,
-        SelfNormalised,
-        Overdispersed,
-        EvolutionStrategies,
-        Spsa,
-        Pathwise,
-        Taylor,
-        Price,
-        CombinedControlVariates,
-        QuadraticSurrogate,
-        MeasureValued,
-        RejectionReparameterisation,
-        StratifiedPathwise,
-        Enumeration,
-        PartialSummation,
-        Arm,
-        DisArm,
-        MuProp,
-        DoubleControlVariates,
-        Rebar,
-        Relax,
-        GumbelSoftmax,
-        StraightThrough,
-        StraightThroughGumbel,
-        Iwae,
-        IwaeStickingTheLanding,
-        Dreg,
-        Vimco,
-    )
-}
+_ESTIMATORS: tuple[type[Estimator], ...] = (
+    ScoreFunction,
+    VarGrad,
+    RaoBlackwell,
+    ImportanceSampling,
+    SelfNormalised,
+    Overdispersed,
+    EvolutionStrategies,
+    Spsa,
+    Pathwise,
+    Taylor,
+    Price,
+    CombinedControlVariates,
+    QuadraticSurrogate,
+    MeasureValued,
+    RejectionReparameterisation,
+    StratifiedPathwise,
+    Enumeration,
+    PartialSummation,
+    Arm,
+    DisArm,
+    MuProp,
+    DoubleControlVariates,
+    Rebar,
+    Relax,
+    GumbelSoftmax,
+    StraightThrough,
+    StraightThroughGumbel,
+    Iwae,
+    IwaeStickingTheLanding,
+    Dreg,
+    Vimco,
+)
+
+ESTIMATORS = Registry("estimator", Estimator, {cls.name: cls for cls in _ESTIMATORS})
 
 #: The estimators that "all" stands for: every distinct estimator with the options that define it.
 VARIANTS = (

@@ -21,7 +21,7 @@ LAYERS = (
     ("bench.reading", "bench.terminal"),
     ("bench.drawing", "bench.comparison"),
     ("bench.report", "bench.fit"),
-    ("bench.api", "bench.catalogue", "bench.progress"),
+    ("bench.api", "bench.catalogue", "bench.progress", "bench.plugin_files", "bench.scaffold"),
     ("bench.audit",),
     ("bench.commands",),
     ("bench.cli",),

@@ -28,7 +28,7 @@ def found(target: str) -> list[Any]:
     source, colon, name = target.partition(":") if not target.endswith(".py") else (target, "", "")
     if not source or (colon and not name) or not (colon or source.endswith(".py")):
         raise UsageError(f"'{target}' is not of the form module:Class, path.py:Class or path.py")
-    module = _file(Path(source)) if source.endswith(".py") else _module(source)
+    module = module_of(Path(source)) if source.endswith(".py") else _module(source)
     if not name:
         every = _own(module)
         if not every:
@@ -66,7 +66,14 @@ def _module(name: str) -> ModuleType:
         raise UsageError(f"module {name} cannot be imported: {typed(error)}") from error
 
 
-def _file(path: Path) -> ModuleType:
+def module_of(path: Path) -> ModuleType:
+    """Import a file, whose name need not be one of a module.
+
+    Raises
+    ------
+    UsageError
+        There is no such file, or it cannot be imported.
+    """
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give a file in it")
     if not path.is_file():

@@ -21,6 +21,7 @@ from gradmeter.bench.problems.test_functions import Cosine, Exponential, Square
 from gradmeter.bench.problems.tilted import TiltedSquare
 from gradmeter.bench.problems.vae.digits import Vae
 from gradmeter.bench.problems.vae.linear import LinearVae
+from gradmeter.estimators.plugins import Registry
 
 _FUNCTIONS = (Square, Exponential, Cosine, Polynomial, ExponentialMoment, Step, AbsoluteValue, TiltedSquare)
 _REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
@@ -29,12 +30,11 @@ _MIXTURES = (GaussianMixture, BayesianGaussianMixture)
 _DISCRETE = (ThreeBernoullis, CategoricalSquare, SigmoidBeliefNetwork)
 _AUTOENCODERS = (LinearVae, Vae)
 
-PROBLEMS: dict[str, type[Problem]] = {
-    cls.name: cls
-    for cls in (
-        *(*_FUNCTIONS, Banana, LinearGaussian, *_REGRESSIONS, *_CONJUGATE, *_MIXTURES, *_DISCRETE),
-        *_AUTOENCODERS,
-    )
-}
+_PROBLEMS: tuple[type[Problem], ...] = (
+    *(*_FUNCTIONS, Banana, LinearGaussian, *_REGRESSIONS, *_CONJUGATE, *_MIXTURES, *_DISCRETE),
+    *_AUTOENCODERS,
+)
+
+PROBLEMS = Registry("problem", Problem, {cls.name: cls for cls in _PROBLEMS})
 
 __all__ = ["PROBLEMS", "Exact", "Problem"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from gradmeter.estimators import FAMILIES, Normal
@@ -24,6 +25,23 @@ def entropy_option(summary: str = "how the entropy of q enters") -> Any:
     return option("sampled", summary, choices=("sampled", "analytic"))
 
 
+class _Configs(Mapping[str, type]):
+    """The options of every family by its name, of those too that are registered later."""
+
+    def __getitem__(self, name: str) -> type:
+        found: type = FAMILIES[name].Config
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in FAMILIES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FAMILIES)
+
+    def __len__(self) -> int:
+        return len(FAMILIES)
+
+
 def family_option(*names: str) -> Any:
     """Declare a problem's option `family`, along with the options of the chosen family.
 
@@ -32,6 +50,6 @@ def family_option(*names: str) -> Any:
     *names : str
         Names of the families that the problem accepts, default first. All families, if empty.
     """
-    classes = {name: FAMILIES[name].Config for name in names or FAMILIES}
+    classes = {name: FAMILIES[name].Config for name in names} if names else _Configs()
     default = classes[names[0]] if names else Normal.Config
     return alternative(default, "q; its own options: gradmeter list families", name="family", classes=classes)

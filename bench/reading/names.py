@@ -16,7 +16,7 @@ def problem_text(row: Row) -> str:
     """Return `name[k=v]` with the options that are not defaults, as the command line takes it."""
     from gradmeter.bench.problems import PROBLEMS
 
-    return _spelled(row["problem"], row["problem_options"], PROBLEMS)
+    return _spelled(row["problem"], row["problem_options"], dict(PROBLEMS))
 
 
 def problem_in_words(row: Row) -> str:
@@ -24,7 +24,8 @@ def problem_in_words(row: Row) -> str:
     from gradmeter.bench.problems import PROBLEMS
 
     name, options = row["problem"], row["problem_options"]
-    parts = [PROBLEMS[name].summary] if name in PROBLEMS else []
+    known = PROBLEMS.get(name)
+    parts = [] if known is None else [known.summary]
     parts += [] if row["dimension"] is None else [f"D = {row['dimension']:,}"]
     parts += [f"q: {row['family']}"] if row["family"] else []
     parts += [f"exact gradient: {row['exact_source'].replace('-', ' ')}"] if row["exact_source"] else []
@@ -84,7 +85,8 @@ def biased(name: str | None) -> str | None:
     """Return why an estimator of this name is biased by design; None where it is not."""
     from gradmeter.estimators import ESTIMATORS
 
-    return ESTIMATORS[name].biased if name in ESTIMATORS else None
+    known = ESTIMATORS.get(name or "")  # which imports nothing: a store names no code
+    return None if known is None else known.biased
 
 
 def _spelled(name: Any, options: Any, known: Mapping[str, type]) -> str:

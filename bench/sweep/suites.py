@@ -22,7 +22,7 @@ from typing import Any
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, grid, values_of
 from gradmeter.bench.problems import PROBLEMS
-from gradmeter.estimators import UsageError
+from gradmeter.estimators import UsageError, plugins
 from gradmeter.estimators.errors import unknown
 
 _AXES = {"problem": str, "estimator": str, "backend": str, "device": str, "dtype": str, "samples": int, "seed": int}
@@ -41,10 +41,9 @@ class Suite:
 
 
 def names() -> list[str]:
-    """Return the names of the suites that come with gradmeter."""
-    return sorted(
-        f.name.removesuffix(".toml") for f in files("gradmeter.bench.suites").iterdir() if f.name.endswith(".toml")
-    )
+    """Return the names of the suites that come with gradmeter; other packages may offer more."""
+    own = (f.name for f in files("gradmeter.bench.suites").iterdir() if f.name.endswith(".toml"))
+    return sorted(name.removesuffix(".toml") for name in own)
 
 
 def load(name: str) -> Suite:
@@ -57,12 +56,14 @@ def load(name: str) -> Suite:
     """
     if name in names():
         text = files("gradmeter.bench.suites").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    elif name in plugins.offered("suite"):
+        text = _text(str(plugins.imported("suite", name)))
     elif name.endswith(".toml") or "/" in name:
         text = _text(name)
     elif name.partition("[")[0] in PROBLEMS:
         raise UsageError(f"'{name}' is a problem, not a suite; use --problem '{name}'")
     else:
-        raise unknown("suite", name, names(), "gradmeter list suites")
+        raise unknown("suite", name, [*names(), *plugins.offered("suite")], "gradmeter list suites")
     try:
         return _build(name, tomllib.loads(text))
     except UsageError as error:

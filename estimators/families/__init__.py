@@ -29,6 +29,7 @@ from gradmeter.estimators.families.student_t import StudentT
 from gradmeter.estimators.families.triangular import Triangular
 from gradmeter.estimators.families.uniform import Uniform
 from gradmeter.estimators.families.weibull import Weibull
+from gradmeter.estimators.plugins import Registry
 
 _NORMALS = (Normal, MultivariateNormal, LowRankNormal, MixtureOfNormals)
 _LOCATION_SCALE = (Laplace, StudentT, Logistic, Uniform, Triangular, Cauchy, Gumbel, Elliptical)
@@ -37,9 +38,11 @@ _COMPOSED = (LogNormal, Erlang, Gamma, ChiSquared, Beta, F, Dirichlet)
 _RELAXED = (RelaxedBernoulli, Concrete)
 _DISCRETE = (Bernoulli, TiedBernoulli, Categorical, Geometric, Poisson)
 
-FAMILIES: dict[str, type[Family]] = {
-    cls.name: cls for cls in (*_NORMALS, *_LOCATION_SCALE, *_INVERSE_CDF, *_COMPOSED, *_RELAXED, *_DISCRETE)
-}
+FAMILIES = Registry(
+    "family",
+    Family,
+    {cls.name: cls for cls in (*_NORMALS, *_LOCATION_SCALE, *_INVERSE_CDF, *_COMPOSED, *_RELAXED, *_DISCRETE)},
+)
 
 __all__ = [
     "FAMILIES",
