@@ -131,7 +131,7 @@ def test_jacobians_of_samples() -> None:
     assert found.verdict == "unbiased", found
 
 
-@pytest.mark.parametrize("framework", ["torch", "jax"])
+@pytest.mark.parametrize("framework", [pytest.param("torch", marks=pytest.mark.slow), "jax"])
 def test_losses_of_policies(framework: str) -> None:
     needs(framework)
     from gradmeter.adapters import policies as adapter
