@@ -2,5 +2,5 @@
 
 `auditing` holds `gradmeter.audit` and its order of work. `inference` tells how a function is called, `calls` calls it,
 `parts` names what it returns, `references` makes the exact gradient, `source` hands replicates to the measurement,
-`faults` names what is wrong, and `result` prints it.
+`findings` and `faults` say what it found, and `result` prints it.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -30,24 +29,22 @@ from gradmeter.bench.audit.calls import (
     randomness,
     root_of,
 )
-from gradmeter.bench.audit.faults import SCALES, Means, likely_fault
-from gradmeter.bench.audit.inference import KINDS, arguments_of, backend_of, kinds_of, name_of
+from gradmeter.bench.audit.faults import Means, likely_fault
+from gradmeter.bench.audit.findings import advice, beside, coordinates_of, entropy_of, means_beside, means_of, rows_of
+from gradmeter.bench.audit.inference import KINDS, arguments_of, as_arrays, backend_of, kinds_of, name_of
 from gradmeter.bench.audit.parts import Form
 from gradmeter.bench.audit.result import Audit
 from gradmeter.bench.audit.source import Blocks, Described, Replicates
-from gradmeter.bench.cells import FEWEST, Cell, StoppingCriteria, make_problem, values_of
+from gradmeter.bench.cells import FEWEST, StoppingCriteria, make_problem, values_of
 from gradmeter.bench.measurement.cell import NOT_OURS, Measurement, measure_source
 from gradmeter.bench.measurement.plan import capped
 from gradmeter.bench.measurement.stream import NonFinite
 from gradmeter.bench.measurement.verdict import Evidence
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.bench.reading.numbers import percent, significant
-from gradmeter.bench.rows import ALL, Row, row
-from gradmeter.bench.sweep import environment
+from gradmeter.bench.rows import ALL, Row
 from gradmeter.bench.sweep.run import now
-from gradmeter.estimators import ESTIMATORS, UsageError
+from gradmeter.estimators import UsageError
 from gradmeter.estimators.errors import unknown
-from gradmeter.estimators.families.capabilities import has
 from gradmeter.estimators.options import number
 
 #: Replicates that are looked at before the measurement: the same seeds twice, and different ones.
@@ -62,10 +59,6 @@ FOR_THE_OTHER = 0.125
 SURPLUS = 8
 #: Share of the time that is left for which further replicates are planned.
 SAFELY = 0.8
-#: Estimators of the catalogue that a gradient of a bundled problem is compared with, replicates of each, and the most
-#: seconds for all of them.
-CATALOGUE = ("pathwise", "score-function[baseline=leave-one-out]", "score-function[baseline=optimal]", "measure-valued")
-COMPARED, PRECISION = 2**14, 0.2
 #: Columns about the variance of one gradient.
 OF_VARIANCE = ("variance", "variance_low", "variance_high", "variance_flag", "skewness", "kurtosis", "tail_k")
 
@@ -229,8 +222,8 @@ class _Session:
             exact = self._reference(kind, given, log_density, problem, source.caller)
         measured = self._measured(source, exact)
         self._unchanged(called)
-        means = None if exact is None else _means(measured, exact)
-        entropy = _entropy(problem, source.caller.form)
+        means = None if exact is None else means_beside(measured, exact)
+        entropy = entropy_of(problem, source.caller.form)
         fault = None
         if means is not None and measured.blocks[ALL]["verdict"] == "biased":
             fault = likely_fault(means, called.parameters, self.num_samples, entropy)
@@ -240,8 +233,8 @@ class _Session:
                 {**r, "verdict": "inconclusive", "variance_flag": "dependent", "reason": self.repeats} for r in rows
             ]
             fault = "draws repeat"
-        beside = None if problem is None else self._beside(problem, rows[-1])
-        return self._result(rows, source, measured, means, fault, beside)
+        said = None if problem is None else beside(problem, rows[-1], self.watch, self.num_samples)
+        return self._result(rows, source, measured, means, fault, said)
 
     def compare(self, gradient: Callable[..., Any], other: Callable[..., Any], parameters: Any) -> Audit:
         """Audit whether two gradients have the same mean."""
@@ -254,7 +247,7 @@ class _Session:
             raise UsageError(
                 f"{self.name} returns {_form(forms[0])}, and against= {_form(forms[1])}; they must have the same form"
             )
-        rough = _means_of(self._measured(reference, None, FOR_THE_OTHER))
+        rough = means_of(self._measured(reference, None, FOR_THE_OTHER))
         variance = self._measured(source, None, FOR_THE_OTHER)
         mean = {name: m for name, (m, _) in rough.items()}
         norm = math.sqrt(sum(float(m @ m) for m in mean.values()))
@@ -274,7 +267,7 @@ class _Session:
             }
             columns |= own | {"tail_k": variance.blocks[block]["tail_k"], "snr": None}
             columns["verdict"] = words.get(columns["verdict"], columns["verdict"])
-        means = _means(measured, exact)
+        means = means_beside(measured, exact)
         whole = measured.blocks[ALL]["verdict"]
         fault = likely_fault(means, called.parameters, self.num_samples, {}) if whole == "disagrees" else None
         rows = self._rows(measured, source, None)
@@ -288,7 +281,7 @@ class _Session:
         """Find out how a gradient is called, call it, and check what it does with its seeds."""
         framework = backend_of(gradient, parameters, self.backend, self.rng)
         if parameters is None and problem is not None and _takes_two(gradient):
-            parameters = _of_framework(problem.parameters(), framework)
+            parameters = as_arrays(problem.parameters(), framework)
         arguments = arguments_of(gradient, parameters is not None, self.rng)
         root, first = root_of(name, self.seed), None
         kinds = [(kind, framework) for kind in kinds_of(arguments, self.rng, framework)]
@@ -446,41 +439,8 @@ class _Session:
     # Afterwards.
 
     def _rows(self, measured: Measurement, source: Replicates, problem: Problem | None) -> list[Row]:
-        form, backend = source.caller.form, source.caller.called.backend
-        described: dict[str, Any] = {
-            "problem": "audit",
-            "problem_options": {},
-            "estimator": self.name,
-            "estimator_options": {},
-            "dimension": sum(form.sizes.values()),
-        }
-        if problem is not None:
-            cell = Cell(problem, ESTIMATORS["pathwise"]()).description()
-            described |= {key: cell[key] for key in ("problem", "problem_options", "dimension", "family")}
-        common = {
-            **described,
-            "backend": backend,
-            "device": "cpu",
-            "dtype": form.dtype,
-            "num_samples": self.num_samples or 1,
-            "seed": self.seed,
-            "noise": "native",
-            "replicates": measured.replicates,
-            "status": "ok",
-            "seconds": 1.0 / source.rate,
-            "versions": environment.versions(backend),
-            "machine": environment.machine(),
-            "code_version": environment.code_version(),
-            "cell_key": f"audit-{uuid.uuid4().hex}",
-            "started": self.started,
-            "finished": now(),
-        }
-        rows = []
-        for block, columns in measured.blocks.items():
-            variance = columns.get("variance")
-            work = None if variance is None else variance * common["seconds"]
-            rows.append(row(**common, **columns, block=block, work_normalised_variance=work))
-        return rows
+        about: Any = {"name": self.name, "num_samples": self.num_samples, "seed": self.seed, "started": self.started}
+        return rows_of(measured, source, problem, **about)
 
     def _result(
         self,
@@ -489,65 +449,21 @@ class _Session:
         measured: Measurement,
         means: Means | None,
         fault: str | None,
-        beside: str | None,
+        comparison: str | None,
     ) -> Audit:
         return Audit(
             name=self.name,
             verdict=str(rows[-1]["verdict"]),
             rows=rows,
-            coordinates=_coordinates(measured, means),
+            coordinates=coordinates_of(measured, means),
             cosine=None if means is None else means.cosine,
             scale_factor=None if means is None else means.scale(),
             fault=fault,
-            comparison=beside,
+            comparison=comparison,
             remarks=(*source.caller.called.remarks, *self.remarks),
-            advice=self._advice(rows[-1], source),
+            advice=advice(rows[-1], source, self.goals.bias_bound),
             seconds=self.watch.seconds - self.watch.left,
         )
-
-    def _advice(self, whole: Row, source: Replicates) -> str | None:
-        """Return how many replicates, and how much time, would certify the bound that was asked for."""
-        bound, asked = whole["bias_bound"], self.goals.bias_bound
-        if whole["verdict"] != "inconclusive" or bound is None or whole["variance_flag"] == "dependent":
-            return None
-        if bound <= asked or (whole["bias_low"] or 0.0) >= asked:
-            return None
-        wanted = int(whole["replicates"] * (bound / asked) ** 2)
-        lasting = wanted / source.rate + sum(self.watch.before.values())
-        arguments = f"seconds={math.ceil(1.5 * lasting + 2.0)}, replicates={2 ** math.ceil(math.log2(2 * wanted))}"
-        return (
-            f"about {significant(float(wanted))} gradients, {significant(lasting)} s, would certify {percent(asked)}: "
-            f"{arguments}"
-        )
-
-    def _beside(self, problem: Problem, whole: Row) -> str | None:
-        """Return how the catalogue's best estimator on this problem varies beside this gradient."""
-        from gradmeter.bench.api import measure
-
-        if whole["variance"] is None or self.watch.left < 0.1 * self.watch.seconds:
-            return None
-        best: tuple[float, str] | None = None
-        for estimator in CATALOGUE:
-            if self.watch.left < 0.05 * self.watch.seconds:
-                break
-            table = measure(
-                problem,
-                estimator,
-                samples=() if self.num_samples is None else self.num_samples,
-                precision=PRECISION,
-                max_replicates=COMPARED,
-                timing=False,
-            )
-            found = table[(table.block == ALL) & (table.status == "ok") & (table.verdict != "biased")]
-            if len(found) and (best is None or float(found.variance.iloc[0]) < best[0]):
-                best = float(found.variance.iloc[0]), estimator
-        if best is None or not best[0] > 0.0:
-            return None
-        ratio = float(whole["variance"]) / best[0]
-        compared = f"{significant(ratio)} times that of this one" if ratio >= 1.0 else f"1/{significant(1.0 / ratio)}"
-        if ratio >= 1.0:
-            return f"{best[1]} has {significant(ratio)} times less variance ({significant(best[0])})"
-        return f"the best tried, {best[1]}, has {significant(1.0 / ratio)} times more variance ({compared})"
 
 
 def _said(kind: str) -> str:
@@ -565,67 +481,6 @@ def _takes_two(gradient: Callable[..., Any]) -> bool:
     except UsageError:
         return True
     return False
-
-
-def _of_framework(parameters: Mapping[str, np.ndarray], framework: str) -> dict[str, Any]:
-    if framework == "torch":
-        import torch
-
-        return {name: torch.as_tensor(a, dtype=torch.get_default_dtype()) for name, a in parameters.items()}
-    if framework == "jax":
-        import jax.numpy as jnp
-
-        return {name: jnp.asarray(a) for name, a in parameters.items()}
-    return dict(parameters)
-
-
-def _means_of(measured: Measurement) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return the mean and its standard error [P] by part."""
-    assert measured.stream is not None
-    stream = measured.stream
-    return {
-        name: (stream.centre[name] + moments.shift(), np.sqrt(moments.variances() / moments.count))
-        for name, moments in stream.moments.items()
-    }
-
-
-def _means(measured: Measurement, exact: Exact) -> Means:
-    found, stream = _means_of(measured), measured.stream
-    assert stream is not None
-    return Means(
-        {name: mean for name, (mean, _) in found.items()},
-        {name: error for name, (_, error) in found.items()},
-        {name: exact.gradient[name] for name in found},
-        {name: stream.centre[name] + moments.group_means() for name, moments in stream.moments.items()},
-    )
-
-
-def _coordinates(measured: Measurement, means: Means | None) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for name, (mean, error) in _means_of(measured).items():
-        for j, (m, e) in enumerate(zip(mean.tolist(), error.tolist(), strict=True)):
-            line: dict[str, Any] = {"block": name, "coordinate": j, "mean": m}
-            if means is not None:
-                g = float(means.exact[name][j])
-                line |= {"exact": g, "bias": m - g, "bias_low": m - g - 1.96 * e, "bias_high": m - g + 1.96 * e}
-            found.append(line)
-    return found
-
-
-def _entropy(problem: Problem | None, form: Form) -> dict[str, np.ndarray]:
-    """Return the gradient of the entropy of q for an ELBO of the catalogue.
-
-    Without a problem, it is that of a Normal where a part is named after log σ; elsewhere the dict is empty.
-    """
-    if problem is None:
-        scales = [name for name in form.shapes if SCALES.get(name.rpartition(".")[2], False)]
-        return {n: np.full(size, float(n in scales)) for n, size in form.sizes.items()} if scales else {}
-    if problem.entropy == "none" or not has(problem.family, "entropy_gradient"):
-        return {}
-    from gradmeter.estimators.backends import get
-
-    found = problem.family.entropy_gradient(get("numpy"), problem.parameters())
-    return {name: np.ravel(a) for name, a in found.items() if name in form.shapes}
 
 
 def _given(kind: str, framework: str) -> str:

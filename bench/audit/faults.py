@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.audit.inference import is_module
-from gradmeter.bench.audit.parts import named, numbers
+from gradmeter.bench.audit.parts import SCALES, named, numbers
 from gradmeter.bench.measurement.bias import t_quantile
 from gradmeter.bench.measurement.moments import GROUPS
 from gradmeter.estimators import UsageError
@@ -23,8 +23,6 @@ LEFT = 0.1
 TURNED = 0.05
 #: Cosine to the exact gradient above which a bias is mostly one of scale.
 NEARLY = 0.98
-#: Names of scales among the parameters; whether the value is a logarithm.
-SCALES = {"scale": False, "sigma": False, "std": False, "log_scale": True, "log_sigma": True, "log_std": True}
 
 
 @dataclass(frozen=True)

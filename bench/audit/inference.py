@@ -6,10 +6,12 @@ import functools
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType, ModuleType
 from typing import Any
+
+import numpy as np
 
 from gradmeter.bench.audit.parts import named
 from gradmeter.estimators import UsageError
@@ -192,3 +194,16 @@ def _names(code: CodeType) -> Iterator[str]:
 
 def _attributes(thing: Any) -> list[Any]:
     return list(vars(thing).values()) if hasattr(thing, "__dict__") else []
+
+
+def as_arrays(parameters: Mapping[str, np.ndarray], framework: str) -> dict[str, Any]:
+    """Return parameters as arrays of a framework, in its default precision."""
+    if framework == "torch":
+        import torch
+
+        return {name: torch.as_tensor(a, dtype=torch.get_default_dtype()) for name, a in parameters.items()}
+    if framework == "jax":
+        import jax.numpy as jnp
+
+        return {name: jnp.asarray(a) for name, a in parameters.items()}
+    return dict(parameters)

@@ -14,6 +14,8 @@ from gradmeter.estimators import UsageError
 
 #: Name of the only part of a gradient that is a bare array.
 ALONE = "gradient"
+#: Names of scales among parameters; whether the value is a logarithm.
+SCALES = {"scale": False, "sigma": False, "std": False, "log_scale": True, "log_sigma": True, "log_std": True}
 #: Deepest nesting that is followed.
 DEEPEST = 20
 

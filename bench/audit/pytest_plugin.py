@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-#: Probability of a false alarm of one audit, as in `assertions`.
-FALSE_ALARM = 1e-7
 SENT = "gradmeter_audits"
 
 
@@ -105,6 +103,7 @@ class Session:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self.audits or hasattr(self.config, "workeroutput"):
             return
+        from gradmeter.bench.audit.assertions import FALSE_ALARM
         from gradmeter.bench.reading.numbers import bias, significant, verdict
 
         terminalreporter.section("gradmeter")

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradmeter.bench.audit.calls import raised
 from gradmeter.bench.audit.inference import backend_of, is_module
-from gradmeter.bench.audit.parts import ALONE, Form, mapped, named, numbers
+from gradmeter.bench.audit.parts import ALONE, SCALES, Form, mapped, named, numbers
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.estimators import UsageError
 
@@ -25,9 +25,8 @@ STEP = 1e-3
 NODES, ENDS = {1: (201, 257), 2: (45, 57)}, 6.0
 #: Scrambled Sobol nets, and points of each, that integrate over three or more coordinates.
 NETS, POINTS = 16, 2**12
-#: Names of the location and of the scale of q among the parameters, for the place of the grid.
+#: Names of the location of q among the parameters, for the place of the grid.
 LOCATIONS = ("loc", "mu", "mean", "location")
-SCALES = {"scale": False, "sigma": False, "std": False, "log_scale": True, "log_sigma": True, "log_std": True}
 #: By how much the integral of a density may differ from 1.
 TOTAL = 1e-6
 
