@@ -158,11 +158,13 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
         The name or an option is unknown, or the problem overflows.
     """
     name, given = parse(text, "problem")
-    if name not in PROBLEMS:
-        raise unknown("problem", name, PROBLEMS.names(), "gradmeter list problems")
-    given = dict(PROBLEMS[name].fitted_options(given)) if fitted else given
     try:
-        return _made(PROBLEMS[name], tuple(given.items()), f"problem {name}")
+        cls = PROBLEMS[name]
+    except KeyError:
+        raise unknown("problem", name, PROBLEMS.names(), "gradmeter list problems") from None
+    given = dict(cls.fitted_options(given)) if fitted else given
+    try:
+        return _made(cls, tuple(given.items()), f"problem {name}")
     except OverflowError:
         raise UsageError(f"problem '{short(text)}' overflows; give less extreme options") from None
 
@@ -170,10 +172,12 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
 def make_estimator(text: str) -> Estimator:
     """Make an estimator, or a control (an estimator with an injected bug), from `name[k=v,...]` or an alias."""
     name, given = resolve(*parse(text, "estimator"))
-    known = CONTROLS if name in CONTROLS else ESTIMATORS
-    if name not in known:
-        raise unknown("estimator", name, [*ESTIMATORS.names(), *CONTROLS], "gradmeter list estimators", ALIASES)
-    return _made(known[name], tuple(given.items()), f"estimator {name}")
+    try:
+        cls = CONTROLS[name] if name in CONTROLS else ESTIMATORS[name]
+    except KeyError:
+        everything = [*ESTIMATORS.names(), *CONTROLS]
+        raise unknown("estimator", name, everything, "gradmeter list estimators", ALIASES) from None
+    return _made(cls, tuple(given.items()), f"estimator {name}")
 
 
 @functools.lru_cache(maxsize=1024)
