@@ -92,12 +92,6 @@ def _external(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _name_of(field: Any, value: Any) -> str:
-    """Return the name of the alternative that `value` is an instance of; for a user's class, the name of its family."""
-    names = {cls: name for name, cls in field.metadata["classes"].items()}
-    return names[type(value)] if type(value) in names else str(value.family.name)
-
-
 def _chosen(field: Any, given: Mapping[str, Any]) -> type:
     """Return the class that the options choose; the default if they name none, or an unknown one."""
     name = given.get(field.metadata["name"])
@@ -117,7 +111,7 @@ def _declared(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _default(field: Any) -> Any:
-    return _name_of(field, field.default) if "classes" in field.metadata else field.default
+    return field.default.family.name if "classes" in field.metadata else field.default
 
 
 def describe(cls: type) -> dict[str, dict[str, Any]]:
@@ -148,7 +142,7 @@ def effective(instance: Any) -> dict[str, Any]:
     for field in _options(instance):
         value: Any = getattr(instance, field.name)
         if "classes" in field.metadata:
-            options |= {field.metadata["name"]: _name_of(field, value), **effective(value)}
+            options |= {field.metadata["name"]: value.family.name, **effective(value)}
         elif (family := getattr(value, "family", None)) is not None and dataclasses.is_dataclass(value):
             options |= {"family": family.name, **effective(value)}
         else:
