@@ -39,7 +39,7 @@ CONFIRMING = 2048
 #: Kernel calls of a cell that run uncompiled where compilation takes seconds and saves a millisecond or two per call.
 UNCOMPILED = 512
 #: Size of an estimate's difference below which Q² underflows in float64.
-LEAST_SQUARED = 1e-73
+LEAST_SQUARED = 1e-76
 #: Share of ΣQ of plain replicates, in larger Q than other draws met, above which those missed an event.
 UNMET = 0.01
 #: Samples of f used to test whether its mean rests on events that draws miss: the sampled mean has to be off by more
@@ -209,7 +209,8 @@ class _Measuring:
         dtype = np.finfo(self.kernel.setting.dtype)
         for name, moments in self.main.moments.items():
             moved = float(np.abs(moments.group_means()).max(initial=0.0))
-            if float(self.verdicts.rounding[name].max(initial=0.0)) < moved < self._least(dtype):
+            lost = math.sqrt(float(dtype.smallest_subnormal))  # squares of less are 0: estimates that do not vary
+            if max(float(self.verdicts.rounding[name].max(initial=0.0)), lost) < moved < self._least(dtype):
                 raise NonFinite(
                     f"the squares of estimates of {name}, which vary by about {moved:.1g}, underflow; multiply f by a "
                     "constant"
@@ -218,7 +219,7 @@ class _Measuring:
     @staticmethod
     def _least(dtype: Any) -> float:
         """Return the size below which Q, in the working precision, or Q², in float64, underflows."""
-        return max(math.sqrt(float(dtype.tiny / dtype.eps)), LEAST_SQUARED)
+        return max(math.sqrt(16.0 * float(dtype.tiny)), LEAST_SQUARED)
 
     def _others(self) -> int:
         """Return the largest number of interim analyses of controlled replicates and of defensive rounds."""
