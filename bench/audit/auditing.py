@@ -218,8 +218,9 @@ class _Session:
         """Audit a gradient against the reference of this kind, or against none."""
         source = self._prepared(gradient, parameters, problem, self.name)
         called = source.caller.called
-        with self.watch.spending("the reference"):
-            exact = self._reference(kind, given, log_density, problem, source.caller)
+        with self.watch.spending("the reference"), self.watch.call("the reference"):
+            reference = functools.partial(self._reference, kind, given, log_density, problem, source.caller)
+            exact = self._guarded("the reference", reference)
         measured = self._measured(source, exact)
         self._unchanged(called)
         means = None if exact is None else means_beside(measured, exact)
@@ -262,10 +263,7 @@ class _Session:
         self._unchanged(called)
         words = {"unbiased": "agrees", "biased": "disagrees"}
         for block, columns in measured.blocks.items():
-            own = {
-                k: v for k, v in variance.blocks[block].items() if k.startswith(("variance", "skewness", "kurtosis"))
-            }
-            columns |= own | {"tail_k": variance.blocks[block]["tail_k"], "snr": None}
+            columns |= {key: variance.blocks[block][key] for key in OF_VARIANCE} | {"snr": None}
             columns["verdict"] = words.get(columns["verdict"], columns["verdict"])
         means = means_beside(measured, exact)
         whole = measured.blocks[ALL]["verdict"]
@@ -283,7 +281,7 @@ class _Session:
         if parameters is None and problem is not None and _takes_two(gradient):
             parameters = as_arrays(problem.parameters(), framework)
         arguments = arguments_of(gradient, parameters is not None, self.rng)
-        root, first = root_of(name, self.seed), None
+        root, first = root_of(self.name, self.seed), None  # gradients that are compared share their seeds
         kinds = [(kind, framework) for kind in kinds_of(arguments, self.rng, framework)]
         if (
             framework != "numpy"
@@ -307,7 +305,7 @@ class _Session:
                 raise UsageError(f"{name} changes its parameters: {name_changed} differs after a call; copy it first")
             self.before = before
             with self.watch.call(name), quiet():
-                caller = self._guarded(called, functools.partial(batched, called, form, self.vectorize))
+                caller = self._guarded(name, functools.partial(batched, called, form, self.vectorize))
             source = Replicates(caller, self.watch, spent=called.made)
             with self.watch.spending("the first calls, compilation included,"):
                 try:
@@ -322,14 +320,14 @@ class _Session:
         assert first is not None
         raise first
 
-    def _guarded(self, called: Called, run: Callable[[], Any]) -> Any:
-        """Run something that calls the gradient, and turn what it raises into one line."""
+    def _guarded(self, name: str, run: Callable[[], Any]) -> Any:
+        """Run something that calls a user's function of this name, and turn what it raises into one line."""
         try:
             return run()
         except (UsageError, KeyboardInterrupt, Endless):
             raise
         except BaseException as error:
-            raise raised(called.name, error) from error
+            raise raised(name, error) from error
 
     def _tried(self, called: Called) -> Form:
         """Call the gradient twice and return the form of what it returns."""
@@ -338,7 +336,7 @@ class _Session:
             return Form.of(called(next(randomness(called, 0, place, 1))), called.name)
 
         with self.watch.call(called.name), quiet():
-            first, second = (self._guarded(called, functools.partial(once, place)) for place in range(2))
+            first, second = (self._guarded(called.name, functools.partial(once, place)) for place in range(2))
         if first != second:
             raise UsageError(f"{called.name} returned {_form(first)}, then {_form(second)}; its form must not change")
         return first
@@ -425,9 +423,9 @@ class _Session:
         )
         goals = replace(self.goals, max_replicates=max(FEWEST, min(allowed, SURPLUS * found)))
         try:
-            return measure_source(
-                Blocks(source, Described(form.sizes, capped(size, found), form.dtype)), exact, goals, evidence
-            )
+            # The number of replicates doubles, for the last time at three quarters of what there is time for.
+            block = capped(size, min(allowed, int(1.5 * found)))
+            return measure_source(Blocks(source, Described(form.sizes, block, form.dtype)), exact, goals, evidence)
         except NonFinite as error:
             raise UsageError(f"{error}; a gradient must be finite") from None
 

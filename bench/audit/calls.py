@@ -206,17 +206,21 @@ def randomness(called: Called, stream: int, first: int, count: int) -> Iterator[
         elif called.backend == "torch":
             import torch
 
-            yield torch.Generator(device=_device(called)).manual_seed(seed)
+            yield torch.Generator(device=device_of(called)).manual_seed(seed)
         else:
             yield np.random.default_rng((called.root, stream, place))
 
 
-def _device(called: Called) -> Any:
-    """Return the device of the parameters of a PyTorch gradient."""
-    torch = sys.modules["torch"]
+def device_of(called: Called) -> str:
+    """Return where a gradient is computed, `cpu` or `cuda`: where its parameters are, or JAX's default."""
+    if called.backend == "jax":
+        return "cpu" if sys.modules["jax"].default_backend() == "cpu" else "cuda"
+    torch = sys.modules.get("torch")
+    if called.backend != "torch" or torch is None:
+        return "cpu"
     given = called.parameters
     leaves = list(given.parameters()) if is_module(given) else [] if given is None else list(named(given).values())
-    return next((leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor)), "cpu")
+    return next((str(leaf.device.type) for leaf in leaves if isinstance(leaf, torch.Tensor)), "cpu")
 
 
 def seed_all(seed: int) -> None:

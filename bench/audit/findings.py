@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.audit.calls import Watch
+from gradmeter.bench.audit.calls import Watch, device_of
 from gradmeter.bench.audit.faults import Means
 from gradmeter.bench.audit.parts import SCALES, Form
 from gradmeter.bench.audit.source import Replicates
@@ -53,7 +53,7 @@ def rows_of(
     common = {
         **described,
         "backend": backend,
-        "device": "cpu",
+        "device": device_of(source.caller.called),
         "dtype": form.dtype,
         "num_samples": num_samples or 1,
         "seed": seed,

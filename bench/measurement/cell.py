@@ -209,17 +209,14 @@ class _Measuring:
         dtype = np.finfo(self.kernel.setting.dtype)
         for name, moments in self.main.moments.items():
             moved = float(np.abs(moments.group_means()).max(initial=0.0))
-            lost = math.sqrt(float(dtype.smallest_subnormal))  # squares of less are 0: estimates that do not vary
-            if max(float(self.verdicts.rounding[name].max(initial=0.0)), lost) < moved < self._least(dtype):
+            # The square of less is 0, so that estimates do not vary; that of more keeps its digits, and so does Q².
+            lost, least = math.sqrt(float(dtype.smallest_subnormal)), math.sqrt(16.0 * float(dtype.tiny))
+            rounding = float(self.verdicts.rounding[name].max(initial=0.0))
+            if max(rounding, lost) < moved < max(least, LEAST_SQUARED):
                 raise NonFinite(
                     f"the squares of estimates of {name}, which vary by about {moved:.1g}, underflow; multiply f by a "
                     "constant"
                 )
-
-    @staticmethod
-    def _least(dtype: Any) -> float:
-        """Return the size below which Q, in the working precision, or Q², in float64, underflows."""
-        return max(math.sqrt(16.0 * float(dtype.tiny)), LEAST_SQUARED)
 
     def _others(self) -> int:
         """Return the largest number of interim analyses of controlled replicates and of defensive rounds."""
