@@ -11,6 +11,7 @@ from gradmeter.bench.cells import NOISES, Cell, StoppingCriteria, check_choice, 
 from gradmeter.bench.checks.checking import check
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.problems.user_model import Model
+from gradmeter.bench.sweep.choosing import executor
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
@@ -44,8 +45,18 @@ def measure(
     max_replicates: int = StoppingCriteria.max_replicates,
     timing: bool = True,
     store: str | Path | None = None,
+    workers: int | None = None,
+    cell_timeout: float | str | None = None,
+    cell_memory: int | str | None = None,
+    scheduler: str | None = None,
+    dask_local: int | None = None,
+    in_process: bool | None = None,
 ) -> Any:
     """Measure a grid of cells.
+
+    Without `workers`, `cell_timeout`, `cell_memory`, `scheduler` and `dask_local`, cells are measured one after
+    another in this process. With any of them each is measured in a process that can be killed, to which your own
+    classes are copied. The rows are the same.
 
     Parameters
     ----------
@@ -65,6 +76,18 @@ def measure(
         Whether to time the cells after measuring them.
     store
         A store to read known cells from and to keep new ones in; None keeps nothing.
+    workers
+        Number of worker processes.
+    cell_timeout
+        Seconds after which the process of a cell is ended, or text such as `10m`; the cell's status is `timeout`.
+    cell_memory
+        Bytes that a cell may take, or text such as `2G`; on Linux.
+    scheduler
+        Address of a Dask scheduler.
+    dask_local
+        Number of workers of a Dask cluster on this machine.
+    in_process
+        Whether to measure in this process; by default, if none of the above is given.
 
     Returns
     -------
@@ -93,9 +116,19 @@ def measure(
     )
     from gradmeter.bench.reading.measured import measured
 
+    limits = (workers, cell_timeout, cell_memory, scheduler, dask_local)
+    chosen = executor(
+        workers=workers,
+        cell_timeout=cell_timeout,
+        cell_memory=cell_memory,
+        scheduler=scheduler,
+        dask_local=dask_local,
+        in_process=all(limit is None for limit in limits) if in_process is None else in_process,
+        cells=len(cells),
+    )
     opening = nullcontext() if store is None else Store.create(Path(store))
-    with opening as opened, progress(cells, Listener(), False) as listener:
-        return measured(run(cells, opened, timing, listener))
+    with opening as opened, chosen, progress(cells, Listener(), False) as listener:
+        return measured(run(cells, opened, timing, listener, executor=chosen))
 
 
 def minibatch_split(

@@ -162,6 +162,29 @@ def run(
     store: Annotated[
         Optional[Path], Option(metavar="PATH", help="where results are kept (default .gradmeter/store.sqlite)")
     ] = None,
+    workers: Annotated[
+        Optional[str],
+        Option(metavar="N", help="processes that measure at the same time (default: one a processor, at most 4)"),
+    ] = None,
+    cell_timeout: Annotated[
+        Optional[str], Option(metavar="TIME", help="end a cell after this time, such as 90s or 10m (default: never)")
+    ] = None,
+    cell_memory: Annotated[
+        Optional[str], Option(metavar="SIZE", help="memory that a cell may take, such as 2G (default: no limit)")
+    ] = None,
+    scheduler: Annotated[
+        Optional[str], Option(metavar="ADDRESS", help="measure on the Dask cluster of this scheduler")
+    ] = None,
+    dask_local: Annotated[
+        Optional[str], Option(metavar="N", help="measure on a Dask cluster of N workers on this machine")
+    ] = None,
+    in_process: Annotated[
+        bool, Option("--in-process", help="measure in this process, where a debugger sees it and a crash ends the run")
+    ] = False,
+    retry: Annotated[
+        Optional[str],
+        Option(metavar="STATUS,...", help="measure stored cells of these statuses again, e.g. crashed,timeout"),
+    ] = None,
     plugin: PluginOption = None,
     json: Annotated[bool, Option("--json", help="rows on standard output, one JSON object a line")] = False,
 ) -> int:
@@ -171,7 +194,12 @@ def run(
 
     gradmeter run --problem 'cosine[k=2.5]' --estimator pathwise --backend jax
     """
+    if not in_process:
+        from gradmeter.bench.sweep import processes
+
+        processes.start_server()  # it imports what measuring takes while this process plans
     from gradmeter.bench import commands, plugin_files
+    from gradmeter.bench.sweep import choosing
 
     plugin_files.add(plugin)
     cells = commands.plan(
@@ -189,7 +217,26 @@ def run(
         noise=noise,
     )
     split = minibatch_parts or commands.splits(suite, cells)
-    return commands.run(cells, store, timing=not no_timing, time_again=time_again, minibatch_parts=split, json=json)
+    executor = choosing.executor(
+        workers=workers,
+        cell_timeout=cell_timeout,
+        cell_memory=cell_memory,
+        scheduler=scheduler,
+        dask_local=dask_local,
+        in_process=in_process,
+        plugins=plugin or (),
+        cells=len(cells),
+    )
+    return commands.run(
+        cells,
+        store,
+        executor,
+        timing=not no_timing,
+        time_again=time_again,
+        minibatch_parts=split,
+        retry=retry,
+        json=json,
+    )
 
 
 @app.command()

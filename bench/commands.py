@@ -13,12 +13,13 @@ from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.files import together, writing
 from gradmeter.bench.rows import Row, to_frame, to_json
 from gradmeter.bench.sweep import suites
+from gradmeter.bench.sweep.executors import Executor
 from gradmeter.bench.sweep.listener import Listener
-from gradmeter.bench.sweep.run import FAILED
+from gradmeter.bench.sweep.measuring import FAILED
 from gradmeter.bench.sweep.run import run as run_cells
 from gradmeter.bench.sweep.splitting import draws_minibatch
 from gradmeter.bench.sweep.store import DEFAULT, Store
-from gradmeter.bench.terminal import progress, stop_at_interrupt
+from gradmeter.bench.terminal import Interrupts, progress
 from gradmeter.estimators import BOUNDS, VARIANTS, UsageError, backends
 from gradmeter.estimators.aliases import resolve
 from gradmeter.estimators.options import effective, parse, spell
@@ -123,7 +124,15 @@ def splits(suite: str | None, cells: list[Cell]) -> bool:
 
 
 def run(
-    cells: list[Cell], path: Path | None, *, timing: bool, time_again: bool, minibatch_parts: bool, json: bool
+    cells: list[Cell],
+    path: Path | None,
+    executor: Executor,
+    *,
+    timing: bool,
+    time_again: bool,
+    minibatch_parts: bool,
+    retry: str | None,
+    json: bool,
 ) -> int:
     """Run cells into a store, with progress on standard error; the exit status."""
     if time_again and not timing:
@@ -133,12 +142,13 @@ def run(
             "--minibatch-parts needs a problem that draws a minibatch; for example: "
             "--problem 'logistic-regression[batch=32]'"
         )
+    again = [check_choice("status to retry", status, FAILED) for status in (retry.split(",") if retry else ())]
 
     path = DEFAULT if path is None else path
-    with Store.create(path) as store, stop_at_interrupt() as interrupted:
+    with Store.create(path) as store, Interrupts().heard() as interrupted, executor:
         streaming = json and not timing  # otherwise something is filled in later
         with progress(cells, _Rows() if streaming else Listener(), streaming) as listener:
-            rows = run_cells(cells, store, timing, listener, interrupted, time_again, minibatch_parts)
+            rows = run_cells(cells, store, timing, listener, interrupted, executor, time_again, minibatch_parts, again)
         if json and timing:
             for found in rows:
                 print(to_json(found))

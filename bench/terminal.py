@@ -12,7 +12,7 @@ from typing import Any
 
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.rows import Row
-from gradmeter.bench.sweep.listener import Listener
+from gradmeter.bench.sweep.listener import Listener, Stop
 
 #: Headings of numeric columns, which are aligned right.
 RIGHT = ("S", "seconds")
@@ -135,24 +135,45 @@ def make_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Se
     return table
 
 
-@contextmanager
-def stop_at_interrupt(current: str = "cell") -> Iterator[Any]:
-    """Provide a function that tells whether Ctrl-C asked to stop after the current cell (or whatever `current` names).
+class Interrupts(Stop):
+    """Whether Ctrl-C, or a signal that ends processes, asked to stop.
 
-    A second Ctrl-C stops at once.
+    Parameters
+    ----------
+    current : what is finished first, such as `step`, until a second signal; None if a run stops at once.
     """
-    asked = False
 
-    def handle(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
+    def __init__(self, current: str | None = None) -> None:
+        self._current, self._asked, self._raising = current, False, False
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def raised(self) -> bool:
+        return self._asked
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        self._raising = True
+        try:
+            yield
+        finally:
+            self._raising = False
+
+    def _handle(self, number: int, frame: Any) -> None:
+        again, self._asked = self._asked, True
+        if self._raising or (again and self._current is not None):
             raise KeyboardInterrupt
-        asked = True
-        print(f"gradmeter: finishing the current {current}; Ctrl-C again stops at once", file=sys.stderr)
+        if not again and self._current is not None:
+            print(f"gradmeter: finishing the current {self._current}; Ctrl-C again stops at once", file=sys.stderr)
 
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    @contextmanager
+    def heard(self) -> Iterator[Interrupts]:
+        """Listen to signals."""
+        names = ("SIGINT", "SIGTERM", "SIGHUP")
+        before = {s: signal.signal(s, self._handle) for name in names if (s := getattr(signal, name, None)) is not None}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

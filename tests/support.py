@@ -16,7 +16,7 @@ from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.kernel import Setting, evaluator
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems import Problem
-from gradmeter.bench.sweep.run import measure_cell
+from gradmeter.bench.sweep.measuring import measure_cell
 from gradmeter.estimators import NAMED_ALONE, VARIANTS, Estimator, Expectation, Noise, Normal, UsageError, draw
 from gradmeter.estimators.backends import get, missing
 from gradmeter.estimators.backends.backend import Backend

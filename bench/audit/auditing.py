@@ -42,7 +42,7 @@ from gradmeter.bench.measurement.stream import NonFinite
 from gradmeter.bench.measurement.verdict import Evidence
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.rows import ALL, Row
-from gradmeter.bench.sweep.run import now
+from gradmeter.bench.sweep.measuring import now
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.options import number

@@ -18,7 +18,7 @@ import numpy as np
 
 from gradmeter.bench.audit.inference import Arguments, is_module
 from gradmeter.bench.audit.parts import Form, mapped, named
-from gradmeter.bench.sweep.run import place_of
+from gradmeter.bench.sweep.measuring import place_of
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.errors import typed
 from gradmeter.estimators.noise import stream_root

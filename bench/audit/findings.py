@@ -18,7 +18,7 @@ from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.reading.numbers import percent, significant
 from gradmeter.bench.rows import ALL, Row, row
 from gradmeter.bench.sweep import environment
-from gradmeter.bench.sweep.run import now
+from gradmeter.bench.sweep.measuring import now
 from gradmeter.estimators import ESTIMATORS
 from gradmeter.estimators.families.capabilities import has
 

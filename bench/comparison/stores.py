@@ -18,7 +18,7 @@ from gradmeter.bench.comparison.times import of_backends, time_ratio, without_sh
 from gradmeter.bench.reading.numbers import times
 from gradmeter.bench.reading.ratios import timed_as_two, variance_ratio
 from gradmeter.bench.reading.results import Result, cleaned, load
-from gradmeter.bench.sweep.run import FAILED
+from gradmeter.bench.sweep.measuring import FAILED
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import UsageError
 

@@ -18,7 +18,7 @@ from gradmeter.bench.fit.recipe import Gradient, Recipe
 from gradmeter.bench.fit.run import FAILED, RISES, Checkpoint, Fit, Plan, Watcher, names, run
 from gradmeter.bench.optimisation.optimisers import make_optimiser
 from gradmeter.bench.rows import Row, to_json
-from gradmeter.bench.terminal import bars, print_table, stop_at_interrupt
+from gradmeter.bench.terminal import Interrupts, bars, print_table
 from gradmeter.estimators import UsageError, backends
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.options import construct, number, parse
@@ -183,7 +183,7 @@ def fit(found: Sequence[Plan], folder: Path, json: bool, given: Sequence[str], r
     by_plan = {id(plan): title for title, plan in zip(titles, found, strict=True)}
     saved, broken = Checkpoints(folder), False
     begins = resumed(found, titles, saved) if resume else [None] * len(titles)
-    with output.opened(folder) as kept, stop_at_interrupt("step") as interrupted:
+    with output.opened(folder) as kept, Interrupts("step").heard() as interrupted:
         saved.make()
         with bars(json) as shown:
             watcher = _Shown(kept, saved, shown, json, by_plan)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.cells import Cell
 from gradmeter.bench.measurement.kernel import TimedCall, in_bulk, timed_call
-from gradmeter.bench.measurement.prepared import Prepared
+from gradmeter.bench.measurement.prepared import Prepared, prepare
 from gradmeter.bench.measurement.timing import calibrate, elapsed, interleave, median_interval, reference_parts
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.errors import contained, one_line, typed
@@ -71,9 +70,19 @@ class Contender:
     backend: str | None = None
 
 
-def cell(ready: Prepared) -> Contender:
-    """Return the contender of a prepared cell, with copies of its arrays elsewhere in memory."""
-    return Contender(lambda: [timed_calls(each) for each in (ready, *_moved(ready))], ready.setting.backend.name)
+def contender(cell: Cell, prepared: Prepared | None = None) -> Contender:
+    """Return the contender of a cell, with copies of its arrays elsewhere in memory.
+
+    Parameters
+    ----------
+    prepared : the prepared cell; if absent, the cell is prepared when the contender is compiled.
+    """
+
+    def make() -> list[tuple[TimedCall, TimedCall]]:
+        ready = prepared or prepare(cell)
+        return [timed_calls(each) for each in (ready, *_moved(ready))]
+
+    return Contender(make, cell.backend)
 
 
 class _Call:
@@ -110,64 +119,39 @@ class _Ready:
     first: float
 
 
-class Compiler:
-    """A background compiler that builds contenders and calls each once, on one thread per backend.
-
-    Most of a compilation happens in another process (PyTorch) or with the interpreter lock released (JAX), so other
-    work can go on.
-    """
+class Contenders:
+    """Contenders that were built, compiled and called once, by key; they are ready to be timed together."""
 
     def __init__(self) -> None:
-        self._threads: dict[str | None, ThreadPoolExecutor] = {}
-        self._work: dict[str, tuple[Contender, Future[_Ready | str]]] = {}
-        self._ahead: dict[str, Future[None]] = {}
-
-    def __enter__(self) -> Compiler:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for thread in self._threads.values():
-            thread.shutdown(wait=True, cancel_futures=True)
+        self._made: dict[str, tuple[Contender, _Ready | str]] = {}
 
     def __contains__(self, key: str) -> bool:
-        return key in self._work
+        return key in self._made
+
+    def __len__(self) -> int:
+        return len(self._made)
 
     def add(self, key: str, contender: Contender) -> None:
-        """Start compiling a contender; contenders of one backend are compiled one after another."""
-        thread = self._threads.setdefault(contender.backend, ThreadPoolExecutor(1))
-        self._work[key] = contender, thread.submit(self._compile, contender)
-
-    def _compile(self, contender: Contender) -> _Ready | str:
+        """Compile a contender; if it fails, only this contender is not timed."""
         try:
             with contained():
                 places = contender.make()
                 first = elapsed(places[0][0].run, 1)
                 elapsed(places[0][1].run, 1)
         except Exception as error:  # a contender that fails must not prevent the timing of others
-            return _not_timed(error)
+            self._made[key] = contender, _not_timed(error)
+            return
         bulk, alone = (_Call(list(calls)) for calls in zip(*places, strict=True))
-        return _Ready(bulk, alone, places[0][0].replicates, first)
+        self._made[key] = contender, _Ready(bulk, alone, places[0][0].replicates, first)
 
-    def ahead(self, key: str, backend: str, call: Callable[[], Any]) -> None:
-        """Start a call that compiles what a cell's statistics need, before all contenders that are to be timed."""
-        self._ahead[key] = self._threads.setdefault(backend, ThreadPoolExecutor(1)).submit(_quietly, call)
+    def keep(self, keys: Collection[str]) -> None:
+        """Forget all contenders but these."""
+        self._made = {key: made for key, made in self._made.items() if key in keys}
 
-    def wait(self, key: str) -> None:
-        """Wait for a call made ahead if it has begun; otherwise cancel it, since it is no longer needed."""
-        call = self._ahead.pop(key, None)
-        if call is not None and not call.cancel():
-            call.result()
-
-    def results(self) -> Iterator[tuple[str, Contender, _Ready | str]]:
-        """Yield (key, contender, compiled contender or message) in the order of adding, as soon as each is ready."""
-        for key, (contender, future) in self._work.items():
-            yield key, contender, future.result()
-
-
-def _quietly(call: Callable[[], Any]) -> None:
-    """Make a call, ignoring errors: whoever repeats the call reports them."""
-    with suppress(Exception):
-        call()
+    def items(self) -> Iterator[tuple[str, Contender, _Ready | str]]:
+        """Yield (key, contender, compiled contender or message) in the order of adding."""
+        for key, (contender, ready) in self._made.items():
+            yield key, contender, ready
 
 
 def _not_timed(error: Exception) -> str:
@@ -175,37 +159,27 @@ def _not_timed(error: Exception) -> str:
 
 
 def time_calls(
-    compiler: Compiler,
-    each_round: Callable[[int], None] | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    contenders: Contenders, each_round: Callable[[int], None] | None = None
 ) -> tuple[dict[str, Cost | str], dict[str, np.ndarray]]:
-    """Time all contenders of a compiler in the same interleaved rounds.
+    """Time contenders in the same interleaved rounds.
 
     Parameters
     ----------
     each_round : callback that receives the number of each finished round.
-    stop : checked before the rounds; if it returns true, nothing is timed.
 
     Returns
     -------
     Costs by key, with a message in place of a contender that cannot be timed; and the series of the shared rounds, in
     seconds. These are the reference workload (the geometric mean of its parts, and each part) and an A/A pair per
-    backend (`a:numpy` and `again:numpy` are one cell timed as two), whose difference is the noise floor. Both are empty
-    if `stop` returned true before the rounds began.
+    backend (`a:numpy` and `again:numpy` are one cell timed as two), whose difference is the noise floor. The second
+    dict is empty if nothing can be timed.
     """
-    compiled = []
-    for each in compiler.results():
-        if stop():
-            return {}, {}
-        compiled.append(each)
     calls: dict[Any, tuple[Callable[[], Any], int]] = {}
     made: dict[str, _Ready] = {}
     costs: dict[str, Cost | str] = {}
     compiling: dict[str, float] = {}
     firsts: dict[str, str] = {}
-    for key, contender, ready in compiled:
-        if stop():
-            return {}, {}
+    for key, made_by, ready in contenders.items():
         if isinstance(ready, str):
             costs[key] = ready
             continue
@@ -218,8 +192,8 @@ def time_calls(
         calls[key, "seconds"], calls[key, "latency"] = (ready.bulk, repeats), (ready.alone, singles)
         compiling[key] = max(0.0, ready.first - ready.bulk.elapsed(1))
         made[key] = ready
-        if contender.backend is not None:
-            firsts.setdefault(contender.backend, key)
+        if made_by.backend is not None:
+            firsts.setdefault(made_by.backend, key)
     if not made:
         return costs, {}
     parts = reference_parts()

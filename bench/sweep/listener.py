@@ -1,6 +1,8 @@
-"""The events that a run reports to an observer."""
+"""What a run tells an observer, and how it is asked to stop."""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
 
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.rows import Row
@@ -23,3 +25,18 @@ class Listener:
 
     def timing_round(self, number: int) -> None:
         pass
+
+
+class Stop:
+    """Whether a run was asked to stop; this base class never is, and leaves Ctrl-C to whoever called."""
+
+    def __call__(self) -> bool:
+        return False
+
+    def raised(self) -> bool:
+        """Return whether a `KeyboardInterrupt` is a request to stop, and not the doing of a measured class."""
+        return True
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Return a context in which a request to stop raises `KeyboardInterrupt`."""
+        return nullcontext()

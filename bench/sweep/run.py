@@ -1,137 +1,25 @@
-"""Run cells: statistics first, with every row stored at once; then timing, alone and interleaved.
-
-Cells run one after another in this process. `measure_cell` takes a cell and returns plain data, so that an executor can
-send it to a worker process.
-"""
+"""Run cells: statistics first, with rows stored as cells end; then timing, alone and interleaved."""
 
 from __future__ import annotations
 
-import datetime
-import functools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+import time
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.identity.owner import brought, of_the_user
-from gradmeter.bench.rows import ALL, Row, row
+from gradmeter.bench.rows import Row
 from gradmeter.bench.sweep import environment
-from gradmeter.bench.sweep.listener import Listener
-from gradmeter.bench.sweep.splitting import add_parts
+from gradmeter.bench.sweep.listener import Listener, Stop
+from gradmeter.bench.sweep.measuring import Ended, Outcome, failed_rows, now, with_remark
+from gradmeter.bench.sweep.splitting import draws_minibatch
 from gradmeter.bench.sweep.store import Store
-from gradmeter.estimators import NotApplicable, UsageError
-from gradmeter.estimators.errors import contained, one_line, typed
 
 if TYPE_CHECKING:
-    from gradmeter.bench.measurement.cost import Compiler
+    from gradmeter.bench.sweep.executors import Executor
 
-FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
-
-
-class Stopped(Exception):
-    """A request to stop between timing rounds; an incomplete set of rounds is discarded."""
-
-
-@dataclass
-class Outcome:
-    """One cell's rows and arrays and, if it can be timed, the prepared cell."""
-
-    rows: list[Row]
-    series: dict[str, np.ndarray] = field(default_factory=dict)
-    prepared: Any = None
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-
-
-def failed_rows(cell: Cell, status: str, reason: str, started: str) -> list[Row]:
-    """Return the rows of a cell that could not be measured."""
-    common = _common(cell, started)
-    blocks = (*cell.problem.blocks, ALL)
-    return [row(**common, block=block, status=status, reason=reason) for block in blocks]
-
-
-def _common(cell: Cell, started: str) -> dict[str, Any]:
-    return {
-        **cell.description(),
-        "versions": environment.versions(cell.backend),
-        "machine": environment.machine(),
-        "code_version": environment.code_version(),
-        "content": cell.content,
-        "cell_key": cell.key,
-        "started": started,
-        "finished": now(),
-    }
-
-
-def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outcome:
-    """Measure one cell's statistics. Nothing but an interrupt is raised: a failure becomes a row with its status."""
-    outcome = _measured(cell, each)
-    if cell.not_stored is not None:
-        outcome.rows = [_with_reason(r, cell.not_stored) for r in outcome.rows]
-    return outcome
-
-
-def _with_reason(found: Row, reason: str) -> Row:
-    return {**found, "reason": "; ".join(filter(None, (found["reason"], reason)))}
-
-
-def _measured(cell: Cell, each: Callable[[int], None] | None) -> Outcome:
-    started = now()
-    from gradmeter.bench.measurement.stream import NonFinite
-
-    try:
-        from gradmeter.bench.measurement.cell import measure
-        from gradmeter.bench.measurement.prepared import prepare
-
-        with contained():
-            prepared = prepare(cell)
-            measured = measure(prepared, cell.goals, each)
-    except NotApplicable as error:
-        return Outcome(failed_rows(cell, "n/a", str(error), started))
-    except (NonFinite, FloatingPointError) as error:
-        return Outcome(failed_rows(cell, "nonfinite", str(error), started))
-    except Exception as error:  # a cell that raises must not stop the others
-        status = "out-of-memory" if _is_out_of_memory(error) else "exception"
-        # A UsageError is already a sentence for the user.
-        said = one_line(error, 500) if isinstance(error, UsageError) else f"{typed(error, 500)}{place_of(error)}"
-        return Outcome(failed_rows(cell, status, said, started))
-    common = {
-        **_common(cell, started),
-        "replicates": measured.replicates,
-        "status": "ok",
-        "evaluations": prepared.evaluations,
-        "threads": prepared.setting.backend.threads,
-    }
-    rows = []
-    for block, columns in measured.blocks.items():
-        reason = "; ".join(filter(None, (*prepared.remarks, columns.pop("reason", None)))) or None
-        rows.append(row(**common, **columns, block=block, reason=reason))
-    series = {f"squared_norm:{block}": values for block, values in measured.squared_norms.items()}
-    return Outcome(rows, series, prepared)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error means lack of memory; each framework words it in its own way."""
-    said = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or any(words in one_line(error, 10_000) for words in said)
-
-
-def place_of(error: BaseException) -> str:
-    """Return where in a user's own code an exception was raised, in brackets; empty if it was raised elsewhere."""
-    place, traceback = "", error.__traceback__
-    while traceback is not None:
-        frame = traceback.tb_frame
-        if of_the_user(frame.f_globals.get("__name__")):
-            code = frame.f_code
-            place = f" (in {code.co_qualname}, line {traceback.tb_lineno} of {Path(code.co_filename).name})"
-        traceback = traceback.tb_next
-    return place
+#: Seconds that a finished cell may wait for others to be stored in the same transaction.
+LONGEST_WAIT = 0.5
 
 
 def run(
@@ -139,14 +27,15 @@ def run(
     store: Store | None = None,
     timing: bool = True,
     listener: Listener | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Stop | None = None,
+    executor: Executor | None = None,
     time_again: bool = False,
     minibatch_parts: bool = False,
+    retry: Collection[str] = (),
 ) -> list[Row]:
-    """Measure the cells that the store does not have, NumPy's first, and return the rows of all cells in their order.
+    """Measure the cells that the store does not have, and return the rows of all cells in their order.
 
-    Equal cells of the catalogue are one cell. Each object of a user's makes a cell of its own, but objects of equal
-    content are measured once. A cell whose content cannot be hashed is measured and not stored.
+    Objects of equal content are measured once. A cell whose content cannot be hashed is measured and not stored.
 
     Parameters
     ----------
@@ -154,125 +43,190 @@ def run(
     store : where results are kept; None keeps them in memory only.
     timing : whether to fill in the timing columns, after all statistics.
     listener : observer of the run.
-    stop : called between cells and between timing rounds; if it returns true, the run ends there.
+    stop : whether the run is asked to end; cells that have ended are kept.
+    executor : where cells are measured; in this process if absent.
     time_again : whether to time cells that another process has timed before; the earlier rounds are kept.
     minibatch_parts : whether to split the variance of cells that draw a minibatch; the parts are kept only in a store.
+    retry : statuses of stored rows whose cells are measured again.
     """
-    from gradmeter.bench.measurement import cost
+    from gradmeter.bench.sweep.executors import InThisProcess
 
-    cells, listener = _distinct(cells), listener or Listener()
-    rows: dict[str, list[Row]] = {}
-    with cost.Compiler() as compiler:
-        # Other cells compile while those of NumPy, which need no compilation, are measured.
-        in_turn = sorted(cells, key=lambda cell: cell.backend != "numpy")
-        new = [cell for cell in in_turn if not (store and store.rows_of(cell.key))]
-        for cell in new[1:]:  # the first runs at once
-            if cell.backend == "jax" and not (brought(cell.problem) or brought(cell.estimator)):
-                compiler.ahead(cell.key, cell.backend, functools.partial(_compile, cell))
-        for cell in in_turn:
-            known = rows.get(cell.key) or (store.rows_of(cell.key) if store else [])
-            if known and not _worth_another_try(cell, known):
-                rows[cell.key] = known
-                listener.cell_finished(cell, known, new=False)
-                continue
-            if stop():
-                break
-            compiler.wait(cell.key)
-            listener.cell_started(cell)
-            outcome = _measure_and_store(cell, store, listener)
-            rows[cell.key] = outcome.rows
-            if timing and outcome.prepared is not None:
-                compiler.add(cell.key, cost.cell(outcome.prepared))
-            listener.cell_finished(cell, outcome.rows, new=True)
-        if minibatch_parts and store:
-            add_parts([cell for cell in cells if cell.not_stored is None], rows, store, listener, stop)
-        if timing and not stop():
-            _time(cells, rows, compiler, store, listener, stop, time_again)
-    return [r for cell in cells for r in rows.get(cell.key, [])]
+    running = _Run(list(cells), store, listener or Listener(), stop or Stop(), executor or InThisProcess(), retry)
+    running.measure(timing)
+    if minibatch_parts and store:
+        running.split()
+    if timing:
+        running.time(time_again)
+    return [row for cell in running.cells for row in running.rows.get(cell.key, [])]
 
 
-def _distinct(cells: Iterable[Cell]) -> list[Cell]:
-    def own(value: Any) -> int | None:
-        return id(value) if brought(value) else None
+class _Run:
+    """The state of one run."""
 
-    return list({(cell.key, own(cell.problem), own(cell.estimator)): cell for cell in cells}.values())
+    def __init__(
+        self,
+        cells: list[Cell],
+        store: Store | None,
+        listener: Listener,
+        stop: Stop,
+        executor: Executor,
+        retry: Collection[str],
+    ) -> None:
+        self.cells, self.store, self.listener, self.stop, self.executor = cells, store, listener, stop, executor
+        self.retry = frozenset(retry)
+        self.rows: dict[str, list[Row]] = {}
+        #: Cells by key that are measured as one.
+        self._equal: dict[str, list[Cell]] = {}
+        #: Cells that have ended and are not stored yet, and when the first of them ended.
+        self._ended: list[tuple[Cell, Outcome]] = []
+        self._since = 0.0
 
-
-def _compile(cell: Cell) -> None:
-    """Compile the statistics of a cell; raise if it cannot be measured."""
-    from gradmeter.bench.measurement.kernel import StatisticsKernel
-    from gradmeter.bench.measurement.prepared import prepare
-
-    setting = prepare(cell).setting
-    StatisticsKernel(setting)(setting.roots("pilot"), 0, setting.zeros())
-
-
-def _worth_another_try(cell: Cell, known: list[Row]) -> bool:
-    """Return whether the reason of an n/a row is gone, for example since a framework was installed."""
-    return known[0]["status"] == "n/a" and infeasible(cell) is None
-
-
-def _measure_and_store(cell: Cell, store: Store | None, listener: Listener) -> Outcome:
-    if store is None or cell.not_stored is not None:
-        return measure_cell(cell, listener.replicates)
-    if store.start(cell.key, {**cell.description(), "goals": vars(cell.goals)}) >= 2:
-        outcome = Outcome(failed_rows(cell, "crashed", "started twice and never ended", now()))
-    else:
+    def measure(self, timing: bool) -> None:
+        started = now()
         try:
-            outcome = measure_cell(cell, listener.replicates)
-        except KeyboardInterrupt:
-            store.abandon(cell.key)
-            raise
-    store.finish(cell.key, outcome.rows, outcome.series)
-    return outcome
+            for found in self.executor.measure(self._new(), self._flushing(), self.stop):
+                if found is not None:
+                    cell, outcome = found
+                    if isinstance(outcome, Ended):
+                        outcome = Outcome(failed_rows(cell, outcome.status, outcome.reason, started))
+                    self._keep(cell, outcome)
+                    if timing and outcome.rows[0]["status"] == "ok":
+                        self.executor.compile(cell, outcome)
+                self._flush(LONGEST_WAIT)
+        finally:
+            self._flush()
+
+    def _new(self) -> Iterator[Cell]:
+        """Yield the cells that have to be measured; those that are known, or cannot be measured, end here."""
+        for cell in self.cells:
+            equal = self._equal.setdefault(cell.key, [])
+            equal.append(cell)
+            if len(equal) > 1:
+                if cell.key in self.rows:
+                    self.listener.cell_finished(cell, self.rows[cell.key], new=False)
+                continue
+            known = self.store.rows_of(cell.key) if self.store else []
+            reason = infeasible(cell)
+            if known and not self._once_more(known, reason):
+                self.rows[cell.key] = known
+                self.listener.cell_finished(cell, known, new=False)
+            elif reason is not None:
+                self._keep(cell, Outcome(failed_rows(cell, "n/a", reason, now())))
+            else:
+                yield cell
+
+    def _once_more(self, known: list[Row], reason: str | None) -> bool:
+        """Return whether a known cell is to be measured again.
+
+        It is where that was asked for, and where it could not be measured before and can be now, for example since a
+        framework was installed.
+        """
+        status = known[0]["status"]
+        return status in self.retry or (status == "n/a" and reason is None)
+
+    def _keep(self, cell: Cell, outcome: Outcome) -> None:
+        if not self._ended:
+            self._since = time.monotonic()
+        self._ended.append((cell, outcome))
+
+    def _flush(self, wait: float = 0.0) -> None:
+        """Store what has ended, in one transaction, if the first of it has waited this long; then tell the listener."""
+        if not self._ended or time.monotonic() - self._since < wait:
+            return
+        ended, self._ended = self._ended, []
+        if self.store:
+            self.store.finish_many(
+                [
+                    (cell.key, {**cell.description(), "goals": vars(cell.goals)}, outcome.rows, outcome.series)
+                    for cell, outcome in ended
+                    if cell.not_stored is None
+                ]
+            )
+        for cell, outcome in ended:
+            self.rows[cell.key] = outcome.rows
+            for place, equal in enumerate(self._equal[cell.key]):
+                self.listener.cell_finished(equal, outcome.rows, new=place == 0)
+
+    def _flushing(self) -> Listener:
+        """Return a listener that also stores what has waited long enough while a cell is measured in this process."""
+        run = self
+
+        class Flushing(Listener):
+            def cell_started(self, cell: Cell) -> None:
+                run._flush(LONGEST_WAIT)
+                run.listener.cell_started(cell)
+
+            def replicates(self, count: int) -> None:
+                run._flush(LONGEST_WAIT)
+                run.listener.replicates(count)
+
+        return Flushing()
+
+    def _distinct(self) -> list[Cell]:
+        return [equal[0] for equal in self._equal.values()]
+
+    def split(self) -> None:
+        """Store the parts of the variance of measured cells that draw a minibatch and are not split yet."""
+        from gradmeter.bench.measurement.decomposition import from_series
+
+        assert self.store is not None
+        store = self.store
+        wanted = [
+            cell
+            for cell in self._distinct()
+            if cell.not_stored is None
+            and self.rows.get(cell.key, [{"status": None}])[0]["status"] == "ok"
+            and draws_minibatch(cell)
+            and from_series(store.series(cell.key)) is None
+        ]
+        for found in self.executor.parts(wanted, self.listener, self.stop):
+            if found is not None and isinstance(found[1], dict):
+                store.put_series(found[0].key, found[1])
+
+    def time(self, again: bool) -> None:
+        """Fill in the timing columns of cells that lack them, or of all cells with `again`."""
+        from gradmeter.bench.measurement.timing import ROUNDS
+        from gradmeter.bench.sweep.timer import TOGETHER
+
+        def wanted(cell: Cell) -> bool:
+            first = self.rows.get(cell.key, [{"status": None}])[0]
+            return first["status"] == "ok" and (again or first["seconds"] is None) and infeasible(cell) is None
+
+        untimed = [cell for cell in self._distinct() if wanted(cell)]
+        if not untimed or self.stop():
+            return
+        batches = [untimed[i : i + TOGETHER] for i in range(0, len(untimed), TOGETHER)]
+        self.listener.timing_started(len(untimed), ROUNDS * len(batches))
+        for done, batch in enumerate(batches):
+            timed = self.executor.time(batch, _Later(self.listener, done * ROUNDS), self.stop)
+            if timed is None:
+                return
+            self._fill_in(batch, *timed)
+
+    def _fill_in(self, batch: list[Cell], costs: dict[str, Any], shared: dict[str, Any]) -> None:
+        new = []
+        for cell in batch:
+            known, found = self.rows[cell.key], costs[cell.key]
+            if isinstance(found, str):
+                self.rows[cell.key] = [with_remark(row, found) for row in known]
+                continue
+            if self.store:
+                found = found.after(self.store.series(cell.key), known[0]["compile_seconds"])
+            where = {"machine": environment.machine()}
+            self.rows[cell.key] = [{**row, **found.columns(row["variance"]), **where} for row in known]
+            if cell.not_stored is None:
+                new.append((cell.key, self.rows[cell.key], found.series))
+        if self.store:
+            self.store.add_timing(new)
+            if shared:
+                self.store.put_series(f"timing {now()}", shared)
 
 
-def _time(
-    cells: list[Cell],
-    rows: dict[str, list[Row]],
-    compiler: Compiler,
-    store: Store | None,
-    listener: Listener,
-    stop: Callable[[], bool],
-    again: bool,
-) -> None:
-    """Fill in the timing columns of cells that lack them, or of all cells with `again`."""
+class _Later(Listener):
+    """Tells a listener of the rounds of one batch as those of all."""
 
-    def wanted(cell: Cell) -> bool:
-        first = rows[cell.key][0]
-        return first["status"] == "ok" and (again or first["seconds"] is None) and infeasible(cell) is None
+    def __init__(self, listener: Listener, before: int) -> None:
+        self._listener, self._before = listener, before
 
-    untimed = [cell for cell in cells if wanted(cell)]
-    if not untimed:
-        return
-    from gradmeter.bench.measurement import cost
-    from gradmeter.bench.measurement.prepared import prepare
-    from gradmeter.bench.measurement.timing import ROUNDS
-
-    listener.timing_started(len(untimed), ROUNDS)
-    for cell in untimed:
-        if cell.key not in compiler:  # measured by an earlier run that ended before timing
-            compiler.add(cell.key, cost.cell(prepare(cell)))
-
-    def each_round(number: int) -> None:
-        listener.timing_round(number)
-        if number < ROUNDS and stop():
-            raise Stopped
-
-    try:
-        costs, shared = cost.time_calls(compiler, each_round, stop)
-    except Stopped:
-        return
-    timed, stored = [], {cell.key for cell in cells if cell.not_stored is None}
-    for key, found in costs.items():
-        if isinstance(found, str):
-            rows[key] = [_with_reason(r, found) for r in rows[key]]
-            continue
-        if store:
-            found = found.after(store.series(key), rows[key][0]["compile_seconds"])
-        rows[key] = [{**r, **found.columns(r["variance"])} for r in rows[key]]
-        timed += [(key, rows[key], found.series)] if key in stored else []
-    if store:
-        store.add_timing(timed)
-        if shared:
-            store.put_series(f"timing {now()}", shared)
+    def timing_round(self, number: int) -> None:
+        self._listener.timing_round(self._before + number)

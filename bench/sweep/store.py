@@ -183,6 +183,18 @@ class Store:
             self._put_rows(key, rows)
             self._put_series(key, series)
 
+    def finish_many(self, ended: Iterable[tuple[str, dict[str, Any], list[Row], dict[str, np.ndarray]]]) -> None:
+        """Write the rows and series of cells, with their descriptions, in one transaction."""
+        with self._write():
+            for key, description, rows, series in ended:
+                self._db.execute(
+                    "INSERT INTO cells (key, description, finished) VALUES (?, ?, ?) "
+                    "ON CONFLICT (key) DO UPDATE SET finished = excluded.finished",
+                    (key, json.dumps(description, sort_keys=True), rows[0]["finished"]),
+                )
+                self._put_rows(key, rows)
+                self._put_series(key, series)
+
     def add_timing(self, timed: Iterable[tuple[str, list[Row], dict[str, np.ndarray]]]) -> None:
         """Replace the rows of cells by rows with timing columns, and add the timing rounds."""
         with self._write():

@@ -31,7 +31,6 @@ from .workloads import (
 
 if TYPE_CHECKING:
     from gradmeter.bench.cells import Cell
-    from gradmeter.bench.measurement.cost import Contender
     from gradmeter.bench.rows import Row
     from gradmeter.bench.sweep.store import Store
 
@@ -70,7 +69,7 @@ def statistics(case: Case) -> Row:
         The cell could not be measured.
     """
     from gradmeter.bench.rows import ALL
-    from gradmeter.bench.sweep.run import measure_cell
+    from gradmeter.bench.sweep.measuring import measure_cell
 
     asked = _cell(case)
     with _store() as store:
@@ -84,7 +83,7 @@ def statistics(case: Case) -> Row:
 
 
 def all_statistics() -> None:
-    """Measure the statistics of all cells in this process: frameworks are imported once, and JAX compiles ahead."""
+    """Measure the statistics of all cells in this process: frameworks are imported once."""
     from gradmeter.bench.sweep.listener import Listener
     from gradmeter.bench.sweep.run import run
 
@@ -118,28 +117,20 @@ def rounds(case: Case) -> dict[str, list[float]]:
 def _time(cells: list[Cell], store: Store) -> None:
     """Time cells in the same interleaved rounds, and store rounds or failures of all in one transaction."""
     from gradmeter.bench.measurement import cost
-    from gradmeter.bench.sweep.run import failed_rows, now
+    from gradmeter.bench.sweep.measuring import failed_rows, now
 
     started = now()
     show(f"timing {len(cells)} estimators in the same rounds: {cells[0].problem.name} · {cells[0].backend}")
-    with cost.Compiler() as compiler:
-        for each in cells:
-            compiler.add(each.key, _contender(each))
-        costs, _ = cost.time_calls(compiler)
+    contenders = cost.Contenders()
+    for each in cells:
+        contenders.add(each.key, cost.contender(each))
+    costs, _ = cost.time_calls(contenders)
     store.add_timing(
         (_timing(each), failed_rows(each, "exception", found, started), {})
         if isinstance(found := costs[each.key], str)
         else (_timing(each), [], found.series)
         for each in cells
     )
-
-
-def _contender(timed: Cell) -> Contender:
-    """A cell that is prepared when it is compiled, where an exception costs the time of that cell alone."""
-    from gradmeter.bench.measurement import cost
-    from gradmeter.bench.measurement.prepared import prepare
-
-    return cost.Contender(lambda: cost.cell(prepare(timed)).make(), timed.backend)
 
 
 def _cell(case: Case) -> Cell:

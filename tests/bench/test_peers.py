@@ -161,10 +161,10 @@ def test_a_call_that_fails_in_the_rounds_does_not_cost_the_others_theirs() -> No
     def works() -> None:
         sum(range(10_000))
 
-    with cost.Compiler() as compiler:
-        compiler.add("fails", cost.Contender(lambda: [(TimedCall(fails, 1), TimedCall(fails, 1))]))
-        compiler.add("works", cost.Contender(lambda: [(TimedCall(works, 1), TimedCall(works, 1))]))
-        costs, _ = cost.time_calls(compiler)
+    contenders = cost.Contenders()
+    contenders.add("fails", cost.Contender(lambda: [(TimedCall(fails, 1), TimedCall(fails, 1))]))
+    contenders.add("works", cost.Contender(lambda: [(TimedCall(works, 1), TimedCall(works, 1))]))
+    costs, _ = cost.time_calls(contenders)
     assert costs["fails"] == "not timed: OSError: gone"
     assert isinstance(costs["works"], cost.Cost)
 

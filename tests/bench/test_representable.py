@@ -9,7 +9,7 @@ import pytest
 from gradmeter.bench.cells import grid, make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.feasibility.precision import unrepresentable
-from gradmeter.bench.sweep.run import measure_cell
+from gradmeter.bench.sweep.measuring import measure_cell
 from gradmeter.estimators import FAMILIES, NotApplicable, UsageError
 from gradmeter.estimators.options import describe
 from tests.support import make_cell, measured

@@ -20,7 +20,7 @@ from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.stream import Stream
 from gradmeter.bench.measurement.verdict import Evidence, Verdicts
 from gradmeter.bench.problems import Exact
-from gradmeter.bench.sweep.run import measure_cell
+from gradmeter.bench.sweep.measuring import measure_cell
 from tests.support import make_cell, measured
 
 REPLICATES = 64

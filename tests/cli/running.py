@@ -20,6 +20,9 @@ from gradmeter.bench import cli
 CHEAP = ("--max-replicates", "4096", "--no-timing")
 CELL = ("--problem", "square", "--estimator", "pathwise", *CHEAP)
 
+#: Options that say where cells are measured.
+PLACES = {"--workers", "--scheduler", "--dask-local", "--in-process", "--cell-timeout", "--cell-memory", "--help"}
+
 #: Columns that tell when a row was measured, and at which commit, not what.
 WHEN = ("started", "finished", "code_version")
 
@@ -40,11 +43,13 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """`run_cli(*arguments)` runs `gradmeter` in an empty folder, in this process."""
+    """`run_cli(*arguments)` runs `gradmeter` in an empty folder, in this process; also the cells, to save time."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Result:
         capfd.readouterr()
+        if arguments[:1] == ("run",) and not PLACES.intersection(arguments):
+            arguments = (*arguments, "--in-process")
         status = cli.main(arguments)
         return Result(status, *capfd.readouterr())
 

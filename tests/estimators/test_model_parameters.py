@@ -11,7 +11,7 @@ import pytest
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.bench.sweep.run import measure_cell
+from gradmeter.bench.sweep.measuring import measure_cell
 from gradmeter.estimators import Expectation, Integrand, Normal, NotApplicable
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import Blocks, draws, estimate, integrated

@@ -16,7 +16,6 @@ import numpy as np
 from gradmeter.bench.cells import Cell, StoppingCriteria
 from gradmeter.bench.measurement import cost
 from gradmeter.bench.measurement.cell import NOT_OURS, Measurement, measure_source
-from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.stream import NonFinite
 from gradmeter.bench.measurement.verdict import Evidence
 from gradmeter.bench.performance.peers.harness import contender
@@ -26,7 +25,7 @@ from gradmeter.bench.reading.peers import PEERS, Peer
 from gradmeter.bench.rows import ALL, Row, row
 from gradmeter.bench.sources import source_hash
 from gradmeter.bench.sweep import environment
-from gradmeter.bench.sweep.run import now
+from gradmeter.bench.sweep.measuring import now
 from gradmeter.bench.sweep.run import run as run_cells
 from gradmeter.bench.sweep.store import Store
 
@@ -183,16 +182,15 @@ def _time(
     processes: dict[str, PeerProcess],
 ) -> dict[str, list[Row]]:
     """Time all contenders, even if only one lacks its time: ratios need the same rounds."""
-    with cost.Compiler() as compiler:
-        for own in ours:
-            if own.key in rows:
-                compiler.add(own.key, cost.cell(prepare(own)))
-        list(compiler.results())  # finish compiling, so that peers find their best batch on an idle machine
-        for cell in cells:
-            if cell.key in rows:
-                calls = functools.partial(contender.timed_calls, processes[cell.peer.name], cell.ours, task, cell.peer)
-                compiler.add(cell.key, cost.Contender(lambda calls=calls: [calls()]))  # type: ignore[misc]
-        costs, shared = cost.time_calls(compiler)
+    contenders = cost.Contenders()
+    for own in ours:
+        if own.key in rows:
+            contenders.add(own.key, cost.contender(own))
+    for cell in cells:
+        if cell.key in rows:
+            calls = functools.partial(contender.timed_calls, processes[cell.peer.name], cell.ours, task, cell.peer)
+            contenders.add(cell.key, cost.Contender(lambda calls=calls: [calls()]))  # type: ignore[misc]
+    costs, shared = cost.time_calls(contenders)
     new: list[tuple[str, list[Row], dict[str, np.ndarray]]] = []
     for key, found in costs.items():
         if isinstance(found, str):

@@ -1,0 +1,107 @@
+"""Choose where cells are measured, from what a person asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gradmeter.bench.sweep.executors import Executor, InThisProcess, InWorkers
+from gradmeter.bench.sweep.processes import Limits
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.errors import short
+from gradmeter.estimators.options import number
+
+#: Most worker processes that are started unasked: each imports the frameworks that it meets.
+UNASKED = 4
+MOST_WORKERS = 1024
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def seconds(what: str, given: Any) -> float:
+    """Return a time in seconds from `90`, `90s`, `10m`, `2h` or `1d`.
+
+    Raises
+    ------
+    UsageError
+        It is no such time.
+    """
+    return _in_units(what, given, _SECONDS, "a time such as 90s, 10m or 2h")
+
+
+def size(what: str, given: Any) -> int:
+    """Return a size in bytes from `500M`, `2G` or a number of bytes."""
+    return int(_in_units(what, given, _BYTES, "a size such as 500M or 2G"))
+
+
+def _in_units(what: str, given: Any, units: dict[str, Any], wanted: str) -> float:
+    parts = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([a-z]?)(?:ib|b)?\s*", str(given)[:64].lower())
+    if parts is None or parts[2] not in units or float(parts[1]) == 0.0:
+        raise UsageError(f"{what} is '{short(given)}'; it must be {wanted}")
+    return float(parts[1]) * float(units[parts[2]])
+
+
+def processors() -> int:
+    """Return the number of processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+def executor(
+    *,
+    workers: Any = None,
+    cell_timeout: Any = None,
+    cell_memory: Any = None,
+    scheduler: str | None = None,
+    dask_local: Any = None,
+    in_process: bool = False,
+    plugins: Sequence[Path] = (),
+    cells: int | None = None,
+) -> Executor:
+    """Return where cells are measured.
+
+    Parameters
+    ----------
+    workers : number of worker processes; if absent, one for each processor, but at most 4.
+    cell_timeout : time after which the process of a cell is ended, in seconds or as text such as `10m`.
+    cell_memory : memory that a cell may take, in bytes or as text such as `2G`; on Linux.
+    scheduler : address of a Dask scheduler.
+    dask_local : number of workers of a Dask cluster on this machine.
+    in_process : whether cells are measured in this process.
+    plugins : files that worker processes import, as `--plugin`.
+    cells : number of cells, if known; more workers would be idle.
+
+    Raises
+    ------
+    UsageError
+        A value is wrong, or two exclude each other.
+    """
+    limits = Limits(
+        None if cell_timeout is None else seconds("cell timeout", cell_timeout),
+        None if cell_memory is None else size("cell memory", cell_memory),
+        tuple(plugins),
+    )
+    if limits.memory is not None and not sys.platform.startswith("linux"):
+        raise UsageError("--cell-memory needs Linux; leave it out")
+    given = {"--workers": workers, "--scheduler": scheduler, "--dask-local": dask_local}
+    places = [name for name, value in given.items() if value is not None] + ["--in-process"] * in_process
+    if len(places) > 1:
+        raise UsageError(f"{places[0]} and {places[1]} exclude each other; leave one out")
+    if in_process:
+        for name, limit in (("--cell-timeout", limits.seconds), ("--cell-memory", limits.memory)):
+            if limit is not None:
+                raise UsageError(f"{name} needs a process that can be ended; leave out --in-process")
+        return InThisProcess()
+    if scheduler is not None or dask_local is not None:
+        from gradmeter.bench.sweep.cluster import OnDask
+
+        local = None if dask_local is None else number("--dask-local", dask_local, int, 1, MOST_WORKERS)
+        return OnDask(scheduler, local, limits)
+    wanted = min(processors(), UNASKED) if workers is None else number("workers", workers, int, 1, MOST_WORKERS)
+    return InWorkers(max(1, min(wanted, wanted if cells is None else cells)), limits)

@@ -1,0 +1,173 @@
+"""Measure cells on a Dask cluster. Dask distributes them; on each of its workers a cell has a process of its own.
+
+So what a cell does to its process is told and recorded as without a cluster, and a Dask worker that dies takes no cell
+with it: the scheduler gives its cells to others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from gradmeter.bench.cells import Cell
+from gradmeter.bench.sweep import worker
+from gradmeter.bench.sweep.executors import MOST_LOST, Closing, Found, Timed, TimerProcess
+from gradmeter.bench.sweep.listener import Listener, Stop
+from gradmeter.bench.sweep.measuring import Ended, Outcome
+from gradmeter.bench.sweep.processes import TICK, Limits, NotBegun, WorkerProcess, start_server, wait
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.errors import typed
+
+#: Cells that are submitted for each thread of the cluster, so that none waits for the next.
+AHEAD = 2
+#: Seconds to wait for a scheduler.
+PATIENCE = 15
+
+_IDLE: list[WorkerProcess] = []
+_LOCK = threading.Lock()
+
+
+def on_worker(work: Any, cell: Cell, limits: Limits) -> Any:
+    """Do work on a cell in a process of its own, on a Dask worker; a cell whose process dies gets a second one."""
+    with suppress(AssertionError):
+        multiprocessing.current_process().daemon = False  # a daemon may have no processes
+    with _LOCK:
+        start_server()
+    found = _once(work, cell, limits)
+    if isinstance(found, Ended) and found.status == "crashed":
+        found = _once(work, cell, limits)
+        if isinstance(found, Ended) and found.status == "crashed":
+            return found.twice()
+    return found
+
+
+def _once(work: Any, cell: Cell, limits: Limits) -> Any:
+    for attempt in range(MOST_LOST):
+        with _LOCK:
+            process = _IDLE.pop() if _IDLE else WorkerProcess(limits)
+        try:
+            process.start(work, cell, seconds=limits.seconds)
+            while not process.done():
+                wait([process])
+            found = process.result()
+        except NotBegun:
+            if attempt + 1 == MOST_LOST:
+                raise
+            continue
+        if isinstance(found, Ended) or (isinstance(found, Outcome) and found.left_running):
+            process.kill()
+        else:
+            with _LOCK:
+                _IDLE.append(process)
+        return found
+    raise AssertionError
+
+
+class OnDask(Closing):
+    """Measures cells on a Dask cluster, and times them in a process on this machine.
+
+    Parameters
+    ----------
+    scheduler : address of the scheduler, such as `tcp://host:8786`; None for a cluster on this machine.
+    local : number of workers of a cluster on this machine.
+    limits : what a cell may take.
+
+    Raises
+    ------
+    UsageError
+        dask.distributed is not installed, or there is no scheduler at that address.
+    """
+
+    def __init__(self, scheduler: str | None, local: int | None, limits: Limits) -> None:
+        try:
+            import distributed
+        except ImportError:
+            raise UsageError(
+                "a cluster needs dask.distributed; install it with: pip install 'gradmeter[dask]'"
+            ) from None
+        import dask
+
+        self._limits = limits
+        self._cluster = None
+        if local is not None:
+            with dask.config.set({"distributed.worker.daemon": False}):
+                self._cluster = distributed.LocalCluster(
+                    n_workers=local, threads_per_worker=1, dashboard_address=None, silence_logs=40
+                )
+        try:
+            self._client = distributed.Client(self._cluster or scheduler, timeout=PATIENCE, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"there is no Dask scheduler at {scheduler}: {typed(error)}") from None
+        self._killed = distributed.KilledWorker
+        self._timer = TimerProcess(limits)
+
+    def measure(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
+        return self._each(worker.measured, cells, listener, stop)
+
+    def parts(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
+        return self._each(worker.parts, cells, listener, stop)
+
+    def _each(self, work: Any, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
+        waiting, running = iter(cells), {}
+        ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        numbers, more = itertools.count(), True
+
+        def submit(cell: Cell) -> None:
+            key = f"gradmeter-{next(numbers)}-{cell.key[:16]}"
+            future = self._client.submit(on_worker, work, cell, self._limits, key=key, pure=False)
+            running[future.key] = cell, future
+            future.add_done_callback(ended.put)
+
+        try:
+            while more or running:
+                width = AHEAD * max(1, sum(self._client.nthreads().values())) if more else 0
+                while more and len(running) < width:
+                    cell = next(waiting, None)
+                    if cell is None:
+                        more = False
+                        break
+                    listener.cell_started(cell)
+                    submit(cell)
+                self._timer.go_on()
+                if stop():
+                    return
+                try:
+                    future = ended.get(timeout=TICK)
+                except queue.Empty:
+                    yield None
+                    continue
+                cell, _ = running.pop(future.key)
+                if future.status == "finished":
+                    yield cell, future.result()
+                elif future.status == "error":
+                    yield cell, self._failure(future.exception())
+                elif self._client.status == "running":  # lost with its worker
+                    submit(cell)
+                else:
+                    raise UsageError("the Dask scheduler has gone; finished rows are kept")
+        finally:
+            with suppress(Exception):
+                self._client.cancel([future for _, future in running.values()])
+
+    def _failure(self, error: Any) -> Ended:
+        if isinstance(error, self._killed):
+            return Ended("crashed", "the Dask workers that measured it died")
+        return Ended("exception", f"it cannot be measured on the cluster: {typed(error)}")
+
+    def compile(self, cell: Cell, outcome: Outcome) -> None:
+        self._timer.add(cell)
+
+    def time(self, cells: Sequence[Cell], listener: Listener, stop: Stop) -> Timed | None:
+        return self._timer.time(cells, listener, stop)
+
+    def close(self) -> None:
+        self._timer.close()
+        for each in (self._client, self._cluster):
+            if each is not None:
+                with suppress(Exception):
+                    each.close()

@@ -1,0 +1,138 @@
+"""Measure one cell: its statistics as rows, whatever happens."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradmeter.bench.cells import Cell
+from gradmeter.bench.identity.owner import of_the_user
+from gradmeter.bench.rows import ALL, Row, row
+from gradmeter.bench.sweep import environment
+from gradmeter.estimators import NotApplicable, UsageError
+from gradmeter.estimators.errors import contained, one_line, typed
+
+#: Statuses of a cell that could not be measured although it should have been.
+FAILED = ("nonfinite", "exception", "out-of-memory", "timeout", "crashed")
+
+
+@dataclass
+class Outcome:
+    """What the measurement of one cell came to.
+
+    Attributes
+    ----------
+    rows, series : rows and arrays to store.
+    prepared : the prepared cell, where it can be timed in this process.
+    left_running : whether it left a thread running in its process.
+    """
+
+    rows: list[Row]
+    series: dict[str, np.ndarray] = field(default_factory=dict)
+    prepared: Any = None
+    left_running: bool = False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Why work came to no result: the status and the reason of the rows."""
+
+    status: str
+    reason: str
+
+    def twice(self) -> Ended:
+        """Return what becomes of a cell whose second process died, too."""
+        return Ended(self.status, f"{self.reason}, and so did a process before it")
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def failed_rows(cell: Cell, status: str, reason: str, started: str) -> list[Row]:
+    """Return the rows of a cell that could not be measured."""
+    common = _common(cell, started)
+    blocks = (*cell.problem.blocks, ALL)
+    return [with_remark(row(**common, block=block, status=status, reason=reason), cell.not_stored) for block in blocks]
+
+
+def with_remark(found: Row, remark: str | None) -> Row:
+    """Return a row whose reason ends with a remark, if there is one."""
+    return {**found, "reason": "; ".join(filter(None, (found["reason"], remark)))} if remark else found
+
+
+def _common(cell: Cell, started: str) -> dict[str, Any]:
+    return {
+        **cell.description(),
+        "versions": environment.versions(cell.backend),
+        "machine": environment.machine(),
+        "code_version": environment.code_version(),
+        "content": cell.content,
+        "cell_key": cell.key,
+        "started": started,
+        "finished": now(),
+    }
+
+
+def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outcome:
+    """Measure one cell's statistics. Nothing but an interrupt is raised: a failure becomes a row with its status.
+
+    Parameters
+    ----------
+    each : callback that receives the number of replicates so far.
+    """
+    started = now()
+    from gradmeter.bench.measurement.stream import NonFinite
+
+    try:
+        from gradmeter.bench.measurement.cell import measure
+        from gradmeter.bench.measurement.prepared import prepare
+
+        with contained():
+            prepared = prepare(cell)
+            measured = measure(prepared, cell.goals, each)
+    except NotApplicable as error:
+        return Outcome(failed_rows(cell, "n/a", str(error), started))
+    except (NonFinite, FloatingPointError) as error:
+        return Outcome(failed_rows(cell, "nonfinite", str(error), started))
+    except Exception as error:  # a cell that raises must not stop the others
+        status = "out-of-memory" if _is_out_of_memory(error) else "exception"
+        # A UsageError is already a sentence for the user.
+        said = one_line(error, 500) if isinstance(error, UsageError) else f"{typed(error, 500)}{place_of(error)}"
+        return Outcome(failed_rows(cell, status, said, started))
+    common = {
+        **_common(cell, started),
+        "replicates": measured.replicates,
+        "status": "ok",
+        "evaluations": prepared.evaluations,
+        "threads": prepared.setting.backend.threads,
+    }
+    rows = []
+    for block, columns in measured.blocks.items():
+        reason = "; ".join(filter(None, (*prepared.remarks, columns.pop("reason", None)))) or None
+        rows.append(with_remark(row(**common, **columns, block=block, reason=reason), cell.not_stored))
+    series = {f"squared_norm:{block}": values for block, values in measured.squared_norms.items()}
+    return Outcome(rows, series, prepared)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error means lack of memory; each framework words it in its own way."""
+    said = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(words in one_line(error, 10_000) for words in said)
+
+
+def place_of(error: BaseException) -> str:
+    """Return where in a user's own code an exception was raised, in brackets; empty if it was raised elsewhere."""
+    place, traceback = "", error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if of_the_user(frame.f_globals.get("__name__")):
+            code = frame.f_code
+            place = f" (in {code.co_qualname}, line {traceback.tb_lineno} of {Path(code.co_filename).name})"
+        traceback = traceback.tb_next
+    return place

@@ -1,0 +1,133 @@
+"""What runs in a worker process: the measurement of one cell, and the timing of several.
+
+A worker process is expendable. It writes nothing but what it returns: the process that owns the store stays out of
+reach of whatever a measured class does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradmeter.bench.cells import Cell
+from gradmeter.bench.identity.owner import of_the_user
+from gradmeter.bench.measurement import cell as _cell  # noqa: F401  imported once, before processes are forked
+from gradmeter.bench.measurement.cost import Cost
+from gradmeter.bench.sweep.measuring import Ended, Outcome, measure_cell, with_remark
+from gradmeter.bench.sweep.splitting import parts_of
+from gradmeter.bench.sweep.timer import Timer
+from gradmeter.estimators import backends
+
+#: Seconds between two messages about progress.
+PAUSE = 0.2
+_REPORTS: Connection | None = None
+_TIMER = Timer()
+
+
+def begin(plugins: Sequence[Path], reports: Connection | None) -> None:
+    """Prepare this process: Ctrl-C is its parent's, it prints to standard error, and it ends with its parent."""
+    global _REPORTS
+    _REPORTS = reports
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # rows alone go to standard output
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    from gradmeter.bench import plugin_files
+
+    plugin_files.add(plugins)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def call(work: bytes, memory: int | None) -> Any:
+    """Do pickled work, a function of this module and its arguments, in at most `memory` bytes beyond those in use."""
+    function, arguments = pickle.loads(work)
+    try:
+        return function(*arguments, memory)
+    except KeyboardInterrupt:  # not Ctrl-C, which this process ignores
+        return Ended("exception", "it raises KeyboardInterrupt")
+
+
+def measured(cell: Cell, memory: int | None) -> Outcome:
+    """Measure the statistics of a cell; say so if it leaves a thread running."""
+    before = set(threading.enumerate())
+    with _limited(cell, memory):
+        outcome = measure_cell(cell, _throttled())
+    left = [thread for thread in threading.enumerate() if thread not in before and _of_the_user(thread)]
+    remark = f"it left a thread running, {left[0].name}" if left else None
+    rows = [with_remark(row, remark) for row in outcome.rows]
+    return replace(outcome, rows=rows, prepared=None, left_running=bool(left))
+
+
+def parts(cell: Cell, memory: int | None) -> dict[str, np.ndarray] | None:
+    """Return the parts of a minibatch's variance as series; None if there are none."""
+    with _limited(cell, memory):
+        return parts_of(cell)
+
+
+def compiled(cell: Cell, memory: int | None) -> None:
+    """Compile what timing a cell takes, ahead of `timed`."""
+    _TIMER.add(cell)
+
+
+def timed(cells: list[Cell], memory: int | None) -> tuple[dict[str, Cost | str], dict[str, np.ndarray]]:
+    """Time cells together; see `gradmeter.bench.measurement.cost.time_calls`."""
+    return _TIMER.time(cells, _report)
+
+
+def _report(number: int) -> None:
+    if _REPORTS is not None:
+        _REPORTS.send_bytes(struct.pack("<q", number))
+
+
+def _throttled() -> Callable[[int], None]:
+    last = time.monotonic()
+
+    def report(number: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > PAUSE:
+            last = time.monotonic()
+            _report(number)
+
+    return report
+
+
+def _of_the_user(thread: threading.Thread) -> bool:
+    """Return whether a thread would keep the process from ending, and is not one of a framework."""
+    target = getattr(thread, "_target", None)
+    return not thread.daemon and any(of_the_user(getattr(each, "__module__", None)) for each in (type(thread), target))
+
+
+@contextmanager
+def _limited(cell: Cell, memory: int | None) -> Iterator[None]:
+    """Let the data of this process grow by at most `memory` bytes; beyond that an allocation fails."""
+    if memory is None:
+        yield
+        return
+    import resource
+
+    backends.get(cell.backend, cell.device)  # a framework's own memory is not the cell's
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    resource.setrlimit(resource.RLIMIT_DATA, (pages * resource.getpagesize() + memory, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
