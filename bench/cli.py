@@ -195,9 +195,9 @@ def run(
     gradmeter run --problem 'cosine[k=2.5]' --estimator pathwise --backend jax
     """
     if not in_process:
-        from gradmeter.bench.sweep import processes
+        from gradmeter.bench.sweep import server
 
-        processes.start_server()  # it imports what measuring takes while this process plans
+        server.start_server()  # it imports what measuring takes while this process plans
     from gradmeter.bench import commands, plugin_files
     from gradmeter.bench.sweep import choosing
 

@@ -19,7 +19,8 @@ from gradmeter.bench.sweep import worker
 from gradmeter.bench.sweep.executors import MOST_LOST, Closing, Found, Timed, TimerProcess
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome
-from gradmeter.bench.sweep.processes import TICK, Limits, NotBegun, WorkerProcess, start_server, wait
+from gradmeter.bench.sweep.processes import TICK, Limits, NotBegun, WorkerProcess, wait
+from gradmeter.bench.sweep.server import start_server
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.errors import typed
 

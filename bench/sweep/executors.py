@@ -13,6 +13,7 @@ from gradmeter.bench.sweep import worker
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome, measure_cell
 from gradmeter.bench.sweep.processes import TICK, Limits, NotBegun, WorkerProcess, wait
+from gradmeter.bench.sweep.server import start_server
 from gradmeter.bench.sweep.splitting import parts_of
 from gradmeter.bench.sweep.timer import TOGETHER, Timer
 from gradmeter.estimators import UsageError
@@ -120,6 +121,7 @@ class InWorkers(Closing):
     """
 
     def __init__(self, workers: int = 1, limits: Limits | None = None) -> None:
+        start_server()
         self._workers, self._limits = workers, limits or Limits()
         self._idle: list[WorkerProcess] = []
         self._busy: dict[WorkerProcess, Cell] = {}

@@ -15,7 +15,6 @@ import os
 import signal
 import struct
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
@@ -24,20 +23,19 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
 from gradmeter.bench.sweep.measuring import Ended
+from gradmeter.bench.sweep.server import context, ctrl_c_ignored
 from gradmeter.estimators.errors import typed
 
 #: Longest wait for anything, in seconds, so that a request to stop is noticed.
 TICK = 0.1
 #: Seconds after the death of a process in which its last result may still arrive.
 GRACE = 2.0
-_WORKER = "gradmeter.bench.sweep.worker"
 
 
 class NotBegun(Exception):
@@ -58,37 +56,6 @@ class Limits:
     seconds: float | None = None
     memory: int | None = None
     plugins: tuple[Path, ...] = ()
-
-
-def context() -> BaseContext:
-    """Return how processes are started: forked from a server of their own where the system can."""
-    methods = multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-
-
-def start_server() -> None:
-    """Start the server that worker processes are forked from, so that it imports while this process plans."""
-    how = context()
-    if how.get_start_method() != "forkserver":
-        return
-    from multiprocessing import forkserver
-
-    how.set_forkserver_preload([_WORKER])
-    with _ctrl_c_ignored():
-        forkserver.ensure_running()
-
-
-@contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """Let processes that are started here, and those forked from them, ignore Ctrl-C from their first moment."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -137,7 +104,7 @@ class WorkerProcess:
         work = cloudpickle.dumps((function, arguments))
         try:
             if self._hello is None:
-                with _main_left_out(), _ctrl_c_ignored():
+                with _main_left_out(), ctrl_c_ignored():
                     self._hello = self._executor.submit(os.getpid)
             self._work = self._executor.submit(_call, work, self._limits.memory)
         except (BrokenProcessPool, OSError, EOFError) as error:

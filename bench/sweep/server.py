@@ -1,0 +1,44 @@
+"""The server that worker processes are forked from. This module imports little, so that the server starts early."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.context import BaseContext
+
+#: What the server imports before it forks.
+IMPORTED = "gradmeter.bench.sweep.worker"
+
+
+def context() -> BaseContext:
+    """Return how processes are started: forked from a server of their own where the system can."""
+    methods = multiprocessing.get_all_start_methods()
+    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+
+
+def start_server() -> None:
+    """Start the server that worker processes are forked from, so that it imports while this process plans."""
+    how = context()
+    if how.get_start_method() != "forkserver":
+        return
+    from multiprocessing import forkserver
+
+    how.set_forkserver_preload([IMPORTED])
+    with ctrl_c_ignored():
+        forkserver.ensure_running()
+
+
+@contextmanager
+def ctrl_c_ignored() -> Iterator[None]:
+    """Let processes that are started here, and those forked from them, ignore Ctrl-C from their first moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
