@@ -59,7 +59,10 @@ class StoppingCriteria:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: problem × estimator × backend × device × dtype × S × seed × noise source, with stopping criteria."""
+    """One cell: problem × estimator × backend × device × dtype × S × seed × noise source, with stopping criteria.
+
+    `stop_at` is a number of replicates at which a budget of time ends the measurement, below the cap of the criteria.
+    """
 
     problem: Problem
     estimator: Estimator
@@ -70,6 +73,7 @@ class Cell:
     seed: int = 0
     noise: str = "native"
     goals: StoppingCriteria = StoppingCriteria()
+    stop_at: int | None = None
 
     def description(self) -> dict[str, Any]:
         """Return the columns that identify the cell, as plain values."""
@@ -136,6 +140,7 @@ class Cell:
         content = [uuid.uuid4().hex] if isinstance(self._content, Unhashable) else self._content
         sources = [source_hash(), self.problem.content(), *content]
         described = {**self.description(), "goals": effective(self.goals), "sources": sources}
+        described |= {} if self.stop_at is None else {"stop_at": self.stop_at}
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     def label(self) -> str:

@@ -162,6 +162,15 @@ def run(
     store: Annotated[
         Optional[Path], Option(metavar="PATH", help="where results are kept (default .gradmeter/store.sqlite)")
     ] = None,
+    budget: Annotated[
+        Optional[str],
+        Option(
+            metavar="TIME",
+            help="measure for this time, such as 10m, the least certain cells most (default: each until it is certain)",
+        ),
+    ] = None,
+    plan: Annotated[bool, Option("--plan", help="show cells, time and memory, and run nothing")] = False,
+    yes: Annotated[bool, Option("--yes", help="run more than 100,000 cells without asking")] = False,
     workers: Annotated[
         Optional[str],
         Option(metavar="N", help="processes that measure at the same time (default: one a processor, at most 4)"),
@@ -198,7 +207,7 @@ def run(
         from gradmeter.bench.sweep import server
 
         server.start_server()  # it imports what measuring takes while this process plans
-    from gradmeter.bench import commands, plugin_files
+    from gradmeter.bench import commands, durations, plugin_files
     from gradmeter.bench.sweep import choosing
 
     plugin_files.add(plugin)
@@ -215,6 +224,7 @@ def run(
         bias_bound=bias_bound,
         max_replicates=max_replicates,
         noise=noise,
+        most=None if yes or plan else commands.MOST_CELLS,
     )
     split = minibatch_parts or commands.splits(suite, cells)
     executor = choosing.executor(
@@ -227,10 +237,14 @@ def run(
         plugins=plugin or (),
         cells=len(cells),
     )
+    if plan:
+        commands.show_plan(cells, store, executor.width, timing=not no_timing)
+        return 0
     return commands.run(
         cells,
         store,
         executor,
+        budget=None if budget is None else durations.seconds("budget", budget),
         timing=not no_timing,
         time_again=time_again,
         minibatch_parts=split,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.files import together, writing
 from gradmeter.bench.rows import Row, to_frame, to_json
 from gradmeter.bench.sweep import suites
+from gradmeter.bench.sweep.budget import run_within
 from gradmeter.bench.sweep.executors import Executor
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.measuring import FAILED
@@ -25,6 +28,8 @@ from gradmeter.estimators.aliases import resolve
 from gradmeter.estimators.options import effective, parse, spell
 
 Texts = Sequence[str] | None
+#: Cells that are run without `--yes`.
+MOST_CELLS = 100_000
 #: Values of a suite that a message lists.
 MOST_LISTED = 6
 
@@ -43,13 +48,18 @@ def plan(
     precision: str | None = None,
     bias_bound: str | None = None,
     max_replicates: str | None = None,
+    most: int | None = None,
 ) -> list[Cell]:
     """The cells that a `gradmeter run` asks for: a grid of its own, or those of a suite that match.
+
+    Parameters
+    ----------
+    most : number of cells that are planned without being asked for; None for any.
 
     Raises
     ------
     UsageError
-        A wrong name or value, nothing to run, or nothing that can run.
+        A wrong name or value, nothing to run, nothing that can run, or more than `most` cells.
     """
     given = {"problem": problem, "estimator": estimator, "backend": backend, "device": device, "dtype": dtype}
     given |= {"samples": samples, "seed": seed}
@@ -61,12 +71,13 @@ def plan(
         if reason:
             raise UsageError(reason)
     if suite is None and axes["problem"]:
+        suites.limit(most, *(values or (None,) for values in axes.values()))
         cells = _grid(axes, noise)
     elif suite is None and axes["estimator"]:
         raise UsageError("--estimator needs a --problem or a SUITE; for example: --problem square")
     else:
         names = {"problem": _bare(problem, "problem"), "estimator": _bare(estimator, "estimator")}
-        cells = _matching("quick" if suite is None else suite, axes, names, noise)
+        cells = _matching("quick" if suite is None else suite, axes, names, noise, most)
     cells = suites.with_goals(cells, precision=precision, bias_bound=bias_bound, max_replicates=max_replicates)
     reasons = [infeasible(cell) for cell in cells]
     if all(reasons):
@@ -94,14 +105,16 @@ def _spelled(value: Any) -> str:
     return spell(value.name, effective(value), type(value)) if hasattr(value, "name") else str(value)
 
 
-def _matching(suite: str, axes: dict[str, list[Any]], names: dict[str, set[str]], noise: str | None) -> list[Cell]:
+def _matching(
+    suite: str, axes: dict[str, list[Any]], names: dict[str, set[str]], noise: str | None, most: int | None
+) -> list[Cell]:
     """The cells of a suite that have one of the wanted values on every axis that names any.
 
     Parameters
     ----------
     names : by axis, the names that stand for all options.
     """
-    cells = suites.load(suite).cells
+    cells = suites.load(suite, most).cells
     for axis, wanted in axes.items():
         name = "num_samples" if axis == "samples" else axis
         values = [getattr(cell, name) for cell in cells]
@@ -128,6 +141,7 @@ def run(
     path: Path | None,
     executor: Executor,
     *,
+    budget: float | None,
     timing: bool,
     time_again: bool,
     minibatch_parts: bool,
@@ -146,10 +160,11 @@ def run(
 
     path = DEFAULT if path is None else path
     with Store.create(path) as store, Interrupts().heard() as interrupted, executor:
-        streaming = json and not timing  # otherwise something is filled in later
+        streaming = json and not timing and budget is None  # otherwise something is filled in later
         with progress(cells, _Rows() if streaming else Listener(), streaming) as listener:
-            rows = run_cells(cells, store, timing, listener, interrupted, executor, time_again, minibatch_parts, again)
-        if json and timing:
+            measure = run_cells if budget is None else functools.partial(run_within, budget)
+            rows = measure(cells, store, timing, listener, interrupted, executor, time_again, minibatch_parts, again)
+        if json and not streaming:
             for found in rows:
                 print(to_json(found))
         elif not json:
@@ -163,6 +178,18 @@ def run(
         print("gradmeter: stopped; finished rows are kept, the same command goes on from there", file=sys.stderr)
         return 130
     return 1 if any(found["status"] in FAILED for found in rows) else 0
+
+
+def show_plan(cells: list[Cell], path: Path | None, workers: int, timing: bool) -> None:
+    """Print the cells that a run would measure, with the time and the memory to expect."""
+    from gradmeter.bench.planning import expected
+    from gradmeter.bench.terminal import print_table
+
+    path = DEFAULT if path is None else path
+    with Store.read(path) if path.exists() else nullcontext() as store:
+        found = expected(cells, store, workers, timing)
+    print_table(found.headings, found.lines, found.headings[3:])
+    print(found.summary)
 
 
 class _Rows(Listener):

@@ -11,9 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from gradmeter.bench.cells import Cell
+from gradmeter.bench.durations import duration
 from gradmeter.bench.rows import Row
 from gradmeter.bench.sweep.listener import Listener, Stop
+from gradmeter.bench.sweep.measuring import FAILED
 
+#: Seconds between two lines about progress.
+BETWEEN_LINES = 30.0
 #: Headings of numeric columns, which are aligned right.
 RIGHT = ("S", "seconds")
 
@@ -80,24 +84,52 @@ class _Notebook:
             self._shown.update(self._pretty(text.get()))
 
 
-class _Bar(Listener):
-    """Feeds a rich progress bar, and passes rows on."""
+class _Counting(Listener):
+    """Counts cells, and passes rows on."""
+
+    def __init__(self, cells: int, rows: Listener) -> None:
+        self._cells, self._rows = cells, rows
+        self._ended = self._new = self._failed = 0
+        self._since = time.monotonic()
+
+    def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
+        self._ended += 1
+        self._new += new
+        self._failed += rows[0]["status"] in FAILED
+        self._rows.cell_finished(cell, rows, new)
+
+    def pace(self) -> str:
+        """Return the rate, the time left and the failures so far, in words."""
+        rate, said = self._new / max(1e-9, time.monotonic() - self._since), []
+        if self._new > 1:
+            left = (self._cells - self._ended) / rate
+            said = [f"{rate:.3g} a second", f"{duration(left)} left" if left else ""]
+        return ", ".join(filter(None, [*said, f"{self._failed:,} failed" if self._failed else ""]))
+
+
+class _Bar(_Counting):
+    """Feeds a rich progress bar."""
 
     def __init__(self, bar: Any, cells: int, rows: Listener) -> None:
-        self._bar, self._rows = bar, rows
+        super().__init__(cells, rows)
+        self._bar = bar
         self._task = bar.add_task("measuring", total=cells, detail="")
         self._label = ""
 
     def cell_started(self, cell: Cell) -> None:
         self._label = cell.label()
-        self._bar.update(self._task, detail=self._label, refresh=True)
+        self._show(refresh=True)
 
     def replicates(self, count: int) -> None:
-        self._bar.update(self._task, detail=f"{self._label} · {count:,} replicates")
+        self._show(f"{count:,} replicates")
+
+    def _show(self, more: str = "", refresh: bool = False) -> None:
+        detail = " · ".join(filter(None, [self.pace(), self._label, more]))
+        self._bar.update(self._task, detail=detail, refresh=refresh)
 
     def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
         self._bar.advance(self._task)
-        self._rows.cell_finished(cell, rows, new)
+        super().cell_finished(cell, rows, new)
 
     def timing_started(self, cells: int, rounds: int) -> None:
         self._bar.update(self._task, detail="")
@@ -107,11 +139,26 @@ class _Bar(Listener):
         self._bar.update(self._task, completed=number, detail="interleaved rounds")
 
 
+class _Lines(_Counting):
+    """Prints a line now and then, where there is no terminal."""
+
+    def __init__(self, cells: int, rows: Listener) -> None:
+        super().__init__(cells, rows)
+        self._last = time.monotonic()
+
+    def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
+        super().cell_finished(cell, rows, new)
+        if time.monotonic() - self._last > BETWEEN_LINES:
+            self._last = time.monotonic()
+            said = ", ".join(filter(None, [f"{self._ended:,} of {self._cells:,} cells", self.pace()]))
+            print(f"gradmeter: {said}", file=sys.stderr)
+
+
 @contextmanager
 def progress(cells: list[Cell], rows: Listener, printing: bool) -> Iterator[Listener]:
-    """A listener that shows a progress bar where there is one; passes on to `rows`."""
+    """A listener that shows a progress bar, or lines where there is no terminal; passes on to `rows`."""
     with bars(printing) as shown:
-        yield rows if shown is None else _Bar(shown, len(cells), rows)
+        yield _Lines(len(cells), rows) if shown is None else _Bar(shown, len(cells), rows)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = RIGHT) -> None:

@@ -71,7 +71,13 @@ class Measurement:
     stream: Stream | None = None
 
 
-def measure(prepared: Prepared, goals: StoppingCriteria, each: Any = None, controlled: bool = True) -> Measurement:
+def measure(
+    prepared: Prepared,
+    goals: StoppingCriteria,
+    each: Any = None,
+    controlled: bool = True,
+    stop_at: int | None = None,
+) -> Measurement:
     """Draw replicates until precision and bias bound hold for every row, or the cap is reached.
 
     Parameters
@@ -80,6 +86,7 @@ def measure(prepared: Prepared, goals: StoppingCriteria, each: Any = None, contr
     goals : stopping criteria: precision, bias_bound, max_replicates.
     each : callback that receives the number of replicates so far.
     controlled : whether control variates of known mean may be used.
+    stop_at : number of replicates after which no more are drawn, though the criteria do not hold.
     """
     setting, exact = prepared.setting, prepared.exact
     if not prepared.checked:
@@ -101,6 +108,7 @@ def measure(prepared: Prepared, goals: StoppingCriteria, each: Any = None, contr
         searched=brought,
         sampled=undeclared(setting) if setting.users_parts and few_numbers(setting) else None,
         unmet=lambda: exact is not None and _rests_on_unmet(setting, exact.objective),
+        stop_at=math.inf if stop_at is None else stop_at,
     )
     found = measure_source(StatisticsKernel(setting, UNCOMPILED), exact, goals, evidence, each)
     if unchanged is not None:
@@ -147,7 +155,8 @@ class _Measuring:
         self.kernel, self.exact, self.goals, self.evidence, self.each = kernel, exact, goals, evidence, each
         block = kernel.setting.replicates
         pilot = max(0, min(PILOT_BLOCKS, goals.max_replicates // block - GROUPS))
-        self.plan = ReplicateBudget(goals.max_replicates, block, pilot * block, evidence.searched, evidence.affords)
+        spent, reserve = pilot * block, evidence.searched
+        self.plan = ReplicateBudget(goals.max_replicates, block, spent, reserve, evidence.affords, evidence.stop_at)
         self.main = Stream(kernel, "main", pilot_mean(kernel, pilot))
         self.analyses = self.plan.analyses
         #: Plain replicates at the last interim analysis.
@@ -171,7 +180,7 @@ class _Measuring:
                     self.main.check_largest(self.evidence.check)
                 self.verdicts = self._verdicts()
                 self._check_squares()
-            last = analysis + 1 == self.analyses or self.plan.affords() < self.main.total.count
+            last = analysis + 1 == self.analyses or self.plan.more() < self.main.total.count
             settled = self._look(last)
             if not (settled or self.attempted):
                 self._control()

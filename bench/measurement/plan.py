@@ -49,6 +49,7 @@ class ReplicateBudget:
     spent : replicates drawn so far.
     reserve : whether half of the budget is kept for draws after the main run.
     affords : function that tells how many more replicates there is time for.
+    stop_at : number of replicates, below the cap, that ends the draws; the analyses are those of the cap.
     """
 
     cap: int
@@ -56,6 +57,7 @@ class ReplicateBudget:
     spent: int = 0
     reserve: bool = False
     affords: Callable[[], float] = lambda: math.inf
+    stop_at: float = math.inf
 
     @property
     def analyses(self) -> int:
@@ -67,4 +69,8 @@ class ReplicateBudget:
 
     @property
     def left(self) -> int:
-        return int(min(self.cap - self.spent, self.affords()))
+        return int(min(self.cap - self.spent, self.more()))
+
+    def more(self) -> float:
+        """Return how many more replicates may be drawn, whatever the cap."""
+        return min(self.affords(), self.stop_at - self.spent)

@@ -77,6 +77,7 @@ class Evidence:
     sampled : why the noise of a user's parts is not integrated over although it has few numbers.
     unmet : function that tells whether the mean of f rests on events that the draws miss.
     affords : function that tells how many more estimates there is time for.
+    stop_at : number of estimates after which no more are drawn.
     """
 
     tolerance: Mapping[str, np.ndarray] | None = None
@@ -90,6 +91,7 @@ class Evidence:
     sampled: str | None = None
     unmet: Callable[[], bool] = lambda: False
     affords: Callable[[], float] = lambda: math.inf
+    stop_at: float = math.inf
 
 
 class Verdicts:

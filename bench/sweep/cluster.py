@@ -107,6 +107,10 @@ class OnDask(Closing):
         self._killed = distributed.KilledWorker
         self._timer = TimerProcess(limits)
 
+    @property
+    def width(self) -> int:
+        return max(1, sum(self._client.nthreads().values()))
+
     def measure(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
         return self._each(worker.measured, cells, listener, stop)
 
@@ -126,7 +130,7 @@ class OnDask(Closing):
 
         try:
             while more or running:
-                width = AHEAD * max(1, sum(self._client.nthreads().values())) if more else 0
+                width = AHEAD * self.width if more else 0
                 while more and len(running) < width:
                     cell = next(waiting, None)
                     if cell is None:

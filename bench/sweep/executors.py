@@ -32,6 +32,11 @@ MOST_LOST = 5
 class Executor(Protocol):
     """Measures cells, in any order, and times them."""
 
+    @property
+    def width(self) -> int:
+        """Number of cells that are measured at the same time."""
+        ...
+
     def measure(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
         """Yield each cell with its `Outcome` or `Ended` as it ends; None now and then while nothing ends.
 
@@ -71,6 +76,8 @@ class Closing:
 
 class InThisProcess(Closing):
     """Measures one cell after another in this process: for debugging, notebooks, and what must not be copied."""
+
+    width = 1
 
     def __init__(self) -> None:
         self._timer = Timer()
@@ -122,7 +129,7 @@ class InWorkers(Closing):
 
     def __init__(self, workers: int = 1, limits: Limits | None = None) -> None:
         start_server()
-        self._workers, self._limits = workers, limits or Limits()
+        self.width, self._limits = workers, limits or Limits()
         self._idle: list[WorkerProcess] = []
         self._busy: dict[WorkerProcess, Cell] = {}
         self._lost = 0
@@ -137,7 +144,7 @@ class InWorkers(Closing):
     def _each(self, work: Any, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
         died: list[Cell] = []
         try:
-            for cell, found in self._rounds(work, iter(cells), self._workers, listener, stop):
+            for cell, found in self._rounds(work, iter(cells), self.width, listener, stop):
                 if isinstance(found, Ended) and found.status == "crashed":
                     died.append(cell)
                 else:

@@ -95,7 +95,7 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outco
 
         with contained():
             prepared = prepare(cell)
-            measured = measure(prepared, cell.goals, each)
+            measured = measure(prepared, cell.goals, each, stop_at=cell.stop_at)
     except NotApplicable as error:
         return Outcome(failed_rows(cell, "n/a", str(error), started))
     except (NonFinite, FloatingPointError) as error:

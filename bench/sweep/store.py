@@ -195,6 +195,12 @@ class Store:
                 self._put_rows(key, rows)
                 self._put_series(key, series)
 
+    def forget(self, key: str) -> None:
+        """Remove a cell with its rows and series."""
+        with self._write():
+            for table, column in (("cells", "key"), ("rows", "cell_key"), ("series", "cell_key")):
+                self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (key,))
+
     def add_timing(self, timed: Iterable[tuple[str, list[Row], dict[str, np.ndarray]]]) -> None:
         """Replace the rows of cells by rows with timing columns, and add the timing rounds."""
         with self._write():

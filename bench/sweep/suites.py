@@ -14,7 +14,9 @@ backend = ["numpy", "jax"]  # the rest optional: device, dtype, samples, seed
 
 from __future__ import annotations
 
+import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -46,7 +48,14 @@ def names() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in own)
 
 
-def load(name: str) -> Suite:
+def limit(most: int | None, *axes: Sequence[Any]) -> None:
+    """Refuse a grid of more cells than were asked for, before it is made."""
+    cells = math.prod(len(axis) for axis in axes)
+    if most is not None and cells > most:
+        raise UsageError(f"these are {cells:,} cells, more than {most:,}; add --yes to run them, or --plan to see them")
+
+
+def load(name: str, most: int | None = None) -> Suite:
     """Load a suite by its name, or from the path of a TOML file.
 
     Raises
@@ -65,7 +74,7 @@ def load(name: str) -> Suite:
     else:
         raise unknown("suite", name, [*names(), *plugins.offered("suite")], "gradmeter list suites")
     try:
-        return _build(name, tomllib.loads(text))
+        return _build(name, tomllib.loads(text), most)
     except UsageError as error:
         raise UsageError(f"suite {name}: {error}") from None
     except (ValueError, RecursionError) as error:  # ValueError: not TOML, or a number of thousands of digits
@@ -85,7 +94,7 @@ def _text(path: str) -> str:
     return text
 
 
-def _build(name: str, content: dict[str, Any]) -> Suite:
+def _build(name: str, content: dict[str, Any], most: int | None) -> Suite:
     for key in content:
         if key not in _TOP:
             raise unknown("key", key, _TOP)
@@ -99,7 +108,7 @@ def _build(name: str, content: dict[str, Any]) -> Suite:
     goals = _goals(content, StoppingCriteria())
     cells: dict[Cell, None] = {}
     for table in grids:
-        cells.update(dict.fromkeys(_cells(table, goals)))
+        cells.update(dict.fromkeys(_cells(table, goals, most)))
     return Suite(name, summary, list(cells), split)
 
 
@@ -107,7 +116,7 @@ def _goals(table: dict[str, Any], default: StoppingCriteria) -> StoppingCriteria
     return replace(default, **{name: table[name] for name in vars(default) if name in table})
 
 
-def _cells(table: dict[str, Any], goals: StoppingCriteria) -> list[Cell]:
+def _cells(table: dict[str, Any], goals: StoppingCriteria, most: int | None) -> list[Cell]:
     known = (*_AXES, *vars(goals))
     for key in table:
         if key not in known:
@@ -121,6 +130,7 @@ def _cells(table: dict[str, Any], goals: StoppingCriteria) -> list[Cell]:
         axes[key] = values
     if not axes["problem"] or not axes["estimator"]:
         raise UsageError("a grid needs both problem and estimator")
+    limit(most, *(values or [None] for values in axes.values()))
     checked: dict[str, Any] = {axis: values_of(axis, values) for axis, values in axes.items()}
     return grid(**checked, goals=_goals(table, goals))
 
