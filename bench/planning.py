@@ -47,7 +47,8 @@ def expected(cells: Sequence[Cell], store: Store | None, workers: int, timing: b
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in left:
         groups.setdefault((cell.problem.name, cell.estimator.name, cell.backend), []).append(cell)
-    lines, total, guessed = [], 0.0, 0
+    lines: list[tuple[str, ...]] = []
+    total, guessed = 0.0, 0
     for names, group in groups.items():
         times = [history.seconds(cell) for cell in group]
         guesses = sum(time is None for time in times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -24,11 +25,26 @@ def start_server() -> None:
     how = context()
     if how.get_start_method() != "forkserver":
         return
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
     how.set_forkserver_preload([IMPORTED])
     with ctrl_c_ignored():
+        with _environment("PYTHONWARNINGS", "ignore::UserWarning"):
+            resource_tracker.ensure_running()  # it cleans up after a process that was killed; its user need not know
         forkserver.ensure_running()
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def run_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     def run(*arguments: str) -> Result:
         capfd.readouterr()
         if arguments[:1] == ("run",) and not PLACES.intersection(arguments):
-            arguments = (*arguments, "--in-process")
+            arguments = ("run", "--in-process", *arguments[1:])
         status = cli.main(arguments)
         return Result(status, *capfd.readouterr())
 

@@ -144,7 +144,8 @@ def _read(terminal: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("list",), ("run", "--problem", "sqare"), ("fit", "square", "--steps", "0")]
+    "arguments",
+    [("--help",), ("list",), ("run", "--in-process", "--problem", "sqare"), ("fit", "square", "--steps", "0")],
 )
 def test_what_measures_nothing_imports_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert not _imported(tmp_path, *arguments) & HEAVY
@@ -158,7 +159,7 @@ def test_a_numpy_cell_imports_no_framework_and_nothing_that_draws(tmp_path: Path
 
 def test_the_same_run_again_imports_no_framework(tmp_path: Path) -> None:
     pytest.importorskip("jax")
-    again = ("run", *CELL, "--backend", "numpy", "--backend", "jax", "--json")
+    again = ("run", "--in-process", *CELL, "--backend", "numpy", "--backend", "jax", "--json")
     assert "jax" in _imported(tmp_path, *again)
     assert not _imported(tmp_path, *again) & HEAVY
 

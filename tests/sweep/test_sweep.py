@@ -6,6 +6,7 @@ import importlib.util
 import io
 import shutil
 import tokenize
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,11 +21,11 @@ from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.problems.test_functions import Square, SquareIntegrand
 from gradmeter.bench.rows import to_json
 from gradmeter.bench.sources import FOLDERS, source_hash, without_prose
-from gradmeter.bench.sweep.listener import Listener
+from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import Integrand
-from tests.cli.running import CELL, Run, measured
+from tests.cli.running import measured
 
 ONCE = StoppingCriteria(max_replicates=2**12)
 
@@ -79,22 +80,6 @@ def test_a_failure_is_a_row_and_the_others_finish(integrand: Integrand, status: 
     assert frame["variance"][:3].isna().all()
     assert frame["seconds"][:3].isna().all()
     assert (frame["seconds"][3:] > 0).all()
-
-
-def test_a_cell_that_was_started_twice_and_never_ended_is_set_aside(run_cli: Run, tmp_path: Path) -> None:
-    victim, other = cell(goals=ONCE), cell(goals=ONCE, seed=1)
-    with Store.create(tmp_path / "s") as store:
-        store.start(victim.key, {})
-    kept = shutil.copy(tmp_path / "s", tmp_path / "started-once")
-    assert run_cli("run", *CELL, "--store", str(kept)).status == 0
-    with Store.create(tmp_path / "s") as store:
-        store.start(victim.key, {})
-    result = run_cli("run", *CELL, "--seed=0", "--seed=1", "--json", "--store", str(tmp_path / "s"))
-    assert result.status == 1
-    assert [row["status"] for row in result.rows] == ["crashed"] * 3 + ["ok"] * 3
-    assert result.rows[0]["reason"] == "started twice and never ended"
-    assert result.rows[-1]["cell_key"] == other.key
-    assert run_cli("run", *CELL, "--seed=0", "--seed=1", "--json", "--store", str(tmp_path / "s")).out == result.out
 
 
 def test_a_cell_that_could_not_run_gets_another_try_once_it_can(
@@ -194,16 +179,26 @@ def test_a_stop_keeps_what_is_finished_and_resuming_completes_it(tmp_path: Path)
     with Store.create(tmp_path / "s") as store:
         asked: list[None] = []
 
-        def stop() -> bool:
+        def after_two() -> bool:
             asked.append(None)
             return len(asked) > 2
 
-        some = run(wanted, store, timing=True, stop=stop)
+        some = run(wanted, store, timing=True, stop=Asked(after_two))
         assert measured(some) == measured(whole[:6])
         assert store.rows() == some
         resumed = run(wanted, store, timing=False)
     assert resumed[:6] == some
     assert measured(resumed) == measured(whole)
+
+
+class Asked(Stop):
+    """Asked to stop, as by Ctrl-C, once something is true; an interrupt comes at the next round of timing."""
+
+    def __init__(self, when: Callable[[], bool]) -> None:
+        self.when = when
+
+    def __call__(self) -> bool:
+        return self.when()
 
 
 def test_a_stop_between_timing_rounds_leaves_the_statistics() -> None:
@@ -212,23 +207,25 @@ def test_a_stop_between_timing_rounds_leaves_the_statistics() -> None:
 
         def timing_round(self, number: int) -> None:
             self.rounds = number
+            if number == 2:
+                raise KeyboardInterrupt
 
     watching = Watching()
-    rows = run([cell()], listener=watching, stop=lambda: watching.rounds >= 2)
+    rows = run([cell()], listener=watching, stop=Asked(lambda: watching.rounds >= 2))
     assert watching.rounds == 2
     assert [(row["status"], row["seconds"]) for row in rows] == [("ok", None)] * 3
 
 
-def test_an_interrupt_within_a_cell_does_not_count_as_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_within_a_cell_leaves_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with Store.create(tmp_path / "s") as store:
-        for _ in range(3):
-            with monkeypatch.context() as patch:
-                patch.setattr("gradmeter.bench.sweep.run.measure_cell", interrupted)
-                with pytest.raises(KeyboardInterrupt):
-                    run([cell()], store, timing=False)
+        with monkeypatch.context() as patch:
+            patch.setattr("gradmeter.bench.sweep.executors.measure_cell", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run([cell()], store, timing=False)
+        assert store.rows() == []
         assert run([cell()], store, timing=False)[0]["status"] == "ok"
 
 
