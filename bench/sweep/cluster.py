@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import Any
 
 from gradmeter.bench.cells import Cell
-from gradmeter.bench.sweep import worker
 from gradmeter.bench.sweep.executors import MOST_LOST, Closing, Found, Timed, TimerProcess
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome
@@ -33,7 +32,7 @@ _IDLE: list[WorkerProcess] = []
 _LOCK = threading.Lock()
 
 
-def on_worker(work: Any, cell: Cell, limits: Limits) -> Any:
+def on_worker(work: str, cell: Cell, limits: Limits) -> Any:
     """Do work on a cell in a process of its own, on a Dask worker; a cell whose process dies gets a second one."""
     with suppress(AssertionError):
         multiprocessing.current_process().daemon = False  # a daemon may have no processes
@@ -47,7 +46,7 @@ def on_worker(work: Any, cell: Cell, limits: Limits) -> Any:
     return found
 
 
-def _once(work: Any, cell: Cell, limits: Limits) -> Any:
+def _once(work: str, cell: Cell, limits: Limits) -> Any:
     for attempt in range(MOST_LOST):
         with _LOCK:
             process = _IDLE.pop() if _IDLE else WorkerProcess(limits)
@@ -112,12 +111,12 @@ class OnDask(Closing):
         return max(1, sum(self._client.nthreads().values()))
 
     def measure(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
-        return self._each(worker.measured, cells, listener, stop)
+        return self._each("measured", cells, listener, stop)
 
     def parts(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
-        return self._each(worker.parts, cells, listener, stop)
+        return self._each("parts", cells, listener, stop)
 
-    def _each(self, work: Any, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
+    def _each(self, work: str, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
         waiting, running = iter(cells), {}
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         numbers, more = itertools.count(), True

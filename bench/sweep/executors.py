@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from gradmeter.bench.cells import Cell
-from gradmeter.bench.measurement.cost import Cost
-from gradmeter.bench.sweep import worker
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome, measure_cell
-from gradmeter.bench.sweep.processes import TICK, Limits, NotBegun, WorkerProcess, wait
+from gradmeter.bench.sweep.processes import TICK, TOGETHER, Limits, NotBegun, WorkerProcess, wait
 from gradmeter.bench.sweep.server import start_server
 from gradmeter.bench.sweep.splitting import parts_of
-from gradmeter.bench.sweep.timer import TOGETHER, Timer
 from gradmeter.estimators import UsageError
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from gradmeter.bench.measurement.cost import Cost
+    from gradmeter.bench.sweep.timer import Timer
+
 #: Costs by cell key, and the series of the shared rounds.
-Timed = tuple[dict[str, Cost | str], dict[str, np.ndarray]]
+Timed = tuple[dict[str, "Cost | str"], dict[str, np.ndarray]]
 #: A cell, or None where nothing has ended for a while, with what became of it.
 Found = tuple[Cell, Any] | None
 #: Processes in a row that may die before they begin.
@@ -79,8 +80,11 @@ class InThisProcess(Closing):
 
     width = 1
 
-    def __init__(self) -> None:
-        self._timer = Timer()
+    @functools.cached_property
+    def _timer(self) -> Timer:
+        from gradmeter.bench.sweep.timer import Timer
+
+        return Timer()
 
     def measure(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
         return self._each(lambda cell: measure_cell(cell, listener.replicates), cells, listener, stop)
@@ -136,12 +140,12 @@ class InWorkers(Closing):
         self._timer = TimerProcess(self._limits)
 
     def measure(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
-        return self._each(worker.measured, cells, listener, stop)
+        return self._each("measured", cells, listener, stop)
 
     def parts(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
-        return self._each(worker.parts, cells, listener, stop)
+        return self._each("parts", cells, listener, stop)
 
-    def _each(self, work: Any, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
+    def _each(self, work: str, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
         died: list[Cell] = []
         try:
             for cell, found in self._rounds(work, iter(cells), self.width, listener, stop):
@@ -158,7 +162,7 @@ class InWorkers(Closing):
                 process.kill()
             self._busy.clear()
 
-    def _rounds(self, work: Any, cells: Iterator[Cell], width: int, listener: Listener, stop: Stop) -> Iterator[Any]:
+    def _rounds(self, work: str, cells: Iterator[Cell], width: int, listener: Listener, stop: Stop) -> Iterator[Any]:
         """Yield (cell, result) as each ends, and (None, None) now and then; keep `width` processes at work."""
         more = True
         while more or self._busy:
@@ -199,7 +203,7 @@ class InWorkers(Closing):
             if not ended:
                 yield None, None
 
-    def _start(self, work: Any, cell: Cell) -> None:
+    def _start(self, work: str, cell: Cell) -> None:
         process = self._idle.pop() if self._idle else WorkerProcess(self._limits)
         self._busy[process] = cell
         process.start(work, cell, seconds=self._limits.seconds)
@@ -248,7 +252,7 @@ class TimerProcess:
             self._compiling = None
         if self._compiling is None and self._pending:
             self._compiling = self._pending.pop(0)
-            self._process.start(worker.compiled, self._compiling, seconds=self._limits.seconds)
+            self._process.start("compiled", self._compiling, seconds=self._limits.seconds)
 
     def _result(self) -> Any:
         try:
@@ -270,7 +274,7 @@ class TimerProcess:
         left = [cell for cell in cells if cell.key not in failed]
         if not left:
             return dict(failed), {}
-        self._process.start(worker.timed, left)
+        self._process.start("timed", left)
         shown = None
         while not self._process.done():
             wait([self._process], TICK)

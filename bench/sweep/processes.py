@@ -34,6 +34,8 @@ from gradmeter.estimators.errors import typed
 
 #: Longest wait for anything, in seconds, so that a request to stop is noticed.
 TICK = 0.1
+#: Cells that are timed in the same rounds, since their compiled functions fit in memory.
+TOGETHER = 256
 #: Seconds after the death of a process in which its last result may still arrive.
 GRACE = 2.0
 
@@ -90,23 +92,23 @@ class WorkerProcess:
         self._died: float | None = None
         self.progress: int | None = None
 
-    def start(self, function: Any, *arguments: Any, seconds: float | None = None) -> None:
+    def start(self, function: str, *arguments: Any, seconds: float | None = None) -> None:
         """Start work.
 
         Parameters
         ----------
-        function : one of `gradmeter.bench.sweep.worker`, which gets the arguments and the limit of memory.
+        function : name of one of `gradmeter.bench.sweep.worker`, which gets the arguments and the limit of memory.
         seconds : time after which the process is killed; None for no limit.
         """
         assert self._work is None
         self._began = self._died = self.progress = None
         self._seconds = seconds
-        work = cloudpickle.dumps((function, arguments))
+        sent = cloudpickle.dumps(arguments)
         try:
             if self._hello is None:
                 with _main_left_out(), ctrl_c_ignored():
                     self._hello = self._executor.submit(os.getpid)
-            self._work = self._executor.submit(_call, work, self._limits.memory)
+            self._work = self._executor.submit(_call, function, sent, self._limits.memory)
         except (BrokenProcessPool, OSError, EOFError) as error:
             self._work = Future()
             self._work.set_exception(BrokenProcessPool(typed(error)))
@@ -198,10 +200,10 @@ def _begin(plugins: Sequence[Path], reports: Any) -> None:
     worker.begin(plugins, reports)
 
 
-def _call(work: bytes, memory: int | None) -> Any:
+def _call(function: str, sent: bytes, memory: int | None) -> Any:
     from gradmeter.bench.sweep import worker
 
-    return worker.call(work, memory)
+    return worker.call(function, sent, memory)
 
 
 def wait(workers: Iterable[WorkerProcess], seconds: float = TICK) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gradmeter.bench.sweep.executors import Executor
 
 #: Seconds that a finished cell may wait for others to be stored in the same transaction.
-LONGEST_WAIT = 0.5
+LONGEST_WAIT = 0.1
 
 
 def run(
@@ -186,7 +186,7 @@ class _Run:
     def time(self, again: bool) -> None:
         """Fill in the timing columns of cells that lack them, or of all cells with `again`."""
         from gradmeter.bench.measurement.timing import ROUNDS
-        from gradmeter.bench.sweep.timer import TOGETHER
+        from gradmeter.bench.sweep.processes import TOGETHER
 
         def wanted(cell: Cell) -> bool:
             first = self.rows.get(cell.key, [{"status": None}])[0]

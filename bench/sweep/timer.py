@@ -9,9 +9,7 @@ import numpy as np
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.measurement import cost
 from gradmeter.bench.measurement.prepared import Prepared
-
-#: Cells that are timed in the same rounds.
-TOGETHER = 256
+from gradmeter.bench.sweep.processes import TOGETHER
 
 
 class Timer:

@@ -56,11 +56,10 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def call(work: bytes, memory: int | None) -> Any:
-    """Do pickled work, a function of this module and its arguments, in at most `memory` bytes beyond those in use."""
-    function, arguments = pickle.loads(work)
+def call(function: str, sent: bytes, memory: int | None) -> Any:
+    """Call a function of this module with pickled arguments, in at most `memory` bytes beyond those in use."""
     try:
-        return function(*arguments, memory)
+        return WORK[function](*pickle.loads(sent), memory)
     except KeyboardInterrupt:  # not Ctrl-C, which this process ignores
         return Ended("exception", "it raises KeyboardInterrupt")
 
@@ -90,6 +89,10 @@ def compiled(cell: Cell, memory: int | None) -> None:
 def timed(cells: list[Cell], memory: int | None) -> tuple[dict[str, Cost | str], dict[str, np.ndarray]]:
     """Time cells together; see `gradmeter.bench.measurement.cost.time_calls`."""
     return _TIMER.time(cells, _report)
+
+
+#: What a worker process does, by name.
+WORK: dict[str, Callable[..., Any]] = {each.__name__: each for each in (measured, parts, compiled, timed)}
 
 
 def _report(number: int) -> None:

@@ -51,7 +51,7 @@ def stored(folder: Path) -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     """The rows of a run that nobody interrupted."""
-    result = process(*grid(6, "2^18"), cwd=tmp_path_factory.mktemp("whole"))
+    result = process(*grid(6, "2^19"), cwd=tmp_path_factory.mktemp("whole"))
     assert result.status == 0
     return measured(result.rows)
 
@@ -60,7 +60,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
 def test_a_signal_keeps_finished_rows_and_the_same_command_goes_on(
     tmp_path: Path, whole: list[dict[str, object]], number: int
 ) -> None:
-    arguments = grid(6, "2^18")
+    arguments = grid(6, "2^19")
     stopped = signalled(tmp_path, arguments, 3, number)
     assert stopped.status == 130
     assert stopped.err.splitlines() == [
@@ -82,7 +82,7 @@ def by_seed(rows: list[dict[str, object]]) -> list[dict[str, object]]:
 
 
 def test_kill_9_loses_no_finished_row(tmp_path: Path, whole: list[dict[str, object]]) -> None:
-    arguments = grid(6, "2^18")
+    arguments = grid(6, "2^19")
     killed = signalled(tmp_path, arguments, 5, signal.SIGKILL)
     assert killed.status == -signal.SIGKILL
     found = stored(tmp_path)

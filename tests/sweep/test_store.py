@@ -161,8 +161,11 @@ def test_unknown_columns_of_a_row_are_left_out_and_a_pickle_is_bytes(tmp_path: P
 
 
 def test_nothing_unpickles() -> None:
+    """But a worker process, what the process that started it has sent."""
     for package in ("bench", "estimators"):
         for path in (Path(gradmeter.__file__).parents[1] / package).rglob("*.py"):
+            if path.parts[-3:] in (("bench", "sweep", "worker.py"), ("bench", "sweep", "processes.py")):
+                continue
             text = path.read_text(encoding="utf-8").replace("allow_pickle=False", "")
             assert not any(word in text for word in ("pickle", "joblib", "marshal", "shelve")), path
 
@@ -197,7 +200,7 @@ def test_a_store_in_a_read_only_folder_is_read_and_not_written(open_to_all: Path
     else:
         assert exported.returncode == 0
         assert exported.stdout.count("\n") == 2
-    run = _unprivileged(open_to_all / "warm", "run", *CELL, "--store", path)
+    run = _unprivileged(open_to_all / "warm", "run", "--in-process", *CELL, "--store", path)
     assert run.returncode == 2
     assert f"store {path} cannot be written: " in run.stderr
     folder.chmod(0o755)
