@@ -56,6 +56,18 @@ def execute(path: Path, *statements: str) -> None:
             db.execute(statement)
 
 
+def forge(path: Path, key: str, rows: list[str] | None = None, series: dict[str, bytes] | None = None) -> None:
+    """Give a cell contents that gradmeter would not write, with checksums that agree."""
+    with Store.create(path) as store, store._write() as totals:
+        known = store._entry(key)
+        assert known is not None
+        if rows is not None:
+            store._put_rows(key, rows, known.rows)
+        if series is not None:
+            store._put_series(key, series)
+        totals.put(known, known.holding(rows, series))
+
+
 def test_what_was_stored_is_read_back_and_a_store_at_rest_is_one_file(tmp_path: Path) -> None:
     path = filled(tmp_path / "a" / "b" / "s.sqlite")
     with Store.read(path) as store:
@@ -104,8 +116,8 @@ def not_stores(folder: Path) -> Iterator[tuple[Path, str]]:
     execute(trigger, "CREATE TRIGGER t AFTER INSERT ON rows BEGIN DELETE FROM cells; END")
     yield trigger, "a database of something else"
     newer = filled(folder / "newer")
-    execute(newer, "PRAGMA user_version=2")
-    yield newer, "was written by a newer gradmeter (schema 2, this one reads 1); upgrade gradmeter"
+    execute(newer, "PRAGMA user_version=3")
+    yield newer, "was written by a newer gradmeter (schema 3, this one reads 2); upgrade gradmeter"
 
 
 @pytest.mark.parametrize("index", range(6))
@@ -141,8 +153,7 @@ MALFORMED = [
 @pytest.mark.parametrize(("text", "fragment"), MALFORMED, ids=[fragment for _, fragment in MALFORMED])
 def test_a_malformed_row_is_one_line(run_cli: Run, tmp_path: Path, text: str, fragment: str) -> None:
     path = filled(tmp_path / "s", "a")
-    with contextlib.closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE rows SET row = ?", (text,))
+    forge(path, "a", rows=[text])
     result = run_cli("export", str(path))
     assert result.status == 2
     assert result.err.startswith(f"gradmeter: error: store {path} holds what gradmeter did not write: ")
@@ -152,9 +163,8 @@ def test_a_malformed_row_is_one_line(run_cli: Run, tmp_path: Path, text: str, fr
 
 def test_unknown_columns_of_a_row_are_left_out_and_a_pickle_is_bytes(tmp_path: Path) -> None:
     path = filled(tmp_path / "s", "a")
-    with contextlib.closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE rows SET row = ?", (json.dumps({**a_row(), "__class__": "os.system"}),))
-        db.execute("UPDATE series SET data = ?", (b"cos\nsystem\n(S'exit 1'\ntR.",))
+    pickled = b"cos\nsystem\n(S'exit 1'\ntR."
+    forge(path, "a", [json.dumps({**a_row(), "__class__": "os.system"})], {"squared_norm:loc": pickled})
     with Store.read(path) as store:
         assert store.rows() == [a_row()]
         assert store.series("a") == {}  # not whole float64 numbers
@@ -256,7 +266,7 @@ def test_a_disk_too_full_to_begin_leaves_nothing(tmp_path: Path, monkeypatch: py
         def __init__(self, *_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gradmeter.bench.sweep.store.sqlite3.connect", Full)
+    monkeypatch.setattr("sqlite3.connect", Full)
     with pytest.raises(DiskFull):
         Store.create(tmp_path / "a" / "b" / "s.sqlite")
     assert list(tmp_path.iterdir()) == []
