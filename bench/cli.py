@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, Optional
 import typer
 from typer import Argument, Option
 
-from gradmeter.estimators.errors import UsageError, unknown
+from gradmeter.estimators.errors import UsageError, printable, unknown
 
 USAGE, DISK_FULL, INTERRUPTED = 2, 3, 130
 LONGEST_MESSAGE = 1000
@@ -492,7 +492,7 @@ def _folder(text: str) -> Path:
 
 def fail(message: str, status: int) -> int:
     """The one way an error is shown: a line, its middle left out where somebody's input made it endless."""
-    line = " ".join(message.split())
+    line = " ".join(printable(message).split())
     if len(line) > LONGEST_MESSAGE:
         line = f"{line[: LONGEST_MESSAGE // 2]} … {line[-LONGEST_MESSAGE // 2 :]}"
     print(f"gradmeter: error: {line}", file=sys.stderr)

@@ -11,7 +11,7 @@ from typing import Any
 from gradmeter.bench.cells import NOISES, Cell, check_choice, grid, make_estimator, values_of
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.files import together, writing
-from gradmeter.bench.rows import Row, to_frame, to_json
+from gradmeter.bench.rows import Row, to_export, to_json
 from gradmeter.bench.sweep import suites
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.run import FAILED
@@ -170,7 +170,7 @@ def export(path: Path | None, format: str, output: Path | None) -> None:
         raise UsageError("parquet needs --output FILE")
     path = DEFAULT if path is None else path
     with Store.read(path) as store:
-        frame = to_frame(store.rows())
+        frame = to_export(store.rows(), spreadsheet=format == "csv")
     if output is None:
         frame.to_csv(sys.stdout, index=False)
         return

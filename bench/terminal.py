@@ -13,6 +13,7 @@ from typing import Any
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.rows import Row
 from gradmeter.bench.sweep.listener import Listener
+from gradmeter.estimators.errors import printable
 
 #: Headings of numeric columns, which are aligned right.
 RIGHT = ("S", "seconds")
@@ -32,7 +33,7 @@ def bars(printing: bool) -> Iterator[Any]:
         def render(self, task: Any) -> Any:
             from rich.text import Text
 
-            return Text(task.fields["detail"], overflow="ellipsis", no_wrap=True)
+            return Text(printable(task.fields["detail"]), overflow="ellipsis", no_wrap=True)
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Detail(""))
     # Turn off rich's redirection, which would send rows for standard output to standard error.
@@ -131,7 +132,7 @@ def make_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Se
     for heading in headings:
         table.add_column(heading, justify="right" if heading in right else "left")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 

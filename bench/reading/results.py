@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from gradmeter.bench.reading import names
 from gradmeter.bench.rows import ALL, COLUMNS, Row
 from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators.errors import printable
 from gradmeter.estimators.options import numbers
 
 _IDENTITY = (
@@ -131,11 +131,11 @@ def _usable(name: str, value: Any) -> Any:
 
 
 def _printable(value: Any) -> Any:
-    """Remove control characters, direction overrides and lone surrogates from strings."""
+    """Return a value whose strings are safe to show."""
     if isinstance(value, dict):
-        return {_printable(str(k)): _printable(v) for k, v in value.items()}
+        return {printable(str(k)): _printable(v) for k, v in value.items()}
     if isinstance(value, str):
-        return "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in value)
+        return printable(value)
     return value if value is None or isinstance(value, bool | int | float) or numbers(value) else _printable(str(value))
 
 
