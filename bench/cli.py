@@ -246,6 +246,21 @@ def compare(
 
 
 @app.command()
+def merge(
+    stores: Annotated[list[Path], Argument(metavar="STORE...", help="the stores, two or more", show_default=False)],
+    output: Annotated[Path, Option(metavar="FILE", help="the new store", show_default=False)],
+) -> None:
+    """Put the cells of several stores into a new one.
+
+    A cell that two of them hold with the same statistics is one cell, with the timing rounds of both if they were made
+    on one machine. Where they differ, nothing is merged.
+    """
+    from gradmeter.bench import commands
+
+    commands.merge(stores, output)
+
+
+@app.command()
 def fit(
     context: typer.Context,
     problem: Annotated[

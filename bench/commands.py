@@ -212,3 +212,14 @@ def compare(before: Path, after: Path, gates: Sequence[str], json: bool) -> int:
     for sentence in (*over, *comparison.unseen(found, limits)):
         print(f"gradmeter: {sentence}", file=sys.stderr)
     return 1 if over else 0
+
+
+def merge(stores: Sequence[Path], output: Path) -> None:
+    """Write the cells of several stores to a new one, and say how many there are."""
+    from gradmeter.bench.sweep.store.merging import merge
+
+    with stop_at_interrupt() as interrupted:
+        merged = merge(stores, output, interrupted)
+    shared = f", {merged.shared:,} of them in more than one" if merged.shared else ""
+    print(f"{merged.cells:,} cells of {len(stores)} stores{shared}", file=sys.stderr)
+    print(f"store: {output}", file=sys.stderr)

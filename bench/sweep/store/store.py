@@ -178,6 +178,11 @@ class Store:
 
     # Reading
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever written."""
+        return not self._db.execute("SELECT 1 FROM cells").fetchone()
+
     def rows(self, keys: Iterable[str] | None = None) -> list[Row]:
         """Return the rows of the given cells in that order; without keys, of all finished cells, oldest first."""
         if keys is None:
