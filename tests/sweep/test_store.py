@@ -22,6 +22,7 @@ from gradmeter.bench.rows import Row, row
 from gradmeter.bench.sweep.store import DiskFull, Store
 from gradmeter.estimators import UsageError
 from tests.cli.running import CELL, Run, environment
+from tests.sweep.forging import forge
 
 SERIES = {"squared_norm:loc": np.arange(64.0)}
 
@@ -54,18 +55,6 @@ def execute(path: Path, *statements: str) -> None:
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         for statement in statements:
             db.execute(statement)
-
-
-def forge(path: Path, key: str, rows: list[str] | None = None, series: dict[str, bytes] | None = None) -> None:
-    """Give a cell contents that gradmeter would not write, with checksums that agree."""
-    with Store.create(path) as store, store._write() as totals:
-        known = store._entry(key)
-        assert known is not None
-        if rows is not None:
-            store._put_rows(key, rows, known.rows)
-        if series is not None:
-            store._put_series(key, series)
-        totals.put(known, known.holding(rows, series))
 
 
 def test_what_was_stored_is_read_back_and_a_store_at_rest_is_one_file(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def checksum(parts: Iterable[Any]) -> int:
 
 
 def checksum_of_series(series: Mapping[str, bytes]) -> int:
-    return checksum(part for name in sorted(series) for part in (name, series[name]))
+    return checksum(part for name in sorted(series, key=str) for part in (name, series[name]))
 
 
 _NOTHING = checksum(())
