@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import filelock
 
-if sys.platform != "win32":
-    import fcntl
-
 #: A byte of the database file beyond all that SQLite locks, which end at 1 GiB + 512.
 _BYTE = 2**62
-#: Device and number of the files that this process has locked; locks of POSIX do not exclude their own process.
+#: Device and number of the files whose byte this process has locked.
 _held: set[tuple[int, int]] = set()
 
 
@@ -25,9 +24,10 @@ class InUse(Exception):
 class Lock:
     """A lock on a file by all its names.
 
-    A lock file beside the file that the path leads to works everywhere, and for symbolic and relative names. A hard
-    link in another folder has another lock file there, so a byte of the file itself is locked, too. flock would not
-    do: over NFS it locks all bytes of the file, which include those that SQLite locks.
+    A lock file beside the file that the path leads to works everywhere, for symbolic links and relative paths too. A
+    hard link in another folder has another lock file there, so on Linux a byte of the file itself is locked as well, by
+    a lock of the open file. A lock of the process would not do, for SQLite unlocks all bytes of a file at once; nor
+    would flock, which over NFS locks all of them.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Lock:
         except filelock.Timeout:
             if self.beside.exists():
                 raise InUse from None
-            raise PermissionError("its folder takes no lock file") from None
+            raise PermissionError(errno.EACCES, "no lock file can be made beside it") from None
         try:
             self._lock_byte()
         except BaseException:
@@ -64,17 +64,22 @@ class Lock:
             raise
 
     def _lock_byte(self) -> None:
-        if sys.platform == "win32":  # where a hard link in another folder has a lock of its own
+        if sys.platform != "linux" or sys.maxsize < 2**32:
             return
-        # First, since closing any handle of a file gives up all locks that this process has on it.
+        import fcntl
+
+        # Not opened then, since closing it would give up the locks that SQLite has on the file in this process.
         if self._path.exists() and _identity(self._path.stat()) in _held:
             raise InUse
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0)  # struct flock
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _BYTE)
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, asked)
         except OSError as error:
             os.close(file)
-            raise InUse from error
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise InUse from None
+            return  # a file system without such locks
         self._file, self._identity = file, _identity(os.fstat(file))
         _held.add(self._identity)
 
