@@ -136,6 +136,7 @@ MALFORMED = [
     (json.dumps({**a_row(), "status": None}), "status is no string"),
     (json.dumps({**a_row(), "problem_options": []}), "problem_options is no json"),
     (json.dumps({**a_row(), "reason": "x" * 2**21}), "a huge one"),
+    (json.dumps({**a_row(), "seed": 7}).replace('"seed": 7', f'"seed": {"9" * 5000}'), "a number of 5,000 digits"),
 ]
 
 
