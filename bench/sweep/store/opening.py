@@ -96,6 +96,8 @@ def to_write(path: Path) -> tuple[sqlite3.Connection, Lock]:
         except (OSError, sqlite3.Error) as error:
             if is_full(error):
                 raise DiskFull(path) from None
+            if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+                raise UsageError(f"store {path} is being read by another program; wait for it to end") from None
             reason = getattr(error, "strerror", None) or one_line(error)
             raise UsageError(f"store {path} cannot be written: {reason}; give another --store") from None
         undo.pop_all()
