@@ -15,6 +15,7 @@ from gradmeter.bench.measurement.timing import median_interval
 from gradmeter.bench.rows import Row
 from gradmeter.bench.sweep.store import Store
 from gradmeter.bench.sweep.store.merging import TIMING, Merged, merge
+from gradmeter.estimators import UsageError
 from tests.cli.running import Run, environment
 from tests.report import stores
 from tests.sweep.corruption import contents
@@ -146,6 +147,21 @@ def test_an_interrupted_merge_leaves_nothing_and_one_that_was_killed_is_begun_an
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "out"]
     with Store.read(tmp_path / "out") as store:
         assert {row["cell_key"] for row in store.rows()} == {"a", "b"}
+
+
+def test_a_file_that_lacks_its_last_cells_does_not_appear(tmp_path: Path) -> None:
+    """A reader, or a full disk, keeps the log from being brought into the file."""
+    paths = [stores.fill(tmp_path / key, [cell(key)]) for key in "ab"]
+    readers: list[Store] = []
+
+    def stop() -> bool:
+        readers.append(Store.read(tmp_path / ".out.merging"))
+        return False
+
+    with pytest.raises(UsageError, match="merging-wal could not be brought into it"):
+        merge(paths, tmp_path / "out", stop)
+    readers[0].close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 #: Kills a merge at random moments, and keeps what it left under another name.

@@ -112,6 +112,10 @@ def _appearing(output: Path) -> Iterator[Store]:
             yield store
         _check_new(output)
         with writing(output):
+            if Path(f"{scratch}-wal").exists():
+                raise OSError(
+                    f"{scratch.name}-wal could not be brought into it; is the disk full, or does anybody read it?"
+                )
             scratch.rename(output)
             _settle(output.parent)
     except BaseException:
