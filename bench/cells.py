@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import uuid
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ CHOICES = {"backend": backends.NAMES, "device": backends.DEVICES, "dtype": ("flo
 NUMBERS = {"samples": (1, 1_000_000), "seed": (0, 2**63 - 1)}
 #: Fewest replicates, one for each group that a verdict compares.
 FEWEST = 64
+#: Most cells of a grid or a suite, which is planned in seconds.
+MOST_CELLS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -244,16 +247,23 @@ def grid(
     Raises
     ------
     UsageError
-        A problem or an estimator is none, or a user's object does not have the required form.
+        A problem or an estimator is none, a user's object does not have the required form, or the cells are too many.
     """
     problem, estimator = list(problem), list(estimator)
     for things, kind in ((problem, Problem), (estimator, Estimator)):
         for thing in things:
             require_form(thing, kind)
-    others = (backend or (Cell.backend,), device or (Cell.device,), dtype or (Cell.dtype,), seed or (Cell.seed,))
+    given = ((backend, Cell.backend), (device, Cell.device), (dtype, Cell.dtype), (samples, None), (seed, Cell.seed))
+    axes: list[tuple[Any, ...]] = [tuple(problem), tuple(estimator)]
+    axes += [tuple(values) or (default,) for values, default in given]
+    check_size(math.prod(map(len, axes)))
     return [
         Cell(p, e, b, d, t, e.smallest_num_samples() if size is None else size, s, noise, goals or StoppingCriteria())
-        for p, e, b, d, t, size, s in itertools.product(
-            problem, estimator, *others[:3], tuple(samples) or (None,), others[3]
-        )
+        for p, e, b, d, t, size, s in itertools.product(*axes)
     ]
+
+
+def check_size(cells: int) -> None:
+    """Check that cells are not too many to be planned."""
+    if cells > MOST_CELLS:
+        raise UsageError(f"these are {cells:,} cells; at most {MOST_CELLS:,} can be planned at once, so split the grid")

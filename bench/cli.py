@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, Optional
 import typer
 from typer import Argument, Option
 
-from gradmeter.estimators.errors import UsageError, unknown
+from gradmeter.estimators.errors import UsageError, printable, unknown
 
 USAGE, DISK_FULL, INTERRUPTED = 2, 3, 130
 LONGEST_MESSAGE = 1000
@@ -307,6 +307,21 @@ def compare(
 
 
 @app.command()
+def merge(
+    stores: Annotated[list[Path], Argument(metavar="STORE...", help="the stores, two or more", show_default=False)],
+    output: Annotated[Path, Option(metavar="FILE", help="the new store", show_default=False)],
+) -> None:
+    """Put the cells of several stores into a new one.
+
+    A cell that two of them hold with the same statistics is one cell, with the timing rounds of both if they were made
+    on one machine. Where they differ, nothing is merged.
+    """
+    from gradmeter.bench import commands
+
+    commands.merge(stores, output)
+
+
+@app.command()
 def fit(
     context: typer.Context,
     problem: Annotated[
@@ -553,7 +568,7 @@ def _folder(text: str) -> Path:
 
 def fail(message: str, status: int) -> int:
     """The one way an error is shown: a line, its middle left out where somebody's input made it endless."""
-    line = " ".join(message.split())
+    line = " ".join(printable(message).split())
     if len(line) > LONGEST_MESSAGE:
         line = f"{line[: LONGEST_MESSAGE // 2]} … {line[-LONGEST_MESSAGE // 2 :]}"
     print(f"gradmeter: error: {line}", file=sys.stderr)

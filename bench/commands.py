@@ -13,7 +13,7 @@ from typing import Any
 from gradmeter.bench.cells import NOISES, Cell, check_choice, grid, make_estimator, values_of
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.files import together, writing
-from gradmeter.bench.rows import Row, to_frame, to_json
+from gradmeter.bench.rows import Row, to_export, to_json
 from gradmeter.bench.sweep import suites
 from gradmeter.bench.sweep.budget import run_within
 from gradmeter.bench.sweep.executors import Executor
@@ -207,7 +207,7 @@ def export(path: Path | None, format: str, output: Path | None) -> None:
         raise UsageError("parquet needs --output FILE")
     path = DEFAULT if path is None else path
     with Store.read(path) as store:
-        frame = to_frame(store.rows())
+        frame = to_export(store.rows(), spreadsheet=format == "csv")
     if output is None:
         frame.to_csv(sys.stdout, index=False)
         return
@@ -249,3 +249,14 @@ def compare(before: Path, after: Path, gates: Sequence[str], json: bool) -> int:
     for sentence in (*over, *comparison.unseen(found, limits)):
         print(f"gradmeter: {sentence}", file=sys.stderr)
     return 1 if over else 0
+
+
+def merge(stores: Sequence[Path], output: Path) -> None:
+    """Write the cells of several stores to a new one, and say how many there are."""
+    from gradmeter.bench.sweep.store.merging import merge
+
+    with Interrupts().heard() as interrupted:
+        merged = merge(stores, output, interrupted)
+    shared = f", {merged.shared:,} of them in more than one" if merged.shared else ""
+    print(f"{merged.cells:,} cells of {len(stores)} stores{shared}", file=sys.stderr)
+    print(f"store: {output}", file=sys.stderr)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from gradmeter.estimators.errors import acts, printable
+
+#: Digits of a whole number in a row, which Python takes quadratic time to read.
+MOST_DIGITS = 100
+#: What a spreadsheet takes for a formula, or would take for one with the apostrophes before it removed.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 #: The `block` of the row for all parameter blocks together.
 ALL = "all"
 
@@ -126,8 +133,9 @@ def _plain(value: Any, kind: str) -> Any:
 
 
 def to_json(values: Row) -> str:
-    """Return a row as one line of JSON."""
-    return json.dumps(values, ensure_ascii=False, allow_nan=False)
+    """Return a row as one line of JSON, in which characters that act on a terminal are escaped."""
+    text = json.dumps(values, ensure_ascii=False, allow_nan=False)
+    return text if text.isprintable() else "".join(json.dumps(c)[1:-1] if acts(c) else c for c in text)
 
 
 def from_json(text: str) -> Row:
@@ -139,7 +147,7 @@ def from_json(text: str) -> Row:
         The text is anything else, since a file may hold anything.
     """
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_int=_parsed_integer)
     except RecursionError:
         raise ValueError("a row nested too deeply") from None
     if not isinstance(values, dict):
@@ -150,6 +158,12 @@ def from_json(text: str) -> Row:
         if not absent and not _is(value, kind):
             raise ValueError(f"a row whose {name} is no {kind}")
     return {name: values.get(name) for name in COLUMNS}
+
+
+def _parsed_integer(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(text):,} digits")
+    return int(text)
 
 
 def _is(value: Any, kind: str) -> bool:
@@ -180,3 +194,20 @@ def to_frame(rows: Iterable[Row], columns: dict[str, str] = COLUMNS) -> Any:
             values = [json.dumps(v, sort_keys=True) if isinstance(v, dict) else v for v in values]
         found[name] = values
     return pd.DataFrame(found)
+
+
+def to_export(rows: Iterable[Row], columns: dict[str, str] = COLUMNS, spreadsheet: bool = True) -> Any:
+    """Return the data frame to write to a file for others, whose strings hold no character that acts on a terminal.
+
+    Parameters
+    ----------
+    spreadsheet : whether a spreadsheet may read the file. A string that it would take for a formula then begins with an
+        apostrophe, one more if it begins with some already, so that one taken off gives the string back.
+    """
+
+    def inert(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return ("'" if spreadsheet and _FORMULA.match(value) else "") + printable(value)
+
+    return to_frame(({name: inert(value) for name, value in row.items()} for row in rows), columns)

@@ -15,6 +15,7 @@ from gradmeter.bench.durations import duration
 from gradmeter.bench.rows import Row
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import FAILED
+from gradmeter.estimators.errors import printable
 
 #: Seconds between two lines about progress.
 BETWEEN_LINES = 30.0
@@ -36,7 +37,7 @@ def bars(printing: bool) -> Iterator[Any]:
         def render(self, task: Any) -> Any:
             from rich.text import Text
 
-            return Text(task.fields["detail"], overflow="ellipsis", no_wrap=True)
+            return Text(printable(task.fields["detail"]), overflow="ellipsis", no_wrap=True)
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Detail(""))
     # Turn off rich's redirection, which would send rows for standard output to standard error.
@@ -178,7 +179,7 @@ def make_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Se
     for heading in headings:
         table.add_column(heading, justify="right" if heading in right else "left")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 MOST_SUGGESTIONS, MOST_LISTED, SHORTEST_PART = 5, 10, 3
 #: Characters of a value that messages show.
 MOST_SHOWN = 60
+#: Unicode categories of control characters, direction overrides, lone surrogates and separators of lines.
+_ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class UsageError(ValueError):
@@ -35,10 +38,20 @@ def contained() -> Iterator[None]:
         raise ForeignExit(said).with_traceback(error.__traceback__) from None
 
 
+def acts(character: str) -> bool:
+    """Return whether a character acts on a terminal or a page rather than being shown, such as an escape code."""
+    return unicodedata.category(character) in _ACTING
+
+
+def printable(text: str) -> str:
+    """Return a text with a space for each character that acts: safe to print, whoever wrote it."""
+    return text if text.isprintable() else "".join(" " if acts(c) else c for c in text)
+
+
 def one_line(error: BaseException, most: int = 300) -> str:
     """Return an exception's message on one line, of at most `most` characters; also if the message raises."""
     try:
-        return " ".join(str(error).split())[:most] or "no message"
+        return " ".join(printable(str(error)).split())[:most] or "no message"
     except Exception:
         return "its message cannot be read"
 
@@ -51,7 +64,10 @@ def typed(error: BaseException, most: int = 300) -> str:
 
 def short(value: object) -> str:
     """Return a value as messages show it: its text, cut at 60 characters."""
-    text = str(value)
+    try:
+        text = printable(str(value))
+    except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list in ...
+        text = f"a huge {type(value).__name__}"
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 

@@ -172,5 +172,4 @@ def save(store: Path, name: str, rows: list[Row]) -> None:
 
     key = str(rows[0]["cell_key"])
     with Store.create(store) as opened:
-        opened.start(key, {"audit": name})
-        opened.finish(key, rows, {})
+        opened.finish(key, rows, {}, {"audit": name})

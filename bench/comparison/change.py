@@ -52,7 +52,10 @@ class Change:
     def least(self, metric: str) -> float:
         """Return the smallest ratio that would be called a deterioration, given the interval; 1 where it is unknown."""
         ratio = self.ratios.get(metric)
-        return 1.0 if ratio is None or ratio.low <= 0.0 else (ratio.value / ratio.low) ** (CALLED / NINETY_FIVE)
+        if ratio is None or ratio.low <= 0.0:
+            return 1.0
+        below = CALLED / NINETY_FIVE * math.log(ratio.value / ratio.low)
+        return math.exp(min(below, 700.0))  # an interval without a lower end must not overflow
 
     @property
     def as_json(self) -> str:

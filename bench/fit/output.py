@@ -14,7 +14,7 @@ from gradmeter.bench.files import together, writing
 from gradmeter.bench.fit import page
 from gradmeter.bench.fit.rows import COLUMNS
 from gradmeter.bench.fit.run import Fit
-from gradmeter.bench.rows import Row, to_frame, to_json
+from gradmeter.bench.rows import Row, to_export, to_json
 
 ROWS = "rows.jsonl"
 
@@ -39,7 +39,7 @@ class Output:
         rows = [r for fit in fits.values() for r in fit.rows]
         composed = page.compose(fits, command, files)
         texts = {
-            "rows.csv": to_frame(rows, COLUMNS).to_csv(index=False, lineterminator="\n"),
+            "rows.csv": to_export(rows, COLUMNS).to_csv(index=False, lineterminator="\n"),
             "index.html": page.render(composed),
             **{f"{name}.svg": svg for name, svg in page.pictures(composed).items()},
         }

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 ROUNDS = 20
+#: Most cells that are timed in the same rounds: their compiled functions have to fit in memory.
+TOGETHER = 256
 SHORTEST = 0.01
 TICKS = 1000
 #: Bootstrap resamples of an interval.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gradmeter.bench.reading.names import telling_apart
 from gradmeter.bench.reading.numbers import bias, interval, seconds, significant, verdict
 from gradmeter.bench.rows import ALL, Row
+from gradmeter.estimators.errors import printable
 
 HEADINGS = ("problem", "estimator", "backend", "S", "bias", "variance", "seconds")
 #: Headings of columns that are ranged right.
@@ -26,5 +27,5 @@ def lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             variance = f"{significant(row['variance'])}  {interval(row['variance_low'], row['variance_high'])}"
             variance += "" if row["variance_flag"] == "ok" else f" {row['variance_flag']}"
         cell = (*named(row), row["backend"], str(row["num_samples"]))
-        table.append((*cell, known, variance, seconds(row["seconds"])))
+        table.append(tuple(map(printable, (*cell, known, variance, seconds(row["seconds"])))))
     return table

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +13,18 @@ import numpy as np
 from gradmeter.bench.reading import names
 from gradmeter.bench.rows import ALL, COLUMNS, Row
 from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators.errors import printable
 from gradmeter.estimators.options import numbers
 
 _IDENTITY = (
     *("problem", "problem_options", "estimator", "estimator_options", "backend", "device", "dtype"),
     *("num_samples", "seed", "noise", "machine", "content"),
 )
-#: Columns of sizes; a negative value or one above `LARGEST` did not come from a measurement.
+#: Columns of sizes; a negative value, or one above `LARGEST` or below 1 / `LARGEST`, did not come from a measurement.
 _SIZES = ("variance", "seconds", "latency", "evaluations", "num_samples", "replicates", "exact_norm", "bias_norm")
 LARGEST = 1e150
+#: Columns of sizes that have an interval.
+_INTERVALS = ("variance", "seconds", "latency")
 #: Columns that distinguish cells of one problem and estimator.
 CONTEXT = ("backend", "device", "dtype", "seed", "noise")
 
@@ -119,23 +121,28 @@ def _whole(blocks: dict[str, Row]) -> Row:
 
 def cleaned(row: Row) -> Row:
     """Return a row that is safe to show and to compute with: printable strings, no negative or absurd sizes."""
-    return {name: _usable(name, value) for name, value in row.items()}
+    usable = {name: _usable(name, value) for name, value in row.items()}
+    for name in _INTERVALS:
+        value, low, high = (usable[f"{name}{end}"] for end in ("", "_low", "_high"))
+        ends = value is not None and low is not None and high is not None
+        if not ends or not 0.0 <= low <= value <= high or 0.0 < low < 1.0 / LARGEST:
+            usable |= {f"{name}_low": None, f"{name}_high": None}
+    return usable
 
 
 def _usable(name: str, value: Any) -> Any:
     if COLUMNS[name] in ("string", "json"):
         return {} if value is None and COLUMNS[name] == "json" else _printable(value)
-    if value is not None and name in _SIZES and not 0.0 <= value <= LARGEST:
-        return None
-    return value
+    sized = value is not None and name in _SIZES
+    return None if sized and value != 0 and not 1.0 / LARGEST <= value <= LARGEST else value
 
 
 def _printable(value: Any) -> Any:
-    """Remove control characters, direction overrides and lone surrogates from strings."""
+    """Return a value whose strings are safe to show."""
     if isinstance(value, dict):
-        return {_printable(str(k)): _printable(v) for k, v in value.items()}
+        return {printable(str(k)): _printable(v) for k, v in value.items()}
     if isinstance(value, str):
-        return "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in value)
+        return printable(value)
     return value if value is None or isinstance(value, bool | int | float) or numbers(value) else _printable(str(value))
 
 

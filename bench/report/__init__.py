@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gradmeter.bench.files import together, writing
-from gradmeter.bench.rows import to_frame
+from gradmeter.bench.rows import to_export
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import UsageError
 
@@ -27,7 +27,7 @@ def write(store: Store, output: Path) -> Path:
         raise UsageError(f"store {store.path} holds no results; measure some with: gradmeter run --store {store.path}")
     composed = document.compose(*results.load(store, [results.cleaned(row) for row in rows]))
     texts = {
-        "results.csv": to_frame(rows).to_csv(index=False, lineterminator="\n"),
+        "results.csv": to_export(rows).to_csv(index=False, lineterminator="\n"),
         "report.md": markdown.render(composed),
         "report.html": page.render(composed),
     }

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from gradmeter.bench.cells import Cell
+from gradmeter.bench.measurement.timing import TOGETHER
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome, measure_cell
-from gradmeter.bench.sweep.processes import TICK, TOGETHER, Limits, NotBegun, WorkerProcess, wait
+from gradmeter.bench.sweep.processes import TICK, Limits, NotBegun, WorkerProcess, wait
 from gradmeter.bench.sweep.server import start_server
 from gradmeter.bench.sweep.splitting import parts_of
 from gradmeter.estimators import UsageError

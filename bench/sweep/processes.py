@@ -34,8 +34,6 @@ from gradmeter.estimators.errors import typed
 
 #: Longest wait for anything, in seconds, so that a request to stop is noticed.
 TICK = 0.1
-#: Cells that are timed in the same rounds, since their compiled functions fit in memory.
-TOGETHER = 256
 #: Seconds after the death of a process in which its last result may still arrive.
 GRACE = 2.0
 

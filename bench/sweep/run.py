@@ -137,7 +137,7 @@ class _Run:
         if self.store:
             self.store.finish_many(
                 [
-                    (cell.key, {**cell.description(), "goals": vars(cell.goals)}, outcome.rows, outcome.series)
+                    (cell.key, outcome.rows, outcome.series, {**cell.description(), "goals": vars(cell.goals)})
                     for cell, outcome in ended
                     if cell.not_stored is None
                 ]
@@ -185,8 +185,7 @@ class _Run:
 
     def time(self, again: bool) -> None:
         """Fill in the timing columns of cells that lack them, or of all cells with `again`."""
-        from gradmeter.bench.measurement.timing import ROUNDS
-        from gradmeter.bench.sweep.processes import TOGETHER
+        from gradmeter.bench.measurement.timing import ROUNDS, TOGETHER
 
         def wanted(cell: Cell) -> bool:
             first = self.rows.get(cell.key, [{"status": None}])[0]

@@ -15,6 +15,7 @@ backend = ["numpy", "jax"]  # the rest optional: device, dtype, samples, seed
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,13 +23,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gradmeter.bench.cells import Cell, StoppingCriteria, grid, values_of
+from gradmeter.bench.cells import Cell, StoppingCriteria, check_size, grid, values_of
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.estimators import UsageError, plugins
-from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.errors import one_line, unknown
 
 _AXES = {"problem": str, "estimator": str, "backend": str, "device": str, "dtype": str, "samples": int, "seed": int}
 LONGEST = 2**20
+#: A key of more than 64 parts, a.b.c ...; the TOML reader takes quadratic time for these.
+_PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.){0,200}+"|'[^'\n]*+')"""
+_ENDLESS_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{64}}")
 _TOP = ("summary", "precision", "bias_bound", "max_replicates", "minibatch_parts", "grid")
 
 
@@ -73,12 +77,16 @@ def load(name: str, most: int | None = None) -> Suite:
         raise UsageError(f"'{name}' is a problem, not a suite; use --problem '{name}'")
     else:
         raise unknown("suite", name, [*names(), *plugins.offered("suite")], "gradmeter list suites")
+    if _ENDLESS_KEY.search(text):
+        raise UsageError(f"suite {name} has a key of more than 64 parts; keys of a suite are single words")
     try:
         return _build(name, tomllib.loads(text), most)
     except UsageError as error:
         raise UsageError(f"suite {name}: {error}") from None
     except (ValueError, RecursionError) as error:  # ValueError: not TOML, or a number of thousands of digits
-        raise UsageError(f"suite {name} is not TOML: {error}") from None
+        raise UsageError(f"suite {name} is not TOML: {one_line(error)}") from None
+    except MemoryError:
+        raise UsageError(f"suite {name} cannot be read: not enough memory; give the process more") from None
 
 
 def _text(path: str) -> str:
@@ -109,6 +117,7 @@ def _build(name: str, content: dict[str, Any], most: int | None) -> Suite:
     cells: dict[Cell, None] = {}
     for table in grids:
         cells.update(dict.fromkeys(_cells(table, goals, most)))
+        check_size(len(cells))
     return Suite(name, summary, list(cells), split)
 
 

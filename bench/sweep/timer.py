@@ -9,7 +9,7 @@ import numpy as np
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.measurement import cost
 from gradmeter.bench.measurement.prepared import Prepared
-from gradmeter.bench.sweep.processes import TOGETHER
+from gradmeter.bench.measurement.timing import TOGETHER
 
 
 class Timer:

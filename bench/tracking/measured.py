@@ -76,8 +76,7 @@ def statistics(case: Case) -> Row:
         if not store.rows_of(asked.key):
             show(f"measuring {asked.label()}")
             outcome = measure_cell(asked)
-            store.start(asked.key, asked.description())  # not before: asv kills what takes long, and that is no crash
-            store.finish(asked.key, outcome.rows, outcome.series)
+            store.finish(asked.key, outcome.rows, outcome.series, asked.description())
         rows = {row["block"]: row for row in store.rows_of(asked.key)}
     return _usable(rows[ALL])
 

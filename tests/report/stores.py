@@ -88,10 +88,7 @@ def series(variance: float = 2.0, seconds: float = 1e-6, shared: int = 0, own: i
 def fill(path: Path, cells: Iterable[tuple[list[Row], dict[str, np.ndarray]]]) -> Path:
     """A store that holds these cells."""
     with Store.create(path) as store:
-        for found, arrays in cells:
-            key = found[0]["cell_key"]
-            store.start(key, {})
-            store.finish(key, found, arrays)
+        store.finish_many((found[0]["cell_key"], found, arrays, {}) for found, arrays in cells)
     return path
 
 

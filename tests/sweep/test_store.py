@@ -22,6 +22,7 @@ from gradmeter.bench.rows import Row, row
 from gradmeter.bench.sweep.store import DiskFull, Store
 from gradmeter.estimators import UsageError
 from tests.cli.running import CELL, Run, environment
+from tests.sweep.forging import forge
 
 SERIES = {"squared_norm:loc": np.arange(64.0)}
 
@@ -45,7 +46,6 @@ def a_row(**changes: Any) -> Row:
 def filled(path: Path, keys: str = "ab") -> Path:
     with Store.create(path) as store:
         for key in keys:
-            store.start(key, {})
             store.finish(key, [a_row(cell_key=key)], SERIES)
     return path
 
@@ -71,7 +71,6 @@ def test_rows_can_be_read_while_a_run_writes(tmp_path: Path) -> None:
         for count in range(3):
             with Store.read(path) as reader:
                 assert len(reader.rows()) == count
-            store.start(str(count), {})
             store.finish(str(count), [a_row()], {})
     assert list(tmp_path.iterdir()) == [path]
 
@@ -104,8 +103,8 @@ def not_stores(folder: Path) -> Iterator[tuple[Path, str]]:
     execute(trigger, "CREATE TRIGGER t AFTER INSERT ON rows BEGIN DELETE FROM cells; END")
     yield trigger, "a database of something else"
     newer = filled(folder / "newer")
-    execute(newer, "PRAGMA user_version=2")
-    yield newer, "was written by a newer gradmeter (schema 2, this one reads 1); upgrade gradmeter"
+    execute(newer, "PRAGMA user_version=3")
+    yield newer, "was written by a newer gradmeter (schema 3, this one reads 2); upgrade gradmeter"
 
 
 @pytest.mark.parametrize("index", range(6))
@@ -135,14 +134,14 @@ MALFORMED = [
     (json.dumps({**a_row(), "status": None}), "status is no string"),
     (json.dumps({**a_row(), "problem_options": []}), "problem_options is no json"),
     (json.dumps({**a_row(), "reason": "x" * 2**21}), "a huge one"),
+    (json.dumps({**a_row(), "seed": 7}).replace('"seed": 7', f'"seed": {"9" * 5000}'), "a number of 5,000 digits"),
 ]
 
 
 @pytest.mark.parametrize(("text", "fragment"), MALFORMED, ids=[fragment for _, fragment in MALFORMED])
 def test_a_malformed_row_is_one_line(run_cli: Run, tmp_path: Path, text: str, fragment: str) -> None:
     path = filled(tmp_path / "s", "a")
-    with contextlib.closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE rows SET row = ?", (text,))
+    forge(path, "a", rows=[text])
     result = run_cli("export", str(path))
     assert result.status == 2
     assert result.err.startswith(f"gradmeter: error: store {path} holds what gradmeter did not write: ")
@@ -152,9 +151,8 @@ def test_a_malformed_row_is_one_line(run_cli: Run, tmp_path: Path, text: str, fr
 
 def test_unknown_columns_of_a_row_are_left_out_and_a_pickle_is_bytes(tmp_path: Path) -> None:
     path = filled(tmp_path / "s", "a")
-    with contextlib.closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE rows SET row = ?", (json.dumps({**a_row(), "__class__": "os.system"}),))
-        db.execute("UPDATE series SET data = ?", (b"cos\nsystem\n(S'exit 1'\ntR.",))
+    pickled = b"cos\nsystem\n(S'exit 1'\ntR."
+    forge(path, "a", [json.dumps({**a_row(), "__class__": "os.system"})], {"squared_norm:loc": pickled})
     with Store.read(path) as store:
         assert store.rows() == [a_row()]
         assert store.series("a") == {}  # not whole float64 numbers
@@ -184,7 +182,6 @@ def test_a_store_in_a_read_only_folder_is_read_and_not_written(open_to_all: Path
     """`killed`: copied away while a run had it open, with rows only in the log beside it."""
     made, folder = open_to_all / "made" / "s.sqlite", open_to_all / "read-only"
     with Store.create(made) as store:
-        store.start("a", {})
         store.finish("a", [a_row(cell_key="a")], {})
         if killed:
             shutil.copytree(made.parent, folder, ignore=shutil.ignore_patterns("*.lock", "*-shm"))
@@ -259,7 +256,7 @@ def test_a_disk_too_full_to_begin_leaves_nothing(tmp_path: Path, monkeypatch: py
         def __init__(self, *_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gradmeter.bench.sweep.store.sqlite3.connect", Full)
+    monkeypatch.setattr("sqlite3.connect", Full)
     with pytest.raises(DiskFull):
         Store.create(tmp_path / "a" / "b" / "s.sqlite")
     assert list(tmp_path.iterdir()) == []

@@ -155,14 +155,13 @@ def _run_task(
     for cell in cells:
         known = store.rows_of(cell.key)
         if not known or known[0]["status"] != "ok":  # a failure may have been that of the environment
-            store.start(cell.key, cell.description())
             series: dict[str, np.ndarray] = {}
             if cell.peer.name in refused:
                 error = refused[cell.peer.name]
                 known = failed(cell, error.status, error.reason, now(), {})
             else:
                 known, series = measure(cell, processes[cell.peer.name])
-            store.finish(cell.key, known, series)
+            store.finish(cell.key, known, series, cell.description())
             last = known[-1]
             say(f"{task.name}: {cell.peer.name}: {last['verdict'] or last['status']} {last['reason'] or ''}".rstrip())
         rows[cell.key] = known
