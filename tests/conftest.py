@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -10,6 +12,16 @@ from hypothesis import settings
 from gradmeter.estimators import backends
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import needs
+
+#: Half of the time of these tests is JAX compiling small operations: what it compiled is kept for both workers and for
+#: the next run, and compiled briefly. (The suite's own kernels choose how they are optimised themselves.)
+JAX_OPTIONS = {
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".pytest_cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+}
+os.environ.update({name: value for name, value in JAX_OPTIONS.items() if name not in os.environ})
 
 settings.register_profile("exact", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.load_profile("exact")

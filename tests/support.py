@@ -185,7 +185,7 @@ def _runner(backend: Backend, estimator: Estimator, structure: _Structure, compi
         drawn = DrawnNoise(noise, next(iter(noise.values())).shape[0] if noise else 1)
         return estimator.estimate(backend, structure.expectation.bind(data), parameters, drawn, state)
 
-    return backend.compile(run) if compiled else run
+    return backend.compile(run) if compiled else backend.compile_for_few_calls(run, handful=True)
 
 
 def single(loc: Any, scale: Any) -> Blocks:

@@ -69,7 +69,8 @@ def package(module: str) -> str:
     return "estimators" if parts[0] == "estimators" else ".".join(parts[:2])
 
 
-GRAPH = {module: imported(path, sources()) - {module} for module, path in sources().items()}
+MODULES = sources()
+GRAPH = {module: imported(path, MODULES) - {module} for module, path in MODULES.items()}
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

@@ -69,7 +69,7 @@ def parameters(cases: list[Case], *, quick: bool, known: dict[str, str]) -> list
 @functools.cache
 def _audited(cases: str, place: int, quick: bool) -> Any:
     case = (WRONG if cases == "wrong" else RIGHT)[place]
-    budget: dict[str, Any] = {"replicates": 2**15, "seconds": 120.0} if quick else {"seconds": 20.0}
+    budget: dict[str, Any] = {"replicates": 2**13, "seconds": 120.0} if quick else {"seconds": 20.0}
     try:
         return gm.audit(case.gradient, **case.arguments, **budget)
     except UsageError as error:
