@@ -166,6 +166,11 @@ def estimate(
     return {name: backend.to_numpy(values) for name, values in found.items()}
 
 
+def called_once(backend: Backend, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function: on JAX as one program, where otherwise every operation is compiled for itself."""
+    return backend.compile_for_few_calls(function, handful=True)(*arguments)
+
+
 class _Structure:
     """An expectation as a key: equal where its structure is."""
 
@@ -289,6 +294,8 @@ def setting_of(
 
 
 def estimates(setting: Setting, noise: Blocks) -> dict[str, np.ndarray]:
-    """Evaluate the estimates [R, P] from given noise, uncompiled, as NumPy arrays."""
-    found = evaluator(setting)(setting.expectation.data, setting.parameters, setting.state, noise)
+    """Evaluate the estimates [R, P] from given noise, called once, as NumPy arrays."""
+    found = called_once(
+        setting.backend, evaluator(setting), setting.expectation.data, setting.parameters, setting.state, noise
+    )
     return {name: setting.backend.to_numpy(a) for name, a in found.items()}

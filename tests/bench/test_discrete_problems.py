@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.sweep import suites
 from gradmeter.estimators import Expectation
 from gradmeter.estimators.backends.backend import Backend
-from tests.support import draws, estimate, make_cell, setting_of
+from tests.support import called_once, draws, estimate, make_cell, setting_of
 
 NETWORK = "sigmoid-belief-network[images=2,hidden=3"
 SMALL = (
@@ -99,10 +101,14 @@ def test_derivatives_between_states(differentiating: Backend, text: str) -> None
         backend.asarray(a, "float64") for a in (generator.uniform(size=(5, 2, 6)), generator.normal(size=(5, 2, 6)))
     )
     total = lambda at: xp.sum(integrand.value(xp, data, at, {}))  # noqa: E731
-    pairs = [(integrand.gradient(xp, data, z, {}), backend.gradient(total)(z))]
-    if integrand.hessian_product is not None:
-        pairs.append((integrand.hessian_product(xp, data, z, vector, {}), backend.hvp(total)(z, vector)))
-    for found, expected in pairs:
+
+    def pairs(z: Any, vector: Any) -> list[tuple[Any, Any]]:
+        made = [(integrand.gradient(xp, data, z, {}), backend.gradient(total)(z))]
+        if integrand.hessian_product is not None:
+            made.append((integrand.hessian_product(xp, data, z, vector, {}), backend.hvp(total)(z, vector)))
+        return made
+
+    for found, expected in called_once(backend, pairs, z, vector):
         np.testing.assert_allclose(backend.to_numpy(found), backend.to_numpy(expected), rtol=1e-11, atol=1e-12)
 
 

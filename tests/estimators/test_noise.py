@@ -16,6 +16,7 @@ from gradmeter.estimators import UsageError
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.noise import Noise, _draw, draw, mirror, stream_root
+from tests.support import called_once
 
 #: Every statistical assertion here has this chance of failing for a sampler that is right; the seeds are fixed, so
 #: it either always fails or never does. About 120 of them: 1 in 8,000 that a new framework version's draws fail one.
@@ -36,7 +37,15 @@ def numbers(
     backend: Backend, spec: Noise, block: Any = 0, replicates: int = 4096, dtype: str = "float64"
 ) -> np.ndarray:
     roots = {"x": backend.root(stream_root("tests", "noise", spec.kind))}
-    return backend.to_numpy(draw(backend, {"x": spec}, roots, block, replicates, dtype)["x"])
+    return drawn(backend, spec, roots, block, replicates, dtype)
+
+
+def drawn(
+    backend: Backend, spec: Noise, roots: dict[str, Any], block: Any, replicates: int, dtype: str = "float64"
+) -> np.ndarray:
+    """Draw one block of the noise `x`."""
+    made = called_once(backend, lambda r, b: draw(backend, {"x": spec}, r, b, replicates, dtype)["x"], roots, block)
+    return backend.to_numpy(made)
 
 
 def moment(kind: str, order: int) -> float:

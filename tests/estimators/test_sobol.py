@@ -11,8 +11,8 @@ from scipy import stats
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.noise import Noise, draw, stream_root
-from tests.estimators.test_noise import FALSE_ALARM
+from gradmeter.estimators.noise import Noise, stream_root
+from tests.estimators.test_noise import FALSE_ALARM, drawn
 from tests.support import TWO_FAMILIES, estimates, make_cell, measured
 
 Blocks = dict[str, np.ndarray]
@@ -20,7 +20,7 @@ Blocks = dict[str, np.ndarray]
 
 def points(backend: Backend, samples: int, width: int, replicates: int, dtype: str = "float64") -> np.ndarray:
     roots = {"x": backend.root(stream_root("tests", "sobol", samples, width))}
-    return backend.to_numpy(draw(backend, {"x": Noise("sobol", (samples, width))}, roots, 0, replicates, dtype)["x"])
+    return drawn(backend, Noise("sobol", (samples, width)), roots, 0, replicates, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
