@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+unexport PYTHONDONTWRITEBYTECODE # the tests start a hundred processes: each would compile every module anew
+
 .DEFAULT_GOAL := help
 .PHONY: help adapters report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected peers clean
 
@@ -28,10 +30,10 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -q -n 2 -m 'not slow'
+	$(BIN)/pytest -q -n 2 --dist worksteal -m 'not slow'
 
 test-all: lint
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 # make adversary   attack the verdict: wrong and correct estimators, distributions, faults; hours (ADVERSARY='--only faults')
 ADVERSARY ?=

@@ -132,7 +132,7 @@ def test_slopes_are_derivatives_in_the_noise(family: str) -> None:
         np.testing.assert_allclose(found[:, j], (sides[0] - sides[1]) / (2.0 * step), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("problem", ["linear-vae[batch=10]", "vae[size=30,batch=10]"])
+@pytest.mark.parametrize("problem", ["linear-vae[size=30,batch=10]", "vae[size=30,batch=10,hidden=3,latent=2]"])
 def test_rows_with_a_latent_each_have_no_model(problem: str) -> None:
     """Whose controls, if any, are those of the noise alone."""
     setting = prepare(Cell(make_problem(problem), make_estimator("pathwise"))).setting

@@ -158,7 +158,7 @@ def test_what_jax_differentiates() -> None:
             log_scale
         )  # E −log q, but for what is constant
 
-    phi, theta = jax.grad(elbo, argnums=(0, 1))(model.phi, model.theta)
+    phi, theta = jax.jit(jax.grad(elbo, argnums=(0, 1)))(model.phi, model.theta)
     (layer,), ((weight, bias), log_scale) = phi["layers"], theta
     expected = dict(zip(RENAMED, (layer["weight"], layer["bias"], weight, bias, log_scale), strict=True))
     close({name: a[0] for name, a in found.items()}, {name: np.asarray(a) for name, a in expected.items()})

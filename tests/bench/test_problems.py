@@ -163,8 +163,7 @@ def test_regression_objective_and_baselines_by_sampling(numpy_backend: Backend, 
 
 
 @pytest.mark.parametrize("deviation", [0.02, 0.7, 5.0, 20.0])
-@pytest.mark.parametrize("mean", [-3.0, 0.4])
-@pytest.mark.parametrize("response", [0.0, 1.0])
+@pytest.mark.parametrize(("mean", "response"), [(-3.0, 0.0), (0.4, 1.0)])
 def test_logistic_moments_to_many_digits(mean: float, deviation: float, response: float) -> None:
     """E of the log-likelihood and of its derivatives of order 1, 2 and 4 in the predictor, by mpmath."""
     found = LogisticRegression().likelihood_moments(*(np.asarray([v]) for v in (mean, deviation, response)))

@@ -86,7 +86,7 @@ def test_means_are_exact(numpy_backend: Backend, estimator: str, wrong: str | No
     problem, made = make_problem(ONE), make_estimator(estimator)
     expectation, exact = problem.expectation(), problem.exact()
     assert exact is not None
-    x = np.linspace(-8.5, 8.5, 320)
+    x = np.linspace(-8.5, 8.5, 250)
     w = np.exp(-0.5 * x * x) / np.exp(-0.5 * x * x).sum()
     noise = {"base": np.stack(np.meshgrid(x, x, indexing="ij"), axis=-1).reshape(-1, 1, 2, 1)}
     outer = expectation.estimated_by(made)

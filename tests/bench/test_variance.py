@@ -81,9 +81,9 @@ LAWS = {
 
 @pytest.mark.parametrize("law", LAWS)
 def test_interval_covers(law: str) -> None:
-    """95 % of 2,000 intervals, within the binomial band widened by 1 % for n = 4,096 replicates."""
+    """95 % of 1,000 intervals, within the binomial band widened by 1 % for n = 4,096 replicates."""
     draw, truth = LAWS[law]
-    generator, runs = np.random.default_rng(11), 2000
+    generator, runs = np.random.default_rng(11), 1000
     covered = 0
     for _ in range(runs):
         found = estimate(draw(generator, 64 * GROUPS))

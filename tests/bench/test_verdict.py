@@ -115,8 +115,8 @@ def test_replicates_that_depend_on_each_other(make: Any) -> None:
 
 
 def test_independent_replicates_are_not_suspected() -> None:
-    """In 100 runs, of which each has a chance of about 1e-9; of a heavy tail too."""
-    for seed in range(50):
+    """In 50 runs, of which each has a chance of about 1e-9; of a heavy tail too."""
+    for seed in range(25):
         for make in (independent, lambda g, n: 1.0 + g.standard_t(3.0, (n, 2))):
             assert row_of(make, seed=seed)["variance_flag"] != "dependent"
 
@@ -163,12 +163,12 @@ def test_a_mean_that_samples_do_not_show_does_not_refuse_its_integral() -> None:
 
 
 def test_contradictions_alarm_at_their_rate() -> None:
-    """Of right integrals none is refused in 300 runs, at a level of 1e-4 a run."""
+    """Of right integrals none is refused in 150 runs, at a level of 1e-4 a run."""
     refused = sum(
         row_of(independent, Evidence(integrals=lambda: integral(1.0)), seed)["certificate"] == "sampling"
-        for seed in range(300)
+        for seed in range(150)
     )
-    assert refused <= stats.binom(300, 1e-4).isf(1e-4)
+    assert refused <= stats.binom(150, 1e-4).isf(1e-4)
 
 
 def heavy(generator: np.random.Generator, count: int) -> np.ndarray:

@@ -100,7 +100,7 @@ def test_twenty_runs_of_identical_code_are_the_same(tmp_path, capsys):
 
 def test_a_slowdown_of_15_percent_is_named(tmp_path, before, capsys):
     slower = {("square", backend): 1.15 for backend in BACKENDS}
-    for run in range(1, 11):
+    for run in range(1, 5):
         after = make(tmp_path / f"{run}.sqlite", run, slower=slower)
         assert called(compared(before, after)) == {(f"square[k=2] · pathwise · {b}", "slower") for b in BACKENDS}
         assert called(compared(after, before)) == {(f"square[k=2] · pathwise · {b}", "faster") for b in BACKENDS}
@@ -111,10 +111,10 @@ def test_a_slowdown_of_15_percent_is_named(tmp_path, before, capsys):
 
 
 def test_what_slows_one_of_two_processes_is_no_change(tmp_path):
-    """At 4 standard errors, 12 cells in 20 comparisons with fixed seeds."""
+    """At 4 standard errors, 12 cells in 8 comparisons with fixed seeds."""
     slower = {("square", backend): 1.15 for backend in BACKENDS}
     lone, before = {("square", "torch"): 1.3}, make(tmp_path / "before.sqlite", 0, again={})
-    for run in range(1, 11):
+    for run in range(1, 5):
         after = make(tmp_path / f"{run}.sqlite", run, slower=lone, again={})
         assert called(compared(before, after)) == set()
         assert called(compared(after, before)) == set()
@@ -148,7 +148,7 @@ def test_a_whole_backend_that_became_slower_is_named(tmp_path, before, capsys):
 def test_what_all_cells_share_is_divided_out_unless_it_is_large(tmp_path, before, capsys):
     """A machine on which the reference fares 4 % better than before changes nothing; 20 % slower code is slower. (Of
     everything at once, 15 % is where that begins: the reference alone says so, and it swings by 2.5 %.)"""
-    for run in range(1, 11):
+    for run in range(1, 5):
         swung, slower = (
             make(
                 tmp_path / f"{run} {factor}.sqlite",
@@ -181,7 +181,7 @@ def test_scattered_rounds_call_nothing_and_say_so(tmp_path, before, capsys):
 
 
 def test_a_variance_increase_of_5_percent_is_named(tmp_path, before, capsys):
-    for run in range(1, 11):
+    for run in range(1, 5):
         after = make(tmp_path / f"{run}.sqlite", run, noisier={("square", "numpy"): 1.05})
         comparison = compared(before, after)
         assert called(comparison) == {(FIRST, "more")}
@@ -194,7 +194,7 @@ def test_a_variance_increase_of_5_percent_is_named(tmp_path, before, capsys):
 
 def test_a_gate_trips_where_the_interval_reaches_it(tmp_path, before):
     """A change of just the limit would else trip every other time."""
-    for run in range(1, 11):
+    for run in range(1, 5):
         after = make(tmp_path / f"{run}.sqlite", run, noisier={("square", "numpy"): 1.05})
         ratio = compared(before, after).cells[0].ratios["variance"]
         assert status(before, after, "--fail", f"variance:{ratio.high}") == 1
