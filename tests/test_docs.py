@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import runpy
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 
+import gradmeter
 from gradmeter.bench.audit.result import Audit
 from gradmeter.bench.catalogue import entries
 from gradmeter.bench.cells import make_estimator, make_problem
@@ -80,8 +82,15 @@ def rows_of(program: str, folder: Path) -> Any:
     return run(program, folder)["rows"]
 
 
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs measure without timing, and audit few replicates, unless they say otherwise."""
+    monkeypatch.setattr(gradmeter, "measure", functools.partial(gradmeter.measure, timing=False))
+    monkeypatch.setattr(gradmeter, "audit", functools.partial(gradmeter.audit, replicates=2**14))
+
+
 @pytest.mark.parametrize("program", list(_programs()))
-def test_programs_run(program: str, tmp_path: Path) -> None:
+def test_programs_run(program: str, tmp_path: Path, brief: None) -> None:
     for framework in ("torch", "jax"):
         if framework in program:
             needs(framework)
@@ -115,7 +124,7 @@ def test_models_of_other_frameworks(framework: str, block: str) -> None:
     assert block in exact.gradient
 
 
-def test_the_mistake_that_the_readme_describes_is_found(tmp_path: Path) -> None:
+def test_the_mistake_that_the_readme_describes_is_found(tmp_path: Path, brief: None) -> None:
     (program,) = (text for _, text in fences("python") if "class Mine" in text)
     right, wrong = "/ (f.shape[1] - 1)", "/ f.shape[1]"
     assert f"With `{wrong}` in place of `{right}`" in README

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 from pathlib import Path
 
@@ -69,18 +70,21 @@ def package(module: str) -> str:
     return "estimators" if parts[0] == "estimators" else ".".join(parts[:2])
 
 
-MODULES = sources()
-GRAPH = {module: imported(path, MODULES) - {module} for module, path in MODULES.items()}
+@functools.cache
+def graph() -> dict[str, set[str]]:
+    """Return what every module imports of the others."""
+    modules = sources()
+    return {module: imported(path, modules) - {module} for module, path in modules.items()}
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
-    graphlib.TopologicalSorter(GRAPH).prepare()  # raises CycleError
+    graphlib.TopologicalSorter(graph()).prepare()  # raises CycleError
 
 
 def test_packages_import_only_what_stands_below_them() -> None:
     upward = {
         f"{module} imports {other}"
-        for module, others in GRAPH.items()
+        for module, others in graph().items()
         for other in others
         if package(module) != package(other) and module != "bench"
         if HEIGHT[package(other)] >= HEIGHT[package(module)]
