@@ -91,12 +91,12 @@ CALIBRATION = [
     ("square[k=1.37,loc=-0.6,scale=0.83]", "score-function[baseline=optimal]"),
     ("cosine[k=1.9,loc=0.45,scale=1.2,dim=3]", "pathwise"),
 ]
-RUNS = 400
+RUNS = 200
 
 
 @functools.cache
 def many_runs(problem: str, estimator: str) -> list[Difference]:
-    """ḡ − g of both parameter blocks in each of 400 seeds, 4,096 replicates a seed."""
+    """ḡ − g of both parameter blocks in each of `RUNS` seeds, 4,096 replicates a seed."""
     setting = replace(setting_of(problem, estimator, "numpy"), replicates=64)
     exact: Any = make_cell(problem, estimator).problem.exact()
     centre = {name: gradient + 0.01 for name, gradient in exact.gradient.items()}

@@ -63,7 +63,7 @@ def test_numbers_are_those_of_the_families(alpha: float) -> None:
 )
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
 @pytest.mark.matrix
-def test_right_estimators_gain(problem: str, estimator: str, samples: int, backend: str) -> None:
+def test_right_estimators_gain(problem: str, estimator: str, samples: int, backend: str, eager: None) -> None:
     needs(backend)
     row = measured(cell(problem, estimator, samples, backend, cap=2**16))["all"]
     assert row["verdict"] in ("unbiased", "inconclusive")

@@ -89,7 +89,7 @@ def test_right_estimators_are_certified(problem: str, estimator: str, samples: i
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
-def test_on_other_backends(backend: str, dtype: str) -> None:
+def test_on_other_backends(backend: str, dtype: str, eager: None) -> None:
     needs(backend)
     row = measured(cell(LOGISTIC, "score-function", backend=backend, dtype=dtype))["all"]
     assert row["verdict"] == "unbiased"

@@ -219,10 +219,9 @@ def test_states_that_no_replicate_met_may_explain_a_mean() -> None:
 )
 def test_what_rests_on_rare_events_is_not_called_biased(problem: str, estimator: str) -> None:
     """Right estimators whose replicates miss what the mean rests on; the row says what the verdict assumes."""
-    for seed in range(2):
-        rows = measured(make_cell(problem, estimator, seed=seed, max_replicates=2**17))
-        assert all(row["verdict"] in ("unbiased", "inconclusive") for row in rows.values())
-        assert rows["all"]["assumption"].startswith("defensive")
+    rows = measured(make_cell(problem, estimator, max_replicates=2**17))
+    assert all(row["verdict"] in ("unbiased", "inconclusive") for row in rows.values())
+    assert rows["all"]["assumption"].startswith("defensive")
 
 
 def test_defensive_draws_certify_what_plain_ones_cannot() -> None:
