@@ -81,8 +81,8 @@ def test_means_of_features_of_rows(size: float) -> None:
 
 @pytest.mark.parametrize("crossed", [False, True])
 def test_means_over_samples_and_minibatches(crossed: bool) -> None:
-    """Two samples share a minibatch; beside other noise. All minibatches, 40,000 draws of each: 5 standard errors."""
-    m, samples, n = 2, 2, 40_000
+    """Two samples share a minibatch; beside other noise. All minibatches, 10,000 draws of each: 5 standard errors."""
+    m, samples, n = 2, 2, 10_000
     own = layout("normal", m, samples, others=("other",), crossed=crossed)
     made = Layout(own.own, own.others, samples, crossed=crossed, rows=Rows("rows", POPULATION))
     arrays = {**model(made, 1.0), **tables(m, 1.0)}
