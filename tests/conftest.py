@@ -13,8 +13,8 @@ from gradmeter.estimators import backends
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import needs
 
-#: Half of the time of these tests is JAX compiling small operations: what it compiled is kept for both workers and for
-#: the next run, and compiled briefly. (The suite's own kernels choose how they are optimised themselves.)
+#: A large part of the time of these tests is spent by JAX on compiling: both workers and the next run share what it
+#: compiled. `make clean` removes it.
 JAX_OPTIONS = {
     "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".pytest_cache" / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
