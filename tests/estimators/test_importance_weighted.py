@@ -129,6 +129,7 @@ def test_weights_do_not_overflow() -> None:
         assert all(np.all(np.isfinite(g)) for g in found.values())
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("estimator", "samples"), [*((e, 2) for e in ALL), ("iwae", 1), ("vimco", 1)])
 def test_parity(differentiating: Backend, estimator: str, samples: int) -> None:
     case = Case(BOUND, estimator, samples)
