@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +78,7 @@ def measure(
     each: Any = None,
     controlled: bool = True,
     stop_at: int | None = None,
+    kernel: Callable[[Setting, int], Source] = StatisticsKernel,
 ) -> Measurement:
     """Draw replicates until precision and bias bound hold for every row, or the cap is reached.
 
@@ -87,6 +89,7 @@ def measure(
     each : callback that receives the number of replicates so far.
     controlled : whether control variates of known mean may be used.
     stop_at : number of replicates after which no more are drawn, though the criteria do not hold.
+    kernel : function that makes the source of block sums, from a setting and the number of calls that run uncompiled.
     """
     setting, exact = prepared.setting, prepared.exact
     if not prepared.checked:
@@ -110,7 +113,7 @@ def measure(
         unmet=lambda: exact is not None and _rests_on_unmet(setting, exact.objective),
         stop_at=math.inf if stop_at is None else stop_at,
     )
-    found = measure_source(StatisticsKernel(setting, UNCOMPILED), exact, goals, evidence, each)
+    found = measure_source(kernel(setting, UNCOMPILED), exact, goals, evidence, each)
     if unchanged is not None:
         unchanged.check()
     prepared.checked = not setting.users_parts

@@ -299,6 +299,11 @@ class StatisticsKernel:
             few = (*key, "uncompiled")
             self._first = compiled_once(few, lambda: _with_noise(setting, evaluate, replicates, reduce, compiled=False))
 
+    @property
+    def settled(self) -> bool:
+        """Whether all further calls run compiled, so that equal calls of other processes give equal sums."""
+        return self._left <= 0
+
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # the caller that accumulates the sums checks them
     def __call__(self, roots: dict[str, Any], first: int, centre: dict[str, Array]) -> BlockSums:
         """Return the sums of blocks `first` to `first + chunk`, the end excluded."""

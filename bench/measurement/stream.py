@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,6 +50,23 @@ class Source(Protocol):
     def __call__(self, roots: Any, first: int, centre: dict[str, Any]) -> BlockSums: ...
 
 
+@runtime_checkable
+class Sharing(Protocol):
+    """A source whose calls other processes may share."""
+
+    def calls(
+        self, stream: str, firsts: Sequence[int], roots: Any, centre: dict[str, np.ndarray], on_device: dict[str, Any]
+    ) -> Iterator[BlockSums]:
+        """Yield what calling the source with each first block would return, in their order.
+
+        Parameters
+        ----------
+        stream : name of the noise stream, whose `roots` these are.
+        centre, on_device : the centre as host arrays, and on the device.
+        """
+        ...
+
+
 class Stream:
     """Replicates of one noise stream, whose number doubles from one interim analysis to the next.
 
@@ -69,7 +86,7 @@ class Stream:
         offset: dict[str, np.ndarray] | None = None,
     ) -> None:
         setting = kernel.setting
-        self.kernel, self.centre = kernel, centre
+        self.kernel, self.centre, self._name = kernel, centre, stream
         self.relieved = offset is not None
         self.offset = offset or {name: np.zeros(size) for name, size in setting.sizes.items()}
         self.moments = {name: Moments(p, setting.replicates, kernel.cubed) for name, p in setting.sizes.items()}
@@ -85,6 +102,10 @@ class Stream:
 
     def extend(self, blocks: int, each: Any = None) -> None:
         """Extend the stream to this many blocks in all, 64 times a power of two."""
+        firsts = range(self.total.blocks, blocks, self.kernel.chunk)
+        found: Iterator[BlockSums] = (self.kernel(self._roots, first, self._centre) for first in firsts)
+        if isinstance(self.kernel, Sharing):
+            found = self.kernel.calls(self._name, firsts, self._roots, self.centre, self._centre)
         while self.total.blocks < blocks:
             if self.total.blocks == GROUPS * self.total.blocks_per_group:
                 for moments in self._all.values():
@@ -95,7 +116,7 @@ class Stream:
             parts = []
             for start in range(0, size, step):
                 calls = range(first + start, first + min(start + step, size), chunk)
-                called = _joined([self.kernel(self._roots, i, self._centre) for i in calls])
+                called = _joined([next(found) for _ in calls])
                 parts.append(self._sums(called, first + start))
             sums = _joined(parts)
             # Add equally many at a time whatever the kernel's chunk, so that it does not affect how sums are rounded.

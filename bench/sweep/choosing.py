@@ -49,7 +49,7 @@ def executor(
     dask_local : number of workers of a Dask cluster on this machine.
     in_process : whether cells are measured in this process.
     plugins : files that worker processes import, as `--plugin`.
-    cells : number of cells, if known; more workers would be idle.
+    cells : number of cells, if known; where workers are more, several share the blocks of a cell that is large.
 
     Raises
     ------
@@ -78,4 +78,5 @@ def executor(
         local = None if dask_local is None else number("--dask-local", dask_local, int, 1, MOST_WORKERS)
         return OnDask(scheduler, local, limits)
     wanted = min(processors(), UNASKED) if workers is None else number("workers", workers, int, 1, MOST_WORKERS)
-    return InWorkers(max(1, min(wanted, wanted if cells is None else cells)), limits)
+    at_once = max(1, min(wanted, wanted if cells is None else cells))
+    return InWorkers(at_once, limits, wanted // at_once - 1)

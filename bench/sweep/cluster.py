@@ -11,14 +11,14 @@ import multiprocessing
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.sweep.executors import MOST_LOST, Closing, Found, Timed, TimerProcess
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome
-from gradmeter.bench.sweep.processes import TICK, Limits, NotBegun, WorkerProcess, wait
+from gradmeter.bench.sweep.processes import TICK, Limits, NotBegun, WorkerProcess, main_left_out, wait
 from gradmeter.bench.sweep.server import start_server
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.errors import typed
@@ -32,26 +32,26 @@ _IDLE: list[WorkerProcess] = []
 _LOCK = threading.Lock()
 
 
-def on_worker(work: str, cell: Cell, limits: Limits) -> Any:
+def on_worker(work: str, arguments: tuple[Any, ...], limits: Limits) -> Any:
     """Do work on a cell in a process of its own, on a Dask worker; a cell whose process dies gets a second one."""
     with suppress(AssertionError):
         multiprocessing.current_process().daemon = False  # a daemon may have no processes
     with _LOCK:
         start_server()
-    found = _once(work, cell, limits)
+    found = _once(work, arguments, limits)
     if isinstance(found, Ended) and found.status == "crashed":
-        found = _once(work, cell, limits)
+        found = _once(work, arguments, limits)
         if isinstance(found, Ended) and found.status == "crashed":
             return found.twice()
     return found
 
 
-def _once(work: str, cell: Cell, limits: Limits) -> Any:
+def _once(work: str, arguments: tuple[Any, ...], limits: Limits) -> Any:
     for attempt in range(MOST_LOST):
         with _LOCK:
             process = _IDLE.pop() if _IDLE else WorkerProcess(limits)
         try:
-            process.start(work, cell, seconds=limits.seconds)
+            process.start(work, *arguments, seconds=limits.seconds)
             while not process.done():
                 wait([process])
             found = process.result()
@@ -66,6 +66,16 @@ def _once(work: str, cell: Cell, limits: Limits) -> Any:
                 _IDLE.append(process)
         return found
     raise AssertionError
+
+
+def _all_of(ended: queue.SimpleQueue[Any]) -> list[Any]:
+    """Return all futures that have ended; wait a moment for the first."""
+    found = []
+    with suppress(queue.Empty):
+        found.append(ended.get(timeout=TICK))
+        while True:
+            found.append(ended.get_nowait())
+    return found
 
 
 class OnDask(Closing):
@@ -92,9 +102,12 @@ class OnDask(Closing):
             ) from None
         import dask
 
+        start_server()
         self._limits = limits
         self._cluster = None
+        self._meanwhile = ExitStack()
         if local is not None:
+            self._meanwhile.enter_context(main_left_out())  # also where Dask replaces a worker later
             with dask.config.set({"distributed.worker.daemon": False}):
                 self._cluster = distributed.LocalCluster(
                     n_workers=local, threads_per_worker=1, dashboard_address=None, silence_logs=40
@@ -111,52 +124,66 @@ class OnDask(Closing):
         return max(1, sum(self._client.nthreads().values()))
 
     def measure(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
-        return self._each("measured", cells, listener, stop)
+        return self._each("measured", cells, listener, stop, 0)
 
     def parts(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
         return self._each("parts", cells, listener, stop)
 
-    def _each(self, work: str, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
+    def _each(self, work: str, cells: Iterable[Cell], listener: Listener, stop: Stop, *more: Any) -> Iterator[Found]:
         waiting, running = iter(cells), {}
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        numbers, more = itertools.count(), True
+        numbers, left = itertools.count(), True
 
         def submit(cell: Cell) -> None:
             key = f"gradmeter-{next(numbers)}-{cell.key[:16]}"
-            future = self._client.submit(on_worker, work, cell, self._limits, key=key, pure=False)
+            future = self._client.submit(on_worker, work, (cell, *more), self._limits, key=key, pure=False)
             running[future.key] = cell, future
             future.add_done_callback(ended.put)
 
         try:
-            while more or running:
-                width = AHEAD * self.width if more else 0
-                while more and len(running) < width:
+            while left or running:
+                width = AHEAD * self.width if left else 0
+                while left and len(running) < width:
                     cell = next(waiting, None)
                     if cell is None:
-                        more = False
+                        left = False
                         break
                     listener.cell_started(cell)
                     submit(cell)
                 self._timer.go_on()
                 if stop():
                     return
-                try:
-                    future = ended.get(timeout=TICK)
-                except queue.Empty:
-                    yield None
-                    continue
-                cell, _ = running.pop(future.key)
-                if future.status == "finished":
-                    yield cell, future.result()
-                elif future.status == "error":
-                    yield cell, self._failure(future.exception())
-                elif self._client.status == "running":  # lost with its worker
-                    submit(cell)
-                else:
-                    raise UsageError("the Dask scheduler has gone; finished rows are kept")
+                futures = _all_of(ended)
+                cells_of = {future.key: running.pop(future.key)[0] for future in futures}
+                good = [future for future in futures if future.status == "finished"]
+                found = dict(zip((future.key for future in good), self._gathered(good), strict=True))
+                for future in futures:
+                    cell = cells_of[future.key]
+                    if future.key in found:
+                        yield cell, found[future.key]
+                    elif future.status == "error":
+                        yield cell, self._failure(future.exception())
+                    elif self._client.status == "running":  # lost with its worker
+                        submit(cell)
+                    else:
+                        raise UsageError("the Dask scheduler has gone; finished rows are kept")
+                yield None
         finally:
             with suppress(Exception):
                 self._client.cancel([future for _, future in running.values()])
+
+    def _gathered(self, futures: list[Any]) -> list[Any]:
+        """Return the results of futures in one request; that of a worker which died meanwhile is an `Ended`."""
+        try:
+            return list(self._client.gather(futures))
+        except Exception:
+            return [self._one(future) for future in futures]
+
+    def _one(self, future: Any) -> Any:
+        try:
+            return future.result()
+        except Exception as error:
+            return self._failure(error)
 
     def _failure(self, error: Any) -> Ended:
         if isinstance(error, self._killed):
@@ -175,3 +202,4 @@ class OnDask(Closing):
             if each is not None:
                 with suppress(Exception):
                     each.close()
+        self._meanwhile.close()

@@ -130,31 +130,37 @@ class InWorkers(Closing):
 
     A cell whose process dies is measured once more, alone, after all others: whoever killed the process, or took its
     memory, is gone by then. If its process dies again, the cell is `crashed`.
+
+    Parameters
+    ----------
+    workers : number of processes that measure.
+    limits : what a cell may take.
+    helpers : number of further processes for each cell that is large.
     """
 
-    def __init__(self, workers: int = 1, limits: Limits | None = None) -> None:
+    def __init__(self, workers: int = 1, limits: Limits | None = None, helpers: int = 0) -> None:
         start_server()
-        self.width, self._limits = workers, limits or Limits()
+        self.width, self._limits, self._helpers = workers, limits or Limits(), helpers
         self._idle: list[WorkerProcess] = []
         self._busy: dict[WorkerProcess, Cell] = {}
         self._lost = 0
         self._timer = TimerProcess(self._limits)
 
     def measure(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
-        return self._each("measured", cells, listener, stop)
+        return self._each("measured", cells, listener, stop, self._helpers)
 
     def parts(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
         return self._each("parts", cells, listener, stop)
 
-    def _each(self, work: str, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
+    def _each(self, work: str, cells: Iterable[Cell], listener: Listener, stop: Stop, *more: Any) -> Iterator[Found]:
         died: list[Cell] = []
         try:
-            for cell, found in self._rounds(work, iter(cells), self.width, listener, stop):
+            for cell, found in self._rounds(work, iter(cells), self.width, listener, stop, *more):
                 if isinstance(found, Ended) and found.status == "crashed":
                     died.append(cell)
                 else:
                     yield (cell, found) if cell else None
-            for cell, found in self._rounds(work, iter(died), 1, listener, stop):
+            for cell, found in self._rounds(work, iter(died), 1, listener, stop, *more):
                 if isinstance(found, Ended) and found.status == "crashed":
                     found = found.twice()
                 yield (cell, found) if cell else None
@@ -163,7 +169,9 @@ class InWorkers(Closing):
                 process.kill()
             self._busy.clear()
 
-    def _rounds(self, work: str, cells: Iterator[Cell], width: int, listener: Listener, stop: Stop) -> Iterator[Any]:
+    def _rounds(
+        self, work: str, cells: Iterator[Cell], width: int, listener: Listener, stop: Stop, *more_arguments: Any
+    ) -> Iterator[Any]:
         """Yield (cell, result) as each ends, and (None, None) now and then; keep `width` processes at work."""
         more = True
         while more or self._busy:
@@ -175,7 +183,7 @@ class InWorkers(Closing):
                     more = False
                     break
                 listener.cell_started(cell)
-                self._start(work, cell)
+                self._start(work, cell, *more_arguments)
             self._timer.go_on()
             wait([*self._busy, *self._timer.waiting])
             if stop():
@@ -193,7 +201,7 @@ class InWorkers(Closing):
                     self._lost += 1
                     if self._lost >= MOST_LOST:
                         raise UsageError(f"worker processes do not start: {error}; try --in-process") from None
-                    self._start(work, cell)
+                    self._start(work, cell, *more_arguments)
                     continue
                 self._lost = 0
                 if isinstance(found, Ended) or (isinstance(found, Outcome) and found.left_running):
@@ -204,10 +212,10 @@ class InWorkers(Closing):
             if not ended:
                 yield None, None
 
-    def _start(self, work: str, cell: Cell) -> None:
+    def _start(self, work: str, cell: Cell, *more: Any) -> None:
         process = self._idle.pop() if self._idle else WorkerProcess(self._limits)
         self._busy[process] = cell
-        process.start(work, cell, seconds=self._limits.seconds)
+        process.start(work, cell, *more, seconds=self._limits.seconds)
 
     def compile(self, cell: Cell, outcome: Outcome) -> None:
         self._timer.add(cell)

@@ -79,12 +79,13 @@ def _common(cell: Cell, started: str) -> dict[str, Any]:
     }
 
 
-def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outcome:
+def measure_cell(cell: Cell, each: Callable[[int], None] | None = None, **options: Any) -> Outcome:
     """Measure one cell's statistics. Nothing but an interrupt is raised: a failure becomes a row with its status.
 
     Parameters
     ----------
     each : callback that receives the number of replicates so far.
+    options : further arguments of `gradmeter.bench.measurement.cell.measure`.
     """
     started = now()
     from gradmeter.bench.measurement.stream import NonFinite
@@ -95,7 +96,7 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None) -> Outco
 
         with contained():
             prepared = prepare(cell)
-            measured = measure(prepared, cell.goals, each, stop_at=cell.stop_at)
+            measured = measure(prepared, cell.goals, each, stop_at=cell.stop_at, **options)
     except NotApplicable as error:
         return Outcome(failed_rows(cell, "n/a", str(error), started))
     except (NonFinite, FloatingPointError) as error:

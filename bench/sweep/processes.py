@@ -10,6 +10,7 @@ thread. User classes travel by value (cloudpickle), so that the user's script is
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -29,7 +30,7 @@ from typing import Any
 import cloudpickle
 
 from gradmeter.bench.sweep.measuring import Ended
-from gradmeter.bench.sweep.server import context, ctrl_c_ignored
+from gradmeter.bench.sweep.server import WORKER, context, ctrl_c_ignored
 from gradmeter.estimators.errors import typed
 
 #: Longest wait for anything, in seconds, so that a request to stop is noticed.
@@ -59,7 +60,7 @@ class Limits:
 
 
 @contextmanager
-def _main_left_out() -> Iterator[None]:
+def main_left_out() -> Iterator[None]:
     """Keep processes that are started here from running the user's script again.
 
     They would import it as `__mp_main__` to find its classes, which cloudpickle sends by value.
@@ -104,7 +105,7 @@ class WorkerProcess:
         sent = cloudpickle.dumps(arguments)
         try:
             if self._hello is None:
-                with _main_left_out(), ctrl_c_ignored():
+                with main_left_out(), ctrl_c_ignored():
                     self._hello = self._executor.submit(os.getpid)
             self._work = self._executor.submit(_call, function, sent, self._limits.memory)
         except (BrokenProcessPool, OSError, EOFError) as error:
@@ -193,15 +194,11 @@ class WorkerProcess:
 
 
 def _begin(plugins: Sequence[Path], reports: Any) -> None:
-    from gradmeter.bench.sweep import worker
-
-    worker.begin(plugins, reports)
+    importlib.import_module(WORKER).begin(plugins, reports)
 
 
 def _call(function: str, sent: bytes, memory: int | None) -> Any:
-    from gradmeter.bench.sweep import worker
-
-    return worker.call(function, sent, memory)
+    return importlib.import_module(WORKER).call(function, sent, memory)
 
 
 def wait(workers: Iterable[WorkerProcess], seconds: float = TICK) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 
-#: What the server imports before it forks.
-IMPORTED = "gradmeter.bench.sweep.worker"
+#: The module that runs in worker processes, by name; the server imports it before it forks.
+WORKER = "gradmeter.bench.sweep.worker"
 
 
 def context() -> BaseContext:
@@ -27,7 +27,7 @@ def start_server() -> None:
         return
     from multiprocessing import forkserver, resource_tracker
 
-    how.set_forkserver_preload([IMPORTED])
+    how.set_forkserver_preload([WORKER])
     with ctrl_c_ignored():
         with _environment("PYTHONWARNINGS", "ignore::UserWarning"):
             resource_tracker.ensure_running()  # it cleans up after a process that was killed; its user need not know

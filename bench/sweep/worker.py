@@ -6,6 +6,7 @@ reach of whatever a measured class does.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import pickle
@@ -26,7 +27,10 @@ from gradmeter.bench.cells import Cell
 from gradmeter.bench.identity.owner import of_the_user
 from gradmeter.bench.measurement import cell as _cell  # noqa: F401  imported once, before processes are forked
 from gradmeter.bench.measurement.cost import Cost
+from gradmeter.bench.measurement.kernel import StatisticsKernel
+from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.sweep.measuring import Ended, Outcome, measure_cell, with_remark
+from gradmeter.bench.sweep.processes import Limits
 from gradmeter.bench.sweep.splitting import parts_of
 from gradmeter.bench.sweep.timer import Timer
 from gradmeter.estimators import backends
@@ -35,12 +39,14 @@ from gradmeter.estimators import backends
 PAUSE = 0.2
 _REPORTS: Connection | None = None
 _TIMER = Timer()
+_PLUGINS: tuple[Path, ...] = ()
+_LAST: dict[str, Any] = {}
 
 
 def begin(plugins: Sequence[Path], reports: Connection | None) -> None:
     """Prepare this process: Ctrl-C is its parent's, it prints to standard error, and it ends with its parent."""
-    global _REPORTS
-    _REPORTS = reports
+    global _REPORTS, _PLUGINS
+    _REPORTS, _PLUGINS = reports, tuple(plugins)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # rows alone go to standard output
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -64,15 +70,43 @@ def call(function: str, sent: bytes, memory: int | None) -> Any:
         return Ended("exception", "it raises KeyboardInterrupt")
 
 
-def measured(cell: Cell, memory: int | None) -> Outcome:
-    """Measure the statistics of a cell; say so if it leaves a thread running."""
+def measured(cell: Cell, helpers: int, memory: int | None) -> Outcome:
+    """Measure the statistics of a cell, if it is large with further processes; say if it leaves a thread running."""
     before = set(threading.enumerate())
-    with _limited(cell, memory):
-        outcome = measure_cell(cell, _throttled())
+    with _limited(cell, memory), _sharing(cell, helpers) as kernel:
+        outcome = measure_cell(cell, _throttled(), **kernel)
     left = [thread for thread in threading.enumerate() if thread not in before and _of_the_user(thread)]
     remark = f"it left a thread running, {left[0].name}" if left else None
     rows = [with_remark(row, remark) for row in outcome.rows]
     return replace(outcome, rows=rows, prepared=None, left_running=bool(left))
+
+
+def sums(cell: Cell, stream: str, firsts: list[int], centre: dict[str, np.ndarray], memory: int | None) -> Any:
+    """Return the sums of the blocks from each of `firsts` on, for the process that measures the cell."""
+    kernel, roots = _kernel_of(cell, stream)
+    on_device = kernel.setting.to_device(centre)
+    return [kernel(roots, first, on_device) for first in firsts]
+
+
+def _kernel_of(cell: Cell, stream: str) -> tuple[StatisticsKernel, Any]:
+    """Return the kernel of a cell and the roots of a stream; those of the last cell are remembered."""
+    if _LAST.get("key") != cell.key:
+        _LAST.update(key=cell.key, kernel=StatisticsKernel(prepare(cell).setting))
+    return _LAST["kernel"], _LAST["kernel"].setting.roots(stream)
+
+
+@contextmanager
+def _sharing(cell: Cell, helpers: int) -> Iterator[dict[str, Any]]:
+    if helpers == 0:
+        yield {}
+        return
+    from gradmeter.bench.sweep.sharing import Helpers, SharedKernel
+
+    processes = Helpers(cell, helpers, Limits(plugins=_PLUGINS))
+    try:
+        yield {"kernel": functools.partial(SharedKernel, helpers=processes)}
+    finally:
+        processes.close()
 
 
 def parts(cell: Cell, memory: int | None) -> dict[str, np.ndarray] | None:
@@ -92,7 +126,7 @@ def timed(cells: list[Cell], memory: int | None) -> tuple[dict[str, Cost | str],
 
 
 #: What a worker process does, by name.
-WORK: dict[str, Callable[..., Any]] = {each.__name__: each for each in (measured, parts, compiled, timed)}
+WORK: dict[str, Callable[..., Any]] = {each.__name__: each for each in (measured, sums, parts, compiled, timed)}
 
 
 def _report(number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -11,12 +12,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
-from gradmeter.bench.sweep import processes
+from gradmeter.bench.measurement.cell import measure
+from gradmeter.bench.measurement.prepared import prepare
+from gradmeter.bench.sweep import processes, sharing
 from gradmeter.bench.sweep.choosing import executor
 from gradmeter.bench.sweep.listener import Listener
+from gradmeter.bench.sweep.processes import Limits
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import UsageError
@@ -62,6 +67,43 @@ def test_rows_do_not_depend_on_where_they_are_measured(
         found = run(grid(3), store, timing=False, executor=chosen)
     assert measured(found) == rows_of_one_process
     assert len(backwards) == len(found)
+
+
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("torch", marks=pytest.mark.slow), "jax"])
+def test_processes_that_share_a_cell_give_its_row(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs(backend)
+    goals = StoppingCriteria(precision=1e-9, max_replicates=2**17)
+    cell = Cell(make_problem("square[dim=3]"), make_estimator("score-function"), backend, goals=goals)
+    prepared = prepare(cell)
+    alone = measure(prepared, goals)
+    monkeypatch.setattr(sharing, "TIMED", 1)
+    monkeypatch.setattr(sharing, "WORTH", 0.0)
+    monkeypatch.setattr(sharing, "PIECE", 1e-6)  # one call
+    helpers = sharing.Helpers(cell, 2, Limits())
+    try:
+        shared = measure(prepared, goals, kernel=functools.partial(sharing.SharedKernel, helpers=helpers))
+        assert len(helpers._idle) == 2
+    finally:
+        helpers.close()
+    assert shared.blocks == alone.blocks
+    assert all(np.array_equal(shared.squared_norms[name], q) for name, q in alone.squared_norms.items())
+
+
+@pytest.mark.slow
+def test_a_dask_worker_that_is_killed_costs_no_cell() -> None:
+    class Killing(Listener):
+        ended = 0
+
+        def cell_finished(self, cell: Cell, rows: list[dict[str, Any]], new: bool) -> None:
+            self.ended += 1
+            if self.ended in (4, 12):
+                next(iter(chosen._cluster.workers.values())).process.process._process.kill()  # type: ignore[attr-defined]
+
+    cells = grid(10)
+    whole = measured(run(cells, timing=False))
+    with executor(dask_local=2) as chosen:
+        found = run(cells, timing=False, executor=chosen, listener=Killing())
+    assert measured(found) == whole
 
 
 def poisoned(place: dict[str, int]) -> None:
