@@ -9,6 +9,7 @@ from gradmeter.bench.problems.mixtures.bayesian import BayesianGaussianMixture
 from gradmeter.bench.problems.mixtures.marginal import GaussianMixture
 from gradmeter.bench.problems.nonsmooth import AbsoluteValue, Step
 from gradmeter.bench.problems.polynomial import Polynomial
+from gradmeter.bench.problems.posteriors import EightSchools, Funnel
 from gradmeter.bench.problems.problem import Exact, Problem
 from gradmeter.bench.problems.regression import (
     LinearRegression,
@@ -25,13 +26,14 @@ from gradmeter.estimators.plugins import Registry
 
 _FUNCTIONS = (Square, Exponential, Cosine, Polynomial, ExponentialMoment, Step, AbsoluteValue, TiltedSquare)
 _REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
+_POSTERIORS = (EightSchools, Funnel)
 _CONJUGATE = (GammaPoisson, BetaBernoulli)
 _MIXTURES = (GaussianMixture, BayesianGaussianMixture)
 _DISCRETE = (ThreeBernoullis, CategoricalSquare, SigmoidBeliefNetwork)
 _AUTOENCODERS = (LinearVae, Vae)
 
 _PROBLEMS: tuple[type[Problem], ...] = (
-    *(*_FUNCTIONS, Banana, LinearGaussian, *_REGRESSIONS, *_CONJUGATE, *_MIXTURES, *_DISCRETE),
+    *(*_FUNCTIONS, Banana, LinearGaussian, *_REGRESSIONS, *_POSTERIORS, *_CONJUGATE, *_MIXTURES, *_DISCRETE),
     *_AUTOENCODERS,
 )
 

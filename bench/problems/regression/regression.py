@@ -8,32 +8,27 @@ The identities of Bonnet and Price turn E ∇log p and E ∇²log p into the gra
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from gradmeter.bench.identity.content import Same
 from gradmeter.bench.problems.arrays import Vectors
-from gradmeter.bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
-from gradmeter.bench.problems.known_optimum import KnownOptimum
+from gradmeter.bench.problems.fitted import AT, GaussianProblem
+from gradmeter.bench.problems.gaussian_elbo import Expected
 from gradmeter.bench.problems.minibatch import RowProblem
 from gradmeter.bench.problems.options import batch_option, differentiate_option, entropy_option, family_option
-from gradmeter.bench.problems.problem import LOG_2PI, Exact
+from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.bench.problems.quadrature import WIDEST
 from gradmeter.bench.problems.regression.datasets import load
-from gradmeter.bench.problems.regression.fitted import FITTED, fitted
-from gradmeter.bench.problems.regression.quadrature import WIDEST
 from gradmeter.estimators import FamilyConfig, UsageError
 from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True)
-class Regression(RowProblem, KnownOptimum):
+class Regression(RowProblem, GaussianProblem):
     """Base class of the regressions."""
 
-    at_optimum, known_for = "fitted", FITTED
-
-    source: ClassVar[str]
     #: Numbers of rows and columns of each data set.
     shapes: ClassVar[dict[str, tuple[int, int]]]
     #: Whether the response is a count; see `load`.
@@ -41,9 +36,7 @@ class Regression(RowProblem, KnownOptimum):
 
     dataset: str
     q: FamilyConfig = family_option("normal", "multivariate-normal", "low-rank-normal")
-    at: str = option(
-        "given", "λ: the family's options as given, or the maximum of the exact ELBO", choices=("given", "fitted")
-    )
+    at: str = option("given", AT, choices=("given", "fitted"))
     batch: int | None = batch_option()
     entropy: str = entropy_option()
     differentiate: str = differentiate_option()
@@ -72,11 +65,6 @@ class Regression(RowProblem, KnownOptimum):
         design, response = load(self.dataset, self.counts)
         return {"design": design, "response": response, **self.minibatch()}
 
-    def maximiser(self) -> Vectors:
-        """Return the optimal λ, computed once for all options that do not affect it."""
-        plain: dict[str, Any] = {"batch": None, "entropy": "sampled", "differentiate": "closed-form"}
-        return dict(fitted(Same(replace(self, q=type(self.q)(), at="fitted", **plain))))
-
     def expected(self, loc: np.ndarray, root: np.ndarray) -> Expected:
         """Return the expectations of log p(x, z) and its derivatives under N(loc, rootᵀ root), root [K, D]."""
         data = self.data()
@@ -90,15 +78,6 @@ class Regression(RowProblem, KnownOptimum):
             hessian=(design.T * fit[2]) @ design - np.eye(len(loc)),
             fourth=(design**4).T @ fit[4],
         )
-
-    def exact(self) -> Exact | None:
-        found = super().exact()
-        return found.stationary() if found is not None and self.at == "fitted" else found
-
-    def exact_at(self, parameters: Vectors) -> Exact:
-        """Return the exact ELBO and gradient at any λ and, for the mean-field Normal, the optimal baselines."""
-        found = self.expected(parameters["loc"], square_root(self.family, parameters))
-        return exact_gaussian_elbo(self.family, parameters, self.entropy, found, self.source)
 
     @abstractmethod
     def likelihood_moments(

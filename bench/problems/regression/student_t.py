@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.problems.arrays import Array, Arrays, Vectors
+from gradmeter.bench.problems.quadrature import normal_expectations
 from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
-from gradmeter.bench.problems.regression.quadrature import normal_expectations
 from gradmeter.bench.problems.regression.regression import Regression
 from gradmeter.estimators.options import option
 

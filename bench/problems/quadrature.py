@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
+
+Key = TypeVar("Key")
 
 #: Number of elements (rows × nodes) held at once.
 AT_ONCE = 2**20
@@ -15,12 +18,12 @@ WIDEST = 1000.0
 
 
 def normal_expectations(
-    functions: Callable[[np.ndarray, np.ndarray], dict[int, np.ndarray]],
+    functions: Callable[[np.ndarray, np.ndarray], dict[Key, np.ndarray]],
     mean: np.ndarray,
     deviation: np.ndarray,
     response: np.ndarray,
     pole: float,
-) -> dict[int, np.ndarray]:
+) -> dict[Key, np.ndarray]:
     """Return E of the values of `functions` at t ~ N(mean_n, deviation_n²) for every n.
 
     The trapezoidal rule on ±9.5 standard deviations converges as exp(−2π a/step), where a is the distance of the

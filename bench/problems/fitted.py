@@ -1,4 +1,4 @@
-"""Maximisation of an exact ELBO over a Normal q.
+"""Problems whose ELBO is exact under any Normal q, and its maximisation over q.
 
 With H = E ∇²log p, the maximum has E ∇log p = 0 and precision −H (the diagonal of −H for a mean-field q). An iteration
 takes a Newton step in loc and a step of the same length towards −H in the precision, halved while the ELBO decreases.
@@ -7,25 +7,64 @@ takes a Newton step in loc and a step of the same length towards −H in the pre
 from __future__ import annotations
 
 import functools
-from typing import Any
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gradmeter.bench.identity.content import Same
-from gradmeter.bench.problems.gaussian_elbo import Expected
+from gradmeter.bench.problems.arrays import Vectors
+from gradmeter.bench.problems.gaussian_elbo import Expected, exact_gaussian_elbo, square_root
+from gradmeter.bench.problems.known_optimum import KnownOptimum
+from gradmeter.bench.problems.problem import Exact
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.families.multivariate_normal import pack
 
 #: The supported families.
 FITTED = ("normal", "multivariate-normal")
+#: Help text of the option `at` of these problems.
+AT = "λ: the family's options as given, or the maximum of the exact ELBO"
 STEPS = 500
 #: Tolerance on every derivative of the ELBO, relative to the precision.
 ENOUGH = 1e-12
 
 
+class GaussianProblem(KnownOptimum):
+    """Base class of ELBOs whose expectations under any Normal q are known; fields are the options of a subclass."""
+
+    at_optimum, known_for = "fitted", FITTED
+
+    #: How the expectations are computed, as in `Exact.source`.
+    source: ClassVar[str]
+
+    @abstractmethod
+    def expected(self, loc: np.ndarray, root: np.ndarray) -> Expected:
+        """Return the expectations of log p(x, z) and its derivatives under N(loc, rootᵀ root), root [K, D]."""
+
+    def maximiser(self) -> Vectors:
+        return dict(fitted(Same(self.with_plain_options())))
+
+    def with_plain_options(self) -> Any:
+        """Return a copy whose options that do not affect the optimal λ are at their defaults."""
+        options: Any = self  # concrete problems are dataclasses
+        unrelated = {"batch": None, "entropy": "sampled", "differentiate": "closed-form"}
+        plain: dict[str, Any] = {name: value for name, value in unrelated.items() if hasattr(self, name)}
+        return replace(options, q=type(self.q)(), at="fitted", **plain)
+
+    def exact(self) -> Exact | None:
+        found = super().exact()
+        return found.stationary() if found is not None and self.at == "fitted" else found
+
+    def exact_at(self, parameters: Vectors) -> Exact:
+        """Return the exact ELBO and gradient at any λ and, for the mean-field Normal, the optimal baselines."""
+        found = self.expected(parameters["loc"], square_root(self.family, parameters))
+        return exact_gaussian_elbo(self.family, parameters, self.entropy, found, self.source)
+
+
 @functools.cache
 def fitted(same: Same) -> dict[str, np.ndarray]:
-    """Return the λ that maximises the ELBO of a `Regression` whose family is one of `FITTED`.
+    """Return the λ that maximises the ELBO of a `GaussianProblem` whose family is one of `FITTED`.
 
     Raises
     ------

@@ -1,0 +1,246 @@
+"""Terms of a log joint density: functions F of a few predictors p = A z + c, elementwise over rows.
+
+A term states the partial derivatives of F once. From them follow f and its derivatives at samples, and their
+expectations under p ~ N(m, C), so that the exact gradient cannot contradict the integrand.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradmeter.bench.problems.arrays import Array
+from gradmeter.bench.problems.posteriors.links import POLE, SOFTPLUS, derivatives
+from gradmeter.bench.problems.quadrature import normal_expectations
+
+#: Predictors in which to differentiate, in ascending order: (0, 0, 2) is ∂³/∂p_0² ∂p_2.
+Along = tuple[int, ...]
+
+
+class Term(ABC):
+    """Base class of terms; concrete terms are frozen dataclasses of numbers of predictors."""
+
+    #: The source of the expectations, as in `Exact.source`.
+    source: str
+
+    @property
+    @abstractmethod
+    def reads(self) -> Along:
+        """The predictors that F depends on, ascending."""
+
+    @abstractmethod
+    def sampled(self, xp: Any, predictors: Sequence[Array], order: int) -> dict[Along, Array]:
+        """Return the partial derivatives of F of an order from 0 to 2, elementwise; those that are 0 are left out."""
+
+    @abstractmethod
+    def expected(self, mean: np.ndarray, covariance: np.ndarray) -> dict[Along, np.ndarray]:
+        """Return the expectations [n] of F and of its partial derivatives of order 1, 2 and 4.
+
+        A derivative that is absent is 0, or mixed and of order 4 where no coordinate of z has two predictors of F.
+
+        Parameters
+        ----------
+        mean : [m, n]
+            Mean of the m predictors, per row.
+        covariance : [m, m, n]
+            Their covariance, per row.
+        """
+
+
+def all_along(predictors: Along, *orders: int) -> list[Along]:
+    """Return all derivatives of these orders in these predictors."""
+    found: list[Along] = []
+    for order in orders:
+        found += itertools.combinations_with_replacement(predictors, order)
+    return found
+
+
+@dataclass(frozen=True)
+class Product(Term):
+    """F = Π factors · exp(exponent) · h(argument), every part of which may be absent.
+
+    Under a Normal, exp(ℓ) is a change of measure: E[g e^ℓ] = E[e^ℓ] E g for p ~ N(m + C_ℓ, C). Then Stein's
+    E[x g] = m_x E g + Σ_j C_xj E ∂_j g removes one factor after another; a one-dimensional integral E h⁽ᵏ⁾ is left.
+
+    Attributes
+    ----------
+    factors : numbers of predictors, ascending; one that occurs twice is squared.
+    exponent, argument : numbers of predictors, or None.
+    link : name of h in `links`; None without an argument.
+    """
+
+    factors: Along = ()
+    exponent: int | None = None
+    argument: int | None = None
+    link: str | None = None
+
+    @property
+    def source(self) -> str:  # type: ignore[override]
+        return "closed-form" if self.link is None else "quadrature"
+
+    @property
+    def reads(self) -> Along:
+        more = {p for p in (self.exponent, self.argument) if p is not None}
+        return tuple(sorted({*self.factors, *more}))
+
+    def sampled(self, xp: Any, predictors: Sequence[Array], order: int) -> dict[Along, Array]:
+        exponential = None if self.exponent is None else xp.exp(predictors[self.exponent])
+        links = None if self.link is None else derivatives(xp, self.link, predictors[self.argument or 0], order)
+
+        def evaluate(factors: Along, link_order: int) -> Array:
+            parts = [predictors[p] for p in factors]
+            parts += [] if exponential is None else [exponential]
+            parts += [] if links is None else [links[link_order]]
+            return functools.reduce(lambda a, b: a * b, parts) if parts else xp.ones_like(predictors[0])
+
+        return self._collected(all_along(self.reads, order), evaluate)
+
+    def expected(self, mean: np.ndarray, covariance: np.ndarray) -> dict[Along, np.ndarray]:
+        size = np.ones(mean.shape[1])
+        if self.exponent is not None:
+            size = np.exp(mean[self.exponent] + 0.5 * covariance[self.exponent, self.exponent])
+            mean = mean + covariance[self.exponent]
+        links = [size] if self.link is None else [size * h for h in self._link_moments(mean, covariance)]
+
+        @functools.cache
+        def moment(factors: Along, order: int) -> np.ndarray:
+            """Return E[Π factors · h⁽ᵒʳᵈᵉʳ⁾] times E exp(exponent)."""
+            if not factors:
+                return links[order]
+            x, rest = factors[0], factors[1:]
+            found = mean[x] * moment(rest, order)
+            if self.argument is not None:
+                found = found + covariance[x, self.argument] * moment(rest, order + 1)
+            for y, count in Counter(rest).items():
+                found = found + count * covariance[x, y] * moment(_without(rest, y), order)
+            return found
+
+        return self._collected(all_along(self.reads, 0, 1, 2, 4), moment)
+
+    def _link_moments(self, mean: np.ndarray, covariance: np.ndarray) -> list[np.ndarray]:
+        """Return E h⁽ᵏ⁾ for the orders k that four derivatives and the factors need."""
+        link, v, highest = self.link or "", self.argument or 0, 4 + len(self.factors)
+
+        def functions(t: np.ndarray, _: np.ndarray) -> dict[Any, np.ndarray]:
+            return dict(enumerate(derivatives(np, link, t, highest)))
+
+        found = normal_expectations(functions, mean[v], np.sqrt(covariance[v, v]), mean[v], POLE)
+        return [found[k] for k in range(highest + 1)]
+
+    def _collected(self, wanted: list[Along], evaluate: Callable[[Along, int], Any]) -> dict[Along, Any]:
+        """Return every derivative as the sum of its monomials; those that are identically 0 are left out."""
+        found = {}
+        for along in wanted:
+            monomials = _derivative(self, along)
+            parts = [evaluate(*state) if count == 1 else count * evaluate(*state) for state, count in monomials]
+            if parts:
+                found[along] = functools.reduce(lambda a, b: a + b, parts)
+        return found
+
+
+@functools.cache
+def _derivative(term: Product, along: Along) -> tuple[tuple[tuple[Along, int], int], ...]:
+    """Return a derivative as pairs of (factors left, order of h) and a whole coefficient."""
+    states: Counter[tuple[Along, int]] = Counter({(term.factors, 0): 1})
+    for p in along:
+        moved: Counter[tuple[Along, int]] = Counter()
+        for (factors, order), count in states.items():
+            if p in factors:
+                moved[_without(factors, p), order] += count * factors.count(p)
+            if p == term.exponent:
+                moved[factors, order] += count
+            if p == term.argument:
+                moved[factors, order + 1] += count
+        states = moved
+    return tuple(states.items())
+
+
+def _without(factors: Along, p: int) -> Along:
+    """Return the factors with one occurrence of p removed."""
+    place = factors.index(p)
+    return factors[:place] + factors[place + 1 :]
+
+
+@dataclass(frozen=True)
+class ScaledSoftplus(Term):
+    """F = log(1 + exp(v)) with v = exp(log_scale) · argument.
+
+    Given log_scale, v is Normal; the expectation is a quadrature of quadratures. As a function of log_scale, the inner
+    one has its nearest poles at ± iπ/2.
+    """
+
+    log_scale: int
+    argument: int
+    source = "quadrature"
+
+    @property
+    def reads(self) -> Along:
+        return (self.log_scale, self.argument) if self.log_scale < self.argument else (self.argument, self.log_scale)
+
+    def _partial(self, along: Along, scale: Array, v: Array, h: Sequence[Array]) -> Array:
+        """Return a partial derivative from v, exp(log_scale) and the derivatives h of softplus at v.
+
+        With ϑ = v d/dv, ∂/∂log_scale is ϑ and ∂/∂argument is exp(log_scale) d/dv.
+        """
+        times = along.count(self.argument)
+        value = _euler(len(along) - times, times, v, h)
+        for _ in range(times):
+            value = value * scale
+        return value
+
+    def sampled(self, xp: Any, predictors: Sequence[Array], order: int) -> dict[Along, Array]:
+        scale = xp.exp(predictors[self.log_scale])
+        v = scale * predictors[self.argument]
+        h = derivatives(xp, SOFTPLUS, v, order)
+        return {along: self._partial(along, scale, v, h) for along in all_along(self.reads, order)}
+
+    def expected(self, mean: np.ndarray, covariance: np.ndarray) -> dict[Along, np.ndarray]:
+        a, x = self.log_scale, self.argument
+        deviation = np.sqrt(covariance[a, a])
+        slope = covariance[a, x] / covariance[a, a]
+        left = np.sqrt(np.maximum(covariance[x, x] - slope * covariance[a, x], 0.0))
+        wanted = [*all_along(self.reads, 0, 1, 2), (a,) * 4, (x,) * 4]
+
+        def inner(log_scale: np.ndarray, rows: np.ndarray) -> dict[Along, np.ndarray]:
+            """Return the expectations given log_scale [n, K]; `rows` [n, 1] are the numbers of the rows."""
+            row, shape = rows[:, 0].astype(int), log_scale.shape
+            given = mean[x][row, None] + slope[row, None] * (log_scale - mean[a][row, None])
+            scale = np.exp(log_scale)
+            flat = np.ravel(scale * given), np.ravel(scale * left[row, None])
+
+            def functions(v: np.ndarray, scale: np.ndarray) -> dict[Any, np.ndarray]:
+                h = derivatives(np, SOFTPLUS, v, 4)
+                return {along: self._partial(along, scale, v, h) for along in wanted}
+
+            found = normal_expectations(functions, *flat, np.ravel(scale), POLE)
+            return {along: np.reshape(values, shape) for along, values in found.items()}
+
+        return normal_expectations(inner, mean[a], deviation, np.arange(mean.shape[1]), 0.5 * math.pi)
+
+
+def _euler(times: int, power: int, v: Array, h: Sequence[Array]) -> Array:
+    """Return (ϑ + power)^times applied to h⁽ᵖᵒʷᵉʳ⁾(v), with ϑ = v d/dv."""
+    # Coefficients of v^k h^(power + k): (ϑ + p) v^k h^(p+k) = (k + p) v^k h^(p+k) + v^(k+1) h^(p+k+1).
+    coefficients = {0: 1}
+    for _ in range(times):
+        moved: Counter[int] = Counter()
+        for k, c in coefficients.items():
+            moved[k] += (k + power) * c
+            moved[k + 1] += c
+        coefficients = dict(moved)
+    value: Any = 0.0
+    for k, c in coefficients.items():
+        if c:
+            part = c * h[power + k]
+            for _ in range(k):
+                part = part * v
+            value = value + part
+    return value
