@@ -9,7 +9,14 @@ from gradmeter.bench.problems.mixtures.bayesian import BayesianGaussianMixture
 from gradmeter.bench.problems.mixtures.marginal import GaussianMixture
 from gradmeter.bench.problems.nonsmooth import AbsoluteValue, Step
 from gradmeter.bench.problems.polynomial import Polynomial
-from gradmeter.bench.problems.posteriors import EightSchools, Funnel
+from gradmeter.bench.problems.posteriors import (
+    EightSchools,
+    Funnel,
+    HierarchicalLogistic,
+    NegativeBinomialRegression,
+    StochasticVolatility,
+    VaryingIntercepts,
+)
 from gradmeter.bench.problems.problem import Exact, Problem
 from gradmeter.bench.problems.regression import (
     LinearRegression,
@@ -26,7 +33,10 @@ from gradmeter.estimators.plugins import Registry
 
 _FUNCTIONS = (Square, Exponential, Cosine, Polynomial, ExponentialMoment, Step, AbsoluteValue, TiltedSquare)
 _REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
-_POSTERIORS = (EightSchools, Funnel)
+_POSTERIORS = (
+    *(EightSchools, Funnel, VaryingIntercepts, HierarchicalLogistic),
+    *(NegativeBinomialRegression, StochasticVolatility),
+)
 _CONJUGATE = (GammaPoisson, BetaBernoulli)
 _MIXTURES = (GaussianMixture, BayesianGaussianMixture)
 _DISCRETE = (ThreeBernoullis, CategoricalSquare, SigmoidBeliefNetwork)

@@ -15,6 +15,7 @@ import numpy as np
 from gradmeter.bench.problems.posteriors.links import SOFTPLUS
 from gradmeter.bench.problems.posteriors.predictor import Predictor
 from gradmeter.bench.problems.problem import LOG_2PI
+from gradmeter.estimators.options import option
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,11 @@ class Addend:
 Addends = list[Addend]
 
 
+def parameterisation_option() -> Any:
+    """Declare the option `parameterisation` of a model with a location and a scale of its local latents."""
+    return option("centred", "local latents: as they are, or standardised, N(0, 1)", choices=("centred", "non-centred"))
+
+
 def normal(x: Predictor, scale: Any = 1.0) -> Addends:
     """Return log N(x; 0, scale²)."""
     standard = x / scale
@@ -51,6 +57,19 @@ def normal_of_scale(x: Predictor, log_scale: Predictor) -> Addends:
     """Return log N(x; 0, exp(2 log_scale))."""
     constant = np.full(len(x), -0.5 * LOG_2PI)
     return [Addend(-0.5, (x, x), exponent=-2.0 * log_scale), Addend(-1.0, (log_scale,)), Addend(constant)]
+
+
+def noncentred_normal(x: Predictor, y: Predictor, log_factor: Predictor, log_scale: Predictor | None = None) -> Addends:
+    """Return log N(x; exp(log_factor) y, exp(2 log_scale)), with the square expanded; without log_scale it is 0."""
+    constant = Addend(np.full(len(x), -0.5 * LOG_2PI))
+    if log_scale is None:
+        exponents: list[Any] = [None, log_factor, 2.0 * log_factor]
+        more = [constant]
+    else:
+        exponents = [power * log_factor - 2.0 * log_scale for power in (0.0, 1.0, 2.0)]
+        more = [constant, Addend(-1.0, (log_scale,))]
+    squares = zip((-0.5, 1.0, -0.5), ((x, x), (x, y), (y, y)), exponents, strict=True)
+    return [*(Addend(weight, factors, exponent) for weight, factors, exponent in squares), *more]
 
 
 def half_normal(log_x: Predictor, scale: float) -> Addends:

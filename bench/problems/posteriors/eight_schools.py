@@ -14,12 +14,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.posteriors.densities import Addend, Addends, half_cauchy, normal, normal_of_scale
+from gradmeter.bench.problems.posteriors.densities import (
+    Addend,
+    half_cauchy,
+    noncentred_normal,
+    normal,
+    normal_of_scale,
+    parameterisation_option,
+)
 from gradmeter.bench.problems.posteriors.log_joint import Group
 from gradmeter.bench.problems.posteriors.posterior import LocalPosterior
-from gradmeter.bench.problems.posteriors.predictor import Predictor, latents
-from gradmeter.bench.problems.problem import LOG_2PI
-from gradmeter.estimators.options import option
+from gradmeter.bench.problems.posteriors.predictor import latents
 
 #: Estimated effect of every school, and its standard error.
 EFFECTS = np.asarray([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
@@ -38,9 +43,7 @@ class EightSchools(LocalPosterior):
     name: ClassVar[str] = "eight-schools"
     summary: ClassVar[str] = "ELBO of the eight schools (Rubin 1981), centred or not (exact by 1-D quadrature)"
 
-    parameterisation: str = option(
-        "centred", "latent per school: its effect, or the effect standardised", choices=("centred", "non-centred")
-    )
+    parameterisation: str = parameterisation_option()
 
     @property
     def dimension(self) -> int:
@@ -50,22 +53,12 @@ class EightSchools(LocalPosterior):
     def units(self) -> int:
         return len(EFFECTS)
 
-    def groups(self) -> Sequence[Group]:
+    def log_joint(self) -> Sequence[Group]:
         mean, log_scale, local = latents(1, 1, len(EFFECTS))
         shared = normal(mean, PRIOR) + half_cauchy(log_scale, PRIOR)
         if self.parameterisation == "centred":
             schools = normal_of_scale(local - mean, log_scale) + normal(EFFECTS - local, ERRORS)
         else:
-            schools = normal(local) + product_normal((EFFECTS - mean) / ERRORS, local / ERRORS, log_scale)
+            schools = normal(local) + noncentred_normal((EFFECTS - mean) / ERRORS, local / ERRORS, log_scale)
             schools.append(Addend(-np.log(ERRORS)))
         return [Group(shared), Group(schools, local=True)]
-
-
-def product_normal(x: Predictor, y: Predictor, log_scale: Predictor) -> Addends:
-    """Return log N(x − exp(log_scale) y; 0, 1), expanded."""
-    return [
-        Addend(-0.5, (x, x)),
-        Addend(1.0, (x, y), exponent=log_scale),
-        Addend(-0.5, (y, y), exponent=2.0 * log_scale),
-        Addend(np.full(len(x), -0.5 * LOG_2PI)),
-    ]

@@ -32,6 +32,6 @@ class Funnel(Posterior):
     def dimension(self) -> int:
         return self.dim
 
-    def groups(self) -> Sequence[Group]:
+    def log_joint(self) -> Sequence[Group]:
         v, x = latents(1, self.dim - 1)
         return [Group(normal(v, self.width)), Group(normal_of_scale(x, 0.5 * v))]

@@ -36,7 +36,7 @@ class Posterior(GaussianProblem):
     differentiate: str = differentiate_option()
 
     @abstractmethod
-    def groups(self) -> Sequence[Group]:
+    def log_joint(self) -> Sequence[Group]:
         """Return the log joint density."""
 
     @property
@@ -115,7 +115,7 @@ def maximum(same: Same) -> Vectors:
 
 @functools.lru_cache(maxsize=32)
 def _model(problem: Posterior) -> Model:
-    return build(problem.groups(), problem.units)
+    return build(problem.log_joint(), problem.units)
 
 
 @dataclass(frozen=True)
