@@ -16,6 +16,7 @@ from gradmeter.bench.audit.calls import raised
 from gradmeter.bench.audit.inference import backend_of, is_module
 from gradmeter.bench.audit.parts import ALONE, SCALES, Form, mapped, named, numbers
 from gradmeter.bench.problems import Exact, Problem
+from gradmeter.bench.problems.rqmc import NETS, exact_of_nets, normal_net
 from gradmeter.estimators import UsageError
 
 #: Relative size of a step in a numerical derivative, about the fifth root of ε, as the rule's error is of fourth order.
@@ -23,8 +24,8 @@ STEP = 1e-3
 #: Nodes a coordinate of the two grids that integrate a density, by the number of coordinates; and the ends of the grid
 #: in the variable t of z = location + scale · sinh(t).
 NODES, ENDS = {1: (201, 257), 2: (45, 57)}, 6.0
-#: Scrambled Sobol nets, and points of each, that integrate over three or more coordinates.
-NETS, POINTS = 16, 2**12
+#: Points of each scrambled Sobol net that integrates over three or more coordinates.
+POINTS = 2**12
 #: Names of the location of q among the parameters, for the place of the grid.
 LOCATIONS = ("loc", "mu", "mean", "location")
 #: By how much the integral of a density may differ from 1.
@@ -263,14 +264,11 @@ def of_density(
         value = _summed(density, f, log_weight)
         found.append(of_objective(value, parameters, form, framework).gradient)
     if wide:
-        mean = {name: np.mean([f[name] for f in found], axis=0) for name in form.shapes}
-        spread = [np.std([f[name] for f in found], axis=0, ddof=1) / math.sqrt(NETS) for name in form.shapes]
-        error, source = 4.0 * math.sqrt(sum(float((s**2).sum()) for s in spread)), "rqmc"
-    else:
-        mean, source = found[1], "quadrature"
-        error = 4.0 * math.sqrt(sum(float(((found[1][n] - found[0][n]) ** 2).sum()) for n in form.shapes))
+        return exact_of_nets(found)
+    mean = found[1]
+    error = 4.0 * math.sqrt(sum(float(((found[1][n] - found[0][n]) ** 2).sum()) for n in form.shapes))
     size = math.sqrt(sum(float((a**2).sum()) for a in mean.values()))
-    return Exact(mean, source, error=max(error / size, 1e-13) if size > 0.0 else None)
+    return Exact(mean, "quadrature", error=max(error / size, 1e-13) if size > 0.0 else None)
 
 
 def _place(parameters: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -319,10 +317,7 @@ def _nodes(location: np.ndarray, scale: np.ndarray, level: int) -> tuple[np.ndar
         weights = np.meshgrid(*([weight] * dimension), indexing="ij")
         z = location + scale * np.stack([g.reshape(-1) for g in grids], axis=1)
         return z, sum(w.reshape(-1) for w in weights) + np.log(scale).sum()
-    from scipy.special import ndtri
-    from scipy.stats import qmc
-
-    normal = ndtri(np.clip(qmc.Sobol(dimension, seed=level).random(POINTS), 1e-16, 1.0 - 1e-16))
+    normal = normal_net(dimension, level, POINTS)
     wider = 1.5 * scale
     log_q = -0.5 * (normal**2).sum(axis=1) - np.log(wider).sum() - 0.5 * dimension * math.log(2.0 * math.pi)
     return location + wider * normal, -log_q - math.log(POINTS)

@@ -364,9 +364,11 @@ class Verdicts:
         return combine([pool([self.weighted_difference(name, r) for r in rounds]) for name in names])
 
 
-def _reference_error(exact: Exact | None, name: str) -> float:
-    """Return the error bound of a coordinate of the exact gradient."""
+def _reference_error(exact: Exact | None, name: str) -> float | np.ndarray:
+    """Return the error bound of every coordinate of a block of the exact gradient, [P] or one number for all."""
     if exact is None:
         return 0.0
+    if exact.errors is not None:
+        return exact.errors[name]
     relative = exact.error if exact.error is not None else REFERENCE_ERROR.get(exact.source, REFERENCE_ROUNDING)
     return relative * float(np.linalg.norm(exact.gradient[name]))

@@ -13,7 +13,9 @@ from gradmeter.bench.problems.posteriors import (
     EightSchools,
     Funnel,
     HierarchicalLogistic,
+    ItemResponse,
     NegativeBinomialRegression,
+    SparseLogistic,
     StochasticVolatility,
     VaryingIntercepts,
 )
@@ -34,8 +36,8 @@ from gradmeter.estimators.plugins import Registry
 _FUNCTIONS = (Square, Exponential, Cosine, Polynomial, ExponentialMoment, Step, AbsoluteValue, TiltedSquare)
 _REGRESSIONS = (LinearRegression, LogisticRegression, PoissonRegression, StudentTRegression)
 _POSTERIORS = (
-    *(EightSchools, Funnel, VaryingIntercepts, HierarchicalLogistic),
-    *(NegativeBinomialRegression, StochasticVolatility),
+    *(EightSchools, VaryingIntercepts, ItemResponse, HierarchicalLogistic, NegativeBinomialRegression),
+    *(StochasticVolatility, Funnel, SparseLogistic),
 )
 _CONJUGATE = (GammaPoisson, BetaBernoulli)
 _MIXTURES = (GaussianMixture, BayesianGaussianMixture)

@@ -56,7 +56,10 @@ class GaussianProblem(KnownOptimum):
         found = super().exact()
         return found.stationary() if found is not None and self.at == "fitted" else found
 
-    def exact_at(self, parameters: Vectors) -> Exact:
+    def exact_at(self, parameters: Vectors) -> Exact | None:
+        return self.exact_elbo(parameters)
+
+    def exact_elbo(self, parameters: Vectors) -> Exact:
         """Return the exact ELBO and gradient at any λ and, for the mean-field Normal, the optimal baselines."""
         found = self.expected(parameters["loc"], square_root(self.family, parameters))
         return exact_gaussian_elbo(self.family, parameters, self.entropy, found, self.source)

@@ -48,6 +48,8 @@ class Exact:
     error : float, optional
         Norm of the gradient's error relative to the gradient's norm, estimated from two quadrature rules and rounding.
         None where unknown.
+    errors : {parameter block: [*shape]}, optional
+        Bound on the error of every coordinate of the gradient, jointly at 99.9 %, where it differs between them.
     """
 
     gradient: Vectors
@@ -55,6 +57,7 @@ class Exact:
     objective: float | None = None
     optimal_baseline: Vectors | None = None
     error: float | None = None
+    errors: Vectors | None = None
 
     def stationary(self) -> Exact:
         """Return a copy for a maximum of L, where only rounding and search error remain: relative error 1."""
@@ -62,7 +65,8 @@ class Exact:
 
     def flat(self) -> Exact:
         """Return a copy with each block of the gradient flattened to a vector [P], the layout of estimates."""
-        return replace(self, gradient={name: np.ravel(g) for name, g in self.gradient.items()})
+        errors = None if self.errors is None else {name: np.ravel(e) for name, e in self.errors.items()}
+        return replace(self, gradient={name: np.ravel(g) for name, g in self.gradient.items()}, errors=errors)
 
 
 def exact_normal(scale: np.ndarray, hermite: dict[int, np.ndarray | float], source: str) -> Exact:

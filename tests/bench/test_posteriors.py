@@ -1,26 +1,34 @@
 """Exact gradients of the posteriors against tensor Gauss rules on log joint densities written apart, with SciPy.
 
-The log joint density splits into pieces, functions of few linear functions of z, each integrated under their Normal. Bonnet's and
-Price's identities are applied to the score, not to derivatives of a piece.
+The log joint density splits into pieces, functions of few linear functions of z, each integrated under their Normal.
+Bonnet's and Price's identities are applied to the score, not to derivatives of a piece.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.special import expit
+from scipy.special import expit, log_expit
 
 from gradmeter.bench.cells import make_problem
+from gradmeter.bench.checks.integrands import Bench, check_integrand
+from gradmeter.bench.checks.lab import QUICK, Lab
+from gradmeter.bench.problems import rqmc
 from gradmeter.bench.problems.posteriors.hierarchical_logistic import generated as hierarchical_logistic_data
+from gradmeter.bench.problems.posteriors.item_response import generated as item_response_data
+from gradmeter.bench.problems.posteriors.sparse_logistic import dataset as sparse_logistic_data
 from gradmeter.bench.problems.posteriors.stochastic_volatility import generated as stochastic_volatility_data
+from gradmeter.bench.problems.posteriors.terms import ScaledSoftplus
 from gradmeter.bench.problems.posteriors.varying_intercepts import generated as varying_intercepts_data
 from gradmeter.bench.problems.regression import load
-from tests.support import Blocks, gauss
+from tests.support import Blocks, gauss, needs
 
 FAMILIES = ("normal", "multivariate-normal", "low-rank-normal")
 #: Linear functions of z [k, D], and a function of them.
@@ -86,7 +94,7 @@ def hierarchical_logistic(problem: Any) -> Iterator[Piece]:
         yield np.stack([z - mu, tau]), lambda away, tau: stats.norm.logpdf(away, 0, np.exp(tau))
     for i, row in enumerate(x):
         predictor = local[i // problem.size] + row[0] * first + row[1] * second
-        yield predictor, lambda p, i=i: stats.bernoulli.logpmf(y[i], expit(p))
+        yield predictor, lambda p, i=i: log_expit((2 * y[i] - 1) * p)
 
 
 def negative_binomial(problem: Any) -> Iterator[Piece]:
@@ -114,6 +122,34 @@ def stochastic_volatility(problem: Any) -> Iterator[Piece]:
         yield z, lambda h, y=y: stats.norm.logpdf(y, 0, np.exp(h / 2))
 
 
+def item_response(problem: Any) -> Iterator[Piece]:
+    y = item_response_data(problem.persons, problem.items, problem.item_parameters)
+    count, unit = problem.items, np.eye(problem.dimension)
+    difficulty, more, ability = unit[:count], unit[count : -problem.persons], unit[-problem.persons :]
+    for pieces, scale in ((difficulty, 2), (more, 0.5), (ability, 1)):
+        yield from ((z, normal(scale)) for z in pieces)
+    for i, answer in enumerate(y):
+        away = ability[i // count] - difficulty[i % count]
+        if len(more):
+            at = lambda a, d, y=answer: log_expit((2 * y - 1) * np.exp(a) * d)  # noqa: E731
+            yield np.stack([more[i % count], away]), at
+        else:
+            yield away, lambda d, y=answer: log_expit((2 * y - 1) * d)
+
+
+def sparse_logistic(problem: Any) -> Iterator[Piece]:
+    x, y = sparse_logistic_data("generated")
+    unit = np.eye(18)
+    intercept, weights, log_local, log_global = unit[0], unit[1:9], unit[9:17], unit[17]
+    yield intercept, normal(5)
+    yield log_global, lambda t: stats.halfcauchy.logpdf(np.exp(t), scale=0.1) + t
+    for w, local in zip(weights, log_local, strict=True):
+        yield local, lambda t: stats.halfcauchy.logpdf(np.exp(t)) + t
+        yield np.stack([w, local + log_global]), lambda w, s: stats.norm.logpdf(w, 0, np.exp(s))
+    for row, answer in zip(x, y, strict=True):
+        yield intercept + row @ weights, lambda p, y=answer: log_expit((2 * y - 1) * p)
+
+
 #: Problems, the pieces of their log joint density, and nodes per coordinate.
 CASES = {
     "eight-schools": (eight_schools, 40),
@@ -124,6 +160,9 @@ CASES = {
     "hierarchical-logistic[groups=3,size=4]": (hierarchical_logistic, 60),
     "negative-binomial-regression": (negative_binomial, 80),
     "stochastic-volatility[times=3]": (stochastic_volatility, 22),
+    "item-response[persons=4,items=3]": (item_response, 60),
+    "item-response[persons=4,items=3,item-parameters=2]": (item_response, 60),
+    "sparse-logistic": (sparse_logistic, 60),
 }
 
 
@@ -224,3 +263,90 @@ def test_optimal_baselines(text: str) -> None:
     expected = {"loc": mean + second, "log_scale": mean + 2 * second + fourth / 2}
     for name, found in expected.items():
         np.testing.assert_allclose(problem.exact_at(at).optimal_baseline[name], found, rtol=1e-9)
+
+
+@pytest.mark.parametrize("deviation", [0.3, 1.0, 15.9, 16.1, 300.0])
+def test_softplus_of_a_wide_normal(deviation: float) -> None:
+    """E of the derivatives of softplus(exp(a) x) at a = 0, by mpmath, where the two rules meet and beyond."""
+    term, mean = ScaledSoftplus(0, 1), 0.7
+    found = term._over_normal(np.asarray([mean]), np.asarray([deviation]))
+    sigmoid = lambda v: 1 / (1 + mpmath.exp(-v))  # noqa: E731
+    slope = lambda v: sigmoid(v) * sigmoid(-v)  # noqa: E731
+    functions = {
+        (): lambda v: mpmath.log1p(mpmath.exp(v)),
+        (0,): lambda v: v * sigmoid(v),
+        (1,): sigmoid,
+        (0, 0): lambda v: v**2 * slope(v) + v * sigmoid(v),
+        (0, 1): lambda v: v * slope(v) + sigmoid(v),
+        (1, 1): slope,
+        (1,) * 4: lambda v: slope(v) * (1 - 6 * slope(v)),
+    }
+    edges = sorted({mean + deviation * e for e in (-12, -6, 0, 6, 12)} | {-30.0, -8.0, 0.0, 8.0, 30.0})
+    edges = [e for e in edges if abs(e - mean) <= 12 * deviation]
+    for along, function in functions.items():
+        expected = mpmath.quad(lambda v, f=function: f(v) * mpmath.npdf(v, mean, deviation), edges)
+        np.testing.assert_allclose(found[along], float(expected), rtol=1e-11, atol=1e-14, err_msg=str(along))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rqmc_is_within_its_bound(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the exact gradient is known: false alarm 1e-3 a family by the bound's own level, seeds fixed."""
+    monkeypatch.setattr(rqmc, "POINTS", 2**9)
+    problem: Any = make_problem(f"sparse-logistic[family={family}]")
+    exact, found = problem.exact(), rqmc.exact_by_rqmc(problem, problem.parameters())
+    assert found.source == "rqmc"
+    for name, gradient in exact.gradient.items():
+        np.testing.assert_array_less(np.abs(found.gradient[name] - gradient), found.errors[name])
+    size = math.sqrt(sum(float(np.sum(g**2)) for g in exact.gradient.values()))
+    away = math.sqrt(sum(float(np.sum((found.gradient[n] - g) ** 2)) for n, g in exact.gradient.items()))
+    assert 0.0 < away / size < found.error < 0.05
+
+
+def test_non_centred_horseshoe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By automatic differentiation of a log joint density written apart, 2^16 draws: 36 comparisons at 6 errors."""
+    needs("torch")
+    import torch
+
+    monkeypatch.setattr(rqmc, "POINTS", 2**10)
+    problem: Any = make_problem("sparse-logistic[parameterisation=non-centred]")
+    x, y = (torch.as_tensor(a) for a in sparse_logistic_data("generated"))
+    noise = torch.randn((2**16, 18), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    z = (0.3 * noise).requires_grad_()
+    intercept, eta, log_local, log_global = z[:, :1], z[:, 1:9], z[:, 9:17], z[:, 17:]
+    local, everywhere = (torch.distributions.HalfCauchy(torch.tensor(s, dtype=torch.float64)) for s in (1.0, 0.1))
+    logits = intercept + (eta * (log_local + log_global).exp()) @ x.T
+    value = (
+        torch.distributions.Normal(0.0, torch.tensor(5.0, dtype=torch.float64)).log_prob(intercept).sum(1)
+        + torch.distributions.Normal(0.0, 1.0).log_prob(eta).sum(1)
+        + (local.log_prob(log_local.exp()) + log_local).sum(1)
+        + (everywhere.log_prob(log_global.exp()) + log_global).sum(1)
+        + torch.distributions.Bernoulli(logits=logits).log_prob(y).sum(1)
+    )
+    mine = problem.integrand.value(np, problem.data(), z.detach().numpy()[None, :9], {})
+    np.testing.assert_allclose(mine[0], value.detach().numpy()[:9], rtol=1e-12)
+    (slope,) = torch.autograd.grad(value.sum(), z)
+    terms = {"loc": slope.numpy(), "log_scale": (slope * 0.3 * noise).numpy() + 1.0}
+    found = problem.exact()
+    for name, each in terms.items():
+        allowed = 6 * each.std(axis=0) / 2**8 + found.errors[name]
+        np.testing.assert_array_less(np.abs(each.mean(axis=0) - found.gradient[name]), allowed, err_msg=name)
+
+
+#: One of each kind of integrand: minibatches, repeated rows, both classes of terms, and the map of the horseshoe.
+CHECKED = (
+    "eight-schools[batch=3]",
+    "item-response[item-parameters=2,persons=3,items=2]",
+    "sparse-logistic[parameterisation=non-centred,batch=20]",
+    "stochastic-volatility[times=4,batch=2]",
+    "varying-intercepts[groups=3,size=2,batch=2,parameterisation=non-centred]",
+)
+
+
+@pytest.mark.parametrize("text", CHECKED)
+def test_integrands(text: str) -> None:
+    """Gradients, Hessians and local terms against differences, for full data and minibatches."""
+    problem = make_problem(text)
+    bench = Bench(Lab("numpy", QUICK, 0), problem.expectation(), problem.parameters(), problem.dimension)
+    found = list(check_integrand(bench))
+    assert not [str(each) for each in found if each.status == "wrong"]
+    assert {"gradient", "hessian_product"} <= {each.check for each in found if each.status == "ok"}

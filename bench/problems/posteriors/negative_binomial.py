@@ -4,8 +4,8 @@ y_n has mean exp(x_nᵀw) and variance mean + mean²/φ; w ~ N(0, I) and log φ 
 
     log p(y | η, φ) = Σ_{k<y} log(k + φ) + y (η − ψ) − (y + φ) log(1 + exp(η − ψ)) − log y!,
 
-where log(k + φ) = log k + log(1 + exp(ψ − log k)). So every term is a function of η − ψ or of ψ, times exp(ψ) in one case.
-The counts are those of `poisson-regression`.
+where log(k + φ) = log k + log(1 + exp(ψ − log k)). So every term is a function of η − ψ or of ψ, one times exp(ψ). The
+counts are those of `poisson-regression`.
 
 Source: Hilbe 2011, chapter 8.
 """

@@ -70,9 +70,9 @@ class Posterior(GaussianProblem):
         if self.at == "given" and max(np.max(np.abs(getattr(self.q, name))) for name in ("loc", "scale")) > 1.0:
             self.exact()  # up to 1 nothing overflows
 
-    def exact_at(self, parameters: Vectors) -> Exact:
+    def exact_elbo(self, parameters: Vectors) -> Exact:
         with np.errstate(over="ignore", invalid="ignore"):
-            exact = super().exact_at(parameters)
+            exact = super().exact_elbo(parameters)
         if exact.objective is None or not np.isfinite(exact.objective):
             raise UsageError(f"problem {self.name}: the ELBO overflows; give a smaller loc or scale")
         return exact
@@ -101,7 +101,7 @@ def maximum(same: Same) -> Vectors:
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         try:
-            exact = problem.exact_at(at(flat))
+            exact = problem.exact_elbo(at(flat))
         except UsageError:  # an overflow far from the maximum
             return np.inf, np.zeros_like(flat)
         return -exact.objective, -np.concatenate([np.ravel(exact.gradient[name]) for name in start])

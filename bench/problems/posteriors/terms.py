@@ -21,6 +21,9 @@ from gradmeter.bench.problems.arrays import Array
 from gradmeter.bench.problems.posteriors.links import POLE, SOFTPLUS, derivatives
 from gradmeter.bench.problems.quadrature import normal_expectations
 
+#: Binary logarithm of the deviation above which a Normal is smooth on the scale of softplus, and the argument at which
+#: softplus has reached its asymptotes.
+WIDE, VANISHED = 4, 40.0
 #: Predictors in which to differentiate, in ascending order: (0, 0, 2) is ∂³/∂p_0² ∂p_2.
 Along = tuple[int, ...]
 
@@ -185,62 +188,94 @@ class ScaledSoftplus(Term):
     def reads(self) -> Along:
         return (self.log_scale, self.argument) if self.log_scale < self.argument else (self.argument, self.log_scale)
 
-    def _partial(self, along: Along, scale: Array, v: Array, h: Sequence[Array]) -> Array:
-        """Return a partial derivative from v, exp(log_scale) and the derivatives h of softplus at v.
+    def _monomials(self, along: Along) -> tuple[int, dict[int, int]]:
+        """Return p and {k: c}: the derivative is exp(p log_scale) Σ_k c v^k h⁽ᵖ⁺ᵏ⁾(v), with h the softplus.
 
-        With ϑ = v d/dv, ∂/∂log_scale is ϑ and ∂/∂argument is exp(log_scale) d/dv.
+        p is the number of derivatives in the argument. Those in log_scale apply v d/dv + p.
         """
-        times = along.count(self.argument)
-        value = _euler(len(along) - times, times, v, h)
-        for _ in range(times):
-            value = value * scale
-        return value
+        power, coefficients = along.count(self.argument), {0: 1}
+        for _ in range(len(along) - power):
+            moved: Counter[int] = Counter()
+            for k, c in coefficients.items():
+                moved[k] += (k + power) * c
+                moved[k + 1] += c
+            coefficients = {k: c for k, c in moved.items() if c}
+        return power, coefficients
+
+    def _partial(self, along: Along, v: Array, h: Sequence[Array]) -> Array:
+        """Return a derivative without the factor exp(p log_scale), from the derivatives h of softplus at v."""
+        power, coefficients = self._monomials(along)
+        parts = [c * functools.reduce(lambda a, b: a * b, [v] * k, h[power + k]) for k, c in coefficients.items()]
+        return functools.reduce(lambda a, b: a + b, parts)
 
     def sampled(self, xp: Any, predictors: Sequence[Array], order: int) -> dict[Along, Array]:
         scale = xp.exp(predictors[self.log_scale])
         v = scale * predictors[self.argument]
         h = derivatives(xp, SOFTPLUS, v, order)
-        return {along: self._partial(along, scale, v, h) for along in all_along(self.reads, order)}
+        found = {along: self._partial(along, v, h) for along in all_along(self.reads, order)}
+        for along in found:
+            for _ in range(along.count(self.argument)):
+                found[along] = found[along] * scale
+        return found
 
     def expected(self, mean: np.ndarray, covariance: np.ndarray) -> dict[Along, np.ndarray]:
         a, x = self.log_scale, self.argument
-        deviation = np.sqrt(covariance[a, a])
         slope = covariance[a, x] / covariance[a, a]
         left = np.sqrt(np.maximum(covariance[x, x] - slope * covariance[a, x], 0.0))
-        wanted = [*all_along(self.reads, 0, 1, 2), (a,) * 4, (x,) * 4]
 
-        def inner(log_scale: np.ndarray, rows: np.ndarray) -> dict[Along, np.ndarray]:
+        def given(log_scale: np.ndarray, rows: np.ndarray) -> dict[Along, np.ndarray]:
             """Return the expectations given log_scale [n, K]; `rows` [n, 1] are the numbers of the rows."""
-            row, shape = rows[:, 0].astype(int), log_scale.shape
-            given = mean[x][row, None] + slope[row, None] * (log_scale - mean[a][row, None])
+            row = rows.astype(int)
             scale = np.exp(log_scale)
-            flat = np.ravel(scale * given), np.ravel(scale * left[row, None])
+            centre = scale * (mean[x][row] + slope[row] * (log_scale - mean[a][row]))
+            found = self._over_normal(np.ravel(centre), np.ravel(scale * left[row]))
+            return {along: np.reshape(values, scale.shape) * scale ** along.count(x) for along, values in found.items()}
 
-            def functions(v: np.ndarray, scale: np.ndarray) -> dict[Any, np.ndarray]:
-                h = derivatives(np, SOFTPLUS, v, 4)
-                return {along: self._partial(along, scale, v, h) for along in wanted}
+        return normal_expectations(given, mean[a], np.sqrt(covariance[a, a]), np.arange(mean.shape[1]), 0.5 * math.pi)
 
-            found = normal_expectations(functions, *flat, np.ravel(scale), POLE)
-            return {along: np.reshape(values, shape) for along, values in found.items()}
+    def _over_normal(self, mean: np.ndarray, deviation: np.ndarray) -> dict[Along, np.ndarray]:
+        """Return E of the partial derivatives without their factors exp(p log_scale), for v ~ N(mean, deviation²).
 
-        return normal_expectations(inner, mean[a], deviation, np.arange(mean.shape[1]), 0.5 * math.pi)
+        The number of nodes grows with the deviation, so that rows of like deviation are computed together.
+        """
+        wanted = [*all_along(self.reads, 0, 1, 2), (self.log_scale,) * 4, (self.argument,) * 4]
+        found = {along: np.empty_like(mean) for along in wanted}
 
+        def functions(v: np.ndarray, _: np.ndarray) -> dict[Along, np.ndarray]:
+            h = derivatives(np, SOFTPLUS, v, 4)
+            return {along: self._partial(along, v, h) for along in wanted}
 
-def _euler(times: int, power: int, v: Array, h: Sequence[Array]) -> Array:
-    """Return (ϑ + power)^times applied to h⁽ᵖᵒʷᵉʳ⁾(v), with ϑ = v d/dv."""
-    # Coefficients of v^k h^(power + k): (ϑ + p) v^k h^(p+k) = (k + p) v^k h^(p+k) + v^(k+1) h^(p+k+1).
-    coefficients = {0: 1}
-    for _ in range(times):
-        moved: Counter[int] = Counter()
-        for k, c in coefficients.items():
-            moved[k] += (k + power) * c
-            moved[k + 1] += c
-        coefficients = dict(moved)
-    value: Any = 0.0
-    for k, c in coefficients.items():
-        if c:
-            part = c * h[power + k]
-            for _ in range(k):
-                part = part * v
-            value = value + part
-    return value
+        size = np.clip(np.ceil(np.log2(np.maximum(deviation, 1e-300))), 0, WIDE + 1)
+        for each in np.unique(size):
+            rows = size == each
+            if each <= WIDE:
+                part = normal_expectations(functions, mean[rows], deviation[rows], mean[rows], POLE)
+            else:
+                part = {along: self._over_wide_normal(along, mean[rows], deviation[rows]) for along in wanted}
+            for along, values in part.items():
+                found[along][rows] = values
+        return found
+
+    def _over_wide_normal(self, along: Along, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """Return one such expectation where the Normal is smooth on the scale of softplus.
+
+        Softplus is max(v, 0) + r(|v|), with r(u) = log(1 + exp(−u)) and its derivatives vanishing for large u.
+        """
+        from scipy.special import ndtr  # slow to import
+
+        nodes, weights = np.polynomial.legendre.leggauss(16)
+        panels = np.arange(0.0, VANISHED, 4.0)[:, None]
+        u = np.ravel(panels + 2.0 * (nodes + 1.0))
+        v, weight = np.concatenate([-u, u]), np.tile(2.0 * np.tile(weights, len(panels)), 2)
+        softplus = derivatives(np, SOFTPLUS, v, 4)
+        h = [softplus[0] - np.maximum(v, 0.0), softplus[1] - (v > 0.0), *softplus[2:]]
+        local = weight * self._partial(along, v, h)
+        standard = (v - mean[:, None]) / deviation[:, None]
+        density = np.exp(-0.5 * standard**2) / (math.sqrt(2.0 * math.pi) * deviation[:, None])
+        ratio = mean / deviation
+        above = ndtr(ratio)
+        positive = mean * above + deviation * np.exp(-0.5 * ratio**2) / math.sqrt(2.0 * math.pi)
+        power, coefficients = self._monomials(along)
+        # The monomials that do not vanish: h and v h' tend to max(v, 0), h' to 1[v > 0].
+        rest = sum(c for k, c in coefficients.items() if power + k <= 1)
+        return density @ local + rest * (above if power else positive)

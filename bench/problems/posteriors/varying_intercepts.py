@@ -1,7 +1,7 @@
 """A linear regression whose intercept varies between groups, and whose scales are learnt.
 
-y_ji ~ N(α_j + β x_ji, σ²), α_j ~ N(μ, τ²), μ, β ~ N(0, 5²), τ, σ ~ half-normal(2). Latent are μ, β, log τ, log σ and, for
-every group, α_j (`centred`) or η_j = (α_j − μ)/τ ~ N(0, 1) (`non-centred`).
+y_ji ~ N(α_j + β x_ji, σ²), α_j ~ N(μ, τ²), μ, β ~ N(0, 5²), τ, σ ~ half-normal(2). Latent are μ, β, log τ, log σ and,
+for every group, α_j (`centred`) or η_j = (α_j − μ)/τ ~ N(0, 1) (`non-centred`).
 
 The data are generated, x_ji ~ N(0, 1), with μ = 1, β = −0.5, τ = 0.8 and σ = 0.6.
 

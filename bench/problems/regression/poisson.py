@@ -61,9 +61,9 @@ class PoissonRegression(Regression):
         if self.at == "given" and max(np.max(np.abs(getattr(self.q, name))) for name in ("loc", "scale")) > 1.0:
             self.exact()  # up to 1 nothing overflows, so that no data need be read
 
-    def exact_at(self, parameters: Vectors) -> Exact:
+    def exact_elbo(self, parameters: Vectors) -> Exact:
         with np.errstate(over="ignore", invalid="ignore"):
-            exact = super().exact_at(parameters)
+            exact = super().exact_elbo(parameters)
         if exact.objective is None or not np.isfinite(exact.objective):
             raise UsageError(f"problem {self.name}: E exp(xᵀz) overflows; give a smaller loc or scale")
         return exact
