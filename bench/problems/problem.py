@@ -40,7 +40,7 @@ class Exact:
     gradient : {parameter block: [*shape]}
         ∇_λ L.
     source : str
-        How the values were computed: `closed-form`, `quadrature` or `enumeration`.
+        How the values were computed: `closed-form`, `quadrature`, `enumeration` or `rqmc`.
     objective : float, optional
         E f, where known. This is L(λ), or L(λ) without the entropy if the entropy enters analytically.
     optimal_baseline : {parameter block: [*shape]}, optional

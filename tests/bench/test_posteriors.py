@@ -292,7 +292,7 @@ def test_softplus_of_a_wide_normal(deviation: float) -> None:
 def test_rqmc_is_within_its_bound(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the exact gradient is known: false alarm 1e-3 a family by the bound's own level, seeds fixed."""
     monkeypatch.setattr(rqmc, "POINTS", 2**9)
-    problem: Any = make_problem(f"sparse-logistic[family={family}]")
+    problem: Any = make_problem(f"sparse-logistic[family={family},scale=0.3]")
     exact, found = problem.exact(), rqmc.exact_by_rqmc(problem, problem.parameters())
     assert found.source == "rqmc"
     for name, gradient in exact.gradient.items():
@@ -308,7 +308,7 @@ def test_non_centred_horseshoe(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(rqmc, "POINTS", 2**10)
-    problem: Any = make_problem("sparse-logistic[parameterisation=non-centred]")
+    problem: Any = make_problem("sparse-logistic[parameterisation=non-centred,scale=0.3]")
     x, y = (torch.as_tensor(a) for a in sparse_logistic_data("generated"))
     noise = torch.randn((2**16, 18), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     z = (0.3 * noise).requires_grad_()
