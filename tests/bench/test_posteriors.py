@@ -28,7 +28,10 @@ from gradmeter.bench.problems.posteriors.stochastic_volatility import generated 
 from gradmeter.bench.problems.posteriors.terms import ScaledSoftplus
 from gradmeter.bench.problems.posteriors.varying_intercepts import generated as varying_intercepts_data
 from gradmeter.bench.problems.regression import load
-from tests.support import Blocks, gauss, needs
+from gradmeter.estimators import VARIANTS
+from gradmeter.estimators.backends import get
+from tests.parity import Case
+from tests.support import Blocks, applies, estimate, gauss, make_cell, make_estimator, measured, needs
 
 FAMILIES = ("normal", "multivariate-normal", "low-rank-normal")
 #: Linear functions of z [k, D], and a function of them.
@@ -350,3 +353,62 @@ def test_integrands(text: str) -> None:
     found = list(check_integrand(bench))
     assert not [str(each) for each in found if each.status == "wrong"]
     assert {"gradient", "hessian_product"} <= {each.check for each in found if each.status == "ok"}
+
+
+PARITY = (
+    *CHECKED,
+    "funnel[dim=4,family=multivariate-normal,entropy=analytic]",
+    "hierarchical-logistic[groups=3,size=2,family=low-rank-normal,rank=2]",
+    "negative-binomial-regression[batch=5]",
+)
+ASKING = ("pathwise", "score-function[baseline=leave-one-out]", "rao-blackwell[baseline=leave-one-out]", "price")
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("estimator", ASKING)
+@pytest.mark.parametrize("text", PARITY)
+def test_parity(text: str, estimator: str) -> None:
+    if not applies(text, estimator, 4):
+        pytest.skip("coordinates of this q are not independent")
+    needs("torch")
+    case = Case(text, estimator, 4)
+    case.check(case.on(get("torch")), 1e-12)
+
+
+@pytest.mark.parametrize("text", [PARITY[0], *(pytest.param(text, marks=pytest.mark.slow) for text in PARITY[1:])])
+def test_parity_compiled(text: str) -> None:
+    needs("jax")
+    case = Case(text, "pathwise", 4)
+    case.check(case.on(get("jax"), compiled=True), 1e-12)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("text", PARITY)
+def test_automatic_differentiation(text: str) -> None:
+    """With the same noise: the closed form's estimate."""
+    needs("torch")
+    case, other = Case(text, "pathwise", 4), make_problem(with_options(text, differentiate="autodiff"))
+    found = estimate(get("torch"), case.cell.estimator, other.expectation(), case.parameters, case.noise)
+    case.check(found, 1e-11)
+
+
+#: Every problem under a mean-field q, and the others' q and minibatches once.
+EVERY = (
+    *("eight-schools", "eight-schools[parameterisation=non-centred]", "varying-intercepts", "item-response"),
+    *("item-response[item-parameters=2]", "hierarchical-logistic", "negative-binomial-regression", "funnel"),
+    *("stochastic-volatility", "sparse-logistic", "sparse-logistic[parameterisation=non-centred]"),
+    *("eight-schools[family=multivariate-normal,batch=2]", "item-response[family=low-rank-normal,batch=4]"),
+)
+#: Estimators without a baseline, whose variance takes more than 2^20 replicates here.
+VARIABLE = ("score-function[draws=stratified]", "importance-sampling", "overdispersed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", [v for v in VARIANTS if v not in VARIABLE])
+@pytest.mark.parametrize("text", EVERY)
+def test_every_estimator_is_certified(text: str, estimator: str) -> None:
+    samples = max(2, make_estimator(estimator).smallest_num_samples())
+    if not applies(text, estimator, samples):
+        pytest.skip("not for this problem")
+    rows = measured(make_cell(text, estimator, samples, bias_bound=0.05, precision=0.2, max_replicates=2**20))
+    assert rows["all"]["verdict"] == "unbiased", rows["all"]["reason"]
