@@ -13,7 +13,12 @@ Vectors = dict[str, np.ndarray]
 
 
 def times(xp: Any, left: Array, matrix: Array) -> Array:
-    """Return left [..., K] times a matrix [K, M], as one large product for all batch axes."""
+    """Return left [..., K] times a matrix [K, M], as one large product for all batch axes.
+
+    A matrix per replicate [R, K, M] is multiplied with left [R, S, K].
+    """
+    if matrix.ndim == 3:
+        return xp.matmul(left, matrix)
     flat = xp.matmul(xp.reshape(left, (-1, left.shape[-1])), matrix)
     return xp.reshape(flat, (*left.shape[:-1], matrix.shape[-1]))
 

@@ -80,10 +80,9 @@ class LogJoint(OfRows):
             scale = design.shape[1] / noise["rows"].shape[1]
             design, offset, weight = (_drawn(xp, a, noise["rows"]) for a in (design, offset, weight))
             design = xp.reshape(design, (design.shape[0], -1, z.shape[-1]))
-            product = xp.matmul(z, xp.matrix_transpose(design))
         else:
             design = xp.reshape(design, (-1, z.shape[-1]))
-            product = times(xp, z, xp.matrix_transpose(design))
+        product = times(xp, z, xp.matrix_transpose(design))
         offset, weight = (xp.reshape(a, (*a.shape[: a.ndim - 3], a.shape[-3], -1)) for a in (offset, weight))
         rows = offset.shape[-1]
         across = [product[..., j * rows : (j + 1) * rows] for j in range(block.predictors)]
@@ -115,17 +114,14 @@ class LogJoint(OfRows):
 
     def _pulled(self, xp: Any, rows: _Rows, slopes: Sequence[Array]) -> Array:
         """Return N/B Σ_n Σ_j slope_jn a_jn [R, S, D] for slopes [R, S, n]."""
-        joined = xp.concat(slopes, axis=-1)
-        product = times(xp, joined, rows.design) if rows.design.ndim == 2 else xp.matmul(joined, rows.design)
-        return rows.scale * product
+        return rows.scale * times(xp, xp.concat(slopes, axis=-1), rows.design)
 
     def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         total = xp.zeros_like(z)
         for block in self.blocks:
             rows, count = self._rows(xp, data, block, z, noise), range(block.predictors)
             curvature = self._sum(xp, rows, block, 2)
-            across = xp.matrix_transpose(rows.design)
-            moved = times(xp, vector, across) if rows.design.ndim == 2 else xp.matmul(vector, across)
+            moved = times(xp, vector, xp.matrix_transpose(rows.design))
             size = rows.predictors[0].shape[-1]
             moves = [moved[..., j * size : (j + 1) * size] for j in count]
             slopes = [xp.zeros_like(move) for move in moves]
@@ -138,7 +134,7 @@ class LogJoint(OfRows):
 
     def local_terms(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return for each coordinate the sum of the terms and rows in which it has a coefficient [..., D]."""
-        total = data["constant"] + xp.zeros_like(z)
+        total = xp.zeros_like(z)
         for block in self.blocks:
             rows = self._rows(xp, data, block, z, noise)
             size = rows.predictors[0].shape[-1]
@@ -146,9 +142,7 @@ class LogJoint(OfRows):
             for term, weight in zip(block.terms, rows.weights, strict=True):
                 value = weight * term.sampled(xp, rows.predictors, 0)[()]
                 masks = [present[..., j * size : (j + 1) * size, :] for j in term.reads]
-                mask = functools.reduce(xp.maximum, masks)
-                product = times(xp, value, mask) if mask.ndim == 2 else xp.matmul(value, mask)
-                total = total + rows.scale * product
+                total = total + rows.scale * times(xp, value, functools.reduce(xp.maximum, masks))
         return total
 
 

@@ -50,12 +50,6 @@ class GeneralisedLinear(OfRows):
         taken = xp.take(response, xp.reshape(noise["rows"], (-1,)), axis=0)
         return gathered(xp, design, noise["rows"]), xp.reshape(taken, (replicates, 1, batch)), design.shape[0] / batch
 
-    def _times(self, xp: Any, left: Array, right: Array) -> Array:
-        """Return left [R, S, K] times right [K, M] or [R, K, M], as [R, S, M]."""
-        if right.ndim == 2:
-            return times(xp, left, right)
-        return xp.matmul(left, right)
-
     def value(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         return self._likelihood(xp, data, z, noise) + xp.sum(self._log_prior(z), axis=-1)
 
@@ -65,7 +59,7 @@ class GeneralisedLinear(OfRows):
 
     def _likelihood(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         design, response, scale = self._rows(xp, data, noise)
-        predictor = self._times(xp, z, xp.matrix_transpose(design))
+        predictor = times(xp, z, xp.matrix_transpose(design))
         return scale * xp.sum(self.log_likelihood(xp, data, predictor, response), axis=-1) + data.get("constant", 0.0)
 
     def _log_prior(self, z: Array) -> Array:
@@ -73,24 +67,24 @@ class GeneralisedLinear(OfRows):
 
     def gradient(self, xp: Any, data: Arrays, z: Array, noise: Arrays) -> Array:
         design, response, scale = self._rows(xp, data, noise)
-        predictor = self._times(xp, z, xp.matrix_transpose(design))
-        return scale * self._times(xp, self.residual(xp, data, predictor, response), design) - z
+        predictor = times(xp, z, xp.matrix_transpose(design))
+        return scale * times(xp, self.residual(xp, data, predictor, response), design) - z
 
     def hessian_product(self, xp: Any, data: Arrays, z: Array, vector: Array, noise: Arrays) -> Array:
         design, response, scale = self._rows(xp, data, noise)
         across = xp.matrix_transpose(design)
-        bent = self.curvature(xp, data, self._times(xp, z, across), response) * self._times(xp, vector, across)
-        return scale * self._times(xp, bent, design) - vector
+        bent = self.curvature(xp, data, times(xp, z, across), response) * times(xp, vector, across)
+        return scale * times(xp, bent, design) - vector
 
     def hessian(self, backend: Backend, data: Arrays, z: Array, noise: Arrays) -> Array:
         """Return Σ_n c_n x_n x_nᵀ − I; without minibatches, all samples share the products x_n x_nᵀ."""
         xp, dimension = backend.xp, z.shape[-1]
         design, response, scale = self._rows(xp, data, noise)
-        predictor = self._times(xp, z, xp.matrix_transpose(design))
+        predictor = times(xp, z, xp.matrix_transpose(design))
         bent = scale * self.curvature(xp, data, predictor, response)
         if design.ndim == 2:
             outer = xp.reshape(design[:, :, None] * design[:, None, :], (-1, dimension * dimension))
-            found = xp.reshape(self._times(xp, bent, outer), (*z.shape, dimension))
+            found = xp.reshape(times(xp, bent, outer), (*z.shape, dimension))
         else:
             rows = design[:, None, :, :]
             found = xp.matmul(xp.matrix_transpose(rows) * bent[..., None, :], rows)
@@ -101,7 +95,7 @@ class GeneralisedLinear(OfRows):
         """Update the linear predictor instead of recomputing it: O(N D) for all coordinates instead of O(N D²)."""
         xp = backend.xp
         design, response, scale = self._rows(xp, data, noise)
-        predictor = self._times(xp, z, xp.matrix_transpose(design))
+        predictor = times(xp, z, xp.matrix_transpose(design))
         likelihood = self.replaced_likelihood(backend, data, design, response, predictor, replacement - z)
         prior = self._log_prior(z)
         others = xp.sum(prior, axis=-1, keepdims=True) - prior

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradmeter.bench.problems.arrays import Array, Arrays
+from gradmeter.bench.problems.arrays import Array, Arrays, times
 from gradmeter.bench.problems.problem import LOG_2PI
 from gradmeter.bench.problems.regression.generalised_linear import GeneralisedLinear
 from gradmeter.bench.problems.regression.regression import Regression
@@ -40,7 +40,7 @@ class LinearIntegrand(GeneralisedLinear):
         """Return the likelihoods at all replacements; h is quadratic in the change, so two products suffice."""
         xp = backend.xp
         now = xp.sum(self.log_likelihood(xp, data, predictor, response), axis=-1)[..., None]
-        slope = self._times(xp, self.residual(xp, data, predictor, response), design)
+        slope = times(xp, self.residual(xp, data, predictor, response), design)
         curvature = xp.sum(design * design, axis=-2)
         if curvature.ndim == 2:
             curvature = curvature[:, None, :]
