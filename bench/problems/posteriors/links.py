@@ -32,16 +32,29 @@ def _coefficients(link: str, order: int) -> tuple[float, ...]:
     return tuple(float(c) for c in found)
 
 
-def derivatives(xp: Any, link: str, v: Array, highest: int) -> list[Array]:
-    """Return h and its derivatives up to the order `highest`, elementwise."""
-    found, t = [], xp.tanh(0.5 * v)
-    for order in range(highest + 1):
+class Argument:
+    """Values v at which links are evaluated; what their derivatives share is computed once, and only if needed."""
+
+    def __init__(self, xp: Any, v: Array) -> None:
+        self._xp, self._v = xp, v
+        self._found: dict[tuple[str, int], Array] = {}
+
+    @functools.cached_property
+    def _half_tanh(self) -> Array:
+        return self._xp.tanh(0.5 * self._v)
+
+    def derivative(self, link: str, order: int) -> Array:
+        """Return the derivative of h of an order, elementwise; h itself for order 0."""
+        if (link, order) not in self._found:
+            self._found[link, order] = self._evaluate(link, order)
+        return self._found[link, order]
+
+    def _evaluate(self, link: str, order: int) -> Array:
+        xp, v = self._xp, self._v
         if link == SOFTPLUS and order == 0:
-            found.append(xp.maximum(v, xp.zeros_like(v)) + xp.log1p(xp.exp(-xp.abs(v))))
-            continue
+            return xp.maximum(v, xp.zeros_like(v)) + xp.log1p(xp.exp(-xp.abs(v)))
         coefficients = _coefficients(link, order)
-        value = coefficients[-1] + xp.zeros_like(t)
+        value = coefficients[-1] + xp.zeros_like(v)
         for coefficient in coefficients[-2::-1]:
-            value = value * t + coefficient
-        found.append(value)
-    return found
+            value = value * self._half_tanh + coefficient
+        return value

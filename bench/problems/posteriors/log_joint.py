@@ -19,7 +19,7 @@ from gradmeter.bench.problems.gaussian_elbo import Expected
 from gradmeter.bench.problems.minibatch import OfRows
 from gradmeter.bench.problems.posteriors.densities import Addend, Addends
 from gradmeter.bench.problems.posteriors.predictor import Predictor
-from gradmeter.bench.problems.posteriors.terms import Along, Product, ScaledSoftplus, Term
+from gradmeter.bench.problems.posteriors.terms import Along, Product, Sampled, ScaledSoftplus, Term
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class _Rows:
     Attributes
     ----------
     design : [m n, D], or [R, m n, D] for minibatches.
-    predictors : m arrays [R, S, n].
+    predictors : m arrays [R, S, n], and functions of them.
     weights : T arrays that broadcast with [R, S, n].
     scale : N/B.
     """
 
     design: Array
-    predictors: list[Array]
+    predictors: Sampled
     weights: list[Array]
     scale: float
 
@@ -87,7 +87,7 @@ class LogJoint(OfRows):
         rows = offset.shape[-1]
         across = [product[..., j * rows : (j + 1) * rows] for j in range(block.predictors)]
         predictors = [p + _row(offset, j) for j, p in enumerate(across)]
-        return _Rows(design, predictors, [_row(weight, t) for t in range(len(block.terms))], scale)
+        return _Rows(design, Sampled(xp, predictors), [_row(weight, t) for t in range(len(block.terms))], scale)
 
     def _sum(self, xp: Any, rows: _Rows, block: Block, order: int) -> dict[Along, Array]:
         """Return the weighted sums over terms of the partial derivatives of an order [R, S, n]; absent ones are 0."""
@@ -122,7 +122,7 @@ class LogJoint(OfRows):
             rows, count = self._rows(xp, data, block, z, noise), range(block.predictors)
             curvature = self._sum(xp, rows, block, 2)
             moved = times(xp, vector, xp.matrix_transpose(rows.design))
-            size = rows.predictors[0].shape[-1]
+            size = rows.predictors.values[0].shape[-1]
             moves = [moved[..., j * size : (j + 1) * size] for j in count]
             slopes = [xp.zeros_like(move) for move in moves]
             for (i, j), values in curvature.items():
@@ -137,7 +137,7 @@ class LogJoint(OfRows):
         total = xp.zeros_like(z)
         for block in self.blocks:
             rows = self._rows(xp, data, block, z, noise)
-            size = rows.predictors[0].shape[-1]
+            size = rows.predictors.values[0].shape[-1]
             present = xp.astype(rows.design != 0.0, z.dtype)
             for term, weight in zip(block.terms, rows.weights, strict=True):
                 value = weight * term.sampled(xp, rows.predictors, 0)[()]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.problems.arrays import Array
-from gradmeter.bench.problems.posteriors.links import POLE, SOFTPLUS, derivatives
+from gradmeter.bench.problems.posteriors.links import POLE, SOFTPLUS, Argument
 from gradmeter.bench.problems.quadrature import normal_expectations
 
 #: Binary logarithm of the deviation above which a Normal is smooth on the scale of softplus, and the argument at which
@@ -26,6 +26,27 @@ from gradmeter.bench.problems.quadrature import normal_expectations
 WIDE, VANISHED = 4, 40.0
 #: Predictors in which to differentiate, in ascending order: (0, 0, 2) is ∂³/∂p_0² ∂p_2.
 Along = tuple[int, ...]
+
+
+class Sampled:
+    """Predictors at samples, and functions of them that several terms may share, each computed once."""
+
+    def __init__(self, xp: Any, values: Sequence[Array]) -> None:
+        self._xp, self.values = xp, values
+        self._exponentials: dict[int, Array] = {}
+        self._arguments: dict[int, Argument] = {}
+
+    def exp(self, p: int) -> Array:
+        """Return the exponential of predictor p."""
+        if p not in self._exponentials:
+            self._exponentials[p] = self._xp.exp(self.values[p])
+        return self._exponentials[p]
+
+    def argument(self, p: int) -> Argument:
+        """Return predictor p as an argument of links."""
+        if p not in self._arguments:
+            self._arguments[p] = Argument(self._xp, self.values[p])
+        return self._arguments[p]
 
 
 class Term(ABC):
@@ -40,7 +61,7 @@ class Term(ABC):
         """The predictors that F depends on, ascending."""
 
     @abstractmethod
-    def sampled(self, xp: Any, predictors: Sequence[Array], order: int) -> dict[Along, Array]:
+    def sampled(self, xp: Any, predictors: Sampled, order: int) -> dict[Along, Array]:
         """Return the partial derivatives of F of an order from 0 to 2, elementwise; those that are 0 are left out."""
 
     @abstractmethod
@@ -94,15 +115,14 @@ class Product(Term):
         more = {p for p in (self.exponent, self.argument) if p is not None}
         return tuple(sorted({*self.factors, *more}))
 
-    def sampled(self, xp: Any, predictors: Sequence[Array], order: int) -> dict[Along, Array]:
-        exponential = None if self.exponent is None else xp.exp(predictors[self.exponent])
-        links = None if self.link is None else derivatives(xp, self.link, predictors[self.argument or 0], order)
-
+    def sampled(self, xp: Any, predictors: Sampled, order: int) -> dict[Along, Array]:
         def evaluate(factors: Along, link_order: int) -> Array:
-            parts = [predictors[p] for p in factors]
-            parts += [] if exponential is None else [exponential]
-            parts += [] if links is None else [links[link_order]]
-            return functools.reduce(lambda a, b: a * b, parts) if parts else xp.ones_like(predictors[0])
+            parts = [predictors.values[p] for p in factors]
+            if self.exponent is not None:
+                parts.append(predictors.exp(self.exponent))
+            if self.link is not None and self.argument is not None:
+                parts.append(predictors.argument(self.argument).derivative(self.link, link_order))
+            return functools.reduce(lambda a, b: a * b, parts) if parts else xp.ones_like(predictors.values[0])
 
         return self._collected(all_along(self.reads, order), evaluate)
 
@@ -133,7 +153,8 @@ class Product(Term):
         link, v, highest = self.link or "", self.argument or 0, 4 + len(self.factors)
 
         def functions(t: np.ndarray, _: np.ndarray) -> dict[Any, np.ndarray]:
-            return dict(enumerate(derivatives(np, link, t, highest)))
+            at = Argument(np, t)
+            return {order: at.derivative(link, order) for order in range(highest + 1)}
 
         found = normal_expectations(functions, mean[v], np.sqrt(covariance[v, v]), mean[v], POLE)
         return [found[k] for k in range(highest + 1)]
@@ -202,16 +223,16 @@ class ScaledSoftplus(Term):
             coefficients = {k: c for k, c in moved.items() if c}
         return power, coefficients
 
-    def _partial(self, along: Along, v: Array, h: Sequence[Array]) -> Array:
-        """Return a derivative without the factor exp(p log_scale), from the derivatives h of softplus at v."""
+    def _partial(self, along: Along, v: Array, h: Callable[[int], Array]) -> Array:
+        """Return a derivative without the factor exp(p log_scale); h(k) is the k-th derivative of softplus at v."""
         power, coefficients = self._monomials(along)
-        parts = [c * functools.reduce(lambda a, b: a * b, [v] * k, h[power + k]) for k, c in coefficients.items()]
+        parts = [c * functools.reduce(lambda a, b: a * b, [v] * k, h(power + k)) for k, c in coefficients.items()]
         return functools.reduce(lambda a, b: a + b, parts)
 
-    def sampled(self, xp: Any, predictors: Sequence[Array], order: int) -> dict[Along, Array]:
-        scale = xp.exp(predictors[self.log_scale])
-        v = scale * predictors[self.argument]
-        h = derivatives(xp, SOFTPLUS, v, order)
+    def sampled(self, xp: Any, predictors: Sampled, order: int) -> dict[Along, Array]:
+        scale = predictors.exp(self.log_scale)
+        v = scale * predictors.values[self.argument]
+        h = _softplus(xp, v)
         found = {along: self._partial(along, v, h) for along in all_along(self.reads, order)}
         for along in found:
             for _ in range(along.count(self.argument)):
@@ -242,7 +263,7 @@ class ScaledSoftplus(Term):
         found = {along: np.empty_like(mean) for along in wanted}
 
         def functions(v: np.ndarray, _: np.ndarray) -> dict[Along, np.ndarray]:
-            h = derivatives(np, SOFTPLUS, v, 4)
+            h = _softplus(np, v)
             return {along: self._partial(along, v, h) for along in wanted}
 
         size = np.clip(np.ceil(np.log2(np.maximum(deviation, 1e-300))), 0, WIDE + 1)
@@ -267,9 +288,8 @@ class ScaledSoftplus(Term):
         panels = np.arange(0.0, VANISHED, 4.0)[:, None]
         u = np.ravel(panels + 2.0 * (nodes + 1.0))
         v, weight = np.concatenate([-u, u]), np.tile(2.0 * np.tile(weights, len(panels)), 2)
-        softplus = derivatives(np, SOFTPLUS, v, 4)
-        h = [softplus[0] - np.maximum(v, 0.0), softplus[1] - (v > 0.0), *softplus[2:]]
-        local = weight * self._partial(along, v, h)
+        asymptotes, softplus = (np.maximum(v, 0.0), v > 0.0, 0.0, 0.0, 0.0), _softplus(np, v)
+        local = weight * self._partial(along, v, lambda order: softplus(order) - asymptotes[order])
         standard = (v - mean[:, None]) / deviation[:, None]
         density = np.exp(-0.5 * standard**2) / (math.sqrt(2.0 * math.pi) * deviation[:, None])
         ratio = mean / deviation
@@ -279,3 +299,9 @@ class ScaledSoftplus(Term):
         # The monomials that do not vanish: h and v h' tend to max(v, 0), h' to 1[v > 0].
         rest = sum(c for k, c in coefficients.items() if power + k <= 1)
         return density @ local + rest * (above if power else positive)
+
+
+def _softplus(xp: Any, v: Array) -> Callable[[int], Array]:
+    """Return the function order -> derivative of softplus at v."""
+    at = Argument(xp, v)
+    return lambda order: at.derivative(SOFTPLUS, order)
