@@ -31,7 +31,17 @@ from gradmeter.bench.problems.regression import load
 from gradmeter.estimators import VARIANTS
 from gradmeter.estimators.backends import get
 from tests.parity import Case
-from tests.support import Blocks, applies, estimate, gauss, make_cell, make_estimator, measured, needs
+from tests.support import (
+    Blocks,
+    applies,
+    estimate,
+    gauss,
+    make_cell,
+    make_estimator,
+    measured,
+    needs,
+    problem_is_refused,
+)
 
 FAMILIES = ("normal", "multivariate-normal", "low-rank-normal")
 #: Linear functions of z [k, D], and a function of them.
@@ -415,3 +425,50 @@ def test_certified(text: str, estimator: str) -> None:
         pytest.skip("not for this problem")
     rows = measured(make_cell(text, estimator, samples, bias_bound=0.1, precision=0.2, max_replicates=2**20))
     assert rows["all"]["verdict"] == "unbiased", rows["all"]["reason"]
+
+
+@pytest.mark.parametrize("family", ["normal", "multivariate-normal"])
+def test_fitted_is_a_maximum(family: str) -> None:
+    problem: Any = make_problem(f"eight-schools[at=fitted,family={family}]")
+    exact, best = problem.exact(), problem.parameters()
+    assert max(np.abs(g).max() for g in exact.gradient.values()) < 1e-6
+    generator = np.random.default_rng(1)
+    for _ in range(5):
+        away = {n: a + 0.05 * generator.standard_normal(a.shape) for n, a in best.items()}
+        assert problem.exact_at(away).objective < exact.objective
+
+
+def test_posteriors_find_the_truth() -> None:
+    """The fitted q of generated data: within 0.4 of every parameter of the model, whose posterior σ are below 0.2."""
+    truths = {
+        "varying-intercepts[groups=40,size=20,at=fitted]": [1.0, -0.5, np.log(0.8), np.log(0.6)],
+        "hierarchical-logistic[groups=40,size=20,at=fitted]": [-0.3, 0.8, -0.5, np.log(0.7)],
+    }
+    for text, truth in truths.items():
+        np.testing.assert_allclose(make_problem(text).parameters()["loc"][: len(truth)], truth, atol=0.4, err_msg=text)
+
+
+def test_non_centred_parameterisations_agree() -> None:
+    """log p of the same effects, once as they are and once standardised, differs by the map's log Jacobian."""
+    centred, other = (make_problem(f"eight-schools[parameterisation={p}]") for p in ("centred", "non-centred"))
+    z = np.random.default_rng(2).standard_normal((1, 5, 10))
+    moved = z.copy()
+    moved[..., 2:] = z[..., :1] + np.exp(z[..., 1:2]) * z[..., 2:]
+    one, two = (p.integrand.value(np, p.data(), at, {}) for p, at in ((centred, moved), (other, z)))
+    np.testing.assert_allclose(one + 8 * z[..., 1], two, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("eight-schools[batch=9]", "problem eight-schools: batch is 9; there are 8 rows"),
+        ("eight-schools[at=fitted,scale=0.2]", "at=fitted chooses loc and scale itself; leave them out"),
+        ("funnel[scale=60]", "problem funnel: the ELBO overflows; give a smaller loc or scale"),
+        ("item-response[item-parameters=2,scale=1.5]", "its exact gradient is known up to scale=1"),
+        ("item-response[item-parameters=3]", "it must be a whole number, at least 1, at most 2"),
+        ("sparse-logistic[parameterisation=non-centred,at=fitted]", "at=fitted is for parameterisation=centred"),
+        ("eight-schools[family=gamma]", "unknown value of problem eight-schools option 'family': 'gamma'"),
+    ],
+)
+def test_bad_options(text: str, message: str) -> None:
+    problem_is_refused(text, message)

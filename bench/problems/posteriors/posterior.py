@@ -21,9 +21,11 @@ from gradmeter.bench.problems.problem import Exact
 from gradmeter.estimators import FamilyConfig, UsageError
 from gradmeter.estimators.options import option
 
-#: Largest derivative of the ELBO at which the search for its maximum stops, and at which the result is accepted.
-CONVERGED, ENOUGH = 1e-9, 1e-5
-STEPS = 2000
+#: Options of the search for the maximum of the ELBO, and the largest derivative at which its result is accepted.
+SEARCH = {"gtol": 1e-9, "ftol": 1e-16, "maxcor": 60, "maxiter": 5000, "maxfun": 5000}
+ENOUGH = 1e-5
+#: Largest number of searches, each from where the one before ended.
+SEARCHES = 5
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Posterior(GaussianProblem):
 
 @functools.cache
 def maximum(same: Same) -> Vectors:
-    """Return the λ that maximises the exact ELBO, by BFGS from the family's default options.
+    """Return the λ that maximises the exact ELBO, by L-BFGS from the family's default options.
 
     The Newton iteration of `fitted` need not converge where scales are latent: log p is not concave.
 
@@ -106,11 +108,13 @@ def maximum(same: Same) -> Vectors:
             return np.inf, np.zeros_like(flat)
         return -exact.objective, -np.concatenate([np.ravel(exact.gradient[name]) for name in start])
 
-    first = np.concatenate([np.ravel(a) for a in start.values()])
-    found = minimize(objective, first, jac=True, method="BFGS", options={"gtol": CONVERGED, "maxiter": STEPS})
-    if not np.abs(found.jac).max() < ENOUGH:
-        raise UsageError(f"problem {problem.name}: at=fitted did not converge; give λ instead")
-    return at(found.x)
+    place = np.concatenate([np.ravel(a) for a in start.values()])
+    for _ in range(SEARCHES):  # a step into overflow ends a search
+        found = minimize(objective, place, jac=True, method="L-BFGS-B", options=SEARCH)
+        place = found.x
+        if np.abs(found.jac).max() < ENOUGH:
+            return at(place)
+    raise UsageError(f"problem {problem.name}: at=fitted did not converge; give λ instead")
 
 
 @functools.lru_cache(maxsize=32)
