@@ -87,13 +87,14 @@ def whole_of(lab: Lab, problem: Any) -> Whole:
 
 @dataclass(frozen=True)
 class _Claim:
-    """The exact gradient along a direction in a block."""
+    """The exact gradient along a direction in a block; `error` is the bound on its own error, 0 if none is stated."""
 
     block: str
     label: str
     direction: np.ndarray
     value: float
     added: float
+    error: float
 
 
 def _claims(whole: Whole, exact: Exact) -> list[_Claim]:
@@ -102,7 +103,8 @@ def _claims(whole: Whole, exact: Exact) -> list[_Claim]:
     for block, gradient in exact.gradient.items():
         for label, v in directions(block, np.shape(gradient), lab, "exact"):
             added = float(np.sum(whole.entropy[block] * v)) if whole.entropy and block in whole.entropy else 0.0
-            found.append(_Claim(block, label, v, float(np.sum(np.asarray(gradient) * v)), added))
+            error = 0.0 if exact.errors is None else float(np.sum(exact.errors[block] * np.abs(v)))
+            found.append(_Claim(block, label, v, float(np.sum(np.asarray(gradient) * v)), added, error))
     return found
 
 
@@ -253,10 +255,10 @@ def _objective(whole: Whole, claimed: float, draws: _Draws) -> Finding:
     )
 
 
-def _away(mean: Mean, claimed: Any) -> np.ndarray:
-    """Return `Mean.away`, restricted to differences that matter relative to the largest claimed number."""
+def _away(mean: Mean, claimed: Any, error: Any = 0.0) -> np.ndarray:
+    """Return `Mean.away` where the difference exceeds `error` and matters relative to the largest claimed number."""
     size = np.maximum(np.abs(mean.value + claimed), 1e-3 * np.max(np.abs(claimed)))
-    return np.where(np.abs(mean.value) > IMPORTANT * size, mean.away, 0.0)
+    return np.where(np.abs(mean.value) > IMPORTANT * size + error, mean.away, 0.0)
 
 
 def _gradient(whole: Whole, claims: list[_Claim], draws: _Draws, place: Place | None, wrong_score: bool) -> Finding:
@@ -278,17 +280,17 @@ def _gradient(whole: Whole, claims: list[_Claim], draws: _Draws, place: Place | 
     if path is None and score is None:
         return about.not_checked(check, "neither the path of its samples nor its score gives the gradient")
     means: list[Mean] = []
-    values = _values(claims)
+    values, errors = _values(claims), np.asarray([claim.error for claim in claims])
     for round in (0, 1):
         found = path(round) if path is not None else score.mean(round) if score is not None else None
         if found is None or not np.all(np.isfinite(found.value)):
             return about.not_checked(check, "f or its derivative is not finite at some samples")
         means.append(found)
-        if round == 0 and not _away(found, values).any():
+        if round == 0 and not _away(found, values, errors).any():
             break
     first = means[0]
     if len(means) == 2:
-        signs = _away(first, values), _away(means[1], values)
+        signs = _away(first, values, errors), _away(means[1], values, errors)
         confirmed = (signs[0] != 0.0) & (signs[0] == signs[1])
         if confirmed.any():
             entry = int(np.argmax(confirmed * np.abs(first.value) / np.maximum(first.error, 1e-300)))
