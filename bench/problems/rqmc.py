@@ -25,7 +25,9 @@ LEVEL, STANDARD_ERRORS = 1e-3, 4.0
 #: Relative error of rounding, added to every bound.
 ROUNDING = 1e-13
 #: For a problem: largest number of points of a net, and of elements (points × `Integrand.width`); elements at once.
-POINTS, ELEMENTS, AT_ONCE = 2**14, 2**22, 2**20
+POINTS, ELEMENTS, AT_ONCE = 2**14, 2**21, 2**20
+#: Points of the first pilot net, and the relative error at which more points are not needed.
+FEWEST, ENOUGH = 2**8, 5e-4
 
 
 def normal_net(dimension: int, number: int, points: int) -> np.ndarray:
@@ -92,17 +94,22 @@ def _exact(same: Same, key: Key) -> Exact:
         moved = family.pathwise(backend, parameters, noise, z, left)
         return {name: np.sum(a, axis=(0, 1)) for name, a in moved.items()}
 
+    def gradient(points: int, first: int) -> Exact:
+        """Return the mean over nets and their reflections, with the seeds from `first` on."""
+
+        def mean(seed: int) -> Vectors:
+            half = normal_net(sum(sizes), seed, points)
+            some = math.ceil(2 * points * width / AT_ONCE)
+            found = [estimates(part) for part in np.array_split(np.concatenate([half, -half]), some)]
+            sums = {name: sum(part[name] for part in found) / (2 * points) for name in parameters}
+            return {name: value + sum(part[name] for part in known) for name, value in sums.items()}
+
+        return exact_of_nets([mean(seed) for seed in range(first, first + NETS)])
+
     width = max(integrand.width(data, len(loc)), *(a.size for a in parameters.values()))
-    points = min(POINTS, max(1, 2 ** int(math.log2(ELEMENTS / width))))
-    parts = math.ceil(2 * points * width / AT_ONCE)
-
-    def mean(number: int) -> Vectors:
-        """Return the mean over a net and its reflection."""
-        half = normal_net(sum(sizes), number, points)
-        found = [estimates(part) for part in np.array_split(np.concatenate([half, -half]), parts)]
-        return {
-            name: sum(part[name] for part in found) / (2 * points) + sum(part[name] for part in known)
-            for name in parameters
-        }
-
-    return exact_of_nets([mean(number) for number in range(NETS)])
+    most = min(POINTS, max(1, 2 ** int(math.log2(ELEMENTS / width))))
+    # A pilot with seeds of its own chooses the number of points, so that the error's estimate stays independent of it.
+    points = min(FEWEST, most)
+    while points < most and (gradient(points, NETS).error or 1.0) > ENOUGH:
+        points = min(4 * points, most)
+    return gradient(points, 0)

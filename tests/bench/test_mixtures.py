@@ -12,6 +12,7 @@ import pytest
 
 from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.problems.mixtures.points import fingerprint, load, principal_components, synthetic
+from gradmeter.bench.problems.rqmc import exact_by_rqmc
 from gradmeter.estimators import Expectation, UsageError
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
@@ -123,7 +124,19 @@ def test_summing_z_out_raises_the_bound() -> None:
     assert collapsed.objective is not None
     assert mean_field.objective is not None
     assert mean_field.objective < collapsed.objective < mean_field.objective + 10.0
-    assert make_problem(f"{NAME}[dim=2,components=2]").exact() is None
+
+
+@pytest.mark.parametrize("at", ["given", "cavi"])
+def test_rqmc_is_within_its_bound_of_the_quadrature(at: str) -> None:
+    """Bound by its own level: false alarm 1e-3, seeds fixed. More means have no quadrature, only this."""
+    problem: Any = make_problem(f"{NAME}[dim=1,components=2,at={at},size=40,dataset=synthetic]")
+    found, exact = exact_by_rqmc(problem, problem.parameters()), problem.exact()
+    assert exact.source == "quadrature"
+    for name, gradient in exact.gradient.items():
+        np.testing.assert_array_less(np.abs(found.gradient[name] - gradient), found.errors[name] + 1e-9)
+    more = make_problem(f"{NAME}[dim=2,components=2,size=20,dataset=synthetic]")
+    assert more.exact().source == "rqmc"
+    assert more.exact_at(more.parameters()) is None
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from gradmeter.bench.problems.mixtures.joint import Averaged, Collapsed, Joint, 
 from gradmeter.bench.problems.mixtures.mixture import Mixture, reached
 from gradmeter.bench.problems.options import batch_option, differentiate_option, entropy_option, family_option
 from gradmeter.bench.problems.problem import Exact
+from gradmeter.bench.problems.rqmc import exact_by_rqmc
 from gradmeter.estimators import Family, FamilyConfig, Normal, UsageError
 from gradmeter.estimators.families.normal_categorical import NormalCategorical
 from gradmeter.estimators.options import option
@@ -136,6 +137,13 @@ class BayesianGaussianMixture(Mixture):
         best = exact.expected_log_joint(given, parameters)
         numbers = {name: parameters[name] for name in Normal.blocks}
         return {**numbers, "logits": best - best.max(axis=1, keepdims=True), **parameters}
+
+    def exact(self) -> Exact | None:
+        """Return the exact values at λ; a reference by randomised quasi-Monte Carlo where there is no quadrature."""
+        found = super().exact()
+        if found is None and self.hyperparameters == "fixed":
+            return exact_by_rqmc(self, self.parameters())
+        return found
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         bound, own = self.expectation().at(parameters)
