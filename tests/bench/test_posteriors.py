@@ -30,6 +30,7 @@ from gradmeter.bench.problems.posteriors.varying_intercepts import generated as 
 from gradmeter.bench.problems.regression import load
 from gradmeter.estimators import VARIANTS
 from gradmeter.estimators.backends import get
+from gradmeter.estimators.backends.backend import Backend
 from tests.parity import Case
 from tests.support import (
     Blocks,
@@ -472,3 +473,15 @@ def test_non_centred_parameterisations_agree() -> None:
 )
 def test_bad_options(text: str, message: str) -> None:
     problem_is_refused(text, message)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", ASKING)
+@pytest.mark.parametrize("text", PARITY)
+def test_float32(backend: Backend, text: str, estimator: str) -> None:
+    if not applies(text, estimator, 4):
+        pytest.skip("coordinates of this q are not independent")
+    case = Case(text, estimator, 4, "float32")
+    found = case.on(backend, dtype="float32", compiled=backend.name == "jax")
+    assert all(g.dtype == np.float32 for g in found.values())
+    case.check(found, 1e-5)
