@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE # the tests start a hundred processes: each would compile every module anew
 
 .DEFAULT_GOAL := help
-.PHONY: help adapters report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected peers clean
+.PHONY: help torture sweeps adapters report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected peers clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -39,6 +39,16 @@ test-all: lint
 ADVERSARY ?=
 adversary: $(READY)
 	$(BIN)/python -m tests.adversary $(ADVERSARY)
+
+# make torture     kill runs, fits and merges 1,000 times at random moments: nothing may be lost; an hour (KILLS=100)
+KILLS ?= 1000
+torture: $(READY)
+	$(BIN)/python -m tests.sweep.torture --kills $(KILLS)
+
+# make sweeps      what a sweep costs beyond its cells, what a second worker gains, how far clusters scale
+sweeps: $(READY)
+	$(BIN)/python -m tests.sweep.throughput
+	$(BIN)/python -m tests.sweep.scaling results/quick/results.csv
 
 # make benchmark   score functions, pathwise, measure-valued on every backend by pytest-benchmark: ratios to what ran beside
 BENCHMARK := tests/benchmarks --benchmark-enable --benchmark-only -q
