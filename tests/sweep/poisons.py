@@ -52,6 +52,7 @@ def _kill() -> None:
 
 #: By name: what is done, and the status and a part of the reason that its rows have.
 POISONS: dict[str, tuple[Callable[[], Any], str, str]] = {
+    "nan": (lambda: np.nan, "nonfinite", "estimate of loc is not finite"),
     "exception": (_raise, "exception", "ValueError: poisoned"),
     "base-exception": (_raise_base, "exception", "BaseException: poisoned"),
     "system-exit": (lambda: sys.exit(0), "exception", "it calls sys.exit"),
@@ -72,8 +73,7 @@ class Poisoned(SquareIntegrand):
         self.act = act
 
     def derivative(self, xp: Any, data: Any, z: Any) -> Any:
-        self.act()
-        return super().derivative(xp, data, z)
+        return (self.act() or 1.0) * super().derivative(xp, data, z)
 
 
 def problem(poison: str) -> Square:
