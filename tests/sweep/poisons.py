@@ -52,7 +52,7 @@ def _kill() -> None:
 
 #: By name: what is done, and the status and a part of the reason that its rows have.
 POISONS: dict[str, tuple[Callable[[], Any], str, str]] = {
-    "nan": (lambda: np.nan, "nonfinite", "estimate of loc is not finite"),
+    "nan": (lambda: np.nan, "exception", "gradient is nan"),
     "exception": (_raise, "exception", "ValueError: poisoned"),
     "base-exception": (_raise_base, "exception", "BaseException: poisoned"),
     "system-exit": (lambda: sys.exit(0), "exception", "it calls sys.exit"),
