@@ -43,8 +43,9 @@ _COLUMNS = {
     "exact_norm": ("number", "‖g‖₂, the norm of the exact gradient"),
     "exact_source": (
         "string",
-        "how g is known: closed-form, quadrature, enumeration, none, or what your problem says",
+        "how g is known: closed-form, quadrature, enumeration, rqmc, none, or what your problem says",
     ),
+    "exact_error": ("number", "bound on the relative error of g; null where it is rounding, or not known"),
     "mean_norm": ("number", "‖ḡ‖₂, the norm of the mean estimate"),
     "bias_norm": ("number", "‖ḡ − g‖₂, sampling noise included"),
     "bias_z": ("number", "largest |z| of a coordinate of ḡ − g"),

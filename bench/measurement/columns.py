@@ -17,6 +17,7 @@ from gradmeter.bench.measurement.moments import GROUPS, Moments
 from gradmeter.bench.measurement.stream import Stream
 from gradmeter.bench.measurement.variance import VarianceEstimate, tail_index, variance_of
 from gradmeter.bench.measurement.verdict import ALIKE, ENDS_OF_A_SUM, Verdicts
+from gradmeter.bench.problems import Exact
 from gradmeter.bench.rows import ALL
 
 #: What a certificate by integration assumes when a class outside the catalogue declares its own discontinuities.
@@ -104,11 +105,20 @@ def _row(
         **_verdict(v, names, off, exact, spread.variance, plain.heavy),
         "exact_norm": float(np.linalg.norm(exact)),
         "exact_source": v.exact.source,
+        "exact_error": _reference_error(v.exact, names, float(np.linalg.norm(exact))),
         "bias_norm": float(np.linalg.norm(difference)),
         "bias_z": _largest_z(v, names, off),
         "control_gain": gain,
         "snr": float(np.linalg.norm(exact) / math.sqrt(spread.variance)) if spread.variance > 0.0 else None,
     }
+
+
+def _reference_error(reference: Exact, names: tuple[str, ...], norm: float) -> float | None:
+    """Return the bound on the error of the exact gradient, relative to its norm; None where it is rounding."""
+    if reference.errors is None:
+        return reference.error
+    error = float(np.linalg.norm(np.concatenate([reference.errors[name] for name in names])))
+    return error / norm if norm > 0.0 else None
 
 
 def _beside_integral(v: Verdicts, names: tuple[str, ...], spread: VarianceEstimate) -> VarianceEstimate:
