@@ -60,6 +60,10 @@ _COLUMNS = {
     ),
     "certificate": ("string", "how the bound was obtained: integration over the noise, or sampling"),
     "control_gain": ("number", "factor by which controls of known mean cut the variance of the mean"),
+    "cosine": ("number", "cosine of E ĝ to g, sampling noise taken off; null where one of them is about 0"),
+    "scale_factor": ("number", "the factor a with which a g is nearest to E ĝ; null where g is about 0"),
+    "scale_low": ("number", "lower end of the 95 % interval of `scale_factor`"),
+    "scale_high": ("number", "upper end of the 95 % interval of `scale_factor`"),
     "assumption": (
         "string",
         "what the verdict assumes and could not check; it begins with `defensive` where defensive draws were used",

@@ -37,6 +37,7 @@ from gradmeter.bench.audit.result import Audit
 from gradmeter.bench.audit.source import Blocks, Described, Replicates
 from gradmeter.bench.cells import FEWEST, StoppingCriteria, make_problem, values_of
 from gradmeter.bench.measurement.cell import NOT_OURS, Measurement, measure_source
+from gradmeter.bench.measurement.columns import SCALE
 from gradmeter.bench.measurement.plan import capped
 from gradmeter.bench.measurement.stream import NonFinite
 from gradmeter.bench.measurement.verdict import Evidence
@@ -449,17 +450,18 @@ class _Session:
         fault: str | None,
         comparison: str | None,
     ) -> Audit:
+        whole = rows[-1]
         return Audit(
             name=self.name,
-            verdict=str(rows[-1]["verdict"]),
+            verdict=str(whole["verdict"]),
             rows=rows,
             coordinates=coordinates_of(measured, means),
-            cosine=None if means is None else means.cosine,
-            scale_factor=None if means is None else means.scale(),
+            cosine=whole["cosine"],
+            scale_factor=None if whole["scale_factor"] is None else tuple(whole[name] for name in SCALE),
             fault=fault,
             comparison=comparison,
             remarks=(*source.caller.called.remarks, *self.remarks),
-            advice=advice(rows[-1], source, self.goals.bias_bound),
+            advice=advice(whole, source, self.goals.bias_bound),
             seconds=self.watch.seconds - self.watch.left,
         )
 

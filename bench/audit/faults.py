@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,7 @@ import numpy as np
 
 from gradmeter.bench.audit.inference import is_module
 from gradmeter.bench.audit.parts import SCALES, named, numbers
-from gradmeter.bench.measurement.bias import t_quantile
-from gradmeter.bench.measurement.moments import GROUPS
+from gradmeter.bench.measurement.direction import cosine, sampled_scale
 from gradmeter.estimators import UsageError
 
 #: Standard errors beyond which a coordinate is off, and within which it agrees with an explanation.
@@ -52,24 +50,14 @@ class Means:
 
     @property
     def cosine(self) -> float | None:
-        """Cosine of the mean gradient to the exact one, the sampling noise taken off its norm; None where one is 0."""
+        """Cosine of the mean gradient to the exact one; None where one is 0."""
         mean, error, exact, _ = self.joined()
-        squared = float(mean @ mean - error @ error)
-        size = float(np.linalg.norm(exact))
-        if size == 0.0 or squared <= 0.0 or not math.isfinite(squared):
-            return None
-        return float(np.clip(mean @ exact / (math.sqrt(squared) * size), -1.0, 1.0))
+        return cosine(mean, error, exact)
 
     def scale(self, names: Any = None) -> tuple[float, float, float] | None:
         """Return the factor a with which a g is nearest to the mean, and its 95 % interval; None where g = 0."""
         _, _, exact, groups = self.joined(names)
-        squared = float(exact @ exact)
-        if squared == 0.0:
-            return None
-        found = groups @ exact / squared
-        middle, error = float(found.mean()), float(found.std(ddof=1)) / math.sqrt(GROUPS)
-        half = t_quantile(0.05, GROUPS - 1) * error
-        return middle, middle - half, middle + half
+        return sampled_scale(groups, exact)
 
 
 def likely_fault(
@@ -106,14 +94,14 @@ def likely_fault(
     offset = mean - exact
     if len(offset) > 1 and np.all(np.abs(offset - offset.mean()) <= WITHIN * error + LEFT * abs(offset.mean())):
         return f"every coordinate is off by the same amount, {offset.mean():.3g}"
-    cosine, scale = means.cosine, means.scale()
-    if cosine is None or scale is None:
+    turned, scale = means.cosine, means.scale()
+    if turned is None or scale is None:
         return None
-    if cosine > NEARLY:
+    if turned > NEARLY:
         factor, low, high = scale
-        return f"nearly scaled by {factor:.4g} [{low:.4g}, {high:.4g}]: cosine {cosine:.4g} to the exact gradient"
+        return f"nearly scaled by {factor:.4g} [{low:.4g}, {high:.4g}]: cosine {turned:.4g} to the exact gradient"
     size = "" if 0.5 < scale[0] < 2.0 else f" and scaled by {scale[0]:.3g}"
-    return f"wrong direction{size}: cosine {cosine:.4g} to the exact gradient"
+    return f"wrong direction{size}: cosine {turned:.4g} to the exact gradient"
 
 
 def _off(bias: np.ndarray, error: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from gradmeter.bench.measurement.bias import MISSED, Difference, combine, pool
 from gradmeter.bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
 from gradmeter.bench.measurement.defensive import LEAST_FOR_UNIFORM
+from gradmeter.bench.measurement.direction import cosine, integrated_scale, sampled_scale
 from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.moments import GROUPS, Moments
 from gradmeter.bench.measurement.stream import Stream
@@ -30,6 +31,8 @@ FEW = 2**12
 STILL_OFF = 3.0
 #: Rounding of an integrated variance, in units of ‖g‖²: it is the difference of two sums.
 CANCELLED = 1e-12
+#: The columns on the length of E ĝ relative to g.
+SCALE = ("scale_factor", "scale_low", "scale_high")
 #: Cap on the reported `control_gain`, since f may be known exactly.
 MOST_GAIN = 1e6
 
@@ -100,9 +103,11 @@ def _row(
         columns |= {"variance_low": None, "variance_high": None, "variance_flag": "dependent"}
     if v.exact is None:
         return {**columns, "verdict": "no-reference", "exact_source": "none", "reason": v.dependent}
+    judged = _verdict(v, names, off, exact, spread.variance, plain.heavy)
     return {
         **columns,
-        **_verdict(v, names, off, exact, spread.variance, plain.heavy),
+        **judged,
+        **(_direction(v, names, off, exact) if judged["bias_scale"] == "gradient" else {}),
         "exact_norm": float(np.linalg.norm(exact)),
         "exact_source": v.exact.source,
         "exact_error": _reference_error(v.exact, names, float(np.linalg.norm(exact))),
@@ -119,6 +124,19 @@ def _reference_error(reference: Exact, names: tuple[str, ...], norm: float) -> f
         return reference.error
     error = float(np.linalg.norm(np.concatenate([reference.errors[name] for name in names])))
     return error / norm if norm > 0.0 else None
+
+
+def _direction(v: Verdicts, names: tuple[str, ...], off: Difference, exact: np.ndarray) -> dict[str, float | None]:
+    """Return the columns on the direction and the length of E ĝ relative to g, from the evidence on the bias."""
+    if v.integrals is not None:
+        mean = np.concatenate([v.integrals[name].mean for name in names])
+        error = np.concatenate([v.integrals[name].error for name in names])
+        scale = integrated_scale(mean, error, exact)
+    else:
+        mean, error = exact + off.groups.mean(axis=0), np.sqrt(off.mean_variances)
+        scale = sampled_scale(exact + off.groups, exact)
+    low_to_high = scale or (None, None, None)
+    return {"cosine": cosine(mean, error, exact), **dict(zip(SCALE, low_to_high, strict=True))}
 
 
 def _beside_integral(v: Verdicts, names: tuple[str, ...], spread: VarianceEstimate) -> VarianceEstimate:

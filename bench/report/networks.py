@@ -107,6 +107,7 @@ def _row(name: str, layers: list[Row]) -> Row | None:
         "bias": math.hypot(*(_absolute(r, "bias") or 0.0 for r in layers)) / norm if norm else None,
         "bias_bound": bound,
         "bias_scale": "gradient",
+        **dict.fromkeys(("cosine", "scale_factor", "scale_low", "scale_high")),
         "verdict": "biased" if "biased" in verdicts else verdict,
     }
 

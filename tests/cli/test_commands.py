@@ -39,8 +39,9 @@ PROMISED = re.findall(
     """
 problem problem_options dimension family estimator estimator_options backend device dtype num_samples block seed noise
 replicates status reason exact_norm exact_source exact_error mean_norm bias_norm bias_z bias bias_low bias_high
-bias_bound bias_max bias_scale certificate control_gain assumption verdict
-variance variance_low variance_high variance_flag skewness kurtosis tail_k snr seconds seconds_low seconds_high latency latency_low latency_high compile_seconds
+bias_bound bias_max bias_scale certificate control_gain cosine scale_factor scale_low scale_high assumption verdict
+variance variance_low variance_high variance_flag skewness kurtosis tail_k snr
+seconds seconds_low seconds_high latency latency_low latency_high compile_seconds
 evaluations work_normalised_variance versions threads machine code_version content cell_key started finished
 """,
 )
