@@ -26,6 +26,7 @@ from gradmeter.estimators.overdispersed import Overdispersed
 from gradmeter.estimators.partial_summation import PartialSummation
 from gradmeter.estimators.pathwise import Pathwise
 from gradmeter.estimators.plugins import Registry
+from gradmeter.estimators.policy.policy_gradient import PolicyGradient
 from gradmeter.estimators.price import Price
 from gradmeter.estimators.quadratic_surrogate import QuadraticSurrogate
 from gradmeter.estimators.rao_blackwell import RaoBlackwell
@@ -73,6 +74,7 @@ _ESTIMATORS: tuple[type[Estimator], ...] = (
     IwaeStickingTheLanding,
     Dreg,
     Vimco,
+    PolicyGradient,
 )
 
 ESTIMATORS = Registry("estimator", Estimator, {cls.name: cls for cls in _ESTIMATORS})
@@ -115,7 +117,7 @@ VARIANTS = (
 #: The estimators that "all" stands for if the problem is a bound with several importance samples.
 BOUNDS = ("iwae", "dreg", "vimco", "vimco[baseline=arithmetic]", "vimco[baseline=none]")
 #: Estimators that are measured only if they are named, not as part of "all": they duplicate another estimator, are
-#: biased by construction, or are for bounds, where for one importance sample they equal `pathwise` or `score-function`.
+#: biased by construction, are for policies, or are for bounds, where for one importance sample they equal `pathwise` or `score-function`.
 NAMED_ALONE = (
     "vargrad",
     "self-normalised",
@@ -128,6 +130,7 @@ NAMED_ALONE = (
     "iwae-stl",
     "dreg",
     "vimco",
+    "policy-gradient",
 )
 
 __all__ = [
@@ -160,6 +163,7 @@ __all__ = [
     "Overdispersed",
     "PartialSummation",
     "Pathwise",
+    "PolicyGradient",
     "Price",
     "QuadraticSurrogate",
     "RaoBlackwell",

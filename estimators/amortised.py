@@ -27,6 +27,7 @@ from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, WarmupContext, values_and_scores
 from gradmeter.estimators.expectation import Array, Differentiate, Entropy, Expectation, Integrand
 from gradmeter.estimators.families import Family, Normal
+from gradmeter.estimators.families.family import MeanField
 from gradmeter.estimators.importance_weighted import Groups
 from gradmeter.estimators.noise import DrawnNoise, Noise
 
@@ -78,10 +79,10 @@ class Encoder(ABC):
         Returns
         -------
         dict
-            {block: [R, B, D]}, or {block: [1, N, D]} if `rows` is None.
+            {block: [R, B, *shape]}, or {block: [1, N, *shape]} if `rows` is None.
         """
 
-    #: Optional method: Σ over data of cotangent [R, B, D] · ∂λ/∂φ, {block: [R, *shape]}. Takes (xp, data, rows, {block
+    #: Optional method: Σ over data of cotangent [R, B, *shape] · ∂λ/∂φ, {block: [R, *shape]}. Takes (xp, data, rows, {block
     #: of λ: cotangent}). Without it, only backends with automatic differentiation work.
     pullback: Any = None
 
@@ -111,7 +112,8 @@ class AmortisedExpectation(Expectation):
     Raises
     ------
     UsageError
-        The integrand reads λ, or entropy=analytic is asked of an encoder without `exact_gradient`.
+        The integrand reads λ and has an explicit term, or entropy=analytic is asked of an encoder without
+        `exact_gradient`.
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class AmortisedExpectation(Expectation):
         importance_samples: int = 1,
     ) -> None:
         super().__init__(family, integrand, data, entropy, differentiate, importance_samples)
-        if integrand.reads:
+        if integrand.reads and not integrand.explicit_term_is_zero:
             raise UsageError(
                 f"{type(integrand).__name__} reads {', '.join(integrand.reads)} of λ, which an encoder makes anew for "
                 "every datum; compute it from φ and x in f, or give q free parameters"
@@ -201,9 +203,12 @@ class AmortisedExpectation(Expectation):
         each = {name: spec for name, spec in specs.items() if name != ROWS}
         return {n: replace(spec, shape=(self.batch, *spec.shape), reversible=last) for n, spec in each.items()}
 
-    def per_datum_parameters(self, backend: Backend, parameters: Blocks) -> Blocks:
+    def per_datum_parameters(self, backend: Backend, parameters: Blocks) -> list[Blocks]:
         bound, _ = self.at(parameters)
-        return {name: backend.xp.reshape(a, (-1,)) for name, a in bound.infer(backend.xp, None).items()}
+        found = bound.infer(backend.xp, None)
+        if isinstance(self.family, MeanField):
+            return [{name: backend.xp.reshape(a, (-1,)) for name, a in found.items()}]
+        return [{name: a[0, n, ...] for name, a in found.items()} for n in range(self.population)]
 
     def infer(self, xp: Any, rows: Array | None) -> Blocks:
         """Return λ of the data, {block: [R or 1, B, D]}; call it on the expectation that `at` returned."""
@@ -221,7 +226,9 @@ class AmortisedExpectation(Expectation):
             local[name] = xp.reshape(full, (data, 1, *values.shape[2:]))
         if rows is None:
             rows = xp.broadcast_to(backend.asarray(range(self.batch), None)[None, :], shape)
-        return self.datum(), local, DrawnNoise({**flat, ROWS: xp.reshape(rows, (data, 1))}, data)
+        datum = self.datum()
+        read = {name: local[name] for name in self.integrand.reads}
+        return datum.bind({**datum.data, **read}), local, DrawnNoise({**flat, ROWS: xp.reshape(rows, (data, 1))}, data)
 
     def encoder_pullback(self, backend: Backend, own: Blocks, rows: Array | None, cotangent: Blocks) -> Blocks:
         """Return Σ over data of cotangent [R, B, D] · ∂λ/∂φ, {block of φ: [R, *shape]}.
@@ -278,7 +285,21 @@ class Amortised(Estimator):
     def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
-        return {}  # Normals are smooth in their noise
+        assert isinstance(expectation, AmortisedExpectation)
+        if not expectation.family.discrete or "batch" in expectation.data:  # Normals are smooth in their noise
+            return {}
+        bound, _ = expectation.at(parameters)
+        specs = self.inner.noise_specs(bound.datum(), num_samples, dimension)
+        local = {name: np.asarray(a)[0] for name, a in bound.infer(np, None).items()}
+        each = [
+            self.inner.discontinuities(bound.datum(), {name: a[n] for name, a in local.items()}, num_samples, dimension)
+            for n in range(bound.batch)
+        ]
+        found = {}
+        for name in each[0]:
+            axes = len(specs[name].shape) + 1
+            found[name] = np.stack([np.reshape(a[name], (1,) * (axes - a[name].ndim) + a[name].shape) for a in each])
+        return found
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
         """Return how many evaluations of the sum of f over the minibatch one estimate costs."""

@@ -222,9 +222,9 @@ class Expectation:
         own = {name: parameters[name] for name in self.family.blocks}
         return self.bind({**self.data, **{name: parameters[name] for name in read}}), own
 
-    def per_datum_parameters(self, backend: Backend, parameters: Blocks) -> Blocks:
-        """Return the parameters of every per-datum posterior, concatenated along the coordinates."""
-        return self.at(parameters)[1]
+    def per_datum_parameters(self, backend: Backend, parameters: Blocks) -> list[Blocks]:
+        """Return the parameters of every per-datum posterior, concatenated where all coordinates are independent."""
+        return [self.at(parameters)[1]]
 
     @property
     def model_blocks(self) -> tuple[str, ...]:

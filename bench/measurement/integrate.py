@@ -28,6 +28,7 @@ from gradmeter.bench.measurement.evaluate import Arrays, estimates_of
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.measurement.rules import Rule, anywhere, rule, subintervals
 from gradmeter.estimators import NotApplicable, draws
+from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.noise import DrawnNoise, Noise, draw, stream_root
 
@@ -259,11 +260,10 @@ def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterato
     if size > MOST_NUMBERS or rough:
         return
     expectation, estimator = setting.expectation, setting.estimator
-    parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
-    jumps_of(expectation.family, expectation.family.discontinuities(parameters, setting.dimension))
-    discontinuities = jumps_of(
-        estimator, estimator.discontinuities(expectation, parameters, setting.num_samples, setting.dimension)
-    )
+    if not isinstance(expectation, AmortisedExpectation):
+        parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
+        jumps_of(expectation.family, expectation.family.discontinuities(parameters, setting.dimension))
+    discontinuities = setting.discontinuities()
     discrete = expectation.family.discrete
     between = not discrete or "relaxation" in estimator.requirements(expectation.entropy).family
     if "curvature" in expectation.integrand.unsupported and between:  # f has discontinuities or corners between states

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gradmeter.bench.forms.results import jumps_of
 from gradmeter.bench.identity.content import Same
 from gradmeter.bench.identity.owner import brought, of_the_catalogue
 from gradmeter.estimators import Estimator, Expectation, UsageError, draw
@@ -98,6 +99,19 @@ class Setting:
         parts = (self.estimator, e.family, e.integrand, getattr(e, "encoder", None))
         own = () if of_the_catalogue(type(e)) else (e,)
         return (*own, *(part for part in parts if brought(part)))
+
+    def discontinuities(self) -> dict[str, np.ndarray]:
+        """Return the discontinuities that the estimator declares at λ, by name of noise.
+
+        Raises
+        ------
+        NotApplicable
+            A discontinuity is not at a fixed value of a single number.
+        """
+        host = self.expectation.bind({name: self.backend.to_numpy(a) for name, a in self.expectation.data.items()})
+        parameters = {name: self.backend.to_numpy(a).astype(np.float64) for name, a in self.parameters.items()}
+        found = self.estimator.discontinuities(host, parameters, self.num_samples, self.dimension)
+        return jumps_of(self.estimator, found)
 
     @property
     def expensive_reductions(self) -> bool:

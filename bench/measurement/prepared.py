@@ -104,15 +104,16 @@ def _check_representable(cell: Cell, setting: Setting) -> None:
     problem, backend = cell.problem, setting.backend
     given, points = problem.q.parameters(problem.dimension), setting.expectation.population
     found = setting.expectation.per_datum_parameters(backend, setting.parameters)
-    laws = {name: backend.to_numpy(a) for name, a in found.items()}
-    if points == 1 and all(np.array_equal(laws[name], a.astype(cell.dtype)) for name, a in given.items()):
+    laws = [{name: backend.to_numpy(a) for name, a in each.items()} for each in found]
+    if points == 1 and all(np.array_equal(laws[0][name], a.astype(cell.dtype)) for name, a in given.items()):
         return  # checked when the cell was planned
-    dimension = points * problem.dimension
-    reason = unrepresentable_at(
-        problem.family, laws, cell.estimator, problem.entropy, dimension, cell.dtype, problem.distances
-    )
-    if reason is not None:
-        raise NotApplicable(reason)
+    dimension = points // len(laws) * problem.dimension
+    for law in laws:
+        reason = unrepresentable_at(
+            problem.family, law, cell.estimator, problem.entropy, dimension, cell.dtype, problem.distances
+        )
+        if reason is not None:
+            raise NotApplicable(reason)
 
 
 def finite_exact(problem: Any) -> Exact | None:

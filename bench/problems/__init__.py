@@ -8,6 +8,7 @@ from gradmeter.bench.problems.linear_gaussian import LinearGaussian
 from gradmeter.bench.problems.mixtures.bayesian import BayesianGaussianMixture
 from gradmeter.bench.problems.mixtures.marginal import GaussianMixture
 from gradmeter.bench.problems.nonsmooth import AbsoluteValue, Step
+from gradmeter.bench.problems.policy import Policy
 from gradmeter.bench.problems.polynomial import Polynomial
 from gradmeter.bench.problems.posteriors import (
     EightSchools,
@@ -43,10 +44,11 @@ _CONJUGATE = (GammaPoisson, BetaBernoulli)
 _MIXTURES = (GaussianMixture, BayesianGaussianMixture)
 _DISCRETE = (ThreeBernoullis, CategoricalSquare, SigmoidBeliefNetwork)
 _AUTOENCODERS = (LinearVae, Vae)
+_POLICIES = (Policy,)
 
 _PROBLEMS: tuple[type[Problem], ...] = (
     *(*_FUNCTIONS, Banana, LinearGaussian, *_REGRESSIONS, *_POSTERIORS, *_CONJUGATE, *_MIXTURES, *_DISCRETE),
-    *_AUTOENCODERS,
+    *(*_AUTOENCODERS, *_POLICIES),
 )
 
 PROBLEMS = Registry("problem", Problem, {cls.name: cls for cls in _PROBLEMS})

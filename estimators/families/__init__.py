@@ -25,6 +25,7 @@ from gradmeter.estimators.families.pareto import Pareto
 from gradmeter.estimators.families.poisson import Poisson
 from gradmeter.estimators.families.rayleigh import Rayleigh
 from gradmeter.estimators.families.reciprocal import Reciprocal
+from gradmeter.estimators.families.sequence_policy import SequencePolicy
 from gradmeter.estimators.families.student_t import StudentT
 from gradmeter.estimators.families.triangular import Triangular
 from gradmeter.estimators.families.uniform import Uniform
@@ -36,7 +37,7 @@ _LOCATION_SCALE = (Laplace, StudentT, Logistic, Uniform, Triangular, Cauchy, Gum
 _INVERSE_CDF = (Exponential, Rayleigh, Pareto, Weibull, Gompertz, LogLogistic, Reciprocal)
 _COMPOSED = (LogNormal, Erlang, Gamma, ChiSquared, Beta, F, Dirichlet)
 _RELAXED = (RelaxedBernoulli, Concrete)
-_DISCRETE = (Bernoulli, TiedBernoulli, Categorical, Geometric, Poisson)
+_DISCRETE = (Bernoulli, TiedBernoulli, Categorical, Geometric, Poisson, SequencePolicy)
 
 FAMILIES = Registry(
     "family",
@@ -66,5 +67,6 @@ __all__ = [
     "Normal",
     "Poisson",
     "RelaxedBernoulli",
+    "SequencePolicy",
     "TiedBernoulli",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
+from gradmeter.estimators.families.logs import softmax
 from gradmeter.estimators.families.relaxation import Relaxation
 from gradmeter.estimators.families.states import States
 from gradmeter.estimators.noise import Noise
@@ -78,13 +79,13 @@ class Categorical(Family):
 
     def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         xp, u = backend.xp, noise["base"][..., None]
-        below = xp.cumulative_sum(_softmax(xp, parameters["logits"]), axis=-1)[..., :-1]
+        below = xp.cumulative_sum(softmax(xp, parameters["logits"]), axis=-1)[..., :-1]
         passed = xp.astype(u > below, u.dtype)  # 1 … 1 0 … 0: the category is the index of the first 0
         ends = xp.zeros_like(passed[..., :1])
         return self.side_by_side(xp, xp.concat([ends + 1.0, passed], axis=-1) - xp.concat([passed, ends], axis=-1))
 
     def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        return {"base": np.cumsum(_softmax(np, parameters["logits"]), axis=-1)[..., :-1]}
+        return {"base": np.cumsum(softmax(np, parameters["logits"]), axis=-1)[..., :-1]}
 
     def by_choice(self, xp: Any, z: Array) -> Array:
         """Reshape [..., D] to [..., D/K, K]."""
@@ -117,20 +118,20 @@ class Categorical(Family):
         Σz, the sum of each choice's z, is 1 except under automatic differentiation.
         """
         xp = backend.xp
-        z, p = self.by_choice(xp, z), _softmax(xp, parameters["logits"])
+        z, p = self.by_choice(xp, z), softmax(xp, parameters["logits"])
         apart = 1.0 - xp.eye(self.categories, dtype=p.dtype)
         return {"logits": z * xp.matmul(p, apart) - (xp.sum(z, axis=-1, keepdims=True) - z) * p}
 
     def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return −p (log p + entropy)."""
         xp = backend.xp
-        p = _softmax(xp, parameters["logits"])
+        p = softmax(xp, parameters["logits"])
         log = self.by_choice(xp, self._log_probabilities(backend, parameters))
         return {"logits": p * (xp.sum(p * log, axis=-1, keepdims=True) - log)}
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return p, which is the moment of every order above 0; the sum over a choice is constant."""
-        p = _softmax(np, parameters["logits"]).ravel()
+        p = softmax(np, parameters["logits"]).ravel()
         return p if order else np.ones_like(p), {"logits": np.zeros_like(parameters["logits"])}
 
     def states(self, dimension: int) -> States:
@@ -138,20 +139,16 @@ class Categorical(Family):
         return States(tuple(tuple(1.0 if i == j else 0.0 for j in of) for i in of), dimension // self.categories)
 
     def expected(self, backend: Backend, parameters: Blocks) -> Array:
-        return self.side_by_side(backend.xp, _softmax(backend.xp, parameters["logits"]))
+        return self.side_by_side(backend.xp, softmax(backend.xp, parameters["logits"]))
 
     def expected_pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
         xp = backend.xp
-        p, c = _softmax(xp, parameters["logits"]), self.by_choice(xp, cotangent)
+        p, c = softmax(xp, parameters["logits"]), self.by_choice(xp, cotangent)
         return {"logits": p * (c - xp.sum(p * c, axis=-1, keepdims=True))}
 
     def relaxation(self) -> Relaxation:
         return _Gumbels(self)
 
-
-def _softmax(xp: Any, logits: Array) -> Array:
-    e = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
-    return e / xp.sum(e, axis=-1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -177,13 +174,13 @@ class _Gumbels(Relaxation):
         xp, family = backend.xp, self.family
         e, z = family.by_choice(xp, noise["given"]), family.by_choice(xp, z)
         least = xp.sum(z * e, axis=-1, keepdims=True)
-        more = (1.0 - z) * e / _softmax(xp, parameters["logits"])
+        more = (1.0 - z) * e / softmax(xp, parameters["logits"])
         return family.side_by_side(xp, -xp.log(least + more)), family.side_by_side(xp, more / (least + more))
 
     def pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
         xp = backend.xp
         c = self.family.by_choice(xp, cotangent)
-        return {"logits": c - _softmax(xp, parameters["logits"]) * xp.sum(c, axis=-1, keepdims=True)}
+        return {"logits": c - softmax(xp, parameters["logits"]) * xp.sum(c, axis=-1, keepdims=True)}
 
     def hard(self, backend: Backend, perturbed: Array) -> Array:
         xp, family = backend.xp, self.family
@@ -193,7 +190,7 @@ class _Gumbels(Relaxation):
 
     def soft(self, backend: Backend, perturbed: Array, temperature: Any) -> Array:
         xp, family = backend.xp, self.family
-        return family.side_by_side(xp, _softmax(xp, family.by_choice(xp, perturbed) / temperature))
+        return family.side_by_side(xp, softmax(xp, family.by_choice(xp, perturbed) / temperature))
 
     def soft_pullback(self, backend: Backend, soft: Array, temperature: Any, cotangent: Array) -> Array:
         xp, family = backend.xp, self.family

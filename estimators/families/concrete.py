@@ -19,7 +19,7 @@ from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.families.concrete_marginal import ConcreteLogit
 from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
-from gradmeter.estimators.families.logs import Logs, above_zero, from_logit, log_from_one, log_from_zero, log_softmax
+from gradmeter.estimators.families.logs import Logs, above_zero, from_logit, log_from_one, log_from_zero, log_softmax, softmax
 from gradmeter.estimators.families.relaxation import TINY, logit, sigmoid
 from gradmeter.estimators.families.support_and_tails import Marginals, SupportAndTails
 from gradmeter.estimators.noise import Noise
@@ -242,13 +242,13 @@ class Concrete(Family):
     def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Array:
         xp = backend.xp
         temperature, _, exponents = self._parts(xp, parameters, z, logs)
-        slope = self.categories * temperature * _softmax(xp, exponents) - temperature - 1.0
+        slope = self.categories * temperature * softmax(xp, exponents) - temperature - 1.0
         return xp.reshape(slope, z.shape) / z
 
     def score(self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None) -> Blocks:
         xp, k = backend.xp, self.categories
         temperature, log, exponents = self._parts(xp, parameters, z, logs)
-        p = _softmax(xp, exponents)
+        p = softmax(xp, exponents)
         of_temperature = k - 1.0 + temperature[:, 0] * xp.sum((k * p - 1.0) * log, axis=-1)
         return {"logits": 1.0 - k * p, "log_temperature": of_temperature}
 
@@ -292,7 +292,3 @@ class Concrete(Family):
 
         return Marginals(one, {**at, "log_temperature": log_temperature}, collect, logits=k == 3)
 
-
-def _softmax(xp: Any, x: Array) -> Array:
-    e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
-    return e / xp.sum(e, axis=-1, keepdims=True)

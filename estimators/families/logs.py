@@ -57,6 +57,12 @@ def from_logit(xp: Any, logit: Array) -> tuple[Array, Logs]:
     return below_one(xp, above_zero(xp, z)), logs
 
 
+def softmax(xp: Any, x: Array, axis: int = -1) -> Array:
+    """Return z ∝ exp(x) that sums to 1 along an axis."""
+    raised = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    return raised / xp.sum(raised, axis=axis, keepdims=True)
+
+
 def log_softmax(xp: Any, x: Array) -> Array:
     """Return log z for z ∝ exp(x), along the last axis."""
     away = x - xp.max(x, axis=-1, keepdims=True)

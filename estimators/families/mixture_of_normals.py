@@ -11,6 +11,7 @@ import numpy as np
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
+from gradmeter.estimators.families.logs import softmax
 from gradmeter.estimators.families.normal import Normal, normal_power_moment
 from gradmeter.estimators.families.support_and_tails import Marginals
 from gradmeter.estimators.noise import Noise
@@ -92,12 +93,12 @@ class MixtureOfNormals(Family):
         return z
 
     def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
-        return {"component": np.cumsum(_softmax(np, parameters["logits"]))[None, :-1]}
+        return {"component": np.cumsum(softmax(np, parameters["logits"]))[None, :-1]}
 
     def stratified(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
         loc, scale = parameters["loc"], backend.xp.exp(parameters["log_scale"])
         each = [loc[k, ...] + scale[k, ...] * noise["base"] for k in range(self.components)]
-        return _softmax(backend.xp, parameters["logits"]), each
+        return softmax(backend.xp, parameters["logits"]), each
 
     def _standardised(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Array, Array]:
         """Return (z − loc_k)/σ_k and log N(z_i; loc_k, σ_k²), both [..., K, D]."""
@@ -121,7 +122,7 @@ class MixtureOfNormals(Family):
     def _responsible(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Array, Array]:
         """Return each component's probability given z [..., K], and (z − loc_k)/σ_k [..., K, D]."""
         standard, logs = self._standardised(backend, parameters, z)
-        return _softmax(backend.xp, self._joint(backend, parameters, logs)), standard
+        return softmax(backend.xp, self._joint(backend, parameters, logs)), standard
 
     def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         weights, standard = self._responsible(backend, parameters, z)
@@ -145,7 +146,7 @@ class MixtureOfNormals(Family):
         return {
             "loc": each * standard * xp.exp(-parameters["log_scale"]),
             "log_scale": each * (standard * standard - 1.0),
-            "logits": weights - _softmax(xp, parameters["logits"]),
+            "logits": weights - softmax(xp, parameters["logits"]),
         }
 
     def pathwise(
@@ -160,7 +161,7 @@ class MixtureOfNormals(Family):
         xp = backend.xp
         standard, logs = self._standardised(backend, parameters, z)
         before = xp.cumulative_sum(logs, axis=-1) - logs
-        weights = _softmax(xp, parameters["logits"][:, None] + before, axis=-2)
+        weights = softmax(xp, parameters["logits"][:, None] + before, axis=-2)
         density = weights * xp.exp(logs)
         shifted = weights * _above_mean(backend, weights, standard)
         slope = -standard * xp.exp(-parameters["log_scale"])
@@ -211,10 +212,6 @@ def _log_sum_exp(xp: Any, values: Array, axis: int) -> Array:
     highest = xp.max(values, axis=axis, keepdims=True)
     return xp.squeeze(highest, axis=axis) + xp.log(xp.sum(xp.exp(values - highest), axis=axis))
 
-
-def _softmax(xp: Any, values: Array, axis: int = -1) -> Array:
-    raised = xp.exp(values - xp.max(values, axis=axis, keepdims=True))
-    return raised / xp.sum(raised, axis=axis, keepdims=True)
 
 
 def _above_mean(backend: Backend, weights: Array, standard: Array) -> Array:

@@ -62,17 +62,17 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
     one = expectation.sample_specs(setting.dimension)
     parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
     try:
-        discontinuities = estimator.discontinuities(expectation, parameters, setting.num_samples, setting.dimension)
+        discontinuities = setting.discontinuities()
     except NotApplicable:
         discontinuities = {}
     steps: Arrays = {}
 
-    def basis(name: str, spec: Noise, shape: tuple[int, ...], degree: int) -> Basis | None:
+    def basis(name: str, spec: Noise, shape: tuple[int, ...], degree: int, axis: int | None) -> Basis | None:
         numbers = math.prod(shape)
         if spec.kind in ("uniform", "stratum") and name in discontinuities and discontinuities[name].shape[-1]:
             at = discontinuities[name]
-            while at.ndim > 1 + len(shape):  # a leading axis over samples, with equal entries
-                at = at[0]
+            while at.ndim > 1 + len(shape):  # an axis over samples, with equal entries
+                at = np.take(at, 0, axis=axis or 0)
             at = np.broadcast_to(at, (*shape, at.shape[-1])).reshape(numbers, -1)
             count, arrays = stepped(at, degree, setting.dtype)
             steps.update({f"{each} of {name}": values for each, values in arrays.items()})
@@ -108,7 +108,7 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
             source, arrays = gamma_source(of_gammas[name], gammas[of_gammas[name]], axis, DEGREE)
             steps.update(arrays)
         else:
-            reader = basis(name, spec, shape, degree)
+            reader = basis(name, spec, shape, degree, axis)
             if reader is None:
                 continue
             pairs = there * 2 == setting.num_samples and spec.kind in MIRRORED
@@ -124,7 +124,7 @@ def layout_of(setting: Setting) -> tuple[Layout, Arrays] | None:
         for axis in (None, *range(len(spec.shape))):
             shape = spec.shape if axis is None else spec.shape[:axis] + spec.shape[axis + 1 :]
             if math.prod(shape) == numbers and (axis is None or spec.shape[axis] == setting.num_samples):
-                reader = basis(name, spec, shape, 2)
+                reader = basis(name, spec, shape, 2, axis)
                 if reader is not None:
                     others.append(Source(name, reader, axis, numbers))
                 break

@@ -1,0 +1,54 @@
+"""Exact values of the problem `policy`: sums over every sequence of every prompt, in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradmeter.bench.problems.arrays import Arrays, log_softmax
+from gradmeter.bench.problems.policy.objective import TokenObjective
+from gradmeter.estimators.families.sequence_policy import Steps, sequences, walk
+
+#: Sequences that are listed at a time.
+CHUNK = 2**10
+
+
+@dataclass(frozen=True)
+class Values:
+    """Exact values for the logits of every prompt.
+
+    Attributes
+    ----------
+    reward, divergence : E_π Σ_t r_t and KL(π ‖ π_ref), averaged over prompts.
+    slope : ∇ of the objective in the logits [P, N, V].
+    """
+
+    reward: float
+    divergence: float
+    slope: np.ndarray
+
+
+def enumerated(objective: TokenObjective, data: Arrays, logits: np.ndarray) -> Values:
+    """Return the exact values for logits [P, N, V]."""
+    policy, beta, share = log_softmax(np, logits), float(data["beta"]), float(data["share"])
+    prompts, prefixes, vocabulary = logits.shape
+    every = sequences(vocabulary, data["targets"].shape[1])
+    reward = divergence = 0.0
+    slope = np.zeros_like(logits)
+    for z in np.array_split(every, -(-len(every) // CHUNK)):
+        path, tokens = walk(z, vocabulary), z.astype(np.int64)
+        active = path >= 0
+        steps = Steps(np.zeros(0), np.eye(vocabulary)[tokens] * active[..., None], active.astype(np.float64))
+        for p in range(prompts):
+            log = np.where(active, policy[p, path, tokens], 0.0).sum(axis=-1)
+            log_reference = np.where(active, data["reference"][p, path, tokens], 0.0).sum(axis=-1)
+            rewards = objective.rewards(np, data, z[None], steps, {"rows": np.full((1, 1), p)})
+            earned, q = rewards.reshape(z.shape).sum(axis=-1), np.exp(log)
+            reward += float(q @ earned)
+            divergence += float(q @ (log - log_reference))
+            credit = (q * (earned - beta * (log - log_reference)))[:, None] * active
+            np.add.at(slope[p], (path[active], tokens[active]), credit[active])
+            visited = np.bincount(path[active], credit[active], minlength=prefixes)
+            slope[p] -= visited[:, None] * np.exp(policy[p])
+    return Values(share * reward, share * divergence, share * slope)

@@ -1,0 +1,1 @@
+"""Policy gradients of sequence policies, as trainers of language models compute them."""
