@@ -117,7 +117,8 @@ VARIANTS = (
 #: The estimators that "all" stands for if the problem is a bound with several importance samples.
 BOUNDS = ("iwae", "dreg", "vimco", "vimco[baseline=arithmetic]", "vimco[baseline=none]")
 #: Estimators that are measured only if they are named, not as part of "all": they duplicate another estimator, are
-#: biased by construction, are for policies, or are for bounds, where for one importance sample they equal `pathwise` or `score-function`.
+#: biased by construction, are for policies, or are for bounds, where for one importance sample they equal `pathwise` or
+#: `score-function`.
 NAMED_ALONE = (
     "vargrad",
     "self-normalised",

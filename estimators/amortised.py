@@ -82,8 +82,8 @@ class Encoder(ABC):
             {block: [R, B, *shape]}, or {block: [1, N, *shape]} if `rows` is None.
         """
 
-    #: Optional method: Σ over data of cotangent [R, B, *shape] · ∂λ/∂φ, {block: [R, *shape]}. Takes (xp, data, rows, {block
-    #: of λ: cotangent}). Without it, only backends with automatic differentiation work.
+    #: Optional method: Σ over data of cotangent [R, B, *shape] · ∂λ/∂φ, {block: [R, *shape]}. Takes (xp, data, rows,
+    #: {block of λ: cotangent}). Without it, only backends with automatic differentiation work.
     pullback: Any = None
 
     #: Method needed for entropy=analytic only: ∇_λ of the terms that are computed exactly (the entropy, and the
@@ -296,7 +296,7 @@ class Amortised(Estimator):
             for n in range(bound.batch)
         ]
         found = {}
-        for name in each[0]:
+        for name in [n for n in each[0] if n in specs]:
             axes = len(specs[name].shape) + 1
             found[name] = np.stack([np.reshape(a[name], (1,) * (axes - a[name].ndim) + a[name].shape) for a in each])
         return found

@@ -50,12 +50,15 @@ class Enumeration(Estimator):
         parts, states = _parts(expectation, replicate), family.states(replicate.shape[-1])
         z = xp.reshape(states.listed(backend, dtype_of(replicate)), (parts, states.number // parts, -1))
 
+        own = has_batch_axes(family, parameters, replicate.shape[-1])
+
         def part(z: Array) -> Array:
             value = expectation.value(backend, parameters, z + replicate, noise)
-            return xp.matmul(value, weighted_scores(backend, family, parameters, z))
+            scores = weighted_scores(backend, family, parameters, z + replicate if own else z)
+            return xp.matmul(value[:, None, :], scores)[:, 0, :] if own else xp.matmul(value, scores)
 
         total = part(z[0, ...]) if parts == 1 else xp.sum(backend.map(part, z), axis=0)
-        return by_block(xp, family, parameters, total)
+        return by_block(xp, family.shapes(replicate.shape[-1]), total)
 
     def estimate_and_samples(
         self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
@@ -102,20 +105,24 @@ def _parts(expectation: Expectation, replicate: Array) -> int:
     return parts
 
 
+def has_batch_axes(family: Family, parameters: Blocks, dimension: int) -> bool:
+    """Return whether every replicate has a λ of its own, as where an encoder computes it."""
+    return any(parameters[name].ndim > len(shape) for name, shape in family.shapes(dimension).items())
+
+
 def weighted_scores(backend: Backend, family: Capable, parameters: Blocks, z: Array) -> Array:
-    """Return q(z) ∇_λ log q(z) for states z [N, D], with all parameter blocks concatenated [N, P]."""
+    """Return q(z) ∇_λ log q(z) for states z [..., D], with all parameter blocks concatenated [..., P]."""
     xp = backend.xp
     weight = xp.exp(family.log_density(backend, parameters, z))
     score = family.score(backend, parameters, z)
-    flat = [xp.reshape(score[name], (weight.shape[0], -1)) for name in family.blocks]
-    return weight[:, None] * xp.concat(flat, axis=-1)
+    flat = [xp.reshape(score[name], (*weight.shape, -1)) for name in family.blocks]
+    return weight[..., None] * xp.concat(flat, axis=-1)
 
 
-def by_block(xp: Any, family: Family, parameters: Blocks, flat: Array) -> Blocks:
+def by_block(xp: Any, shapes: dict[str, tuple[int, ...]], flat: Array) -> Blocks:
     """Split [R, P] into {parameter block: [R, *shape]}."""
     gradients, start = {}, 0
-    for name in family.blocks:
-        shape = tuple(parameters[name].shape)
+    for name, shape in shapes.items():
         stop = start + math.prod(shape)
         gradients[name] = xp.reshape(flat[:, start:stop], (-1, *shape))
         start = stop

@@ -20,7 +20,7 @@ import numpy as np
 
 from gradmeter.estimators import backends
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.enumeration import by_block, no_sample, weighted_scores, zero_sample
+from gradmeter.estimators.enumeration import by_block, has_batch_axes, no_sample, weighted_scores, zero_sample
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of, mean_over_samples, spread
 from gradmeter.estimators.expectation import Array, Expectation
@@ -75,6 +75,8 @@ class PartialSummation(Estimator):
     ) -> tuple[Array, Array]:
         """Return the states [N, D] and their log q [N], the most probable first."""
         xp = backend.xp
+        if has_batch_axes(family, parameters, dimension):
+            raise NotApplicable(f"{self.name} ranks the states by one λ; here every datum has its own")
         z = family.states(dimension).listed(backend, dtype)
         log_density = family.log_density(backend, parameters, z)
         # Rounded, so that equally probable states keep the same order on every backend.
@@ -108,7 +110,7 @@ class PartialSummation(Estimator):
             b = xp.sum(f * weight, axis=-1, keepdims=True) / xp.sum(weight)
             f, g = f - b, g - b
         total = xp.matmul(f, weighted_scores(backend, family, parameters, summed))
-        gradients = by_block(xp, family, parameters, total)
+        gradients = by_block(xp, family.shapes(replicate.shape[-1]), total)
         score = family.score(backend, parameters, drawn)
         for name, s in score.items():
             gradients[name] = gradients[name] + passed[-1] * mean_over_samples(xp, spread(g, s) * s)

@@ -209,6 +209,9 @@ KNOWN: dict[str, Known] = {
         parameters={"logits": np.asarray([[0.4, -1.1, 1.3]])},
         structure={"categories": 3},
     ),
+    "sequence-policy": Known(
+        problem="square[family=sequence-policy,vocabulary=3,spread=0.8,k=0.49,dim=3]",
+    ),
 }
 
 FAMILY_PROBLEMS = {name: known.problem for name, known in KNOWN.items()}

@@ -150,7 +150,6 @@ class Categorical(Family):
         return _Gumbels(self)
 
 
-
 @dataclass(frozen=True)
 class _Gumbels(Relaxation):
     """The Gumbel-max relaxation: ζ_k = log p_k − log e_k with exponential e_k, K per choice; H is 1 at the largest ζ_k.

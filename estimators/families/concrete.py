@@ -19,7 +19,15 @@ from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable, UsageError
 from gradmeter.estimators.families.concrete_marginal import ConcreteLogit
 from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
-from gradmeter.estimators.families.logs import Logs, above_zero, from_logit, log_from_one, log_from_zero, log_softmax, softmax
+from gradmeter.estimators.families.logs import (
+    Logs,
+    above_zero,
+    from_logit,
+    log_from_one,
+    log_from_zero,
+    log_softmax,
+    softmax,
+)
 from gradmeter.estimators.families.relaxation import TINY, logit, sigmoid
 from gradmeter.estimators.families.support_and_tails import Marginals, SupportAndTails
 from gradmeter.estimators.noise import Noise
@@ -291,4 +299,3 @@ class Concrete(Family):
             return float(values.sum()), {"logits": moved, "log_temperature": g["log_temperature"].sum(axis=1)}
 
         return Marginals(one, {**at, "log_temperature": log_temperature}, collect, logits=k == 3)
-

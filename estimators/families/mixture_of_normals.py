@@ -213,7 +213,6 @@ def _log_sum_exp(xp: Any, values: Array, axis: int) -> Array:
     return xp.squeeze(highest, axis=axis) + xp.log(xp.sum(xp.exp(values - highest), axis=axis))
 
 
-
 def _above_mean(backend: Backend, weights: Array, standard: Array) -> Array:
     """Return Φ_k − Σ_m w_m Φ_m, from the tail in which the terms are small."""
     xp, scaled = backend.xp, math.sqrt(0.5) * standard  # erfc, because PyTorch's ndtr loses the tail

@@ -62,6 +62,11 @@ class Steps:
         """
         return xp.sum(self.rows(xp, table) * self.tokens, axis=-1)
 
+    def at_end(self, xp: Any, values: Array) -> Array:
+        """Return values [..., 1] at the last token of their sequences, 0 at the others [..., T]."""
+        after = xp.concat([self.active[..., 1:], xp.zeros_like(self.active[..., :1])], axis=-1)
+        return values * (self.active - after)
+
     def rows(self, xp: Any, table: Array) -> Array:
         """Return the rows of such a table at every step [..., T, V], 0 after the end."""
         if table.ndim == 2:
@@ -74,7 +79,7 @@ class Steps:
 def places(xp: Any, table: Array, axis: int) -> Array:
     """Return 0, 1, 2, … along one axis of a table, from its entries so that they are on its device."""
     line = xp.zeros_like(table[..., 0] if axis == -2 else table[..., 0, :])
-    return xp.cumulative_sum(line + 1.0, axis=-1)[(0,) * (line.ndim - 1)] - 1.0
+    return xp.cumulative_sum(line + 1.0, axis=-1)[(*(0,) * (line.ndim - 1), ...)] - 1.0
 
 
 def steps_of(xp: Any, z: Array, table: Array) -> Steps:
@@ -121,14 +126,18 @@ def check_sequences(vocabulary: int, length: int) -> None:
         )
 
 
+def listed(vocabulary: int, length: int) -> list[tuple[float, ...]]:
+    """Return every sequence, in the order in which a growing u makes them."""
+    found = [(float(a),) for a in range(vocabulary)]
+    for longer in range(2, length + 1):
+        found = [(0.0,) * longer, *((float(a), *rest) for a in range(1, vocabulary) for rest in found)]
+    return found
+
+
 @functools.lru_cache(maxsize=16)
 def sequences(vocabulary: int, length: int) -> np.ndarray:
-    """Return every sequence, in the order in which a growing u makes them, as a read-only array [sequences, T]."""
-    found = np.arange(vocabulary, dtype=np.float64)[:, None]
-    for longer in range(2, length + 1):
-        parts = [np.zeros((1, longer))]
-        parts += [np.concatenate([np.full((len(found), 1), float(a)), found], axis=1) for a in range(1, vocabulary)]
-        found = np.concatenate(parts)
+    """Return `listed` as a read-only array [sequences, T]."""
+    found = np.asarray(listed(vocabulary, length))
     found.setflags(write=False)
     return found
 
@@ -214,7 +223,7 @@ class SequencePolicy(Family):
             p = here.rows(xp, table)[..., 0, :]
             up_to = xp.cumulative_sum(p, axis=-1)
             # Between 0 and the sum, so that a token of probability 0 is never drawn.
-            at = xp.clip(u, LEAST, 1.0) * up_to[..., -1]
+            at = xp.minimum(xp.maximum(u, xp.full_like(u, LEAST)), xp.ones_like(u)) * up_to[..., -1]
             passed = xp.astype(at[..., None] > up_to[..., :-1], u.dtype)
             token = xp.sum(passed, axis=-1)
             tokens.append(alive * token)
@@ -242,4 +251,4 @@ class SequencePolicy(Family):
 
     def states(self, dimension: int) -> States:
         """Return every sequence, as one choice among all of them."""
-        return States(tuple(map(tuple, sequences(self.vocabulary, dimension).tolist())), 1)
+        return States(tuple(listed(self.vocabulary, dimension)), 1)

@@ -2,7 +2,7 @@
 
 Approximates   ∇ (E_π[Σ_t r_t] − β KL(π ‖ π_ref)) of one prompt
 with           (1/S) Σ_s w_s Σ_t (ρ_st A_st − β κ_st) ∇ log π(a_st | a_s1 … a_s,t−1),     z_s ~ μ
-requires       a sequence policy, and an objective that states rewards, π_ref and μ.
+requires       a sequence policy. π_ref and μ are those of the problem `policy`; elsewhere f is the reward and μ = π.
 
 A is the advantage, ρ an importance ratio π/μ, w a weight by length and κ the derivative of an estimate of the KL
 divergence. With k = log π/π_ref, by token or for the sequence:
@@ -100,37 +100,48 @@ class PolicyGradient(Estimator):
         return 2 if self.baseline != "none" or self.normalise != "none" else 1
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        _objective(self.name, expectation)
+        if self.kl != "none" and not isinstance(expectation.integrand, PolicyObjective):
+            raise NotApplicable(f"kl={self.kl} needs a problem that has a reference policy: use problem policy")
         return super().noise_specs(expectation, num_samples, dimension)
 
     def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
-        data = {**expectation.data, "logits": parameters["logits"][None, None]}
-        behaviour = _objective(self.name, expectation).behaviour(np, data)
-        return expectation.family.discontinuities({"logits": behaviour[0, 0]}, dimension)
+        objective = expectation.integrand
+        if isinstance(objective, PolicyObjective):
+            behaviour = objective.behaviour(np, {**expectation.data, "logits": parameters["logits"][None, None]})
+            parameters = {"logits": behaviour[0, 0]}
+        return expectation.family.discontinuities(parameters, dimension)
 
     def estimate_integrand(
         self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
-        xp, data = backend.xp, expectation.data
-        objective = _objective(self.name, expectation)
-        behaviour = objective.behaviour(xp, data)
-        z = expectation.family.sample(backend, {"logits": behaviour}, noise)
+        xp, objective, data = backend.xp, expectation.integrand, expectation.data
         policy = log_softmax(xp, parameters["logits"])
-        steps = steps_of(xp, z, policy)
+        beta: Array = 0.0
+        share: Array = 1.0
+        if isinstance(objective, PolicyObjective):
+            behaviour, beta, share = objective.behaviour(xp, data), data["beta"], data["share"]
+            z = expectation.family.sample(backend, {"logits": behaviour}, noise)
+            steps = steps_of(xp, z, policy)
+            reference = objective.reference(xp, data, noise)
+            rewards = objective.rewards(xp, data, z, steps, noise)
+        else:  # f is the reward, at the end
+            behaviour = reference = policy
+            z = expectation.family.sample(backend, parameters, noise)
+            steps = steps_of(xp, z, policy)
+            rewards = steps.at_end(xp, expectation.value(backend, parameters, z, noise)[..., None])
         log_policy = steps.read(xp, policy)
-        above = log_policy - steps.read(xp, objective.reference(xp, data, noise))  # log π/π_ref [R, S, T]
+        above = log_policy - steps.read(xp, reference)  # log π/π_ref [R, S, T]
         away = log_policy - steps.read(xp, behaviour)  # log π/μ
-        rewards = objective.rewards(xp, data, z, steps, noise)
-        advantage = self._advantages(xp, rewards, above, data["beta"])
+        advantage = self._advantages(xp, rewards, above, beta)
         weight = self._weights(xp, steps)
-        credit = self._ratios(xp, away, steps, advantage) - data["beta"] * self._kl_slope(xp, above, away)
-        table = xp.exp(policy)[:, 0, ...]
+        credit = self._ratios(xp, away, steps, advantage) - beta * self._kl_slope(xp, above, away)
+        table = xp.exp(policy)[:, 0, ...] if policy.ndim > 2 else xp.exp(policy)
         slope = _pulled(xp, steps, weight * credit, table)
         if self.entropy_bonus:
             slope = slope + self.entropy_bonus * _entropy_slope(xp, steps, weight, table)
-        return {"logits": slope * (data["share"] / z.shape[1])}
+        return {"logits": slope * (share / z.shape[1])}
 
     def _advantages(self, xp: Any, rewards: Array, above: Array, beta: Array) -> Array:
         """Return A [R, S, T], without importance ratios."""
@@ -204,18 +215,9 @@ class PolicyGradient(Estimator):
         return xp.ones_like(tokens) / (steps.active.shape[-1] if self.length == "constant" else 1.0)
 
 
-def _objective(name: str, expectation: Expectation) -> PolicyObjective:
-    if isinstance(expectation.integrand, PolicyObjective):
-        return expectation.integrand
-    raise NotApplicable(
-        f"{name} needs an objective that states rewards by token, a reference policy and the policy that draws the "
-        "samples: use problem policy"
-    )
-
-
 def _pulled(xp: Any, steps: Steps, credit: Array, table: Array) -> Array:
-    """Return Σ_s Σ_t credit ∇ log π, in the logits [R, N, V], for π [R, N, V] and credit [R, S, T]."""
-    replicates, prefixes, vocabulary = table.shape
+    """Return Σ_s Σ_t credit ∇ log π, in the logits [R, N, V], for π [N, V] or [R, N, V] and credit [R, S, T]."""
+    replicates, (prefixes, vocabulary) = credit.shape[0], table.shape[-2:]
     of = xp.reshape(steps.prefixes * credit[..., None], (replicates, -1, prefixes))
     tokens = xp.reshape(steps.tokens, (replicates, -1, vocabulary))
     return xp.matmul(xp.matrix_transpose(of), tokens) - xp.sum(of, axis=1)[..., None] * table

@@ -32,6 +32,7 @@ SINGLE = {
     ("multivariate-normal", "correlation"),
     ("elliptical", "correlation"),
     ("elliptical", "degrees"),
+    ("sequence-policy", "spread"),
 }
 
 

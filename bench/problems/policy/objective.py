@@ -54,8 +54,7 @@ class TokenObjective(PolicyObjective):
         else:
             most = length * (steps.tokens.shape[-1] - 1)
             earned = 1.0 - xp.abs(xp.sum(z, axis=-1, keepdims=True) - xp.sum(target, axis=-1, keepdims=True)) / most
-        after = xp.concat([steps.active[..., 1:], xp.zeros_like(steps.active[..., :1])], axis=-1)
-        return earned * (steps.active - after)
+        return steps.at_end(xp, earned)
 
     def reference(self, xp: Any, data: Arrays, noise: Arrays) -> Array:
         prompts, prefixes, vocabulary = data["reference"].shape

@@ -33,7 +33,7 @@ class Policy(RowProblem):
     summary: ClassVar[str] = "expected reward of a policy over tokens less β KL to a reference, exact by enumeration"
 
     parameterisation: str = option("tabular", "how θ gives the logits", choices=tuple(PARAMETERISATIONS))
-    prompts: int = option(1, "P", minimum=1, maximum=1000)
+    prompts: int = option(2, "P", minimum=1, maximum=1000)
     vocabulary: int = option(3, "V, tokens, of which the first ends a sequence", minimum=2, maximum=1000)
     max_tokens: int = option(3, "T, tokens of the longest sequence", minimum=1, maximum=64)
     reward: str = option("match", "what is rewarded", choices=REWARDS)
