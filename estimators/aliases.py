@@ -5,6 +5,19 @@ from __future__ import annotations
 from gradmeter.estimators.errors import UsageError
 from gradmeter.estimators.options import parse, spell_given
 
+#: Options of `policy-gradient` by the name of a trainer or a paper; a group is the samples of one prompt.
+TRAINERS = {
+    "grpo": "baseline=group-mean,normalise=std,length=sequence-mean,ratio=token,clip=0.2,kl=k3-loss,kl-level=token",
+    "trl-grpo": "baseline=group-mean,normalise=std,length=token-mean,ratio=token,clip=0.2,kl=k3-ratio,kl-level=token",
+    "dr-grpo": "baseline=group-mean,length=constant,ratio=token,clip=0.2",
+    "dapo": "baseline=group-mean,normalise=std,length=token-mean,ratio=token,clip=0.2,clip-high=0.28",
+    "gspo": "baseline=group-mean,normalise=std,length=sequence-mean,ratio=geometric,clip=0.0003,clip-high=0.0004",
+    "cispo": "baseline=group-mean,normalise=std,length=token-mean,ratio=token,truncate=5",
+    "ppo": "advantage=to-go,baseline=leave-one-out,length=token-mean,ratio=token,clip=0.2,kl=k1-reward,kl-level=token",
+    "tis": "baseline=leave-one-out,ratio=token,truncate=2,kl=k1-reward",
+    "rloo-kl": "baseline=leave-one-out,kl=k1-reward",
+}
+
 ALIASES: dict[str, str] = {
     "reinforce": "score-function",
     "likelihood-ratio": "score-function",
@@ -26,6 +39,7 @@ ALIASES: dict[str, str] = {
     "st-gumbel": "straight-through-gumbel",
     "doubly-reparameterized": "dreg",
     "doubly-reparameterised": "dreg",
+    **{name: f"policy-gradient[{options}]" for name, options in TRAINERS.items()},
 }
 
 

@@ -101,6 +101,10 @@ class Estimator(ABC):
     #: Whether it estimates gradients of importance-weighted bounds (K > 1 importance samples).
     bounds: ClassVar[bool] = False
 
+    def follows(self) -> str | None:
+        """Return what the present options make of ∇L, in words; None if nothing, so that the estimate is unbiased."""
+        return self.biased
+
     def also_requires(self, entropy: str) -> Requires:
         """Return the capabilities that the present options require.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gradmeter.bench.rows import Row
-from gradmeter.estimators.options import spell, written
+from gradmeter.estimators.options import construct, spell, written
 
 #: Fewest characters of a digest that are shown.
 SHORTEST = 6
@@ -87,6 +87,17 @@ def biased(name: str | None) -> str | None:
 
     known = ESTIMATORS.get(name or "")  # which imports nothing: a store names no code
     return None if known is None else known.biased
+
+
+def follows(row: Row) -> str | None:
+    """Return what an estimator of the catalogue says of its own bias, with its options; None where it says nothing."""
+    from gradmeter.estimators import ESTIMATORS, UsageError
+
+    known, options = dict(ESTIMATORS).get(row["estimator"] or ""), row["estimator_options"]
+    try:
+        return None if known is None else construct(known, options or {}, f"estimator {known.name}").follows()
+    except UsageError:  # options of another version
+        return None
 
 
 def _spelled(name: Any, options: Any, known: Mapping[str, type]) -> str:

@@ -12,7 +12,7 @@ from gradmeter.bench.drawing.style import Style, styles
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.names import problem_in_words
 from gradmeter.bench.reading.results import Result
-from gradmeter.bench.report import minibatch_table, networks, peers, sweeps, tables
+from gradmeter.bench.report import directions, minibatch_table, networks, peers, sweeps, tables
 from gradmeter.bench.report.advice import UNTIMED, Advice, AdviceLine, advise
 from gradmeter.bench.report.figures import (
     against_parameter,
@@ -59,6 +59,10 @@ class Section:
     @property
     def parts(self) -> tuple[list[str], list[list[str]]]:
         return minibatch_table.table(self.ranking)
+
+    @property
+    def directions(self) -> tuple[list[str], list[list[str]]]:
+        return directions.table(self.ranking)
 
     @property
     def networks(self) -> tuple[list[str], list[list[str]]]:

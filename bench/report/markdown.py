@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from gradmeter.bench.reading import numbers
-from gradmeter.bench.report import peers
+from gradmeter.bench.report import directions, peers
 from gradmeter.bench.report.advice import Advice, AdviceLine
 from gradmeter.bench.report.document import Chapter, Document, Section
 from gradmeter.bench.report.tables import Entry
@@ -112,6 +112,10 @@ def _section(section: Section) -> list[str]:
     lines = ["", f"### {plain(section.title)}", "", plain(section.about), ""]
     injected = {id(e) for e in table.controls}
     lines += _table(headings, (_cells(e, id(e) in injected, table.costs) for e in entries))
+    found, each = section.directions
+    if each:
+        lines += ["", f"{directions.TITLE}:", ""]
+        lines += _table(map(plain, found), ([code(line[0]), *map(plain, line[1:])] for line in each))
     found, several = section.networks
     if several:
         lines += ["", f"{NETWORKS}:", ""]

@@ -183,6 +183,8 @@ _DETAILS = (
     ),
     ("bias, 95 %", lambda r: numbers.bias_interval(r) or "–"),
     ("largest coordinate", lambda r: "–" if r["bias_max"] is None else f"≤ {numbers.percent(r['bias_max'])}"),
+    ("cosine", lambda r: numbers.significant(r["cosine"])),
+    ("scale", lambda r: numbers.significant(r["scale_factor"])),
     ("certificate", lambda r: r["certificate"] or "–"),
     ("controls", lambda r: numbers.times(r["control_gain"]) if (r["control_gain"] or 1.0) > 1.0 else "–"),
     ("assumption", lambda r: r["assumption"] or "–"),

@@ -128,7 +128,7 @@ def check_sequences(vocabulary: int, length: int) -> None:
 
 def listed(vocabulary: int, length: int) -> list[tuple[float, ...]]:
     """Return every sequence, in the order in which a growing u makes them."""
-    found = [(float(a),) for a in range(vocabulary)]
+    found: list[tuple[float, ...]] = [(float(a),) for a in range(vocabulary)]
     for longer in range(2, length + 1):
         found = [(0.0,) * longer, *((float(a), *rest) for a in range(1, vocabulary) for rest in found)]
     return found

@@ -48,6 +48,28 @@ from gradmeter.estimators.policy.objective import PolicyObjective
 
 #: Added to the standard deviation of the returns, as trainers do.
 STABLE = 1e-4
+HELD = "after each prefix, visits held fixed"
+#: What takes the place of KL(π ‖ π_ref) in the objective, on policy, by `kl` and `kl_level`.
+FOLLOWED = {
+    **dict.fromkeys((("none", "sequence"), ("none", "token")), "no KL term"),
+    **dict.fromkeys((("k1-loss", "sequence"), ("k1-loss", "token")), "no KL term: its gradient has mean 0"),
+    **{(kl, "token"): f"KL(π ‖ π_ref) {HELD}" for kl in ("k2-loss", "k1-ratio", "k3-ratio")},
+    ("k3-loss", "sequence"): "KL(π_ref ‖ π)",
+    ("k3-loss", "token"): f"KL(π_ref ‖ π) {HELD}",
+    ("k3-reward", "sequence"): "KL(π ‖ π_ref) − KL(π_ref ‖ π)",
+    ("k3-reward", "token"): f"KL(π ‖ π_ref) − KL(π_ref ‖ π) {HELD}",
+}
+#: What other options do to the gradient, by option and value.
+CHANGED = {
+    ("baseline", "group-mean"): "× (1 − 1/S)",
+    ("normalise", "std"): "each prompt divided by the deviation of its group, which no objective does",
+    ("length", "constant"): "÷ T",
+    ("length", "token-mean"): "tokens weighted by 1/mean length of the group",
+    ("length", "sequence-mean"): "tokens weighted by 1/length of the sequence",
+    ("ratio", "none"): "off policy, the rewards are those under μ",
+    ("ratio", "token"): "off policy, the earlier tokens are those of μ",
+    ("ratio", "geometric"): "off policy, sequences weighted by a root of π/μ",
+}
 KL = ("none", "k1-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss", "k1-ratio", "k3-ratio")
 
 
@@ -82,6 +104,13 @@ class PolicyGradient(Estimator):
     kl: str = option("none", "how the KL divergence to π_ref enters", choices=KL)
     kl_level: str = option("sequence", "whether k is of the sequence or of each token", choices=("sequence", "token"))
     entropy_bonus: float = option(0.0, "coefficient of the entropy of π after every prefix visited", minimum=0.0)
+
+    def follows(self) -> str | None:
+        found = [FOLLOWED[self.kl, self.kl_level]] if (self.kl, self.kl_level) in FOLLOWED else []
+        found += [f"+ {self.entropy_bonus:g} × entropy {HELD}"] if self.entropy_bonus else []
+        found += [words for (name, value), words in CHANGED.items() if getattr(self, name) == value]
+        found += ["ratios limited"] if self.clip or self.clip_high or self.truncate else []
+        return "; ".join(found) or None
 
     def also_unsupported(self, family: Family) -> str | None:
         if isinstance(family, SequencePolicy):

@@ -188,7 +188,9 @@ def test_the_exact_gradient_is_that_of_plain_loops(text: str, backend: str) -> N
     estimator = problem.expectation().estimated_by(make_estimator("enumeration"))
     specs = estimator.noise_specs(problem.expectation(), 1, problem.dimension)
     noise = draws(specs, 1)
-    found = estimate(get(backend), estimator, problem.expectation(), problem.parameters(), noise, compiled=backend == "jax")
+    found = estimate(
+        get(backend), estimator, problem.expectation(), problem.parameters(), noise, compiled=backend == "jax"
+    )
     agree(found["table"][0], expected)
 
 

@@ -52,3 +52,17 @@ def enumerated(objective: TokenObjective, data: Arrays, logits: np.ndarray) -> V
             visited = np.bincount(path[active], credit[active], minlength=prefixes)
             slope[p] -= visited[:, None] * np.exp(policy[p])
     return Values(share * reward, share * divergence, share * slope)
+
+
+def mean_length(logits: np.ndarray) -> float:
+    """Return the mean number of tokens of a sequence, averaged over prompts, for logits [P, N, V].
+
+    It is the sum over all prefixes of the probability that a token is drawn after it.
+    """
+    p, branches = np.exp(log_softmax(np, logits)), logits.shape[-1] - 1
+    visited = np.zeros(p.shape[:2])
+    visited[:, 0] = 1.0
+    for n in range(1, p.shape[1]):  # prefix n follows prefix (n − 1) // b by token (n − 1) mod b + 1
+        parent, token = divmod(n - 1, branches)
+        visited[:, n] = visited[:, parent] * p[:, parent, token + 1]
+    return float(visited.sum() / len(p))

@@ -15,7 +15,7 @@ import numpy as np
 from gradmeter.bench.problems.arrays import Vectors, log_softmax
 from gradmeter.bench.problems.minibatch import RowProblem
 from gradmeter.bench.problems.options import batch_option
-from gradmeter.bench.problems.policy.exact import Values, enumerated
+from gradmeter.bench.problems.policy.exact import Values, enumerated, mean_length
 from gradmeter.bench.problems.policy.objective import BEHAVIOURS, REWARDS, TokenObjective
 from gradmeter.bench.problems.policy.parameterisation import PARAMETERISATIONS, Parameterisation, jacobian_product
 from gradmeter.bench.problems.problem import Exact
@@ -93,6 +93,15 @@ class Policy(RowProblem):
         """Return the expected reward, the KL divergence and the gradient in the logits at θ."""
         data = self.data()
         return enumerated(self.integrand, data, self.encoder.apply(np, {**data, **parameters}, None)["logits"][0])
+
+    def tokens(self, parameters: Vectors, from_behaviour: bool) -> float:
+        """Return the mean number of tokens of one sample of every prompt of an estimate, under μ or else under π."""
+        data = self.data()
+        logits = self.encoder.apply(np, {**data, **parameters}, None)["logits"]
+        if from_behaviour:
+            logits = np.swapaxes(logits, 0, 1)  # [P, 1, N, V]
+            logits = np.swapaxes(self.integrand.behaviour(np, {**data, "logits": logits}), 0, 1)
+        return mean_length(logits[0]) * (self.prompts if self.batch is None else self.batch)
 
     def exact_at(self, parameters: Vectors) -> Exact:
         found = self.values(parameters)
