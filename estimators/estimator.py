@@ -101,8 +101,14 @@ class Estimator(ABC):
     #: Whether it estimates gradients of importance-weighted bounds (K > 1 importance samples).
     bounds: ClassVar[bool] = False
 
-    def follows(self) -> str | None:
-        """Return what the present options make of ∇L, in words; None if nothing, so that the estimate is unbiased."""
+    def follows(self, problem: Mapping[str, Any] = NOTHING) -> str | None:
+        """Return what the present options make of ∇L, in words; None if the estimate is unbiased.
+
+        Parameters
+        ----------
+        problem
+            The options of the problem by name, where they are known.
+        """
         return self.biased
 
     def also_requires(self, entropy: str) -> Requires:

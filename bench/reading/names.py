@@ -95,7 +95,8 @@ def follows(row: Row) -> str | None:
 
     known, options = dict(ESTIMATORS).get(row["estimator"] or ""), row["estimator_options"]
     try:
-        return None if known is None else construct(known, options or {}, f"estimator {known.name}").follows()
+        made = None if known is None else construct(known, options or {}, f"estimator {known.name}")
+        return None if made is None else made.follows(row["problem_options"] or {})
     except UsageError:  # options of another version
         return None
 

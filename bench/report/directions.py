@@ -27,7 +27,7 @@ def table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     results = [r for r in (*ranking.ranked, *ranking.unranked) if r["scale_factor"] is not None]
     if not any(r["verdict"] == "biased" for r in results):
         return [], []
-    results.sort(key=lambda r: (r["verdict"] == "biased", r["bias"] or 0.0, r.estimator))
+    results.sort(key=lambda r: (1, r["bias"] or 0.0) if r["verdict"] == "biased" else (0, r["variance"]))
     context = varying(results, CONTEXT)
     tokens = {id(r): found for r in results if (found := tokens_of(r)) is not None}
     headings = [HEADINGS[0], *context, *HEADINGS[1:], *(["variance × tokens"] if tokens else []), "seconds", "in words"]
@@ -55,19 +55,17 @@ def _scale(r: Result) -> str:
 def sentence(r: Result) -> str:
     """What the mean of an estimator is, in one sentence."""
     if r["verdict"] != "biased":
-        return (
-            "The gradient of the objective." if r["verdict"] == "unbiased" else "A bias is neither shown nor excluded."
-        )
+        return "The gradient." if r["verdict"] == "unbiased" else "A bias is neither shown nor excluded."
     cosine, scale = r["cosine"], r["scale_factor"]
     if cosine is None or (abs(scale) < NOTHING and abs(cosine) < NOTHING):
         said = "0 on average"
     elif cosine >= ALONG.get(r["certificate"], 1.0):
-        said = f"{scale:.4g} times the gradient: a learning rate {1.0 / scale:.4g} times as large undoes it"
+        said = f"{scale:.4g} times the gradient, which a learning rate {1.0 / scale:.4g} times as large undoes"
     else:
         angle = math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
-        said = f"Another direction, {angle:.2g}° from the gradient, and {scale:.4g} times it along it"
+        said = f"{angle:.2g}° from the gradient, and {scale:.4g} times as long along it"
     because = names.follows(r.row)
-    return f"{said}. {because[0].upper()}{because[1:]}." if because else f"{said}."
+    return f"{said}: {because}." if because else f"{said}."
 
 
 def tokens_of(r: Result) -> float | None:

@@ -30,6 +30,7 @@ al. 2024 (GRPO); Ahmadian et al. 2024 (RLOO); Liu et al. 2025, arXiv 2503.20783 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -37,7 +38,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.estimator import Blocks, Estimator, Requires
+from gradmeter.estimators.estimator import NOTHING, Blocks, Estimator, Requires
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.families.logs import log_softmax
@@ -48,27 +49,30 @@ from gradmeter.estimators.policy.objective import PolicyObjective
 
 #: Added to the standard deviation of the returns, as trainers do.
 STABLE = 1e-4
-HELD = "after each prefix, visits held fixed"
+HELD = "after each prefix, with the visits of prefixes held fixed"
 #: What takes the place of KL(π ‖ π_ref) in the objective, on policy, by `kl` and `kl_level`.
 FOLLOWED = {
-    **dict.fromkeys((("none", "sequence"), ("none", "token")), "no KL term"),
-    **dict.fromkeys((("k1-loss", "sequence"), ("k1-loss", "token")), "no KL term: its gradient has mean 0"),
-    **{(kl, "token"): f"KL(π ‖ π_ref) {HELD}" for kl in ("k2-loss", "k1-ratio", "k3-ratio")},
-    ("k3-loss", "sequence"): "KL(π_ref ‖ π)",
-    ("k3-loss", "token"): f"KL(π_ref ‖ π) {HELD}",
-    ("k3-reward", "sequence"): "KL(π ‖ π_ref) − KL(π_ref ‖ π)",
-    ("k3-reward", "token"): f"KL(π ‖ π_ref) − KL(π_ref ‖ π) {HELD}",
+    **dict.fromkeys((("none", "sequence"), ("none", "token")), "there is no KL term"),
+    **dict.fromkeys((("k1-loss", "sequence"), ("k1-loss", "token")), "the gradient of the KL term has mean 0"),
+    **{(kl, "token"): f"the KL term is KL(π ‖ π_ref) {HELD}" for kl in ("k2-loss", "k1-ratio", "k3-ratio")},
+    ("k3-loss", "sequence"): "the KL term is KL(π_ref ‖ π)",
+    ("k3-loss", "token"): f"the KL term is KL(π_ref ‖ π) {HELD}",
+    ("k3-reward", "sequence"): "the KL term is KL(π ‖ π_ref) − KL(π_ref ‖ π)",
+    ("k3-reward", "token"): f"the KL term is KL(π ‖ π_ref) of the sequence less KL(π_ref ‖ π) {HELD}",
 }
 #: What other options do to the gradient, by option and value.
 CHANGED = {
-    ("baseline", "group-mean"): "× (1 − 1/S)",
-    ("normalise", "std"): "each prompt divided by the deviation of its group, which no objective does",
-    ("length", "constant"): "÷ T",
-    ("length", "token-mean"): "tokens weighted by 1/mean length of the group",
-    ("length", "sequence-mean"): "tokens weighted by 1/length of the sequence",
-    ("ratio", "none"): "off policy, the rewards are those under μ",
-    ("ratio", "token"): "off policy, the earlier tokens are those of μ",
-    ("ratio", "geometric"): "off policy, sequences weighted by a root of π/μ",
+    ("baseline", "group-mean"): "the group mean takes off 1/S of the gradient of the rewards",
+    ("normalise", "std"): "advantages are divided by the deviation of their group, as in no objective",
+    ("length", "constant"): "the sum over tokens is divided by T",
+    ("length", "token-mean"): "tokens are weighted by 1/mean length of their group",
+    ("length", "sequence-mean"): "tokens are weighted by 1/length of their sequence",
+}
+#: The same, where another policy μ draws the samples.
+CHANGED_OFF_POLICY = {
+    ("ratio", "none"): "sequences are weighted by μ instead of π",
+    ("ratio", "token"): "the tokens before and after one are weighted by μ instead of π",
+    ("ratio", "geometric"): "sequences are weighted by μ (π/μ)^(1/length) instead of π",
 }
 KL = ("none", "k1-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss", "k1-ratio", "k3-ratio")
 
@@ -105,11 +109,16 @@ class PolicyGradient(Estimator):
     kl_level: str = option("sequence", "whether k is of the sequence or of each token", choices=("sequence", "token"))
     entropy_bonus: float = option(0.0, "coefficient of the entropy of π after every prefix visited", minimum=0.0)
 
-    def follows(self) -> str | None:
+    def follows(self, problem: Mapping[str, Any] = NOTHING) -> str | None:
+        off_policy = problem.get("behaviour", "on-policy") != "on-policy"
         found = [FOLLOWED[self.kl, self.kl_level]] if (self.kl, self.kl_level) in FOLLOWED else []
-        found += [f"+ {self.entropy_bonus:g} × entropy {HELD}"] if self.entropy_bonus else []
-        found += [words for (name, value), words in CHANGED.items() if getattr(self, name) == value]
-        found += ["ratios limited"] if self.clip or self.clip_high or self.truncate else []
+        found = found if problem.get("beta") else []
+        found += [f"{self.entropy_bonus:g} times the entropy {HELD}, is added"] if self.entropy_bonus else []
+        changed = CHANGED | (CHANGED_OFF_POLICY if off_policy else {})
+        found += [words for (name, value), words in changed.items() if getattr(self, name) == value]
+        limited = off_policy and (self.clip or self.clip_high or self.truncate)
+        found += ["ratios beyond the limit are cut"] if limited else []
+        found += ["some sequences are never drawn"] if problem.get("behaviour") == "top-p" else []
         return "; ".join(found) or None
 
     def also_unsupported(self, family: Family) -> str | None:

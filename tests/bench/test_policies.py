@@ -14,7 +14,7 @@ from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems.policy import Policy
 from gradmeter.bench.rows import ALL
-from gradmeter.estimators import UsageError
+from gradmeter.estimators import NotApplicable, UsageError
 from gradmeter.estimators.backends import get
 from tests.support import draws, estimate, make_cell, measured, needs
 
@@ -30,11 +30,11 @@ class Plain:
     A sequence holds its tokens up to the end token 0; it has no such token if it is as long as allowed.
     """
 
-    def __init__(self, problem: Policy, prompt: int = 0) -> None:
+    def __init__(self, problem: Policy, prompt: int = 0, theta: dict[str, np.ndarray] | None = None) -> None:
         data, self.problem = problem.data(), problem
         self.vocabulary, self.length = problem.vocabulary, problem.max_tokens
         self.target = tuple(int(a) for a in data["targets"][prompt])
-        logits = problem.encoder.apply(np, {**data, **problem.parameters()}, None)["logits"][0][prompt]
+        logits = problem.encoder.apply(np, {**data, **(theta or problem.parameters())}, None)["logits"][0][prompt]
         self.prefixes = [p for t in range(self.length) for p in itertools.product(range(1, self.vocabulary), repeat=t)]
         self.policy = {p: self._softmax(row.tolist()) for p, row in zip(self.prefixes, logits, strict=True)}
         rows = data["reference"][prompt]
@@ -208,6 +208,60 @@ def test_the_exact_gradient_is_the_slope_of_the_exact_value() -> None:
         assert (ends[1] - ends[0]) / (2.0 * step) == pytest.approx(exact.gradient["table"][place], abs=1e-9)
 
 
+PARAMETERISATIONS = ("linear", "recurrent", "attention")
+
+
+@pytest.mark.parametrize("kind", PARAMETERISATIONS)
+def test_the_exact_gradient_of_shared_parameters_is_the_slope_of_plain_loops(kind: str) -> None:
+    problem = make_problem(f"policy[parameterisation={kind},beta=0.2]")
+    at, exact, step = problem.parameters(), problem.exact(), 1e-4
+    assert exact is not None
+
+    def value(theta: dict[str, np.ndarray]) -> float:
+        """J in plain loops."""
+        found = 0.0
+        for prompt in range(2):
+            p = Plain(problem, prompt, theta)  # type: ignore[arg-type]
+            reward, kl = p.value(p.policy)
+            found += 0.5 * (reward - 0.2 * kl)
+        return found
+
+    for name, values in at.items():
+        place = tuple(size // 2 for size in values.shape)
+        ends = []
+        for steps in (-2.0, -1.0, 1.0, 2.0):
+            moved = {**at, name: values.copy()}
+            moved[name][place] += steps * step
+            ends.append(value(moved))
+        slope = (ends[0] - 8.0 * ends[1] + 8.0 * ends[2] - ends[3]) / (12.0 * step)
+        assert slope == pytest.approx(exact.gradient[name][place], abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind"),
+    [
+        *(("numpy", kind) for kind in PARAMETERISATIONS),
+        ("torch", "attention"),
+        *(pytest.param("torch", kind, marks=pytest.mark.slow) for kind in ("linear", "recurrent")),
+        *(pytest.param("jax", kind, marks=pytest.mark.slow) for kind in PARAMETERISATIONS),
+    ],
+)
+def test_the_exact_gradient_of_shared_parameters_is_that_of_the_framework(backend: str, kind: str) -> None:
+    needs(backend)
+    problem = make_problem(f"policy[parameterisation={kind},beta=0.2]")
+    estimator = problem.expectation().estimated_by(make_estimator("enumeration"))
+    noise = draws(estimator.noise_specs(problem.expectation(), 1, problem.dimension), 1)
+    arguments = (get(backend), estimator, problem.expectation(), problem.parameters(), noise)
+    if backend == "numpy" and kind != "linear":
+        with pytest.raises(NotApplicable, match="NumPy cannot differentiate"):
+            estimate(*arguments)
+        return
+    exact = problem.exact()
+    assert exact is not None
+    for name, found in estimate(*arguments, compiled=backend == "jax").items():
+        agree(found[0], exact.gradient[name])
+
+
 UNBIASED = (
     ("", "score-function", 1),
     ("", "rloo", 2),
@@ -234,7 +288,7 @@ def test_these_estimate_the_gradient_of_the_regularised_objective(behaviour: str
     agree(mean_of(off(behaviour), estimator, samples), p.array(p.mean(p.whole, p.policy)))
 
 
-@pytest.mark.parametrize("samples", [2, 3, 4])
+@pytest.mark.parametrize("samples", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_group_mean_with_the_sample_itself_scales_by_one_less_its_share(samples: int) -> None:
     row = measured(make_cell(ONE, "policy-gradient[kl=k1-reward,baseline=group-mean]", samples))[ALL]
     assert row["verdict"] == "biased"
@@ -409,7 +463,7 @@ def test_token_ratios_times_k3_have_the_gradient_of_k1() -> None:
 
 
 def test_prompts_are_the_minibatch() -> None:
-    row = measured(make_cell("policy[prompts=5,batch=2]", "policy-gradient[kl=k1-reward]", 2, max_replicates=2**17))
+    row = measured(make_cell("policy[prompts=5,batch=2]", "policy-gradient[kl=k1-reward]", 2, max_replicates=2**15))
     assert row[ALL]["verdict"] in ("unbiased", "inconclusive")
     assert row[ALL]["scale_low"] <= 1.0 <= row[ALL]["scale_high"]
 
