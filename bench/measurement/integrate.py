@@ -10,6 +10,8 @@ subinterval, however many numbers there are, as long as the grids stay small: an
 discontinuities is enumerated. Other noise is integrated by subintervals too where the estimate declares a corner or a
 discontinuity.
 
+Where data have discrete z of their own, every datum is integrated alone.
+
 Any other estimate that may be discontinuous or have a corner is refused unseen (`declared.py`): no grid converges on
 it, and every grid misses what happens on a small part of the noise.
 """
@@ -28,7 +30,7 @@ from gradmeter.bench.measurement.evaluate import Arrays, estimates_of
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.bench.measurement.rules import Rule, anywhere, rule, subintervals
 from gradmeter.estimators import NotApplicable, draws
-from gradmeter.estimators.amortised import AmortisedExpectation
+from gradmeter.estimators.amortised import ROWS, AmortisedExpectation
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.noise import DrawnNoise, Noise, draw, stream_root
 
@@ -55,6 +57,8 @@ MOST_NUMBERS = 64
 #: Up to this many numbers of noise, integrate directly without asking whether integrating one sample suffices.
 DIRECTLY = 2
 UNIFORM = ("uniform", "stratum")
+#: The most data that are integrated one after another.
+MOST_DATA = 2**8
 CHUNK = 2**14
 #: Batches of points are padded to one of these sizes, since JAX compiles anew for every size.
 SIZES = (2**6, 2**10, CHUNK)
@@ -105,6 +109,20 @@ class Grid:
 Level = tuple[Grid, ...]
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What is known of the noise of a part of an estimate.
+
+    Attributes
+    ----------
+    discontinuities : of the noise that is integrated over, by name.
+    fixed : noise that is held fixed, by name, without the axis of replicates.
+    """
+
+    discontinuities: Arrays
+    fixed: Arrays
+
+
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # non-finite integrals are refused
 def integrate(setting: Setting) -> dict[str, Integral] | None:
     """Return mean and variance of every parameter block, or None where integration is not possible.
@@ -116,7 +134,8 @@ def integrate(setting: Setting) -> dict[str, Integral] | None:
         return None
     try:
         numbers = sum(math.prod(spec.shape) for spec in setting.specs.values())
-        return (_of_one_sample(setting) if numbers > DIRECTLY else None) or _all_blocks(setting)
+        part = _of_each_datum(setting) or (_of_one_sample(setting) if numbers > DIRECTLY else None)
+        return part or _all_blocks(setting)
     except NotApplicable:  # a discontinuity lies where no value of a single number locates it
         return None
 
@@ -161,6 +180,65 @@ def _of_one_sample(setting: Setting) -> dict[str, Integral] | None:
     return {block: replace(integral, variance=integral.variance / count) for block, integral in found.items()}
 
 
+def _of_each_datum(setting: Setting) -> dict[str, Integral] | None:
+    """Return the integrals from those of every datum alone, where data have discrete z of their own.
+
+    The estimate is then (N/B) Σ_{n ∈ batch} ĝ_n with independent ĝ_n, which is tested on random replicates. Let m_n and
+    v_n be the mean and the variance of N ĝ_n; the batch is drawn without replacement, so that
+
+        E ĝ = (1/N) Σ_n m_n,   Var ĝ = (1/B) [(1/N) Σ_n v_n + (N − B)/(N (N − 1)) Σ_n (m_n − E ĝ)²].
+
+    Return None where it is no such sum, and for a user's own parts.
+    """
+    whole = setting.expectation
+    if not isinstance(whole, AmortisedExpectation) or not whole.family.discrete or not all_of_the_catalogue(setting):
+        return None
+    population, batch = whole.population, whole.batch
+    if not 1 < population <= MOST_DATA:
+        return None
+    everything = whole.bind({name: a for name, a in whole.data.items() if name != "batch"})
+    nothing = setting.backend.asarray(np.zeros(1), setting.dtype)
+    one = replace(setting, expectation=whole.bind({**whole.data, "batch": nothing}))
+    jumps = replace(setting, expectation=everything).discontinuities()
+    specs = {name: spec for name, spec in one.specs.items() if spec.kind != "rows"}
+    each = []
+    for n in range(population):
+        own = {name: at[n : n + 1] for name, at in jumps.items()}
+        found = _integrals(one, list(setting.blocks), specs, _Given(own, {ROWS: np.full(1, n)}))
+        if found is None:
+            return None
+        each.append(found)
+    if not _is_sum_over_data(setting, one):
+        return None
+    result = {}
+    for block in setting.blocks:
+        means, variances = (np.stack([getattr(found[block], name) for found in each]) for name in ("mean", "variance"))
+        mean = means.mean(axis=0)
+        apart = ((means - mean) ** 2).sum(axis=0) * (population - batch) / (population * (population - 1))
+        error = np.mean([found[block].error for found in each], axis=0)
+        result[block] = Integral(mean, (variances.mean(axis=0) + apart) / batch, error)
+    return result
+
+
+def _is_sum_over_data(setting: Setting, one: Setting) -> bool:
+    """Return whether estimates are averages of estimates of one datum, on random replicates."""
+    source, expectation = get("numpy"), setting.expectation
+    assert isinstance(expectation, AmortisedExpectation)
+    batch = expectation.batch
+    replicates = max(8, min(64, CHUNK // batch))
+    roots = {name: source.root(stream_root(*setting.path, "integration", name)) for name in setting.specs}
+    drawn = draw(source, setting.specs, roots, 0, replicates, setting.dtype)
+    rows = drawn.get(ROWS, np.broadcast_to(np.arange(batch), (replicates, batch)))
+    made = next((size for size in SIZES if size >= replicates * batch), replicates * batch)
+    arrays = {name: np.resize(a, (made, *one.specs[name].shape)) for name, a in {**drawn, ROWS: rows}.items()}
+    singles = estimates_of(one, DrawnNoise(arrays, made))
+    for block, found in estimates_of(setting, drawn).items():
+        parts = singles[block][: replicates * batch].astype(np.float64).reshape(replicates, batch, -1)
+        if not np.all(np.abs(found - parts.mean(axis=1)) <= _near(setting) * np.abs(parts).mean(axis=1)):
+            return False
+    return True
+
+
 def _near(setting: Setting) -> float:
     """Return the disagreement, relative to E |ĝ|, that rounding may explain."""
     return min(MOST_DISAGREEMENT * float(np.finfo(setting.dtype).eps), MOST_APART)
@@ -180,7 +258,9 @@ def _all_blocks(setting: Setting) -> dict[str, Integral] | None:
     return {block: integrals[block] for block in setting.blocks}
 
 
-def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> dict[str, Integral] | None:
+def _integrals(
+    setting: Setting, blocks: list[str], specs: dict[str, Noise], given: _Given | None = None
+) -> dict[str, Integral] | None:
     """Integrate the parameter blocks that read the same noise.
 
     Each block takes the first level whose grids settle on its moments, or else the last level whose grids agree. A few
@@ -191,9 +271,9 @@ def _integrals(setting: Setting, blocks: list[str], specs: dict[str, Noise]) -> 
     trusted = all_of_the_catalogue(setting)
     found: dict[str, Integral] = {}
     left, largest = blocks, 0.0
-    for level in _levels(setting, specs, trusted):
+    for level in _levels(setting, specs, trusted, None if given is None else given.discontinuities):
         settled = set()
-        made = _moments(setting, left, specs, level)
+        made = _moments(setting, left, specs, level, {} if given is None else given.fixed)
         largest = max(largest, *(float(moments[-1, 2].max(initial=0.0)) for moments, _ in made.values()))
         for block, (moments, lost) in made.items():
             integral, settles = _compared(setting, moments, lost, largest)
@@ -252,7 +332,9 @@ def _both(cheap: Integral, dear: Integral) -> Integral:
     return Integral(dear.mean, dear.variance, np.where(apart, np.inf, dear.error))
 
 
-def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterator[Level]:
+def _levels(
+    setting: Setting, specs: dict[str, Noise], trusted: bool, discontinuities: Arrays | None = None
+) -> Iterator[Level]:
     """Yield levels of grids to be compared, the cheapest first; none where the noise has too many numbers."""
     size = sum(math.prod(spec.shape) for spec in specs.values())
     # Row numbers, nets and the order of strata have discontinuities off the axes.
@@ -263,7 +345,7 @@ def _levels(setting: Setting, specs: dict[str, Noise], trusted: bool) -> Iterato
     if not isinstance(expectation, AmortisedExpectation):
         parameters = {k: setting.backend.to_numpy(a).astype(np.float64) for k, a in setting.parameters.items()}
         jumps_of(expectation.family, expectation.family.discontinuities(parameters, setting.dimension))
-    discontinuities = setting.discontinuities()
+    discontinuities = setting.discontinuities() if discontinuities is None else discontinuities
     discrete = expectation.family.discrete
     between = not discrete or "relaxation" in estimator.requirements(expectation.entropy).family
     if "curvature" in expectation.integrand.unsupported and between:  # f has discontinuities or corners between states
@@ -349,7 +431,7 @@ def _pieced(
 
 
 def _moments(
-    setting: Setting, blocks: list[str], specs: dict[str, Noise], level: Level
+    setting: Setting, blocks: list[str], specs: dict[str, Noise], level: Level, fixed: Arrays
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the moments of every block on every grid, and the error of their weights.
 
@@ -357,7 +439,7 @@ def _moments(
     replaced by their loss [grids, P]. The points of all grids are evaluated together.
     """
     ends = np.cumsum([0, *(grid.points for grid in level)])
-    others = {name: spec for name, spec in setting.specs.items() if name not in specs}
+    others = {name: spec for name, spec in setting.specs.items() if name not in specs and name not in fixed}
     result = {
         b: (np.zeros((len(level), 3, setting.sizes[b])), np.zeros((len(level), setting.sizes[b]))) for b in blocks
     }
@@ -372,7 +454,9 @@ def _moments(
                 rows = slice(first - start, last - start)
                 columns[rows], weights, loss = _points(setting, grid, which, first - ends[which], last - ends[which])
                 parts.append((which, rows, weights, loss))
-        found = estimates_of(setting, _noise(setting, specs, others, columns, start))
+        noise = _noise(setting, specs, others, columns, start)
+        known = {name: np.broadcast_to(a, (size, *a.shape)) for name, a in fixed.items()}
+        found = estimates_of(setting, DrawnNoise({**noise, **known}, size))
         for block, (moments, lost) in result.items():
             g = found[block].astype(np.float64)
             for which, rows, weights, loss in parts:
