@@ -188,9 +188,7 @@ class Verdicts:
         """Refuse the integrals if the sampled mean of any coordinate contradicts one of them."""
         for name, integral in list((self.integrals or {}).items()):
             moments = stream.moments[name]
-            # The larger variance of the two: a sample from a heavy tail underestimates its own error.
-            known = np.where(np.isnan(integral.variance), np.inf, integral.variance)
-            error = np.sqrt(np.maximum(moments.variances(), known) / moments.count)
+            error = _standard_error(integral, moments.variances(), moments.count)
             self._examine(name, integral, moments.shift() + stream.centre[name], error, moments.count)
             if self.evidence.searched and self.integrals is not None:
                 self._refuse(different_variances(name, integral, moments, self.rounding[name]))
@@ -335,7 +333,7 @@ class Verdicts:
         self.rounds, self.defended = rounds, True
         for name, integral in list((self.integrals or {}).items()):
             d = self.pooled((name,), rounds)
-            error = d.deviation / math.sqrt(d.count)
+            error = _standard_error(integral, d.deviation**2, d.count)
             self._examine(name, integral, self.exact_gradient(name) + d.groups.mean(axis=0), error, d.count)
         if self.exact is None or self.integrals is not None or len(rounds) < 2 or not self.alike(rounds):
             return
@@ -362,6 +360,15 @@ class Verdicts:
     def pooled(self, names: tuple[str, ...], rounds: list[Weighted]) -> Difference:
         """Pool defensive rounds of equally many draws."""
         return combine([pool([self.weighted_difference(name, r) for r in rounds]) for name in names])
+
+
+def _standard_error(integral: Integral, variances: np.ndarray, count: int) -> np.ndarray:
+    """Return the standard error of a sampled mean [P], from its variances and those of the integral.
+
+    The larger variance of the two counts: a sample from a heavy tail, or without a rare state, underestimates its own.
+    """
+    known = np.where(np.isnan(integral.variance), np.inf, integral.variance)
+    return np.sqrt(np.maximum(variances, known) / count)
 
 
 def _reference_error(exact: Exact | None, name: str) -> float | np.ndarray:

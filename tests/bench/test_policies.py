@@ -507,3 +507,12 @@ def test_what_does_not_apply_says_why(problem: str, estimator: str, samples: int
 def test_bad_options_are_one_line(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make_problem(text)
+
+
+@pytest.mark.slow
+def test_rare_answers_that_no_draw_met_refuse_no_integral() -> None:
+    """π_ref/π is large on answers of probability 1e-6, which neither the replicates nor the defensive draws meet."""
+    text = "policy[vocabulary=4,max-tokens=6,prompts=1]"
+    row = measured(make_cell(text, "policy-gradient[kl=k3-loss]", 1, max_replicates=2**16))[ALL]
+    assert row["certificate"] == "integration"
+    assert row["verdict"] == "biased"
