@@ -105,6 +105,7 @@ class PolicyGradient(Estimator):
     clip: float = option(0.0, "ε of PPO: ratios beyond 1 ± ε stop the gradient; 0 for none", minimum=0.0)
     clip_high: float = option(0.0, "the upper ε, if it is another; 0 for the same", minimum=0.0)
     truncate: float = option(0.0, "the largest importance ratio, without gradient beyond; 0 for none", minimum=0.0)
+    drop: bool = option(False, "whether ratios above `truncate` count as 0 instead")
     kl: str = option("none", "how the KL divergence to π_ref enters", choices=KL)
     kl_level: str = option("sequence", "whether k is of the sequence or of each token", choices=("sequence", "token"))
     entropy_bonus: float = option(0.0, "coefficient of the entropy of π after every prefix visited", minimum=0.0)
@@ -133,6 +134,8 @@ class PolicyGradient(Estimator):
             raise NotApplicable(f"{what} needs at least {fewest} samples, not {num_samples}; use --samples {fewest}")
         if (self.clip or self.clip_high or self.truncate) and self.ratio == "none":
             raise NotApplicable("clip and truncate limit importance ratios; give ratio=token, sequence or geometric")
+        if self.drop and not self.truncate:
+            raise NotApplicable("drop is for ratios above truncate; give truncate=2, for example")
 
     def smallest_num_samples(self) -> int:
         return 2 if self.baseline != "none" or self.normalise != "none" else 1
@@ -235,7 +238,10 @@ class PolicyGradient(Estimator):
         if self.ratio == "geometric":
             log_ratio = log_ratio / xp.sum(steps.active, axis=-1, keepdims=True)
         ratio = xp.exp(log_ratio) + xp.zeros_like(advantage)
-        used = xp.minimum(ratio, xp.full_like(ratio, self.truncate)) if self.truncate else ratio
+        used = ratio
+        if self.truncate:
+            most = xp.full_like(ratio, self.truncate)
+            used = xp.where(ratio > most, xp.zeros_like(ratio) if self.drop else most, ratio)
         found = used * advantage
         if self.clip or self.clip_high:
             beyond = ratio > 1.0 + (self.clip_high or self.clip)

@@ -298,6 +298,19 @@ def test_the_group_mean_with_the_sample_itself_scales_by_one_less_its_share(samp
     assert row["bias"] == pytest.approx(1.0 / samples, abs=1e-12)
 
 
+@pytest.mark.parametrize("kl", ["k1-loss", "k3-loss", "k3-reward"])
+def test_a_row_has_the_size_and_the_direction_of_a_bias(kl: str) -> None:
+    p, row = plain(ONE), measured(make_cell(ONE, f"policy-gradient[kl={kl}]", 1, max_replicates=2**14))[ALL]
+    beta, reward, g = p.problem.beta, p.array(p.mean(p.plain)).ravel(), p.array(p.mean(p.whole)).ravel()
+    other = p.array(reversed_kl(p)).ravel()
+    mean = {"k1-loss": reward, "k3-loss": reward - beta * other, "k3-reward": g + beta * other}[kl]
+    assert (row["verdict"], row["certificate"]) == ("biased", "integration")
+    assert row["bias"] == pytest.approx(np.linalg.norm(mean - g) / np.linalg.norm(g), rel=1e-11)
+    assert row["cosine"] == pytest.approx(mean @ g / np.linalg.norm(mean) / np.linalg.norm(g), rel=1e-11)
+    assert row["scale_factor"] == pytest.approx(mean @ g / (g @ g), rel=1e-11)
+    assert row["scale_low"] <= row["scale_factor"] <= row["scale_high"] <= row["scale_low"] + 1e-9
+
+
 def reversed_kl(p: Plain) -> Slope:
     """∇KL(π_ref ‖ π) = −E_ref ∇ log π."""
     return p.mean(lambda z: [-1.0] * len(z), p.reference)
@@ -354,6 +367,7 @@ LIMITED = {
     "ratio=sequence,clip=0.1": lambda w, seq, a: [clipped(seq, a, 0.1, 0.1)] * len(w),
     "ratio=token,truncate=1.05": lambda w, seq, a: [min(x, 1.05) * a for x in w],
     "ratio=sequence,truncate=1.05": lambda w, seq, a: [min(seq, 1.05) * a] * len(w),
+    "ratio=sequence,truncate=1.05,drop=true": lambda w, seq, a: [seq * a if seq <= 1.05 else 0.0] * len(w),
     "ratio=token": lambda w, seq, a: [x * a for x in w],
     "ratio=geometric,length=sequence-mean": lambda w, seq, a: [seq ** (1.0 / len(w)) * a / len(w)] * len(w),
     "ratio=none": lambda w, seq, a: [a] * len(w),
@@ -486,6 +500,7 @@ def test_prompts_are_the_minibatch(batch: str, name: str) -> None:
         ("square[family=sequence-policy,dim=3]", "policy-gradient[kl=k2-loss]", 2, "has a reference policy"),
         ("policy", "policy-gradient[baseline=group-mean]", 1, "needs at least 2 samples"),
         ("policy", "policy-gradient[clip=0.2]", 1, "limit importance ratios"),
+        ("policy", "policy-gradient[ratio=token,drop=true]", 1, "drop is for ratios above truncate"),
     ],
 )
 def test_what_does_not_apply_says_why(problem: str, estimator: str, samples: int, said: str) -> None:
