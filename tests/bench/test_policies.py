@@ -14,6 +14,7 @@ from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems.policy import Policy
 from gradmeter.bench.rows import ALL
+from gradmeter.bench.sweep.measuring import measure_cell
 from gradmeter.estimators import NotApplicable, UsageError
 from gradmeter.estimators.backends import get
 from tests.support import draws, estimate, estimates, make_cell, measured, needs
@@ -504,8 +505,6 @@ def test_prompts_are_the_minibatch(batch: str, name: str) -> None:
     ],
 )
 def test_what_does_not_apply_says_why(problem: str, estimator: str, samples: int, said: str) -> None:
-    from gradmeter.bench.sweep.run import measure_cell
-
     row = measure_cell(make_cell(problem, estimator, samples)).rows[0]
     assert row["status"] == "n/a"
     assert said in row["reason"]
