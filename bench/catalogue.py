@@ -46,7 +46,10 @@ def _estimators() -> Iterator[Entry]:
     for cls in (*ESTIMATORS.values(), *CONTROLS.values()):
         entry = {"kind": "estimator", "name": cls.name, "summary": cls.summary, "options": describe(cls)}
         aliases = {alias: text for alias, text in ALIASES.items() if text.partition("[")[0] == cls.name}
-        yield {**entry, "aliases": aliases, "injected": cls.injected, "biased": cls.biased}
+        # With an objective that is regularised, so that each says how it enters.
+        said = {alias: make_estimator(alias).follows({"beta": 1.0}) for alias in aliases}
+        follows = {alias: text for alias, text in said.items() if text is not None}
+        yield {**entry, "aliases": aliases, "injected": cls.injected, "biased": cls.biased, "follows": follows}
     yield from _elsewhere("estimator", ESTIMATORS)
 
 
@@ -161,7 +164,12 @@ def as_text(found: Iterable[Entry]) -> Iterator[str]:
             yield f"{'' if last is None else chr(10)}{entry['kind']}"
             last = entry["kind"]
         yield f"  {entry['name']:<34} {entry['summary']}"
-        if entry["aliases"]:
+        if entry.get("follows") and not entry["biased"]:
+            for alias, text in entry["aliases"].items():
+                yield f"      also called {alias} ({text})"
+                if alias in entry["follows"]:
+                    yield f"          biased: {entry['follows'][alias]}"
+        elif entry["aliases"]:
             also = (a if text == entry["name"] else f"{a} ({text})" for a, text in entry["aliases"].items())
             yield f"      also called {', '.join(also)}"
         if entry.get("biased") and entry["kind"] == "estimator":

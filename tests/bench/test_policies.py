@@ -6,16 +6,19 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gradmeter.bench.catalogue import entries
 from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems.policy import Policy
 from gradmeter.bench.rows import ALL
 from gradmeter.bench.sweep.measuring import measure_cell
 from gradmeter.estimators import NotApplicable, UsageError
+from gradmeter.estimators.aliases import TRAINERS
 from gradmeter.estimators.backends import get
 from tests.support import draws, estimate, estimates, make_cell, measured, needs
 
@@ -530,3 +533,12 @@ def test_rare_answers_that_no_draw_met_refuse_no_integral() -> None:
     row = measured(make_cell(text, "policy-gradient[kl=k3-loss]", 1, max_replicates=2**16))[ALL]
     assert row["certificate"] == "integration"
     assert row["verdict"] == "biased"
+
+
+def test_the_catalogue_names_every_trainer_and_what_it_follows() -> None:
+    (entry,) = [e for e in entries("estimators") if e["name"] == "policy-gradient"]
+    assert set(entry["aliases"]) == set(TRAINERS)
+    page = (Path(__file__).parents[2] / "docs/policies.md").read_text(encoding="utf-8")
+    assert all(f"\n| `{alias}` |" in page for alias in TRAINERS)
+    assert entry["follows"]["grpo"].startswith("the KL term is KL(π_ref ‖ π) after each prefix")
+    assert {"rloo-kl", "tis"} == set(TRAINERS) - set(entry["follows"])  # unbiased on policy
