@@ -123,6 +123,8 @@ def cleaned(row: Row) -> Row:
     """Return a row that is safe to show and to compute with: printable strings, no negative or absurd sizes."""
     usable = {name: _usable(name, value) for name, value in row.items()}
     for name in _INTERVALS:
+        if f"{name}_low" not in row:
+            continue
         value, low, high = (usable[f"{name}{end}"] for end in ("", "_low", "_high"))
         ends = value is not None and low is not None and high is not None
         if not ends or not 0.0 <= low <= value <= high or 0.0 < low < 1.0 / LARGEST:

@@ -74,6 +74,8 @@ class _Run:
     ) -> None:
         self.cells, self.store, self.listener, self.stop, self.executor = cells, store, listener, stop, executor
         self.retry = frozenset(retry)
+        for cell in cells:
+            _ = cell.key  # before anything is measured: that may change an object of the user's, and with it the key
         self.rows: dict[str, list[Row]] = {}
         #: Cells by key that are measured as one.
         self._equal: dict[str, list[Cell]] = {}
