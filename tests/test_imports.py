@@ -33,6 +33,7 @@ LAYERS = (
     ("bench.api", "bench.catalogue", "bench.progress", "bench.planning", "bench.scaffold"),
     ("bench.audit",),
     ("bench.commands",),
+    ("bench.subcommands",),
     ("bench.cli",),
     ("bench.performance",),
     ("bench.tracking",),
