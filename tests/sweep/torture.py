@@ -189,9 +189,13 @@ def torture(
             "merge": lambda folder: merge(killer, folder, halves, whole),
         }
         begun = time.monotonic()
+        told = 0
         for number in itertools.count():
             if killer.kills.total() >= kills:
                 break
+            if killer.kills.total() // 100 > told:
+                told = killer.kills.total() // 100
+                say(f"{killer.kills.total():,} kills, {losses} losses")
             part = parts[number % len(parts)]
             folder = top / f"{number}"
             folder.mkdir()
