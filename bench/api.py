@@ -125,6 +125,7 @@ def measure(
         dask_local=dask_local,
         in_process=all(limit is None for limit in limits) if in_process is None else in_process,
         cells=len(cells),
+        backends={cell.backend for cell in cells},
     )
     opening = nullcontext() if store is None else Store.create(Path(store))
     with opening as opened, chosen, progress(cells, Listener(), False) as listener:

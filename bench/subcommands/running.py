@@ -113,7 +113,7 @@ def run(
 
     gradmeter run --problem 'cosine[k=2.5]' --estimator pathwise --backend jax
     """
-    if not in_process:
+    if not in_process and suite is None and set(backend or ["numpy"]) == {"numpy"}:
         from gradmeter.bench.sweep import server
 
         server.start_server()  # it imports what measuring takes while this process plans
@@ -146,6 +146,7 @@ def run(
         in_process=in_process,
         plugins=plugin or (),
         cells=len(cells),
+        backends={cell.backend for cell in cells},
     )
     if plan:
         commands.show_plan(cells, store, executor.width, timing=not no_timing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def executor(
     in_process: bool = False,
     plugins: Sequence[Path] = (),
     cells: int | None = None,
+    backends: Iterable[str] = (),
 ) -> Executor:
     """Return where cells are measured.
 
@@ -50,6 +51,7 @@ def executor(
     in_process : whether cells are measured in this process.
     plugins : files that worker processes import, as `--plugin`.
     cells : number of cells, if known; where workers are more, several share the blocks of a cell that is large.
+    backends : backends of the cells, if known.
 
     Raises
     ------
@@ -79,4 +81,4 @@ def executor(
         return OnDask(scheduler, local, limits)
     wanted = min(processors(), UNASKED) if workers is None else number("workers", workers, int, 1, MOST_WORKERS)
     at_once = max(1, min(wanted, wanted if cells is None else cells))
-    return InWorkers(at_once, limits, wanted // at_once - 1)
+    return InWorkers(at_once, limits, wanted // at_once - 1, backends)

@@ -136,14 +136,16 @@ class InWorkers(Closing):
     workers : number of processes that measure.
     limits : what a cell may take.
     helpers : number of further processes for each cell that is large.
+    backends : backends that the processes share from the start.
     """
 
-    def __init__(self, workers: int = 1, limits: Limits | None = None, helpers: int = 0) -> None:
-        start_server()
+    def __init__(
+        self, workers: int = 1, limits: Limits | None = None, helpers: int = 0, backends: Iterable[str] = ()
+    ) -> None:
         self.width, self._limits, self._helpers = workers, limits or Limits(), helpers
         self._idle: list[WorkerProcess] = []
         self._busy: dict[WorkerProcess, Cell] = {}
-        self._lost = 0
+        self._lost, self._backends = 0, tuple(backends)
         self._timer = TimerProcess(self._limits)
 
     def measure(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
@@ -213,7 +215,10 @@ class InWorkers(Closing):
                 yield None, None
 
     def _start(self, work: str, cell: Cell, *more: Any) -> None:
-        process = self._idle.pop() if self._idle else WorkerProcess(self._limits)
+        if not self._idle:
+            start_server(self._backends)  # not before the first cell that has to be measured
+            self._idle.append(WorkerProcess(self._limits))
+        process = self._idle.pop()
         self._busy[process] = cell
         process.start(work, cell, *more, seconds=self._limits.seconds)
 

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 
@@ -20,14 +20,27 @@ def context() -> BaseContext:
     return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
 
 
-def start_server() -> None:
-    """Start the server that worker processes are forked from, so that it imports while this process plans."""
+#: What the server imports besides for cells of a backend. None of it starts a thread, which a fork would lose.
+IMPORTED = {
+    "numpy": (),
+    "torch": ("gradmeter.estimators.backends.torch", "torch._inductor.compile_fx"),
+    "jax": ("gradmeter.estimators.backends.jax",),
+}
+
+
+def start_server(backends: Iterable[str] = ()) -> None:
+    """Start the server that worker processes are forked from; a server that runs already stays as it is.
+
+    Parameters
+    ----------
+    backends : backends that the server imports, so that its processes need not import them one by one.
+    """
     how = context()
     if how.get_start_method() != "forkserver":
         return
     from multiprocessing import forkserver, resource_tracker
 
-    how.set_forkserver_preload([WORKER])
+    how.set_forkserver_preload([WORKER, *(module for name in sorted(set(backends)) for module in IMPORTED[name])])
     with ctrl_c_ignored():
         with _environment("PYTHONWARNINGS", "ignore::UserWarning"):
             resource_tracker.ensure_running()  # it cleans up after a process that was killed; its user need not know
