@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gradmeter.bench.cells import NOISES, Cell, check_choice, grid, make_estimator, values_of
-from gradmeter.bench.feasibility import infeasible
+from gradmeter.bench.feasibility import foreseen
 from gradmeter.bench.files import together, writing
 from gradmeter.bench.rows import Row, to_export, to_json
 from gradmeter.bench.sweep import suites
@@ -79,7 +79,7 @@ def plan(
         names = {"problem": _bare(problem, "problem"), "estimator": _bare(estimator, "estimator")}
         cells = _matching("quick" if suite is None else suite, axes, names, noise, most)
     cells = suites.with_goals(cells, precision=precision, bias_bound=bias_bound, max_replicates=max_replicates)
-    reasons = [infeasible(cell) for cell in cells]
+    reasons = [foreseen(cell) for cell in cells]
     if all(reasons):
         raise UsageError(str(reasons[0]))
     return cells
@@ -92,7 +92,7 @@ def _grid(axes: dict[str, Any], noise: str | None) -> list[Cell]:
         default = BOUNDS if problem.importance_samples > 1 else VARIANTS
         estimators = axes["estimator"] or [make_estimator(text) for text in default]
         cells += grid(**{**axes, "problem": [problem], "estimator": estimators}, noise=noise or "native")
-    return cells if axes["estimator"] else [cell for cell in cells if infeasible(cell) is None] or cells
+    return cells if axes["estimator"] else [cell for cell in cells if foreseen(cell) is None] or cells
 
 
 def _bare(texts: Texts, kind: str) -> set[str]:

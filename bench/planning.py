@@ -10,7 +10,7 @@ from typing import Any
 
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.durations import duration
-from gradmeter.bench.feasibility import infeasible
+from gradmeter.bench.feasibility import foreseen
 from gradmeter.bench.measurement.kernel import block_size
 from gradmeter.bench.rows import ALL, Row
 from gradmeter.bench.sweep.store import Store
@@ -43,7 +43,7 @@ def expected(cells: Sequence[Cell], store: Store | None, workers: int, timing: b
     """
     history = _History(store.rows() if store else ())
     known = [cell for cell in cells if store and store.rows_of(cell.key)]
-    left = [cell for cell in cells if cell not in known and infeasible(cell) is None]
+    left = [cell for cell in cells if cell not in known and foreseen(cell) is None]
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in left:
         groups.setdefault((cell.problem.name, cell.estimator.name, cell.backend), []).append(cell)

@@ -6,6 +6,7 @@ from gradmeter.bench.cells import Cell
 from gradmeter.bench.feasibility.precision import unrepresentable
 from gradmeter.estimators import Estimator, Family, NotApplicable, UsageError
 from gradmeter.estimators.backends import get, missing
+from gradmeter.estimators.errors import contained
 
 
 def infeasible(cell: Cell) -> str | None:
@@ -40,6 +41,18 @@ def infeasible(cell: Cell) -> str | None:
     if requires.inputs and not problem.draws_inputs:
         return "an input-dependent baseline needs an input that varies, and none does here; give the problem a batch"
     return unrepresentable(problem.q, estimator, problem.entropy, problem.dimension, cell.dtype, problem.distances)
+
+
+def foreseen(cell: Cell) -> str | None:
+    """Return why a cell cannot be measured, or None; also None where a class of the user's raises.
+
+    Measuring the cell then tells what is wrong.
+    """
+    try:
+        with contained():
+            return infeasible(cell)
+    except Exception:
+        return None
 
 
 def refused(estimator: Estimator, family: Family, backend: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from gradmeter.bench.cells import Cell
-from gradmeter.bench.feasibility import infeasible
+from gradmeter.bench.feasibility import foreseen
 from gradmeter.bench.rows import Row
 from gradmeter.bench.sweep import environment
 from gradmeter.bench.sweep.listener import Listener, Stop
@@ -108,7 +108,7 @@ class _Run:
                     self.listener.cell_finished(cell, self.rows[cell.key], new=False)
                 continue
             known = self.store.rows_of(cell.key) if self.store else []
-            reason = infeasible(cell)
+            reason = foreseen(cell)
             if known and not self._once_more(known, reason):
                 self.rows[cell.key] = known
                 self.listener.cell_finished(cell, known, new=False)
@@ -191,7 +191,7 @@ class _Run:
 
         def wanted(cell: Cell) -> bool:
             first = self.rows.get(cell.key, [{"status": None}])[0]
-            return first["status"] == "ok" and (again or first["seconds"] is None) and infeasible(cell) is None
+            return first["status"] == "ok" and (again or first["seconds"] is None) and foreseen(cell) is None
 
         untimed = [cell for cell in self._distinct() if wanted(cell)]
         if not untimed or self.stop():

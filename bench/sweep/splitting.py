@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from gradmeter.bench.cells import Cell
-from gradmeter.bench.feasibility import infeasible
+from gradmeter.bench.feasibility import foreseen
 from gradmeter.estimators import NotApplicable
 
 #: Most replicates: enough for a variance, where a bias bound may have needed many more.
@@ -16,7 +16,7 @@ MOST = 2**16
 
 def draws_minibatch(cell: Cell) -> bool:
     """Return whether the cell can be measured and its problem draws data anew for every estimate."""
-    return infeasible(cell) is None and cell.problem.draws_inputs
+    return foreseen(cell) is None and cell.problem.draws_inputs
 
 
 def parts_of(cell: Cell) -> dict[str, np.ndarray] | None:
