@@ -119,7 +119,8 @@ class Categorical(Family):
         """
         xp = backend.xp
         z, p = self.by_choice(xp, z), softmax(xp, parameters["logits"])
-        apart = 1.0 - xp.eye(self.categories, dtype=p.dtype)
+        place = backend.asarray(range(self.categories), None)
+        apart = xp.astype(place[:, None] != place[None, :], p.dtype)
         return {"logits": z * xp.matmul(p, apart) - (xp.sum(z, axis=-1, keepdims=True) - z) * p}
 
     def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
