@@ -136,3 +136,26 @@ class Backend(Protocol):
     def block_until_ready(self, tree: Any) -> Any:
         """Wait until every array in a structure of tuples and dicts is computed, and return it."""
         return tree
+
+    def describe_device(self) -> tuple[str, str | None]:
+        """Return the name of the device's model and the version of CUDA, None if unknown."""
+        return self.device, None
+
+    def device_seconds(self, launch: Callable[[], Any], repeats: int) -> float | None:
+        """Return the seconds that the device took for some calls, by its own clock; None without such a clock.
+
+        Parameters
+        ----------
+        launch : starts the work and does not wait for it.
+        repeats : number of calls.
+        """
+        return None
+
+    def peak_memory(self, run: Callable[[], Any]) -> int | None:
+        """Return the most bytes that a call takes on the device beyond those in use before; None if unknown.
+
+        Parameters
+        ----------
+        run : does the work and waits for it.
+        """
+        return None

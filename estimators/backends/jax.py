@@ -14,6 +14,8 @@ from typing import Any
 # JAX was imported before, the client may exist already, and the number of threads is unknown.
 if "jax" not in sys.modules:
     os.environ.setdefault("NPROC", "1")
+# By default every process takes three quarters of a card's memory at its start, and several processes share a card.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +104,8 @@ class JaxBackend(Backend):
             raise UsageError("JAX finds no CUDA device here; use --device cpu") from None
         self.device = device
         self.xp = xp if device == "cpu" else jnp
+        if device != "cpu":  # by default float32 products keep 10 bits of their factors (TF32)
+            jax.config.update("jax_default_matmul_precision", "highest")
         self.threads = int(os.environ["NPROC"]) if "NPROC" in os.environ else None
 
     def asarray(self, values: Any, dtype: str | None) -> Array:
@@ -117,10 +121,17 @@ class JaxBackend(Backend):
         return jax.random.fold_in(jax.random.wrap_key_data(root, impl="threefry2x32"), block)
 
     def normal(self, stream: Array, shape: tuple[int, ...], dtype: str) -> Array:
-        return _stored(jax.random.normal, stream, shape, dtype)
+        return self._drawn(jax.random.normal, stream, shape, dtype)
 
     def uniform(self, stream: Array, shape: tuple[int, ...], dtype: str) -> Array:
-        return _stored(jax.random.uniform, stream, shape, dtype)
+        return self._drawn(jax.random.uniform, stream, shape, dtype)
+
+    def _drawn(self, draw: Callable[..., Array], stream: Array, shape: tuple[int, ...], dtype: str) -> Array:
+        if self.device == "cpu":
+            return _stored(draw, stream, shape, dtype)
+        return draw(
+            stream, shape, dtype=jnp.dtype(dtype)
+        )  # a card draws all numbers at once; a loop would serialise it
 
     def subset(self, stream: Array, shape: tuple[int, ...], population: int) -> Array:
         whole = (shape[0], population)
@@ -165,6 +176,20 @@ class JaxBackend(Backend):
 
     def block_until_ready(self, tree: Any) -> Any:
         return jax.block_until_ready(tree)
+
+    def describe_device(self) -> tuple[str, str | None]:
+        return self._device.device_kind, None
+
+    def peak_memory(self, run: Callable[[], Any]) -> int | None:
+        """Return the rise of the process's peak, which JAX does not reset; None if an earlier call took more."""
+        if self.device == "cpu":
+            return None
+        before = self._device.memory_stats()
+        run()
+        after = self._device.memory_stats()
+        if not before or not after or after["peak_bytes_in_use"] <= before["peak_bytes_in_use"]:
+            return None
+        return int(after["peak_bytes_in_use"] - before["bytes_in_use"])
 
 
 def _stored(draw: Callable[..., Array], stream: Array, shape: tuple[int, ...], dtype: str) -> Array:

@@ -183,3 +183,30 @@ class TorchBackend(Backend):
         if self.device == "cuda":
             torch.cuda.synchronize()
         return tree
+
+    def describe_device(self) -> tuple[str, str | None]:
+        return (torch.cuda.get_device_name(), torch.version.cuda) if self.device == "cuda" else (self.device, None)
+
+    def device_seconds(self, launch: Callable[[], Any], repeats: int) -> float | None:
+        """Return the seconds between two CUDA events on the stream, before the first call and after the last.
+
+        Where the host is slower to start work than the card is to do it, its gaps count.
+        """
+        if self.device != "cuda":
+            return None
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        for _ in range(repeats):
+            launch()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1000.0  # an event's unit is the millisecond
+
+    def peak_memory(self, run: Callable[[], Any]) -> int | None:
+        if self.device != "cuda":
+            return None
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return int(torch.cuda.max_memory_allocated() - before)
