@@ -29,11 +29,14 @@ class Cost:
     ----------
     compile_seconds : compilation time in the first process that timed the cell.
     series : one number per round, by name: `seconds` in bulk, `latency` alone, `reference` (the reference workload in
-        the same round), and `process` (0, 1, ...: which of the processes timed this cell).
+        the same round), `process` (0, 1, ...: which of the processes timed this cell), and `device_seconds` in bulk
+        where the device has a clock of its own.
+    peak_memory : bytes that one bulk call takes on a device of its own; None if unknown.
     """
 
     compile_seconds: float
     series: dict[str, np.ndarray]
+    peak_memory: int | None = None
 
     def after(self, earlier: dict[str, np.ndarray], compile_seconds: float | None) -> Cost:
         """Return the cost with the rounds of earlier processes put first; the same object if there are none."""
@@ -42,16 +45,21 @@ class Cost:
             return self
         before = {"process": np.zeros(size), **earlier}
         own = {**self.series, "process": self.series["process"] + before["process"].max() + 1.0}
-        rounds = {name: np.concatenate([before[name], own[name]]) for name in own}
-        return Cost(self.compile_seconds if compile_seconds is None else compile_seconds, rounds)
+        rounds = {name: np.concatenate([before[name], own[name]]) for name in own if name in before}
+        return replace(
+            self, compile_seconds=self.compile_seconds if compile_seconds is None else compile_seconds, series=rounds
+        )
 
     def columns(self, variance: float | None) -> dict[str, float | None]:
         """Return the timing columns of a row with the given variance."""
         seconds, latency = median_interval(self.series["seconds"]), median_interval(self.series["latency"])
+        device = self.series.get("device_seconds")
         return {
             **dict(zip(("seconds", "seconds_low", "seconds_high"), seconds, strict=True)),
             **dict(zip(("latency", "latency_low", "latency_high"), latency, strict=True)),
             "compile_seconds": self.compile_seconds,
+            "device_seconds": None if device is None else float(np.median(device)),
+            "peak_memory": self.peak_memory,
             "work_normalised_variance": None if variance is None else variance * seconds[0],
         }
 
@@ -110,13 +118,39 @@ class _Call:
 
 
 @dataclass(frozen=True)
+class _OnDevice:
+    """A bulk call whose stopwatch is that of its device."""
+
+    call: _Call
+
+    def elapsed(self, repeats: int) -> float:
+        copy = self.call.copies[self.call.turn % len(self.call.copies)]
+        found = None if self.call.failure else copy.device_seconds(repeats)
+        return math.nan if found is None else found
+
+    def __call__(self) -> None:
+        self.elapsed(1)
+
+
+@dataclass(frozen=True)
 class _Ready:
-    """A contender whose functions are compiled: its calls, estimates per bulk call, and seconds of the first call."""
+    """A contender whose functions are compiled.
+
+    Attributes
+    ----------
+    bulk, alone : its calls.
+    replicates : estimates in a bulk call.
+    first : seconds of the first bulk call.
+    device : the bulk call by the clock of its device, if there is one.
+    peak_memory : bytes that a bulk call takes on a device of its own.
+    """
 
     bulk: _Call
     alone: _Call
     replicates: int
     first: float
+    device: _OnDevice | None = None
+    peak_memory: int | None = None
 
 
 class Contenders:
@@ -138,11 +172,14 @@ class Contenders:
                 places = contender.make()
                 first = elapsed(places[0][0].run, 1)
                 elapsed(places[0][1].run, 1)
+                memory = places[0][0].peak_memory()
+                timed_there = places[0][0].device_seconds(1) is not None
         except Exception as error:  # a contender that fails must not prevent the timing of others
             self._made[key] = contender, _not_timed(error)
             return
         bulk, alone = (_Call(list(calls)) for calls in zip(*places, strict=True))
-        self._made[key] = contender, _Ready(bulk, alone, places[0][0].replicates, first)
+        on_device = _OnDevice(bulk) if timed_there else None
+        self._made[key] = contender, _Ready(bulk, alone, places[0][0].replicates, first, on_device, memory)
 
     def keep(self, keys: Collection[str]) -> None:
         """Forget all contenders but these."""
@@ -190,6 +227,8 @@ def time_calls(
             costs[key] = ready.bulk.failure or ready.alone.failure or _not_timed(error)
             continue
         calls[key, "seconds"], calls[key, "latency"] = (ready.bulk, repeats), (ready.alone, singles)
+        if ready.device is not None:
+            calls[key, "device_seconds"] = ready.device, repeats
         compiling[key] = max(0.0, ready.first - ready.bulk.elapsed(1))
         made[key] = ready
         if made_by.backend is not None:
@@ -217,7 +256,10 @@ def time_calls(
             "reference": reference,
             "process": np.zeros(len(reference)),
         }
-        costs[key] = ready.bulk.failure or ready.alone.failure or Cost(compiling[key], series)
+        if ready.device is not None:
+            series["device_seconds"] = np.asarray(rounds[key, "device_seconds"]) / ready.replicates
+        failure = ready.bulk.failure or ready.alone.failure
+        costs[key] = failure or Cost(compiling[key], series, ready.peak_memory)
     shared = {"reference": reference, **references}
     for backend, key in firsts.items():
         shared[f"a:{backend}"] = np.asarray(rounds[key, "seconds"])

@@ -345,37 +345,67 @@ class StatisticsKernel:
 
 @dataclass(frozen=True)
 class TimedCall:
-    """A call to be timed: `run()` draws noise and computes `replicates` estimates, blocking until they are done."""
+    """A call to be timed: `run()` draws noise and computes `replicates` estimates, blocking until they are done.
+
+    `launch()` starts the same work on `backend` without waiting for it; both are None for work of other software.
+    """
 
     run: Callable[[], Any]
     replicates: int
+    launch: Callable[[], Any] | None = None
+    backend: Backend | None = None
+
+    def device_seconds(self, repeats: int) -> float | None:
+        """Return the seconds of some calls by the clock of the device; None if it has none."""
+        if self.launch is None or self.backend is None:
+            return None
+        return self.backend.device_seconds(self.launch, repeats)
+
+    def peak_memory(self) -> int | None:
+        """Return the bytes that a call takes on a device of its own; None if unknown."""
+        return None if self.backend is None else self.backend.peak_memory(self.run)
 
 
-def _averaging(setting: Setting, replicates: int) -> Any:
-    """Return a compiled function for the mean of this many estimates, of one block of noise or, on JAX, per block."""
+def averaging(setting: Setting, replicates: int, compiled: bool = True) -> Any:
+    """Return a function for the mean of this many estimates, of one block of noise or, on JAX, per block.
+
+    Parameters
+    ----------
+    compiled : whether it is compiled; where noise is drawn inside, it is in any case.
+    """
     backend, evaluate = setting.backend, evaluator(setting)
 
     def reduce(found: dict[str, Array], centre: Any) -> Any:
         return found if replicates == 1 else {name: backend.matrix_sum(g, 0) / replicates for name, g in found.items()}
 
-    key = ("timed", setting.structure, replicates)
-    return compiled_once(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
+    key = ("timed", setting.structure, replicates, *(() if compiled else ("uncompiled",)))
+    return compiled_once(key, lambda: _with_noise(setting, evaluate, replicates, reduce, compiled))
 
 
-def timed_call(setting: Setting, replicates: int) -> TimedCall:
+def timed_call(setting: Setting, replicates: int, compiled: bool = True) -> TimedCall:
     """Return the call whose time is measured.
 
     The estimates are averaged inside it, so the time is that of computing them, not of storing them. A call for a
     single estimate continues to draw from open streams, as a training step does.
     """
-    s, run = setting, _averaging(setting, replicates)
+    s, run, wait = setting, averaging(setting, replicates, compiled), setting.backend.block_until_ready
     roots = s.roots("timing")
     arguments: tuple[Any, ...] = (s.expectation.data, s.parameters, s.state, {})
     if s.draws_inside:
         count = 1 if replicates == 1 else min(blocks_per_call(setting), TIMED_BLOCKS)
         blocks = s.backend.asarray(np.arange(count), "int32")
-        return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, roots, blocks)), replicates * count)
+        return TimedCall(
+            lambda: wait(run(*arguments, roots, blocks)),
+            replicates * count,
+            lambda: run(*arguments, roots, blocks),
+            s.backend,
+        )
     if replicates == 1:
-        wait, draw = s.backend.block_until_ready, s.sampler(roots)
-        return TimedCall(lambda: wait(run(*arguments, draw())), 1)
-    return TimedCall(lambda: s.backend.block_until_ready(run(*arguments, s.noise(roots, 0, replicates))), replicates)
+        draw = s.sampler(roots)
+        return TimedCall(lambda: wait(run(*arguments, draw())), 1, lambda: run(*arguments, draw()), s.backend)
+    return TimedCall(
+        lambda: wait(run(*arguments, s.noise(roots, 0, replicates))),
+        replicates,
+        lambda: run(*arguments, s.noise(roots, 0, replicates)),
+        s.backend,
+    )

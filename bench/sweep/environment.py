@@ -9,6 +9,9 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from gradmeter.bench.sweep import devices
+from gradmeter.estimators import UsageError
+
 _ALWAYS = ("gradmeter", "numpy", "scipy", "array-api-compat")
 
 
@@ -28,8 +31,17 @@ def _version(name: str) -> str | None:
 
 
 @functools.cache
-def machine() -> str:
-    """Return architecture, processor and number of cores, in words."""
+def machine(backend: str = "numpy", device: str = "cpu") -> str:
+    """Return architecture, processor and number of cores, in words, and the card where a backend computes on one."""
+    card = devices.of(backend, device)
+    try:
+        return _processor() if card is None else f"{_processor()}; {card.facts()}"
+    except UsageError:  # there is no such device, and nothing was measured
+        return _processor()
+
+
+@functools.cache
+def _processor() -> str:
     processor = platform.processor() or "unknown processor"
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -13,7 +13,7 @@ import numpy as np
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.identity.owner import of_the_user
 from gradmeter.bench.rows import ALL, Row, row
-from gradmeter.bench.sweep import environment
+from gradmeter.bench.sweep import devices, environment
 from gradmeter.estimators import NotApplicable, UsageError
 from gradmeter.estimators.errors import contained, one_line, typed
 
@@ -70,7 +70,7 @@ def _common(cell: Cell, started: str) -> dict[str, Any]:
     return {
         **cell.description(),
         "versions": environment.versions(cell.backend),
-        "machine": environment.machine(),
+        "machine": environment.machine(cell.backend, cell.device),
         "code_version": environment.code_version(),
         "content": cell.content,
         "cell_key": cell.key,
@@ -96,6 +96,7 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None, **option
 
         with contained():
             prepared = prepare(cell)
+            before = devices.state(cell.backend, cell.device)
             measured = measure(prepared, cell.goals, each, stop_at=cell.stop_at, **options)
     except NotApplicable as error:
         return Outcome(failed_rows(cell, "n/a", str(error), started))
@@ -106,8 +107,10 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None, **option
         # A UsageError is already a sentence for the user.
         said = one_line(error, 500) if isinstance(error, UsageError) else f"{typed(error, 500)}{place_of(error)}"
         return Outcome(failed_rows(cell, status, said, started))
+    states = devices.between(before, devices.state(cell.backend, cell.device))
     common = {
         **_common(cell, started),
+        "device_state": states,
         "replicates": measured.replicates,
         "status": "ok",
         "evaluations": prepared.evaluations,
@@ -115,7 +118,8 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None, **option
     }
     rows = []
     for block, columns in measured.blocks.items():
-        reason = "; ".join(filter(None, (*prepared.remarks, columns.pop("reason", None)))) or None
+        remarks = *prepared.remarks, columns.pop("reason", None), devices.slowed(states)
+        reason = "; ".join(filter(None, remarks)) or None
         rows.append(with_remark(row(**common, **columns, block=block, reason=reason), cell.not_stored))
     series = {f"squared_norm:{block}": values for block, values in measured.squared_norms.items()}
     return Outcome(rows, series, prepared)

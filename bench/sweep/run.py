@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.feasibility import foreseen
 from gradmeter.bench.rows import Row
-from gradmeter.bench.sweep import environment
+from gradmeter.bench.sweep import devices, environment
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome, failed_rows, now, with_remark
 from gradmeter.bench.sweep.splitting import draws_minibatch
@@ -18,6 +18,8 @@ from gradmeter.bench.sweep.store import Store
 if TYPE_CHECKING:
     from gradmeter.bench.sweep.executors import Executor
 
+#: State of the card at one moment, by backend and device; None on the CPU.
+Cards = dict[tuple[str, str], dict[str, Any] | None]
 #: Seconds that a finished cell may wait for others to be stored in the same transaction.
 LONGEST_WAIT = 0.1
 
@@ -199,12 +201,15 @@ class _Run:
         batches = [untimed[i : i + TOGETHER] for i in range(0, len(untimed), TOGETHER)]
         self.listener.timing_started(len(untimed), ROUNDS * len(batches))
         for done, batch in enumerate(batches):
+            before = _cards(batch)
             timed = self.executor.time(batch, _Later(self.listener, done * ROUNDS), self.stop)
             if timed is None:
                 return
-            self._fill_in(batch, *timed)
+            self._fill_in(batch, *timed, before, _cards(batch))
 
-    def _fill_in(self, batch: list[Cell], costs: dict[str, Any], shared: dict[str, Any]) -> None:
+    def _fill_in(
+        self, batch: list[Cell], costs: dict[str, Any], shared: dict[str, Any], before: Cards, after: Cards
+    ) -> None:
         new = []
         for cell in batch:
             known, found = self.rows[cell.key], costs[cell.key]
@@ -213,14 +218,23 @@ class _Run:
                 continue
             if self.store:
                 found = found.after(self.store.series(cell.key), known[0]["compile_seconds"])
-            where = {"machine": environment.machine()}
-            self.rows[cell.key] = [{**row, **found.columns(row["variance"]), **where} for row in known]
+            place = cell.backend, cell.device
+            where = {"machine": environment.machine(*place)}
+            states = devices.between(before[place], after[place], "timing_")
+            self.rows[cell.key] = [
+                devices.with_states({**row, **found.columns(row["variance"]), **where}, states) for row in known
+            ]
             if cell.not_stored is None:
                 new.append((cell.key, self.rows[cell.key], found.series))
         if self.store:
             self.store.add_timing(new)
             if shared:
                 self.store.put_series(f"timing {now()}", shared)
+
+
+def _cards(cells: list[Cell]) -> Cards:
+    places = {(cell.backend, cell.device) for cell in cells}
+    return {place: devices.state(*place) for place in places}
 
 
 class _Later(Listener):

@@ -41,8 +41,9 @@ problem problem_options dimension family estimator estimator_options backend dev
 replicates status reason exact_norm exact_source exact_error mean_norm bias_norm bias_z bias bias_low bias_high
 bias_bound bias_max bias_scale certificate control_gain cosine scale_factor scale_low scale_high assumption verdict
 variance variance_low variance_high variance_flag skewness kurtosis tail_k snr
-seconds seconds_low seconds_high latency latency_low latency_high compile_seconds
-evaluations work_normalised_variance versions threads machine code_version content cell_key started finished
+seconds seconds_low seconds_high latency latency_low latency_high compile_seconds device_seconds peak_memory
+evaluations work_normalised_variance versions threads machine device_state code_version content cell_key
+started finished
 """,
 )
 

@@ -27,11 +27,11 @@ BATCH = 200
 #: Columns that timing fills in, and series with one number a round.
 TIMING = (
     *("seconds", "seconds_low", "seconds_high", "latency", "latency_low", "latency_high"),
-    *("compile_seconds", "work_normalised_variance"),
+    *("compile_seconds", "device_seconds", "peak_memory", "work_normalised_variance"),
 )
-ROUNDS = ("seconds", "latency", "reference", "process")
+ROUNDS = ("seconds", "latency", "reference", "process", "device_seconds")
 #: Columns that say where and when, in which two measurements of the same numbers differ.
-_WHERE = ("versions", "threads", "machine", "code_version", "started", "finished")
+_WHERE = ("versions", "threads", "machine", "device_state", "code_version", "started", "finished")
 
 
 class Merged(NamedTuple):
@@ -244,11 +244,14 @@ def _timed_twice(a: _Source, b: _Source, earlier: list[Row], later: list[Row]) -
         raise _conflict(a, b, "different times without rounds")
     joined = {
         name: np.concatenate([found[name] for found in processes.values()])
-        for name in ("seconds", "latency", "reference")
+        for name in ("seconds", "latency", "reference", "device_seconds")
+        if all(name in found for found in processes.values())
     }
     joined["process"] = np.repeat(np.arange(float(len(processes))), [len(p["seconds"]) for p in processes.values()])
-    compiling = earlier[0]["compile_seconds"]
-    cost = Cost(later[0]["compile_seconds"] if compiling is None else compiling, joined)
+    compiling, memory = (
+        later[0][name] if earlier[0][name] is None else earlier[0][name] for name in ("compile_seconds", "peak_memory")
+    )
+    cost = Cost(compiling, joined, memory)
     rows = [{**row, **cost.columns(row["variance"])} for row in earlier]
     return rows, {name: values.astype("<f8").tobytes() for name, values in joined.items()}
 
@@ -261,10 +264,11 @@ def _place(row: Row, column: str) -> object:
 def _processes(rounds: dict[str, bytes]) -> list[dict[str, np.ndarray]]:
     """Return the rounds of each process that timed a cell; empty if they are incomplete."""
     arrays = {name: np.frombuffer(data, dtype="<f8") for name, data in rounds.items() if len(data) % 8 == 0}
-    names = ("seconds", "latency", "reference")
+    names = ["seconds", "latency", "reference"]
     lengths = {len(values) for values in arrays.values()}
     if len(lengths) != 1 or not all(name in arrays for name in names):
         return []
+    names += ["device_seconds"] if "device_seconds" in arrays else []
     process = arrays.get("process", np.zeros(lengths.pop()))
     return [{name: arrays[name][process == number] for name in names} for number in np.unique(process)]
 
