@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE # the tests start a hundred processes: each would compile every module anew
 
 .DEFAULT_GOAL := help
-.PHONY: help torture sweeps adapters report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected peers clean
+.PHONY: help torture sweeps adapters report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected peers gpu clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -88,6 +88,14 @@ goals: $(READY)
 # make peers       other libraries on the same problems, each in an environment of its own (gigabytes below .peers)
 peers: $(READY)
 	$(BIN)/python -m gradmeter.bench.performance.peers
+
+# make gpu         what a graphics card makes of the kernels, written to results/gpu (8 minutes); without a card, one line
+gpu: $(VENV)/.gpu
+	@$(BIN)/python -m gradmeter.bench.performance.gpu --output results/gpu
+
+$(VENV)/.gpu: $(READY)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[gpu]'
+	touch $@
 
 # make adapters    audits through NumPyro, Pyro and TensorFlow Probability, in an environment of their own (.adapters)
 adapters: .adapters/.ready

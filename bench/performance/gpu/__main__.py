@@ -1,7 +1,8 @@
 """`python -m gradmeter.bench.performance.gpu`: measure on a graphics card, and write a page. `make gpu`.
 
-Exit status: 0 if every part ended for which a framework has the card, 1 if one failed or found that the card disagrees
-with the CPU, 2 if there is no card. Without a card nothing is measured, and a script that asked for it must not take that for a success.
+Exit status: 0 if every part ended for which a framework has the card, 1 if one failed or found that the card
+disagrees with the CPU, 2 if there is no card: then nothing is measured, and a script that asked for it must not take
+that for a success.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gradmeter.bench.drawing import curves, standalone
+from gradmeter.bench.drawing import curves, plotting, standalone
 from gradmeter.bench.drawing.curves import Curve
 from gradmeter.bench.drawing.figure import Figure, Panel, identifier
 from gradmeter.bench.drawing.style import Style
@@ -74,9 +74,7 @@ def _head(found: dict[str, dict[str, Any]]) -> list[str]:
     headings = ("part", "", "SM clock, MHz", "memory clock, MHz", "°C", "W", "why clocks are below the highest")
     page += ["", *_table(headings, rows)] if rows else []
     hot = [(part, remark) for part, d in found.items() if (remark := slowed(d.get("device_state"))) is not None]
-    return page + [
-        line for part, remark in hot for line in ("", f"**{part}: {remark}; its times are not the card's.**")
-    ]
+    return page + [line for part, remark in hot for line in ("", f"**{part}: {remark}.**")]
 
 
 def _agreement(lines: Lines) -> list[str]:
@@ -96,8 +94,8 @@ def _agreement(lines: Lines) -> list[str]:
         "## Agreement with the CPU",
         "",
         f"{agree} of {len(lines)} comparisons agree. Gradients are of the same {agreement.REPLICATES} replicates of "
-        "noise, drawn by NumPy, and differ relative to their largest entry. Verdicts have to be equal and the 95 % "
-        "intervals of the variances have to overlap; each side draws its own noise.",
+        "noise, drawn by NumPy, and differ relative to their largest entry. Verdicts have to be equal, and variances "
+        f"within {agreement.DEVIATIONS:g} standard errors of their ratio; each side draws its own noise.",
         "",
         *_table(("problem", "estimator", "dtype", "on the card", "found", "agrees"), rows),
     ]
@@ -183,9 +181,11 @@ def figure(lines: Lines) -> Figure | None:
             if any(line.get("seconds") for line in found)
         ]
         name = identifier("gpu", *what)
-        svg, unlabelled = curves.panel(
-            name, drawn, f"{what[0]}, {what[1]}", "replicates in a call", "seconds of a call", log_x=True
-        )
+        title, width = f"{what[0]}, {what[1]}", curves.width_of(2)
+        with plotting.styled():
+            svg, unlabelled = curves.panel(
+                name, drawn, title, "replicates in a call", "seconds of a call", log_x=True, width=width
+            )
         key.update({curve.label: curve.look for curve in unlabelled})
         panels.append(Panel(svg, f"Seconds of a call against replicates in it: {', '.join(what)}"))
     if not panels:
