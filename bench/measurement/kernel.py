@@ -273,7 +273,8 @@ def blocks_per_call(setting: Setting) -> int:
 def in_bulk(setting: Setting) -> Setting:
     """Return the setting with the block size that is fastest, for uses whose results do not depend on it."""
     width = setting.expectation.width(setting.dimension)
-    fits = (BLOCK_ELEMENTS if setting.draws_inside else setting.backend.chunk) // (setting.num_samples * width)
+    cached = setting.draws_inside and setting.backend.device == "cpu"
+    fits = (BLOCK_ELEMENTS if cached else setting.backend.chunk) // (setting.num_samples * width)
     return replace(setting, replicates=max(setting.replicates, 1 << max(0, fits.bit_length() - 1)))
 
 

@@ -175,7 +175,9 @@ def of(backend: str, device: str) -> Device | None:
         why = "power limit, clocks and driver unknown without pip install 'gradmeter[gpu]'"
     else:
         try:
-            return Nvml(pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
+            card = Nvml(pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
+            card.facts()
+            return card
         except Exception as error:  # NVML names no base class before it is loaded
             why = f"NVML does not answer: {error}"
     return FromFramework(lambda: get(backend, device).describe_device(), why)

@@ -104,7 +104,9 @@ class JaxBackend(Backend):
             raise UsageError("JAX finds no CUDA device here; use --device cpu") from None
         self.device = device
         self.xp = xp if device == "cpu" else jnp
-        if device != "cpu":  # by default float32 products keep 10 bits of their factors (TF32)
+        if device != "cpu":
+            self.chunk = 2**24  # a card works on far more numbers at once than a core's cache holds
+            # By default float32 products keep 10 bits of their factors (TF32).
             jax.config.update("jax_default_matmul_precision", "highest")
         self.threads = int(os.environ["NPROC"]) if "NPROC" in os.environ else None
 

@@ -100,6 +100,8 @@ class TorchBackend(Backend):
         if device == "cuda" and not torch.cuda.is_available():
             raise UsageError("PyTorch finds no CUDA device here; use --device cpu")
         self.device = device
+        if device == "cuda":  # a card works on far more numbers at once than a core's cache holds
+            self.chunk = 2**24
         self.threads = 1
         torch.set_num_threads(1)
         # Inductor needs a C++ compiler; without one the same functions run eagerly, and result rows say so.

@@ -76,12 +76,12 @@ def _floor(record: Record, device: str, backends: tuple[str, ...]) -> None:
 #: In the order in which they run. A part that ends early leaves its time unused, so the sum is the longest run.
 PARTS = {
     "facts": Part(30.0, _facts),
-    "agreement-torch": Part(90.0, _agreement, backends=("torch",)),
+    "agreement-torch": Part(110.0, _agreement, backends=("torch",)),
     "agreement-jax": Part(45.0, _agreement, backends=("jax",)),
     "crossover-torch": Part(90.0, _crossover, backends=("torch",)),
     "crossover-jax": Part(35.0, _crossover, backends=("jax",)),
-    "crossover-cpu": Part(45.0, _crossover, "cpu", ("numpy", "jax", "torch")),
-    "floor-torch": Part(90.0, _floor, backends=("torch",)),
+    "crossover-cpu": Part(35.0, _crossover, "cpu", ("numpy", "jax", "torch")),
+    "floor-torch": Part(80.0, _floor, backends=("torch",)),
     "floor-jax": Part(40.0, _floor, backends=("jax",)),
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.measurement.cell import measure
-from gradmeter.bench.measurement.kernel import Setting, evaluator
+from gradmeter.bench.measurement.kernel import Setting, compiled_once, evaluator
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.performance.gpu import forms
 from gradmeter.bench.performance.gpu.record import Record
@@ -33,13 +33,13 @@ GIVEN = {"torch": ("eager", "compiled", "graph"), "jax": ("compiled",)}
 
 def run(record: Record, device: str, backends: tuple[str, ...]) -> None:
     """Compare gradients, then verdicts and variances; float64 first."""
-    for dtype, problem, estimator in itertools.product(LIMITS, PROBLEMS, ESTIMATORS):
-        for backend in backends:
+    for dtype in LIMITS:
+        cells = list(itertools.product(PROBLEMS, ESTIMATORS, backends))
+        for problem, estimator, backend in cells:
             for form in GIVEN[backend]:
                 if record.may(f"gradients of {problem}, {estimator}, {dtype}, {backend} {form}"):
                     record.add(**gradients(problem, estimator, dtype, backend, form, device))
-    for dtype, problem, estimator in itertools.product(LIMITS, PROBLEMS, ESTIMATORS):
-        for backend in backends:
+        for problem, estimator, backend in cells:
             if record.may(f"verdict and variance of {problem}, {estimator}, {dtype}, {backend}"):
                 record.add(**statistics(problem, estimator, dtype, backend, device))
 
@@ -79,7 +79,10 @@ def _evaluated(s: Setting, form: str, given: dict[str, Any]) -> dict[str, Any]:
     def of_noise(data: Any, parameters: Any, state: Any, noise: Any) -> Any:
         return evaluate(data, parameters, state, DrawnNoise(noise, REPLICATES))
 
-    work = of_noise if form == "eager" else s.backend.compile(of_noise, s.expensive_reductions)
+    work: Any = of_noise
+    if form != "eager":  # a graph captures what `compiled` compiled
+        key = ("agreement", s.structure)
+        work = compiled_once(key, lambda: s.backend.compile(of_noise, s.expensive_reductions))
     arguments = s.expectation.data, s.parameters, s.state, given
     if form != "graph":
         return dict(s.backend.block_until_ready(work(*arguments)))

@@ -17,9 +17,12 @@ from gradmeter.bench.performance.gpu import forms
 from gradmeter.bench.performance.gpu.record import Record
 from gradmeter.estimators.errors import contained
 
-SIZES = tuple(2**power for power in range(6, 21, 2))
+#: Replicates a call, by dtype: each compiles anew, so float64 has half as many.
+SIZES = {
+    "float32": tuple(2**power for power in range(6, 21, 2)),
+    "float64": tuple(2**power for power in (6, 10, 14, 20)),
+}
 WORKLOADS = (("square[k=2,dim=10]", "pathwise"), ("logistic-regression", "pathwise"))
-DTYPES = ("float32", "float64")
 #: Forms on the CPU, and on a card.
 ON_CPU = {"numpy": ("eager",), "torch": ("eager",), "jax": ("compiled",)}
 ON_DEVICE = {"torch": ("compiled", "graph", "eager"), "jax": ("compiled",)}
@@ -32,15 +35,14 @@ def run(
     record: Record,
     device: str,
     backends: Iterable[str],
-    sizes: tuple[int, ...] = SIZES,
+    sizes: Mapping[str, tuple[int, ...]] = SIZES,
     workloads: tuple[tuple[str, str], ...] = WORKLOADS,
-    dtypes: tuple[str, ...] = DTYPES,
 ) -> None:
     """Time every form of the backends on a device, at every size; float32 first."""
     table = ON_CPU if device == "cpu" else ON_DEVICE
-    for dtype, workload, backend in itertools.product(dtypes, workloads, backends):
+    for dtype, workload, backend in itertools.product(sizes, workloads, backends):
         slow: set[str] = set()
-        for replicates, form in itertools.product(sizes, table[backend]):
+        for replicates, form in itertools.product(sizes[dtype], table[backend]):
             what = f"{workload[0]}, {dtype}, {backend} {form} on {device}, {replicates:,} replicates"
             if form in slow:
                 record.left_out.append(f"{what}: a smaller call took over {LONGEST:g} s, or failed")
@@ -67,7 +69,7 @@ def point(
             call = forms.call(form, forms.setting(problem, estimator, backend, device, dtype, replicates))
             timed = times(call)
             if form == "graph":
-                timed["fresh_noise"] = _differ(call)
+                timed |= {"fresh_noise": _differ(call), "peak_memory": None}  # the graph holds its memory all along
     except Exception as error:  # the line says what failed, such as a lack of memory
         return {**line, "reason": forms.why(error)}
     return {**line, **timed}

@@ -24,8 +24,9 @@ from gradmeter.estimators.errors import contained
 
 #: The most that a kernel should take, in times of its noise alone.
 GOAL = 1.15
-WORKLOADS = tuple(itertools.product((10, 100), ("pathwise", "score-function")))
-DTYPES = ("float32", "float64")
+ESTIMATORS = ("pathwise", "score-function")
+#: D by dtype.
+DIMENSIONS = {"float32": (10, 100), "float64": (10,)}
 #: Numbers in a call: enough that the card, and not the start of the work, takes the time.
 NUMBERS = 2**27
 ROUNDS = 20
@@ -59,7 +60,8 @@ class _OnDevice:
 
 def run(record: Record, device: str, backends: tuple[str, ...], numbers: int = NUMBERS) -> None:
     """Measure the ratio of every form of the backends; float32 first."""
-    for dtype, (dimension, estimator), backend in itertools.product(DTYPES, WORKLOADS, backends):
+    workloads = [(dtype, dimension) for dtype, dimensions in DIMENSIONS.items() for dimension in dimensions]
+    for (dtype, dimension), estimator, backend in itertools.product(workloads, ESTIMATORS, backends):
         if record.may(f"D = {dimension}, {estimator}, {dtype}, {backend}"):
             for line in ratios(dimension, estimator, dtype, backend, device, numbers):
                 record.add(**line)
