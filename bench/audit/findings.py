@@ -50,10 +50,11 @@ def rows_of(
     if problem is not None:
         cell = Cell(problem, ESTIMATORS["pathwise"]()).description()
         described |= {key: cell[key] for key in ("problem", "problem_options", "dimension", "family")}
+    device = device_of(source.caller.called)
     common = {
         **described,
         "backend": backend,
-        "device": device_of(source.caller.called),
+        "device": device,
         "dtype": form.dtype,
         "num_samples": num_samples or 1,
         "seed": seed,
@@ -62,7 +63,7 @@ def rows_of(
         "status": "ok",
         "seconds": 1.0 / source.rate,
         "versions": environment.versions(backend),
-        "machine": environment.machine(),
+        "machine": environment.machine(backend, device),
         "code_version": environment.code_version(),
         "cell_key": f"audit-{uuid.uuid4().hex}",
         "started": started,

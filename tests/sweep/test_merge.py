@@ -85,6 +85,19 @@ def test_rounds_of_both_processes_are_kept_once_each(tmp_path: Path) -> None:
         assert (row["compile_seconds"], row["finished"]) == (0.25, stores.rows("a")[0]["finished"])
 
 
+def test_rounds_by_the_clock_of_a_device_are_joined_where_every_process_has_them(tmp_path: Path) -> None:
+    clocked = [{**rounds(1e-6, n), "device_seconds": np.full(20, 1.0 + n)} for n in range(2)]
+    paths = [stores.fill(tmp_path / str(n), [cell("a", clocked[n], peak_memory=[None, 7][n])]) for n in range(2)]
+    merge(paths, tmp_path / "out")
+    rows, series = one(tmp_path / "out")
+    assert series["device_seconds"].tolist() == [1.0] * 20 + [2.0] * 20
+    assert {(row["device_seconds"], row["peak_memory"]) for row in rows} == {(1.5, 7)}
+    merge([paths[0], stores.fill(tmp_path / "2", [cell("a", rounds(1e-6, 2))])], tmp_path / "mixed")
+    rows, series = one(tmp_path / "mixed")
+    assert "device_seconds" not in series
+    assert {(row["device_seconds"], row["peak_memory"]) for row in rows} == {(None, None)}
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_cell_that_one_store_timed_is_timed(tmp_path: Path, order: tuple[int, int]) -> None:
     timed = cell("a", rounds(1e-6), finished="2026-11-21", machine="another")

@@ -185,6 +185,7 @@ def _join(a: _Source, b: _Source) -> _Source:
     series = {**b.contents.series, **a.contents.series}
     if _timed(earlier) and _timed(later) and _timing(a, earlier) != _timing(b, later):
         rows, rounds = _timed_twice(a, b, earlier, later)
+        series = {name: data for name, data in series.items() if name not in ROUNDS}
         return _Source(a.path, Contents(a.entry, [to_json(row) for row in rows], series | rounds))
     kept = b if _timed(later) and not _timed(earlier) else a
     return kept._replace(contents=kept.contents._replace(series=series | _rounds(kept)))
