@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import types
 from collections.abc import Iterator
 from dataclasses import replace
@@ -209,3 +211,26 @@ def test_the_cpu_is_no_device_of_its_own(name: str) -> None:
 @pytest.mark.parametrize("name", ["numpy", "torch", "jax"])
 def test_where_there_is_no_card_the_machine_is_the_processor(name: str) -> None:
     assert environment.machine(name, "cuda") == environment.machine()
+
+
+#: Imports what worker processes are forked with, and prints each question to CUDA and each client of JAX.
+FORKED = """
+import importlib, torch
+def asked(name):
+    return lambda *a, **k: print(name) or 0
+for name in ("is_available", "device_count", "_lazy_init", "init", "current_device", "get_device_properties"):
+    setattr(torch.cuda, name, asked(name))
+from gradmeter.bench.sweep.server import IMPORTED
+for modules in IMPORTED.values():
+    for module in modules:
+        importlib.import_module(module)
+from jax._src import xla_bridge
+print(*xla_bridge._backends)
+"""
+
+
+@pytest.mark.slow
+def test_the_server_asks_nothing_of_cuda_before_it_forks() -> None:
+    """CUDA cannot be used in a process that was forked after its first use."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
