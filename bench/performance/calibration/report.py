@@ -80,7 +80,7 @@ def write(folder: Path, output: Path) -> Path:
     page = [
         "# Calibration of timings",
         "",
-        f"{_origin(stores['identical'] + stores['planted'])}. Made by `make calibrate`: "
+        f"{_origin(stores['identical'] + stores['injected'])}. Made by `make calibrate`: "
         "`python -m gradmeter.bench.performance.calibration aa`, `compare`, `report`.",
         "Constants of `gradmeter.bench.comparison`: "
         f"SWING {SWING:g}, REFERENCE_SWING {REFERENCE_SWING:g}, SHARED {SHARED:g}, "
