@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Timed = tuple[dict[str, "Cost | str"], dict[str, np.ndarray]]
 #: A cell, or None where nothing has ended for a while, with what became of it.
 Found = tuple[Cell, Any] | None
+#: Seconds beyond the time limits of its cells after which timing is given up.
+SPARE = 60.0
 #: Processes in a row that may die before they begin.
 MOST_LOST = 5
 
@@ -288,7 +290,8 @@ class TimerProcess:
         left = [cell for cell in cells if cell.key not in failed]
         if not left:
             return dict(failed), {}
-        self._process.start("timed", left)
+        limit = self._limits.seconds
+        self._process.start("timed", left, seconds=None if limit is None else limit * len(left) + SPARE)
         shown = None
         while not self._process.done():
             wait([self._process], TICK)

@@ -84,6 +84,7 @@ class WorkerProcess:
         arguments = (limits.plugins, reporting)
         self._executor = ProcessPoolExecutor(1, how, _begin, arguments)
         self._process: Any = None
+        self._children: list[Any] = []
         self._hello: Future[int] | None = None
         self._work: Future[Any] | None = None
         self._seconds: float | None = None
@@ -107,10 +108,11 @@ class WorkerProcess:
             if self._hello is None:
                 with main_left_out(), ctrl_c_ignored():
                     self._hello = self._executor.submit(os.getpid)
+                self._children = multiprocessing.active_children()  # one of them is the process; its number comes later
             self._work = self._executor.submit(_call, function, sent, self._limits.memory)
         except (BrokenProcessPool, OSError, EOFError) as error:
             self._work = Future()
-            self._work.set_exception(BrokenProcessPool(typed(error)))
+            self._work.set_exception(NotBegun(typed(error)))  # it died while it was idle, or could not be started
 
     @property
     def pending(self) -> Future[Any] | None:
@@ -130,7 +132,7 @@ class WorkerProcess:
         now = time.monotonic()
         if self._seconds is not None and now - self._began > self._seconds:
             return True
-        if not self._process.is_alive():
+        if self._process is not None and not self._process.is_alive():
             self._died = self._died or now
             return now - self._died > GRACE
         return False
@@ -146,7 +148,8 @@ class WorkerProcess:
             self._began = time.monotonic()
             if self._process is None:
                 pid = self._hello.result()
-                self._process = next((p for p in multiprocessing.active_children() if p.pid == pid), None)
+                self._process = next((child for child in self._children if child.pid == pid), None)
+                self._children = []
 
     def result(self) -> Any:
         """Return what the work returned, or an `Ended`, after which the process is gone.
@@ -165,6 +168,9 @@ class WorkerProcess:
         error = work.exception()
         if error is None:
             return work.result()
+        if isinstance(error, NotBegun):
+            self.kill()
+            raise error
         if not isinstance(error, BrokenProcessPool):
             return Ended("exception", f"it cannot be measured in a worker process: {typed(error)}")
         self.kill()
