@@ -62,8 +62,8 @@ def run(
     return [row for cell in running.cells for row in running.rows.get(cell.key, [])]
 
 
-class _Run:
-    """The state of one run."""
+class _Run(Listener):
+    """The state of one run. It listens to its executor, and stores what has waited long enough meanwhile."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class _Run:
     def measure(self, timing: bool) -> None:
         started = now()
         try:
-            for found in self.executor.measure(self._new(), self._flushing(), self.stop):
+            for found in self.executor.measure(self._new(), self, self.stop):
                 if found is not None:
                     cell, outcome = found
                     if isinstance(outcome, Ended):
@@ -151,20 +151,13 @@ class _Run:
             for place, equal in enumerate(self._equal[cell.key]):
                 self.listener.cell_finished(equal, outcome.rows, new=place == 0)
 
-    def _flushing(self) -> Listener:
-        """Return a listener that also stores what has waited long enough while a cell is measured in this process."""
-        run = self
+    def cell_started(self, cell: Cell) -> None:
+        self._flush(LONGEST_WAIT)
+        self.listener.cell_started(cell)
 
-        class Flushing(Listener):
-            def cell_started(self, cell: Cell) -> None:
-                run._flush(LONGEST_WAIT)
-                run.listener.cell_started(cell)
-
-            def replicates(self, count: int) -> None:
-                run._flush(LONGEST_WAIT)
-                run.listener.replicates(count)
-
-        return Flushing()
+    def replicates(self, count: int) -> None:
+        self._flush(LONGEST_WAIT)
+        self.listener.replicates(count)
 
     def _distinct(self) -> list[Cell]:
         return [equal[0] for equal in self._equal.values()]

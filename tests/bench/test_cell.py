@@ -227,7 +227,7 @@ def test_chunks_do_not_matter(eager: None, monkeypatch: pytest.MonkeyPatch) -> N
     for chunk in (2**20, 2**12):
         monkeypatch.setattr(type(backends.get("jax")), "chunk", chunk)
         rows = measured(make_cell("cosine[k=1.9,loc=0.45,scale=1.2]", "pathwise", backend="jax", max_replicates=2**16))
-        found.append([row[name] for row in rows.values() for name in STATISTICS])
+        found.append([row[name] for row in rows.values() for name in STATISTICS if row[name] is not None])
     assert found[0] == pytest.approx(found[1], rel=1e-12)  # XLA adds in another order
 
 

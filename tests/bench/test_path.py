@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 #: Functions of our own on the path of the ordinary measurement, comprehensions apart: a new one is worth a thought.
-MOST = 187
+#: (At commit daecdcf they were 470, comprehensions included.)
+MOST = 223
 
 SCRIPT = """
 import sys, gradmeter

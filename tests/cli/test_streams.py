@@ -220,7 +220,7 @@ def test_ctrl_c_at_the_start_is_status_130_without_a_traceback(
     ("words", "expected"),
     [
         ("run --problem cos", {"cosine"}),
-        ("run --estimator rlo", {"rloo"}),
+        ("run --estimator rloo", {"rloo", "rloo-kl"}),
         ("run --estimator pathw", {"pathwise"}),
         ("run qui", {"quick"}),
         ("fit gaussian-m", {"gaussian-mixture"}),
