@@ -7,7 +7,7 @@ lists and tuples of arrays in JAX. Their arrays become parameter blocks, named b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,14 @@ class Tree:
 
     kind: str
     parts: Any
+
+    def leaves(self) -> Iterator[str]:
+        """Yield the names at the leaves."""
+        if self.kind == "leaf":
+            yield self.parts
+        else:
+            for part in self.parts:
+                yield from (part[1] if self.kind == "dict" else part).leaves()
 
     def build(self, blocks: Blocks) -> Any:
         """Return the user's parameters, with the arrays of these blocks at the leaves."""
@@ -106,6 +114,52 @@ class FunctionIntegrand(Integrand):
             given.insert(0, xp.take(data["inputs"], xp.reshape(rows, (-1,)), axis=0))
         found = self.function(self.parameters.build(data), *given)
         return xp.reshape(checked(found, (math.prod(leading),), "f"), leading)
+
+
+@dataclass(frozen=True)
+class DataIntegrand(FunctionIntegrand):
+    """The integrand f given by a function of (θ, x, z), where x are all data, or rows that an estimate draws.
+
+    Every estimate draws B rows without replacement if `data["batch"]` has B elements, and all its samples share them.
+
+    Attributes
+    ----------
+    function
+        Takes θ, x and z [M, D]; returns values [M]. x has the user's structure, with arrays [N, ...], or [M, B, ...]
+        where rows are drawn.
+    inputs
+        The structure of x, whose arrays are in `data`.
+    integers
+        The names of the arrays of x that hold whole numbers.
+    """
+
+    inputs: Tree = Tree("dict", ())
+    integers: tuple[str, ...] = ()
+
+    def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
+        if "batch" not in data:
+            return {}
+        population = data[next(self.inputs.leaves())].shape[0]
+        return {ROWS: Noise("rows", (data["batch"].shape[0],), population=population)}
+
+    def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
+        leading = tuple(z.shape[:-1])
+        x = {name: data[name] for name in self.inputs.leaves()}
+        if "batch" in data:
+            x = {name: _drawn(xp, a, noise[ROWS], leading) for name, a in x.items()}
+        x = {name: xp.astype(a, xp.int64) if name in self.integers else a for name, a in x.items()}
+        found = self.function(
+            self.parameters.build(data), self.inputs.build(x), xp.reshape(z, (-1, z.shape[-1]))
+        )
+        return xp.reshape(checked(found, (math.prod(leading),), "f"), leading)
+
+
+def _drawn(xp: Any, array: Array, rows: Array, leading: tuple[int, ...]) -> Array:
+    """Return the rows [R, B] of an array for every sample, [M, B, ...]; R is the first axis of `leading`."""
+    taken = xp.take(array, xp.reshape(rows, (-1,)), axis=0)
+    taken = xp.reshape(taken, (rows.shape[0], *(1 for _ in leading[1:]), rows.shape[1], *array.shape[1:]))
+    whole = xp.broadcast_to(taken, (*leading, rows.shape[1], *array.shape[1:]))
+    return xp.reshape(whole, (-1, rows.shape[1], *array.shape[1:]))
 
 
 @dataclass(frozen=True)

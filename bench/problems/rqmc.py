@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from gradmeter.bench.identity.content import Same
 from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.latent_rule import Key, key_of, parameters_of
 from gradmeter.bench.problems.problem import Exact
+from gradmeter.estimators import Expectation
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.families.capabilities import require
 
@@ -26,6 +27,8 @@ LEVEL, STANDARD_ERRORS = 1e-3, 4.0
 ROUNDING = 1e-13
 #: For a problem: largest number of points of a net, and of elements (points × `Integrand.width`); elements at once.
 POINTS, ELEMENTS, AT_ONCE = 2**14, 2**21, 2**20
+#: Points for which functions are compiled.
+COMPILED = 2**11
 #: Points of the first pilot net, and the relative error at which more points are not needed.
 FEWEST, ENOUGH = 2**8, 5e-4
 
@@ -56,60 +59,134 @@ def exact_of_nets(found: Sequence[Vectors]) -> Exact:
     )
 
 
-def exact_by_rqmc(problem: Any, parameters: Vectors) -> Exact:
-    """Return the gradient of an ELBO, without minibatches: the pathwise gradient, averaged over nets and reflections.
+def exact_by_rqmc(problem: Any, parameters: Vectors, smooth: bool = True) -> Exact:
+    """Return the gradient of an expectation without minibatches: the pathwise gradient, averaged over nets.
 
-    The second-order expansion of log p at `loc` is taken off, and its gradient added in closed form, as is that of the
-    entropy. The objective is left out: its error is not part of an `Exact`.
+    The second-order expansion of f at `loc` is taken off, and its gradient added in closed form, as is that of the
+    entropy. Points come with their reflections. The objective is left out: its error is not part of an `Exact`.
 
     Parameters
     ----------
     problem : Problem
-        An ELBO with `hessian_product`, under a Normal family.
+        With a Normal family. f has a `hessian_product`, unless the problem names a framework, which differentiates it.
+    smooth : bool
+        Whether f is known to be continuous. If not, the score function's gradient over the same nets is compared with
+        the pathwise one; if the two differ by more than their error, it is returned in its place. A discontinuity whose
+        part of the gradient is smaller than that error is not seen.
     """
-    return _exact(Same(problem), key_of(parameters))
+    return _exact(Same(problem), key_of(parameters), smooth)
 
 
 @functools.lru_cache(maxsize=32)
-def _exact(same: Same, key: Key) -> Exact:
-    problem, parameters, backend = same.value, parameters_of(key), get("numpy")
-    family: Any = require(problem.family, "pathwise", "entropy_gradient", "bonnet_price")
-    specs = family.noise((), problem.dimension)
-    sizes = [math.prod(spec.shape) for spec in specs.values()]
-    data, integrand, xp, loc = problem.data(), problem.integrand, backend.xp, parameters["loc"]
-    slope = integrand.gradient(xp, data, loc[None, None], {})[0, 0]
-    unit = np.eye(len(loc))[None]
-    hessian = integrand.hessian_product(xp, data, np.broadcast_to(loc, unit.shape), unit, {})[0]
-    known = family.bonnet_price(backend, parameters, slope, hessian), family.entropy_gradient(backend, parameters)
-
-    def estimates(base: np.ndarray) -> Vectors:
-        """Return the estimates from standard Normals [points, ...], summed over points."""
-        parts = np.split(base, np.cumsum(sizes)[:-1], axis=1)
-        noise = {
-            name: np.reshape(part, (1, len(part), *spec.shape))
-            for (name, spec), part in zip(specs.items(), parts, strict=True)
-        }
-        z = family.sample(backend, parameters, noise)
-        left = integrand.gradient(xp, data, z, {}) - slope - (z - loc) @ hessian
-        moved = family.pathwise(backend, parameters, noise, z, left)
-        return {name: np.sum(a, axis=(0, 1)) for name, a in moved.items()}
-
-    def gradient(points: int, first: int) -> Exact:
-        """Return the mean over nets and their reflections, with the seeds from `first` on."""
-
-        def mean(seed: int) -> Vectors:
-            half = normal_net(sum(sizes), seed, points)
-            some = math.ceil(2 * points * width / AT_ONCE)
-            found = [estimates(part) for part in np.array_split(np.concatenate([half, -half]), some)]
-            sums = {name: sum(part[name] for part in found) / (2 * points) for name in parameters}
-            return {name: value + sum(part[name] for part in known) for name, value in sums.items()}
-
-        return exact_of_nets([mean(seed) for seed in range(first, first + NETS)])
-
-    width = max(integrand.width(data, len(loc)), *(a.size for a in parameters.values()))
-    most = min(POINTS, max(1, 2 ** int(math.log2(ELEMENTS / width))))
+def _exact(same: Same, key: Key, smooth: bool) -> Exact:
+    nets = _Nets(same.value, parameters_of(key))
+    most = min(POINTS, max(1, 2 ** int(math.log2(ELEMENTS / nets.width))))
     # A pilot with seeds of its own chooses the number of points, so that the error's estimate stays independent of it.
-    points = min(FEWEST, most)
-    while points < most and (gradient(points, NETS).error or 1.0) > ENOUGH:
+    points, pilot = min(FEWEST, most), range(NETS, 2 * NETS)
+    while points < most and (exact_of_nets(nets.pathwise(pilot, points)).error or 1.0) > ENOUGH:
         points = min(4 * points, most)
-    return gradient(points, 0)
+    paths = nets.pathwise(range(NETS), points)
+    exact = exact_of_nets(paths)
+    if smooth:
+        return exact
+    scores = nets.score_function(range(NETS), points)
+    apart = exact_of_nets([{n: p[n] - a for n, a in s.items()} for p, s in zip(paths, scores, strict=True)])
+    assert apart.errors is not None
+    if all(np.all(np.abs(a) <= apart.errors[name]) for name, a in apart.gradient.items()):
+        return exact
+    return exact_of_nets([{**p, **s} for p, s in zip(paths, scores, strict=True)])
+
+
+class _Nets:
+    """Gradients of an expectation, each averaged over one net: the part that the expansion of f leaves, and the rest.
+
+    Attributes
+    ----------
+    width : size of the largest array of a sample.
+    """
+
+    def __init__(self, problem: Any, every: Vectors) -> None:
+        self.backend = backend = get(problem.framework or "numpy")
+        self.family: Any = require(problem.family, "pathwise", "entropy_gradient", "bonnet_price")
+        data, *parameters = (
+            {n: backend.asarray(a, "float64") for n, a in arrays.items()} for arrays in (problem.data(), every)
+        )
+        expectation = Expectation(self.family, problem.integrand, data)
+        self.expectation, self.parameters = expectation.at(*parameters)
+        self.width = max(problem.integrand.width(data, problem.dimension), *(a.size for a in every.values()))
+        self.specs = self.family.noise((), problem.dimension)
+        self.sizes = [math.prod(spec.shape) for spec in self.specs.values()]
+        loc, unit = self.parameters["loc"], backend.asarray(np.eye(problem.dimension), "float64")[None]
+        centres = backend.xp.broadcast_to(loc, unit.shape)
+        self.value = self._values(loc[None, None])[0, 0]
+        self.slope = self.expectation.integrand_gradient(backend, loc[None, None], {})[0, 0]
+        self.hessian = self.expectation.integrand_hessian_product(backend, centres, unit, {})[0]
+        known = [self.family.bonnet_price(backend, self.parameters, self.slope, self.hessian)]
+        if problem.entropy != "none":
+            known.append(self.family.entropy_gradient(backend, self.parameters))
+        self.known = {n: sum(backend.to_numpy(part[n]) for part in known) for n in self.parameters}
+        self._moved = backend.compile_for_few_calls(self._path)
+        self._scored = backend.compile_for_few_calls(self._scores)
+
+    def pathwise(self, seeds: Iterable[int], points: int) -> list[Vectors]:
+        """Return the pathwise gradient of every net."""
+        means = [self._mean(self._moved, seed, points) for seed in seeds]
+        return [{n: a + self.known.get(n, 0.0) for n, a in mean.items()} for mean in means]
+
+    def score_function(self, seeds: Iterable[int], points: int) -> list[Vectors]:
+        """Return the gradient of q's parameters by the score function of every net.
+
+        The baseline of a net is the mean over all others, on which it does not depend.
+        """
+        means = [self._mean(self._scored, seed, points) for seed in seeds]
+        total, found = sum(float(mean["value"]) for mean in means), []
+        for mean in means:
+            baseline = (total - float(mean["value"])) / (len(means) - 1)
+            found.append({n: mean[n] - baseline * mean[f"score {n}"] + a for n, a in self.known.items()})
+        return found
+
+    def _mean(self, function: Any, seed: int, points: int) -> Vectors:
+        """Return the means of a function of standard Normals over a net and its reflection."""
+        half = normal_net(sum(self.sizes), seed, points)
+        some = math.ceil(2 * points * self.width / AT_ONCE)
+        if self.backend.name == "jax":  # which compiles for every size
+            some = max(some, 2 * points // COMPILED)
+        parts = np.array_split(np.concatenate([half, -half]), some)
+        found = [function(self.backend.asarray(part, "float64")) for part in parts]
+        return {n: sum(self.backend.to_numpy(part[n]) for part in found) / (2 * points) for n in found[0]}
+
+    def _sampled(self, base: Any) -> tuple[Any, dict[str, Any]]:
+        """Return samples [1, points, D] and their noise from standard Normals [points, ...]."""
+        noise, first = {}, 0
+        for (name, spec), size in zip(self.specs.items(), self.sizes, strict=True):
+            part = base[:, first : first + size]
+            noise[name], first = self.backend.xp.reshape(part, (1, part.shape[0], *spec.shape)), first + size
+        return self.family.sample(self.backend, self.parameters, noise), noise
+
+    def _values(self, z: Any) -> Any:
+        return self.expectation.integrand.value(self.backend.xp, self.expectation.data, z, {})
+
+    def _path(self, base: Any) -> dict[str, Any]:
+        """Return the pathwise estimates, summed over points, and the explicit derivatives of f."""
+        z, noise = self._sampled(base)
+        xp, away = self.backend.xp, z - self.parameters["loc"]
+        left = self.expectation.integrand_gradient(self.backend, z, {}) - self.slope - away @ self.hessian
+        moved = self.family.pathwise(self.backend, self.parameters, noise, z, left)
+        found = {name: xp.sum(a, axis=(0, 1)) for name, a in moved.items()}
+        if self.expectation.explicit_blocks:
+            ones = xp.ones_like(z[..., 0])
+            explicit = self.expectation.explicit_pullback(self.backend, z, ones, {})
+            found |= {name: xp.sum(a, axis=0) for name, a in explicit.items()}
+        return found
+
+    def _scores(self, base: Any) -> dict[str, Any]:
+        """Return the sums over points of what is left of f, of the scores, and of their products."""
+        z, _ = self._sampled(base)
+        xp, away = self.backend.xp, z - self.parameters["loc"]
+        expansion = self.value + xp.sum(away * (self.slope + 0.5 * (away @ self.hessian)), axis=-1)
+        left = self._values(z) - expansion
+        found = {"value": xp.sum(left)}
+        for name, score in self.family.score(self.backend, self.parameters, z).items():
+            found[name] = xp.sum(left[..., None] * score, axis=(0, 1))
+            found[f"score {name}"] = xp.sum(score, axis=(0, 1))
+        return found

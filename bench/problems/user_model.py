@@ -1,8 +1,8 @@
 """User-defined models, written in PyTorch or JAX, as problems to measure.
 
 With an encoder, the model is an autoencoder: L = Σ_n E_{q(z_n | x_n; φ)}[log p(x_n, z_n; θ) − log q], or the bound of K
-importance samples. Without one, q(z) is a mean-field Normal at a given point, and L = E_q[log p(x, z; θ) − log q] or
-E_q[f(z; θ)].
+importance samples. Without one, q(z) is a Normal at a given point, mean-field or full-rank, and L = E_q[log p(x, z; θ) −
+log q] or E_q[f(z; θ)].
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import numpy as np
 from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.intermediate_sizes import MANY, widest
 from gradmeter.bench.problems.problem import Exact, Problem
-from gradmeter.bench.problems.user_model_exact import bound_to, exact_of_functions
+from gradmeter.bench.problems.rqmc import exact_by_rqmc
+from gradmeter.bench.problems.user_model_exact import bound_to, exact_of_functions, whole
 from gradmeter.estimators import FamilyConfig, Normal, UsageError
 from gradmeter.estimators.amortised import ROWS, AmortisedExpectation, AmortisedNormal
-from gradmeter.estimators.functions import FunctionEncoder, FunctionIntegrand, flatten
+from gradmeter.estimators.functions import DataIntegrand, FunctionEncoder, FunctionIntegrand, flatten
+from gradmeter.estimators.families.multivariate_normal import MultivariateNormal, pack
 
 FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
 #: Tolerance, relative and absolute, on the change of a row's result with the other rows of its batch.
@@ -35,8 +37,9 @@ class Model(Problem):
     name : str
         Name in result rows.
     log_joint : callable
-        f. With an encoder, (θ, x [M, ...], z [M, D]) -> log p(x, z) [M], else (θ, z [M, D]) -> [M]. Rows must not
-        depend on each other: no dropout, no batch normalisation in training mode.
+        f. With an encoder, (θ, x [M, ...], z [M, D]) -> log p(x, z) [M]. Without, (θ, z [M, D]) -> [M], or with
+        `inputs` (θ, x, z [M, D]) -> [M]. Rows must not depend on each other: no dropout, no batch normalisation in
+        training mode.
     theta
         θ: `dict(module.named_parameters())`, or nested dicts, lists and tuples of arrays; {} if there are none.
     latent : int
@@ -46,11 +49,14 @@ class Model(Problem):
     phi
         φ, in the format of `theta`.
     inputs : [N, ...], optional
-        x.
+        x. Without an encoder also nested dicts, lists and tuples of arrays; f gets all of them as they are.
     batch : int, optional
-        Minibatch size B; all data if absent.
+        Minibatch size B; all data if absent. Without an encoder, f then gets B rows of every array for each of the
+        samples, [M, B, ...], and has to multiply the sum over rows by N/B itself.
     loc, log_scale : [D], optional
-        λ of q without an encoder.
+        λ of a mean-field q without an encoder.
+    scale_tril : [D, D], optional
+        In place of `log_scale`: the Cholesky factor L of the covariance of a full-rank q.
     importance_samples : int
         K of each datum's bound.
     entropy : {"sampled", "none"}
@@ -67,7 +73,8 @@ class Model(Problem):
     -----
     Block names are `encoder.` and `decoder.` (without an encoder, `model.`) followed by the name of each array. The
     default dtype is float64. The exact gradient is computed by quadrature if z has one or two coordinates and f is
-    smooth, also for bounds unless K or the variation of the weights is very large.
+    smooth, also for bounds unless K or the variation of the weights is very large. Without an encoder, it is otherwise
+    computed by randomised quasi-Monte Carlo, with a bound on its error.
     """
 
     summary: ClassVar[str] = "a model of the user's own"
@@ -83,6 +90,7 @@ class Model(Problem):
     batch: int | None = None
     loc: Any = field(default=None, repr=False)
     log_scale: Any = field(default=None, repr=False)
+    scale_tril: Any = field(default=None, repr=False)
     importance_samples: int = 1
     entropy: str = "sampled"
     framework: str | None = None
@@ -92,12 +100,13 @@ class Model(Problem):
 
     def __post_init__(self) -> None:
         what, amortised = f"model {self.name}", self.encode is not None
-        if amortised != (self.inputs is not None) or amortised == (self.loc is not None):
-            raise UsageError(f"{what}: give encode, phi and inputs, or loc and log_scale of q")
+        point = [self.log_scale is not None, self.scale_tril is not None]
+        if (amortised and self.inputs is None) or amortised == (self.loc is not None) or sum(point) != (not amortised):
+            raise UsageError(f"{what}: give encode, phi and inputs, or loc and log_scale (or scale_tril) of q")
         if amortised and self.entropy != "sampled":
             raise UsageError(f"{what}: entropy is {self.entropy}; with an encoder it must be sampled")
-        if self.batch is not None and not (amortised and 1 <= self.batch <= len(self.inputs)):
-            must = "it must be 1 to the number of inputs" if amortised else "there are no inputs; leave batch out"
+        if self.batch is not None and not 1 <= self.batch <= self.rows:
+            must = "it must be 1 to the number of inputs" if self.rows else "there are no inputs; leave batch out"
             raise UsageError(f"{what}: batch is {self.batch}; {must}")
         if self.framework is None:
             arrays = [*flatten(self.theta, "")[1].values(), *flatten(self.phi or {}, "")[1].values()]
@@ -109,7 +118,16 @@ class Model(Problem):
 
     @property
     def q(self) -> FamilyConfig:  # type: ignore[override]
-        return Normal.Config() if self.encode is None else AmortisedNormal.Config()
+        if self.encode is not None:
+            return AmortisedNormal.Config()
+        return Normal.Config() if self.scale_tril is None else MultivariateNormal.Config()
+
+    @property
+    def rows(self) -> int:
+        """The number N of rows of x; 0 if there are none, or the arrays have different first axes."""
+        arrays = flatten(self.inputs, "inputs")[1].values() if self.inputs is not None else ()
+        lengths = {a.shape[0] if a.ndim else 0 for a in arrays}
+        return int(lengths.pop()) if len(lengths) == 1 else 0
 
     @property
     def dimension(self) -> int:
@@ -118,7 +136,11 @@ class Model(Problem):
     @property
     def integrand(self) -> FunctionIntegrand:
         tree, found = flatten(self.theta, "model" if self.encode is None else "decoder")
-        return FunctionIntegrand(self.log_joint, tree, _sizes(found), self.encode is not None, self.largest)
+        if self.encode is not None or self.inputs is None:
+            return FunctionIntegrand(self.log_joint, tree, _sizes(found), self.encode is not None, self.largest)
+        inputs, arrays = flatten(self.inputs, "inputs")
+        integers = tuple(name for name, a in arrays.items() if to_numpy(a, None).dtype.kind in "iu")
+        return DataIntegrand(self.log_joint, tree, _sizes(found), False, self.largest, inputs, integers)
 
     @property
     def encoder(self) -> FunctionEncoder | None:
@@ -128,29 +150,38 @@ class Model(Problem):
         return FunctionEncoder(self.encode, tree, _sizes(found), self.latent)
 
     def data(self) -> Vectors:
-        if self.encode is None:
+        if self.inputs is None:
             return {}
         minibatch = {} if self.batch is None else {"batch": np.zeros(self.batch)}
-        return {"inputs": to_numpy(self.inputs), **minibatch}
+        return {**{name: to_numpy(a) for name, a in flatten(self.inputs, "inputs")[1].items()}, **minibatch}
 
     def parameters(self) -> Vectors:
         if self.encode is None:
-            q = {"loc": self.loc, "log_scale": self.log_scale}
-            return {name: to_numpy(a) for name, a in {**q, **flatten(self.theta, "model")[1]}.items()}
+            full = self.scale_tril is not None
+            q = {"cholesky": pack(to_numpy(self.scale_tril))} if full else {"log_scale": self.log_scale}
+            return {n: to_numpy(a) for n, a in {"loc": self.loc, **q, **flatten(self.theta, "model")[1]}.items()}
         both = {**flatten(self.phi, "encoder")[1], **flatten(self.theta, "decoder")[1]}
         return {name: to_numpy(a) for name, a in both.items()}
 
+    def values(self, z: np.ndarray) -> np.ndarray:
+        """Return f [M] at z [M, D] without an encoder, on all data, without the entropy."""
+        backend, expectation, parameters = bound_to(whole(self), self.parameters())
+        bound, _ = expectation.at(parameters)
+        found = bound.integrand.value(backend.xp, bound.data, backend.asarray(z, "float64")[:, None, :], {})
+        return np.asarray(backend.to_numpy(found))[:, 0]
+
     def exact_at(self, parameters: Vectors) -> Exact | None:
-        """Return the exact values, or None for too many coordinates or data, or if the quadrature does not converge.
+        """Return the exact values by quadrature, or by randomised quasi-Monte Carlo without an encoder, else None.
 
-        It does not converge for f with corners. At most two coordinates are supported.
+        Quadrature is for at most two coordinates, and does not converge for f with corners.
         """
-        return exact_of_functions(self, parameters)
+        found = exact_of_functions(self, parameters)
+        return exact_by_rqmc(whole(self), parameters, smooth=False) if found is None and not self.encode else found
 
 
-def to_numpy(array: Any) -> np.ndarray:
-    """Convert an array of any framework to float64."""
-    return np.array(array.numpy(force=True) if hasattr(array, "detach") else array, dtype=np.float64)
+def to_numpy(array: Any, dtype: Any = np.float64) -> np.ndarray:
+    """Convert an array of any framework to this dtype; to its own for None."""
+    return np.array(array.numpy(force=True) if hasattr(array, "detach") else array, dtype=dtype)
 
 
 def _sizes(arrays: dict[str, Any]) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -163,7 +194,7 @@ def _try(model: Model) -> int:
     bound, _ = expectation.at(parameters)
     generator = np.random.default_rng(0)
     z = generator.standard_normal((MANY, model.latent))
-    rows = np.arange(MANY)[:, None] % (1 if model.encode is None else len(model.inputs))
+    rows = (np.arange(MANY)[:, None] + np.arange(model.batch or 1)) % max(model.rows, 1)
 
     def evaluate(data: Any, z: Any, rows: Any) -> Any:
         again = bound.bind(data)

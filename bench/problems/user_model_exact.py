@@ -71,7 +71,7 @@ def _integral(model: Any, parameters: Vectors, at_once: int) -> Callable[[int], 
 
     It integrates the pathwise estimate over the noise, which is the same for all data.
     """
-    backend, expectation, at = bound_to(_whole(model), parameters)
+    backend, expectation, at = bound_to(whole(model), parameters)
     estimator: Any = expectation.estimated_by(Pathwise())
     shape = estimator.noise_specs(expectation, 1, model.latent)["base"].shape
 
@@ -97,7 +97,7 @@ def _integral_of_a_bound(model: Any, parameters: Vectors, at_once: int) -> Calla
 
     The function returns None where the weights vary too much for the quadrature.
     """
-    backend, one, at = bound_to(replace(_whole(model), importance_samples=1), parameters)
+    backend, one, at = bound_to(replace(whole(model), importance_samples=1), parameters)
     shape, xp = one.sample_specs(model.latent)["base"].shape, backend.xp
 
     def log_weights(data: Any, parameters: Any, base: Any) -> Any:
@@ -135,6 +135,6 @@ def _integral_of_a_bound(model: Any, parameters: Vectors, at_once: int) -> Calla
     return integrated
 
 
-def _whole(model: Any) -> Any:
+def whole(model: Any) -> Any:
     """Return the model on all data, without minibatches."""
     return model if model.batch is None else replace(model, batch=None)
