@@ -148,9 +148,7 @@ class DataIntegrand(FunctionIntegrand):
         if "batch" in data:
             x = {name: _drawn(xp, a, noise[ROWS], leading) for name, a in x.items()}
         x = {name: xp.astype(a, xp.int64) if name in self.integers else a for name, a in x.items()}
-        found = self.function(
-            self.parameters.build(data), self.inputs.build(x), xp.reshape(z, (-1, z.shape[-1]))
-        )
+        found = self.function(self.parameters.build(data), self.inputs.build(x), xp.reshape(z, (-1, z.shape[-1])))
         return xp.reshape(checked(found, (math.prod(leading),), "f"), leading)
 
 

@@ -13,8 +13,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradmeter.bench.advising.advising import advise
     from gradmeter.bench.api import Model, check, measure, minibatch_split
     from gradmeter.bench.audit.auditing import audit
+    from gradmeter.bench.problems.log_density import density_model
     from gradmeter.bench.problems.problem import Exact, Problem
     from gradmeter.estimators.errors import NotApplicable, UsageError
     from gradmeter.estimators.estimator import Estimator, Requires
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
     from gradmeter.estimators.noise import Noise
 
 _MODULES = {
+    "bench.advising.advising": ("advise",),
     "bench.api": ("Model", "check", "measure", "minibatch_split"),
     "bench.audit.auditing": ("audit",),
     "bench.problems": ("Exact", "Problem"),
+    "bench.problems.log_density": ("density_model",),
     "estimators": (
         *("Estimator", "Expectation", "Family", "FamilyConfig", "Integrand", "Noise", "Normal", "NotApplicable"),
         *("Requires", "UsageError"),
@@ -47,8 +51,10 @@ __all__ = [
     "Problem",
     "Requires",
     "UsageError",
+    "advise",
     "audit",
     "check",
+    "density_model",
     "measure",
     "minibatch_split",
 ]

@@ -32,6 +32,7 @@ LAYERS = (
     ("bench.report", "bench.fit"),
     ("bench.api", "bench.catalogue", "bench.progress", "bench.planning", "bench.scaffold"),
     ("bench.audit",),
+    ("bench.advising",),
     ("bench.commands",),
     ("bench.subcommands",),
     ("bench.cli",),

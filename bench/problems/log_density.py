@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gradmeter.bench.problems.supports import Layout, Part, lay_out
 from gradmeter.bench.problems.user_model import Model, to_numpy
+from gradmeter.bench.problems.user_model_check import derivatives
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.errors import unknown
@@ -66,7 +67,7 @@ def density_model(
         framework=framework,
         **_scale(layout, scale, full_rank),
     )
-    value = float(model.values(loc[None])[0])
+    value = float(derivatives(model, loc[None])[0][0])
     if not math.isfinite(value):
         raise UsageError(f"the log density is {value:g} at the given parameters; give a point where it is finite")
     return model
@@ -112,6 +113,13 @@ class LogDensity:
         weight = self.rows / first.shape[1] if drawn else 1.0
         terms = vmap(lambda p, some: xp.sum(self._terms(p, some)), (0, 0 if drawn else None))
         return logarithm + prior + weight * terms(parameters, x[0])
+
+    def like(self, trusted: Any) -> LogDensity:
+        """Return f of other functions of the same latent variables and data."""
+        prior, likelihood = _functions(trusted)
+        if (likelihood is None) != (self.log_likelihood is None):
+            raise UsageError("the trusted log density must be a function, or a pair, as that of the model is")
+        return replace(self, log_density=prior, log_likelihood=likelihood)
 
     def _data(self, x: Any) -> Any:
         return x["data"] if self.local else x
@@ -199,7 +207,9 @@ def _check_rows(
     if likelihood is None:
         for what, value in (("batch", batch), ("local", local or None)):
             if value is not None:
-                raise UsageError(f"{what} needs log_density as a pair: log_prior(parameters), log_likelihood(parameters, row)")
+                raise UsageError(
+                    f"{what} needs log_density as a pair: log_prior(parameters), log_likelihood(parameters, row)"
+                )
         return
     if inputs is None:
         raise UsageError("log_likelihood is a function of (parameters, row); give data=...")
@@ -241,7 +251,9 @@ def _scale_of(part: Part, given: Any) -> np.ndarray:
         array = to_numpy(value)
         scale = np.full(part.size, array) if array.ndim == 0 else np.reshape(array, (part.size,))
     except (TypeError, ValueError):
-        raise UsageError(f"scale of {part.name} is {value!r:.60}; it must be a number, or {part.size} numbers") from None
+        raise UsageError(
+            f"scale of {part.name} is {value!r:.60}; it must be a number, or {part.size} numbers"
+        ) from None
     if not np.all(np.isfinite(scale) & (scale > 0.0)):
         raise UsageError(f"scale of {part.name} must be positive and finite: σ of the unconstrained variable")
     return scale

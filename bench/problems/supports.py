@@ -168,6 +168,11 @@ class Layout:
             total = total + logarithm
         return arrays, total
 
+    def name_of(self, coordinate: int) -> str:
+        """Return the name of the array that a coordinate of z belongs to, with its place there."""
+        part = next(p for p in self.parts if coordinate < p.first + p.size)
+        return part.name if part.size == 1 else f"{part.name}[{coordinate - part.first}]"
+
 
 def lay_out(point: Mapping[str, np.ndarray], supports: Mapping[str, Any]) -> tuple[Layout, np.ndarray]:
     """Return the layout of named arrays, in their order, and z [D] at the given values.

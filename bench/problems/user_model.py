@@ -8,7 +8,7 @@ log q] or E_q[f(z; θ)].
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,11 +17,12 @@ from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.intermediate_sizes import MANY, widest
 from gradmeter.bench.problems.problem import Exact, Problem
 from gradmeter.bench.problems.rqmc import exact_by_rqmc
+from gradmeter.bench.problems.user_model_check import compared
 from gradmeter.bench.problems.user_model_exact import bound_to, exact_of_functions, whole
 from gradmeter.estimators import FamilyConfig, Normal, UsageError
 from gradmeter.estimators.amortised import ROWS, AmortisedExpectation, AmortisedNormal
-from gradmeter.estimators.functions import DataIntegrand, FunctionEncoder, FunctionIntegrand, flatten
 from gradmeter.estimators.families.multivariate_normal import MultivariateNormal, pack
+from gradmeter.estimators.functions import DataIntegrand, FunctionEncoder, FunctionIntegrand, flatten
 
 FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
 #: Tolerance, relative and absolute, on the change of a row's result with the other rows of its batch.
@@ -63,6 +64,8 @@ class Model(Problem):
         `sampled` for an ELBO; `none`, allowed only without an encoder, for E f.
     framework : {"torch", "jax"}, optional
         Inferred from the parameters, if these are arrays of one of the two.
+    reference : Exact, optional
+        The gradient at this point, if you know it; it is not computed then.
 
     Raises
     ------
@@ -94,6 +97,7 @@ class Model(Problem):
     importance_samples: int = 1
     entropy: str = "sampled"
     framework: str | None = None
+    reference: Exact | None = field(default=None, repr=False)
     differentiate: str = "autodiff"
     #: Elements per row of the largest array that the functions create, found by calling them.
     largest: int = field(default=1, init=False, repr=False)
@@ -163,12 +167,37 @@ class Model(Problem):
         both = {**flatten(self.phi, "encoder")[1], **flatten(self.theta, "decoder")[1]}
         return {name: to_numpy(a) for name, a in both.items()}
 
-    def values(self, z: np.ndarray) -> np.ndarray:
-        """Return f [M] at z [M, D] without an encoder, on all data, without the entropy."""
-        backend, expectation, parameters = bound_to(whole(self), self.parameters())
-        bound, _ = expectation.at(parameters)
-        found = bound.integrand.value(backend.xp, bound.data, backend.asarray(z, "float64")[:, None, :], {})
-        return np.asarray(backend.to_numpy(found))[:, 0]
+    def check_against(self, trusted: Callable[..., Any], draws: int = 16, seed: int = 0) -> str:
+        """Compare f with a second f, in value and gradient, at draws of q on all data; the model has no encoder.
+
+        A constant difference of the values does not count: the gradient of an ELBO is that of an unnormalised density.
+
+        Parameters
+        ----------
+        trusted : callable
+            With the arguments of `log_joint`; of a model by `density_model` with those of `log_density`.
+        draws : int
+            Number of draws.
+        seed : int
+            Seed of the draws.
+
+        Returns
+        -------
+        str
+            How well they agree, in one line.
+
+        Raises
+        ------
+        UsageError
+            They differ; the message says where and by how much.
+        """
+        if self.encode is not None:
+            raise UsageError(f"model {self.name}: only models without an encoder can be checked against another f")
+        other = self.log_joint.like(trusted) if hasattr(self.log_joint, "like") else trusted
+        return compared(self, replace(self, log_joint=other), draws, seed)
+
+    def exact(self) -> Exact | None:
+        return self.reference or super().exact()
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """Return the exact values by quadrature, or by randomised quasi-Monte Carlo without an encoder, else None.
@@ -194,7 +223,8 @@ def _try(model: Model) -> int:
     bound, _ = expectation.at(parameters)
     generator = np.random.default_rng(0)
     z = generator.standard_normal((MANY, model.latent))
-    rows = (np.arange(MANY)[:, None] + np.arange(model.batch or 1)) % max(model.rows, 1)
+    drawn = model.batch if model.batch and model.encode is None else 1
+    rows = (np.arange(MANY)[:, None] + np.arange(drawn)) % max(model.rows, 1)
 
     def evaluate(data: Any, z: Any, rows: Any) -> Any:
         again = bound.bind(data)

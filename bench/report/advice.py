@@ -6,6 +6,7 @@ Estimators are compared on the backend of the recommended one; then its backends
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gradmeter.bench.reading import numbers
@@ -40,7 +41,7 @@ class AdviceLine:
 
 
 @dataclass(frozen=True)
-class Advice:
+class Recommendation:
     """What to do on one problem.
 
     Attributes
@@ -61,22 +62,22 @@ class Advice:
     backends: tuple[AdviceLine, ...] = ()
     caveats: tuple[str, ...] = ()
 
-    def without(self, caveat: str) -> Advice:
+    def without(self, caveat: str) -> Recommendation:
         return dataclasses.replace(self, caveats=tuple(c for c in self.caveats if c != caveat))
 
 
-def advise(ranking: Ranking) -> Advice:
+def advise(ranking: Ranking) -> Recommendation:
     """The recommendation that a ranking supports."""
     best = ranking.best
     if best is None:
-        return Advice(None, caveats=(_why_nothing(ranking),))
+        return Recommendation(None, caveats=(_why_nothing(ranking),))
     context = varying(ranking.results, CONTEXT)
     others = _others(ranking.side_of(best), best) or _others(ranking.ranked, best)
     comparisons = tuple(c for i, r in enumerate(others) if (c := _compare(ranking, best, r, context, next_=i == 0)))
     setting = _samples(best)
     if context:
         setting += f", {best.context(context)}"
-    return Advice(
+    return Recommendation(
         best.estimator,
         best["verdict"],
         numbers.bound(best.row),
@@ -85,6 +86,34 @@ def advise(ranking: Ranking) -> Advice:
         tuple(_backends(ranking, best)),
         tuple(_caveats(ranking, best)),
     )
+
+
+def sentence(
+    advice: Recommendation,
+    code: Callable[[str], str] = str,
+    plain: Callable[[str], str] = str,
+    strong: Callable[[str], str] = str,
+) -> str:
+    """Return a recommendation as a sentence.
+
+    Parameters
+    ----------
+    code, plain, strong : functions that mark up names, other text, and the name of the estimator to use.
+    """
+    caveats = "; ".join(plain(c) for c in advice.caveats)
+    if advice.use is None:
+        return f"{caveats}."
+
+    def compared(c: AdviceLine) -> str:
+        other = code(c.other) + (f" ({plain(c.setting)})" if c.setting else "")
+        said = f"{c.ratio} {c.words} {other}".rstrip() if c.settled else f"{c.words} {other}: ratio {c.ratio}"
+        return said + (f" [{plain(c.note)}]" if c.note else "")
+
+    verdict = f"{numbers.verdict(advice.verdict)} {advice.bound}".strip()
+    setting = f"{plain(advice.setting)}; " if advice.setting else ""
+    parts = [f"use {strong(code(advice.use))} ({setting}{plain(verdict)})", *map(compared, advice.comparisons)]
+    backends = f" Backends: {', '.join(map(compared, advice.backends))}." if advice.backends else ""
+    return "; ".join(parts) + "." + backends + (f" Note: {caveats}." if caveats else "")
 
 
 def _others(ranked: list[Result], best: Result) -> list[Result]:

@@ -13,7 +13,7 @@ from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.names import problem_in_words
 from gradmeter.bench.reading.results import Result
 from gradmeter.bench.report import directions, minibatch_table, networks, peers, sweeps, tables
-from gradmeter.bench.report.advice import UNTIMED, Advice, AdviceLine, advise
+from gradmeter.bench.report.advice import UNTIMED, AdviceLine, Recommendation, advise
 from gradmeter.bench.report.figures import (
     against_parameter,
     against_samples,
@@ -44,7 +44,7 @@ class Section:
     id: str
     title: str
     ranking: Ranking
-    advice: Advice
+    advice: Recommendation
     table: Table
     figures: list[Figure] = field(default_factory=list)
 
@@ -87,7 +87,7 @@ class Chapter:
     title: str
     sections: list[Section]
     sweep: Sweep | None = None
-    answers: list[tuple[str, Advice]] = field(default_factory=list)
+    answers: list[tuple[str, Recommendation]] = field(default_factory=list)
     figure: Figure | None = None
 
 
@@ -163,7 +163,7 @@ def _section(ranking: Ranking, look: dict[str, Style], several_machines: bool) -
     return Section(identifier("section", title), title, ranking, advise(ranking), tables.table(ranking, look))
 
 
-def _answers(sweep: Sweep, sections: list[Section]) -> list[tuple[str, Advice]]:
+def _answers(sweep: Sweep, sections: list[Section]) -> list[tuple[str, Recommendation]]:
     """One answer an estimator: the values at which it is recommended, and the smallest and largest ratio there."""
     values = [value for value, _ in sweep.points]
     groups: dict[str | None, list[int]] = {}
@@ -187,7 +187,7 @@ def _spans(values: list[float], places: list[int]) -> str:
     return ", ".join(f"{first:g}" + (f" to {last:g}" if last != first else "") for first, last in ends)
 
 
-def _together(found: list[tuple[float, Advice]]) -> Advice:
+def _together(found: list[tuple[float, Recommendation]]) -> Recommendation:
     """The advice that one estimator gets at several values."""
     several = [advice for _, advice in found]
     first = several[0]
@@ -200,7 +200,7 @@ def _together(found: list[tuple[float, Advice]]) -> Advice:
         common.append(f"{verdict} only at {', '.join(weaker)}")
     setting = first.setting if all(a.setting == first.setting for a in several) else ""
     compared = [(value, a.comparisons[0]) for value, a in found if a.comparisons]
-    return Advice(first.use, verdict, "", setting, ranged(compared), (), tuple(common))
+    return Recommendation(first.use, verdict, "", setting, ranged(compared), (), tuple(common))
 
 
 def ranged(compared: list[tuple[float, AdviceLine]]) -> tuple[AdviceLine, ...]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gradmeter.bench.reading import numbers
 from gradmeter.bench.report import directions, peers
-from gradmeter.bench.report.advice import Advice, AdviceLine
+from gradmeter.bench.report.advice import sentence
 from gradmeter.bench.report.document import Chapter, Document, Section
 from gradmeter.bench.report.tables import Entry
 
@@ -26,6 +25,10 @@ def code(text: object) -> str:
     """A code span; plain text where it holds what a span in a table cannot."""
     line = " ".join(str(text).split())
     return f"`{line}`" if line and not set(line) & set("`|<>&\\") else plain(line)
+
+
+def strong(text: str) -> str:
+    return f"**{text}**"
 
 
 def render(document: Document) -> str:
@@ -64,32 +67,11 @@ def render(document: Document) -> str:
 
 def _answer(chapter: Chapter) -> list[str]:
     if chapter.sweep is None:
-        return [f"- {code(chapter.title)}: {_sentence(chapter.sections[0].advice)}"]
+        return [f"- {code(chapter.title)}: {sentence(chapter.sections[0].advice, code, plain, strong)}"]
     return [
         f"- {code(chapter.title)}",
-        *(f"  - {plain(span)}: {_sentence(advice)}" for span, advice in chapter.answers),
+        *(f"  - {plain(span)}: {sentence(advice, code, plain, strong)}" for span, advice in chapter.answers),
     ]
-
-
-def _sentence(advice: Advice) -> str:
-    caveats = "; ".join(plain(c) for c in advice.caveats)
-    if advice.use is None:
-        return f"{caveats}."
-    verdict = f"{numbers.verdict(advice.verdict)} {advice.bound}".strip()
-    setting = f"{plain(advice.setting)}; " if advice.setting else ""
-    parts = [f"use **{code(advice.use)}** ({setting}{plain(verdict)})", *map(_compared, advice.comparisons)]
-    backends = f" Backends: {', '.join(map(_compared, advice.backends))}." if advice.backends else ""
-    return "; ".join(parts) + "." + backends + (f" Note: {caveats}." if caveats else "")
-
-
-def _compared(c: AdviceLine) -> str:
-    other = f"{code(c.other)}{_in_brackets(c.setting)}"
-    said = f"{c.ratio} {c.words} {other}".rstrip() if c.settled else f"{c.words} {other}: ratio {c.ratio}"
-    return said + (f" [{plain(c.note)}]" if c.note else "")
-
-
-def _in_brackets(text: str) -> str:
-    return f" ({plain(text)})" if text else ""
 
 
 def _section(section: Section) -> list[str]:

@@ -14,7 +14,7 @@ from gradmeter.bench.reading.ratios import Ratio, time_ratio, variance_ratio, wo
 from gradmeter.bench.reading.results import Result
 
 #: What a verdict must be for an estimator to be recommended.
-ACCEPTABLE = ("unbiased", "inconclusive", "no-reference")
+ACCEPTABLE = ("unbiased", "agrees", "inconclusive", "no-reference")
 #: What costs are set against: the first of these that was timed; and what it must share with a cell whose cost is.
 REFERENCES = ("pathwise", "score-function", "score-function[baseline=leave-one-out]")
 _SAME = ("backend", "device", "dtype", "noise")

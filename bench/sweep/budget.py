@@ -28,7 +28,7 @@ FIRST, GROWTH = 2**14, 4
 ENDED = "the time was over before precision and bias bound were reached"
 
 
-class _Deadline(Stop):
+class Deadline(Stop):
     """A request to stop, or the end of the time."""
 
     def __init__(self, stop: Stop, seconds: float) -> None:
@@ -95,7 +95,7 @@ def run_within(
     ----------
     seconds : time for the statistics of all cells.
     """
-    deadline, budget = _Deadline(stop, seconds), _Budget(cells, store, retry)
+    deadline, budget = Deadline(stop, seconds), _Budget(cells, store, retry)
     while wanted := budget.next():
         rows = run(wanted, store, False, listener, deadline, executor, retry=retry)
         budget.take(wanted, rows)
