@@ -1,7 +1,7 @@
 """Models from the log density of one draw of named, constrained latent variables.
 
-f(z) = log p(T(z), x) + log |det ∂T/∂z| for the bijection T of `supports`. A density that is a sum over rows of x is given
-as two functions, log p(latents) and log p(row | latents); with a minibatch the second is multiplied by N/B.
+f(z) = log p(T(z), x) + log |det ∂T/∂z| for the bijection T of `supports`. A density that is a sum over rows of x is
+given as two functions, log p(latents) and log p(row | latents); with a minibatch the second is multiplied by N/B.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def _named(local: Sequence[str], point: Mapping[str, np.ndarray]) -> Sequence[st
     return local
 
 
-def _scale(layout: Layout, given: Any, full_rank: bool) -> dict[str, np.ndarray]:
+def _scale(layout: Layout, given: Any, full_rank: bool) -> dict[str, Any]:
     """Return `log_scale` of a mean-field q, or `scale_tril` of a full-rank one."""
     size = layout.dimension
     matrix = given is not None and not isinstance(given, Mapping) and np.ndim(given) == 2

@@ -160,7 +160,7 @@ class Layout:
         return sum(part.size for part in self.parts)
 
     def constrain(self, xp: Any, z: Array) -> tuple[dict[str, Array], Array]:
-        """Return the arrays [..., *shape] at z [..., D] by name, and the logarithm of the Jacobian determinant [...]."""
+        """Return the arrays [..., *shape] at z [..., D] by name, and log |det ∂x/∂z| [...]."""
         arrays, total = {}, xp.zeros_like(z[..., 0])
         for part in self.parts:
             own = z[..., part.first : part.first + part.size]

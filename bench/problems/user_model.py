@@ -1,8 +1,8 @@
 """User-defined models, written in PyTorch or JAX, as problems to measure.
 
 With an encoder, the model is an autoencoder: L = Σ_n E_{q(z_n | x_n; φ)}[log p(x_n, z_n; θ) − log q], or the bound of K
-importance samples. Without one, q(z) is a Normal at a given point, mean-field or full-rank, and L = E_q[log p(x, z; θ) −
-log q] or E_q[f(z; θ)].
+importance samples. Without one, q(z) is a Normal at a given point, mean-field or full-rank, and L = E_q[log p(x, z; θ)
+− log q] or E_q[f(z; θ)].
 """
 
 from __future__ import annotations
@@ -255,8 +255,8 @@ def _try(model: Model) -> int:
         raise UsageError(
             f"model {model.name}: its functions fail in float64, {type(error).__name__}: {reason} ({hint})"
         ) from error
-    for whole, *single in zip(together, *alone, strict=True):
-        if not np.allclose(whole, np.concatenate(single), rtol=ROUNDING, atol=ROUNDING, equal_nan=True):
+    for several, *single in zip(together, *alone, strict=True):
+        if not np.allclose(several, np.concatenate(single), rtol=ROUNDING, atol=ROUNDING, equal_nan=True):
             raise UsageError(
                 f"model {model.name}: rows of a batch depend on each other, or on chance; switch dropout and batch "
                 "normalisation off (module.eval()), and draw nothing inside"
