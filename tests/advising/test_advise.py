@@ -1,0 +1,150 @@
+"""Advice: what it says, what it rests on, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradmeter
+from gradmeter.bench.advising import agreement
+from gradmeter.bench.advising.advising import advise
+from gradmeter.bench.advising.candidates import cells_of
+from gradmeter.bench.advising.search import CLOSE, Search
+from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
+from gradmeter.bench.sweep.store import Store
+from gradmeter.estimators import UsageError
+from tests.support import needs
+
+
+@pytest.fixture(scope="module")
+def found() -> Any:
+    """Advice on a bundled problem in NumPy; it ends long before the time does."""
+    problem = make_problem("square[k=3,scale=0.1]")  # f is nearly linear in z
+    return advise(problem, seconds=100.0, estimators=["pathwise", "pathwise[antithetic=true]", "vargrad"])
+
+
+def test_the_best_is_the_one_of_least_variance_times_seconds(found: Any) -> None:
+    rows = found.table[found.table["block"] == "all"]
+    timed = rows[rows["work_normalised_variance"].notna()]
+    assert found.best == "pathwise[antithetic=true]"
+    assert found.num_samples == 2
+    assert timed.sort_values("work_normalised_variance")["num_samples"].iloc[0] == 2
+    assert set(rows["verdict"]) <= {"unbiased", "inconclusive"}
+    assert found.certain
+
+
+def test_advice_prints_itself(found: Any) -> None:
+    text, page = str(found), found._repr_html_()
+    assert text.startswith("square: Use pathwise[antithetic=true] (S\u00a0=\u00a02; ")
+    assert "less variance × seconds than the next, pathwise" in found.sentence
+    assert "not timed, because the variance is over 100 times that of the best: vargrad" in text
+    assert page.count("<tr>") == 4
+    assert repr(found) == text
+
+
+@pytest.mark.slow
+def test_what_may_still_be_the_best_is_measured_on(tmp_path: Any) -> None:
+    """Until the order is settled; what is far worse is not timed."""
+    cell = Cell(make_problem("square[k=1]"), make_estimator("pathwise"), goals=StoppingCriteria(max_replicates=2**15))
+    third = replace(cell, estimator=make_estimator("score-function"))
+    with Store.create(tmp_path / "s.sqlite") as store:
+        search = Search([cell, replace(cell, seed=1), third], 20.0, store)
+        rows = [row for row in search.rows if row["block"] == "all"]
+        assert all(row["seconds"] for row in rows[:2])
+        ranking = search.ranking
+        for other in ranking.ranked[1:]:
+            ratio: Any = ranking.against(other, ranking.best)
+            assert not search.settled or ratio.low > 1.0 or ratio.high <= CLOSE
+
+
+def test_what_there_is_no_time_for_is_named() -> None:
+    """The first candidate is always measured."""
+    found = advise(make_problem("square"), seconds=1e-9, estimators=["pathwise", "score-function"])
+    assert found.best == "pathwise"
+    assert not found.certain
+    assert found.remarks == ("not measured in 1e-09 s: score-function; give more seconds",)
+
+
+def test_candidates() -> None:
+    def names(text: str, **more: Any) -> dict[str, int]:
+        cells = cells_of(make_problem(text), "numpy", None, more.get("samples", 1), 0, StoppingCriteria())
+        return {cell.label().split(" · ")[1]: cell.num_samples for cell in cells}
+
+    few, many = names("poisson-regression"), names("logistic-regression", samples=3)
+    assert few["measure-valued"] == 1
+    assert "measure-valued" not in many
+    assert few["score-function[baseline=leave-one-out]"] == 8
+    assert (many["pathwise"], many["pathwise[antithetic=true]"]) == (3, 4)
+
+
+def _model(reference: Any) -> Any:
+    """A model whose reference is not computed: four coordinates, quartic."""
+    torch = pytest.importorskip("torch")
+    return gradmeter.Model(
+        "quartic",
+        lambda theta, z: -(z**4).sum(dim=1) - torch.sin(z[:, 0]),
+        {},
+        latent=3,
+        loc=np.full(3, 0.4),
+        log_scale=np.full(3, -1.5),
+        framework="torch",
+        reference=reference,
+    )
+
+
+@pytest.mark.slow
+def test_estimators_are_compared_with_each_other_without_an_exact_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("torch")
+    model = _model(None)
+    truth = model.exact()
+    monkeypatch.setattr(type(model), "exact", lambda self: self.reference)
+    made = [make_estimator(e) for e in ("pathwise", "score-function[baseline=leave-one-out]")]
+    cells = [Cell(model, e, "torch", num_samples=s) for e, s in zip(made, (1, 8), strict=True)]
+    known, said = agreement.with_reference(cells)
+    assert said is not None
+    assert said.reference == "pathwise"
+    reference: Any = known[1].problem.exact()
+    assert reference.source == "estimator"
+    for name, g in truth.gradient.items():
+        assert np.all(np.abs(reference.gradient[name] - g) <= reference.errors[name] + truth.errors[name])
+    row = {"exact_source": "estimator", "verdict": "biased"}
+    assert agreement.worded(row)["verdict"] == "disagrees"
+    assert agreement.worded({**row, "exact_source": "rqmc"})["verdict"] == "biased"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "give parameters=..., a dict of the latent variables by name with their values"),
+        ({"parameters": {"w": 1.0}}, "log_density computes with NumPy, which cannot differentiate"),
+        ({"parameters": {"w": 1.0}, "seconds": 0.0}, "seconds is '0.0'; it must be a finite number, above 0"),
+    ],
+)
+def test_what_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        advise(lambda p: -np.sum(p["w"] ** 2), **arguments)
+
+
+def test_a_problem_has_its_own_point() -> None:
+    with pytest.raises(UsageError, match="square is a problem with a point of its own; leave out parameters"):
+        advise(make_problem("square"), {"w": 1.0}, full_rank=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_advice_on_a_density(framework: str) -> None:
+    """Of a quadratic log density, `pathwise` with antithetic pairs has a variance in log σ alone."""
+    needs(framework)
+    if framework == "torch":
+        import torch as xp
+    else:
+        import jax.numpy as xp  # type: ignore[no-redef]
+
+    found = gradmeter.advise(lambda p: -0.5 * xp.sum(p["w"] ** 4), {"w": np.ones(5)}, seconds=20.0)
+    assert found.best is not None
+    assert set(found.table["backend"]) == {framework}
+    assert set(found.table["exact_source"]) == {"rqmc"}
+    assert "biased" not in set(found.table["verdict"])
