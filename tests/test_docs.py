@@ -15,6 +15,7 @@ import pytest
 import typer
 
 import gradmeter
+from gradmeter.bench.advising.result import Advice
 from gradmeter.bench.audit.result import Audit
 from gradmeter.bench.catalogue import entries
 from gradmeter.bench.cells import make_estimator, make_problem
@@ -38,7 +39,7 @@ MOST_WORDS, LONGEST_LINE = 1200, 120
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 #: What a program of the documentation calls; the call becomes `rows`.
-CALL = re.compile(r"^(?:\w+ = )?(gradmeter\.(?:measure|minibatch_split|audit)\()", flags=re.MULTILINE)
+CALL = re.compile(r"^(?:\w+ = )?(gradmeter\.(?:measure|minibatch_split|audit|advise)\()", flags=re.MULTILINE)
 
 
 def fences(language: str) -> list[tuple[str, str]]:
@@ -103,6 +104,10 @@ def test_programs_run(program: str, tmp_path: Path, brief: None) -> None:
     rows = made["rows"]
     if isinstance(rows, Audit):
         assert (rows.verdict == "biased") == ("f - f.mean()" in program), rows
+        return
+    if isinstance(rows, Advice):
+        assert rows.best
+        assert "biased" not in set(rows.table["verdict"])
         return
     assert len(rows)
     if "status" in rows:

@@ -133,9 +133,7 @@ def _advice(problem: Problem, found: Search, agreement: Agreement | None, took: 
     remarks += [] if agreement is None else agreement.remarks(ranking)
     untimed = [r.estimator for r in ranking.unranked if r["seconds"] is None and r["verdict"] != "biased"]
     if untimed:
-        remarks.append(
-            f"not timed, because their variance at equal samples is over 100 times larger: {', '.join(untimed)}"
-        )
+        remarks.append(f"not timed, because the variance is over 100 times that of the best: {', '.join(untimed)}")
     best = ranking.best
     return Advice(
         problem.name,

@@ -28,10 +28,12 @@ from gradmeter.bench.sweep.store import Store
 FIRST, GROWTH = 2**12, 4
 #: Part of the time for the first round; the timing and the later rounds need the rest.
 SHARE = 0.6
-#: Factor over the least variance × S beyond which a cell is not timed.
+#: Factor over the least variance × S beyond which a cell is not timed, unless it is the second best.
 HOPELESS = 100.0
 #: Two cells are as good as equal if the upper end of their ratio's interval is below this.
 CLOSE = 1.05
+#: Up to this lower end, the order of two cells is not settled if a variance is flagged as unreliable.
+FLAGGED = 3.0
 #: Time of a replicate that is measured over its time in bulk.
 OVERHEAD = 4.0
 #: Columns and series that a cell keeps when it is measured anew.
@@ -93,7 +95,9 @@ class Search:
     def _time(self, executor: InThisProcess) -> None:
         found = {r["cell_key"]: r["variance"] * r["num_samples"] for r in self._results() if r.measured}
         least = HOPELESS * min((size for size in found.values() if size), default=0.0)
-        chosen = [i for i, (cell, _) in self._now.items() if cell.key in found and found[cell.key] <= least]
+        ordered = sorted(found, key=lambda key: found[key])
+        wanted = {*ordered[:2], *(key for key in ordered if found[key] <= least)}
+        chosen = [i for i, (cell, _) in self._now.items() if cell.key in wanted]
         rows = run([self._now[i][0] for i in chosen], self._store, executor=executor)
         for i in chosen:
             cell = self._now[i][0]
@@ -130,7 +134,10 @@ def _open(ranking: Ranking) -> Iterator[Result]:
     best = ranking.best
     for result in ranking.ranked[1:]:
         ratio: Ratio | None = None if best is None else ranking.against(result, best)
-        if ratio is not None and round(ratio.low, 2) <= 1.0 and ratio.high > CLOSE:
+        if ratio is None:
+            continue
+        undecided = round(ratio.low, 2) <= 1.0 and ratio.high > CLOSE
+        if undecided or (not ratio.sure and ratio.low <= FLAGGED):
             yield result
 
 
