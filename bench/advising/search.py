@@ -27,7 +27,7 @@ from gradmeter.bench.sweep.store import Store
 #: Replicates that a cell may draw in the first round, and the factor from one round to the next.
 FIRST, GROWTH = 2**12, 4
 #: Part of the time for the first round; the timing and the later rounds need the rest.
-SHARE = 0.6
+SHARE = 0.5
 #: Factor over the least variance × S beyond which a cell is not timed, unless it is the second best.
 HOPELESS = 100.0
 #: Two cells are as good as equal if the upper end of their ratio's interval is below this.

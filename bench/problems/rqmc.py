@@ -27,6 +27,8 @@ LEVEL, STANDARD_ERRORS = 1e-3, 4.0
 ROUNDING = 1e-13
 #: For a problem: largest number of points of a net, and of elements (points × `Integrand.width`); elements at once.
 POINTS, ELEMENTS, AT_ONCE = 2**14, 2**21, 2**20
+#: Most coordinates of which the Hessian is taken off, and of a Sobol net.
+MOST_BENT, MOST_COORDINATES = 512, 21201
 #: Points for which functions are compiled.
 COMPILED = 2**11
 #: Points of the first pilot net, and the relative error at which more points are not needed.
@@ -62,8 +64,9 @@ def exact_of_nets(found: Sequence[Vectors]) -> Exact:
 def exact_by_rqmc(problem: Any, parameters: Vectors, smooth: bool = True) -> Exact:
     """Return the gradient of an expectation without minibatches: the pathwise gradient, averaged over nets.
 
-    The second-order expansion of f at `loc` is taken off, and its gradient added in closed form, as is that of the
-    entropy. Points come with their reflections. The objective is left out: its error is not part of an `Exact`.
+    The second-order expansion of f at `loc`, of many coordinates that of first order, is taken off, and its gradient
+    added in closed form, as is that of the entropy. Points come with their reflections. The objective is left out: its
+    error is not part of an `Exact`.
 
     Parameters
     ----------
@@ -116,17 +119,29 @@ class _Nets:
         self.width = max(problem.integrand.width(data, problem.dimension), *(a.size for a in every.values()))
         self.specs = self.family.noise((), problem.dimension)
         self.sizes = [math.prod(spec.shape) for spec in self.specs.values()]
-        loc, unit = self.parameters["loc"], backend.asarray(np.eye(problem.dimension), "float64")[None]
-        centres = backend.xp.broadcast_to(loc, unit.shape)
-        self.value = self._values(loc[None, None])[0, 0]
-        self.slope = self.expectation.integrand_gradient(backend, loc[None, None], {})[0, 0]
-        self.hessian = self.expectation.integrand_hessian_product(backend, centres, unit, {})[0]
-        known = [self.family.bonnet_price(backend, self.parameters, self.slope, self.hessian)]
+        self.bent = problem.dimension <= MOST_BENT
+        unit = np.eye(problem.dimension) if self.bent else np.zeros((0, problem.dimension))
+        expansion = backend.compile_for_few_calls(self._expansion, handful=True)
+        self.value, self.slope, self.hessian = expansion(backend.asarray(unit, "float64"))
+        if self.bent:
+            known = [self.family.bonnet_price(backend, self.parameters, self.slope, self.hessian)]
+        else:
+            known = [{n: backend.xp.zeros_like(a) for n, a in self.parameters.items()} | {"loc": self.slope}]
         if problem.entropy != "none":
             known.append(self.family.entropy_gradient(backend, self.parameters))
         self.known = {n: sum(backend.to_numpy(part[n]) for part in known) for n in self.parameters}
         self._moved = backend.compile_for_few_calls(self._path)
         self._scored = backend.compile_for_few_calls(self._scores)
+
+    def _expansion(self, unit: Any) -> tuple[Any, Any, Any]:
+        """Return f [], ∇f [D] and ∇²f [D, D] at `loc`, from the unit vectors [D, D]; ∇²f [0, D] without any."""
+        loc, backend = self.parameters["loc"], self.backend
+        centres = backend.xp.broadcast_to(loc, (1, *unit.shape))
+        slope = self.expectation.integrand_gradient(backend, loc[None, None], {})[0, 0]
+        hessian = unit
+        if self.bent:
+            hessian = self.expectation.integrand_hessian_product(backend, centres, unit[None], {})[0]
+        return self._values(loc[None, None])[0, 0], slope, hessian
 
     def pathwise(self, seeds: Iterable[int], points: int) -> list[Vectors]:
         """Return the pathwise gradient of every net."""
@@ -170,7 +185,8 @@ class _Nets:
         """Return the pathwise estimates, summed over points, and the explicit derivatives of f."""
         z, noise = self._sampled(base)
         xp, away = self.backend.xp, z - self.parameters["loc"]
-        left = self.expectation.integrand_gradient(self.backend, z, {}) - self.slope - away @ self.hessian
+        left = self.expectation.integrand_gradient(self.backend, z, {}) - self.slope
+        left = left - away @ self.hessian if self.bent else left
         moved = self.family.pathwise(self.backend, self.parameters, noise, z, left)
         found = {name: xp.sum(a, axis=(0, 1)) for name, a in moved.items()}
         if self.expectation.explicit_blocks:
@@ -183,8 +199,8 @@ class _Nets:
         """Return the sums over points of what is left of f, of the scores, and of their products."""
         z, _ = self._sampled(base)
         xp, away = self.backend.xp, z - self.parameters["loc"]
-        expansion = self.value + xp.sum(away * (self.slope + 0.5 * (away @ self.hessian)), axis=-1)
-        left = self._values(z) - expansion
+        slope = self.slope + 0.5 * (away @ self.hessian) if self.bent else self.slope
+        left = self._values(z) - self.value - xp.sum(away * slope, axis=-1)
         found = {"value": xp.sum(left)}
         for name, score in self.family.score(self.backend, self.parameters, z).items():
             found[name] = xp.sum(left[..., None] * score, axis=(0, 1))

@@ -16,7 +16,7 @@ import numpy as np
 from gradmeter.bench.problems.arrays import Vectors
 from gradmeter.bench.problems.intermediate_sizes import MANY, widest
 from gradmeter.bench.problems.problem import Exact, Problem
-from gradmeter.bench.problems.rqmc import exact_by_rqmc
+from gradmeter.bench.problems.rqmc import MOST_COORDINATES, exact_by_rqmc
 from gradmeter.bench.problems.user_model_check import compared
 from gradmeter.bench.problems.user_model_exact import bound_to, exact_of_functions, whole
 from gradmeter.estimators import FamilyConfig, Normal, UsageError
@@ -205,7 +205,9 @@ class Model(Problem):
         Quadrature is for at most two coordinates, and does not converge for f with corners.
         """
         found = exact_of_functions(self, parameters)
-        return exact_by_rqmc(whole(self), parameters, smooth=False) if found is None and not self.encode else found
+        if found is not None or self.encode is not None or self.latent > MOST_COORDINATES:
+            return found
+        return exact_by_rqmc(whole(self), parameters, smooth=False)
 
 
 def to_numpy(array: Any, dtype: Any = np.float64) -> np.ndarray:

@@ -101,7 +101,17 @@ def test_a_bijection_gives_the_bundled_problem(
     model, family = schools(framework, full_rank=full_rank), "multivariate-normal" if full_rank else "normal"
     text = f"{SCHOOLS},family={family}]"
     close_to(model, text, "pathwise", 2)
-    within(model.exact(), make_problem(text).exact().gradient)
+    exact: Any = make_problem(text).exact()
+    within(model.exact(), exact.gradient)
+
+
+def test_many_coordinates_have_a_reference_without_their_hessian(brief: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact: Any = make_problem(f"{SCHOOLS}]").exact()
+    with_it = schools("torch").exact()
+    monkeypatch.setattr(rqmc, "MOST_BENT", 9)
+    without = replace(schools("torch"), name="without").exact()
+    within(without, exact.gradient)
+    assert without.error > with_it.error
 
 
 @pytest.mark.parametrize("framework", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
