@@ -109,14 +109,14 @@ def _problem(log_density: Any, parameters: Any, data: Any, given: dict[str, Any]
         if extra:
             raise UsageError(f"{log_density.name} is a problem with a point of its own; leave out {', '.join(extra)}")
         return log_density
-    if parameters is None:
+    if not isinstance(parameters, Mapping):
         raise UsageError("give parameters=..., a dict of the latent variables by name with their values")
     first = log_density[-1] if isinstance(log_density, tuple | list) and log_density else log_density
-    framework = backend or (backend_of(first, None, "auto", "auto") if callable(first) else "jax")
+    framework = backend or backend_of(first, dict(parameters), "auto", "auto")
     if framework == "numpy":
         raise UsageError(
-            "log_density computes with NumPy, which cannot differentiate; write it in jax.numpy or torch, or say which "
-            "with backend="
+            "log_density uses neither JAX nor PyTorch, one of which has to differentiate it; write it in jax.numpy or "
+            "torch, or say backend=jax or backend=torch"
         )
     return density_model(log_density, parameters, data, framework=framework, **given)
 

@@ -14,11 +14,11 @@ from gradmeter.estimators import Estimator, UsageError
 #: One or two of each kind, those first that are often the best, since the time may not be enough for all.
 CANDIDATES = (
     "pathwise",
-    "pathwise[antithetic=true]",
     "quadratic-surrogate",
-    "pathwise[sticking-the-landing=true]",
+    "pathwise[antithetic=true]",
     "combined-control-variates",
     "taylor[hessian=product]",
+    "pathwise[sticking-the-landing=true]",
     "score-function[baseline=leave-one-out]",
 )
 #: For bounds of several importance samples.

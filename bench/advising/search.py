@@ -1,8 +1,8 @@
 """Spend a time on finding the best of several cells: on those that may still be the best.
 
 All cells are measured with few replicates. Those whose variance does not rule them out are timed together. Then the
-best one and those not significantly worse are measured anew with four times as many replicates, as long as there is
-time and the order is not settled.
+best one and those not significantly worse are measured anew with four times as many replicates, and timed again, as
+long as there is time and the order is not settled.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gradmeter.bench.sweep.store import Store
 #: Replicates that a cell may draw in the first round, and the factor from one round to the next.
 FIRST, GROWTH = 2**12, 4
 #: Part of the time for the first round; the timing and the later rounds need the rest.
-SHARE = 0.5
+SHARE = 0.55
 #: Factor over the least variance × S beyond which a cell is not timed, unless it is the second best.
 HOPELESS = 100.0
 #: Two cells are as good as equal if the upper end of their ratio's interval is below this.
@@ -36,6 +36,8 @@ CLOSE = 1.05
 FLAGGED = 3.0
 #: Time of a replicate that is measured over its time in bulk.
 OVERHEAD = 4.0
+#: Times that a cell is compiled in a round.
+COMPILED = 3
 #: Columns and series that a cell keeps when it is measured anew.
 COLUMNS = ("seconds", "seconds_low", "seconds_high", "latency", "latency_low", "latency_high", "compile_seconds")
 SERIES = ("seconds", "latency", "reference", "process")
@@ -98,10 +100,7 @@ class Search:
         ordered = sorted(found, key=lambda key: found[key])
         wanted = {*ordered[:2], *(key for key in ordered if found[key] <= least)}
         chosen = [i for i, (cell, _) in self._now.items() if cell.key in wanted]
-        rows = run([self._now[i][0] for i in chosen], self._store, executor=executor)
-        for i in chosen:
-            cell = self._now[i][0]
-            self._now[i] = cell, [row for row in rows if row["cell_key"] == cell.key]
+        self._take(run([self._now[i][0] for i in chosen], self._store, executor=executor))
 
     def _results(self) -> list[Result]:
         return load(self._store, map(cleaned, self.rows))[0]
@@ -116,7 +115,7 @@ class Search:
         takes = sum(_seconds(self._now[i][1]) for i in wanted)
         return wanted if takes < self._left() else []
 
-    def _again(self, wanted: Iterable[int], executor: InThisProcess) -> None:
+    def _again(self, wanted: Sequence[int], executor: InThisProcess) -> None:
         for i in wanted:
             cell, before = self._now[i]
             assert cell.stop_at is not None
@@ -127,6 +126,15 @@ class Search:
                 series = {n: a for n, a in self._store.series(cell.key).items() if n in SERIES}
                 self._store.add_timing([(new.key, rows, series)])
             self._now[i] = new, rows
+        stored = [self._now[i][0] for i in wanted if self._now[i][0].not_stored is None]
+        self._take(run(stored, self._store, executor=executor, time_again=True))
+
+    def _take(self, rows: Iterable[Row]) -> None:
+        """Take note of the rows of cells that are known."""
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            found.setdefault(row["cell_key"], []).append(row)
+        self._now = {i: (cell, found.get(cell.key, before)) for i, (cell, before) in self._now.items()}
 
 
 def _open(ranking: Ranking) -> Iterator[Result]:
@@ -142,8 +150,11 @@ def _open(ranking: Ranking) -> Iterator[Result]:
 
 
 def _seconds(rows: Sequence[Row]) -> float:
-    """Return the seconds that a cell will take in its next round."""
-    return GROWTH * OVERHEAD * (rows[-1]["replicates"] or 0) * (rows[-1]["seconds"] or 0.0)
+    """Return the seconds that a cell will take in its next round, compilation and timing included."""
+    row = rows[-1]
+    return GROWTH * OVERHEAD * (row["replicates"] or 0) * (row["seconds"] or 0.0) + 3.0 * (
+        row["compile_seconds"] or 0.0
+    )
 
 
 def _timed(row: Row, before: Row) -> Row:

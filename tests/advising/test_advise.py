@@ -119,7 +119,7 @@ def test_estimators_are_compared_with_each_other_without_an_exact_gradient(monke
     ("arguments", "message"),
     [
         ({}, "give parameters=..., a dict of the latent variables by name with their values"),
-        ({"parameters": {"w": 1.0}}, "log_density computes with NumPy, which cannot differentiate"),
+        ({"parameters": {"w": 1.0}}, "log_density uses neither JAX nor PyTorch, one of which has to differentiate it"),
         ({"parameters": {"w": 1.0}, "seconds": 0.0}, "seconds is '0.0'; it must be a finite number, above 0"),
     ],
 )
