@@ -145,7 +145,8 @@ def _open(ranking: Ranking) -> Iterator[Result]:
         if ratio is None:
             continue
         undecided = round(ratio.low, 2) <= 1.0 and ratio.high > CLOSE
-        if undecided or (not ratio.sure and ratio.low <= FLAGGED):
+        flagged = best is not None and {best["variance_flag"], result["variance_flag"]} != {"ok"}
+        if undecided or (flagged and ratio.low <= FLAGGED):
             yield result
 
 
