@@ -205,9 +205,11 @@ class Model(Problem):
         Quadrature is for at most two coordinates, and does not converge for f with corners.
         """
         found = exact_of_functions(self, parameters)
-        if found is not None or self.encode is not None or self.latent > MOST_COORDINATES:
+        bound = self.encode is not None or self.importance_samples > 1
+        if found is not None or bound or self.latent > MOST_COORDINATES:
             return found
-        return exact_by_rqmc(whole(self), parameters, smooth=False)
+        found = exact_by_rqmc(whole(self), parameters, smooth=False)
+        return found if all(np.all(np.isfinite(g)) for g in found.gradient.values()) else None
 
 
 def to_numpy(array: Any, dtype: Any = np.float64) -> np.ndarray:

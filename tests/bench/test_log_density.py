@@ -177,20 +177,38 @@ def test_minibatches_with_local_latents_have_the_mean_of_the_whole(framework: st
 def test_a_jump_is_found_by_the_score_function(brief: None) -> None:
     """E 1[z_1 > 0] of z ~ N(0.3, 0.5²): the pathwise gradient is 0, the true one the density at 0."""
     torch = namespace("torch")
-    model = gradmeter.Model(
-        "jump",
+    exact = normal_in_torch(
         lambda theta, z: torch.where(z[:, 0] > 0.0, 1.0, 0.0).to(z.dtype) + 0.0 * z.sum(dim=1),
-        {},
-        latent=3,
         loc=np.full(3, 0.3),
-        log_scale=np.full(3, np.log(0.5)),
         entropy="none",
-        framework="torch",
-    )
-    exact = model.exact()
+    ).exact()
     density = np.exp(-0.5 * 0.6**2) / (0.5 * np.sqrt(2.0 * np.pi))
     within(exact, {"loc": np.asarray([density, 0.0, 0.0]), "log_scale": np.asarray([-0.3 * density, 0.0, 0.0])})
     assert exact.error < 0.1
+
+
+def normal_in_torch(f: Any, **more: Any) -> Any:
+    """A model of three coordinates, N(0.4, 0.5²) each."""
+    needs("torch")
+    at = {"loc": np.full(3, 0.4), "log_scale": np.full(3, np.log(0.5))}
+    return gradmeter.Model("own", f, **{"theta": {}, "latent": 3, "framework": "torch", **at, **more})
+
+
+def test_the_reference_of_a_models_own_parameters(brief: None) -> None:
+    """f = −Σ (z − θ)⁴: ∂θ E f = 4 E (z − θ)³ = 4 ((loc − θ)³ + 3 (loc − θ) σ²)."""
+    torch = namespace("torch")
+    theta = torch.tensor([0.1, -0.7, 0.4], dtype=torch.float64)
+    model = normal_in_torch(lambda theta, z: -((z - theta["at"]) ** 4).sum(dim=1), theta={"at": theta}, entropy="none")
+    away = 0.4 - theta.numpy()
+    slope = 4.0 * (away**3 + 3.0 * away * 0.25)
+    curved = -0.25 * 12.0 * (away**2 + 0.25)
+    within(model.exact(), {"model.at": slope, "loc": -slope, "log_scale": curved})
+
+
+def test_no_reference_where_there_can_be_none(brief: None) -> None:
+    """A bound is no mean of f, and log z is NaN at some draws."""
+    assert normal_in_torch(lambda theta, z: -(z**2).sum(dim=1), importance_samples=3).exact() is None
+    assert normal_in_torch(lambda theta, z: z.log().sum(dim=1)).exact() is None
 
 
 def test_a_trusted_f() -> None:
