@@ -57,7 +57,7 @@ def density_model(
         inputs = {"data": inputs, "row": np.arange(rows)}
     joint = LogDensity(prior, likelihood, layout, framework, rows, axes, tuple(local))
     model = Model(
-        _name_of(prior),
+        _name_of(prior) if likelihood is None else "model",
         joint,
         {},
         latent=layout.dimension,
