@@ -147,8 +147,9 @@ def run(
     minibatch_parts: bool,
     retry: str | None,
     json: bool,
+    suite: str | None = None,
 ) -> int:
-    """Run cells into a store, with progress on standard error; the exit status."""
+    """Run cells into a store, with progress on standard error, and judge the claims of `suite`; the exit status."""
     if time_again and not timing:
         raise UsageError("--time-again and --no-timing exclude each other; leave one out")
     if minibatch_parts and not any(draws_minibatch(cell) for cell in cells):
@@ -168,11 +169,13 @@ def run(
             for found in rows:
                 print(to_json(found))
         elif not json:
-            from gradmeter.bench.progress import show_parts, show_table
+            from gradmeter.bench.progress import show_claims, show_parts, show_table
 
             show_table(rows)
             if minibatch_parts:
                 show_parts(rows, store)
+            if suite is not None:
+                show_claims(suites.load(suite).claims, rows, store)
     print(f"store: {path}", file=sys.stderr)
     if interrupted():
         print("gradmeter: stopped; finished rows are kept, the same command goes on from there", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gradmeter.bench.rows import ALL, Row
@@ -12,6 +13,7 @@ NOISY = 2.0
 
 if TYPE_CHECKING:
     from gradmeter.bench.comparison import Change, Comparison
+    from gradmeter.bench.sweep.claims import Claim
     from gradmeter.bench.sweep.store import Store
 
 
@@ -37,6 +39,18 @@ def show_parts(rows: list[Row], store: Store) -> None:
     if table:
         print("\nvariance in parts")
         print_table(("problem", "estimator", "backend", *HEADINGS[1:]), table)
+
+
+def show_claims(claims: Sequence[Claim], rows: list[Row], store: Store) -> None:
+    """What becomes of the claims of a suite by these rows, on standard output; nothing of a suite without claims."""
+    from gradmeter.bench.reading import judging, results
+
+    found, _ = results.load(store, [results.cleaned(row) for row in rows])
+    for claim in claims:
+        judged = judging.judge(claim, found)
+        print(f"\n{judged.status}: {claim.says}" + (f" ({claim.place})" if claim.place else ""))
+        for word, text in judging.notes(judged):
+            print(f"  {word}: {text}")
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -161,4 +161,5 @@ def run(
         minibatch_parts=split,
         retry=retry,
         json=json,
+        suite=suite,
     )

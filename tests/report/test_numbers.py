@@ -5,7 +5,7 @@ import pytest
 from gradmeter.bench.drawing import plotting
 from gradmeter.bench.reading import numbers
 from gradmeter.bench.reading.results import cleaned
-from gradmeter.bench.report.slopes import Slope
+from gradmeter.bench.reading.slopes import Slope
 
 
 @pytest.mark.parametrize(

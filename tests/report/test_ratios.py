@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gradmeter.bench.reading import slopes
 from gradmeter.bench.reading.ratios import timed_together, variance_ratio, work_ratio
-from gradmeter.bench.report import slopes
 from tests.report import stores
 
 

@@ -11,7 +11,8 @@ from gradmeter.bench.drawing import plotting
 from gradmeter.bench.drawing.figure import Figure
 from gradmeter.bench.drawing.style import styles
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.report import slopes, sweeps
+from gradmeter.bench.reading import slopes
+from gradmeter.bench.report import sweeps
 from gradmeter.bench.report.figures import signal_to_noise
 from gradmeter.bench.report.ranking import rank
 from gradmeter.bench.sweep import suites

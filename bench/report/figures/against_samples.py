@@ -8,9 +8,10 @@ from gradmeter.bench.drawing import curves
 from gradmeter.bench.drawing.curves import Curve
 from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
 from gradmeter.bench.drawing.style import Style
+from gradmeter.bench.reading import slopes
 from gradmeter.bench.reading.numbers import slope_text
 from gradmeter.bench.reading.results import CONTEXT, Result, varying
-from gradmeter.bench.report import reproduce, slopes
+from gradmeter.bench.report import reproduce
 from gradmeter.bench.report.ranking import Ranking
 
 FEWEST = 3

@@ -12,10 +12,10 @@ from gradmeter.bench.drawing import curves, style
 from gradmeter.bench.drawing.curves import Curve
 from gradmeter.bench.drawing.figure import Figure, Panel, fill, fill_words, identifier
 from gradmeter.bench.drawing.style import Style
-from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading import numbers, slopes
 from gradmeter.bench.reading.results import CONTEXT, Result, varying
-from gradmeter.bench.report import reproduce, slopes
-from gradmeter.bench.report.slopes import Slope
+from gradmeter.bench.reading.slopes import Slope
+from gradmeter.bench.report import reproduce
 from gradmeter.bench.report.sweeps import Sweep
 from gradmeter.bench.rows import ALL
 

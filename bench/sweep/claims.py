@@ -1,0 +1,228 @@
+"""What a suite says about its own cells: claims to be judged, and regimes to be mapped.
+
+paper = "Roeder, Wu & Duvenaud 2017, Sticking the Landing"
+
+[[claim]]
+says = "one sentence"
+place = "section 3"                 # where the paper says so; optional
+kind = "ratio"                      # one of KINDS; the keys of each kind are in `_KEYS`
+of = { estimator = "pathwise[sticking-the-landing=true]", problem = ["banana[bend=0]"], samples = [1] }
+to = { estimator = "pathwise" }     # what it leaves out is as in the cell of `of`
+below = 1.0
+explained = "why the claim is contradicted, from exact formulas"
+
+[[claim]]
+says = "a sentence about data that are not here"
+needs = "what it would take"
+nearest = "the nearest thing that was measured"
+
+[[regime]]
+question = "When does sticking the landing win?"
+x = "scale"                         # options of the problem, or `samples`
+y = "dim"
+of = { estimator = ["pathwise", "pathwise[sticking-the-landing=true]"] }
+boundary = 0.7071                   # the exact value of x where the winner changes; optional, with its formula
+formula = "σ² = s²/2"
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradmeter.bench.cells import CHOICES, make_estimator, make_problem
+from gradmeter.bench.rows import ALL
+from gradmeter.estimators import UsageError
+from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.options import effective, spell
+
+#: Further keys of each kind of claim; those of `_OPTIONAL` may be left out.
+_KEYS = {
+    "value": ("of", "column", "above", "below"),
+    "ratio": ("of", "to", "column", "above", "below"),
+    "slope": ("of", "column", "along", "above", "below"),
+    "crossing": ("of", "to", "column", "along", "at"),
+    "monotone": ("of", "column", "along", "direction"),
+    "verdict": ("of", "verdict"),
+    "zero": ("of",),
+}
+KINDS = tuple(_KEYS)
+_OPTIONAL = ("column", "above", "below")
+_COMMON = ("says", "place", "kind", "block", "explained")
+_UNMEASURED = ("says", "place", "needs", "nearest")
+_BOUNDED = ("value", "ratio", "slope")
+#: Columns with an interval; `work` is variance × seconds, or variance × evaluations where nothing was timed.
+CLAIMED = ("variance", "work", "snr", "bias")
+_PAIRED = ("variance", "work")
+_DIRECTIONS = ("rises", "falls")
+_VERDICTS = ("unbiased", "biased")
+_SELECTING = ("problem", "estimator", "backend", "samples")
+_REGIME = ("question", "x", "y", "of", "block", "boundary", "formula", "answer")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Cells by column: `problem`, `estimator` and `backend` as text, `samples` as numbers; empty for any."""
+
+    problem: tuple[str, ...] = ()
+    estimator: tuple[str, ...] = ()
+    backend: tuple[str, ...] = ()
+    samples: tuple[int, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns that it restricts."""
+        return tuple(name for name in _SELECTING if getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of a paper, and how it is judged; the module's docstring has the form.
+
+    Attributes
+    ----------
+    above, below : the interval within which the value, the ratio or the slope lies if the claim is true.
+    at : the value of `along` at which the ratio of `of` to `to` crosses 1.
+    needs, nearest : for a claim that cannot be measured here, what it would take, and the nearest thing measured.
+    """
+
+    says: str
+    place: str = ""
+    kind: str = ""
+    of: Selection = field(default_factory=Selection)
+    to: Selection = field(default_factory=Selection)
+    block: str = ALL
+    column: str = "variance"
+    along: str = "samples"
+    above: float = -math.inf
+    below: float = math.inf
+    at: float = math.nan
+    direction: str = ""
+    verdict: str = ""
+    explained: str = ""
+    needs: str = ""
+    nearest: str = ""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A map of the estimator of the lowest variance × cost over two axes.
+
+    Attributes
+    ----------
+    x, y : options of the problem, or `samples`.
+    boundary, formula : the exact value of x at which the winner changes, and its formula; NaN and empty if unknown.
+    answer : the question's answer in one sentence.
+    """
+
+    question: str
+    x: str
+    y: str
+    of: Selection
+    block: str = ALL
+    boundary: float = math.nan
+    formula: str = ""
+    answer: str = ""
+
+
+def parse_claim(table: Any) -> Claim:
+    """Return the claim of a `[[claim]]` table.
+
+    Raises
+    ------
+    UsageError
+        A key is missing or unknown, or has a value of the wrong kind.
+    """
+    says = _text(table, "says", "a claim") if isinstance(table, Mapping) else ""
+    if not says:
+        raise UsageError("a claim needs the key says, one sentence")
+    if "needs" in table:
+        _check_keys(table, _UNMEASURED, "a claim with needs")
+        unmeasured: dict[str, Any] = {key: _text(table, key, "a claim") for key in table}
+        return Claim(**unmeasured)
+    kind = _text(table, "kind", "a claim")
+    if kind not in KINDS:
+        raise unknown("kind of claim", kind, KINDS)
+    own = _KEYS[kind]
+    _check_keys(table, (*_COMMON, *own), f"a claim of kind {kind}")
+    missing = [key for key in own if key not in table and key not in _OPTIONAL]
+    if missing:
+        raise UsageError(f"a claim of kind {kind} needs the key {missing[0]}")
+    if kind in _BOUNDED and "above" not in table and "below" not in table:
+        raise UsageError(f"a claim of kind {kind} needs above, below or both")
+    return Claim(**{key: _claimed(kind, key, value) for key, value in table.items()})
+
+
+def _claimed(kind: str, key: str, value: Any) -> Any:
+    if key in ("of", "to"):
+        return _selection(value, key)
+    if key in ("above", "below", "at"):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError(f"{key} of a claim must be a number")
+        return float(value)
+    text = _text({key: value}, key, "a claim")
+    columns = _PAIRED if kind in ("ratio", "crossing") else CLAIMED
+    choices = {"column": columns, "direction": _DIRECTIONS, "verdict": _VERDICTS}.get(key)
+    if choices is not None and text not in choices:
+        raise unknown(f"{key} of a claim of kind {kind}", text, choices)
+    return text
+
+
+def parse_regime(table: Any) -> Regime:
+    """Return the regime of a `[[regime]]` table; see `parse_claim` for errors."""
+    if not isinstance(table, Mapping):
+        raise UsageError("a regime must be a table")
+    _check_keys(table, _REGIME, "a regime")
+    for key in ("question", "x", "y", "of"):
+        if key not in table:
+            raise UsageError(f"a regime needs the key {key}")
+    return Regime(**{key: _of_regime(key, value) for key, value in table.items()})
+
+
+def _of_regime(key: str, value: Any) -> Any:
+    if key == "of":
+        return _selection(value, key)
+    if key == "boundary":
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError("boundary of a regime must be a number")
+        return float(value)
+    return _text({key: value}, key, "a regime")
+
+
+def _selection(table: Any, name: str) -> Selection:
+    """Return a selection whose names are spelled as the rows of a store spell them."""
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{name} must be a table of {', '.join(_SELECTING)}")
+    _check_keys(table, _SELECTING, name)
+    values: dict[str, tuple[Any, ...]] = {}
+    for key, value in table.items():
+        kind = int if key == "samples" else str
+        listed = value if isinstance(value, list) else [value]
+        if not all(isinstance(v, kind) and not isinstance(v, bool) for v in listed):
+            raise UsageError(f"{key} of {name} must be {'whole numbers' if kind is int else 'names'}")
+        values[key] = tuple(_spelled(key, v) for v in listed)
+    return Selection(**values)
+
+
+def _spelled(key: str, value: Any) -> Any:
+    if key == "backend" and value not in CHOICES["backend"]:
+        raise unknown("backend", value, CHOICES["backend"])
+    if key not in ("problem", "estimator"):
+        return value
+    made: Any = make_problem(value) if key == "problem" else make_estimator(value)
+    return spell(made.name, effective(made), type(made))
+
+
+def _text(table: Mapping[str, Any], key: str, what: str) -> str:
+    value = table.get(key, "")
+    if not isinstance(value, str):
+        raise UsageError(f"{key} of {what} must be a text")
+    return value
+
+
+def _check_keys(table: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
+    for key in table:
+        if key not in known:
+            raise unknown(f"key of {what}", key, known)
