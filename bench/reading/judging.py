@@ -8,6 +8,7 @@ lies outside. A cell whose variance has no valid interval decides nothing.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -218,6 +219,8 @@ def _bounded(claim: Claim, ends: Interval | None, where: str, valid: bool, times
     if ends is None:
         return Evidence(UNDECIDED, "no interval", where)
     value, low, high = ends
+    if value == math.inf:
+        return Evidence(_placed(claim, low, high), "some variance against none", where)
     text = numbers.times(value, low, high) if times else f"{numbers.significant(value)} {numbers.interval(low, high)}"
     return (
         Evidence(_placed(claim, low, high), text, where) if valid else Evidence(UNDECIDED, f"{text} (flagged)", where)
@@ -232,10 +235,11 @@ def _placed(claim: Claim, low: float, high: float) -> str:
 
 
 def _compared(claim: Claim, a: Result, b: Result) -> Ratio | None:
-    """Return the claim's column of a over that of b; a variance of 0 is exactly 0 times any other."""
+    """Return the claim's column of a over that of b; a variance of 0 makes it exactly 0 or infinite."""
     first, second = a.blocks.get(claim.block), b.blocks.get(claim.block)
-    if first and second and first["variance"] == 0.0 and second["variance"]:
-        return Ratio(0.0, 0.0, 0.0)
+    if first and second and 0.0 in (x := (first["variance"], second["variance"])) and None not in x and x[0] != x[1]:
+        exact = 0.0 if x[0] == 0.0 else math.inf
+        return Ratio(exact, exact, exact)
     if claim.column == "work":
         return work_ratio(a, b, timed=a.timed and b.timed)
     return variance_ratio(a, b, claim.block)
@@ -262,7 +266,7 @@ def _interval(result: Result, claim: Claim) -> Interval | None:
 def _valid(claim: Claim, *results: Result) -> bool:
     """Return whether the intervals of these cells can be trusted."""
     rows = [r.blocks.get(claim.block, r.row) for r in results]
-    return claim.column == "bias" or all(row["variance_flag"] in ("ok", None) for row in rows)
+    return claim.column == "bias" or all(row["variance_flag"] == "ok" or row["variance"] == 0.0 for row in rows)
 
 
 def _pairs(claim: Claim, chosen: Sequence[Result], results: Sequence[Result]) -> list[tuple[Result, Result]]:
