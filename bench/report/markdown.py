@@ -47,12 +47,12 @@ def render(document: Document) -> str:
     failures = [(s.title, *failure) for c in document.chapters for s in c.sections for failure in s.failures]
     if failures:
         lines += ["", "## Not run", ""]
-        lines += _table(
+        lines += table(
             ("problem", "cell", "status", "reason"),
             ((code(p), plain(c), plain(s), plain(r)) for p, c, s, r in failures),
         )
     lines += ["", "## Machine and versions", ""]
-    lines += _table(
+    lines += table(
         ("what", "value", "cells"), ((plain(w), plain(v), str(n)) for w, v, n in document.provenance.origins)
     )
     lines += [
@@ -75,37 +75,37 @@ def _answer(chapter: Chapter) -> list[str]:
 
 
 def _section(section: Section) -> list[str]:
-    table = section.table
-    entries = [*table.ranked, *table.unranked, *table.controls]
+    ranking = section.table
+    entries = [*ranking.ranked, *ranking.unranked, *ranking.controls]
     if not entries:
         return []
     headings = (
         "",
         "estimator",
-        *table.context,
+        *ranking.context,
         "S",
         "bias",
         "variance",
         "seconds",
-        *([f"cost ({code(table.reference)} = 1)"] if table.costs else []),
-        table.work_name,
-        table.best_name,
+        *([f"cost ({code(ranking.reference)} = 1)"] if ranking.costs else []),
+        ranking.work_name,
+        ranking.best_name,
     )
     lines = ["", f"### {plain(section.title)}", "", plain(section.about), ""]
-    injected = {id(e) for e in table.controls}
-    lines += _table(headings, (_cells(e, id(e) in injected, table.costs) for e in entries))
+    injected = {id(e) for e in ranking.controls}
+    lines += table(headings, (_cells(e, id(e) in injected, ranking.costs) for e in entries))
     found, each = section.directions
     if each:
         lines += ["", f"{directions.TITLE}:", ""]
-        lines += _table(map(plain, found), ([code(line[0]), *map(plain, line[1:])] for line in each))
+        lines += table(map(plain, found), ([code(line[0]), *map(plain, line[1:])] for line in each))
     found, several = section.networks
     if several:
         lines += ["", f"{NETWORKS}:", ""]
-        lines += _table(map(plain, found), ([code(line[0]), *map(plain, line[1:])] for line in several))
+        lines += table(map(plain, found), ([code(line[0]), *map(plain, line[1:])] for line in several))
     found, parts = section.parts
     if parts:
         lines += ["", "Sampling and minibatch parts of the variance:", ""]
-        lines += _table(found, ([code(line[0]), *map(plain, line[1:])] for line in parts))
+        lines += table(found, ([code(line[0]), *map(plain, line[1:])] for line in parts))
     return lines
 
 
@@ -115,10 +115,10 @@ def _peers(document: Document) -> list[str]:
     lines = ["", "## Beside other libraries", "", f"{plain(document.peers.summary)} {plain(peers.NOTE)}"]
     for title, found in document.peers.tables:
         lines += ["", f"### {plain(title)}", ""]
-        lines += _table(peers.HEADINGS, (map(plain, line) for line in found))
+        lines += table(peers.HEADINGS, (map(plain, line) for line in found))
     if document.peers.unmeasured:
         lines += ["", "### Peers without numbers", ""]
-        lines += _table(("peer", "cell", "status", "reason"), (map(plain, each) for each in document.peers.unmeasured))
+        lines += table(("peer", "cell", "status", "reason"), (map(plain, each) for each in document.peers.unmeasured))
     return lines
 
 
@@ -137,7 +137,8 @@ def _cells(entry: Entry, injected: bool, costs: bool) -> list[str]:
     ]
 
 
-def _table(titles: Iterable[str], lines: Iterable[Iterable[str]]) -> list[str]:
+def table(titles: Iterable[str], lines: Iterable[Iterable[str]]) -> list[str]:
+    """Return a table of cells that are Markdown already."""
     headings = list(titles)
     return [
         f"| {' | '.join(headings)} |",

@@ -1,0 +1,72 @@
+"""The claims of papers that a store decides, and the regime maps of their suites."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gradmeter.bench.drawing.figure import Figure
+from gradmeter.bench.drawing.style import Style
+from gradmeter.bench.reading.judging import (
+    CONTRADICTED,
+    NOT_MEASURED,
+    NOT_RUN,
+    REPRODUCED,
+    UNDECIDED,
+    Judged,
+    judge,
+    notes,
+)
+from gradmeter.bench.reading.regimes import chart
+from gradmeter.bench.reading.results import Result
+from gradmeter.bench.report.figures import regimes
+from gradmeter.bench.sweep import suites
+from gradmeter.bench.sweep.suites import Suite
+
+HEADINGS = ("outcome", "claim", "measured")
+SYMBOLS = {REPRODUCED: "●", CONTRADICTED: "✗", UNDECIDED: "○", NOT_MEASURED: "–"}
+NOTE = (
+    "A claim is reproduced if every 95 % interval that it rests on lies within it, contradicted if one lies outside, "
+    "and undecided otherwise. A claim about data that are not bundled is not measured."
+)
+
+
+@dataclass
+class Paper:
+    """The claims of one suite and its maps."""
+
+    suite: str
+    title: str
+    judged: list[Judged]
+    maps: list[Figure]
+
+    @property
+    def lines(self) -> list[tuple[str, str, list[str]]]:
+        """Outcome, claim and notes, one a claim."""
+        return [(j.status, _said(j), [f"{w}: {t}" if w != "measured" else t for w, t in notes(j)]) for j in self.judged]
+
+
+def _said(judged: Judged) -> str:
+    return judged.claim.says + (f" ({judged.claim.place})" if judged.claim.place else "")
+
+
+def papers(results: Sequence[Result], look: dict[str, Style]) -> list[Paper]:
+    """Return the bundled papers whose cells are all among the results; call it where figures are styled."""
+    found = suites.with_claims({r["problem"] for r in results})
+    composed = (compose(suite, results, look) for suite in found)
+    return [p for p in composed if all(j.status != NOT_RUN for j in p.judged)]
+
+
+def compose(suite: Suite, results: Sequence[Result], look: dict[str, Style]) -> Paper:
+    """Judge the claims of a suite and draw its maps."""
+    charts = [chart(regime, results) for regime in suite.regimes]
+    maps = [regimes.figure(each, look) for each in charts if each is not None]
+    return Paper(suite.name, suite.paper or suite.name, [judge(claim, results) for claim in suite.claims], maps)
+
+
+def summary(found: Sequence[Paper]) -> str:
+    """Return the number of papers and of claims by outcome, in words."""
+    counts = Counter(j.status for p in found for j in p.judged)
+    named = sum(bool(p.judged) for p in found)
+    return f"{named} papers: " + ", ".join(f"{counts[s]} {s}" for s in SYMBOLS if counts[s]) + "."
