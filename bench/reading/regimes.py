@@ -50,7 +50,8 @@ class Map:
 
 def chart(regime: Regime, results: Sequence[Result]) -> Map | None:
     """Return the map of a regime; None where fewer than two values of an axis were measured."""
-    chosen = [r for r in results if r.measured and matches(r, regime.of) and regime.block in r.blocks]
+    own = [r for r in results if r["problem"] == regime.problem and r.measured and regime.block in r.blocks]
+    chosen = [r for r in own if matches(r, regime.of)]
     points: dict[tuple[float, float], list[Result]] = {}
     for r in chosen:
         x, y = axis_value(r, regime.x), axis_value(r, regime.y)

@@ -18,6 +18,7 @@ nearest = "the nearest thing that was measured"
 
 [[regime]]
 question = "When does sticking the landing win?"
+problem = "banana"                  # without options
 x = "scale"                         # options of the problem, or `samples`
 y = "dim"
 of = { estimator = ["pathwise", "pathwise[sticking-the-landing=true]"] }
@@ -59,7 +60,7 @@ _PAIRED = ("variance", "work")
 _DIRECTIONS = ("rises", "falls")
 _VERDICTS = ("unbiased", "biased")
 _SELECTING = ("problem", "estimator", "backend", "samples")
-_REGIME = ("question", "x", "y", "of", "block", "boundary", "formula", "answer")
+_REGIME = ("question", "problem", "x", "y", "of", "block", "boundary", "formula", "answer")
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,14 @@ class Regime:
 
     Attributes
     ----------
+    problem : a name without options.
     x, y : options of the problem, or `samples`.
     boundary, formula : the exact value of x at which the winner changes, and its formula; NaN and empty if unknown.
     answer : the question's answer in one sentence.
     """
 
     question: str
+    problem: str
     x: str
     y: str
     of: Selection
@@ -175,7 +178,7 @@ def parse_regime(table: Any) -> Regime:
     if not isinstance(table, Mapping):
         raise UsageError("a regime must be a table")
     _check_keys(table, _REGIME, "a regime")
-    for key in ("question", "x", "y", "of"):
+    for key in ("question", "problem", "x", "y", "of"):
         if key not in table:
             raise UsageError(f"a regime needs the key {key}")
     return Regime(**{key: _of_regime(key, value) for key, value in table.items()})
