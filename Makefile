@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE # the tests start a hundred processes: each would compile every module anew
 
 .DEFAULT_GOAL := help
-.PHONY: help torture sweeps adapters report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected peers gpu clean
+.PHONY: help torture sweeps adapters report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected papers peers gpu clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -84,6 +84,10 @@ track-injected: $(READY)
 # make goals       what this suite costs against its goals: ratios, printed and written to results/goals (15 minutes)
 goals: $(READY)
 	$(BIN)/python -m gradmeter.bench.performance.goals --output results/goals
+
+# make papers      the claims of papers: their suites, judged, and one page of all in results/papers (10 minutes)
+papers: $(READY)
+	$(BIN)/python -m gradmeter.bench.papers --output results/papers
 
 # make peers       other libraries on the same problems, each in an environment of its own (gigabytes below .peers)
 peers: $(READY)

@@ -36,7 +36,7 @@ LAYERS = (
     ("bench.commands",),
     ("bench.subcommands",),
     ("bench.cli",),
-    ("bench.performance",),
+    ("bench.performance", "bench.papers"),
     ("bench.tracking",),
 )
 HEIGHT = {package: height for height, layer in enumerate(LAYERS) for package in layer}

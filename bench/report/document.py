@@ -24,6 +24,7 @@ from gradmeter.bench.report.figures import (
     signal_to_noise,
 )
 from gradmeter.bench.report.findings import findings
+from gradmeter.bench.report.papers import Paper, papers
 from gradmeter.bench.report.peers import Peers
 from gradmeter.bench.report.provenance import Provenance, provenance
 from gradmeter.bench.report.ranking import Ranking, rank
@@ -103,6 +104,7 @@ class Document:
     figures_left_out: int = 0
     peers: Peers | None = None
     findings: list[str] = field(default_factory=list)
+    papers: list[Paper] = field(default_factory=list)
 
     @property
     def leading(self) -> dict[str, Figure]:
@@ -143,6 +145,7 @@ def compose(results: list[Result], superseded: int) -> Document:
     document.findings = findings(rankings, found)
     _say_once(document)
     with plotting.styled():
+        document.papers = papers(ours, look)
         _draw(document, several)
     return document
 

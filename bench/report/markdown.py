@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gradmeter.bench.report import directions, peers
+from gradmeter.bench.report import directions, papers, peers
 from gradmeter.bench.report.advice import sentence
 from gradmeter.bench.report.document import Chapter, Document, Section
+from gradmeter.bench.report.papers import Paper
 from gradmeter.bench.report.tables import Entry
 
 NETWORKS = "By network, over all of its layers"
@@ -40,6 +41,8 @@ def render(document: Document) -> str:
         lines += _answer(chapter)
     if document.findings:
         lines += ["", "## What else it shows", "", *(f"- {plain(sentence)}" for sentence in document.findings)]
+    for paper in document.papers:
+        lines += ["", *claims(paper, 2)]
     for chapter in document.chapters:
         for section in chapter.sections:
             lines += _section(section)
@@ -135,6 +138,16 @@ def _cells(entry: Entry, injected: bool, costs: bool) -> list[str]:
         entry.work,
         entry.ratio,
     ]
+
+
+def claims(paper: Paper, level: int) -> list[str]:
+    """Return the lines of Markdown about one paper."""
+    cells = ((f"{papers.SYMBOLS[s]} {s}", plain(says), "; ".join(map(plain, notes))) for s, says, notes in paper.lines)
+    lines = [f"{'#' * level} {plain(paper.title)} ({code(paper.suite)})", ""]
+    lines += table(papers.HEADINGS, cells) if paper.judged else []
+    for figure in paper.maps:
+        lines += ["", f"{plain(figure.title)} {plain(figure.caption)}"]
+    return lines
 
 
 def table(titles: Iterable[str], lines: Iterable[Iterable[str]]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from gradmeter.bench.drawing import markers
 from gradmeter.bench.drawing.page import environment_of, style
 from gradmeter.bench.reading import numbers
-from gradmeter.bench.report import peers
+from gradmeter.bench.report import papers, peers
 from gradmeter.bench.report.document import Document
 from gradmeter.bench.rows import COLUMNS, MEANINGS
 
@@ -39,5 +39,6 @@ def render(document: Document) -> str:
             columns=MEANINGS,
             kinds=COLUMNS,
             peer_note=peers.NOTE,
+            **papers.words(),
         )
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gradmeter.bench.drawing.figure import Figure
 from gradmeter.bench.drawing.style import Style
@@ -26,6 +27,8 @@ from gradmeter.bench.sweep.suites import Suite
 
 HEADINGS = ("outcome", "claim", "measured")
 SYMBOLS = {REPRODUCED: "●", CONTRADICTED: "✗", UNDECIDED: "○", NOT_MEASURED: "–"}
+#: The colours of outcomes are those of verdicts.
+_CLASSES = ("unbiased", "biased", "inconclusive", "no-reference")
 NOTE = (
     "A claim is reproduced if every 95 % interval that it rests on lies within it, contradicted if one lies outside, "
     "and undecided otherwise. A claim about data that are not bundled is not measured."
@@ -69,4 +72,18 @@ def summary(found: Sequence[Paper]) -> str:
     """Return the number of papers and of claims by outcome, in words."""
     counts = Counter(j.status for p in found for j in p.judged)
     named = sum(bool(p.judged) for p in found)
-    return f"{named} papers: " + ", ".join(f"{counts[s]} {s}" for s in SYMBOLS if counts[s]) + "."
+    if not named:
+        return ""
+    return (
+        f"{named} paper{'s' if named > 1 else ''}: " + ", ".join(f"{counts[s]} {s}" for s in SYMBOLS if counts[s]) + "."
+    )
+
+
+def words() -> dict[str, Any]:
+    """Return what the template of claims needs."""
+    return {
+        "claim_headings": HEADINGS,
+        "claim_note": NOTE,
+        "outcome_symbols": SYMBOLS,
+        "outcome_classes": dict(zip(SYMBOLS, _CLASSES, strict=True)),
+    }

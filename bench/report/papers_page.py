@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from gradmeter.bench.drawing import markers, plotting, standalone
 from gradmeter.bench.drawing.page import environment_of, style
@@ -13,7 +12,7 @@ from gradmeter.bench.drawing.style import styles
 from gradmeter.bench.files import together, writing
 from gradmeter.bench.reading import results
 from gradmeter.bench.report import papers
-from gradmeter.bench.report.markdown import code, plain, table
+from gradmeter.bench.report.markdown import claims, plain
 from gradmeter.bench.report.papers import Paper
 from gradmeter.bench.report.provenance import provenance
 from gradmeter.bench.rows import Row, to_export
@@ -21,18 +20,6 @@ from gradmeter.bench.sweep.store import Store
 from gradmeter.bench.sweep.suites import Suite
 
 TEMPLATES = Path(__file__).with_name("templates")
-#: The colours of outcomes are those of verdicts.
-_CLASSES = ("unbiased", "biased", "inconclusive", "no-reference")
-
-
-def words() -> dict[str, Any]:
-    """Return what the template of claims needs."""
-    return {
-        "claim_headings": papers.HEADINGS,
-        "claim_note": papers.NOTE,
-        "outcome_symbols": papers.SYMBOLS,
-        "outcome_classes": dict(zip(papers.SYMBOLS, _CLASSES, strict=True)),
-    }
 
 
 def write(store: Store, rows: list[Row], found: Sequence[Suite], output: Path) -> list[Paper]:
@@ -68,7 +55,7 @@ def _html(composed: Sequence[Paper], headline: Sequence[str]) -> str:
 
     template = environment_of(TEMPLATES).get_template("papers.html.jinja")
     summary = papers.summary(composed)
-    shown = {"papers": composed, "summary": summary, "headline": headline, "style": Markup(style()), **words()}
+    shown = {"papers": composed, "summary": summary, "headline": headline, "style": Markup(style()), **papers.words()}
     return str(template.render(**shown, drawn=Markup, glyph=markers.path))
 
 
@@ -76,15 +63,5 @@ def _markdown(composed: Sequence[Paper], headline: Sequence[str]) -> str:
     lines = [f"**gradmeter** · {' · '.join(plain(part) for part in headline)}", ""]
     lines += ["# Claims of papers", "", plain(f"{papers.summary(composed)} {papers.NOTE}")]
     for paper in composed:
-        lines += ["", *section(paper, 2)]
+        lines += ["", *claims(paper, 2)]
     return "\n".join(lines) + "\n"
-
-
-def section(paper: Paper, level: int) -> list[str]:
-    """Return the lines of Markdown about one paper."""
-    cells = ((f"{papers.SYMBOLS[s]} {s}", plain(says), "; ".join(map(plain, notes))) for s, says, notes in paper.lines)
-    lines = [f"{'#' * level} {plain(paper.title)} ({code(paper.suite)})", ""]
-    lines += table(papers.HEADINGS, cells) if paper.judged else []
-    for figure in paper.maps:
-        lines += ["", f"{plain(figure.title)} {plain(figure.caption)}"]
-    return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from gradmeter.bench.drawing import plotting
 from gradmeter.bench.drawing.figure import Figure, Panel, identifier
@@ -53,26 +54,22 @@ def _axis(name: str) -> str:
     return "S, samples in an estimate" if name == "samples" else name
 
 
-def _point(axes: object, column: int, row: int, look: Style, certain: bool, lead: float | None) -> None:
+def _point(axes: Any, column: int, row: int, look: Style, certain: bool, lead: float | None) -> None:
     from matplotlib.patches import Rectangle
 
-    box = {"xy": (column, row), "width": 1.0, "height": 1.0, "linewidth": 1.0, "edgecolor": PAPER}
-    axes.add_patch(Rectangle(**box, facecolor=look.colour, alpha=0.45))  # type: ignore[attr-defined]
+    box: dict[str, Any] = {"xy": (column, row), "width": 1.0, "height": 1.0, "linewidth": 1.0, "edgecolor": PAPER}
+    axes.add_patch(Rectangle(**box, facecolor=look.colour, alpha=0.45))
     if not certain:
         hatched = {**box, "edgecolor": INK, "linewidth": 0.0}
-        axes.add_patch(Rectangle(**hatched, facecolor="none", hatch="////", alpha=0.5))  # type: ignore[attr-defined]
-    axes.plot(  # type: ignore[attr-defined]
-        [column + 0.5], [row + 0.68], marker=look.marker, color=look.colour, markersize=7.0, linestyle=""
-    )
+        axes.add_patch(Rectangle(**hatched, facecolor="none", hatch="////", alpha=0.5))
+    axes.plot([column + 0.5], [row + 0.68], marker=look.marker, color=look.colour, markersize=7.0, linestyle="")
     text = "" if lead is None else numbers.times(lead) if lead < 1e6 else "> 1e6×"
-    axes.text(  # type: ignore[attr-defined]
-        column + 0.5, row + 0.25, text, ha="center", va="center", fontsize=plotting.SMALL
-    )
+    axes.text(column + 0.5, row + 0.25, text, ha="center", va="center", fontsize=plotting.SMALL)
 
 
-def _boundary(axes: object, at: float, rows: int, formula: str) -> None:
-    axes.plot([at, at], [0.0, rows], color=INK, linewidth=1.6, linestyle="--")  # type: ignore[attr-defined]
-    axes.text(at, rows + 0.08, formula, ha="center", va="bottom", fontsize=plotting.SMALL)  # type: ignore[attr-defined]
+def _boundary(axes: Any, at: float, rows: int, formula: str) -> None:
+    axes.plot([at, at], [0.0, rows], color=INK, linewidth=1.6, linestyle="--")
+    axes.text(at, rows + 0.08, formula, ha="center", va="bottom", fontsize=plotting.SMALL)
 
 
 def position(value: float, ticks: Sequence[float]) -> float:
