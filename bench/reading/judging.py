@@ -31,11 +31,11 @@ _CONTEXT = ("backend", "device", "dtype", "seed", "noise", "machine")
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one cell, or one pair of cells, says about a claim."""
+    """What one cell, or one pair of cells, says about a claim; `where` names the cell in parts."""
 
     status: str
     text: str
-    where: str = ""
+    where: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def judge(claim: Claim, results: Sequence[Result]) -> Judged:
     if not chosen:
         return Judged(claim, NOT_RUN, "no cell of this claim is in the store")
     if broken := [r for r in chosen if r["status"] != "ok"]:
-        return Judged(claim, UNDECIDED, f"{_where(broken[0])}: {broken[0]['status']}, {broken[0]['reason']}")
+        return Judged(claim, UNDECIDED, f"{', '.join(_where(broken[0]))}: {broken[0]['status']}, {broken[0]['reason']}")
     found = _JUDGES[claim.kind](claim, chosen, results)
     if not found:
         return Judged(claim, NOT_RUN, "no cell to compare with is in the store")
@@ -84,12 +84,18 @@ def _in_words(found: list[Evidence], status: str) -> str:
         return found[0].text
     settling = [e for e in found if e.status == status]
     if status != REPRODUCED:
-        rest = f"; {len(settling)} of {len(found)}" if len(settling) > 1 else f"; 1 of {len(found)}"
-        return f"{settling[0].text} at {settling[0].where}{rest}"
+        return f"{settling[0].text} at {_place(settling[0], found)}; {len(settling)} of {len(found)}"
     texts = list(dict.fromkeys(e.text for e in found))
     if len(texts) == 1:
         return f"{texts[0]} at all {len(found)}"
-    return f"{texts[0]} ({found[0].where}) … {texts[-1]} ({found[-1].where}), all {len(found)}"
+    first, last = found[0], found[-1]
+    return f"{first.text} ({_place(first, found)}) … {last.text} ({_place(last, found)}), all {len(found)}"
+
+
+def _place(evidence: Evidence, found: list[Evidence]) -> str:
+    """Return the parts of a cell's name in which the cells differ."""
+    differ = [part for i, part in enumerate(evidence.where) if len({e.where[i] for e in found}) > 1]
+    return ", ".join(differ or evidence.where)
 
 
 def matches(result: Result, selection: Selection) -> bool:
@@ -128,22 +134,22 @@ def _slope(claim: Claim, chosen: Sequence[Result], _: Sequence[Result]) -> list[
             found.append(Evidence(UNDECIDED, f"no slope over {claim.along}", _where(members[0])))
             continue
         status = _placed(claim, line.low, line.high) if _valid(claim, *members) else UNDECIDED
-        found.append(Evidence(status, numbers.slope_text(line), members[0].estimator))
+        found.append(Evidence(status, numbers.slope_text(line), _where(members[0])))
     return found
 
 
 def _crossing(claim: Claim, chosen: Sequence[Result], results: Sequence[Result]) -> list[Evidence]:
     """The last value of the axis at which the ratio is surely on one side of 1, and the first on the other side."""
-    sides: dict[str, list[tuple[float, int]]] = {}
+    sides: dict[tuple[str, ...], list[tuple[float, int]]] = {}
     for a, b in _pairs(claim, chosen, results):
         ratio, at = _compared(claim, a, b), axis_value(a, claim.along)
         if ratio is not None and at is not None and _valid(claim, a, b):
             side = -1 if ratio.high < 1.0 else 1 if ratio.low > 1.0 else 0
-            sides.setdefault(f"{a.estimator} / {b.estimator}", []).append((at, side))
+            sides.setdefault((a.estimator, b.estimator), []).append((at, side))
     return [_crossed(claim, sorted(points), where) for where, points in sides.items()]
 
 
-def _crossed(claim: Claim, points: list[tuple[float, int]], where: str) -> Evidence:
+def _crossed(claim: Claim, points: list[tuple[float, int]], where: tuple[str, ...]) -> Evidence:
     sure = [(at, side) for at, side in points if side]
     turns = [(a, b) for (a, before), (b, after) in itertools.pairwise(sure) if before != after]
     if len(turns) != 1:
@@ -158,7 +164,7 @@ def _monotone(claim: Claim, chosen: Sequence[Result], _: Sequence[Result]) -> li
     for members in _groups(chosen, claim.along):
         for a, b in itertools.pairwise(members):
             steps = _step(claim, a, b)
-            where = f"{claim.along} = {axis_value(a, claim.along):g} to {axis_value(b, claim.along):g}"
+            where = (f"{claim.along} = {axis_value(a, claim.along):g} to {axis_value(b, claim.along):g}", a.problem)
             if steps is None or not _valid(claim, a, b):
                 found.append(Evidence(UNDECIDED, "no interval", where))
                 continue
@@ -215,7 +221,7 @@ _JUDGES: dict[str, Callable[[Claim, Sequence[Result], Sequence[Result]], list[Ev
 }
 
 
-def _bounded(claim: Claim, ends: Interval | None, where: str, valid: bool, times: bool = False) -> Evidence:
+def _bounded(claim: Claim, ends: Interval | None, where: tuple[str, ...], valid: bool, times: bool = False) -> Evidence:
     if ends is None:
         return Evidence(UNDECIDED, "no interval", where)
     value, low, high = ends
@@ -311,5 +317,5 @@ def _sorted(results: Sequence[Result], claim: Claim) -> list[Result]:
     return sorted(results, key=lambda r: (axis_value(r, claim.along) or 0.0, r.problem))
 
 
-def _where(result: Result) -> str:
-    return f"{result.problem}, S = {result['num_samples']}, {result.estimator}"
+def _where(result: Result) -> tuple[str, ...]:
+    return result.problem, f"S = {result['num_samples']}", result.estimator

@@ -41,8 +41,10 @@ def render(document: Document) -> str:
         lines += _answer(chapter)
     if document.findings:
         lines += ["", "## What else it shows", "", *(f"- {plain(sentence)}" for sentence in document.findings)]
+    if document.papers:
+        lines += ["", "## Claims of papers", "", plain(papers.NOTE)]
     for paper in document.papers:
-        lines += ["", *claims(paper, 2)]
+        lines += ["", *claims(paper, 3)]
     for chapter in document.chapters:
         for section in chapter.sections:
             lines += _section(section)

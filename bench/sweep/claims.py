@@ -214,7 +214,11 @@ def _spelled(key: str, value: Any) -> Any:
         raise unknown("backend", value, CHOICES["backend"])
     if key not in ("problem", "estimator"):
         return value
-    made: Any = make_problem(value) if key == "problem" else make_estimator(value)
+    return spelled(make_problem(value) if key == "problem" else make_estimator(value))
+
+
+def spelled(made: Any) -> str:
+    """Return `name[k=v]` of a problem or an estimator as the rows of a store spell it."""
     return spell(made.name, effective(made), type(made))
 
 
