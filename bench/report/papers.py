@@ -12,7 +12,6 @@ from gradmeter.bench.drawing.style import Style
 from gradmeter.bench.reading.judging import (
     CONTRADICTED,
     NOT_MEASURED,
-    NOT_RUN,
     REPRODUCED,
     UNDECIDED,
     Judged,
@@ -23,6 +22,7 @@ from gradmeter.bench.reading.regimes import chart
 from gradmeter.bench.reading.results import Result
 from gradmeter.bench.report.figures import regimes
 from gradmeter.bench.sweep import suites
+from gradmeter.bench.sweep.claims import spelled
 from gradmeter.bench.sweep.suites import Suite
 
 HEADINGS = ("outcome", "claim", "measured")
@@ -56,16 +56,30 @@ def _said(judged: Judged) -> str:
 
 def papers(results: Sequence[Result], look: dict[str, Style]) -> list[Paper]:
     """Return the bundled papers whose cells are all among the results; call it where figures are styled."""
+    known = {_identity(r) for r in results}
     found = suites.with_claims({r["problem"] for r in results})
-    composed = (compose(suite, results, look) for suite in found)
-    return [p for p in composed if all(j.status != NOT_RUN for j in p.judged)]
+    return [compose(suite, results, look) for suite in found if _cells(suite) <= known]
 
 
 def compose(suite: Suite, results: Sequence[Result], look: dict[str, Style]) -> Paper:
-    """Judge the claims of a suite and draw its maps."""
-    charts = [chart(regime, results) for regime in suite.regimes]
+    """Judge the claims of a suite by the results of its own cells, and draw its maps."""
+    cells = _cells(suite)
+    own = [r for r in results if _identity(r) in cells]
+    charts = [chart(regime, own) for regime in suite.regimes]
     maps = [regimes.figure(each, look) for each in charts if each is not None]
-    return Paper(suite.name, suite.paper or suite.name, [judge(claim, results) for claim in suite.claims], maps)
+    return Paper(suite.name, suite.paper or suite.name, [judge(claim, own) for claim in suite.claims], maps)
+
+
+def _cells(suite: Suite) -> set[tuple[Any, ...]]:
+    return {
+        (spelled(c.problem), spelled(c.estimator), c.backend, c.device, c.dtype, c.num_samples, c.seed)
+        for c in suite.cells
+    }
+
+
+def _identity(result: Result) -> tuple[Any, ...]:
+    columns = ("backend", "device", "dtype", "num_samples", "seed")
+    return result.problem, result.estimator, *(result[c] for c in columns)
 
 
 def summary(found: Sequence[Paper]) -> str:
