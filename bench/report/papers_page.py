@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gradmeter.bench.drawing import markers, plotting, standalone
@@ -11,6 +11,7 @@ from gradmeter.bench.drawing.page import environment_of, style
 from gradmeter.bench.drawing.style import styles
 from gradmeter.bench.files import together, writing
 from gradmeter.bench.reading import results
+from gradmeter.bench.reading.results import Result
 from gradmeter.bench.report import papers
 from gradmeter.bench.report.markdown import claims, plain
 from gradmeter.bench.report.papers import Paper
@@ -33,7 +34,7 @@ def write(store: Store, rows: list[Row], found: Sequence[Suite], output: Path) -
     measured, superseded = results.load(store, [results.cleaned(row) for row in rows])
     look = styles(r.estimator for r in measured)
     with plotting.styled():
-        composed = [papers.compose(suite, measured, look) for suite in found]
+        composed = [papers.compose(suite, _own(store, rows, suite), look) for suite in found]
     headline = provenance(measured, superseded).headline
     texts = {
         "results.csv": to_export(rows).to_csv(index=False, lineterminator="\n"),
@@ -48,6 +49,12 @@ def write(store: Store, rows: list[Row], found: Sequence[Suite], output: Path) -
             for name, text in texts.items():
                 (scratch / name).write_text(text, encoding="utf-8", errors="replace", newline="\n")
     return composed
+
+
+def _own(store: Store, rows: Iterable[Row], suite: Suite) -> list[Result]:
+    """Return the results of a suite, whose cells another suite may measure by other stopping criteria."""
+    keys = {cell.key for cell in suite.cells}
+    return results.load(store, [results.cleaned(row) for row in rows if row["cell_key"] in keys])[0]
 
 
 def _html(composed: Sequence[Paper], headline: Sequence[str]) -> str:
