@@ -41,7 +41,8 @@ def figure(chart: Map, look: dict[str, Style]) -> Figure:
     caption = (
         f"The estimator of the lowest variance × {cost}"
         + (f" for {regime.block}" if regime.block != "all" else "")
-        + ", and by how much the next one has more; no number where it has none. Hatched where a 95 % interval includes 1."
+        + ", and by how much the next one has more; no number where it has none."
+        + " Hatched where a 95 % interval includes 1."
         + (f" The dashed line is exact: {regime.formula}." if regime.formula else "")
         + (f" {regime.answer}" if regime.answer else "")
     )
