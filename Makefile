@@ -85,7 +85,7 @@ track-injected: $(READY)
 goals: $(READY)
 	$(BIN)/python -m gradmeter.bench.performance.goals --output results/goals
 
-# make papers      the claims of papers: their suites, judged, and one page of all in results/papers (10 minutes)
+# make papers      the claims of papers: their suites, judged, and one page of all in results/papers (2 minutes)
 papers: $(READY)
 	$(BIN)/python -m gradmeter.bench.papers --output results/papers
 
