@@ -6,6 +6,7 @@ An estimator is a pure function of its noise:
 """
 
 from gradmeter.estimators.arm import Arm
+from gradmeter.estimators.arms import Arms
 from gradmeter.estimators.combined_control_variates import CombinedControlVariates
 from gradmeter.estimators.disarm import DisArm
 from gradmeter.estimators.double_control_variates import DoubleControlVariates
@@ -16,6 +17,8 @@ from gradmeter.estimators.estimator import Estimator, Requires
 from gradmeter.estimators.evolution_strategies import EvolutionStrategies
 from gradmeter.estimators.expectation import Expectation, Integrand
 from gradmeter.estimators.families import FAMILIES, Family, FamilyConfig, Normal
+from gradmeter.estimators.gapped_straight_through import GappedStraightThrough
+from gradmeter.estimators.gumbel_rao import GumbelRao
 from gradmeter.estimators.gumbel_softmax import GumbelSoftmax
 from gradmeter.estimators.importance_sampling import ImportanceSampling, SelfNormalised
 from gradmeter.estimators.iwae import Iwae, IwaeStickingTheLanding
@@ -31,14 +34,17 @@ from gradmeter.estimators.price import Price
 from gradmeter.estimators.quadratic_surrogate import QuadraticSurrogate
 from gradmeter.estimators.rao_blackwell import RaoBlackwell
 from gradmeter.estimators.rebar import Rebar
+from gradmeter.estimators.reinmax import ReinMax
 from gradmeter.estimators.rejection_reparameterisation import RejectionReparameterisation
 from gradmeter.estimators.relax import Relax
+from gradmeter.estimators.rodeo import Rodeo
 from gradmeter.estimators.score_function import ScoreFunction
 from gradmeter.estimators.spsa import Spsa
 from gradmeter.estimators.straight_through import StraightThrough
 from gradmeter.estimators.straight_through_gumbel import StraightThroughGumbel
 from gradmeter.estimators.stratified_pathwise import StratifiedPathwise
 from gradmeter.estimators.taylor import Taylor
+from gradmeter.estimators.unordered_set import UnorderedSet
 from gradmeter.estimators.vargrad import VarGrad
 from gradmeter.estimators.vimco import Vimco
 
@@ -63,13 +69,19 @@ _ESTIMATORS: tuple[type[Estimator], ...] = (
     PartialSummation,
     Arm,
     DisArm,
+    Arms,
+    UnorderedSet,
     MuProp,
     DoubleControlVariates,
+    Rodeo,
     Rebar,
     Relax,
     GumbelSoftmax,
     StraightThrough,
     StraightThroughGumbel,
+    GumbelRao,
+    GappedStraightThrough,
+    ReinMax,
     Iwae,
     IwaeStickingTheLanding,
     Dreg,
@@ -107,9 +119,12 @@ VARIANTS = (
     "partial-summation[states=2,baseline=summed]",
     "arm",
     "disarm",
+    "arms",
+    "unordered-set",
     "muprop",
     "muprop[baseline=leave-one-out]",
     "double-control-variates",
+    "rodeo",
     "rebar",
     "relax",
     "relax[control=surrogate]",
@@ -127,6 +142,9 @@ NAMED_ALONE = (
     "gumbel-softmax",
     "straight-through",
     "straight-through-gumbel",
+    "gumbel-rao",
+    "gapped-straight-through",
+    "reinmax",
     "iwae",
     "iwae-stl",
     "dreg",
@@ -141,6 +159,7 @@ __all__ = [
     "NAMED_ALONE",
     "VARIANTS",
     "Arm",
+    "Arms",
     "CombinedControlVariates",
     "DisArm",
     "DoubleControlVariates",
@@ -151,6 +170,8 @@ __all__ = [
     "Expectation",
     "Family",
     "FamilyConfig",
+    "GappedStraightThrough",
+    "GumbelRao",
     "GumbelSoftmax",
     "ImportanceSampling",
     "Integrand",
@@ -169,9 +190,11 @@ __all__ = [
     "QuadraticSurrogate",
     "RaoBlackwell",
     "Rebar",
+    "ReinMax",
     "RejectionReparameterisation",
     "Relax",
     "Requires",
+    "Rodeo",
     "ScoreFunction",
     "SelfNormalised",
     "Spsa",
@@ -179,6 +202,7 @@ __all__ = [
     "StraightThroughGumbel",
     "StratifiedPathwise",
     "Taylor",
+    "UnorderedSet",
     "UsageError",
     "VarGrad",
     "Vimco",

@@ -197,7 +197,7 @@ KNOWN: dict[str, Known] = {
         structure={"categories": 3},
     ),
     "bernoulli": Known(
-        problem="square[family=bernoulli,probability=0.3,k=0.49,dim=3]",
+        problem="polynomial[family=bernoulli,probability=0.3,degree=3,dim=3]",
         parameters={"logits": np.asarray([0.4, -1.1, 2.3])},
     ),
     "tied-bernoulli": Known(

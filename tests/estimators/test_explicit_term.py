@@ -448,7 +448,7 @@ def test_discrete_by_integration(estimator: str) -> None:
         off = np.abs(found["logits"].mean - exact.gradient["logits"]).max()
         assert off <= 1e-12 * max(1.0, np.abs(exact.gradient["logits"]).max())
         return
-    assert any(part in estimator for part in ("sobol", "cross-fitted", "stratified"))
+    assert any(part in estimator for part in ("sobol", "cross-fitted", "stratified", "arms"))
 
 
 def test_enumeration_in_parts(numpy_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
