@@ -229,7 +229,7 @@ def numbers(estimator: str, family: str) -> int:
 def unresolved(estimator: str, family: str) -> str | None:
     """Why one or two numbers are not integrated over after all."""
     made = make_estimator(estimator)
-    if family == "cauchy":
+    if family in ("cauchy", "half-cauchy"):
         return "cos(kz) turns without end in its tails"
     if family == "triangular" and "score_identity" in made.requirements(made.default_entropy()).family:
         return "its score has no variance: what lies at the ends is lost by rounding"
