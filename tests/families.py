@@ -226,7 +226,7 @@ KNOWN: dict[str, Known] = {
         parameters={"logits": np.asarray([0.4, -1.1, 2.3])},
     ),
     "negative-binomial": Known(
-        problem="polynomial[family=negative-binomial,successes=1.7,probability=0.6,degree=3,dim=3]",
+        problem="polynomial[family=negative-binomial,successes=1.7,probability=0.8,degree=3,dim=3]",
         parameters={"log_successes": np.log([0.6, 2.3, 6.2]), "logits": np.asarray([0.4, -0.3, 2.3])},
         tolerance=1e-10,
     ),

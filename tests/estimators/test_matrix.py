@@ -261,8 +261,15 @@ FEW = [pair for pair in OWN if numbers(*pair) <= 4]
 REST = [pair for pair in OWN if pair not in FEW or unresolved(*pair) is not None]
 
 
+#: A von Mises sample at a λ of its own costs a table of its own.
+COSTLY = {("evolution-strategies", "von-mises"), ("spsa", "von-mises")}
+
+
 @pytest.mark.matrix
-@pytest.mark.parametrize(("estimator", "family"), FEW)
+@pytest.mark.parametrize(
+    ("estimator", "family"),
+    [pytest.param(*pair, marks=[pytest.mark.slow] * (pair in COSTLY)) for pair in FEW],
+)
 def test_bias_by_integration(estimator: str, family: str) -> None:
     """E ĝ is the exact gradient, or the estimator says that it is biased."""
     found = integrals(estimator, family)

@@ -33,6 +33,8 @@ SINGLE = {
     ("elliptical", "correlation"),
     ("elliptical", "degrees"),
     ("sequence-policy", "spread"),
+    ("truncated-normal", "low"),
+    ("truncated-normal", "high"),
 }
 
 
