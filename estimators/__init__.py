@@ -17,15 +17,19 @@ from gradmeter.estimators.estimator import Estimator, Requires
 from gradmeter.estimators.evolution_strategies import EvolutionStrategies
 from gradmeter.estimators.expectation import Expectation, Integrand
 from gradmeter.estimators.families import FAMILIES, Family, FamilyConfig, Normal
+from gradmeter.estimators.forward_gradient import ForwardGradient
 from gradmeter.estimators.gapped_straight_through import GappedStraightThrough
 from gradmeter.estimators.gumbel_rao import GumbelRao
 from gradmeter.estimators.gumbel_softmax import GumbelSoftmax
 from gradmeter.estimators.importance_sampling import ImportanceSampling, SelfNormalised
 from gradmeter.estimators.iwae import Iwae, IwaeStickingTheLanding
 from gradmeter.estimators.measure_valued import MeasureValued
+from gradmeter.estimators.multi_sample_disarm import MultiSampleDisArm
 from gradmeter.estimators.muprop import MuProp
 from gradmeter.estimators.noise import Noise, draw
+from gradmeter.estimators.off_policy import OffPolicy
 from gradmeter.estimators.overdispersed import Overdispersed
+from gradmeter.estimators.partial_iwae import Ciwae, Miwae, Piwae
 from gradmeter.estimators.partial_summation import PartialSummation
 from gradmeter.estimators.pathwise import Pathwise
 from gradmeter.estimators.plugins import Registry
@@ -44,6 +48,7 @@ from gradmeter.estimators.straight_through import StraightThrough
 from gradmeter.estimators.straight_through_gumbel import StraightThroughGumbel
 from gradmeter.estimators.stratified_pathwise import StratifiedPathwise
 from gradmeter.estimators.taylor import Taylor
+from gradmeter.estimators.thermodynamic import Thermodynamic
 from gradmeter.estimators.unordered_set import UnorderedSet
 from gradmeter.estimators.vargrad import VarGrad
 from gradmeter.estimators.vimco import Vimco
@@ -54,10 +59,12 @@ _ESTIMATORS: tuple[type[Estimator], ...] = (
     RaoBlackwell,
     ImportanceSampling,
     SelfNormalised,
+    OffPolicy,
     Overdispersed,
     EvolutionStrategies,
     Spsa,
     Pathwise,
+    ForwardGradient,
     Taylor,
     Price,
     CombinedControlVariates,
@@ -85,8 +92,13 @@ _ESTIMATORS: tuple[type[Estimator], ...] = (
     Iwae,
     IwaeStickingTheLanding,
     Dreg,
+    Miwae,
+    Piwae,
+    Ciwae,
     Vimco,
     PolicyGradient,
+    MultiSampleDisArm,
+    Thermodynamic,
 )
 
 ESTIMATORS = Registry("estimator", Estimator, {cls.name: cls for cls in _ESTIMATORS})
@@ -130,12 +142,14 @@ VARIANTS = (
     "relax[control=surrogate]",
 )
 #: The estimators that "all" stands for if the problem is a bound with several importance samples.
-BOUNDS = ("iwae", "dreg", "vimco", "vimco[baseline=arithmetic]", "vimco[baseline=none]")
+BOUNDS = ("iwae", "dreg", "vimco", "vimco[baseline=arithmetic]", "vimco[baseline=none]", "multi-sample-disarm")
 #: Estimators that are measured only if they are named, not as part of "all": they duplicate another estimator, are
-#: biased by construction, are for policies, or are for bounds, where for one importance sample they equal `pathwise` or
-#: `score-function`.
+#: biased by construction, are for policies, need a choice of the user's, vary more than `pathwise` at its cost, or are
+#: for bounds, where for one importance sample they equal other estimators.
 NAMED_ALONE = (
     "vargrad",
+    "forward-gradient",
+    "off-policy",
     "self-normalised",
     "evolution-strategies",
     "spsa",
@@ -148,8 +162,13 @@ NAMED_ALONE = (
     "iwae",
     "iwae-stl",
     "dreg",
+    "miwae",
+    "piwae",
+    "ciwae",
     "vimco",
     "policy-gradient",
+    "multi-sample-disarm",
+    "thermodynamic",
 )
 
 __all__ = [
@@ -160,6 +179,7 @@ __all__ = [
     "VARIANTS",
     "Arm",
     "Arms",
+    "Ciwae",
     "CombinedControlVariates",
     "DisArm",
     "DoubleControlVariates",
@@ -170,6 +190,7 @@ __all__ = [
     "Expectation",
     "Family",
     "FamilyConfig",
+    "ForwardGradient",
     "GappedStraightThrough",
     "GumbelRao",
     "GumbelSoftmax",
@@ -178,14 +199,18 @@ __all__ = [
     "Iwae",
     "IwaeStickingTheLanding",
     "MeasureValued",
+    "Miwae",
     "MuProp",
+    "MultiSampleDisArm",
     "Noise",
     "Normal",
     "NotApplicable",
+    "OffPolicy",
     "Overdispersed",
     "PartialSummation",
     "Pathwise",
     "PolicyGradient",
+    "Piwae",
     "Price",
     "QuadraticSurrogate",
     "RaoBlackwell",
@@ -202,6 +227,7 @@ __all__ = [
     "StraightThroughGumbel",
     "StratifiedPathwise",
     "Taylor",
+    "Thermodynamic",
     "UnorderedSet",
     "UsageError",
     "VarGrad",

@@ -29,6 +29,10 @@ ALIASES: dict[str, str] = {
     "mvd": "measure-valued",
     "weak-derivative": "measure-valued",
     "es": "evolution-strategies",
+    "mezo": "evolution-strategies[shared=true]",
+    "forward-mode": "forward-gradient",
+    "jvp": "forward-gradient",
+    "importance-weighted-policy-gradient": "off-policy",
     "snis": "self-normalised",
     "self-normalized": "self-normalised",
     "o-bbvi": "overdispersed",
@@ -45,6 +49,8 @@ ALIASES: dict[str, str] = {
     "doubly-reparameterized": "dreg",
     "doubly-reparameterised": "dreg",
     **{name: f"policy-gradient[{options}]" for name, options in TRAINERS.items()},
+    "tvo": "thermodynamic",
+    "disarm-iw": "multi-sample-disarm",
 }
 
 
