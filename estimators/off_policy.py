@@ -74,6 +74,9 @@ class OffPolicy(Estimator):
     def discontinuities(
         self, expectation: Expectation, parameters: Blocks, num_samples: int, dimension: int
     ) -> dict[str, np.ndarray]:
+        family = expectation.family
+        if not family.discrete and any(at.size for at in family.discontinuities(parameters, dimension).values()):
+            raise NotApplicable(f"{self.name} jumps or bends where q does, at no fixed value of the behaviour's noise")
         found = self.behaviour.family.discontinuities(self.behaviour.parameters(dimension), dimension)
         return {PREFIX + name: at for name, at in found.items()}
 
@@ -96,9 +99,14 @@ class OffPolicy(Estimator):
         z = other.sample(backend, at, drawn)
         log_weight = family.log_density(backend, parameters, z) - other.log_density(backend, at, z)
         weight = xp.exp(log_weight) / z.shape[1]
-        value = weight * expectation.value(backend, parameters, z, noise)
-        score = family.score(backend, parameters, z)
-        return {name: xp.sum(spread(value, s) * s, axis=1) for name, s in score.items()}, z, weight
+        value = expectation.value(backend, parameters, z, noise)
+        # Far out q underflows to 0, and f or the score may overflow.
+        value = weight * xp.where(weight > 0.0, value, xp.zeros_like(value))
+        gradients = {}
+        for name, s in family.score(backend, parameters, z).items():
+            finite = xp.where(spread(weight, s) > 0.0, s, xp.zeros_like(s))
+            gradients[name] = xp.sum(spread(value, s) * finite, axis=1)
+        return gradients, z, weight
 
 
 def _support(family: Family) -> tuple[float, float, bool] | None:
