@@ -28,6 +28,7 @@ from gradmeter.estimators.multi_sample_disarm import MultiSampleDisArm
 from gradmeter.estimators.muprop import MuProp
 from gradmeter.estimators.noise import Noise, draw
 from gradmeter.estimators.off_policy import OffPolicy
+from gradmeter.estimators.optimal_transport import OptimalTransport
 from gradmeter.estimators.overdispersed import Overdispersed
 from gradmeter.estimators.partial_iwae import Ciwae, Miwae, Piwae
 from gradmeter.estimators.partial_summation import PartialSummation
@@ -66,6 +67,7 @@ _ESTIMATORS: tuple[type[Estimator], ...] = (
     Pathwise,
     ForwardGradient,
     Taylor,
+    OptimalTransport,
     Price,
     CombinedControlVariates,
     QuadraticSurrogate,
@@ -112,6 +114,7 @@ VARIANTS = (
     "pathwise[draws=sobol]",
     "score-function[baseline=mean,draws=sobol]",
     *(f"taylor[hessian={h}]" for h in ("full", "diagonal", "product", "none")),
+    "optimal-transport",
     "price",
     "combined-control-variates",
     "combined-control-variates[controls=score]",
@@ -206,6 +209,7 @@ __all__ = [
     "Normal",
     "NotApplicable",
     "OffPolicy",
+    "OptimalTransport",
     "Overdispersed",
     "PartialSummation",
     "Pathwise",

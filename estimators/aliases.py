@@ -26,6 +26,7 @@ ALIASES: dict[str, str] = {
     "reparameterization": "pathwise",
     "reparameterisation": "pathwise",
     "stl": "pathwise[sticking-the-landing=true]",
+    "omt": "optimal-transport",
     "mvd": "measure-valued",
     "weak-derivative": "measure-valued",
     "es": "evolution-strategies",

@@ -180,6 +180,12 @@ class HasBonnetPrice(Protocol):
         """
 
 
+@capability("covariance", "a covariance with off-diagonal elements of its own", "none is written for it")
+class HasCovariance(Protocol):
+    def covariance(self, backend: Backend, parameters: Blocks) -> Array:
+        """Return the covariance of z [D, D]."""
+
+
 @capability("accepted", "the law of accepted proposals", "its coordinates are not each one gamma number, by rejection")
 class HasAccepted(Protocol):
     def accepted(
@@ -250,8 +256,8 @@ class HasRelaxation(Protocol):
 
 class Capable(
     Family, HasScore, HasPathwise, HasWeakDerivatives, HasLogDensityGradient, HasLogDensityReplaced, HasLogDensities,
-    HasDispersed, HasEntropyGradient, HasPowerMoment, HasSupportAndTails, HasMarginals, HasBonnetPrice, HasAccepted,
-    HasGammaNumbers, HasStratified, HasStates, HasLogits, HasExpected, HasRelaxation,
+    HasDispersed, HasEntropyGradient, HasPowerMoment, HasSupportAndTails, HasMarginals, HasBonnetPrice, HasCovariance,
+    HasAccepted, HasGammaNumbers, HasStratified, HasStates, HasLogits, HasExpected, HasRelaxation,
 ):  # fmt: skip
     """The type of a family whose capabilities were checked, by `has`, `require` or `Estimator.check`.
 
