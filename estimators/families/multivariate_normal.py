@@ -195,11 +195,16 @@ def factor(backend: Backend, parameters: Blocks) -> Array:
 
 def unpacked(xp: Any, packed: Array, places: Array) -> Array:
     """Return L [D, D] from `cholesky` and the numbers 0, …, D − 1."""
+    lower = triangle(xp, packed, places)
+    return xp.where(places[:, None] == places, xp.exp(lower), lower)
+
+
+def triangle(xp: Any, packed: Array, places: Array) -> Array:
+    """Return the lower triangle [D, D] whose rows are packed [D(D + 1)/2], given the numbers 0, …, D − 1."""
     rows, columns = places[:, None], places[None, :]
     inside = xp.where(columns <= rows, rows * (rows + 1) // 2 + columns, xp.zeros_like(rows * columns))
     values = xp.reshape(xp.take(packed, xp.reshape(inside, (-1,)), axis=0), inside.shape)
-    lower = xp.where(columns < rows, values, xp.zeros_like(values))
-    return xp.where(columns == rows, xp.exp(values), lower)
+    return xp.where(columns <= rows, values, xp.zeros_like(values))
 
 
 def _times_transposed(xp: Any, left: Array, matrix: Array) -> Array:
