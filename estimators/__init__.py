@@ -19,6 +19,7 @@ from gradmeter.estimators.expectation import Expectation, Integrand
 from gradmeter.estimators.families import FAMILIES, Family, FamilyConfig, Normal
 from gradmeter.estimators.forward_gradient import ForwardGradient
 from gradmeter.estimators.gapped_straight_through import GappedStraightThrough
+from gradmeter.estimators.generalised_reparameterisation import GeneralisedReparameterisation
 from gradmeter.estimators.gumbel_rao import GumbelRao
 from gradmeter.estimators.gumbel_softmax import GumbelSoftmax
 from gradmeter.estimators.importance_sampling import ImportanceSampling, SelfNormalised
@@ -73,6 +74,7 @@ _ESTIMATORS: tuple[type[Estimator], ...] = (
     QuadraticSurrogate,
     MeasureValued,
     RejectionReparameterisation,
+    GeneralisedReparameterisation,
     StratifiedPathwise,
     Enumeration,
     PartialSummation,
@@ -128,6 +130,7 @@ VARIANTS = (
     "importance-sampling",
     "overdispersed",
     "rejection-reparameterisation",
+    "generalised-reparameterisation",
     "stratified-pathwise",
     "enumeration",
     "partial-summation",
@@ -195,6 +198,7 @@ __all__ = [
     "FamilyConfig",
     "ForwardGradient",
     "GappedStraightThrough",
+    "GeneralisedReparameterisation",
     "GumbelRao",
     "GumbelSoftmax",
     "ImportanceSampling",

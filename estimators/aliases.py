@@ -37,6 +37,8 @@ ALIASES: dict[str, str] = {
     "snis": "self-normalised",
     "self-normalized": "self-normalised",
     "o-bbvi": "overdispersed",
+    "g-rep": "generalised-reparameterisation",
+    "generalized-reparameterization": "generalised-reparameterisation",
     "rsvi": "rejection-reparameterisation",
     "rejection-reparameterization": "rejection-reparameterisation",
     "u2g": "disarm",

@@ -204,6 +204,15 @@ class HasAccepted(Protocol):
         """
 
 
+@capability("standardised", "a standardised form of its gamma numbers", "its coordinates are not each one gamma number")
+class HasStandardised(Protocol):
+    def standardised(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Blocks, Blocks]:
+        """Return the two derivatives of the standardised gamma numbers ε, as `accepted` does for accepted proposals.
+
+        ε = (log g − ψ(α))/√ψ′(α), of mean 0 and variance 1 for every λ. `Logs` may follow as a last argument.
+        """
+
+
 @capability("gamma_numbers", "gamma variables by rejection", "it is not made from gamma variables")
 class HasGammaNumbers(Protocol):
     def gamma_numbers(self, parameters: Blocks) -> dict[str, np.ndarray]:
@@ -257,7 +266,7 @@ class HasRelaxation(Protocol):
 class Capable(
     Family, HasScore, HasPathwise, HasWeakDerivatives, HasLogDensityGradient, HasLogDensityReplaced, HasLogDensities,
     HasDispersed, HasEntropyGradient, HasPowerMoment, HasSupportAndTails, HasMarginals, HasBonnetPrice, HasCovariance,
-    HasAccepted, HasGammaNumbers, HasStratified, HasStates, HasLogits, HasExpected, HasRelaxation,
+    HasAccepted, HasStandardised, HasGammaNumbers, HasStratified, HasStates, HasLogits, HasExpected, HasRelaxation,
 ):  # fmt: skip
     """The type of a family whose capabilities were checked, by `has`, `require` or `Estimator.check`.
 

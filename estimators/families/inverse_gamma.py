@@ -17,6 +17,7 @@ from gradmeter.estimators.families.gamma_path import (
     gamma_noise,
     log_gamma_slope,
     log_standard_gamma,
+    standardised_slope,
     trigamma,
 )
 from gradmeter.estimators.families.gamma_weak import (
@@ -113,6 +114,14 @@ class InverseGamma(MeanField):
         moved, score = accepted_slope(backend, concentration, noise, -z)
         return (
             {"log_concentration": concentration * moved, "log_scale": z},
+            {"log_concentration": concentration * score, "log_scale": xp.zeros_like(z)},
+        )
+
+    def standardised(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Blocks, Blocks]:
+        xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
+        slope, score = standardised_slope(backend, concentration, parameters["log_scale"] - xp.log(z))
+        return (
+            {"log_concentration": -concentration * z * slope, "log_scale": z},
             {"log_concentration": concentration * score, "log_scale": xp.zeros_like(z)},
         )
 
