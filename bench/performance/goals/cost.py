@@ -22,9 +22,14 @@ from gradmeter.bench.performance.goals.goal import Goal, Measured, ratio
 from gradmeter.bench.performance.goals.kernels import present
 from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, NotApplicable
 
-#: The problems, and substitutes for estimators that apply to neither: with a minibatch, or of another family.
+#: The problems, and substitutes for estimators that apply to neither: with a minibatch, of another family, or an ELBO of
+#: binary variables.
 PROBLEMS = ("cosine[k=2.5,loc=1,dim=10]", "logistic-regression")
-ELSEWHERE = ("logistic-regression[batch=32]", *(f"polynomial[family={name},dim=10]" for name in FAMILIES))
+ELSEWHERE = (
+    "logistic-regression[batch=32]",
+    *(f"polynomial[family={name},dim=10]" for name in FAMILIES),
+    "sigmoid-belief-network[images=6]",
+)
 #: Estimators that define the unit of cost, by whether an estimator evaluates ∇f.
 UNITS = {True: "pathwise", False: "score-function[baseline=none]"}
 MOST = 2.0
