@@ -216,6 +216,12 @@ KNOWN: dict[str, Known] = {
         parameters={"log_concentration": np.log([0.6, 1.3, 4.2])},
         tolerance=1e-10,
     ),
+    "lkj-cholesky": Known(
+        problem="polynomial[family=lkj-cholesky,size=3,concentration=1.7,degree=2,dim=3]",
+        parameters={"log_concentration": np.log([1.7])},
+        structure={"size": 3},
+        tolerance=1e-10,
+    ),
     "poisson": Known(
         problem="polynomial[family=poisson,rate=1.7,degree=3,dim=3]",
         parameters={"log_rate": np.log([0.6, 2.3, 8.2])},

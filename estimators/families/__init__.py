@@ -19,6 +19,7 @@ from gradmeter.estimators.families.half_normal import HalfNormal
 from gradmeter.estimators.families.inverse_gamma import InverseGamma
 from gradmeter.estimators.families.kumaraswamy import Kumaraswamy
 from gradmeter.estimators.families.laplace import Laplace
+from gradmeter.estimators.families.lkj_cholesky import LkjCholesky
 from gradmeter.estimators.families.log_logistic import LogLogistic
 from gradmeter.estimators.families.log_normal import LogNormal
 from gradmeter.estimators.families.logistic import Logistic
@@ -45,7 +46,7 @@ _NORMALS = (Normal, MultivariateNormal, LowRankNormal, MixtureOfNormals)
 _LOCATION_SCALE = (Laplace, StudentT, Logistic, Uniform, Triangular, Cauchy, Gumbel, Elliptical)
 _POSITIVE = (Exponential, Rayleigh, HalfNormal, HalfCauchy, Pareto, Weibull, Gompertz, LogLogistic, Reciprocal)
 _INTERVAL = (TruncatedNormal, VonMises, Kumaraswamy)
-_COMPOSED = (LogNormal, TransformedNormal, Erlang, Gamma, InverseGamma, ChiSquared, Beta, F, Dirichlet)
+_COMPOSED = (LogNormal, TransformedNormal, Erlang, Gamma, InverseGamma, ChiSquared, Beta, F, Dirichlet, LkjCholesky)
 _RELAXED = (RelaxedBernoulli, Concrete)
 _DISCRETE = (
     *(Bernoulli, TiedBernoulli, Categorical, Binomial, Geometric, NegativeBinomial, Poisson, SequencePolicy),
@@ -78,6 +79,7 @@ __all__ = [
     "HalfNormal",
     "InverseGamma",
     "Kumaraswamy",
+    "LkjCholesky",
     "LowRankNormal",
     "MixtureOfNormals",
     "MultivariateNormal",

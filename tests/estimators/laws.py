@@ -192,6 +192,13 @@ def concrete(p: Blocks, z: np.ndarray) -> np.ndarray:
     return special.logsumexp(each, axis=-1) + np.log(shift[1] - shift[0]) - np.log(z).sum(axis=-1)
 
 
+def lkj(p: Blocks, z: np.ndarray) -> np.ndarray:
+    """log q of L₂₁, L₃₁, L₃₂, from partial correlations of SciPy's beta laws: w₃₂ = L₃₂/√(1 − L₃₁²)."""
+    eta, rest = np.exp(p["log_concentration"][0]), np.sqrt(1.0 - z[:, 1] ** 2)
+    first, last = (stats.beta(b, b, loc=-1.0, scale=2.0) for b in (eta + 0.5, eta))
+    return first.logpdf(z[:, 0]) + first.logpdf(z[:, 1]) + last.logpdf(z[:, 2] / rest) - np.log(rest)
+
+
 def _relaxed_bernoulli(parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
     x, w = unit_interval(400)
     densities = np.exp(relaxed_bernoulli(parameters, x[:, None])) * w[:, None]

@@ -33,6 +33,7 @@ SINGLE = {
     ("elliptical", "correlation"),
     ("elliptical", "degrees"),
     ("sequence-policy", "spread"),
+    ("lkj-cholesky", "concentration"),
     ("truncated-normal", "low"),
     ("truncated-normal", "high"),
 }

@@ -22,8 +22,8 @@ from gradmeter.bench.performance.goals.goal import Goal, Measured, ratio
 from gradmeter.bench.performance.goals.kernels import present
 from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, NotApplicable
 
-#: The problems, and substitutes for estimators that apply to neither: with a minibatch, of another family, or an ELBO of
-#: binary variables.
+#: The problems, and substitutes for estimators that apply to neither: with a minibatch, of another family, or an ELBO
+#: of binary variables.
 PROBLEMS = ("cosine[k=2.5,loc=1,dim=10]", "logistic-regression")
 ELSEWHERE = (
     "logistic-regression[batch=32]",
