@@ -318,4 +318,4 @@ def test_bias_by_sampling(estimator: str, family: str) -> None:
         assert rows["bias_bound"] <= 0.01
     elif rows["verdict"] == "inconclusive":
         assert rows["bias_bound"] > 0.01 or rows["reason"] is not None
-        assert rows["replicates"] > 0.45 * 2**17  # half of the budget may be kept for confirming a bias
+        assert rows["replicates"] > 0.2 * 2**17  # the rest is kept for confirming a bias, or spent on controls
