@@ -48,9 +48,7 @@ _POSITIVE = (Exponential, Rayleigh, HalfNormal, HalfCauchy, Pareto, Weibull, Gom
 _INTERVAL = (TruncatedNormal, VonMises, Kumaraswamy)
 _COMPOSED = (LogNormal, TransformedNormal, Erlang, Gamma, InverseGamma, ChiSquared, Beta, F, Dirichlet, LkjCholesky)
 _RELAXED = (RelaxedBernoulli, Concrete)
-_DISCRETE = (
-    *(Bernoulli, TiedBernoulli, Categorical, Binomial, Geometric, NegativeBinomial, Poisson, SequencePolicy),
-)
+_DISCRETE = (*(Bernoulli, TiedBernoulli, Categorical, Binomial, Geometric, NegativeBinomial, Poisson, SequencePolicy),)
 
 FAMILIES = Registry(
     "family",
