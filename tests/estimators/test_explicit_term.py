@@ -249,7 +249,7 @@ def scaled(estimator: str, family: str, dimension: int = 1, **more: Any) -> Scal
 #: Every estimator on each kind of family, where E f is wanted and f has no rows.
 PAIRS = [
     (e, f)
-    for e, f in sorted({*COVERING, ("score-function[draws=antithetic]", "normal")})
+    for e, f in sorted({*COVERING, *((f"score-function[draws={d}]", "normal") for d in ("antithetic", "stratified"))})
     if make_estimator(e).default_entropy() == "none"
     and "input-dependent" not in e
     and (problem := scaled(e, f, 2)) is not None
