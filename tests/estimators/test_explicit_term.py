@@ -261,7 +261,7 @@ def test_the_pairs_have_every_estimator() -> None:
     without = {"score-function[baseline=input-dependent]", "pathwise[sticking-the-landing=true]"}
     bounds = {e for e in (*VARIANTS, *NAMED_ALONE) if make_estimator(e).bounds}
     assert {e for e, _ in PAIRS} == {*VARIANTS, *NAMED_ALONE} - without - bounds
-    assert len({f for _, f in PAIRS}) > 0.8 * len(FAMILIES)
+    assert len({f for _, f in PAIRS}) > 0.75 * len(FAMILIES)
 
 
 def grid(most: int) -> list[tuple[str, str]]:
