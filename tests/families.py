@@ -216,6 +216,10 @@ KNOWN: dict[str, Known] = {
         parameters={"log_concentration": np.log([0.6, 1.3, 4.2])},
         tolerance=1e-10,
     ),
+    "stick-breaking-normal": Known(
+        problem="polynomial[family=stick-breaking-normal,loc=0.4,scale=0.8,degree=3,dim=3]",
+        parameters={"loc": np.asarray([0.31, -1.2]), "log_scale": np.log([0.83, 1.4])},
+    ),
     "lkj-cholesky": Known(
         problem="polynomial[family=lkj-cholesky,size=3,concentration=1.7,degree=2,dim=3]",
         parameters={"log_concentration": np.log([1.7])},

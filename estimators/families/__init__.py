@@ -33,6 +33,7 @@ from gradmeter.estimators.families.poisson import Poisson
 from gradmeter.estimators.families.rayleigh import Rayleigh
 from gradmeter.estimators.families.reciprocal import Reciprocal
 from gradmeter.estimators.families.sequence_policy import SequencePolicy
+from gradmeter.estimators.families.stick_breaking_normal import StickBreakingNormal
 from gradmeter.estimators.families.student_t import StudentT
 from gradmeter.estimators.families.transformed_normal import TransformedNormal
 from gradmeter.estimators.families.triangular import Triangular
@@ -46,14 +47,20 @@ _NORMALS = (Normal, MultivariateNormal, LowRankNormal, MixtureOfNormals)
 _LOCATION_SCALE = (Laplace, StudentT, Logistic, Uniform, Triangular, Cauchy, Gumbel, Elliptical)
 _POSITIVE = (Exponential, Rayleigh, HalfNormal, HalfCauchy, Pareto, Weibull, Gompertz, LogLogistic, Reciprocal)
 _INTERVAL = (TruncatedNormal, VonMises, Kumaraswamy)
-_COMPOSED = (LogNormal, TransformedNormal, Erlang, Gamma, InverseGamma, ChiSquared, Beta, F, Dirichlet, LkjCholesky)
+_COMPOSED = (LogNormal, TransformedNormal, Erlang, Gamma, InverseGamma, ChiSquared, Beta, F)
+_JOINT = (Dirichlet, StickBreakingNormal, LkjCholesky)
 _RELAXED = (RelaxedBernoulli, Concrete)
-_DISCRETE = (*(Bernoulli, TiedBernoulli, Categorical, Binomial, Geometric, NegativeBinomial, Poisson, SequencePolicy),)
+_STATES = (Bernoulli, TiedBernoulli, Categorical, Binomial, SequencePolicy)
+_COUNTS = (Geometric, NegativeBinomial, Poisson)
+_FAMILIES = (
+    *(*_NORMALS, *_LOCATION_SCALE, *_POSITIVE, *_INTERVAL, *_COMPOSED, *_JOINT),
+    *(*_RELAXED, *_STATES, *_COUNTS),
+)
 
 FAMILIES = Registry(
     "family",
     Family,
-    {cls.name: cls for cls in (*_NORMALS, *_LOCATION_SCALE, *_POSITIVE, *_INTERVAL, *_COMPOSED, *_RELAXED, *_DISCRETE)},
+    {cls.name: cls for cls in _FAMILIES},
 )
 
 __all__ = [
@@ -86,6 +93,7 @@ __all__ = [
     "Poisson",
     "RelaxedBernoulli",
     "SequencePolicy",
+    "StickBreakingNormal",
     "TiedBernoulli",
     "TransformedNormal",
     "TruncatedNormal",

@@ -192,6 +192,20 @@ def concrete(p: Blocks, z: np.ndarray) -> np.ndarray:
     return special.logsumexp(each, axis=-1) + np.log(shift[1] - shift[0]) - np.log(z).sum(axis=-1)
 
 
+def stick(p: Blocks, z: np.ndarray) -> np.ndarray:
+    """log q of z₁ and z₂ of three: of v₁ = z₁ and v₂ = z₂/(1 − z₁), whose logits are Normals less log 2 and log 1."""
+    laws = [LogitNormal(p["loc"][k] - np.log(2 - k), np.exp(p["log_scale"][k])) for k in range(2)]
+    left = 1.0 - z[:, 0]
+    found: np.ndarray = laws[0].logpdf(z[:, 0]) + laws[1].logpdf(z[:, 1] / left) - np.log(left)
+    return found
+
+
+def _stick(parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    x, w = unit_interval(600)
+    law = LogitNormal(parameters["loc"], np.exp(parameters["log_scale"]))
+    return np.stack([x, 1.0 - x], axis=-1), w * law.pdf(x)
+
+
 def lkj(p: Blocks, z: np.ndarray) -> np.ndarray:
     """log q of L₂₁, L₃₁, L₃₂, from partial correlations of SciPy's beta laws: w₃₂ = L₃₂/√(1 − L₃₁²)."""
     eta, rest = np.exp(p["log_concentration"][0]), np.sqrt(1.0 - z[:, 1] ** 2)
@@ -246,6 +260,7 @@ GRIDS: dict[str, Callable[[Blocks], tuple[np.ndarray, np.ndarray]]] = {
     "relaxed-bernoulli": _relaxed_bernoulli,
     "concrete": _concrete,
     "dirichlet": _dirichlet,
+    "stick-breaking-normal": _stick,
     "low-rank-normal": _low_rank,
     "elliptical": _elliptical,
     "mixture-of-normals": _mixture,

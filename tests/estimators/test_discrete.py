@@ -338,7 +338,7 @@ def test_arms_of_two_samples_is_disarm(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 4])
-def test_weights_of_unordered_sets(backend: Backend, samples: int) -> None:
+def test_weights_of_unordered_sets(numpy_backend: Backend, samples: int) -> None:
     """Against sums over every order of drawing: P(C), and P of the rest of C once one or two are drawn."""
     q = np.asarray([0.1, 0.27, 0.05, 0.2, 0.38])
     p, left = q[:samples], q[samples:].sum()
@@ -353,8 +353,8 @@ def test_weights_of_unordered_sets(backend: Backend, samples: int) -> None:
             total += product
         return total
 
-    arrays = (backend.asarray(a, "float64") for a in (p[None], np.asarray([left])))
-    whole, first, second = (backend.to_numpy(a)[0] for a in unordered_set._leaving_out(backend, *arrays))
+    arrays = (numpy_backend.asarray(a, "float64") for a in (p[None], np.asarray([left])))
+    whole, first, second = (numpy_backend.to_numpy(a)[0] for a in unordered_set._leaving_out(numpy_backend, *arrays))
     assert whole == pytest.approx(probability(()), rel=1e-12)
     for i in range(samples):
         assert first[i] == pytest.approx(probability((i,)), rel=1e-12)

@@ -53,6 +53,7 @@ SCIPY: dict[str, Callable[[Blocks, np.ndarray], np.ndarray]] = {
     "relaxed-bernoulli": lambda p, z: laws.relaxed_bernoulli(p, z).sum(axis=-1),
     "concrete": laws.concrete,
     "categorical": lambda p, z: stats.multinomial(1, special.softmax(p["logits"].ravel())).logpmf(z),
+    "stick-breaking-normal": laws.stick,
     "lkj-cholesky": laws.lkj,
     "dirichlet": lambda p, z: stats.dirichlet(np.exp(p["log_concentration"])).logpdf(z.T),
 }

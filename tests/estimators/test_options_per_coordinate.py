@@ -34,6 +34,8 @@ SINGLE = {
     ("elliptical", "degrees"),
     ("sequence-policy", "spread"),
     ("lkj-cholesky", "concentration"),
+    ("stick-breaking-normal", "loc"),
+    ("stick-breaking-normal", "scale"),
     ("truncated-normal", "low"),
     ("truncated-normal", "high"),
 }
