@@ -23,6 +23,8 @@ ALIASES: dict[str, str] = {
     "likelihood-ratio": "score-function",
     "rloo": "score-function[baseline=leave-one-out]",
     "loo": "score-function[baseline=leave-one-out]",
+    "loorf": "score-function[baseline=leave-one-out]",
+    "nvil": "score-function[baseline=input-dependent]",
     "reparameterization": "pathwise",
     "reparameterisation": "pathwise",
     "stl": "pathwise[sticking-the-landing=true]",
@@ -33,7 +35,6 @@ ALIASES: dict[str, str] = {
     "mezo": "evolution-strategies[shared=true]",
     "forward-mode": "forward-gradient",
     "jvp": "forward-gradient",
-    "importance-weighted-policy-gradient": "off-policy",
     "snis": "self-normalised",
     "self-normalized": "self-normalised",
     "o-bbvi": "overdispersed",
@@ -51,9 +52,9 @@ ALIASES: dict[str, str] = {
     "discrete-stein": "rodeo",
     "doubly-reparameterized": "dreg",
     "doubly-reparameterised": "dreg",
-    **{name: f"policy-gradient[{options}]" for name, options in TRAINERS.items()},
     "tvo": "thermodynamic",
     "disarm-iw": "multi-sample-disarm",
+    **{name: f"policy-gradient[{options}]" for name, options in TRAINERS.items()},
 }
 
 
