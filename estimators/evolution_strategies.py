@@ -4,13 +4,16 @@ Approximates   ∇_λ E_ξ[L(λ + ρξ)],  ξ ~ N(0, I),  L(λ) = E_{q_λ}[f_λ(
 with           (1/S) Σ_s ξ_s (f(t(ε_s, λ + ρξ_s)) − f(t(ε_s, λ − ρξ_s)))/(2ρ)
 requires       samples from noise at any λ; no derivatives. Costs two evaluations a sample.
 
-Both ends share ε (common random numbers). As an estimate of ∇L it has the bias ½ρ² ∇ΔL + O(ρ⁴), which is 0 if L is
+Both ends share ε (common random numbers). With `shared=true` all samples of an estimate share ξ too: two evaluations of
+the mean of f over S samples, and of one minibatch, as MeZO has it, which regenerates ξ from its seed instead of storing
+it. As an estimate of ∇L it has the bias ½ρ² ∇ΔL + O(ρ⁴), which is 0 if L is
 quadratic in λ. The variance does not grow as ρ → 0 if f(t(ε, λ)) is smooth in λ.
 
 If f reads λ, the λ in f is not perturbed: L above is a function of q's λ only, and `estimate` adds the explicit term
 ∂f_λ/∂λ without a finite difference, so without a bias.
 
-Sources: Nesterov & Spokoiny 2017 (Gaussian smoothing); Salimans et al. 2017 (antithetic pairs).
+Sources: Nesterov & Spokoiny 2017 (Gaussian smoothing); Salimans et al. 2017 (antithetic pairs); Malladi et al. 2023
+(MeZO, algorithm 1).
 """
 
 from __future__ import annotations
@@ -39,12 +42,14 @@ class ZeroOrder(Estimator):
     direction: ClassVar[Kind]
 
     radius: float = option(0.1, "ρ, how far λ is moved", above=0.0)
+    shared: bool = option(False, "one direction for all S samples of an estimate, instead of one for each")
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
         specs = super().noise_specs(expectation, num_samples, dimension)
         shapes = expectation.family.shapes(dimension)
         for name, shape in shapes.items():
-            specs[f"{self.direction}_{name}"] = Noise(self.direction, (num_samples, *shape))
+            count = 1 if self.shared else num_samples
+            specs[f"{self.direction}_{name}"] = Noise(self.direction, (count, *shape))
         return specs
 
     def discontinuities(

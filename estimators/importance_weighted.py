@@ -71,6 +71,14 @@ class Groups:
             self._normalised = self.flat(weights / xp.sum(weights, axis=-1, keepdims=True))
         return self._normalised
 
+    def normalised_in_parts(self, parts: int) -> Array:
+        """Return the weights of the mean of `parts` equal parts of a group: w̃ within each part, over `parts`."""
+        xp, size = self.backend.xp, self.size // parts
+        if size == 1:
+            return xp.zeros_like(self.z[..., 0]) + 1.0 / parts
+        weights, _ = relative_weights(xp, xp.reshape(self.log_weights, (self.z.shape[0], -1, size)))
+        return self.flat(weights / (parts * xp.sum(weights, axis=-1, keepdims=True)))
+
     @property
     def share(self) -> float:
         """1/S, the weight of a group."""

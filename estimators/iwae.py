@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradmeter.estimators.estimator import Blocks, Requires, spread
+from gradmeter.estimators.expectation import Array
 from gradmeter.estimators.importance_weighted import Groups, ImportanceWeighted, along_paths
 
 
@@ -28,9 +29,13 @@ class Iwae(ImportanceWeighted):
     summary: ClassVar[str] = "importance-weighted bound: pathwise through the logarithm of a mean of K weights"
     requires: ClassVar[Requires] = Requires(("pathwise", "score"), ("gradient",))
 
+    def weights(self, groups: Groups) -> Array:
+        """Return the weights, within their group, of d/dλ log w, with the sample axes of z."""
+        return groups.normalised
+
     def family_gradient(self, groups: Groups) -> Blocks:
         backend, expectation, z = groups.backend, groups.expectation, groups.z
-        family, weights = expectation.family, groups.normalised
+        family, weights = expectation.family, self.weights(groups)
         slope = expectation.integrand_gradient(backend, z, groups.noise, *groups.logs)
         gradients = family.pathwise(backend, groups.parameters, groups.noise, z, spread(weights, slope) * slope)
         for name, moved in family.entropy_pathwise(backend, groups.parameters, groups.noise, z).items():

@@ -90,7 +90,14 @@ class Pathwise(Estimator):
     def estimate_integrand(
         self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
     ) -> Blocks:
-        xp, family = backend.xp, expectation.family
+        gradients = self.per_sample(backend, expectation, parameters, noise)
+        return {name: mean_over_samples(backend.xp, gradient) for name, gradient in gradients.items()}
+
+    def per_sample(
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
+    ) -> Blocks:
+        """Return the derivative of f along the path of every sample, by block [R, S, *shape]."""
+        family = expectation.family
         noise = self.family_noise(backend, family, noise)
         z = family.sample(backend, parameters, noise)
         logs = family.logs(backend, parameters, noise)
@@ -102,4 +109,4 @@ class Pathwise(Estimator):
         if expectation.entropy == "sampled" and not self.sticking_the_landing:
             entropy = family.entropy_pathwise(backend, parameters, noise, z)
             gradients |= {name: gradients[name] + moved for name, moved in entropy.items()}
-        return {name: mean_over_samples(xp, gradient) for name, gradient in gradients.items()}
+        return gradients

@@ -15,11 +15,12 @@ Source: Naesseth et al. 2017, with their shape augmentation (one step) for conce
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, mean_over_samples, spread
 from gradmeter.estimators.expectation import Array, Expectation
+from gradmeter.estimators.families.capabilities import Capable
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,14 @@ class RejectionReparameterisation(Estimator):
         logs = family.logs(backend, parameters, noise)
         value = expectation.value(backend, parameters, z, noise, *logs)
         slope = expectation.gradient(backend, parameters, z, noise, *logs)
-        moved, score = family.accepted(backend, parameters, noise, z)
+        moved, score = self.path_and_score(backend, family, parameters, noise, z, *logs)
         return {
             name: mean_over_samples(xp, slope * moved[name] + spread(value, score[name]) * score[name])
             for name in moved
         }
+
+    def path_and_score(
+        self, backend: Backend, family: Capable, parameters: Blocks, noise: dict[str, Array], z: Array, *logs: Any
+    ) -> tuple[Blocks, Blocks]:
+        """Return ∂z/∂λ at fixed ε, and ∇_λ of the log-density of ε, each by block, per sample."""
+        return family.accepted(backend, parameters, noise, z)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from gradmeter.estimators import FAMILIES
 from gradmeter.estimators.families.capabilities import has
+from tests.estimators import laws
 
 Blocks = dict[str, np.ndarray]
 DIMENSION = 3
@@ -119,6 +120,16 @@ KNOWN: dict[str, Known] = {
         parameters={"log_scale": np.log([0.83, 1.4, 0.27])},
         law=lambda p: stats.rayleigh(scale=np.exp(p["log_scale"])),
     ),
+    "half-normal": Known(
+        problem="polynomial[family=half-normal,scale=0.8,degree=3,dim=3]",
+        parameters={"log_scale": np.log([0.83, 1.4, 0.27])},
+        law=lambda p: stats.halfnorm(scale=np.exp(p["log_scale"])),
+    ),
+    "half-cauchy": Known(
+        problem="cosine[family=half-cauchy,scale=0.8,k=1.3,dim=3]",
+        parameters={"log_scale": np.log([0.83, 1.4, 0.27])},
+        law=lambda p: stats.halfcauchy(scale=np.exp(p["log_scale"])),
+    ),
     "pareto": Known(
         problem="polynomial[family=pareto,scale=0.8,shape=9.5,degree=3,dim=3]",
         parameters={"log_scale": np.log([0.83, 1.4, 0.27]), "log_shape": np.log([9.5, 4.9, 12.0])},
@@ -144,6 +155,28 @@ KNOWN: dict[str, Known] = {
         parameters={"log_low": np.log([0.4, 1.0, 2.3]), "log_span": np.log([0.7, 1.9, 3.0])},
         law=lambda p: stats.loguniform(np.exp(p["log_low"]), np.exp(p["log_low"] + np.exp(p["log_span"]))),
     ),
+    "truncated-normal": Known(
+        problem="polynomial[family=truncated-normal,low=-0.6,high=1.9,loc=0.4,scale=0.8,degree=3,dim=3]",
+        parameters=LOC_SCALE,
+        law=lambda p: stats.truncnorm(
+            *((end - p["loc"]) * np.exp(-p["log_scale"]) for end in (-1.0, 2.0)), p["loc"], np.exp(p["log_scale"])
+        ),
+        tolerance=1e-10,
+    ),
+    "von-mises": Known(
+        problem="polynomial[family=von-mises,loc=0.4,concentration=1.7,degree=3,dim=3]",
+        parameters={"loc": np.asarray([0.31, -1.7, 2.92]), "log_concentration": np.log([0.83, 4.2, 17.0])},
+        tolerance=1e-10,
+    ),
+    "kumaraswamy": Known(
+        problem="polynomial[family=kumaraswamy,a=0.8,b=2.3,degree=3,dim=3]",
+        parameters={"log_a": np.log([0.7, 1.3, 4.2]), "log_b": np.log([1.4, 3.3, 2.2])},
+        law=lambda p: laws.Kumaraswamy(np.exp(p["log_a"]), np.exp(p["log_b"])),
+    ),
+    "transformed-normal": Known(
+        problem="polynomial[family=transformed-normal,loc=0.4,scale=0.8,degree=3,dim=3]",
+        parameters=LOC_SCALE,
+    ),
     "log-normal": Known(
         problem="polynomial[family=log-normal,loc=0.4,scale=0.3,degree=3,dim=3]",
         parameters=LOC_SCALE,
@@ -156,6 +189,11 @@ KNOWN: dict[str, Known] = {
     "gamma": Known(
         problem="polynomial[family=gamma,concentration=2.3,rate=1.7,degree=3,dim=3]",
         parameters={"log_concentration": np.log([0.4, 1.3, 9.7]), "log_rate": np.log([0.6, 1.3, 4.2])},
+        tolerance=1e-10,
+    ),
+    "inverse-gamma": Known(
+        problem="polynomial[family=inverse-gamma,concentration=9.5,scale=1.7,degree=3,dim=3]",
+        parameters={"log_concentration": np.log([6.4, 5.3, 9.7]), "log_scale": np.log([0.6, 1.3, 4.2])},
         tolerance=1e-10,
     ),
     "chi-squared": Known(
@@ -178,9 +216,28 @@ KNOWN: dict[str, Known] = {
         parameters={"log_concentration": np.log([0.6, 1.3, 4.2])},
         tolerance=1e-10,
     ),
+    "stick-breaking-normal": Known(
+        problem="polynomial[family=stick-breaking-normal,loc=0.4,scale=0.8,degree=3,dim=3]",
+        parameters={"loc": np.asarray([0.31, -1.2]), "log_scale": np.log([0.83, 1.4])},
+    ),
+    "lkj-cholesky": Known(
+        problem="polynomial[family=lkj-cholesky,size=3,concentration=1.7,degree=2,dim=3]",
+        parameters={"log_concentration": np.log([1.7])},
+        structure={"size": 3},
+        tolerance=1e-10,
+    ),
     "poisson": Known(
         problem="polynomial[family=poisson,rate=1.7,degree=3,dim=3]",
         parameters={"log_rate": np.log([0.6, 2.3, 8.2])},
+        tolerance=1e-10,
+    ),
+    "binomial": Known(
+        problem="polynomial[family=binomial,trials=4,probability=0.3,degree=3,dim=3]",
+        parameters={"logits": np.asarray([0.4, -1.1, 2.3])},
+    ),
+    "negative-binomial": Known(
+        problem="polynomial[family=negative-binomial,successes=1.7,probability=0.8,degree=3,dim=3]",
+        parameters={"log_successes": np.log([0.6, 2.3, 6.2]), "logits": np.asarray([0.4, -0.3, 2.3])},
         tolerance=1e-10,
     ),
     "geometric": Known(
@@ -197,7 +254,7 @@ KNOWN: dict[str, Known] = {
         structure={"categories": 3},
     ),
     "bernoulli": Known(
-        problem="square[family=bernoulli,probability=0.3,k=0.49,dim=3]",
+        problem="polynomial[family=bernoulli,probability=0.3,degree=3,dim=3]",
         parameters={"logits": np.asarray([0.4, -1.1, 2.3])},
     ),
     "tied-bernoulli": Known(

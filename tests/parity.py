@@ -54,8 +54,8 @@ class Case:
         estimator, family = self.cell.estimator, self.expectation.family
         expectation, parameters = self.expectation.at(self.parameters)
         drawn = drawing.from_uniforms(backend, family, self.noise)
-        # Without base noise D = 1: ± 2 σ. Without a component, it is summed over: any will do.
-        noise = {"base": np.asarray([[[-2.0]], [[2.0]]]), "component": np.asarray([[[0.3]]]), **drawn}
+        # What an estimator draws no noise for, it replaces or sums over: any will do.
+        noise = {**draws(family.noise((1,), self.cell.problem.dimension), REPLICATES), **drawn}
         z = family.sample(backend, parameters, noise)
         score = family.score(backend, parameters, z)
         built = estimator.requirements(self.cell.problem.entropy).integrand

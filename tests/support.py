@@ -263,7 +263,7 @@ def integrated(
         flat = {name: np.full((len(points), math.prod(spec.shape)), 0.37) for name, spec in specs.items()}
         for column, (name, i) in zip(points.T, places, strict=True):
             flat[name][:, i] = column
-        noise = {name: values.reshape(-1, *specs[name].shape) for name, values in flat.items()}
+        noise = {name: values.reshape(len(points), *specs[name].shape) for name, values in flat.items()}
         found = estimate(backend, estimator, expectation, parameters, noise, state)[block]
         mean, size = (np.tensordot(weights, values, 1) for values in (found, np.abs(found)))
         result[block] = (mean, np.tensordot(weights, (found - mean) ** 2, 1), size)

@@ -25,6 +25,7 @@ from gradmeter.bench.fit.command import make_method
 from gradmeter.bench.optimisation.optimisers import make_optimiser
 from gradmeter.bench.rows import COLUMNS
 from gradmeter.estimators import backends
+from gradmeter.estimators.aliases import ALIASES, TRAINERS
 from gradmeter.estimators.errors import UsageError
 from tests.support import needs
 
@@ -262,6 +263,12 @@ def test_catalogues_are_complete(page: str, heading: str, kind: str) -> None:
     if kind == "suites":  # those of papers have a page of their own
         known = {name for name in known if name.startswith("papers/") == (page == "docs/papers.md")}
     assert names_in(first) == known
+
+
+def test_usual_names_of_estimators_are_complete() -> None:
+    rows = the_table("docs/estimators.md", "usual name")
+    listed = {name: target.strip(" `") for names, target in rows for name in names_in([names])}
+    assert listed == {name: target for name, target in ALIASES.items() if name not in TRAINERS}
 
 
 def test_families_have_the_parameter_blocks_that_are_named() -> None:

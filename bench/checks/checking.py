@@ -31,7 +31,7 @@ OF_LAWS = (1, 2, 3)
 #: Largest dimension of a problem for which its family is checked at the problem's λ.
 MOST_OWN = 8
 #: Capabilities of a family for which there is no check.
-UNWRITTEN = ("accepted", "stratified", "marginals", "relaxation")
+UNWRITTEN = ("accepted", "standardised", "stratified", "marginals", "relaxation", "covariance")
 #: Capabilities that each check needs.
 NEEDS = {
     "score_identity": ("score", "score_identity"),

@@ -135,8 +135,11 @@ def pathwise(place: Place) -> Finding:
 def sample_jumps(place: Place) -> bool:
     """Return whether a sample is discontinuous in λ at fixed noise, as under rejection: its path is then implicit.
 
-    Intervals of λ over which a sample moves most are bisected repeatedly; a change that remains is a discontinuity.
+    A family with gamma numbers makes its samples by rejection. For others, intervals of λ over which a sample moves
+    most are bisected repeatedly; a change that remains is a discontinuity.
     """
+    if has(place.family, "gamma_numbers"):
+        return True
     noise, spread = place.draw(JUMP_ROWS, "jump"), place.spread()
     for block, a in place.parameters.items():
         direction = place.lab.generator("jump", block).standard_normal(a.shape)

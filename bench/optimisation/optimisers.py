@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 
 from gradmeter.estimators import Family, Normal, NotApplicable, UsageError
 from gradmeter.estimators.errors import unknown
+from gradmeter.estimators.families import MultivariateNormal
+from gradmeter.estimators.families.multivariate_normal import triangle, unpacked
 from gradmeter.estimators.options import construct, option, parse
 
 Array = Any
@@ -178,7 +180,102 @@ class Natural(Optimiser):
         return {"loc": loc, "log_scale": parameters["log_scale"] - 0.5 * xp.log(factor)}, memory
 
 
-OPTIMISERS: dict[str, type[Optimiser]] = {cls.name: cls for cls in (Sgd, Adam, Natural)}
+@dataclass(frozen=True)
+class OnlineNewton(Natural):
+    """Natural-gradient ascent of a full-rank Normal in its natural parameters: variational online Newton (VON).
+
+    With G = ∂L/∂Σ, which the gradient with respect to the Cholesky factor determines,
+
+        Σ⁻¹ ← Σ⁻¹ − 2ρ G,    μ ← μ + ρ Σ ∂L/∂μ    with the new Σ
+
+    (Khan & Lin 2017; Khan et al. 2018). In one dimension it is `natural`, and the limits are the same: the step is at
+    most `clip` long in the Fisher metric, and no precision along an eigenvector of −2 Lᵀ G L falls by more than half.
+    """
+
+    name: ClassVar[str] = "von"
+    summary: ClassVar[str] = "variational online Newton: natural gradient of the full-rank Normal"
+
+    def check(self, family: Family, blocks: Sequence[str]) -> None:
+        if family != MultivariateNormal():
+            raise NotApplicable(f"optimiser {self.name} is for the full-rank Normal, not for family {family.name}")
+        others = ", ".join(blocks[len(MultivariateNormal.blocks) :])
+        if others:
+            raise NotApplicable(f"optimiser {self.name} moves loc and cholesky, and knows no metric for {others}")
+
+    @staticmethod
+    def step(xp: Any, parameters: Blocks, gradient: Blocks, memory: Memory, numbers: Any) -> tuple[Blocks, Memory]:
+        lower, values, vectors, rate = _whitened(xp, parameters, gradient, numbers)
+        kept = 1.0 + rate * values
+        wider = _multiplied(xp, lower, xp.maximum(kept, xp.full_like(kept, LEAST_PRECISION)), vectors)
+        return _moved(xp, parameters, rate, gradient["loc"], wider, wider), memory
+
+
+@dataclass(frozen=True)
+class ImprovedLearningRule(OnlineNewton):
+    """The improved Bayesian learning rule (iBLR) of a full-rank Normal: precisions stay positive at any step size.
+
+    With g = −2 ∂L/∂Σ,
+
+        Σ⁻¹ ← Σ⁻¹ + ρ g + ½ρ² g Σ g,    μ ← μ + ρ Σ ∂L/∂μ    with the old Σ
+
+    (Lin, Schmidt & Khan 2020, figure 1), where Σ⁻¹ falls by half at most. The step is at most `clip` long, as for
+    `von`.
+    """
+
+    name: ClassVar[str] = "iblr"
+    summary: ClassVar[str] = "improved Bayesian learning rule of the full-rank Normal: precisions stay positive"
+
+    @staticmethod
+    def step(xp: Any, parameters: Blocks, gradient: Blocks, memory: Memory, numbers: Any) -> tuple[Blocks, Memory]:
+        lower, values, vectors, rate = _whitened(xp, parameters, gradient, numbers)
+        wider = _multiplied(xp, lower, 0.5 + 0.5 * (1.0 + rate * values) ** 2, vectors)
+        return _moved(xp, parameters, rate, gradient["loc"], lower, wider), memory
+
+
+def _places(xp: Any, like: Array) -> Array:
+    """Return 0, 1, … for the elements of an array [N], on its device."""
+    return xp.astype(xp.cumulative_sum(xp.ones_like(like), axis=0) - 1.0, xp.int64)
+
+
+def _whitened(xp: Any, parameters: Blocks, gradient: Blocks, numbers: Any) -> tuple[Array, Array, Array, Array]:
+    """Return L, the eigenvalues and eigenvectors of −2 Lᵀ (∂L/∂Σ) L, and ρ limited by the longest step.
+
+    tril(Lᵀ ∂/∂L) = 2 tril(Lᵀ (∂/∂Σ) L), because ∂/∂L is the lower triangle of 2 (∂/∂Σ) L.
+    """
+    places = _places(xp, parameters["loc"])
+    diagonal = places[:, None] == places
+    lower = unpacked(xp, parameters["cholesky"], places)
+    by_factor = triangle(xp, gradient["cholesky"], places)
+    by_factor = xp.where(diagonal, by_factor / xp.where(diagonal, lower, xp.ones_like(lower)), by_factor)
+    half = -xp.tril(xp.matmul(xp.matrix_transpose(lower), by_factor))
+    symmetric = half + xp.matrix_transpose(xp.where(diagonal, xp.zeros_like(half), half))
+    values, vectors = xp.linalg.eigh(symmetric)
+    along = xp.matmul(xp.matrix_transpose(lower), gradient["loc"])
+    length = xp.sqrt(xp.sum(along * along) + 0.5 * xp.sum(values * values) + xp.finfo(values.dtype).tiny)
+    held = numbers[1] / length
+    return lower, values, vectors, xp.where(held < numbers[0], held, numbers[0])
+
+
+def _multiplied(xp: Any, lower: Array, factors: Array, vectors: Array) -> Array:
+    """Return the Cholesky factor of Σ once Lᵀ Σ⁻¹ L = I has become U diag(factors) Uᵀ."""
+    return xp.matmul(lower, xp.linalg.cholesky(xp.matmul(vectors / factors, xp.matrix_transpose(vectors))))
+
+
+def _moved(xp: Any, parameters: Blocks, rate: Array, by_loc: Array, metric: Array, wider: Array) -> Blocks:
+    """Return λ with μ moved by ρ Σ ∂L/∂μ, where `metric` is a factor of Σ, and with the factor `wider`."""
+    loc = parameters["loc"] + rate * xp.matmul(metric, xp.matmul(xp.matrix_transpose(metric), by_loc))
+    places = _places(xp, loc)
+    diagonal = places[:, None] == places
+    logs = xp.where(diagonal, xp.log(xp.where(diagonal, wider, xp.ones_like(wider))), wider)
+    number = _places(xp, parameters["cholesky"])
+    row = xp.astype(0.5 * (xp.sqrt(8.0 * xp.astype(number, loc.dtype) + 1.0) - 1.0), xp.int64)
+    inside = row * loc.shape[0] + number - row * (row + 1) // 2
+    return {"loc": loc, "cholesky": xp.take(xp.reshape(logs, (-1,)), inside, axis=0)}
+
+
+OPTIMISERS: dict[str, type[Optimiser]] = {
+    cls.name: cls for cls in (Sgd, Adam, Natural, OnlineNewton, ImprovedLearningRule)
+}
 
 
 def make_optimiser(text: str, rate: str | float | None = None) -> Optimiser:

@@ -40,7 +40,8 @@ def fit(
         ),
     ] = None,
     optimiser: Annotated[
-        Optional[list[str]], Option(metavar="sgd|adam|natural", help="what follows the gradient (default adam)")
+        Optional[list[str]],
+        Option(metavar="sgd|adam|natural|von|iblr", help="what follows the gradient (default adam)"),
     ] = None,
     learning_rate: Annotated[
         Optional[list[str]], Option(metavar="RATE", help="the optimiser's first step size")

@@ -180,6 +180,12 @@ class HasBonnetPrice(Protocol):
         """
 
 
+@capability("covariance", "a covariance with off-diagonal elements of its own", "none is written for it")
+class HasCovariance(Protocol):
+    def covariance(self, backend: Backend, parameters: Blocks) -> Array:
+        """Return the covariance of z [D, D]."""
+
+
 @capability("accepted", "the law of accepted proposals", "its coordinates are not each one gamma number, by rejection")
 class HasAccepted(Protocol):
     def accepted(
@@ -195,6 +201,15 @@ class HasAccepted(Protocol):
             ∂z/∂λ at fixed ε.
         score
             ∇_λ of the log-density of the accepted ε.
+        """
+
+
+@capability("standardised", "a standardised form of its gamma numbers", "its coordinates are not each one gamma number")
+class HasStandardised(Protocol):
+    def standardised(self, backend: Backend, parameters: Blocks, z: Array) -> tuple[Blocks, Blocks]:
+        """Return the two derivatives of the standardised gamma numbers ε, as `accepted` does for accepted proposals.
+
+        ε = (log g − ψ(α))/√ψ′(α), of mean 0 and variance 1 for every λ. `Logs` may follow as a last argument.
         """
 
 
@@ -250,8 +265,8 @@ class HasRelaxation(Protocol):
 
 class Capable(
     Family, HasScore, HasPathwise, HasWeakDerivatives, HasLogDensityGradient, HasLogDensityReplaced, HasLogDensities,
-    HasDispersed, HasEntropyGradient, HasPowerMoment, HasSupportAndTails, HasMarginals, HasBonnetPrice, HasAccepted,
-    HasGammaNumbers, HasStratified, HasStates, HasLogits, HasExpected, HasRelaxation,
+    HasDispersed, HasEntropyGradient, HasPowerMoment, HasSupportAndTails, HasMarginals, HasBonnetPrice, HasCovariance,
+    HasAccepted, HasStandardised, HasGammaNumbers, HasStratified, HasStates, HasLogits, HasExpected, HasRelaxation,
 ):  # fmt: skip
     """The type of a family whose capabilities were checked, by `has`, `require` or `Estimator.check`.
 

@@ -167,8 +167,19 @@ class _Gumbels(Relaxation):
     def given_noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"given": Noise("exponential", (*sample_shape, dimension))}
 
+    def location(self, backend: Backend, parameters: Blocks) -> Array:
+        return self.family._log_probabilities(backend, parameters)
+
     def perturbed(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        return self.family._log_probabilities(backend, parameters) - backend.xp.log(noise["gumbel"])
+        return self.location(backend, parameters) - backend.xp.log(noise["gumbel"])
+
+    def gapped(self, backend: Backend, parameters: Blocks, z: Array, gap: float) -> Array:
+        xp, family = backend.xp, self.family
+        logits = family.by_choice(xp, self.location(backend, parameters))
+        largest = xp.max(logits, axis=-1, keepdims=True)
+        others = xp.where(logits < largest - gap, logits, largest - gap)
+        chosen = family.by_choice(xp, z)
+        return family.side_by_side(xp, chosen * largest + (1.0 - chosen) * others)
 
     def given(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
         xp, family = backend.xp, self.family

@@ -16,6 +16,7 @@ from gradmeter.estimators.families.gamma_path import (
     log_gamma_slope,
     log_standard_gamma,
     standard_gamma,
+    standardised_slope,
     trigamma,
 )
 from gradmeter.estimators.families.gamma_weak import (
@@ -120,6 +121,17 @@ class Gamma(MeanField):
         moved, score = accepted_slope(backend, concentration, noise, z)
         return (
             {"log_concentration": concentration * moved, "log_rate": -z},
+            {"log_concentration": concentration * score, "log_rate": xp.zeros_like(z)},
+        )
+
+    def standardised(
+        self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None
+    ) -> tuple[Blocks, Blocks]:
+        xp, concentration = backend.xp, backend.xp.exp(parameters["log_concentration"])
+        log_z = logs.low if logs else log_from_zero(xp, z, concentration)
+        slope, score = standardised_slope(backend, concentration, log_z + parameters["log_rate"])
+        return (
+            {"log_concentration": concentration * z * slope, "log_rate": -z},
             {"log_concentration": concentration * score, "log_rate": xp.zeros_like(z)},
         )
 
@@ -338,6 +350,13 @@ class ChiSquared(MeanField):
         half = self._concentration(backend, parameters)
         moved, score = accepted_slope(backend, half, noise, z)
         return {"log_degrees": half * moved}, {"log_degrees": half * score}
+
+    def standardised(
+        self, backend: Backend, parameters: Blocks, z: Array, logs: Logs | None = None
+    ) -> tuple[Blocks, Blocks]:
+        half = self._concentration(backend, parameters)
+        slope, score = standardised_slope(backend, half, self._log_g(backend, half, z, logs))
+        return {"log_degrees": half * z * slope}, {"log_degrees": half * score}
 
     def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ∇ of Σ α + log Γ(α) + (1 − α) ψ(α) + log 2, α = ν/2, which is α (1 + (1 − α) ψ′(α))."""

@@ -160,6 +160,25 @@ def trigamma(backend: Backend, x: Array) -> Array:
     return near + inverse * (1.0 + 0.5 * inverse + series)
 
 
+def tetragamma(backend: Backend, x: Array) -> Array:
+    """Return ψ″(x) for x > 0, to rounding, as the derivative of the terms of `trigamma`."""
+    near = sum((-2.0 / (x + k) ** 3 for k in range(_SHIFT)), 0.0 * x)
+    inverse = 1.0 / (x + _SHIFT)
+    square = inverse * inverse
+    series = 0.0 * x
+    for i, number in reversed(list(enumerate(_BERNOULLI, 1))):
+        series = (series + (2 * i + 1) * number) * square
+    return near - square * (1.0 + inverse + series)
+
+
+def standardised_slope(backend: Backend, concentration: Array, log_g: Array) -> tuple[Array, Array]:
+    """Return ∂ log g/∂α at fixed ε = (log g − ψ(α))/√ψ′(α), and ∂/∂α of the log-density of ε."""
+    first, second = trigamma(backend, concentration), tetragamma(backend, concentration)
+    away, ratio = log_g - backend.special.digamma(concentration), 0.5 * second / first
+    slope = first + away * ratio
+    return slope, away + (concentration - backend.xp.exp(log_g)) * slope + ratio
+
+
 #: The shift n, and the Bernoulli numbers B₂, B₄, …: at x + n the first omitted term is below 1e-16.
 _SHIFT = 10
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)

@@ -159,6 +159,12 @@ class LowRankNormal(Family):
             "log_diagonal": diagonal(backend, hessian) * xp.exp(2.0 * parameters["log_diagonal"]),
         }
 
+    def covariance(self, backend: Backend, parameters: Blocks) -> Array:
+        xp, f = backend.xp, parameters["factor"]
+        places = backend.asarray(range(f.shape[0]), None)
+        identity = xp.astype(places[:, None] == places, f.dtype)
+        return xp.matmul(f, xp.matrix_transpose(f)) + identity * xp.exp(2.0 * parameters["log_diagonal"])
+
     def marginals(self, parameters: Blocks) -> Marginals:
         """Return N(loc_i, s_i²) with s_i² = Σ_j F_ij² + d_i²."""
         factor, square = parameters["factor"], np.exp(2.0 * parameters["log_diagonal"])

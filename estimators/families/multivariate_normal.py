@@ -119,6 +119,10 @@ class MultivariateNormal(Family):
         lower = xp.take(flat, packed.rows * slope.shape[-1] + packed.columns, axis=-1)
         return {"loc": slope, "cholesky": lower * chain}
 
+    def covariance(self, backend: Backend, parameters: Blocks) -> Array:
+        lower = factor(backend, parameters)
+        return backend.xp.matmul(lower, backend.xp.matrix_transpose(lower))
+
     def _pulled(self, backend: Backend, parameters: Blocks, cotangent: Array, base: Array) -> Array:
         """Return cotangent · ∂(L base)/∂cholesky [..., D(D + 1)/2]."""
         xp = backend.xp
@@ -186,13 +190,21 @@ def pack(factor: np.ndarray) -> np.ndarray:
 
 def factor(backend: Backend, parameters: Blocks) -> Array:
     """Return L [D, D]."""
-    xp, packed = backend.xp, parameters["cholesky"]
-    places = backend.asarray(range(parameters["loc"].shape[0]), None)
+    return unpacked(backend.xp, parameters["cholesky"], backend.asarray(range(parameters["loc"].shape[0]), None))
+
+
+def unpacked(xp: Any, packed: Array, places: Array) -> Array:
+    """Return L [D, D] from `cholesky` and the numbers 0, …, D − 1."""
+    lower = triangle(xp, packed, places)
+    return xp.where(places[:, None] == places, xp.exp(lower), lower)
+
+
+def triangle(xp: Any, packed: Array, places: Array) -> Array:
+    """Return the lower triangle [D, D] whose rows are packed [D(D + 1)/2], given the numbers 0, …, D − 1."""
     rows, columns = places[:, None], places[None, :]
     inside = xp.where(columns <= rows, rows * (rows + 1) // 2 + columns, xp.zeros_like(rows * columns))
     values = xp.reshape(xp.take(packed, xp.reshape(inside, (-1,)), axis=0), inside.shape)
-    lower = xp.where(columns < rows, values, xp.zeros_like(values))
-    return xp.where(columns == rows, xp.exp(values), lower)
+    return xp.where(columns <= rows, values, xp.zeros_like(values))
 
 
 def _times_transposed(xp: Any, left: Array, matrix: Array) -> Array:

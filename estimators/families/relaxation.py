@@ -35,12 +35,23 @@ class Relaxation(ABC):
         """Return the noise that ζ given z is made from, under other names."""
 
     @abstractmethod
+    def location(self, backend: Backend, parameters: Blocks) -> Array:
+        """Return ζ without its noise, [D] or [1]."""
+
+    @abstractmethod
     def perturbed(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """Return ζ."""
+        """Return ζ, the location plus noise."""
 
     @abstractmethod
     def given(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
         """Return ζ given H(ζ) = z, and the factor of its cotangent before `pathwise`."""
+
+    @abstractmethod
+    def gapped(self, backend: Backend, parameters: Blocks, z: Array, gap: float) -> Array:
+        """Return the location moved by as little as makes the logits of z the largest, by at least `gap`.
+
+        The chosen logit rises to the largest one; the others fall to at most the largest one minus `gap`.
+        """
 
     @abstractmethod
     def pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
@@ -71,9 +82,18 @@ class Binary(Relaxation):
     def given_noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"given": Noise("uniform", (*sample_shape, dimension))}
 
+    def location(self, backend: Backend, parameters: Blocks) -> Array:
+        return self.family.logits(backend, parameters)
+
     def perturbed(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         u = noise["base"]
-        return self.family.logits(backend, parameters) + _log(backend.xp, u) - backend.xp.log1p(-u)
+        return self.location(backend, parameters) + _log(backend.xp, u) - backend.xp.log1p(-u)
+
+    def gapped(self, backend: Backend, parameters: Blocks, z: Array, gap: float) -> Array:
+        """Return ±max(±logit, gap), + for z = 1: of two logits only the difference matters."""
+        xp, sign = backend.xp, 2.0 * z - 1.0
+        toward = sign * self.location(backend, parameters)
+        return sign * xp.where(toward > gap, toward, xp.full_like(toward, gap))
 
     def given(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
         """Return ζ given z: for z = 1, ζ ≥ 0 and u is at a fraction v of (1 − p, 1); for z = 0, the mirror image."""

@@ -28,6 +28,12 @@ OPTIONS: dict[str, dict[str, tuple[float, ...]]] = {
     "gumbel": {"loc": (0.3, -1.0, 0.9), "scale": (0.8, 1.4, 0.5)},
     "exponential": {"rate": (0.9, 2.0, 5.0)},
     "rayleigh": {"scale": (0.8, 1.4, 0.5)},
+    "half-normal": {"scale": (0.8, 1.4, 0.5)},
+    "truncated-normal": {"loc": (0.3, -1.5, 2.9), "scale": (0.8, 1.4, 0.5)},
+    "von-mises": {"loc": (0.3, -1.0, 3.0), "concentration": (0.8, 2.4, 9.5)},
+    "kumaraswamy": {"a": (0.8, 1.4, 2.5), "b": (1.0, 2.4, 0.8)},
+    "transformed-normal": {"loc": (0.3, -1.0, 0.2), "scale": (0.4, 0.6, 0.5)},
+    "inverse-gamma": {"concentration": (7.5, 9.0, 30.0), "scale": (1.5, 0.7, 20.0)},
     "pareto": {"scale": (0.8, 1.4, 0.5), "shape": (7.5, 9.0, 12.0)},
     "weibull": {"scale": (0.8, 1.4, 0.5), "shape": (1.5, 0.9, 3.0)},
     "gompertz": {"shape": (1.0, 0.4, 3.0), "rate": (0.7, 1.3, 2.0)},
@@ -41,6 +47,8 @@ OPTIONS: dict[str, dict[str, tuple[float, ...]]] = {
     "f": {"numerator": (5.0, 3.0, 9.0), "denominator": (30.0, 40.0, 25.0)},
     "relaxed-bernoulli": {"probability": (0.3, 0.5, 0.9), "temperature": (0.5, 1.0, 2.0)},
     "bernoulli": {"probability": (0.3, 0.5, 0.9)},
+    "binomial": {"probability": (0.3, 0.5, 0.9)},
+    "negative-binomial": {"successes": (0.7, 2.0, 6.0), "probability": (0.4, 0.5, 0.9)},
     "geometric": {"probability": (0.3, 0.5, 0.9)},
     "poisson": {"rate": (0.9, 2.0, 5.0)},
 }
@@ -62,7 +70,10 @@ def text(function: str, name: str, options: dict[str, tuple[float, ...]]) -> str
 
 def test_all_independent_families_are_here() -> None:
     several = {name for name, cls in FAMILIES.items() if issubclass(cls, MeanField)}
-    assert set(OPTIONS) == several - {"cauchy"}  # in `test_waves.py`, since it has few of these expectations
+    assert set(OPTIONS) == several - {
+        "cauchy",
+        "half-cauchy",
+    }  # in `test_waves.py`: they have few of these expectations
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -84,7 +84,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     # estimators
     ((*SQUARE, "--estimator", "pathwis"), "unknown estimator 'pathwis'; did you mean 'pathwise'?"),
     ((*SQUARE, "--estimator", "score"), "unknown estimator 'score'; did you mean 'score-function'?"),
-    ((*SQUARE, "--estimator", "reparam"), "'rejection-reparameterisation', 'reparameterization' (pathwise) or"),
+    ((*SQUARE, "--estimator", "reparam"), "'generalised-reparameterisation', 'reparameterization' (pathwise) or"),
     ((*SQUARE, "--estimator", "reinfroce"), "did you mean 'reinforce' (score-function)?"),
     ((*SQUARE, "--estimator", "injected"), "See all with: gradmeter list estimators"),
     ((*SQUARE, "--estimator", "zzz"), "more; see all with: gradmeter list estimators"),

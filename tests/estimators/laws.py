@@ -10,24 +10,105 @@ from scipy import special, stats
 
 Blocks = dict[str, np.ndarray]
 
+
+class VonMises:
+    """SciPy's on [−π, π], where its quantiles are not."""
+
+    def __init__(self, kappa: np.ndarray, loc: np.ndarray) -> None:
+        self.law = stats.vonmises(kappa, loc)
+
+    def pdf(self, z: Any) -> Any:
+        return self.law.pdf(z)
+
+    def logpdf(self, z: Any) -> Any:
+        return self.law.logpdf(z)
+
+    def sf(self, z: float) -> Any:
+        return 1.0 - self.cdf(z)
+
+    def cdf(self, z: float) -> Any:
+        return self.law.cdf(z) - self.law.cdf(-np.pi)
+
+    def support(self) -> tuple[float, float]:
+        return -np.pi, np.pi
+
+    def ppf(self, u: float) -> float:
+        return -np.pi + 2.0 * np.pi * u
+
+    def isf(self, u: float) -> float:
+        return self.ppf(1.0 - u)
+
+
+class Kumaraswamy:
+    """SciPy has none."""
+
+    def __init__(self, a: np.ndarray, b: np.ndarray) -> None:
+        self.a, self.b = a, b
+
+    def logpdf(self, z: Any) -> Any:
+        return np.log(self.a * self.b) + (self.a - 1.0) * np.log(z) + (self.b - 1.0) * np.log1p(-(z**self.a))
+
+    def pdf(self, z: Any) -> Any:
+        return np.exp(self.logpdf(z))
+
+    def sf(self, z: Any) -> Any:
+        return (1.0 - z**self.a) ** self.b
+
+    def cdf(self, z: Any) -> Any:
+        return 1.0 - self.sf(z)
+
+    def isf(self, u: Any) -> Any:
+        return (-np.expm1(np.log(u) / self.b)) ** (1.0 / self.a)
+
+    def ppf(self, u: Any) -> Any:
+        return (-np.expm1(np.log1p(-u) / self.b)) ** (1.0 / self.a)
+
+
+class LogitNormal:
+    """SciPy has none: the law of 1/(1 + exp(−y)) with Normal y."""
+
+    def __init__(self, loc: np.ndarray, scale: np.ndarray) -> None:
+        self.law = stats.norm(loc, scale)
+
+    def logpdf(self, z: Any) -> Any:
+        return self.law.logpdf(special.logit(z)) - np.log(z) - np.log1p(-z)
+
+    def pdf(self, z: Any) -> Any:
+        return np.exp(self.logpdf(z))
+
+    def sf(self, z: Any) -> Any:
+        return self.law.sf(special.logit(z))
+
+    def ppf(self, u: Any) -> Any:
+        return special.expit(self.law.ppf(u))
+
+    def isf(self, u: Any) -> Any:
+        return special.expit(self.law.isf(u))
+
+
 #: The law of one coordinate, or of every one.
 ONE: dict[str, Callable[[Blocks], Any]] = {
     "gamma": lambda p: stats.gamma(np.exp(p["log_concentration"]), scale=np.exp(-p["log_rate"])),
+    "inverse-gamma": lambda p: stats.invgamma(np.exp(p["log_concentration"]), scale=np.exp(p["log_scale"])),
+    "von-mises": lambda p: VonMises(np.exp(p["log_concentration"]), p["loc"]),
+    "transformed-normal": lambda p: LogitNormal(p["loc"], np.exp(p["log_scale"])),
     "erlang": lambda p: stats.erlang(2, scale=np.exp(-p["log_rate"])),
     "chi-squared": lambda p: stats.chi2(np.exp(p["log_degrees"])),
     "beta": lambda p: stats.beta(np.exp(p["log_alpha"]), np.exp(p["log_beta"])),
     "f": lambda p: stats.f(np.exp(p["log_numerator"]), np.exp(p["log_denominator"])),
     "poisson": lambda p: stats.poisson(np.exp(p["log_rate"])),
+    "binomial": lambda p: stats.binom(5, special.expit(p["logits"])),
+    "negative-binomial": lambda p: stats.nbinom(np.exp(p["log_successes"]), special.expit(p["logits"])),
     "bernoulli": lambda p: stats.bernoulli(special.expit(p["logits"])),
     "tied-bernoulli": lambda p: stats.bernoulli(special.expit(p["logits"])),
     "geometric": lambda p: stats.geom(special.expit(p["logits"]), loc=-1),
 }
 #: How many values of a discrete one hold all but 1e-16 of its probability.
-VALUES = {"poisson": 60, "bernoulli": 2, "tied-bernoulli": 2, "geometric": 400}
+VALUES = {"poisson": 60, "binomial": 6, "negative-binomial": 250, "bernoulli": 2, "tied-bernoulli": 2, "geometric": 400}
 #: Families whose sample path is a rejection, so that its derivative is not that of the path.
-REJECTED = ("gamma", "chi-squared", "beta", "f", "dirichlet", "elliptical")
+REJECTED = ("gamma", "inverse-gamma", "chi-squared", "beta", "f", "dirichlet", "elliptical")
 #: Families whose sample jumps where λ moves it, for this reason or another: their pathwise derivative is implicit.
-IMPLICIT = (*REJECTED, "mixture-of-normals")
+IMPLICIT = (*REJECTED, "mixture-of-normals", "von-mises")
 
 
 def log_density(name: str, parameters: Blocks, z: np.ndarray) -> np.ndarray:
@@ -50,13 +131,20 @@ def unit_interval(nodes: int = 160) -> tuple[np.ndarray, np.ndarray]:
     return z[fine], (z / (1.0 + np.exp(np.pi * np.sinh(t))) * np.pi * np.cosh(t) * (t[1] - t[0]))[fine]
 
 
+def circle(nodes: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """The same over (−π, π), by Gauss and Legendre."""
+    node, weight = np.polynomial.legendre.leggauss(nodes)
+    return np.pi * node, np.pi * weight
+
+
 def pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """All pairs of two [N] [N², 2]."""
     return np.stack([a.ravel() for a in np.meshgrid(first, second, indexing="ij")], axis=-1)
 
 
 def _independent(name: str, parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
-    x, w = unit_interval() if name == "beta" else half_line()
+    rules = {"beta": unit_interval, "transformed-normal": unit_interval, "von-mises": circle}
+    x, w = half_line(240) if name == "inverse-gamma" else rules.get(name, half_line)()
     densities = ONE[name](parameters).pdf(x[:, None]) * w[:, None]
     return pair(x, x), np.prod(pair(densities[:, 0], densities[:, 1]), axis=-1)
 
@@ -102,6 +190,27 @@ def concrete(p: Blocks, z: np.ndarray) -> np.ndarray:
     shift = np.linspace(-80.0, 80.0, 4001)
     each = law.logpdf(np.log(z)[:, None, :] + shift[:, None]).sum(axis=-1)
     return special.logsumexp(each, axis=-1) + np.log(shift[1] - shift[0]) - np.log(z).sum(axis=-1)
+
+
+def stick(p: Blocks, z: np.ndarray) -> np.ndarray:
+    """log q of z₁ and z₂ of three: of v₁ = z₁ and v₂ = z₂/(1 − z₁), whose logits are Normals less log 2 and log 1."""
+    laws = [LogitNormal(p["loc"][k] - np.log(2 - k), np.exp(p["log_scale"][k])) for k in range(2)]
+    left = 1.0 - z[:, 0]
+    found: np.ndarray = laws[0].logpdf(z[:, 0]) + laws[1].logpdf(z[:, 1] / left) - np.log(left)
+    return found
+
+
+def _stick(parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
+    x, w = unit_interval(600)
+    law = LogitNormal(parameters["loc"], np.exp(parameters["log_scale"]))
+    return np.stack([x, 1.0 - x], axis=-1), w * law.pdf(x)
+
+
+def lkj(p: Blocks, z: np.ndarray) -> np.ndarray:
+    """log q of L₂₁, L₃₁, L₃₂, from partial correlations of SciPy's beta laws: w₃₂ = L₃₂/√(1 − L₃₁²)."""
+    eta, rest = np.exp(p["log_concentration"][0]), np.sqrt(1.0 - z[:, 1] ** 2)
+    first, last = (stats.beta(b, b, loc=-1.0, scale=2.0) for b in (eta + 0.5, eta))
+    return first.logpdf(z[:, 0]) + first.logpdf(z[:, 1]) + last.logpdf(z[:, 2] / rest) - np.log(rest)
 
 
 def _relaxed_bernoulli(parameters: Blocks) -> tuple[np.ndarray, np.ndarray]:
@@ -151,6 +260,7 @@ GRIDS: dict[str, Callable[[Blocks], tuple[np.ndarray, np.ndarray]]] = {
     "relaxed-bernoulli": _relaxed_bernoulli,
     "concrete": _concrete,
     "dirichlet": _dirichlet,
+    "stick-breaking-normal": _stick,
     "low-rank-normal": _low_rank,
     "elliptical": _elliptical,
     "mixture-of-normals": _mixture,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import special
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.problems.test_functions import SquareIntegrand
-from gradmeter.estimators import NAMED_ALONE, VARIANTS, Expectation
+from gradmeter.estimators import NAMED_ALONE, VARIANTS, Expectation, Noise, unordered_set
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import (
     DISCRETE_PROBLEMS,
@@ -40,8 +41,9 @@ TOYS = (
 )
 #: Of relaxed samples only the first two toys are integrated here: two numbers of noise a coordinate.
 RELAXED = ("rebar", "relax", "relax[control=surrogate]")
-REFUSED = ("stratified", "sobol", "input-dep")
-BIASED = ("gumbel-softmax", "straight-through", "straight-through-gumbel")
+#: `arms` jumps at ratios of its noise: `test_arms_is_unbiased`.
+REFUSED = ("stratified", "sobol", "input-dep", "arms")
+BIASED = ("gumbel-softmax", "straight-through", "straight-through-gumbel", "gumbel-rao", "gapped-straight-through")
 UNBIASED = [
     (problem, estimator)
     for problem in TOYS
@@ -276,6 +278,126 @@ def test_any_control_variate_is_unbiased(backend: Backend, problem: str, estimat
     np.testing.assert_allclose(mean, toy.gradient, rtol=0.0, atol=1e-12 * np.abs(toy.gradient).max())
 
 
+# Samples that depend on each other
+
+
+def patterns(p: float, samples: int) -> dict[tuple[bool, ...], float]:
+    """The probability of every set of samples that are 1, of ARMS: by inclusion and exclusion from
+    P(d_s > a for all s in B) = (1 − |B| a)₊^(S − 1), for the rarer value."""
+    rare = min(p, 1.0 - p)
+    a = 1.0 - rare ** (1.0 / (samples - 1.0))
+    found = {}
+    for chosen in itertools.product([False, True], repeat=samples):
+        free = samples - sum(chosen)
+        probability = sum(
+            (-1.0) ** more * math.comb(free, more) * max(0.0, 1.0 - (sum(chosen) + more) * a) ** (samples - 1)
+            for more in range(free + 1)
+        )
+        found[chosen if p <= 0.5 else tuple(not c for c in chosen)] = probability
+    return found
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+@pytest.mark.parametrize("problem", [TOYS[1], "polynomial[family=bernoulli,probability=0.2,degree=3,dim=2]"])
+def test_arms_is_unbiased(backend: Backend, problem: str, samples: int) -> None:
+    """Its noise jumps at ratios, so its samples are enumerated: one noise for each pattern of zeros and ones."""
+    cell = make_cell(problem, "arms", samples)
+    expectation, parameters = cell.problem.expectation(), cell.problem.parameters()
+    p = special.expit(parameters["logits"])
+    drawn = draws({"copula": Noise("exponential", (samples, 2))}, 2**12)["copula"]
+    u = (1.0 - drawn / drawn.sum(axis=1, keepdims=True)) ** (samples - 1)
+    z = np.where(p <= 0.5, u < p, u >= 1.0 - p)
+    each = [
+        [
+            (prob, drawn[:, :, i][np.all(z[:, :, i] == chosen, axis=1)][0])
+            for chosen, prob in found.items()
+            if prob > 1e-12
+        ]
+        for i, found in enumerate(patterns(float(at), samples) for at in p)
+    ]
+    pairs = list(itertools.product(*each))
+    weights = np.asarray([a[0] * b[0] for a, b in pairs])
+    assert weights.sum() == pytest.approx(1.0, rel=1e-12)
+    noise = {"copula": np.stack([np.stack([a[1], b[1]], axis=-1) for a, b in pairs])}
+    found = estimate(backend, cell.estimator, expectation, parameters, noise)["logits"]
+    exact = cell.problem.exact()
+    assert exact is not None
+    np.testing.assert_allclose(weights @ found, exact.flat().gradient["logits"], rtol=0.0, atol=1e-12)
+
+
+def test_arms_of_two_samples_is_disarm(backend: Backend) -> None:
+    """With u and 1 − u from two exponential numbers."""
+    problem = "three-bernoullis[family=bernoulli,probability=0.62]"
+    cell, other = make_cell(problem, "arms", 2), make_cell(problem, "disarm", 2)
+    noise = draws({"copula": Noise("exponential", (2, 3))}, 50)
+    share = noise["copula"] / noise["copula"].sum(axis=1, keepdims=True)
+    at = cell.problem.expectation(), cell.problem.parameters()
+    arms = estimate(backend, cell.estimator, *at, noise)["logits"]
+    disarm = estimate(backend, other.estimator, *at, {"base": share[:, :1]})["logits"]
+    np.testing.assert_allclose(arms, disarm, rtol=0.0, atol=1e-13)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 4])
+def test_weights_of_unordered_sets(numpy_backend: Backend, samples: int) -> None:
+    """Against sums over every order of drawing: P(C), and P of the rest of C once one or two are drawn."""
+    q = np.asarray([0.1, 0.27, 0.05, 0.2, 0.38])
+    p, left = q[:samples], q[samples:].sum()
+
+    def probability(gone: tuple[int, ...]) -> float:
+        total, rest = 0.0, [i for i in range(samples) if i not in gone]
+        for order in itertools.permutations(rest):
+            remaining, product = 1.0 - p[list(gone)].sum(), 1.0
+            for i in order:
+                product *= p[i] / remaining
+                remaining -= p[i]
+            total += product
+        return total
+
+    arrays = (numpy_backend.asarray(a, "float64") for a in (p[None], np.asarray([left])))
+    whole, first, second = (numpy_backend.to_numpy(a)[0] for a in unordered_set._leaving_out(numpy_backend, *arrays))
+    assert whole == pytest.approx(probability(()), rel=1e-12)
+    for i in range(samples):
+        assert first[i] == pytest.approx(probability((i,)), rel=1e-12)
+        for j in range(samples):
+            assert second[i, j] == pytest.approx(probability(tuple({i, j})), rel=1e-12)
+
+
+@pytest.mark.parametrize("estimator", ["unordered-set", "unordered-set[baseline=none]"])
+def test_unordered_sets_of_more_states(numpy_backend: Backend, estimator: str) -> None:
+    """Three of eight states are unbiased; all four of four states are exact, to rounding; nine of eight are refused."""
+    found = integrate(setting_of(TOYS[2], estimator, "numpy", 3))
+    two = integrate(setting_of(TOYS[2], estimator, "numpy", 2))
+    whole = integrate(setting_of(TOYS[1], estimator, "numpy", 4))
+    exact = make_cell(TOYS[2], estimator).problem.exact()
+    assert found is not None
+    assert two is not None
+    assert whole is not None
+    assert exact is not None
+    np.testing.assert_allclose(found["logits"].mean, exact.flat().gradient["logits"], rtol=1e-12)
+    assert np.all(found["logits"].variance < two["logits"].variance)
+    assert np.all(whole["logits"].variance < 1e-28)
+    assert "samples must be" in (infeasible(make_cell(TOYS[2], estimator, 9)) or "")
+
+
+@pytest.mark.parametrize("coefficients", [(0.0, 0.0, 0.0, 0.0), (0.7, -0.3, 0.4, 0.2)])
+def test_rodeo_is_unbiased_for_any_coefficients(numpy_backend: Backend, coefficients: tuple[float, ...]) -> None:
+    """And without control variates it is leave-one-out; those that it has fitted lower the variance."""
+    for problem, samples in ((TOYS[1], 2), (TOYS[1], 3), (TOYS[2], 2)):
+        fitted = setting_of(problem, "rodeo", "numpy", samples)
+        found = integrate(replace(fitted, state={"coefficients": np.asarray(coefficients)}))
+        plain = integrate(setting_of(problem, "score-function[baseline=leave-one-out]", "numpy", samples))
+        best = integrate(fitted)
+        exact = make_cell(problem, "rodeo").problem.exact()
+        assert found is not None
+        assert plain is not None
+        assert best is not None
+        assert exact is not None
+        np.testing.assert_allclose(found["logits"].mean, exact.flat().gradient["logits"], rtol=0.0, atol=1e-13)
+        assert best["logits"].variance.sum() < 0.8 * plain["logits"].variance.sum()
+        if not any(coefficients):
+            np.testing.assert_allclose(found["logits"].variance, plain["logits"].variance, rtol=1e-10)
+
+
 # Those biased by nature
 
 
@@ -287,6 +409,24 @@ def soft_gradient(p: float, temperature: float) -> float:
     return float(density @ (2.0 * (soft - T) * soft * (1.0 - soft) / temperature))
 
 
+def gapped_gradient(p: float, temperature: float, gap: float) -> float:
+    """Σ_z q(z) f′(z) σ′(l′/T)/T with |l′| the larger of the gap and the logit toward z."""
+    total = 0.0
+    for z, q in ((0.0, 1.0 - p), (1.0, p)):
+        at = max(gap, (2.0 * z - 1.0) * special.logit(p)) / temperature
+        total += q * 2.0 * (z - T) * special.expit(at) * special.expit(-at) / temperature
+    return total
+
+
+def reinmax_gradient(p: float, temperature: float) -> float:
+    """Σ_z q(z) f′(z) (2 m (1 − m) − ½ p (1 − p)), with m the mean of z and of the softened probability."""
+    total = 0.0
+    for z, q in ((0.0, 1.0 - p), (1.0, p)):
+        m = 0.5 * (z + special.expit(special.logit(p) / temperature))
+        total += q * 2.0 * (z - T) * (2.0 * m * (1.0 - m) - 0.5 * p * (1.0 - p))
+    return total
+
+
 @pytest.mark.parametrize("p", [0.3, 0.8])
 def test_exact_bias(backend: Backend, p: float) -> None:
     """Straight-through: (2p − 1) p (1 − p). Gumbel-softmax: the gradient of the relaxed expectation less the exact."""
@@ -296,6 +436,10 @@ def test_exact_bias(backend: Backend, p: float) -> None:
         "straight-through": right + (2.0 * p - 1.0) * p * (1.0 - p),
         "gumbel-softmax[temperature=1]": soft_gradient(p, 1.0),
         "gumbel-softmax[temperature=0.5]": soft_gradient(p, 0.5),
+        "gapped-straight-through": gapped_gradient(p, 1.0, 1.0),
+        "gapped-straight-through[temperature=0.6,gap=0.2]": gapped_gradient(p, 0.6, 0.2),
+        "reinmax": right,
+        "reinmax[temperature=1.4]": reinmax_gradient(p, 1.4),
     }
     for estimator, gradient in expected.items():
         found = integrate(setting_of(problem, estimator, backend.name))
@@ -317,13 +461,54 @@ def test_bias_is_caught(problem: str, estimator: str) -> None:
     assert make_estimator(estimator).biased
 
 
+def test_reinmax_is_exact_for_quadratic_f(numpy_backend: Backend) -> None:
+    """On every toy; and of z³, (f′(0) + f′(1))/2 = 3/2 stands for f(1) − f(0) = 1."""
+    for problem in TOYS:
+        assert_unbiased(numpy_backend, problem, "reinmax")
+    found = integrate(setting_of("polynomial[family=bernoulli,probability=0.3,degree=3]", "reinmax", "numpy"))
+    assert found is not None
+    np.testing.assert_allclose(found["logits"].mean, [1.5 * 0.21], rtol=1e-12)
+
+
+def test_gapped_choices(backend: Backend) -> None:
+    """Of one choice of three: the chosen logit is the largest one, and the others at most that less the gap."""
+    problem = "categorical-square[categories=3,tilt=1.2]"
+    made = make_cell(problem, "gapped-straight-through").problem
+    logits, states = np.asarray([0.0, 0.6, 1.2]), np.eye(3)
+    p, expected = special.softmax(logits), np.zeros(3)
+    for k, one in enumerate(states):
+        moved = np.where(one == 1.0, 1.2, np.minimum(logits, 0.2))
+        soft, slope = special.softmax(moved), 2.0 * (k / 2.0 - 0.45) * np.asarray([0.0, 0.5, 1.0])
+        expected += p[k] * soft * (slope - soft @ slope)
+    assert made.dimension == 3
+    found = integrate(setting_of(problem, "gapped-straight-through", backend.name))
+    assert found is not None
+    np.testing.assert_allclose(found["logits"].mean, expected, rtol=1e-12)
+
+
+def test_gumbel_rao_averages_straight_through_gumbel(numpy_backend: Backend) -> None:
+    """The mean is the same for every K. For K = 1 so is the variance; the part of it given z falls as 1/K."""
+    problem = "polynomial[family=bernoulli,probability=0.3,degree=3]"
+    names = ("straight-through-gumbel", *(f"gumbel-rao[conditional-draws={k}]" for k in (1, 2)))
+    one, same, two = (integrate(setting_of(problem, name, "numpy")) for name in names)
+    assert one is not None
+    assert same is not None
+    assert two is not None
+    np.testing.assert_allclose(same["logits"].mean, one["logits"].mean, rtol=1e-12)
+    np.testing.assert_allclose(same["logits"].variance, one["logits"].variance, rtol=1e-10)
+    np.testing.assert_allclose(two["logits"].mean, one["logits"].mean, rtol=1e-12)
+    # f′(0) = 0, so the conditional mean is 0 for z = 0, and E ĝ/p for z = 1
+    between = one["logits"].mean ** 2 * (1.0 / 0.3 - 1.0)
+    np.testing.assert_allclose(two["logits"].variance - between, (one["logits"].variance - between) / 2.0, rtol=1e-9)
+
+
 @pytest.mark.parametrize("estimator", BIASED)
 def test_a_linear_f_leaves_straight_through_unbiased(numpy_backend: Backend, estimator: str) -> None:
     """f = Σ z: then straight-through is exact, and softer samples are not."""
     found = integrate(setting_of("polynomial[family=bernoulli,probability=0.3,degree=1]", estimator, "numpy"))
     assert found is not None
     off = abs(found["logits"].mean[0] / 0.21 - 1.0)
-    assert (off < 1e-12) == (estimator == "straight-through")
+    assert (off < 1e-12) == (estimator == "straight-through")  # and reinmax, which is exact for quadratic f
 
 
 # Relaxations

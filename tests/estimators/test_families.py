@@ -53,6 +53,8 @@ SCIPY: dict[str, Callable[[Blocks, np.ndarray], np.ndarray]] = {
     "relaxed-bernoulli": lambda p, z: laws.relaxed_bernoulli(p, z).sum(axis=-1),
     "concrete": laws.concrete,
     "categorical": lambda p, z: stats.multinomial(1, special.softmax(p["logits"].ravel())).logpmf(z),
+    "stick-breaking-normal": laws.stick,
+    "lkj-cholesky": laws.lkj,
     "dirichlet": lambda p, z: stats.dirichlet(np.exp(p["log_concentration"])).logpdf(z.T),
 }
 
@@ -256,3 +258,34 @@ def test_special_functions_share_their_names(name: str) -> None:
     for function in ("digamma", "gammaln", "erf"):
         found = getattr(backend.special, function)(backend.asarray(x, "float64"))
         np.testing.assert_allclose(backend.to_numpy(found), getattr(get("numpy").special, function)(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_lkj(size: int) -> None:
+    """Over independent partial correlations: E score = 0, moments with their gradients, and the entropy's gradient; and
+    samples have the correlations' law, at a false-alarm rate of 1e-6."""
+    backend, family, eta = get("numpy"), FAMILIES["lkj-cholesky"].Config(size=size).family, 3.3
+    at, count = {"log_concentration": np.log([eta])}, size * (size - 1) // 2
+    t = np.linspace(-2.3, 2.3, 55)
+    s = 0.5 * np.pi * np.sinh(t)
+    w, jacobian = np.tanh(s), 0.5 * np.pi * np.cosh(t) / np.cosh(s) ** 2 * (t[1] - t[0])
+    b = [eta + 0.5 * (size - 1 - j) for i in range(2, size + 1) for j in range(1, i)]
+    each = [stats.beta(k, k, loc=-1.0, scale=2.0).pdf(w) * jacobian for k in b]
+    points = np.stack([a.ravel() for a in np.meshgrid(*[w] * count, indexing="ij")], axis=-1)
+    weights = np.prod(np.stack([a.ravel() for a in np.meshgrid(*each, indexing="ij")]), axis=0)
+    z = np.array(points)
+    if size == 3:
+        z[:, 2] *= np.sqrt(1.0 - z[:, 1] ** 2)
+    score, log_density = family.score(backend, at, z)["log_concentration"], family.log_density(backend, at, z)
+    np.testing.assert_allclose(weights @ score, 0.0, atol=1e-9)
+    for order in (0, 1, 2, 4):
+        moment, gradient = family.power_moment(at, order)
+        np.testing.assert_allclose(moment, weights @ z**order, rtol=1e-9, atol=1e-9)
+        expected = (weights * np.sum(z**order, axis=-1)) @ score
+        np.testing.assert_allclose(gradient["log_concentration"], expected, rtol=1e-8, atol=1e-8)
+    entropy = family.entropy_gradient(backend, at)["log_concentration"]
+    np.testing.assert_allclose(entropy, -(weights * log_density) @ score, rtol=1e-8)
+    drawn = family.sample(backend, at, draws(family.noise((), count), 20_000))
+    law = stats.beta(*[eta + 0.5 * (size - 2)] * 2, loc=-1.0, scale=2.0)  # of each correlation: here L₂₁ and R₃₁ = L₃₁
+    for column in range(min(count, 2)):
+        assert stats.kstest(drawn[:, column], law.cdf).pvalue > 1e-6

@@ -25,7 +25,7 @@ from gradmeter.estimators.families.gamma_path import (
     trigamma,
 )
 from tests.estimators import laws
-from tests.support import called_once, draws, estimate, make_cell
+from tests.support import Blocks, called_once, draws, estimate, make_cell
 
 #: Chance that one of the two Kolmogorov-Smirnov tests fails for a sampler that is right; seeds are fixed.
 FALSE_ALARM = 1e-6
@@ -258,3 +258,37 @@ def test_trigamma(backend: Backend) -> None:
     single = backend.to_numpy(trigamma(backend, backend.asarray(x, "float32")))
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, special.polygamma(1, x), rtol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("gamma", {"log_concentration": np.log([1.4, 3.7]), "log_rate": np.log([1.3, 0.6])}),
+        ("chi-squared", {"log_degrees": np.log([2.3, 7.1])}),
+        ("inverse-gamma", {"log_concentration": np.log([4.4, 9.3]), "log_scale": np.log([1.3, 0.6])}),
+    ],
+)
+def test_generalised_reparameterisation(backend: Backend, name: str, parameters: Blocks) -> None:
+    """E[f′ ∂t/∂λ + f ∇ log π] is the gradient of E z² by quadrature over z; ε has mean 0 and variance 1 at every λ, so
+    E ∂/∂λ log π, E ε ∂ log π and E ε² ∂ log π are 0."""
+    family = FAMILIES[name].Config().family
+    x, w = laws.half_line(300)
+    z = np.stack([x, x], axis=-1)
+    weights = w[:, None] * laws.ONE[name](parameters).pdf(z)
+    at = {block: backend.asarray(a, "float64") for block, a in parameters.items()}
+    found = called_once(backend, functools.partial(family.standardised, backend), at, backend.asarray(z, "float64"))
+    moved, score = ({block: backend.to_numpy(a) for block, a in blocks.items()} for blocks in found)
+    _, gradient = family.power_moment(parameters, 2)
+    for block, exact in gradient.items():
+        both = np.sum(weights * (2.0 * z * moved[block] + z * z * score[block]), axis=0)
+        np.testing.assert_allclose(both, exact, rtol=1e-10, err_msg=block)
+        concentration = np.exp(parameters.get("log_concentration", parameters.get("log_degrees")))
+        alpha = 0.5 * concentration if name == "chi-squared" else concentration
+        log_g = {
+            "gamma": lambda: np.log(z) + parameters["log_rate"],
+            "chi-squared": lambda: np.log(0.5 * z),
+            "inverse-gamma": lambda: parameters["log_scale"] - np.log(z),
+        }[name]()
+        epsilon = (log_g - special.digamma(alpha)) / np.sqrt(special.polygamma(1, alpha))
+        for power in range(3):
+            np.testing.assert_allclose(np.sum(weights * epsilon**power * score[block], axis=0), 0.0, atol=1e-10)

@@ -25,7 +25,7 @@ from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.measurement.kernel import StatisticsKernel
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems import Exact, Problem
-from gradmeter.estimators import FAMILIES, Integrand, Noise, UsageError
+from gradmeter.estimators import FAMILIES, Integrand, Noise, NotApplicable, UsageError
 from gradmeter.estimators.backends import NAMES, get
 from gradmeter.estimators.families.capabilities import has
 from tests.families import FAMILY_PROBLEMS, KNOWN
@@ -229,14 +229,16 @@ def numbers(estimator: str, family: str) -> int:
 def unresolved(estimator: str, family: str) -> str | None:
     """Why one or two numbers are not integrated over after all."""
     made = make_estimator(estimator)
-    if family == "cauchy":
+    if family in ("cauchy", "half-cauchy"):
         return "cos(kz) turns without end in its tails"
     if family == "triangular" and "score_identity" in made.requirements(made.default_entropy()).family:
         return "its score has no variance: what lies at the ends is lost by rounding"
-    q = least(estimator, family).q
-    jumping = "base" in q.family.discontinuities(q.parameters(2), 2) and q.family.noise((), 2)["base"].kind == "uniform"
-    if jumping and made.name in ("spsa", "evolution-strategies"):
-        return "it jumps at other λ, where the family does not say"
+    cell = make_cell(least(estimator, family), estimator)
+    at = cell.problem.expectation(), cell.problem.parameters(), cell.num_samples, cell.problem.dimension
+    try:
+        made.discontinuities(*at)
+    except NotApplicable as why:  # at no fixed value of a single number of noise
+        return str(why)
     return None
 
 
@@ -259,8 +261,15 @@ FEW = [pair for pair in OWN if numbers(*pair) <= 4]
 REST = [pair for pair in OWN if pair not in FEW or unresolved(*pair) is not None]
 
 
+#: A von Mises sample at a λ of its own costs a table of its own.
+COSTLY = {("evolution-strategies", "von-mises"), ("spsa", "von-mises")}
+
+
 @pytest.mark.matrix
-@pytest.mark.parametrize(("estimator", "family"), FEW)
+@pytest.mark.parametrize(
+    ("estimator", "family"),
+    [pytest.param(*pair, marks=[pytest.mark.slow] * (pair in COSTLY)) for pair in FEW],
+)
 def test_bias_by_integration(estimator: str, family: str) -> None:
     """E ĝ is the exact gradient, or the estimator says that it is biased."""
     found = integrals(estimator, family)
@@ -309,4 +318,4 @@ def test_bias_by_sampling(estimator: str, family: str) -> None:
         assert rows["bias_bound"] <= 0.01
     elif rows["verdict"] == "inconclusive":
         assert rows["bias_bound"] > 0.01 or rows["reason"] is not None
-        assert rows["replicates"] >= 2**17
+        assert rows["replicates"] > 0.2 * 2**17  # the rest is kept for confirming a bias, or spent on controls

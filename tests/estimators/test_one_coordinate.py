@@ -28,7 +28,7 @@ NAMES = [name for name, cls in FAMILIES.items() if issubclass(cls, MeanField) an
 COORDINATES = range(3)
 NO_IDENTITY = sorted(set(NAMES) - set(having("score_identity")))
 #: How far up moments exist at every λ of `PARAMETERS`.
-HIGHEST = {"student-t": 4, "pareto": 4, "cauchy": 0}
+HIGHEST = {"student-t": 4, "pareto": 4, "cauchy": 0, "half-cauchy": 0}
 
 
 def point(name: str, i: int) -> Blocks:
@@ -75,7 +75,7 @@ def noise_rule(name: str, parameters: Blocks) -> tuple[Blocks, np.ndarray]:
         corner = float(np.log1p(np.exp(parameters["logit_mode"]))[0])
     (kind,) = {spec.kind for spec in FAMILIES[name].Config().family.noise((), 1).values()}
     x, w = _rule(kind, corner)
-    if name == "cauchy":  # beyond, z² overflows
+    if name in ("cauchy", "half-cauchy"):  # beyond, z² overflows
         x, w = x[inside := x < 200.0], w[inside]
     if name == "triangular":  # nearer to the ends than 1e-13 their distance is lost in z, and so is 1e-13 of E score
         x, w = x[inside := (x > 1e-26) & (x < 59.0)], w[inside]

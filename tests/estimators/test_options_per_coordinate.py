@@ -33,6 +33,11 @@ SINGLE = {
     ("elliptical", "correlation"),
     ("elliptical", "degrees"),
     ("sequence-policy", "spread"),
+    ("lkj-cholesky", "concentration"),
+    ("stick-breaking-normal", "loc"),
+    ("stick-breaking-normal", "scale"),
+    ("truncated-normal", "low"),
+    ("truncated-normal", "high"),
 }
 
 

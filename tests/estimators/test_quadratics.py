@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.linalg import solve_continuous_lyapunov
 
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.estimators import Expectation, Normal
+from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.combined_control_variates import regression
 from gradmeter.estimators.errors import NotApplicable
@@ -270,3 +272,34 @@ def test_full_rank_against_mean_field(numpy_backend: Backend, correlation: float
     np.testing.assert_allclose(free, bend**2 * ((1 + i) @ delta**2 + ((i + 3)[:, None] * lower**2).sum()), rtol=1e-11)
     np.testing.assert_allclose(mean_field, bend**2 * (2 * delta @ delta + 4 * scale @ scale), rtol=1e-11)
     assert free > mean_field
+
+
+@pytest.mark.parametrize("name", ["multivariate-normal", "low-rank-normal"])
+def test_optimal_transport(backend: Backend, name: str) -> None:
+    """Along any direction in λ, z moves by M (z − μ) with M Σ + Σ M = dΣ, which SciPy solves: noise by noise. The mean
+    square of that velocity, tr M Σ M, is less than that of `pathwise`."""
+    problem = f"polynomial[family={name},loc=0.4,scale=0.8,correlation=0.45,degree=3,dim=3]"
+    cell = make_cell(problem, "optimal-transport", 1)
+    family, expectation, at = cell.problem.family, cell.problem.expectation(), cell.problem.parameters()
+    noise = draws(family.noise((1,), 3), 5)
+    found = estimate(backend, cell.estimator, expectation, at, noise)
+    host = get("numpy")
+    z = family.sample(host, at, noise)[:, 0]
+    generator = np.random.default_rng(3)
+    direction = {block: generator.standard_normal(a.shape) for block, a in at.items() if block != "loc"}
+
+    def covariance(step: float) -> Any:
+        return family.covariance(host, {**at, **{b: at[b] + step * v for b, v in direction.items()}})
+
+    whole = [(covariance(h) - covariance(-h)) / (2.0 * h) for h in (2e-3, 1e-3)]
+    moved, sigma = (4.0 * whole[1] - whole[0]) / 3.0, covariance(0.0)
+    field = solve_continuous_lyapunov(sigma, moved)
+    expected = np.sum(3.0 * z**2 * ((z - at["loc"]) @ field), axis=1)
+    along = sum(np.sum(found[b] * v, axis=tuple(range(1, v.ndim + 1))) for b, v in direction.items())
+    np.testing.assert_allclose(along, expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found["loc"], 3.0 * z**2, rtol=1e-12)
+    if name == "multivariate-normal":
+        lower = np.linalg.cholesky(sigma)
+        turned = np.linalg.inv(lower) @ moved @ np.linalg.inv(lower).T
+        by_path = lower @ (np.tril(turned, -1) + 0.5 * np.diag(np.diag(turned))) @ np.linalg.inv(lower)  # dL L⁻¹
+        assert np.trace(field @ sigma @ field) < 0.999 * np.trace(by_path @ sigma @ by_path.T)

@@ -43,17 +43,17 @@ def held_against_itself(estimator: str, family: str) -> None:
         assert all(np.array_equal(noise[name], second[name]) for name in noise)
 
 
-#: It looks up numbers that are drawn in arrays that are not.
-UNRECORDABLE = "partial-summation"
+#: They look up numbers that are drawn in arrays that are not.
+UNRECORDABLE = ("partial-summation", "unordered-set")
 
 
-@pytest.mark.parametrize(("estimator", "family"), sorted(p for p in covering() if UNRECORDABLE not in p[0]))
+@pytest.mark.parametrize(("estimator", "family"), sorted(p for p in covering() if not p[0].startswith(UNRECORDABLE)))
 def test_an_estimator_recorded_is_the_estimator(estimator: str, family: str) -> None:
     held_against_itself(estimator, family)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("estimator", "family"), [pair for pair in YES if UNRECORDABLE not in pair[0]])
+@pytest.mark.parametrize(("estimator", "family"), [pair for pair in YES if not pair[0].startswith(UNRECORDABLE)])
 def test_every_estimator_recorded_is_the_estimator(estimator: str, family: str) -> None:
     held_against_itself(estimator, family)
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from gradmeter.bench.cells import make_estimator
-from gradmeter.estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, Expectation, NotApplicable, UsageError
+from gradmeter.bench.feasibility import infeasible
+from gradmeter.bench.measurement.integrate import integrate
+from gradmeter.estimators import ESTIMATORS, NAMED_ALONE, VARIANTS, Expectation, Noise, NotApplicable, UsageError
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.draws import from_uniforms
@@ -31,6 +33,7 @@ from tests.support import (
     integrated_problem,
     make_cell,
     measured,
+    setting_of,
 )
 
 K, LOC, SCALE = 1.37, -0.6, 0.83
@@ -48,6 +51,7 @@ UNBIASED = {
     "importance-sampling": (1, 96),
     "importance-sampling[widen=1.6]": (1, 96),
     "overdispersed": (1, 96),
+    "off-policy[behaviour=normal,loc=0.2,scale=1.9]": (1, 96),
 }
 
 
@@ -186,14 +190,15 @@ def test_without_a_wider_proposal(backend: Backend) -> None:
 
 
 def test_dispersed_families(numpy_backend: Backend) -> None:
-    """log r is log q over the dispersion, but for a constant: so are its differences."""
+    """log r/h is log q/h over the dispersion, but for a constant: so are differences. Of counts, h is no constant."""
     generator = np.random.default_rng(2)
     for name in having("dispersed"):
         family: Any = FAMILIES[name].Config().family
         parameters = {b: 0.4 * generator.standard_normal(s) for b, s in family.shapes(3).items()}
         z = np.abs(generator.standard_normal((6, 3)))
         proposal = family.dispersed(numpy_backend, parameters, 1.7)
-        wide, own = (family.log_density(numpy_backend, p, z) for p in (proposal, parameters))
+        ways = -(special.gammaln(z + 1.0) + special.gammaln(6.0 - z)).sum(axis=1) if name == "binomial" else 0.0
+        wide, own = (family.log_density(numpy_backend, p, z) - ways for p in (proposal, parameters))
         np.testing.assert_allclose(1.7 * (wide[1:] - wide[0]), own[1:] - own[0], rtol=1e-12, err_msg=name)
 
 
@@ -388,3 +393,62 @@ def test_overdispersed_disperses_one_coordinate(backend: Backend) -> None:
     found = integrated(backend, cell.estimator, expectation, parameters, 1, nodes=80, axes=axes)
     for name, (mean, _, _) in found.items():
         np.testing.assert_allclose(mean[0], cell.problem.exact().gradient[name][0], rtol=1e-12)
+
+
+def test_off_policy_of_any_behaviour(backend: Backend) -> None:
+    """Enumerated: binary samples from other probabilities, counts from a geometric distribution, two numbers of it.
+    r = q is the plain score function, and another support is refused."""
+    for problem, behaviour in (
+        ("square[family=bernoulli,probability=0.3,k=0.49,dim=2]", "bernoulli,probability=0.8"),
+        ("polynomial[family=poisson,rate=0.7,degree=2]", "geometric,probability=0.4"),
+    ):
+        found = integrate(setting_of(problem, f"off-policy[behaviour={behaviour}]", backend.name))
+        exact = make_cell(problem, "off-policy").problem.exact()
+        assert found is not None
+        assert exact is not None
+        for name, gradient in exact.flat().gradient.items():
+            np.testing.assert_allclose(found[name].mean, gradient, rtol=1e-11)
+    own = f"off-policy[behaviour=normal,loc={LOC},scale={SCALE}]"
+    noise = draws({"base": Noise("normal", (4, 1)), "nothing": Noise("uniform", (0, 1))}, 5)
+    renamed = {"behaviour_base": noise["base"], "nothing": noise["nothing"]}
+    same(at(backend, SQUARE, own, 4, renamed), at(backend, SQUARE, "score-function", 4, noise))
+    for problem, behaviour in ((SQUARE, "gamma"), ("polynomial[family=exponential]", "normal"), (SQUARE, "poisson")):
+        reason = infeasible(make_cell(problem, f"off-policy[behaviour={behaviour}]"))
+        assert reason is not None
+        assert "the support of family" in reason
+
+
+@pytest.mark.parametrize("direction", ["normal", "signs"])
+def test_forward_gradient(backend: Backend, direction: str) -> None:
+    """E over signs, enumerated, is the pathwise estimate. Over Gaussian directions, E ĝ_j² = E[2 g_j² + Σ g_i²], by
+    quadrature over one number of noise and two of the direction."""
+    problem, estimator = SQUARE, f"forward-gradient[direction={direction}]"
+    plain = integrated_problem(backend, problem, "pathwise", 1, nodes=40)
+    square = {name: variance + mean**2 for name, (mean, variance, _) in plain.items()}
+    both = sum(square.values())
+    if direction == "signs":
+        noise = draws({"base": Noise("normal", (1, 1))}, 4)
+        signs = np.asarray([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        noise["base"] = np.repeat(noise["base"][:1], 4, axis=0)
+        given = {"rademacher_loc": signs[:, :1, None], "rademacher_log_scale": signs[:, 1:, None]}
+        found = at(backend, problem, estimator, 1, {**noise, **given})
+        expected = at(backend, problem, "pathwise", 1, noise)
+        same({name: values.mean(axis=0) for name, values in found.items()}, {n: v[0] for n, v in expected.items()})
+        return
+    for name, (mean, variance, _) in integrated_problem(backend, problem, estimator, 1, nodes=40).items():
+        np.testing.assert_allclose(mean, plain[name][0], rtol=1e-10)
+        np.testing.assert_allclose(variance, both + 2.0 * square[name] - mean**2, rtol=1e-9)
+
+
+def test_shared_directions(backend: Backend) -> None:
+    """With S = 1 they are the same; else the estimate is ξ times the mean difference over the samples."""
+    one, shared = "evolution-strategies", "mezo"
+    noise = draws({"base": Noise("normal", (3, 1))}, 5)
+    v = draws({f"normal_{name}": Noise("normal", (1, 1)) for name in ("loc", "log_scale")}, 5)
+    repeated = {name: np.repeat(a, 3, axis=1) for name, a in v.items()}
+    same(at(backend, SQUARE, shared, 3, {**noise, **v}), at(backend, SQUARE, one, 3, {**noise, **repeated}))
+    exact = make_cell("square[k=1.37,loc=-0.6,scale=0.83]", shared).problem.exact()
+    found = integrated_problem(backend, SQUARE, "mezo[radius=0.01]", 1, nodes=40)
+    assert exact is not None
+    for name, (mean, _, _) in found.items():
+        np.testing.assert_allclose(mean, exact.gradient[name], rtol=1e-3)

@@ -20,11 +20,16 @@ from gradmeter.bench.measurement.cost import timed_calls
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.performance.goals.goal import Goal, Measured, ratio
 from gradmeter.bench.performance.goals.kernels import present
-from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, NotApplicable
+from gradmeter.estimators import FAMILIES, NAMED_ALONE, VARIANTS, UsageError
 
-#: The problems, and substitutes for estimators that apply to neither: with a minibatch, or of another family.
+#: The problems, and substitutes for estimators that apply to neither: with a minibatch, of another family, or an ELBO
+#: of binary variables.
 PROBLEMS = ("cosine[k=2.5,loc=1,dim=10]", "logistic-regression")
-ELSEWHERE = ("logistic-regression[batch=32]", *(f"polynomial[family={name},dim=10]" for name in FAMILIES))
+ELSEWHERE = (
+    "logistic-regression[batch=32]",
+    *(f"polynomial[family={name},dim=10]" for name in FAMILIES),
+    "sigmoid-belief-network[images=6]",
+)
 #: Estimators that define the unit of cost, by whether an estimator evaluates ∇f.
 UNITS = {True: "pathwise", False: "score-function[baseline=none]"}
 MOST = 2.0
@@ -50,7 +55,7 @@ def _cell(problem: str, text: str, backend: str) -> Cell | None:
     estimator = make_estimator(text)
     try:
         cell = Cell(make_problem(problem), estimator, backend, num_samples=estimator.smallest_num_samples())
-    except NotApplicable:  # a family without the required moments
+    except UsageError:  # a family without the required moments, or of another number of coordinates
         return None
     return cell if infeasible(cell) is None else None
 
