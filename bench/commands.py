@@ -157,7 +157,9 @@ def run(
             "--minibatch-parts needs a problem that draws a minibatch; for example: "
             "--problem 'logistic-regression[batch=32]'"
         )
-    again = [check_choice("status to retry", status, FAILED) for status in (retry.split(",") if retry else ())]
+    again = [
+        check_choice("status to retry", status, FAILED) for status in (retry.split(",") if retry is not None else ())
+    ]
 
     path = DEFAULT if path is None else path
     with Store.create(path) as store, Interrupts().heard() as interrupted, executor:
@@ -176,6 +178,8 @@ def run(
                 show_parts(rows, store)
             if suite is not None:
                 show_claims(suites.load(suite).claims, rows, store)
+    if not path.exists():
+        raise UsageError(f"store {path} is gone: something removed it while the run wrote it")
     print(f"store: {path}", file=sys.stderr)
     if interrupted():
         print("gradmeter: stopped; finished rows are kept, the same command goes on from there", file=sys.stderr)

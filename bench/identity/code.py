@@ -12,6 +12,7 @@ from typing import Any
 
 #: Attributes of a class that only give its location, or repeat content that is hashed anyway.
 ABOUT = {
+    "__slotnames__",
     *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__match_args__", "__abstractmethods__"),
     *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "_abc_impl", "__orig_bases__"),
     *("__parameters__", "__type_params__", "__dataclass_fields__", "__dataclass_params__", "__firstlineno__"),

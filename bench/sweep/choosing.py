@@ -12,11 +12,14 @@ from gradmeter.bench.durations import seconds, size
 from gradmeter.bench.sweep.executors import Executor, InThisProcess, InWorkers
 from gradmeter.bench.sweep.processes import Limits
 from gradmeter.estimators import UsageError
+from gradmeter.estimators.errors import short
 from gradmeter.estimators.options import number
 
 #: Most worker processes that are started unasked: each imports the frameworks that it meets.
 UNASKED = 4
 MOST_WORKERS = 1024
+#: Bytes without which no cell can begin.
+LEAST_MEMORY = 2**24
 
 
 def processors() -> int:
@@ -63,6 +66,8 @@ def executor(
         None if cell_memory is None else size("cell memory", cell_memory),
         tuple(plugins),
     )
+    if limits.memory is not None and limits.memory < LEAST_MEMORY:
+        raise UsageError(f"cell memory is '{short(cell_memory)}'; it must be at least {LEAST_MEMORY // 2**20}M")
     if limits.memory is not None and not sys.platform.startswith("linux"):
         raise UsageError("--cell-memory needs Linux; leave it out")
     given = {"--workers": workers, "--scheduler": scheduler, "--dask-local": dask_local}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import queue
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -18,10 +19,19 @@ from gradmeter.bench.cells import Cell
 from gradmeter.bench.sweep.executors import MOST_LOST, Closing, Found, Timed, TimerProcess
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome
-from gradmeter.bench.sweep.processes import TICK, Limits, NotBegun, WorkerProcess, main_left_out, wait
+from gradmeter.bench.sweep.processes import (
+    TICK,
+    Limits,
+    NotBegun,
+    UnableToSend,
+    WorkerProcess,
+    main_left_out,
+    packed,
+    wait,
+)
 from gradmeter.bench.sweep.server import start_server
 from gradmeter.estimators import UsageError
-from gradmeter.estimators.errors import typed
+from gradmeter.estimators.errors import short, typed
 
 #: Cells that are submitted for each thread of the cluster, so that none waits for the next.
 AHEAD = 2
@@ -32,26 +42,26 @@ _IDLE: list[WorkerProcess] = []
 _LOCK = threading.Lock()
 
 
-def on_worker(work: str, arguments: tuple[Any, ...], limits: Limits) -> Any:
+def on_worker(work: str, sent: bytes, limits: Limits) -> Any:
     """Do work on a cell in a process of its own, on a Dask worker; a cell whose process dies gets a second one."""
     with suppress(AssertionError):
         multiprocessing.current_process().daemon = False  # a daemon may have no processes
     with _LOCK:
         start_server()
-    found = _once(work, arguments, limits)
+    found = _once(work, sent, limits)
     if isinstance(found, Ended) and found.status == "crashed":
-        found = _once(work, arguments, limits)
+        found = _once(work, sent, limits)
         if isinstance(found, Ended) and found.status == "crashed":
             return found.twice()
     return found
 
 
-def _once(work: str, arguments: tuple[Any, ...], limits: Limits) -> Any:
+def _once(work: str, sent: bytes, limits: Limits) -> Any:
     for attempt in range(MOST_LOST):
         with _LOCK:
             process = _IDLE.pop() if _IDLE else WorkerProcess(limits)
         try:
-            process.start(work, *arguments, seconds=limits.seconds)
+            process.send(work, sent, limits.seconds)
             while not process.done():
                 wait([process])
             found = process.result()
@@ -102,6 +112,8 @@ class OnDask(Closing):
             ) from None
         import dask
 
+        if scheduler is not None and not re.fullmatch(r"(?:[a-z]+://)?[^\s/]+:\d+", scheduler):
+            raise UsageError(f"scheduler is '{short(scheduler)}'; it must be an address such as tcp://host:8786")
         start_server()
         self._limits = limits
         self._cluster = None
@@ -132,11 +144,17 @@ class OnDask(Closing):
     def _each(self, work: str, cells: Iterable[Cell], listener: Listener, stop: Stop, *more: Any) -> Iterator[Found]:
         waiting, running = iter(cells), {}
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        failed: list[Found] = []
         numbers, left = itertools.count(), True
 
         def submit(cell: Cell) -> None:
+            try:
+                sent = packed((cell, *more))
+            except UnableToSend as error:
+                failed.append((cell, Ended("exception", str(error))))
+                return
             key = f"gradmeter-{next(numbers)}-{cell.key[:16]}"
-            future = self._client.submit(on_worker, work, (cell, *more), self._limits, key=key, pure=False)
+            future = self._client.submit(on_worker, work, sent, self._limits, key=key, pure=False)
             running[future.key] = cell, future
             future.add_done_callback(ended.put)
 
@@ -150,6 +168,8 @@ class OnDask(Closing):
                         break
                     listener.cell_started(cell)
                     submit(cell)
+                yield from failed
+                failed.clear()
                 self._timer.go_on()
                 if stop():
                     return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from gradmeter.bench.cells import Cell
+from gradmeter.bench.identity.owner import brought
 from gradmeter.bench.measurement.timing import TOGETHER
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome, measure_cell
@@ -208,7 +209,9 @@ class InWorkers(Closing):
                     self._start(work, cell, *more_arguments)
                     continue
                 self._lost = 0
-                if isinstance(found, Ended) or (isinstance(found, Outcome) and found.left_running):
+                # A class of the user's may change its process, so another cell gets another one.
+                spoilt = isinstance(found, Ended) or brought(cell.problem) or brought(cell.estimator)
+                if spoilt or (isinstance(found, Outcome) and found.left_running):
                     process.kill()
                 else:
                     self._idle.append(process)

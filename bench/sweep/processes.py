@@ -39,6 +39,24 @@ TICK = 0.1
 GRACE = 2.0
 
 
+class UnableToSend(Exception):
+    """An object cannot be sent to another process."""
+
+
+def packed(arguments: tuple[Any, ...]) -> bytes:
+    """Return arguments as bytes for another process.
+
+    Raises
+    ------
+    UnableToSend
+        They hold what cannot be copied, such as a lock, or a class of the user's refuses.
+    """
+    try:
+        return cloudpickle.dumps(arguments)
+    except (Exception, SystemExit) as error:  # a class of the user's may raise anything
+        raise UnableToSend(f"it cannot be sent to a worker process: {typed(error)}; measure it in process") from None
+
+
 class NotBegun(Exception):
     """A worker process ended before it began its work."""
 
@@ -101,16 +119,26 @@ class WorkerProcess:
         seconds : time after which the process is killed; None for no limit.
         """
         assert self._work is None
+        try:
+            sent = packed(arguments)
+        except UnableToSend as error:
+            self._work = Future()
+            self._work.set_result(Ended("exception", str(error)))
+            return
+        self.send(function, sent, seconds)
+
+    def send(self, function: str, sent: bytes, seconds: float | None) -> None:
+        """Start work whose arguments are pickled."""
+        assert self._work is None
         self._began = self._died = self.progress = None
         self._seconds = seconds
-        sent = cloudpickle.dumps(arguments)
         try:
             if self._hello is None:
                 with main_left_out(), ctrl_c_ignored():
                     self._hello = self._executor.submit(os.getpid)
                 self._children = multiprocessing.active_children()  # one of them is the process; its number comes later
             self._work = self._executor.submit(_call, function, sent, self._limits.memory)
-        except (BrokenProcessPool, OSError, EOFError) as error:
+        except (BrokenProcessPool, OSError, EOFError, AssertionError) as error:  # a daemon may have no processes
             self._work = Future()
             self._work.set_exception(NotBegun(typed(error)))  # it died while it was idle, or could not be started
 
@@ -192,9 +220,11 @@ class WorkerProcess:
         """End the process now, whatever it does."""
         if self._process is None and self._hello is not None and self._hello.done() and not self._hello.exception():
             self._find_process()
-        for process in [self._process] if self._process else []:
+        if self._process is not None:
             with suppress(OSError, ValueError):
-                process.kill()
+                self._process.kill()
+            with suppress(OSError, AttributeError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # what it started
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._reports.close()
 

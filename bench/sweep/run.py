@@ -13,7 +13,7 @@ from gradmeter.bench.sweep import devices, environment
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome, failed_rows, now, with_remark
 from gradmeter.bench.sweep.splitting import draws_minibatch
-from gradmeter.bench.sweep.store import Store
+from gradmeter.bench.sweep.store import DiskFull, Store
 
 if TYPE_CHECKING:
     from gradmeter.bench.sweep.executors import Executor
@@ -138,6 +138,15 @@ class _Run(Listener):
         if not self._ended or time.monotonic() - self._since < wait:
             return
         ended, self._ended = self._ended, []
+        try:
+            self._store(ended)
+        except DiskFull:
+            if len(ended) == 1:
+                raise
+            for one in ended:  # as many as there is room for
+                self._store([one])
+
+    def _store(self, ended: list[tuple[Cell, Outcome]]) -> None:
         if self.store:
             self.store.finish_many(
                 [

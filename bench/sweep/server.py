@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.context import BaseContext
 
 #: The module that runs in worker processes, by name; the server imports it before it forks.
@@ -44,7 +44,8 @@ def start_server(backends: Iterable[str] = ()) -> None:
     with ctrl_c_ignored():
         with _environment("PYTHONWARNINGS", "ignore::UserWarning"):
             resource_tracker.ensure_running()  # it cleans up after a process that was killed; its user need not know
-        forkserver.ensure_running()
+        with suppress(OSError):  # of a process that was forked from one with a server; starting work tells
+            forkserver.ensure_running()
 
 
 @contextmanager

@@ -48,7 +48,12 @@ def begin(plugins: Sequence[Path], reports: Connection | None) -> None:
     global _REPORTS, _PLUGINS
     _REPORTS, _PLUGINS = reports, tuple(plugins)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.dup2(2, 1)  # rows alone go to standard output
+    os.setpgid(0, 0)  # signals to a group of processes are not for this one, and what it starts can be ended with it
+    try:
+        os.dup2(2, 1)  # rows alone go to standard output
+    except OSError:  # standard error is closed
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_RDWR), stream)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from gradmeter.bench import plugin_files
 
@@ -66,6 +71,8 @@ def call(function: str, sent: bytes, memory: int | None) -> Any:
     """Call a function of this module with pickled arguments, in at most `memory` bytes beyond those in use."""
     try:
         return WORK[function](*pickle.loads(sent), memory)
+    except MemoryError:
+        return Ended("out-of-memory", "there is no memory to begin with")
     except KeyboardInterrupt:  # not Ctrl-C, which this process ignores
         return Ended("exception", "it raises KeyboardInterrupt")
 

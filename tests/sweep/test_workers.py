@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.measurement.cell import measure
 from gradmeter.bench.measurement.prepared import prepare
+from gradmeter.bench.problems.test_functions import Square
 from gradmeter.bench.sweep import processes, sharing
 from gradmeter.bench.sweep.choosing import executor
 from gradmeter.bench.sweep.listener import Listener
@@ -343,3 +345,36 @@ def _signalled(folder: Path, number: int) -> tuple[float, Result]:
         status = running.wait()
         watchdog.cancel()
         return time.monotonic() - begun, Result(status, out, running.stderr.read())
+
+
+@dataclass(frozen=True)
+class Own(Square):
+    name: ClassVar[str] = "own"
+    kept: Any = field(default=None, compare=False)
+
+
+def test_what_cannot_be_sent_is_a_row_and_the_others_finish() -> None:
+    frame = gradmeter.measure(
+        [Own(threading.Lock()), "square"], "pathwise", max_replicates=2**12, timing=False, workers=2
+    )
+    assert frame["status"].tolist() == ["exception"] * 3 + ["ok"] * 3
+    assert "it cannot be sent to a worker process: TypeError: cannot pickle" in frame["reason"][0]
+
+
+def test_a_class_of_the_users_keeps_its_key_when_it_was_sent(tmp_path: Path) -> None:
+    def keys(workers: int | None) -> set[str]:
+        frame = gradmeter.measure(
+            [Own(1), Own(2), "square"],
+            "pathwise",
+            max_replicates=2**12,
+            timing=False,
+            workers=workers,
+            store=tmp_path / "s",
+        )
+        return set(frame["cell_key"])
+
+    first = keys(2)
+    assert len(first) == 3
+    assert keys(2) == keys(None) == first
+    with Store.read(tmp_path / "s") as store:
+        assert len(store.rows()) == 9
