@@ -42,8 +42,8 @@ def expected(cells: Sequence[Cell], store: Store | None, workers: int, timing: b
     timing : whether cells are timed, too.
     """
     history = _History(store.rows() if store else ())
-    known = [cell for cell in cells if store and store.rows_of(cell.key)]
-    left = [cell for cell in cells if cell not in known and foreseen(cell) is None]
+    known = {cell.key for cell in cells if store and store.rows_of(cell.key)}
+    left = [cell for cell in cells if cell.key not in known and foreseen(cell) is None]
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in left:
         groups.setdefault((cell.problem.name, cell.estimator.name, cell.backend), []).append(cell)

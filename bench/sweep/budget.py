@@ -139,9 +139,10 @@ class _Budget:
         found: dict[str, list[Row]] = {}
         for row in rows:
             found.setdefault(row["cell_key"], []).append(row)
+        asked = {cell.key for cell in wanted}
         for key, rounds in self._rounds.items():
             level = self._level[key] + 1
-            if level < len(rounds) and rounds[level] in wanted and rounds[level].key in found:
+            if level < len(rounds) and rounds[level].key in asked and rounds[level].key in found:
                 if level:
                     self._store.forget(rounds[level - 1].key)
                 self._level[key], self._rows[key] = level, found[rounds[level].key]

@@ -69,7 +69,7 @@ def _once(work: str, sent: bytes, limits: Limits) -> Any:
             if attempt + 1 == MOST_LOST:
                 raise
             continue
-        if isinstance(found, Ended) or (isinstance(found, Outcome) and found.left_running):
+        if isinstance(found, Ended) or (isinstance(found, Outcome) and found.spoilt):
             process.kill()
         else:
             with _LOCK:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from gradmeter.bench.cells import Cell
-from gradmeter.bench.identity.owner import brought
 from gradmeter.bench.measurement.timing import TOGETHER
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome, measure_cell
@@ -209,9 +208,7 @@ class InWorkers(Closing):
                     self._start(work, cell, *more_arguments)
                     continue
                 self._lost = 0
-                # A class of the user's may change its process, so another cell gets another one.
-                spoilt = isinstance(found, Ended) or brought(cell.problem) or brought(cell.estimator)
-                if spoilt or (isinstance(found, Outcome) and found.left_running):
+                if isinstance(found, Ended) or (isinstance(found, Outcome) and found.spoilt):
                     process.kill()
                 else:
                     self._idle.append(process)

@@ -29,13 +29,13 @@ class Outcome:
     ----------
     rows, series : rows and arrays to store.
     prepared : the prepared cell, where it can be timed in this process.
-    left_running : whether it left a thread running in its process.
+    spoilt : whether its process should measure no further cell: a class of the user's may have changed the process.
     """
 
     rows: list[Row]
     series: dict[str, np.ndarray] = field(default_factory=dict)
     prepared: Any = None
-    left_running: bool = False
+    spoilt: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ A worker is an executor of `concurrent.futures` with one process. That library n
 which others mistake for an orderly end. One executor a process means that a death costs no other work, and that no
 lock or pipe is shared which a killed process could leave locked or half written.
 
-Processes are forked from a server that has imported what measuring takes, NumPy included, but no framework and no
-thread. User classes travel by value (cloudpickle), so that the user's script is not run again in a worker.
+Processes are forked from a server that has imported what measuring takes, the frameworks of the cells included, and
+started no thread. User classes travel by value (cloudpickle), so that the user's script is not run again in a worker.
 """
 
 from __future__ import annotations

@@ -31,21 +31,19 @@ class SharedKernel(StatisticsKernel):
         self, stream: str, firsts: Sequence[int], roots: Any, centre: dict[str, np.ndarray], on_device: dict[str, Any]
     ) -> Iterator[BlockSums]:
         """Yield the sums of the blocks from each of `firsts` on, in their order."""
-        begun, done = time.monotonic(), 0
+
+        def here(piece: Sequence[int]) -> list[BlockSums]:
+            return [self(roots, first, on_device) for first in piece]
+
+        begun = time.monotonic()
         for done, first in enumerate(firsts):
             if done >= TIMED and self.settled:
                 each = (time.monotonic() - begun) / done
-                if each * (len(firsts) - done) < WORTH:
-                    break
-                size = max(1, round(PIECE / each))
-                pieces = [firsts[i : i + size] for i in range(done, len(firsts), size)]
-                here = lambda piece: [self(roots, each, on_device) for each in piece]  # noqa: E731
-                yield from self._helpers.sums(stream, pieces, centre, here)
-                return
-            yield self(roots, first, on_device)
-        else:
-            return
-        for first in firsts[done:]:
+                if each * (len(firsts) - done) >= WORTH:
+                    size = max(1, round(PIECE / each))
+                    pieces = [firsts[i : i + size] for i in range(done, len(firsts), size)]
+                    yield from self._helpers.sums(stream, pieces, centre, here)
+                    return
             yield self(roots, first, on_device)
 
 

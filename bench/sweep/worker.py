@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from gradmeter.bench.cells import Cell
-from gradmeter.bench.identity.owner import of_the_user
+from gradmeter.bench.identity.owner import brought, of_the_user
 from gradmeter.bench.measurement import cell as _cell  # noqa: F401  imported once, before processes are forked
 from gradmeter.bench.measurement.cost import Cost
 from gradmeter.bench.measurement.kernel import StatisticsKernel
@@ -85,7 +85,7 @@ def measured(cell: Cell, helpers: int, memory: int | None) -> Outcome:
     left = [thread for thread in threading.enumerate() if thread not in before and _of_the_user(thread)]
     remark = f"it left a thread running, {left[0].name}" if left else None
     rows = [with_remark(row, remark) for row in outcome.rows]
-    return replace(outcome, rows=rows, prepared=None, left_running=bool(left))
+    return replace(outcome, rows=rows, prepared=None, spoilt=brought(cell.problem) or brought(cell.estimator))
 
 
 def sums(cell: Cell, stream: str, firsts: list[int], centre: dict[str, np.ndarray], memory: int | None) -> Any:
