@@ -88,17 +88,28 @@ class Estimator(ABC):
     To add an estimator, subclass this class and implement `estimate_integrand`. Override `noise_specs` and
     `discontinuities` if the estimator draws other noise than S samples of the family, and `evaluations` if it does not
     evaluate f once a sample.
+
+    Attributes
+    ----------
+    name
+        Name in result rows and on the command line.
+    summary
+        One line for `gradmeter list`.
+    requires
+        Capabilities that the estimator requires whatever its options are.
+    injected
+        Whether the estimator is deliberately wrong: a positive control of the bias verdict.
+    biased
+        Why the estimator is biased by construction, and of what order; None if it is unbiased.
+    bounds
+        Whether it estimates gradients of importance-weighted bounds (K > 1 importance samples).
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    #: Capabilities required whatever the options are.
     requires: ClassVar[Requires]
-    #: Whether the estimator is deliberately wrong: a positive control of the bias verdict.
     injected: ClassVar[bool] = False
-    #: Why the estimator is biased by construction, and of what order; None if it is unbiased.
     biased: ClassVar[str | None] = None
-    #: Whether it estimates gradients of importance-weighted bounds (K > 1 importance samples).
     bounds: ClassVar[bool] = False
 
     def follows(self, problem: Mapping[str, Any] = NOTHING) -> str | None:
@@ -108,6 +119,10 @@ class Estimator(ABC):
         ----------
         problem
             The options of the problem by name, where they are known.
+
+        Returns
+        -------
+        str or None
         """
         return self.biased
 
@@ -119,12 +134,26 @@ class Estimator(ABC):
         entropy
             How the problem treats an ELBO's entropy: `none`, `sampled` or `analytic` (see `Expectation`). Only the
             estimator's own use of the entropy counts here; `requirements` adds the rest.
+
+        Returns
+        -------
+        Requires
         """
         return Requires()
 
     @final
     def requirements(self, entropy: str) -> Requires:
-        """Return all required capabilities, including those that every estimator needs for an ELBO's entropy."""
+        """Return all required capabilities, including those that every estimator needs for an ELBO's entropy.
+
+        Parameters
+        ----------
+        entropy
+            How the problem treats an ELBO's entropy: `none`, `sampled` or `analytic` (see `Expectation`).
+
+        Returns
+        -------
+        Requires
+        """
         own = self.requires | self.also_requires(entropy)
         if entropy == "analytic":
             return own | Requires(("entropy_gradient",))
@@ -138,8 +167,17 @@ class Estimator(ABC):
 
         Parameters
         ----------
+        family
+            Family q_λ.
+        entropy
+            How the problem treats an ELBO's entropy: `none`, `sampled` or `analytic` (see `Expectation`).
         integrand
             The `unsupported` of the integrand.
+
+        Returns
+        -------
+        str or None
+            One line for the reason of a result row.
         """
         for ability, why in missing(family, self.requirements(entropy).family).items():
             return f"{self.name} needs {CAPABILITIES[ability].what}; family {family.name}: {why}"
@@ -153,11 +191,26 @@ class Estimator(ABC):
 
         An example is the kind of noise. The answer must not depend on S or on the dimension; those belong in
         `check_settings`.
+
+        Parameters
+        ----------
+        family
+            Family q_λ.
+
+        Returns
+        -------
+        str or None
+            One line for the reason of a result row.
         """
         return None
 
     def default_entropy(self) -> str:
-        """Return the `entropy` of the simplest applicable problem: `sampled` for estimators of ELBOs only."""
+        """Return the `entropy` of the simplest applicable problem: `sampled` for estimators of ELBOs only.
+
+        Returns
+        -------
+        {"none", "sampled", "analytic"}
+        """
         return "none"
 
     @final
@@ -171,6 +224,21 @@ class Estimator(ABC):
         importance_samples: int = 1,
     ) -> None:
         """Check that the estimator applies to a problem.
+
+        Parameters
+        ----------
+        family
+            Family q_λ.
+        entropy
+            How the problem treats an ELBO's entropy: `none`, `sampled` or `analytic` (see `Expectation`).
+        num_samples
+            S.
+        dimension
+            D, the number of coordinates of z.
+        integrand
+            The `unsupported` of the integrand.
+        importance_samples
+            K, the number of importance samples of a bound; 1 otherwise.
 
         Raises
         ------
@@ -188,19 +256,71 @@ class Estimator(ABC):
         self.check_settings(family, entropy, num_samples, dimension)
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:  # noqa: B027
-        """Raise NotApplicable if S, the dimension, or an option that needs an ELBO rules the estimator out."""
+        """Check that S, the dimension and the options suit the problem.
+
+        Parameters
+        ----------
+        family
+            Family q_λ.
+        entropy
+            How the problem treats an ELBO's entropy: `none`, `sampled` or `analytic` (see `Expectation`).
+        num_samples
+            S.
+        dimension
+            D, the number of coordinates of z.
+
+        Raises
+        ------
+        NotApplicable
+            They do not; the message is the reason.
+        """
 
     def smallest_num_samples(self) -> int:
-        """Return the smallest S that the estimator works with."""
+        """Return the smallest S that the estimator works with.
+
+        Returns
+        -------
+        int
+        """
         return 1
 
     def noise_specs(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, Noise]:
-        """Return the noise that one estimate draws, by name."""
+        """Return the noise that one estimate draws, by name.
+
+        Parameters
+        ----------
+        expectation
+            Expectation that is differentiated, with its data.
+        num_samples
+            S.
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        dict
+            {name: Noise}; one array [R, *shape] is drawn for each.
+        """
         base = expectation.family.noise((num_samples,), dimension)
         return {**base, **expectation.noise_specs()}
 
     def noise_by_block(self, expectation: Expectation, num_samples: int, dimension: int) -> dict[str, set[str]]:
-        """Return the names of the noise that the estimate of each parameter block reads."""
+        """Return the names of the noise that the estimate of each parameter block reads.
+
+        Parameters
+        ----------
+        expectation
+            Expectation that is differentiated, with its data.
+        num_samples
+            S.
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        dict
+            {parameter block: set of names in `noise_specs`}.
+        """
         names = set(self.noise_specs(expectation, num_samples, dimension))
         return dict.fromkeys(expectation.blocks, names)
 
@@ -215,8 +335,14 @@ class Estimator(ABC):
 
         Parameters
         ----------
+        expectation
+            Expectation that is differentiated, with its data.
         parameters
             λ as float64 NumPy arrays.
+        num_samples
+            S.
+        dimension
+            D, the number of coordinates of z.
 
         Returns
         -------
@@ -231,17 +357,47 @@ class Estimator(ABC):
         return expectation.family.discontinuities(parameters, dimension)
 
     def evaluations(self, expectation: Expectation, num_samples: int, dimension: int) -> int:
-        """Return how many evaluations of f (or of its gradient) one estimate costs."""
+        """Return how many evaluations of f (or of its gradient) one estimate costs.
+
+        Parameters
+        ----------
+        expectation
+            Expectation that is differentiated, with its data.
+        num_samples
+            S.
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        int
+        """
         return num_samples
 
     def fit(self, known: WarmupContext) -> Blocks:
-        """Return the frozen state learned from the warm-up, as NumPy arrays by name."""
+        """Return the frozen state learned from the warm-up, as NumPy arrays by name.
+
+        Parameters
+        ----------
+        known
+            What may be learned from; its `warm_up` draws noise of its own.
+
+        Returns
+        -------
+        dict
+            {name: array}; empty for an estimator without memory.
+
+        Raises
+        ------
+        FloatingPointError
+            The warm-up has NaN or infinite values.
+        """
         return {}
 
     def estimate(
         self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
-        """Return one gradient estimate per replicate, {parameter block: [R, *shape]}.
+        """Return one gradient estimate per replicate.
 
         Parameters
         ----------
@@ -255,6 +411,18 @@ class Estimator(ABC):
             {name: [R, ...]}, as `noise_specs` declares, with R in `noise.replicates`.
         state
             The state returned by `fit`, as arrays of the backend.
+
+        Returns
+        -------
+        dict
+            {parameter block: [R, *shape]}, ∇_λ and, for a model with parameters, ∇_θ.
+
+        Raises
+        ------
+        NotApplicable
+            The gradient has explicit terms, and the estimator or the backend cannot compute them.
+        UsageError
+            `estimate_integrand` returns something other than one array for each block of λ.
         """
         bound, own = expectation.at(parameters)
         explicit: Blocks = {}
@@ -271,7 +439,22 @@ class Estimator(ABC):
         return {**gradients, **terms}
 
     def family_noise(self, backend: Backend, family: Family, noise: dict[str, Array]) -> dict[str, Array]:
-        """Return the family's noise for all S samples, made from the noise that this estimator draws."""
+        """Return the family's noise for all S samples, made from the noise that this estimator draws.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        family
+            Family q_λ.
+        noise
+            {name: [R, ...]}, as `noise_specs` declares.
+
+        Returns
+        -------
+        dict
+            {name: [R, S, ...]}, as the family's `noise` declares.
+        """
         return noise
 
     def estimate_and_samples(
@@ -281,6 +464,33 @@ class Estimator(ABC):
 
         The explicit derivatives, ∂f/∂λ or ∇_θ f at fixed z, are summed over the samples z [R, S, D] of q with the
         weights [R, S]. The default takes the samples that the noise makes, with weight 1/S each.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        expectation
+            Expectation that is differentiated, with its data.
+        parameters
+            λ, {parameter block: [*shape]}.
+        noise
+            {name: [R, ...]}, as `noise_specs` declares, with R in `noise.replicates`.
+        state
+            What `fit` returned, as arrays of the backend.
+
+        Returns
+        -------
+        gradients
+            As `estimate_integrand` returns them.
+        z
+            Samples of q [R, S, D].
+        weights
+            [R, S].
+
+        Raises
+        ------
+        NotApplicable
+            The estimator draws no samples of q.
         """
         found = self.estimate_integrand(backend, expectation, parameters, noise, state)
         z = self._samples(backend, expectation.family, parameters, noise)
@@ -302,21 +512,71 @@ class Estimator(ABC):
     def explicit_terms(
         self, backend: Backend, expectation: Expectation, z: Array, weights: Array, noise: dict[str, Array]
     ) -> Blocks:
-        """Return Σ_s weight_s ∂f(z_s) at fixed z_s for every block in `explicit_blocks`, {block: [R, *shape]}."""
+        """Return Σ_s weight_s ∂f(z_s) at fixed z_s for every block in `explicit_blocks`.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        expectation
+            Expectation that is differentiated, with its data.
+        z
+            Samples of q [R, S, D].
+        weights
+            Weights of the samples [R, S].
+        noise
+            {name: [R, ...]}, as `noise_specs` declares, with R in `noise.replicates`.
+
+        Returns
+        -------
+        dict
+            {block: [R, *shape]}.
+        """
         return expectation.explicit_pullback(backend, z, weights, noise)
 
     @abstractmethod
     def estimate_integrand(
         self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
-        """Return the estimate of ∇_λ E_{q_λ} f with λ held fixed in f, {parameter block: [R, *shape]}.
+        """Return the estimate of ∇_λ E_{q_λ} f with λ held fixed in f.
 
         `estimate` adds the gradient of an analytic entropy and the explicit derivatives of f.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        expectation
+            Expectation that is differentiated, with its data.
+        parameters
+            λ, {parameter block: [*shape]}.
+        noise
+            {name: [R, ...]}, as `noise_specs` declares, with R in `noise.replicates`.
+        state
+            What `fit` returned, as arrays of the backend.
+
+        Returns
+        -------
+        dict
+            {parameter block of λ: [R, *shape]}.
         """
 
 
 def check_learnt(name: str, *arrays: np.ndarray) -> None:
-    """Raise FloatingPointError if an array from the warm-up is not finite."""
+    """Check that the arrays that an estimator learned on its warm-up are finite.
+
+    Parameters
+    ----------
+    name
+        Name of the estimator, for the message.
+    *arrays
+        Learned arrays.
+
+    Raises
+    ------
+    FloatingPointError
+        A number is NaN or infinite.
+    """
     if not all(np.all(np.isfinite(a)) for a in arrays):
         raise FloatingPointError(
             f"{name} fits its control variate to a warm-up with NaN or infinite values; give less extreme options"
@@ -324,7 +584,22 @@ def check_learnt(name: str, *arrays: np.ndarray) -> None:
 
 
 def check_blocks(estimator: str, found: Any, blocks: Iterable[str]) -> None:
-    """Raise UsageError unless `found` is a dict with exactly these parameter blocks."""
+    """Check that an estimate is a dict with exactly the parameter blocks that are wanted.
+
+    Parameters
+    ----------
+    estimator
+        Name of the estimator, for the message.
+    found
+        What the estimator returned.
+    blocks
+        Names of the parameter blocks that are wanted.
+
+    Raises
+    ------
+    UsageError
+        It is no dict, or a block is missing or not wanted.
+    """
     wanted = ", ".join(blocks)
     if not isinstance(found, dict):
         raise UsageError(
@@ -349,33 +624,100 @@ def check_blocks(estimator: str, found: Any, blocks: Iterable[str]) -> None:
 
 
 def dtype_of(array: Any) -> str:
-    """Return the name of an array's dtype without its framework, as `Backend.asarray` takes it."""
+    """Return the name of an array's dtype without its framework, as `Backend.asarray` takes it.
+
+    Parameters
+    ----------
+    array
+        Array of any framework.
+
+    Returns
+    -------
+    str
+        Such as `float64`.
+    """
     return str(array.dtype).rpartition(".")[2]
 
 
 def described(found: Any) -> str:
-    """Return the name of an object's type, for error messages."""
+    """Return the name of an object's type, for error messages.
+
+    Parameters
+    ----------
+    found
+        Any object.
+
+    Returns
+    -------
+    str
+        The name of its type, with the package for types that are not built in.
+    """
     kind = type(found)
     owner = kind.__module__.partition(".")[0]
     return "None" if found is None else kind.__name__ if owner == "builtins" else f"{owner}.{kind.__name__}"
 
 
 def mean_over_samples(xp: Any, per_sample: Array) -> Array:
-    """Average [R, S, *shape] over the samples to [R, *shape]; on NumPy, S = 1 costs no pass over memory."""
+    """Average [R, S, *shape] over the samples to [R, *shape]; on NumPy, S = 1 costs no pass over memory.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    per_sample
+        [R, S, *shape].
+
+    Returns
+    -------
+    array
+        [R, *shape].
+    """
     if per_sample.shape[1] == 1 and xp.__name__ == "array_api_compat.numpy":  # compilers fuse the mean
         return per_sample[:, 0, ...]
     return xp.mean(per_sample, axis=1)
 
 
 def spread(values: Array, over: Array) -> Array:
-    """Append axes to the per-sample values [...] so that they broadcast with `over` [..., *shape]."""
+    """Append axes to the per-sample values [...] so that they broadcast with `over` [..., *shape].
+
+    Parameters
+    ----------
+    values
+        [...].
+    over
+        [..., *shape], of which only the number of axes is used.
+
+    Returns
+    -------
+    array
+        [..., 1, ..., 1], with as many axes as `over`.
+    """
     return values[(..., *(None,) * (over.ndim - values.ndim))]
 
 
 def values_and_scores(
     backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array]
 ) -> tuple[Array, Blocks]:
-    """Return f [R, S] and the scores [R, S, *shape] at the samples that the noise makes, as NumPy arrays."""
+    """Return f [R, S] and the scores [R, S, *shape] at the samples that the noise makes, as NumPy arrays.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    expectation
+        Expectation that is differentiated, with its data.
+    parameters
+        λ, {parameter block: [*shape]}.
+    noise
+        {name: [R, ...]} of S samples of the family.
+
+    Returns
+    -------
+    values
+        f_λ(z) [R, S].
+    scores
+        ∇_λ log q_λ(z), {parameter block: [R, S, *shape]}.
+    """
     noise = draws.from_uniforms(backend, expectation.family, noise)
     family = expectation.family
     z, logs = family.sample(backend, parameters, noise), family.logs(backend, parameters, noise)

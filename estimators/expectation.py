@@ -44,13 +44,41 @@ INTEGRAND = {
 
 
 def relative_weights(xp: Any, log_weights: Array) -> tuple[Array, Array]:
-    """Return w_k / max_j w_j [..., K] from log w [..., K], and the largest log w [..., 1]."""
+    """Return the weights of K samples, divided by the largest one, and the logarithm of the largest one.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace of the backend.
+    log_weights
+        log w [..., K].
+
+    Returns
+    -------
+    weights
+        w_k / max_j w_j [..., K].
+    top
+        max_j log w_j [..., 1].
+    """
     top = xp.max(log_weights, axis=-1, keepdims=True)
     return xp.exp(log_weights - top), top
 
 
 def log_mean_weight(xp: Any, log_weights: Array) -> Array:
-    """Return log (1/K) Σ_k w_k [...] from log w [..., K]; log w itself for K = 1."""
+    """Return log (1/K) Σ_k w_k; log w itself for K = 1.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace of the backend.
+    log_weights
+        log w [..., K].
+
+    Returns
+    -------
+    array
+        [...].
+    """
     if log_weights.shape[-1] == 1:
         return log_weights[..., 0]
     weights, top = relative_weights(xp, log_weights)
@@ -66,73 +94,123 @@ class Integrand(ABC):
 
     Shapes: z is [R, S, D], also for S = 1; values are [R, S], gradients [R, S, D]. `noise` holds the
     arrays [R, ...] that `noise_specs` declares. `xp` is the array API namespace of the backend.
+
+    Attributes
+    ----------
+    reads_logs
+        Whether `value`, `gradient` and `local_terms` take the `Logs` of z as a last argument if the family provides
+        them (`Family.logs`): for an f that behaves like log z or log(1 − z) near an end of the support, where z itself
+        has been rounded.
+    reads
+        Blocks of λ that f reads in `data`, under their names. Every estimator adds the explicit term E ∂f/∂λ at fixed
+        z.
+    explicit_term_is_zero
+        Whether E ∂f/∂λ = 0 at every λ, as for a maximum over λ. Blocks in `reads` then count as constants: no estimator
+        adds the explicit term.
+    explicit_pullback
+        Optional method: Σ_s cotangent_s ∂f(z_s)/∂λ at fixed z_s for every block in `reads` and every replicate, {block:
+        [R, *shape]}. Arguments as for `model_pullback`. Without it, only backends with automatic differentiation work.
+    model_pullback
+        Optional method: Σ_s cotangent_s ∇_θ f(z_s) for every replicate, {block: [R, *shape]}, with the cotangent [...]
+        of the shape of the values. Takes (xp, data, z, cotangent, noise). Without it, only backends with automatic
+        differentiation work.
+    gradient
+        Optional method: ∇_z f [..., D]. Takes (xp, data, z, noise). Without it, only backends with automatic
+        differentiation work.
+    hessian_product
+        Optional method: ∇²_z f times a vector [..., D]. Takes (xp, data, z, vector, noise). Without it, only backends
+        with automatic differentiation work.
+    hessian
+        Optional method: the full Hessian ∇²_z f [..., D, D]. Takes (backend, data, z, noise). Default: D Hessian-vector
+        products.
+    replaced
+        Optional method: f at z with coordinate i replaced by replacement_i, for every i [..., D]. Takes (backend, data,
+        z, replacement, noise). Default: D evaluations of f.
+    local_terms
+        Optional method: the sum of the terms of f that contain z_i, for every i [..., D]. Takes (xp, data, z, noise).
+        Default: f counts as one term that contains every z_i.
+    unsupported
+        The capabilities that f does not have, {name in `INTEGRAND`: why}. A corner or a discontinuity invalidates the
+        identities that rest on ∇²f ("curvature") and makes quadrature over the noise inaccurate. `unsupported = {}`
+        declares that f is smooth, in z and in its own noise. A user's class that does not set `unsupported` is never
+        integrated over the noise, only sampled.
     """
 
+    reads_logs: ClassVar[bool] = False
+    reads: tuple[str, ...] = ()
+    explicit_term_is_zero: bool = False
+    explicit_pullback: Any = None
+    model_pullback: Any = None
+    gradient: Any = None
+    hessian_product: Any = None
+    hessian: Any = None
+    replaced: Any = None
+    local_terms: Any = None
+    unsupported: Mapping[str, str] = MappingProxyType({})
+
     def noise_specs(self, data: dict[str, Array]) -> dict[str, Noise]:
-        """Return the noise that f itself draws, such as the row numbers of a minibatch."""
+        """Return the noise that f itself draws, such as the row numbers of a minibatch.
+
+        Parameters
+        ----------
+        data
+            {name: array}, the arrays that f reads.
+
+        Returns
+        -------
+        dict
+            {name: Noise}; empty if f draws nothing.
+        """
         return {}
 
     def width(self, data: dict[str, Array], dimension: int) -> int:
-        """Return the size of the largest intermediate array per sample, which determines the block size."""
+        """Return the size of the largest intermediate array per sample, which determines the block size.
+
+        Parameters
+        ----------
+        data
+            {name: array}, the arrays that f reads.
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        int
+        """
         return dimension
 
     @abstractmethod
     def value(self, xp: Any, data: dict[str, Array], z: Array, noise: dict[str, Array]) -> Array:
-        """Return f at every sample [...]."""
+        """Return f at every sample.
 
-    #: Whether `value`, `gradient` and `local_terms` take the `Logs` of z as a last argument if the family provides them
-    #: (`Family.logs`): for an f that behaves like log z or log(1 − z) near an end of the support, where z itself has
-    #: been rounded.
-    reads_logs: ClassVar[bool] = False
+        Parameters
+        ----------
+        xp
+            Array API namespace of the backend.
+        data
+            {name: array}, the arrays that f reads.
+        z
+            Samples [..., D].
+        noise
+            {name: [R, ...]}, as the integrand's `noise_specs` declares.
 
-    #: Blocks of λ that f reads in `data`, under their names. Every estimator adds the explicit term E ∂f/∂λ at fixed z.
-    reads: tuple[str, ...] = ()
-
-    #: Whether E ∂f/∂λ = 0 at every λ, as for a maximum over λ. Blocks in `reads` then count as constants: no estimator
-    #: adds the explicit term.
-    explicit_term_is_zero: bool = False
-
-    #: Optional method: Σ_s cotangent_s ∂f(z_s)/∂λ at fixed z_s for every block in `reads` and every replicate, {block:
-    #: [R, *shape]}. Arguments as for `model_pullback`. Without it, only backends with automatic differentiation work.
-    explicit_pullback: Any = None
+        Returns
+        -------
+        array
+            [...].
+        """
 
     def model_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the parameter blocks θ of f, which it reads in `data` under their names.
 
         They are known without data, so that a problem's blocks are too.
+
+        Returns
+        -------
+        dict
+            {block: shape}; empty for an f without parameters of its own.
         """
         return {}
-
-    #: Optional method: Σ_s cotangent_s ∇_θ f(z_s) for every replicate, {block: [R, *shape]}, with the cotangent [...]
-    #: of the shape of the values. Takes (xp, data, z, cotangent, noise). Without it, only backends with automatic
-    #: differentiation work.
-    model_pullback: Any = None
-
-    #: Optional method: ∇_z f [..., D]. Takes (xp, data, z, noise). Without it, only backends with automatic
-    #: differentiation work.
-    gradient: Any = None
-
-    #: Optional method: ∇²_z f times a vector [..., D]. Takes (xp, data, z, vector, noise). Without it, only backends
-    #: with automatic differentiation work.
-    hessian_product: Any = None
-
-    #: Optional method: the full Hessian ∇²_z f [..., D, D]. Takes (backend, data, z, noise). Default: D Hessian-vector
-    #: products.
-    hessian: Any = None
-
-    #: Optional method: f at z with coordinate i replaced by replacement_i, for every i [..., D]. Takes (backend, data,
-    #: z, replacement, noise). Default: D evaluations of f.
-    replaced: Any = None
-
-    #: Optional method: the sum of the terms of f that contain z_i, for every i [..., D]. Takes (xp, data, z, noise).
-    #: Default: f counts as one term that contains every z_i.
-    local_terms: Any = None
-
-    #: The capabilities that f does not have, {name in `INTEGRAND`: why}. A corner or a discontinuity invalidates the
-    #: identities that rest on ∇²f ("curvature") and makes quadrature over the noise inaccurate. `unsupported = {}`
-    #: declares that f is smooth, in z and in its own noise. A user's class that does not set `unsupported` is never
-    #: integrated over the noise, only sampled.
-    unsupported: Mapping[str, str] = MappingProxyType({})
 
     def __eq__(self, other: object) -> bool:
         return self is other or (type(self) is type(other) and not vars(self) and not vars(other))
@@ -211,11 +289,34 @@ class Expectation:
         return (self.family, self.integrand, self.entropy, self.differentiate, self.importance_samples)
 
     def bind(self, data: dict[str, Array]) -> Expectation:
-        """Return an expectation with the same structure and other data."""
+        """Return an expectation with the same structure and other data.
+
+        Parameters
+        ----------
+        data
+            {name: array}, with the names and shapes of the present data.
+
+        Returns
+        -------
+        Expectation
+        """
         return Expectation(self.family, self.integrand, data, self.entropy, self.differentiate, self.importance_samples)
 
     def at(self, parameters: Blocks) -> tuple[Expectation, Blocks]:
-        """Return the expectation with the blocks that f reads moved into its data, and the blocks of λ."""
+        """Return the expectation with the blocks that f reads moved into its data, and the blocks of λ.
+
+        Parameters
+        ----------
+        parameters
+            λ, and θ of a model that has parameters, {parameter block: [*shape]}.
+
+        Returns
+        -------
+        expectation
+            Its data hold the blocks that f reads.
+        blocks
+            λ alone, {parameter block: [*shape]}.
+        """
         read = (*self.integrand.reads, *self.model_blocks)
         if not read:
             return self, parameters
@@ -223,7 +324,20 @@ class Expectation:
         return self.bind({**self.data, **{name: parameters[name] for name in read}}), own
 
     def per_datum_parameters(self, backend: Backend, parameters: Blocks) -> list[Blocks]:
-        """Return the parameters of every per-datum posterior, concatenated where all coordinates are independent."""
+        """Return the parameters of every per-datum posterior, concatenated where all coordinates are independent.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+
+        Returns
+        -------
+        list of dict
+            Parameters of the family; one dict, unless coordinates of one datum depend on each other.
+        """
         return [self.at(parameters)[1]]
 
     @property
@@ -250,7 +364,18 @@ class Expectation:
         return (*self.family.blocks, *self.model_blocks)
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every parameter block, for z of D coordinates."""
+        """Return the shape of every parameter block, for z of D coordinates.
+
+        Parameters
+        ----------
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        dict
+            {parameter block: shape}.
+        """
         return {**self.family.shapes(dimension), **self.integrand.model_shapes()}
 
     @property
@@ -259,23 +384,60 @@ class Expectation:
         return 1
 
     def noise_specs(self) -> dict[str, Noise]:
+        """Return the noise that f itself draws.
+
+        Returns
+        -------
+        dict
+            {name: Noise}.
+        """
         return self.integrand.noise_specs(self.data)
 
     def estimated_by(self, estimator: Any) -> Any:
-        """Return the estimator of ∇L built from an estimator of ∇_λ E f: the same one, unless an encoder computes λ."""
-        return estimator
-
-    def sample_specs(self, dimension: int) -> dict[str, Noise]:
-        """Return the noise of f and of one sample z (of K samples for a bound)."""
-        return {**self.family.noise((self.importance_samples,), dimension), **self.noise_specs()}
-
-    def sampled_objective(self, backend: Backend, parameters: Blocks, noise: DrawnNoise) -> Array:
-        """Return f_λ at the sample that this noise makes [R]; for a bound, log (1/K) Σ_k w_k.
+        """Return the estimator of ∇L built from an estimator of ∇_λ E f: the same one, unless an encoder computes λ.
 
         Parameters
         ----------
+        estimator
+            An estimator of ∇_λ E f.
+
+        Returns
+        -------
+        Estimator
+        """
+        return estimator
+
+    def sample_specs(self, dimension: int) -> dict[str, Noise]:
+        """Return the noise of f and of one sample z (of K samples for a bound).
+
+        Parameters
+        ----------
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        dict
+            {name: Noise}.
+        """
+        return {**self.family.noise((self.importance_samples,), dimension), **self.noise_specs()}
+
+    def sampled_objective(self, backend: Backend, parameters: Blocks, noise: DrawnNoise) -> Array:
+        """Return f_λ at the sample that this noise makes; for a bound, log (1/K) Σ_k w_k.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
         noise
             As `sample_specs` declares.
+
+        Returns
+        -------
+        array
+            [R].
         """
         bound, own = self.at(parameters)
         z, logs = self.family.sample(backend, own, noise), self.family.logs(backend, own, noise)
@@ -287,14 +449,41 @@ class Expectation:
         """Return the size of the largest array that f or the family's derivatives make.
 
         The size is per sample, for a bound per K samples.
+
+        Parameters
+        ----------
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        int
         """
         sizes = [math.prod(shape) for shape in self.shapes(dimension).values()]
         return self.importance_samples * max(self.integrand.width(self.data, dimension), *sizes)
 
     def value(self, backend: Backend, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
-        """Return f_λ(z) [...].
+        """Return f_λ(z).
 
         In all methods here, `logs` are the logs of z, if the family provides them (`Family.logs`).
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+        noise
+            {name: [R, ...]}, as the integrand's `noise_specs` declares.
+        *logs
+            The `Logs` of z, if the family provides them (`Family.logs`).
+
+        Returns
+        -------
+        array
+            [...].
         """
         value = self.integrand.value(backend.xp, self.data, z, noise, *self._read(logs))
         if self.entropy == "sampled":
@@ -302,7 +491,26 @@ class Expectation:
         return value
 
     def gradient(self, backend: Backend, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
-        """Return ∇_z f_λ(z) at fixed λ [..., D]."""
+        """Return ∇_z f_λ(z) at fixed λ.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+        noise
+            {name: [R, ...]}, as the integrand's `noise_specs` declares.
+        *logs
+            The `Logs` of z, if the family provides them (`Family.logs`).
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
         gradient = self.integrand_gradient(backend, z, noise, *logs)
         if self.entropy == "sampled":
             gradient = gradient - self.family.log_density_gradient(backend, parameters, z, *logs)
@@ -313,7 +521,24 @@ class Expectation:
         return logs if self.integrand.reads_logs else ()
 
     def integrand_gradient(self, backend: Backend, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
-        """Return ∇_z of the integrand, without an ELBO's entropy term [..., D]."""
+        """Return ∇_z of the integrand, without an ELBO's entropy term.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        z
+            Samples [..., D].
+        noise
+            {name: [R, ...]}, as the integrand's `noise_specs` declares.
+        *logs
+            The `Logs` of z, if the family provides them (`Family.logs`).
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
         xp = backend.xp
         if self.differentiate == "closed-form" and self.integrand.gradient is not None:
             return self.integrand.gradient(xp, self.data, z, noise, *self._read(logs))
@@ -322,14 +547,50 @@ class Expectation:
     def hessian_product(
         self, backend: Backend, parameters: Blocks, z: Array, vector: Array, noise: dict[str, Array]
     ) -> Array:
-        """Return ∇²_z f_λ(z) times vector, at fixed λ [..., D]."""
+        """Return ∇²_z f_λ(z) times a vector, at fixed λ.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+        vector
+            [..., D].
+        noise
+            {name: [R, ...]}, as the integrand's `noise_specs` declares.
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
         product = self.integrand_hessian_product(backend, z, vector, noise)
         if self.entropy == "sampled":
             product = product - self.family.log_density_hessian_product(backend, parameters, z, vector)
         return product
 
     def integrand_hessian_product(self, backend: Backend, z: Array, vector: Array, noise: dict[str, Array]) -> Array:
-        """Return ∇²_z of the integrand, without an ELBO's entropy term, times vector [..., D]."""
+        """Return ∇²_z of the integrand, without an ELBO's entropy term, times a vector.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        z
+            Samples [..., D].
+        vector
+            [..., D].
+        noise
+            {name: [R, ...]}, as the integrand's `noise_specs` declares.
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
         xp = backend.xp
         if self.differentiate == "closed-form" and self.integrand.hessian_product is not None:
             return self.integrand.hessian_product(xp, self.data, z, vector, noise)
@@ -339,6 +600,17 @@ class Expectation:
         """Return Σ_s cotangent_s ∂f(z_s) at fixed z_s for every block in `explicit_blocks` and every replicate.
 
         Call this on the expectation that `at` returned, whose data hold the blocks.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        z
+            Samples [R, S, D].
+        cotangent
+            Weight of every sample [R, S].
+        noise
+            {name: [R, ...]}, as the integrand's `noise_specs` declares.
 
         Returns
         -------
@@ -375,7 +647,26 @@ class Expectation:
     def replaced(
         self, backend: Backend, parameters: Blocks, z: Array, replacement: Array, noise: dict[str, Array]
     ) -> Array:
-        """Return f_λ at z with coordinate i replaced by replacement_i, for every i [..., D]."""
+        """Return f_λ at z with coordinate i replaced by replacement_i, for every i.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+        replacement
+            New values of the coordinates [..., D].
+        noise
+            {name: [R, ...]}, as the integrand's `noise_specs` declares.
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
         if self.integrand.replaced is not None:
             value = self.integrand.replaced(backend, self.data, z, replacement, noise)
         else:
@@ -385,7 +676,26 @@ class Expectation:
         return value
 
     def local_terms(self, backend: Backend, parameters: Blocks, z: Array, noise: dict[str, Array], *logs: Any) -> Array:
-        """Return the sum of the terms of f_λ that contain z_i, for every i [..., D]."""
+        """Return the sum of the terms of f_λ that contain z_i, for every i.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+        noise
+            {name: [R, ...]}, as the integrand's `noise_specs` declares.
+        *logs
+            The `Logs` of z, if the family provides them (`Family.logs`).
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
         xp = backend.xp
         if self.integrand.local_terms is not None:
             terms = self.integrand.local_terms(xp, self.data, z, noise, *self._read(logs))

@@ -81,11 +81,32 @@ class DrawnNoise(dict[str, Any]):
         self.replicates = replicates
 
     def each(self, function: Callable[[Any], Any]) -> DrawnNoise:
-        """Return the noise with a function applied to every array."""
+        """Return the noise with a function applied to every array.
+
+        Parameters
+        ----------
+        function
+            Takes an array and returns one, with the same first axis.
+
+        Returns
+        -------
+        DrawnNoise
+        """
         return DrawnNoise({name: function(a) for name, a in self.items()}, self.replicates)
 
     def at(self, places: np.ndarray) -> DrawnNoise:
-        """Return the noise of the replicates with these numbers."""
+        """Return the noise of the replicates with these numbers.
+
+        Parameters
+        ----------
+        places
+            Numbers of replicates [R′].
+
+        Returns
+        -------
+        DrawnNoise
+            Of R′ replicates.
+        """
         return DrawnNoise({name: a[places] for name, a in self.items()}, len(places))
 
 
@@ -93,6 +114,17 @@ def sample_axis(full: tuple[int, ...], one: tuple[int, ...]) -> int | None:
     """Return the axis along which noise of shape `full` has several samples and `one` has one.
 
     It is None if the shapes are equal, −1 if they differ otherwise.
+
+    Parameters
+    ----------
+    full
+        Shape of noise of several samples.
+    one
+        Shape of the same noise of one sample.
+
+    Returns
+    -------
+    int or None
     """
     if full == one:
         return None
@@ -101,7 +133,17 @@ def sample_axis(full: tuple[int, ...], one: tuple[int, ...]) -> int | None:
 
 
 def stream_root(*path: object) -> int:
-    """Return a 128-bit number for the stream at `path`, stable across processes and machines."""
+    """Return a 128-bit number for the stream at `path`, stable across processes and machines.
+
+    Parameters
+    ----------
+    *path
+        Parts of the path, each identified by its text.
+
+    Returns
+    -------
+    int
+    """
     text = "\x1f".join(str(part) for part in path)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
 
@@ -117,7 +159,20 @@ def _seeds(root: int, group: int) -> np.ndarray:
 
 
 def seed_words(root: int, block: int) -> np.ndarray:
-    """Return the three 64-bit words that seed the stream of one block of replicates."""
+    """Return the three 64-bit words that seed the stream of one block of replicates.
+
+    Parameters
+    ----------
+    root
+        A number that `stream_root` returned.
+    block
+        Number of the block of replicates, from 0.
+
+    Returns
+    -------
+    array
+        [3], of unsigned integers.
+    """
     group, place = divmod(int(block), _SEEDED_TOGETHER)
     return _seeds(root, group)[place]
 
@@ -126,6 +181,21 @@ def draw(
     backend: Backend, specs: Mapping[str, Noise], roots: Mapping[str, Any], block: Any, replicates: int, dtype: str
 ) -> DrawnNoise:
     """Draw one block of replicates: every named array, each from the stream (its root, block).
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    specs
+        The declared noise, {name: Noise}.
+    roots
+        Stream roots in the backend's form, {name: root}.
+    block
+        Number of the block of replicates, from 0; it may be traced.
+    replicates
+        R.
+    dtype
+        `float64` or `float32`.
 
     Returns
     -------
@@ -145,13 +215,49 @@ def make_sampler(
     """Return a function that draws all named arrays from open streams, given by name.
 
     Streams of NumPy and PyTorch are stateful: each call continues where the last one stopped.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    specs
+        The declared noise, {name: Noise}.
+    replicates
+        R.
+    dtype
+        `float64` or `float32`.
+
+    Returns
+    -------
+    callable
+        ({name: stream}) -> {name: [R, *shape]}.
     """
     each = {name: _drawer(backend, spec, (replicates, *spec.shape), dtype) for name, spec in specs.items()}
     return lambda streams: {name: draw(streams[name]) for name, draw in each.items()}
 
 
 def mirror(xp: Any, kind: Kind, values: Array) -> Array:
-    """Reflect noise to its mirror image of the same distribution: −ε, 1 − u, or the inverse CDF at 1 − u."""
+    """Reflect noise to its mirror image of the same distribution: −ε, 1 − u, or the inverse CDF at 1 − u.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    kind
+        Kind of the noise.
+    values
+        Array of noise.
+
+    Returns
+    -------
+    array
+        Of the shape of `values`.
+
+    Raises
+    ------
+    ValueError
+        Noise of this kind has no mirror image.
+    """
     if kind in ("normal", "maxwell", "rademacher"):
         return -values
     if kind == "uniform":
@@ -168,6 +274,17 @@ def replicates_last(backend: Backend, shape: tuple[int, ...]) -> bool:
 
     Loops should run along the longest axis. Compilers benefit only if there is one further axis, as in [R, 1, D]: for
     [R, S, D] reversed, they make slower code than for the usual order.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    shape
+        [R, ...].
+
+    Returns
+    -------
+    bool
     """
     inner = math.prod(shape[1:-1])
     return shape[0] >= math.prod(shape[1:]) and (backend.strided if inner > 1 else len(shape) <= 3)

@@ -47,7 +47,22 @@ CAPABILITIES: dict[str, Capability] = {}
 
 
 def capability(name: str, what: str, why_not: str = Capability.why_not) -> Callable[[Any], Any]:
-    """Return a decorator that registers a protocol as the methods of a capability."""
+    """Return a decorator that registers a protocol as the methods of a capability.
+
+    Parameters
+    ----------
+    name
+        Name in `Requires` and in `unsupported`.
+    what
+        How messages call it.
+    why_not
+        The reason why a family does not have it, if the family gives none.
+
+    Returns
+    -------
+    callable
+        A decorator of the protocol with the methods.
+    """
 
     def register(protocol: Any) -> Any:
         CAPABILITIES[name] = Capability(what, why_not, runtime_checkable(protocol))
@@ -59,7 +74,22 @@ def capability(name: str, what: str, why_not: str = Capability.why_not) -> Calla
 @capability("score", "∇_λ log q_λ(z)", "it does not define score")
 class HasScore(Protocol):
     def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
-        """Return the score ∇_λ log q_λ(z) at fixed z, by block, per sample."""
+        """Return the score ∇_λ log q_λ(z) at fixed z.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+
+        Returns
+        -------
+        dict
+            {parameter block: [..., *shape]}.
+        """
 
 
 CAPABILITIES["score_identity"] = Capability("E[∇_λ log q_λ(z)] = 0")
@@ -70,16 +100,49 @@ class HasPathwise(Protocol):
     def pathwise(
         self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
     ) -> Blocks:
-        """Return cotangent · ∂z/∂λ at fixed noise, by block, per sample, where z is the sample that the noise makes.
+        """Return cotangent · ∂z/∂λ at fixed noise, where z is the sample that the noise makes.
 
         Where the sample jumps as λ moves, as under rejection, the derivative is implicit (Figurnov et al. 2018).
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        noise
+            {name: array}, as the family's `noise` declares.
+        z
+            The samples that the noise makes [..., D].
+        cotangent
+            Vector that multiplies the derivative, ∇f for a gradient [..., D].
+
+        Returns
+        -------
+        dict
+            {parameter block: [..., *shape]}.
         """
 
 
 @capability("weak_derivatives", "weak derivatives", "none are written for it")
 class HasWeakDerivatives(Protocol):
     def weak_noise(self, sample_shape: tuple[int, ...], dimension: int, coupling: bool) -> dict[str, dict[str, Noise]]:
-        """Return the noise of the weak derivatives by parameter block, under names that `noise` does not use."""
+        """Return the noise of the weak derivatives, under names that `noise` does not use.
+
+        Parameters
+        ----------
+        sample_shape
+            Leading axes of the samples for one estimate, such as (S,).
+        dimension
+            D, the number of coordinates of z.
+        coupling
+            Whether both draws come from common randomness.
+
+        Returns
+        -------
+        dict
+            {parameter block: {name: Noise}}.
+        """
 
     def weak_derivatives(
         self, backend: Backend, parameters: Blocks, noise: dict[str, Array], coupling: bool
@@ -88,6 +151,12 @@ class HasWeakDerivatives(Protocol):
 
         Parameters
         ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        noise
+            {name: array}, as `weak_noise` declares for all blocks.
         coupling
             Whether both draws come from common randomness; c may then be random too, [..., D].
 
@@ -105,13 +174,45 @@ CAPABILITIES["mirrored"] = Capability("noise with a mirror image")
 @capability("log_density_gradient", "∇_z log q(z)")
 class HasLogDensityGradient(Protocol):
     def log_density_gradient(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
-        """Return ∇_z log q(z) [..., D]."""
+        """Return ∇_z log q(z).
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
 
 
 @capability("log_density_replaced", "log q(z) with one coordinate replaced")
 class HasLogDensityReplaced(Protocol):
     def log_density_replaced(self, backend: Backend, parameters: Blocks, z: Array, replacement: Array) -> Array:
-        """Return log q of z with coordinate i replaced by replacement_i, for every i [..., D]."""
+        """Return log q of z with coordinate i replaced by replacement_i, for every i.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+        replacement
+            New values of the coordinates [..., D].
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
 
 
 @capability(
@@ -119,7 +220,22 @@ class HasLogDensityReplaced(Protocol):
 )
 class HasLogDensities(Protocol):
     def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
-        """Return log q(z_i) of each independent coordinate [..., D]; λ may have the batch axes of z."""
+        """Return log q(z_i) of each independent coordinate.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}, or with the batch axes of z.
+        z
+            Samples [..., D].
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
 
 
 @capability("dispersed", "an overdispersed form of itself")
@@ -128,24 +244,60 @@ class HasDispersed(Protocol):
         """Return λ of the member with density ∝ h(z) exp(η·T(z)/dispersion).
 
         For a Normal, that is dispersion times the variance.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        dispersion
+            Factor of at least 1; 1 gives λ itself.
+
+        Returns
+        -------
+        dict
+            {parameter block: [*shape]}.
         """
 
 
 @capability("entropy_gradient", "the entropy's gradient")
 class HasEntropyGradient(Protocol):
     def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
-        """Return ∇_λ of the entropy −E log q, {block: [*shape]}."""
+        """Return ∇_λ of the entropy −E log q.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+
+        Returns
+        -------
+        dict
+            {parameter block: [*shape]}.
+        """
 
 
 @capability("power_moment", "exact moments", "none are written for it")
 class HasPowerMoment(Protocol):
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """Return E z_i^order [D] and ∇_λ of the sum over i, {block: [*shape]}.
+        """Return the moments E z_i^order, and ∇_λ of their sum over i.
 
         Parameters
         ----------
         parameters
             λ as float64 NumPy arrays; the results are float64 NumPy arrays too.
+        order
+            A whole number, at least 0.
+
+        Returns
+        -------
+        moments
+            [D].
+        gradient
+            {parameter block: [*shape]}.
 
         Raises
         ------
@@ -157,33 +309,77 @@ class HasPowerMoment(Protocol):
 @capability("support_and_tails", "the support and tails of one coordinate")
 class HasSupportAndTails(Protocol):
     def support_and_tails(self, parameters: Blocks) -> SupportAndTails:
-        """Return the support and tails of each coordinate's distribution; float64 NumPy arrays in and out."""
+        """Return the support and tails of each coordinate's distribution.
+
+        Parameters
+        ----------
+        parameters
+            λ as float64 NumPy arrays.
+
+        Returns
+        -------
+        SupportAndTails
+            Of float64 NumPy arrays.
+        """
 
 
 @capability("marginals", "laws of single coordinates that are families themselves", "none are written for it")
 class HasMarginals(Protocol):
     def marginals(self, parameters: Blocks) -> Marginals:
-        """Return the marginal distributions of single coordinates; float64 NumPy arrays in and out."""
+        """Return the marginal distributions of single coordinates.
+
+        Parameters
+        ----------
+        parameters
+            λ as float64 NumPy arrays.
+
+        Returns
+        -------
+        Marginals
+            Of float64 NumPy arrays.
+        """
 
 
 @capability("bonnet_price", "Bonnet's and Price's identities", "they hold for Normals alone")
 class HasBonnetPrice(Protocol):
     def bonnet_price(self, backend: Backend, parameters: Blocks, slope: Array, hessian: Array) -> Blocks:
-        """Return ∇_λ E f by the identities of Bonnet and Price, {block: [..., *shape]}; one of the blocks is `loc`.
+        """Return ∇_λ E f by the identities of Bonnet and Price; one of the blocks is `loc`.
 
         Parameters
         ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
         slope
             E ∇f [..., D].
         hessian
             E ∇²f [..., D, D].
+
+        Returns
+        -------
+        dict
+            {parameter block: [..., *shape]}.
         """
 
 
 @capability("covariance", "a covariance with off-diagonal elements of its own", "none is written for it")
 class HasCovariance(Protocol):
     def covariance(self, backend: Backend, parameters: Blocks) -> Array:
-        """Return the covariance of z [D, D]."""
+        """Return the covariance of z.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+
+        Returns
+        -------
+        array
+            [D, D].
+        """
 
 
 @capability("accepted", "the law of accepted proposals", "its coordinates are not each one gamma number, by rejection")
@@ -191,9 +387,20 @@ class HasAccepted(Protocol):
     def accepted(
         self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array
     ) -> tuple[Blocks, Blocks]:
-        """Return the two derivatives of the accepted proposals ε of a rejection sampler, each by block, per sample.
+        """Return the two derivatives of the accepted proposals ε of a rejection sampler.
 
         λ_i must concern coordinate i alone.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        noise
+            {name: array}, as the family's `noise` declares.
+        z
+            The samples that the noise makes [..., D].
 
         Returns
         -------
@@ -210,6 +417,22 @@ class HasStandardised(Protocol):
         """Return the two derivatives of the standardised gamma numbers ε, as `accepted` does for accepted proposals.
 
         ε = (log g − ψ(α))/√ψ′(α), of mean 0 and variance 1 for every λ. `Logs` may follow as a last argument.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+
+        Returns
+        -------
+        path
+            ∂z/∂λ at fixed ε, {parameter block: [..., *shape]}.
+        score
+            ∇_λ of the log-density of ε, {parameter block: [..., *shape]}.
         """
 
 
@@ -219,6 +442,11 @@ class HasGammaNumbers(Protocol):
         """Return the shapes α of the standard gamma variables that a sample is made from (`gamma_path.py`).
 
         The measurement uses functions of these variables as control variates.
+
+        Parameters
+        ----------
+        parameters
+            λ as float64 NumPy arrays.
 
         Returns
         -------
@@ -230,37 +458,123 @@ class HasGammaNumbers(Protocol):
 @capability("stratified", "components", "it is not a mixture")
 class HasStratified(Protocol):
     def stratified(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Array, list[Array]]:
-        """Return a Normal mixture's weights [K], and a sample [..., D] of each component, all from the same ε."""
+        """Return a Normal mixture's weights, and a sample of each component, all from the same ε.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        noise
+            {name: array}, as the family's `noise` declares.
+
+        Returns
+        -------
+        weights
+            [K].
+        samples
+            A list of K arrays [..., D].
+        """
 
 
 @capability("states", "finitely many states", "its states cannot be listed")
 class HasStates(Protocol):
     def states(self, dimension: int) -> States:
-        """Return every z of positive probability."""
+        """Return every z of positive probability.
+
+        Parameters
+        ----------
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        States
+        """
 
 
 @capability("logits", "binary coordinates, each with a logit", "its coordinates are not 0 or 1")
 class HasLogits(Protocol):
     def logits(self, backend: Backend, parameters: Blocks) -> Array:
-        """Return the logits log q(z_i = 1)/q(z_i = 0), [D] or [1]."""
+        """Return the logits log q(z_i = 1)/q(z_i = 0).
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+
+        Returns
+        -------
+        array
+            [D], or [1] if all coordinates share one.
+        """
 
     def from_logits(self, backend: Backend, gradient: Array) -> Blocks:
-        """Return ∇_λ by block from the gradient in each coordinate's logit [..., D]."""
+        """Return ∇_λ from the gradient in each coordinate's logit.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        gradient
+            Gradient in each coordinate's logit [..., D].
+
+        Returns
+        -------
+        dict
+            {parameter block: [..., *shape]}.
+        """
 
 
 @capability("expected", "a mean with derivatives, at which f is relaxed", "it is not made of choices")
 class HasExpected(Protocol):
     def expected(self, backend: Backend, parameters: Blocks) -> Array:
-        """Return E z, [D] or [1]."""
+        """Return E z.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+
+        Returns
+        -------
+        array
+            [D], or [1] if it is the same for all coordinates.
+        """
 
     def expected_pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
-        """Return cotangent [..., D] · ∂(E z)/∂λ, by block."""
+        """Return cotangent · ∂(E z)/∂λ.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        cotangent
+            Vector that multiplies the derivative, ∇f for a gradient [..., D].
+
+        Returns
+        -------
+        dict
+            {parameter block: [..., *shape]}.
+        """
 
 
 @capability("relaxation", "a relaxation", "it is not made of choices")
 class HasRelaxation(Protocol):
     def relaxation(self) -> Relaxation:
-        """Return the relaxation of the family: a sample is made by rounding variables that depend smoothly on λ."""
+        """Return the relaxation of the family: a sample is made by rounding variables that depend smoothly on λ.
+
+        Returns
+        -------
+        Relaxation
+        """
 
 
 class Capable(
@@ -275,12 +589,36 @@ class Capable(
 
 
 def has(family: Family, *names: str) -> TypeGuard[Capable]:
-    """Return whether a family has all of these capabilities, names in `CAPABILITIES`."""
+    """Return whether a family has all of these capabilities.
+
+    Parameters
+    ----------
+    family
+        Any family.
+    *names
+        Names in `CAPABILITIES`.
+
+    Returns
+    -------
+    bool
+    """
     return not missing(family, names)
 
 
 def require(family: Family, *names: str) -> Capable:
     """Return the family, after checking that it has all of these capabilities.
+
+    Parameters
+    ----------
+    family
+        Any family.
+    *names
+        Names in `CAPABILITIES`.
+
+    Returns
+    -------
+    Family
+        The same object; type checkers then know the methods.
 
     Raises
     ------
@@ -293,7 +631,20 @@ def require(family: Family, *names: str) -> Capable:
 
 
 def missing(family: Any, names: Iterable[str] = CAPABILITIES) -> dict[str, str]:
-    """Return those of the named capabilities that a family does not have, each with the reason."""
+    """Return those of the named capabilities that a family does not have, each with the reason.
+
+    Parameters
+    ----------
+    family
+        Any family.
+    names
+        Names in `CAPABILITIES`; all if left out.
+
+    Returns
+    -------
+    dict
+        {name: reason}.
+    """
     return {
         name: family.unsupported.get(name, CAPABILITIES[name].why_not)
         for name in names

@@ -33,19 +33,30 @@ class Family(ABC):
 
     To add a family, write a subclass in its own file, with a nested `Config` class of options, and register it in
     `FAMILIES`. Define the methods in `capabilities.py` that the family can have; each makes estimators applicable.
+
+    Attributes
+    ----------
+    name
+        Name in result rows and on the command line.
+    summary
+        One line for `gradmeter list`.
+    blocks
+        Names of the parameter blocks.
+    unsupported
+        Reasons why the family does not have capabilities, {name in `CAPABILITIES`: why}. The family may leave out those
+        whose methods it does not define; but a discrete family names `pathwise`, and identities that do not hold
+        (`score_identity`, `mirrored`, `independent_parts`) must be named.
+    moment_source
+        How `power_moment` computes its values: `closed-form` or `quadrature`; both are exact to rounding.
+    Config
+        The options of the family: a subclass of `FamilyConfig`.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    #: The names of the parameter blocks.
     blocks: ClassVar[tuple[str, ...]]
-    #: Reasons why the family does not have capabilities, {name in `CAPABILITIES`: why}. The family may leave out those
-    #: whose methods it does not define; but a discrete family names `pathwise`, and identities that do not hold
-    #: (`score_identity`, `mirrored`, `independent_parts`) must be named.
     unsupported: ClassVar[Mapping[str, str]] = {}
-    #: How `power_moment` computes its values: `closed-form` or `quadrature`; both are exact to rounding.
     moment_source: ClassVar[str] = "closed-form"
-    #: The options of the family: a subclass of `FamilyConfig`.
     Config: ClassVar[Any]
 
     @property
@@ -55,22 +66,73 @@ class Family(ABC):
 
     @abstractmethod
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every parameter block for z of D coordinates."""
+        """Return the shape of every parameter block for z of D coordinates.
+
+        Parameters
+        ----------
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        dict
+            {parameter block: shape}.
+        """
 
     @abstractmethod
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        """Return the noise that a sample is made from: named arrays [*sample_shape, ...]."""
+        """Return the noise that a sample is made from.
+
+        Parameters
+        ----------
+        sample_shape
+            Leading axes of the samples for one estimate, such as (S,).
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        dict
+            {name: Noise}, of shapes (*sample_shape, ...).
+        """
 
     def mirrored(self, backend: Backend, noise: dict[str, Array]) -> dict[str, Array]:
         """Return the antithetic noise (−ε for ε, 1 − u for u), which has the same distribution.
 
         A sample made by rejection has none; such a family names `mirrored` in `unsupported`.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        noise
+            {name: array}, as `noise` declares.
+
+        Returns
+        -------
+        dict
+            {name: array}, of the same shapes.
         """
         return {name: mirror(backend.xp, spec.kind, noise[name]) for name, spec in self.noise((), 1).items()}
 
     @abstractmethod
     def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """Return the sample z = t(ε, λ) [..., D], from noise with the names that `noise` declares."""
+        """Return the sample z = t(ε, λ).
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        noise
+            {name: array}, as `noise` declares.
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
 
     def logs(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> tuple[Any, ...]:
         """Return the `Logs` of the sample that the noise makes, as a tuple of one, or an empty tuple.
@@ -79,15 +141,61 @@ class Family(ABC):
         `log_densities` and `log_density_gradient` then take the logs as a last argument: `family.score(backend,
         parameters, z, *family.logs(backend, parameters, noise))`. If they are omitted, as for a z that was not made
         from this noise, the methods compute them from z.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        noise
+            {name: array}, as `noise` declares.
+
+        Returns
+        -------
+        tuple
+            (Logs,), or ().
         """
         return ()
 
     @abstractmethod
     def log_density(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
-        """Return log q(z) [...]."""
+        """Return log q(z).
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+
+        Returns
+        -------
+        array
+            [...].
+        """
 
     def log_density_hessian_product(self, backend: Backend, parameters: Blocks, z: Array, vector: Array) -> Array:
-        """Return ∇²_z log q(z) times vector [..., D]; by automatic differentiation unless the family overrides it."""
+        """Return ∇²_z log q(z) times a vector; by automatic differentiation unless the family overrides it.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+        vector
+            [..., D].
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
         return backend.hvp(lambda at: backend.xp.sum(self.log_density(backend, parameters, at)))(z, vector)
 
     def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
@@ -100,6 +208,8 @@ class Family(ABC):
         ----------
         parameters
             λ as float64 NumPy arrays.
+        dimension
+            D, the number of coordinates of z.
 
         Returns
         -------
@@ -116,6 +226,22 @@ class Family(ABC):
 
         −log q is log |∂t/∂ε| minus the log-density of the noise. So where t is affine in ε, the derivative is the same
         for every sample, and the family overrides this method with the closed form.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        noise
+            {name: array}, as `noise` declares.
+        z
+            The samples that the noise makes [..., D].
+
+        Returns
+        -------
+        dict
+            {parameter block: array that broadcasts with [..., *shape]}; a block whose derivative is 0 may be left out.
         """
         logs = self.logs(backend, parameters, noise)
         slope = self.log_density_gradient(backend, parameters, z, *logs)
@@ -132,7 +258,22 @@ class MeanField(Family):
 
     @abstractmethod
     def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
-        """Return log q(z_i) of each coordinate [..., D]; λ may have the batch axes of z."""
+        """Return log q(z_i) of each coordinate.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [D]}, or with the batch axes of z.
+        z
+            Samples [..., D].
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
 
     def log_density(self, backend: Backend, parameters: Blocks, z: Array, *logs: Any) -> Array:
         return backend.xp.sum(self.log_densities(backend, parameters, z, *logs), axis=-1)
@@ -171,10 +312,32 @@ class FamilyConfig(ABC):
 
     @abstractmethod
     def parameters(self, dimension: int) -> Blocks:
-        """Return λ for z of D coordinates: unconstrained float64 NumPy arrays by block."""
+        """Return λ for z of D coordinates, unconstrained.
+
+        Parameters
+        ----------
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        dict
+            {parameter block: float64 NumPy array [*shape]}.
+        """
 
     def check(self, dimension: int) -> None:
-        """Raise UsageError if options contradict each other, or do not suit D coordinates."""
+        """Check that the options do not contradict each other, and suit D coordinates.
+
+        Parameters
+        ----------
+        dimension
+            D, the number of coordinates of z.
+
+        Raises
+        ------
+        UsageError
+            They do not; the message says which option to change.
+        """
         counts = self.counts(dimension)
         for field in fields(self):
             value = getattr(self, field.name)
@@ -182,7 +345,18 @@ class FamilyConfig(ABC):
                 raise self._miscounted(field.name, counts[field.metadata["per"]])
 
     def counts(self, dimension: int) -> dict[str, int]:
-        """Return the number of items by kind that options are declared `per`, for z of D coordinates."""
+        """Return the number of items by kind that options are declared `per`, for z of D coordinates.
+
+        Parameters
+        ----------
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        dict
+            {item, such as `coordinate`: number}.
+        """
         return {"coordinate": dimension}
 
     @property
@@ -191,7 +365,23 @@ class FamilyConfig(ABC):
         return any(isinstance(getattr(self, field.name), tuple) for field in fields(self))
 
     def rows(self, *names: str) -> list[tuple[float, ...]]:
-        """Return the values of these options side by side: one row if none has several numbers, else one per item."""
+        """Return the values of these options side by side: one row if none has several numbers, else one per item.
+
+        Parameters
+        ----------
+        *names
+            Names of options.
+
+        Returns
+        -------
+        list of tuple
+            One value of each option in each tuple.
+
+        Raises
+        ------
+        UsageError
+            Two options have several numbers, but not equally many.
+        """
         values = [getattr(self, name) for name in names]
         size = max(len(v) if isinstance(v, tuple) else 1 for v in values)
         for name, value in zip(names, values, strict=True):
@@ -200,7 +390,21 @@ class FamilyConfig(ABC):
         return list(zip(*(v if isinstance(v, tuple) else (v,) * size for v in values), strict=True))
 
     def each(self, size: int, function: Callable[..., float], *names: str) -> Array:
-        """Return function(values of these options) for each of `size` items [size].
+        """Return a function of the values of these options, for each of several items.
+
+        Parameters
+        ----------
+        size
+            Number of items.
+        function
+            Takes one value of each option.
+        *names
+            Names of options.
+
+        Returns
+        -------
+        array
+            [size].
 
         Raises
         ------

@@ -28,46 +28,195 @@ class Relaxation(ABC):
 
     @abstractmethod
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        """Return the noise that ζ is made from."""
+        """Return the noise that ζ is made from.
+
+        Parameters
+        ----------
+        sample_shape
+            Leading axes of the samples for one estimate, such as (S,).
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        dict
+            {name: Noise}.
+        """
 
     @abstractmethod
     def given_noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
-        """Return the noise that ζ given z is made from, under other names."""
+        """Return the noise that ζ given z is made from, under other names.
+
+        Parameters
+        ----------
+        sample_shape
+            Leading axes of the samples for one estimate, such as (S,).
+        dimension
+            D, the number of coordinates of z.
+
+        Returns
+        -------
+        dict
+            {name: Noise}.
+        """
 
     @abstractmethod
     def location(self, backend: Backend, parameters: Blocks) -> Array:
-        """Return ζ without its noise, [D] or [1]."""
+        """Return ζ without its noise.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+
+        Returns
+        -------
+        array
+            [D], or [1].
+        """
 
     @abstractmethod
     def perturbed(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """Return ζ, the location plus noise."""
+        """Return ζ, the location plus noise.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        noise
+            {name: array}, as `noise` declares.
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
 
     @abstractmethod
     def given(self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array) -> tuple[Array, Array]:
-        """Return ζ given H(ζ) = z, and the factor of its cotangent before `pathwise`."""
+        """Return ζ given H(ζ) = z, and the factor of its cotangent before `pathwise`.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        noise
+            {name: array}, as `given_noise` declares.
+        z
+            Samples [..., D].
+
+        Returns
+        -------
+        zeta
+            ζ given z [..., D].
+        factor
+            [..., D].
+        """
 
     @abstractmethod
     def gapped(self, backend: Backend, parameters: Blocks, z: Array, gap: float) -> Array:
         """Return the location moved by as little as makes the logits of z the largest, by at least `gap`.
 
         The chosen logit rises to the largest one; the others fall to at most the largest one minus `gap`.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        z
+            Samples [..., D].
+        gap
+            Least distance between the largest logit and the next one, at least 0.
+
+        Returns
+        -------
+        array
+            [..., D].
         """
 
     @abstractmethod
     def pathwise(self, backend: Backend, parameters: Blocks, cotangent: Array) -> Blocks:
-        """Return cotangent · ∂ζ/∂λ, by block, per sample."""
+        """Return cotangent · ∂ζ/∂λ.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        parameters
+            λ, {parameter block: [*shape]}.
+        cotangent
+            [..., D].
+
+        Returns
+        -------
+        dict
+            {parameter block: [..., *shape]}.
+        """
 
     @abstractmethod
     def hard(self, backend: Backend, perturbed: Array) -> Array:
-        """Return H(ζ)."""
+        """Return H(ζ).
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        perturbed
+            ζ [..., D].
+
+        Returns
+        -------
+        array
+            z [..., D].
+        """
 
     @abstractmethod
     def soft(self, backend: Backend, perturbed: Array, temperature: Any) -> Array:
-        """Return H softened at a temperature."""
+        """Return H softened at a temperature.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        perturbed
+            ζ [..., D].
+        temperature
+            T, a number above 0.
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
 
     @abstractmethod
     def soft_pullback(self, backend: Backend, soft: Array, temperature: Any, cotangent: Array) -> Array:
-        """Return cotangent · ∂soft/∂ζ."""
+        """Return cotangent · ∂soft/∂ζ.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        soft
+            What `soft` returned [..., D].
+        temperature
+            T, a number above 0.
+        cotangent
+            [..., D].
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
 
 
 @dataclass(frozen=True)

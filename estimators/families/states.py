@@ -32,13 +32,39 @@ class States:
         return int(len(self.alternatives) ** self.count)
 
     def check(self, what: str, most: int = MOST_STATES) -> None:
-        """Raise NotApplicable if there are more than `most` states; `what` names the caller in the message."""
+        """Check that the states can be listed.
+
+        Parameters
+        ----------
+        what
+            The caller, for the message.
+        most
+            The largest number of states that is allowed.
+
+        Raises
+        ------
+        NotApplicable
+            There are more states.
+        """
         if self.number > most:
             size = f"{len(self.alternatives)}^{self.count}"
             raise NotApplicable(f"{what} lists every state, at most {most} of them; here are {size}")
 
     def listed(self, backend: Backend, dtype: str) -> Any:
-        """Return all states [N, D]; the last choice varies fastest."""
+        """Return all states; the last choice varies fastest.
+
+        Parameters
+        ----------
+        backend
+            Array framework.
+        dtype
+            `float64` or `float32`.
+
+        Returns
+        -------
+        array
+            [N, D].
+        """
         xp, base = backend.xp, len(self.alternatives)
         number = backend.asarray(range(self.number), None)[:, None]
         place = backend.asarray([base**i for i in reversed(range(self.count))], None)

@@ -21,13 +21,33 @@ class Tail:
     On that side E exp(s |z|^p) is finite for every s if p < power, for s < rate if p = power, and for no s > 0 if p >
     power. Power 0 is a tail that falls as a power of z. Infinite power is a tail that falls faster than any
     exp(−|z|^p), or an end of the support.
+
+    Attributes
+    ----------
+    power
+        Power of |z|.
+    rate
+        Factor, an array that broadcasts to [D].
     """
 
     power: float
     rate: Array = math.inf
 
     def has_moment(self, growth: Array, power: float) -> Array:
-        """Return whether E exp(growth |z|^power) is finite on this side."""
+        """Return whether E exp(growth |z|^power) is finite on this side.
+
+        Parameters
+        ----------
+        growth
+            s, an array that broadcasts to [D].
+        power
+            Power p of |z|.
+
+        Returns
+        -------
+        array
+            Boolean, of the shape of `growth` or `rate`.
+        """
         if power == self.power:
             return (growth < self.rate) | (growth <= 0.0)
         return (growth <= 0.0) | (power < self.power)
