@@ -39,9 +39,12 @@ class StoppingCriteria:
 
     Attributes
     ----------
-    precision : half-width of the 95 % interval of log variance that every parameter block must reach.
-    bias_bound : certified relative bias to reach.
-    max_replicates : the most replicates drawn for the verdict, including pilot and confirmation; at least 64.
+    precision
+        Half-width of the 95 % interval of log variance that every parameter block must reach.
+    bias_bound
+        Certified relative bias to reach.
+    max_replicates
+        The most replicates drawn for the verdict, including pilot and confirmation; at least 64.
     """
 
     precision: float = 0.05
@@ -158,7 +161,8 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
 
     Parameters
     ----------
-    fitted : whether to use the defaults of a fit for options that are not given.
+    fitted
+        Whether to use the defaults of a fit for options that are not given.
 
     Raises
     ------
@@ -208,9 +212,12 @@ def values_of(axis: str, given: Any, option: str = "") -> list[Any]:
 
     Parameters
     ----------
-    axis : `problem`, `estimator`, `backend`, `device`, `dtype`, `samples` or `seed`.
-    given : one value or several.
-    option : the name of the axis in error messages about numbers, if it has another one.
+    axis
+        `problem`, `estimator`, `backend`, `device`, `dtype`, `samples` or `seed`.
+    given
+        One value or several.
+    option
+        The name of the axis in error messages about numbers, if it has another one.
 
     Raises
     ------
@@ -241,8 +248,10 @@ def grid(
 
     Parameters
     ----------
-    backend, device, dtype, seed : their values; if empty, the default of a cell.
-    samples : values of S; if empty, each estimator gets the least S it works with.
+    backend, device, dtype, seed
+        Their values; if empty, the default of a cell.
+    samples
+        Values of S; if empty, each estimator gets the least S it works with.
 
     Raises
     ------

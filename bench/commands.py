@@ -54,7 +54,8 @@ def plan(
 
     Parameters
     ----------
-    most : number of cells that are planned without being asked for; None for any.
+    most
+        Number of cells that are planned without being asked for; None for any.
 
     Raises
     ------
@@ -112,7 +113,8 @@ def _matching(
 
     Parameters
     ----------
-    names : by axis, the names that stand for all options.
+    names
+        By axis, the names that stand for all options.
     """
     cells = suites.load(suite, most).cells
     for axis, wanted in axes.items():

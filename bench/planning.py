@@ -37,9 +37,12 @@ def expected(cells: Sequence[Cell], store: Store | None, workers: int, timing: b
 
     Parameters
     ----------
-    store : where times are taken from, and known cells are found.
-    workers : processes that measure at the same time.
-    timing : whether cells are timed, too.
+    store
+        Where times are taken from, and known cells are found.
+    workers
+        Processes that measure at the same time.
+    timing
+        Whether cells are timed, too.
     """
     history = _History(store.rows() if store else ())
     known = {cell.key for cell in cells if store and store.rows_of(cell.key)}

@@ -188,7 +188,8 @@ class Interrupts(Stop):
 
     Parameters
     ----------
-    current : what is finished first, such as `step`, until a second signal; None if a run stops at once.
+    current
+        What is finished first, such as `step`, until a second signal; None if a run stops at once.
     """
 
     def __init__(self, current: str | None = None) -> None:

@@ -78,8 +78,21 @@ def unknown(
 
     Parameters
     ----------
-    listing : the command that shows all of `known`, for where they are many.
-    aliases : more names that are accepted, and what each stands for.
+    kind
+        What was named, such as `problem`.
+    given
+        The unknown name.
+    known
+        The right names.
+    listing
+        The command that shows all of `known`, for where they are many.
+    aliases
+        More names that are accepted, and what each stands for.
+
+    Returns
+    -------
+    UsageError
+        To be raised.
     """
     names, aliases = list(known), aliases or {}
     near: dict[str, str] = {}

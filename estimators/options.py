@@ -56,6 +56,10 @@ def option(
         Whether the option is an `int` that defaults to None.
     per
         The items that may have a number each, such as `coordinate`; None if the option takes one number only.
+
+    Returns
+    -------
+    dataclasses.Field
     """
     metadata = {
         "summary": summary,
@@ -74,10 +78,16 @@ def alternative(default: type, summary: str, *, name: str, classes: Mapping[str,
     ----------
     default
         The class that is chosen by default.
+    summary
+        The help text.
     name
         The name of the option.
     classes
         The classes by the names that users give; each is a dataclass made of options.
+
+    Returns
+    -------
+    dataclasses.Field
     """
     metadata = {"summary": summary, "name": name, "classes": classes}
     return dataclasses.field(default=default(), metadata=metadata)

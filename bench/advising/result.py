@@ -36,6 +36,8 @@ class Advice:
         What could not be measured.
     seconds
         Time that the advice took.
+    ranking
+        The estimators in order of variance × seconds.
     """
 
     name: str

@@ -48,8 +48,10 @@ class Search:
 
     Attributes
     ----------
-    ranking : the order of the cells that were measured.
-    missing : the cells that there was no time for.
+    ranking
+        The order of the cells that were measured.
+    missing
+        The cells that there was no time for.
     """
 
     def __init__(self, cells: Sequence[Cell], seconds: float, store: Store) -> None:

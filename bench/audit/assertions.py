@@ -68,7 +68,32 @@ def assert_agrees(
 ) -> Audit:
     """Assert that two gradients have the same mean, to a part of the second one's.
 
-    Parameters, errors and the result are those of `assert_unbiased`.
+    Parameters
+    ----------
+    gradient
+        As in `gradmeter.audit`.
+    against
+        The other gradient, called in the same way.
+    parameters
+        As in `gradmeter.audit`.
+    bound
+        Largest norm of the difference of the means, relative to the norm of the mean of `against`; certified at 99.9 %.
+    alpha
+        Largest probability that two gradients with the same mean are called different; at least 1e-7.
+    **options
+        Further arguments of `gradmeter.audit`.
+
+    Returns
+    -------
+    Audit
+        Its verdict is `agrees`.
+
+    Raises
+    ------
+    AssertionError
+        The means differ, or the difference could not be bounded that well.
+    UsageError
+        As in `gradmeter.audit`.
     """
     __tracebackhide__ = True
     _check(alpha)
@@ -88,15 +113,26 @@ def assert_variance_below(
 
     Parameters
     ----------
+    gradient, parameters
+        As in `gradmeter.audit`.
     limit
         Largest variance.
     precision
         Half-width of the 95 % interval of log variance to reach.
+    **options
+        Further arguments of `gradmeter.audit`.
+
+    Returns
+    -------
+    Audit
+        What was found.
 
     Raises
     ------
     AssertionError
         The variance is not below the limit for certain.
+    UsageError
+        As in `gradmeter.audit`, or the limit is no number above 0.
     """
     __tracebackhide__ = True
     limit = number("limit", limit, above=0.0)

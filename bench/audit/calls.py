@@ -97,13 +97,20 @@ class Called:
 
     Attributes
     ----------
-    gradient, parameters : what is called, and its first argument if it has one.
-    arguments : the arguments it takes.
-    kind : kind of randomness, one of `KINDS`.
-    backend : its framework.
-    root : number that all seeds derive from.
-    num_samples : passed on to a gradient that takes it.
-    name : its name in messages.
+    gradient, parameters
+        What is called, and its first argument if it has one.
+    arguments
+        The arguments it takes.
+    kind
+        Kind of randomness, one of `KINDS`.
+    backend
+        Its framework.
+    root
+        Number that all seeds derive from.
+    num_samples
+        Passed on to a gradient that takes it.
+    name
+        Its name in messages.
     """
 
     gradient: Callable[..., Any]
@@ -153,8 +160,10 @@ class Caller(ABC):
 
     Parameters
     ----------
-    called : the gradient.
-    form : the form of what it returns.
+    called
+        The gradient.
+    form
+        The form of what it returns.
     """
 
     vectorised = False

@@ -29,8 +29,10 @@ class Means:
 
     Attributes
     ----------
-    mean, error, exact : mean, its standard error, and the exact gradient, each [P] by part.
-    groups : mean of each of the 64 groups of replicates, [64, P] by part.
+    mean, error, exact
+        Mean, its standard error, and the exact gradient, each [P] by part.
+    groups
+        Mean of each of the 64 groups of replicates, [64, P] by part.
     """
 
     mean: dict[str, np.ndarray]
@@ -67,9 +69,12 @@ def likely_fault(
 
     Parameters
     ----------
-    parameters : those of the gradient, for the values of scales among them.
-    num_samples : S, if it is known.
-    entropy : gradient of q's entropy by part, where it is known.
+    parameters
+        Those of the gradient, for the values of scales among them.
+    num_samples
+        S, if it is known.
+    entropy
+        Gradient of q's entropy by part, where it is known.
     """
     mean, error, exact, _ = means.joined()
     off = _off(mean - exact, error)

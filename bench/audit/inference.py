@@ -38,9 +38,12 @@ class Arguments:
 
     Attributes
     ----------
-    parameters, randomness : whether it takes parameters, and a source of randomness.
-    name : name of the argument for the randomness; empty if it is unknown.
-    num_samples : whether it takes `num_samples`.
+    parameters, randomness
+        Whether it takes parameters, and a source of randomness.
+    name
+        Name of the argument for the randomness; empty if it is unknown.
+    num_samples
+        Whether it takes `num_samples`.
     """
 
     parameters: bool

@@ -102,8 +102,10 @@ class Form:
 
     Attributes
     ----------
-    shapes : shape of each part by name.
-    dtype : the lowest precision among the parts, as NumPy names it.
+    shapes
+        Shape of each part by name.
+    dtype
+        The lowest precision among the parts, as NumPy names it.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -133,7 +135,8 @@ class Form:
 
         Parameters
         ----------
-        lead : axes that stand before the shape of every part, such as the number of replicates.
+        lead
+            Axes that stand before the shape of every part, such as the number of replicates.
 
         Raises
         ------

@@ -233,8 +233,10 @@ def of_density(
 
     Parameters
     ----------
-    log_density : (parameters, z [D]) -> log q_λ(z).
-    integrand : (parameters, z [D]) -> f_λ(z), or a function of z alone.
+    log_density
+        (parameters, z [D]) -> log q_λ(z).
+    integrand
+        (parameters, z [D]) -> f_λ(z), or a function of z alone.
 
     Raises
     ------

@@ -90,7 +90,12 @@ class Audit:
         return pd.DataFrame(self.coordinates)
 
     def as_json(self) -> str:
-        """Return one JSON object: the findings, and the rows under `rows`."""
+        """Return one JSON object: the findings, and the rows under `rows`.
+
+        Returns
+        -------
+        str
+        """
         values = {
             "name": self.name,
             "verdict": self.verdict,
@@ -111,7 +116,18 @@ class Audit:
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
     def save(self, store: str | Path) -> None:
-        """Add the rows to a store, which `gradmeter report` and `gradmeter export` read."""
+        """Add the rows to a store, which `gradmeter report` and `gradmeter export` read.
+
+        Parameters
+        ----------
+        store
+            Path of the store, which is created if there is none.
+
+        Raises
+        ------
+        UsageError
+            The file is no store, or another process has it open.
+        """
         save(Path(store), self.name, self.rows)
 
     def _head(self) -> str:
@@ -167,7 +183,17 @@ class Audit:
 
 
 def save(store: Path, name: str, rows: list[Row]) -> None:
-    """Add the rows of an audit to a store, which is created if there is none."""
+    """Add the rows of an audit to a store, which is created if there is none.
+
+    Parameters
+    ----------
+    store
+        Path of the store.
+    name
+        Name of the gradient.
+    rows
+        The result rows of the audit.
+    """
     from gradmeter.bench.sweep.store import Store
 
     key = str(rows[0]["cell_key"])

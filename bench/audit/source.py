@@ -42,11 +42,16 @@ class Replicates:
 
     Attributes
     ----------
-    caller : makes them.
-    watch : the deadline.
-    minus : another gradient, whose replicates are subtracted, and the constant that is then added; absent if none is.
-    spent : replicates made so far, and single calls before.
-    seconds : the time of each call, and its number of replicates.
+    caller
+        Makes them.
+    watch
+        The deadline.
+    minus
+        Another gradient, whose replicates are subtracted, and the constant that is then added; absent if none is.
+    spent
+        Replicates made so far, and single calls before.
+    seconds
+        The time of each call, and its number of replicates.
     """
 
     caller: Caller

@@ -30,9 +30,12 @@ class Change:
 
     Attributes
     ----------
-    label : the cell or the backend, in words.
-    columns : the cell or the backend, for programs.
-    ratios : by metric, with 95 % intervals; None where it is unknown in one of the stores.
+    label
+        The cell or the backend, in words.
+    columns
+        The cell or the backend, for programs.
+    ratios
+        By metric, with 95 % intervals; None where it is unknown in one of the stores.
     """
 
     label: str
@@ -73,13 +76,20 @@ class Comparison:
 
     Attributes
     ----------
-    cells : a change for every cell measured in both.
-    backends : a change for every backend with enough timed cells: the median over these cells.
-    alone : cells that only the first and only the second store measured, in words.
-    failed : cells of the first store that failed in the second.
-    shared : logarithm of the factor that was divided out of all times.
-    floors : sentences on which differences are noise.
-    remarks : sentences on other differences between the stores.
+    cells
+        A change for every cell measured in both.
+    backends
+        A change for every backend with enough timed cells: the median over these cells.
+    alone
+        Cells that only the first and only the second store measured, in words.
+    failed
+        Cells of the first store that failed in the second.
+    shared
+        Logarithm of the factor that was divided out of all times.
+    floors
+        Sentences on which differences are noise.
+    remarks
+        Sentences on other differences between the stores.
     """
 
     cells: list[Change]

@@ -27,10 +27,14 @@ class Curve:
 
     Attributes
     ----------
-    low, high : ends of the intervals of y.
-    zeros : x at which y is 0 and has no place on a log axis: the line is broken there, and a 0 is written at the foot.
-    line : function drawn as a line, instead of joining the points.
-    marked : every how many points there is a marker.
+    low, high
+        Ends of the intervals of y.
+    zeros
+        x at which y is 0 and has no place on a log axis: the line is broken there, and a 0 is written at the foot.
+    line
+        Function drawn as a line, instead of joining the points.
+    marked
+        Every how many points there is a marker.
     """
 
     label: str
@@ -86,10 +90,14 @@ def panel(
 
     Parameters
     ----------
-    width : least width of the panel.
-    named : whether curves are labelled at their ends; a panel beside a labelled one need not repeat the labels.
-    left : width of what is written left of the axes.
-    write_x : formats a number on a logarithmic x axis.
+    width
+        Least width of the panel.
+    named
+        Whether curves are labelled at their ends; a panel beside a labelled one need not repeat the labels.
+    left
+        Width of what is written left of the axes.
+    write_x
+        Formats a number on a logarithmic x axis.
     """
     labelled = curves if named and len(curves) <= MOST_LABELS else []
     texts = {id(c): plotting.wrapped(c.label) for c in labelled}

@@ -28,10 +28,14 @@ class Figure:
 
     Attributes
     ----------
-    title, caption : what is shown, and how to read it.
-    panels : in order.
-    commands : the commands that measure the cells.
-    key : estimators that could not be labelled at their curves.
+    title, caption
+        What is shown, and how to read it.
+    panels
+        In order.
+    commands
+        The commands that measure the cells.
+    key
+        Estimators that could not be labelled at their curves.
     """
 
     title: str

@@ -151,10 +151,14 @@ def log_axis(
 
     Parameters
     ----------
-    values : values that the axis must show.
-    write : formats a number.
-    room : margin at each end, as a share of the length on the log scale.
-    at : preferred ticks.
+    values
+        Values that the axis must show.
+    write
+        Formats a number.
+    room
+        Margin at each end, as a share of the length on the log scale.
+    at
+        Preferred ticks.
     """
     positive = [v for v in values if v > 0.0] or [1.0]
     low, high = min(positive), max(positive)

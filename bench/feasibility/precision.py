@@ -40,7 +40,8 @@ def unrepresentable(
 
     Parameters
     ----------
-    entropy, distances : of the problem; they determine, with the estimator, which numbers must be accurate.
+    entropy, distances
+        Of the problem; they determine, with the estimator, which numbers must be accurate.
     """
     return _at_options(Same(q), dimension, dtype, _needs(q.family, estimator, entropy, distances))
 
@@ -63,7 +64,8 @@ class _Needs(NamedTuple):
 
     Attributes
     ----------
-    neighbours : whether f is compared at z and s z, where 1 − s is of the order of the squared relative width of z.
+    neighbours
+        Whether f is compared at z and s z, where 1 − s is of the order of the squared relative width of z.
     distances : what is computed from distances to an end of the support and must be told from 0, as in
         `Problem.distances`.
     """

@@ -33,9 +33,12 @@ def different_means(
 
     Parameters
     ----------
-    mean, error, count : the sampled mean [P], its standard error, and the number of replicates.
-    tolerance : how far rounding and the error of the exact gradient may move a mean [P].
-    level : two-sided level of the test of one coordinate.
+    mean, error, count
+        The sampled mean [P], its standard error, and the number of replicates.
+    tolerance
+        How far rounding and the error of the exact gradient may move a mean [P].
+    level
+        Two-sided level of the test of one coordinate.
     """
     off = np.maximum(np.abs(mean - integral.mean) - integral.error - tolerance, 0.0)
     far = off > normal_quantile(level) * error
@@ -51,7 +54,8 @@ def different_variances(name: str, integral: Integral, moments: Moments, roundin
 
     Parameters
     ----------
-    rounding : τ [P].
+    rounding
+        τ [P].
     """
     sampled, known = float(moments.variances().sum()), float(integral.variance.sum())
     error = math.sqrt((min(moments.kurtosis(), KURTOSIS) - 1.0) / moments.count)
@@ -66,7 +70,8 @@ def group_ratio(moments: Moments, rounding: np.ndarray) -> float | None:
 
     Parameters
     ----------
-    rounding : τ [P]; coordinates that vary by no more are left out.
+    rounding
+        τ [P]; coordinates that vary by no more are left out.
     """
     deviation = np.sqrt(moments.variances())
     varies = deviation > rounding

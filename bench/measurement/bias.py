@@ -59,13 +59,20 @@ class Difference:
 
     Attributes
     ----------
-    mean : ḡ − g [D], moved towards 0 by the rounding tolerance.
-    deviation : standard deviation of ĝ_j [D]; 0 where it is within the rounding tolerance.
-    skewness : of ĝ_j [D]; 0 where the deviation is 0.
-    groups : ḡ − g of each group of replicates [64, D], without the tolerance taken off.
-    count : n.
-    tolerance : bound on the error of a mean [D], from rounding (τ) and from the error of g.
-    unseen : bias that an event which no replicate met could explain [D].
+    mean
+        ḡ − g [D], moved towards 0 by the rounding tolerance.
+    deviation
+        Standard deviation of ĝ_j [D]; 0 where it is within the rounding tolerance.
+    skewness
+        Of ĝ_j [D]; 0 where the deviation is 0.
+    groups
+        ḡ − g of each group of replicates [64, D], without the tolerance taken off.
+    count
+        n.
+    tolerance
+        Bound on the error of a mean [D], from rounding (τ) and from the error of g.
+    unseen
+        Bias that an event which no replicate met could explain [D].
     rare : whether such events matter although a coordinate varies [D]. They do where z is discrete, the events being
         its states: a coordinate whose own rare state was never drawn still varies a little with the others, about a
         wrong mean. Elsewhere `unseen` is applied only to coordinates that never varied.
@@ -123,12 +130,18 @@ def difference(
 
     Parameters
     ----------
-    moments : moments about the centre g + offset.
-    offset : centre minus g [D].
-    tolerance : bound on the error of ḡ − g from rounding and from the error of g [D].
-    rounding : standard deviations up to this count as 0 [D]; the tolerance if absent.
-    rare : whether z is discrete and has states that no draw may have met.
-    event : how large an estimate may be at an event that no draw met, where the draws themselves understate it; else 0.
+    moments
+        Moments about the centre g + offset.
+    offset
+        Centre minus g [D].
+    tolerance
+        Bound on the error of ḡ − g from rounding and from the error of g [D].
+    rounding
+        Standard deviations up to this count as 0 [D]; the tolerance if absent.
+    rare
+        Whether z is discrete and has states that no draw may have met.
+    event
+        How large an estimate may be at an event that no draw met, where the draws themselves understate it; else 0.
     """
     deviation = np.sqrt(moments.variances())
     constant = deviation <= (tolerance if rounding is None else rounding)

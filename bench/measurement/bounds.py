@@ -27,10 +27,14 @@ class Scale:
 
     Attributes
     ----------
-    size : ‖g‖, or the standard deviation of an estimate.
-    name : `gradient`, or `deviation` where ‖g‖ is within rounding.
-    lost : whether even the deviation is within rounding.
-    rounding : ‖τ‖.
+    size
+        ‖g‖, or the standard deviation of an estimate.
+    name
+        `gradient`, or `deviation` where ‖g‖ is within rounding.
+    lost
+        Whether even the deviation is within rounding.
+    rounding
+        ‖τ‖.
     """
 
     size: float
@@ -61,10 +65,14 @@ class Bound:
 
     Attributes
     ----------
-    value : upper bound on ‖E ĝ − g‖₂, at 99.9 %.
-    worst : upper bound on max_j |E ĝ_j − g_j|, at 99.9 %.
-    certain : False where skewness makes the intervals of coordinates untrustworthy.
-    estimate, low, high : estimate of ‖E ĝ − g‖₂ with the sampling noise subtracted, and its 95 % interval.
+    value
+        Upper bound on ‖E ĝ − g‖₂, at 99.9 %.
+    worst
+        Upper bound on max_j |E ĝ_j − g_j|, at 99.9 %.
+    certain
+        False where skewness makes the intervals of coordinates untrustworthy.
+    estimate, low, high
+        Estimate of ‖E ĝ − g‖₂ with the sampling noise subtracted, and its 95 % interval.
     """
 
     value: float

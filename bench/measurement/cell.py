@@ -58,11 +58,16 @@ class Measurement:
 
     Attributes
     ----------
-    blocks : columns by parameter block, `all` last.
-    replicates : n.
-    squared_norms : mean of Q in each of the 64 groups of replicates, by parameter block.
-    drawn : number of estimates drawn for the verdict, including pilots, controls, defensive draws and confirmation.
-    stream : the plain replicates, with their moments by parameter block.
+    blocks
+        Columns by parameter block, `all` last.
+    replicates
+        n.
+    squared_norms
+        Mean of Q in each of the 64 groups of replicates, by parameter block.
+    drawn
+        Number of estimates drawn for the verdict, including pilots, controls, defensive draws and confirmation.
+    stream
+        The plain replicates, with their moments by parameter block.
     """
 
     blocks: dict[str, dict[str, Any]]
@@ -84,12 +89,18 @@ def measure(
 
     Parameters
     ----------
-    prepared : from `prepare`.
-    goals : stopping criteria: precision, bias_bound, max_replicates.
-    each : callback that receives the number of replicates so far.
-    controlled : whether control variates of known mean may be used.
-    stop_at : number of replicates after which no more are drawn, though the criteria do not hold.
-    kernel : function that makes the source of block sums, from a setting and the number of calls that run uncompiled.
+    prepared
+        From `prepare`.
+    goals
+        Stopping criteria: precision, bias_bound, max_replicates.
+    each
+        Callback that receives the number of replicates so far.
+    controlled
+        Whether control variates of known mean may be used.
+    stop_at
+        Number of replicates after which no more are drawn, though the criteria do not hold.
+    kernel
+        Function that makes the source of block sums, from a setting and the number of calls that run uncompiled.
     """
     setting, exact = prepared.setting, prepared.exact
     if not prepared.checked:
@@ -465,8 +476,10 @@ class _Measuring:
 
         Parameters
         ----------
-        known : a round already drawn; where few replicates are left, the verdicts rest on it alone.
-        most : the most draws in a round; if absent, the budget alone limits them.
+        known
+            A round already drawn; where few replicates are left, the verdicts rest on it alone.
+        most
+            The most draws in a round; if absent, the budget alone limits them.
         """
         if self.evidence.again is None:
             return False

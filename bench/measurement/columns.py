@@ -43,11 +43,16 @@ class _Finding:
 
     Attributes
     ----------
-    off : difference of the mean and g.
-    biased : whether the difference is a bias.
-    trusted : whether the tails were sampled well enough for the bound to hold.
-    few : why the draws do not suffice to call the difference a bias.
-    variance : of one estimate, where known by integration.
+    off
+        Difference of the mean and g.
+    biased
+        Whether the difference is a bias.
+    trusted
+        Whether the tails were sampled well enough for the bound to hold.
+    few
+        Why the draws do not suffice to call the difference a bias.
+    variance
+        Of one estimate, where known by integration.
     """
 
     certificate: str

@@ -27,11 +27,13 @@ class Cost:
 
     Attributes
     ----------
-    compile_seconds : compilation time in the first process that timed the cell.
+    compile_seconds
+        Compilation time in the first process that timed the cell.
     series : one number per round, by name: `seconds` in bulk, `latency` alone, `reference` (the reference workload in
         the same round), `process` (0, 1, ...: which of the processes timed this cell), and `device_seconds` in bulk
         where the device has a clock of its own.
-    peak_memory : bytes that one bulk call takes on a device of its own; None if unknown.
+    peak_memory
+        Bytes that one bulk call takes on a device of its own; None if unknown.
     """
 
     compile_seconds: float
@@ -70,8 +72,10 @@ class Contender:
 
     Attributes
     ----------
-    make : () -> its calls, (bulk, alone) for each copy of its arrays.
-    backend : the backend it runs on; None for a contender from other software.
+    make
+        () -> its calls, (bulk, alone) for each copy of its arrays.
+    backend
+        The backend it runs on; None for a contender from other software.
     """
 
     make: Callable[[], list[tuple[TimedCall, TimedCall]]]
@@ -83,7 +87,8 @@ def contender(cell: Cell, prepared: Prepared | None = None) -> Contender:
 
     Parameters
     ----------
-    prepared : the prepared cell; if absent, the cell is prepared when the contender is compiled.
+    prepared
+        The prepared cell; if absent, the cell is prepared when the contender is compiled.
     """
 
     def make() -> list[tuple[TimedCall, TimedCall]]:
@@ -138,11 +143,16 @@ class _Ready:
 
     Attributes
     ----------
-    bulk, alone : its calls.
-    replicates : estimates in a bulk call.
-    first : seconds of the first bulk call.
-    device : the bulk call by the clock of its device, if there is one.
-    peak_memory : bytes that a bulk call takes on a device of its own.
+    bulk, alone
+        Its calls.
+    replicates
+        Estimates in a bulk call.
+    first
+        Seconds of the first bulk call.
+    device
+        The bulk call by the clock of its device, if there is one.
+    peak_memory
+        Bytes that a bulk call takes on a device of its own.
     """
 
     bulk: _Call
@@ -202,7 +212,8 @@ def time_calls(
 
     Parameters
     ----------
-    each_round : callback that receives the number of each finished round.
+    each_round
+        Callback that receives the number of each finished round.
 
     Returns
     -------

@@ -36,10 +36,14 @@ class Parts:
 
     Attributes
     ----------
-    replicates : number of pairs of estimates.
-    sampling, minibatch : E_B[Var_z(ĝ | B)] and Var_B(E_z[ĝ | B]).
-    total : Var ĝ, measured on other noise.
-    sure : whether neither the sampling part nor the total was flagged.
+    replicates
+        Number of pairs of estimates.
+    sampling, minibatch
+        E_B[Var_z(ĝ | B)] and Var_B(E_z[ĝ | B]).
+    total
+        Var ĝ, measured on other noise.
+    sure
+        Whether neither the sampling part nor the total was flagged.
     """
 
     replicates: int

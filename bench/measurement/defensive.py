@@ -114,7 +114,8 @@ def _normal_ratio(t: np.ndarray, power: int) -> np.ndarray:
 
     Parameters
     ----------
-    power : 1 plus the power of t that the density has as a factor.
+    power
+        1 plus the power of t that the density has as a factor.
     """
     total = np.zeros_like(t)
     for c in WIDENED:
@@ -180,13 +181,18 @@ class Weighted:
     ----------
     moments : of y = w (ĝ − g) by parameter block, with w ‖ĝ − c‖² as squared norm. c is a rough mean, used because
         ĝ − g shows no tail where g rests on events that were not met.
-    total : moments of the squared norms of all blocks together.
-    offset : g − c by parameter block [P].
-    held_by_few : share of Σ w ‖ĝ − c‖ in the 16 largest, by parameter block; large where the tails were not sampled.
-    relieved : whether controls of known mean were subtracted from ĝ.
+    total
+        Moments of the squared norms of all blocks together.
+    offset
+        g − c by parameter block [P].
+    held_by_few
+        Share of Σ w ‖ĝ − c‖ in the 16 largest, by parameter block; large where the tails were not sampled.
+    relieved
+        Whether controls of known mean were subtracted from ĝ.
     at_the_ends : shares of Σ w ‖ĝ − c‖ and of Σ w ‖ĝ − c‖² from noise at the ends of the generator's range, by
         parameter block; large where these sums would grow without limit if noise had more digits.
-    uniform : how many numbers of uniform noise are widened, one at a time.
+    uniform
+        How many numbers of uniform noise are widened, one at a time.
     met : largest ‖ĝ − c‖² of the estimates themselves by parameter block, neither weighted nor controlled, about the
         centre of plain replicates.
     """
@@ -218,7 +224,8 @@ class DefensiveDraws:
 
     Parameters
     ----------
-    setting : the cell.
+    setting
+        The cell.
     """
 
     setting: Setting
@@ -247,10 +254,14 @@ class DefensiveDraws:
 
         Parameters
         ----------
-        exact : the gradient that their mean is compared with, by parameter block [P].
-        centre : a rough mean by parameter block [P].
-        controls : control variates to subtract from the estimates before they are weighted.
-        about : the centre of plain replicates by parameter block [P]; `centre` if absent.
+        exact
+            The gradient that their mean is compared with, by parameter block [P].
+        centre
+            A rough mean by parameter block [P].
+        controls
+            Control variates to subtract from the estimates before they are weighted.
+        about
+            The centre of plain replicates by parameter block [P]; `centre` if absent.
         """
         about = centre if about is None else about
         s, block = self.setting, max(1, min(self.setting.replicates, replicates // GROUPS))

@@ -20,7 +20,8 @@ def cosine(mean: np.ndarray, error: np.ndarray, exact: np.ndarray) -> float | No
     ----------
     mean, error : estimate of E ĝ and its standard error, or its numerical error [P]. The error is subtracted from the
         squared length of the mean, to which it adds on average.
-    exact : g [P].
+    exact
+        g [P].
     """
     squared, size = float(mean @ mean - error @ error), float(np.linalg.norm(exact))
     if size == 0.0 or squared <= 0.0 or not math.isfinite(squared):

@@ -78,8 +78,10 @@ class Integral:
 
     Attributes
     ----------
-    mean : E ĝ [P].
-    variance : Var ĝ [P]; infinite where the grids do not settle on it, since it may not exist.
+    mean
+        E ĝ [P].
+    variance
+        Var ĝ [P]; infinite where the grids do not settle on it, since it may not exist.
     error : absolute bound on the error of the mean [P], which scales with ĝ: 10 times the largest disagreement of any
         two grids, plus the loss from the noise's finite precision at discontinuities and at the ends of uniform noise,
         plus 128 units in the last place of E |ĝ|.
@@ -115,8 +117,10 @@ class _Given:
 
     Attributes
     ----------
-    discontinuities : of the noise that is integrated over, by name.
-    fixed : noise that is held fixed, by name, without the axis of replicates.
+    discontinuities
+        Of the noise that is integrated over, by name.
+    fixed
+        Noise that is held fixed, by name, without the axis of replicates.
     """
 
     discontinuities: Arrays
@@ -299,8 +303,10 @@ def _compared(setting: Setting, moments: np.ndarray, lost: np.ndarray, largest: 
 
     Parameters
     ----------
-    moments : E ĝ, E ĝ² and E |ĝ| on each grid [grids, 3, P].
-    lost : error of Σ |ĝ| from the weights at the ends of subintervals [grids, P].
+    moments
+        E ĝ, E ĝ² and E |ĝ| on each grid [grids, 3, P].
+    lost
+        Error of Σ |ĝ| from the weights at the ends of subintervals [grids, P].
     largest : the largest E |ĝ| of all blocks that read this noise, as the scale of errors: a block that is nothing but
         rounding need not be known better.
     """

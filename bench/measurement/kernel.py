@@ -57,14 +57,22 @@ class Setting:
 
     Attributes
     ----------
-    backend, dtype : framework with its device, and precision.
-    estimator, expectation : the estimator and its target; `expectation.data` holds device arrays.
-    parameters, state : λ and the estimator's fitted state, as device arrays.
-    dimension : D, of z.
-    num_samples : S.
-    replicates : replicates in a block.
-    path : (problem, options, seed, S), the start of every noise stream's path.
-    shared : whether NumPy draws the noise on the host, the same for every backend.
+    backend, dtype
+        Framework with its device, and precision.
+    estimator, expectation
+        The estimator and its target; `expectation.data` holds device arrays.
+    parameters, state
+        λ and the estimator's fitted state, as device arrays.
+    dimension
+        D, of z.
+    num_samples
+        S.
+    replicates
+        Replicates in a block.
+    path
+        (problem, options, seed, S), the start of every noise stream's path.
+    shared
+        Whether NumPy draws the noise on the host, the same for every backend.
     """
 
     backend: Backend
@@ -218,7 +226,8 @@ def evaluator(setting: Setting, check: Callable[[dict[str, Array], DrawnNoise], 
 
     Parameters
     ----------
-    check : called with the estimates and the noise before the estimates are flattened.
+    check
+        Called with the estimates and the noise before the estimates are flattened.
     """
     backend, estimator, expectation, sizes = setting.backend, setting.estimator, setting.expectation, setting.sizes
 
@@ -283,7 +292,8 @@ class StatisticsKernel:
 
     Parameters
     ----------
-    uncompiled : number of first calls that run uncompiled, on backends whose compilation takes seconds.
+    uncompiled
+        Number of first calls that run uncompiled, on backends whose compilation takes seconds.
     """
 
     def __init__(self, setting: Setting, uncompiled: int = 0) -> None:
@@ -372,7 +382,8 @@ def averaging(setting: Setting, replicates: int, compiled: bool = True) -> Any:
 
     Parameters
     ----------
-    compiled : whether it is compiled; where noise is drawn inside, it is in any case.
+    compiled
+        Whether it is compiled; where noise is drawn inside, it is in any case.
     """
     backend, evaluate = setting.backend, evaluator(setting)
 

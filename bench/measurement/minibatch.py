@@ -108,7 +108,8 @@ def _covariance(doubled: np.ndarray, replicates: int) -> dict[str, Any]:
 
     Parameters
     ----------
-    doubled : squared norm of (ĝ + ĝ′)/√2 less that of (ĝ − ĝ′)/√2 by group [64].
+    doubled
+        Squared norm of (ĝ + ĝ′)/√2 less that of (ĝ − ĝ′)/√2 by group [64].
     """
     per_group = 0.5 * doubled * replicates / (replicates - 1)
     mean, error = float(per_group.mean()), T_95 * float(per_group.std(ddof=1)) / math.sqrt(GROUPS)

@@ -33,9 +33,12 @@ class Moments:
 
     Parameters
     ----------
-    dimension : D.
-    replicates : replicates in a block.
-    cubed : replicates of a block that Σd³ sums over; all if absent.
+    dimension
+        D.
+    replicates
+        Replicates in a block.
+    cubed
+        Replicates of a block that Σd³ sums over; all if absent.
     """
 
     def __init__(self, dimension: int, replicates: int, cubed: int | None = None) -> None:

@@ -47,8 +47,10 @@ class Inputs:
 
     Attributes
     ----------
-    data, parameters, state : arrays by name.
-    movement : perturbation of the results of f and log q: (ε, phase), as for `with_moved_values`.
+    data, parameters, state
+        Arrays by name.
+    movement
+        Perturbation of the results of f and log q: (ε, phase), as for `with_moved_values`.
     """
 
     data: dict[str, Array]
@@ -159,7 +161,8 @@ def with_moved_values(backend: Backend, expectation: Expectation, movement: Arra
 
     Parameters
     ----------
-    movement : (ε, the phase of the cosine), an array.
+    movement
+        (ε, the phase of the cosine), an array.
     """
     calls = itertools.count()
     found = copy.copy(expectation)

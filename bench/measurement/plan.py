@@ -44,12 +44,18 @@ class ReplicateBudget:
 
     Attributes
     ----------
-    cap : the most replicates that are drawn.
-    block : replicates in a block.
-    spent : replicates drawn so far.
-    reserve : whether half of the budget is kept for draws after the main run.
-    affords : function that tells how many more replicates there is time for.
-    stop_at : number of replicates, below the cap, that ends the draws; the analyses are those of the cap.
+    cap
+        The most replicates that are drawn.
+    block
+        Replicates in a block.
+    spent
+        Replicates drawn so far.
+    reserve
+        Whether half of the budget is kept for draws after the main run.
+    affords
+        Function that tells how many more replicates there is time for.
+    stop_at
+        Number of replicates, below the cap, that ends the draws; the analyses are those of the cap.
     """
 
     cap: int

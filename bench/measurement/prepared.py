@@ -38,10 +38,14 @@ class Prepared:
 
     Attributes
     ----------
-    exact : the exact gradient, each block flat [P]; None where it is unknown.
-    evaluations : evaluations of f per estimate.
-    remarks : what the reason of every row says.
-    checked : whether the contract of the estimator was checked in this process; never set where a part is the user's.
+    exact
+        The exact gradient, each block flat [P]; None where it is unknown.
+    evaluations
+        Evaluations of f per estimate.
+    remarks
+        What the reason of every row says.
+    checked
+        Whether the contract of the estimator was checked in this process; never set where a part is the user's.
     """
 
     setting: Setting
@@ -154,8 +158,10 @@ def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple
 
     Parameters
     ----------
-    exact : exact values that the estimator may use without drawing; None if there are none.
-    block : block of the warm-up's noise stream that the estimator learns from.
+    exact
+        Exact values that the estimator may use without drawing; None if there are none.
+    block
+        Block of the warm-up's noise stream that the estimator learns from.
     """
     drew = False
 

@@ -150,9 +150,12 @@ def _first_difference(
 
     Parameters
     ----------
-    found : estimates from this noise in a call of its own.
-    again : estimates of the same replicates from any other call.
-    rounds : whether the second call may round differently.
+    found
+        Estimates from this noise in a call of its own.
+    again
+        Estimates of the same replicates from any other call.
+    rounds
+        Whether the second call may round differently.
     """
     suspect = {name: _suspect(values, again[name], estimate.setting.dtype) for name, values in found.items()}
     if not any(each.any() for each in suspect.values()):
@@ -209,9 +212,12 @@ def check_largest(
 
     Parameters
     ----------
-    roots, block : the stream and the number of the block.
-    centre : {block name: [P]}, as passed to the kernel, on the device or not.
-    squared_norms : {block name: Q = ‖ĝ − centre‖² [replicates]} of that block from the kernel.
+    roots, block
+        The stream and the number of the block.
+    centre
+        {block name: [P]}, as passed to the kernel, on the device or not.
+    squared_norms
+        {block name: Q = ‖ĝ − centre‖² [replicates]} of that block from the kernel.
 
     Raises
     ------

@@ -30,9 +30,12 @@ class Rule:
 
     Attributes
     ----------
-    x, w : nodes, and weights that sum to 1 [n].
-    lost : bound on the error of a weight at the ends of subintervals from the finite precision of the noise [n].
-    room : a node lies anywhere in [x, x + room), drawn anew for every point of a grid [n].
+    x, w
+        Nodes, and weights that sum to 1 [n].
+    lost
+        Bound on the error of a weight at the ends of subintervals from the finite precision of the noise [n].
+    room
+        A node lies anywhere in [x, x + room), drawn anew for every point of a grid [n].
     """
 
     x: np.ndarray
@@ -50,13 +53,18 @@ def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2
 
     Parameters
     ----------
-    kind : of noise.
-    nodes : their number.
+    kind
+        Of noise.
+    nodes
+        Their number.
     reach : extent of the nodes where the noise is unbounded, in standard deviations of a Normal, or out to an equally
         improbable value.
-    shift : offset of the nodes, in (0, 1).
-    precision : of the noise's arithmetic.
-    smooth : whether a function of uniform noise is taken to be smooth at its ends, which resolves more in between.
+    shift
+        Offset of the nodes, in (0, 1).
+    precision
+        Of the noise's arithmetic.
+    smooth
+        Whether a function of uniform noise is taken to be smooth at its ends, which resolves more in between.
     """
     if kind == "rademacher":
         return _fixed(np.asarray([-1.0, 1.0]), np.asarray([0.5, 0.5]))
@@ -87,9 +95,12 @@ def subintervals(
 
     Parameters
     ----------
-    at : the discontinuities and corners.
-    nodes : in each subinterval.
-    kind, reach, shift, precision : as for `rule`.
+    at
+        The discontinuities and corners.
+    nodes
+        In each subinterval.
+    kind, reach, shift, precision
+        As for `rule`.
     """
     bounded, two_sided = kind in ("uniform", "stratum"), kind in ("normal", "maxwell")
     low = -math.inf if two_sided else 0.0

@@ -19,9 +19,12 @@ class Spectrum:
 
     Attributes
     ----------
-    trace : v = tr C.
-    largest : λ, the largest eigenvalue.
-    squares : τ² = tr C².
+    trace
+        V = tr C.
+    largest
+        λ, the largest eigenvalue.
+    squares
+        τ² = tr C².
     """
 
     trace: float
@@ -65,8 +68,10 @@ class Spectrum:
 
         Parameters
         ----------
-        squared_norm : ‖ȳ‖².
-        quantile : of Student's t with 63 degrees of freedom.
+        squared_norm
+            ‖ȳ‖².
+        quantile
+            Of Student's t with 63 degrees of freedom.
         """
         if not math.isfinite(self.trace):
             return math.inf

@@ -61,8 +61,10 @@ class Sharing(Protocol):
 
         Parameters
         ----------
-        stream : name of the noise stream, whose `roots` these are.
-        centre, on_device : the centre as host arrays, and on the device.
+        stream
+            Name of the noise stream, whose `roots` these are.
+        centre, on_device
+            The centre as host arrays, and on the device.
         """
         ...
 
@@ -72,10 +74,14 @@ class Stream:
 
     Parameters
     ----------
-    kernel : source of the block sums.
-    stream : name of the noise stream.
-    centre : value subtracted before squares are taken, by parameter block [P].
-    offset : mean of what was already subtracted from the estimates, by parameter block [P]; absent if nothing was.
+    kernel
+        Source of the block sums.
+    stream
+        Name of the noise stream.
+    centre
+        Value subtracted before squares are taken, by parameter block [P].
+    offset
+        Mean of what was already subtracted from the estimates, by parameter block [P]; absent if nothing was.
     """
 
     def __init__(

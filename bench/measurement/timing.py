@@ -54,8 +54,10 @@ def interleave(
 
     Parameters
     ----------
-    calls : name -> (call, repeats).
-    each_round : callback that receives the number of each finished round.
+    calls
+        Name -> (call, repeats).
+    each_round
+        Callback that receives the number of each finished round.
     """
     order = list(calls)
     shuffle = np.random.default_rng(0)

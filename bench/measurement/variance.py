@@ -26,10 +26,14 @@ class VarianceEstimate:
 
     Attributes
     ----------
-    variance, low, high : the estimate and its interval.
-    flag : `ok`, `unreliable` (heavy tail or too few replicates) or `not-estimable` (the variance may be infinite).
-    half_width : half-width of the 95 % interval of the log variance.
-    heavy : whether a few replicates hold most of ΣQ², on which the interval rests.
+    variance, low, high
+        The estimate and its interval.
+    flag
+        `ok`, `unreliable` (heavy tail or too few replicates) or `not-estimable` (the variance may be infinite).
+    half_width
+        Half-width of the 95 % interval of the log variance.
+    heavy
+        Whether a few replicates hold most of ΣQ², on which the interval rests.
     """
 
     variance: float
@@ -45,8 +49,10 @@ def tail_index(largest: np.ndarray, count: int) -> float:
 
     Parameters
     ----------
-    largest : at least the ⌈min(n/5, 3√n)⌉ + 1 largest of n values.
-    count : n.
+    largest
+        At least the ⌈min(n/5, 3√n)⌉ + 1 largest of n values.
+    count
+        n.
     """
     keep = math.ceil(min(count / 5.0, 3.0 * math.sqrt(count)))
     ordered = np.sort(largest)
@@ -128,9 +134,12 @@ def estimate_variance(
 
     Parameters
     ----------
-    variance, count, kurtosis : V̂, n, κ̂.
-    tail, share, square_share : tail index of Q, and the shares of ΣQ and of ΣQ² in its 16 largest values.
-    group_means : mean of Q in each group of replicates.
+    variance, count, kurtosis
+        V̂, n, κ̂.
+    tail, share, square_share
+        Tail index of Q, and the shares of ΣQ and of ΣQ² in its 16 largest values.
+    group_means
+        Mean of Q in each group of replicates.
     """
     if variance <= 0.0:
         return VarianceEstimate(0.0, 0.0, 0.0, "ok", 0.0)

@@ -63,21 +63,30 @@ class Evidence:
 
     Attributes
     ----------
-    tolerance : τ by parameter block [P]; if absent, it is derived from the size of the estimates.
+    tolerance
+        τ by parameter block [P]; if absent, it is derived from the size of the estimates.
     check : function of (stream roots, block, centre, Q by parameter block) that raises where the replicates of a block
         depend on the other replicates in their call.
     integrals : function that integrates the estimator over its noise, if possible; called only after estimates were
         found finite.
-    again : defensive draws, where the noise is drawn here and has tails.
-    rare : whether z is discrete and may have states that no replicate visits.
-    searched : whether to search for rare events although no replicate met one: where parts are a user's own.
-    assumption : what the verdict assumes and nobody checked.
+    again
+        Defensive draws, where the noise is drawn here and has tails.
+    rare
+        Whether z is discrete and may have states that no replicate visits.
+    searched
+        Whether to search for rare events although no replicate met one: where parts are a user's own.
+    assumption
+        What the verdict assumes and nobody checked.
     controls : function that fits control variates of known mean, given a rough mean by parameter block, and returns
         them with a kernel of the estimates less these controls; only where the noise is drawn here.
-    sampled : why the noise of a user's parts is not integrated over although it has few numbers.
-    unmet : function that tells whether the mean of f rests on events that the draws miss.
-    affords : function that tells how many more estimates there is time for.
-    stop_at : number of estimates after which no more are drawn.
+    sampled
+        Why the noise of a user's parts is not integrated over although it has few numbers.
+    unmet
+        Function that tells whether the mean of f rests on events that the draws miss.
+    affords
+        Function that tells how many more estimates there is time for.
+    stop_at
+        Number of estimates after which no more are drawn.
     """
 
     tolerance: Mapping[str, np.ndarray] | None = None
@@ -99,12 +108,18 @@ class Verdicts:
 
     Parameters
     ----------
-    setting : the cell being measured.
-    exact : the exact gradient g; None where it is unknown.
-    tolerance : τ by parameter block [P]: how far rounding may move a mean.
-    evidence : sources of evidence beside plain replicates.
-    integrals : means by integration over the noise, where integration succeeded.
-    bias_bound : certified relative bias at or below which the verdict is `unbiased`.
+    setting
+        The cell being measured.
+    exact
+        The exact gradient g; None where it is unknown.
+    tolerance
+        τ by parameter block [P]: how far rounding may move a mean.
+    evidence
+        Sources of evidence beside plain replicates.
+    integrals
+        Means by integration over the noise, where integration succeeded.
+    bias_bound
+        Certified relative bias at or below which the verdict is `unbiased`.
     analyses, others : numbers of interim analyses of plain replicates and of other draws; the levels are divided by
         them.
     """

@@ -39,7 +39,19 @@ def density_model(
 ) -> Model:
     """Return the ELBO of a log density under a Normal q of the unconstrained latent variables.
 
-    The arguments are those of `gradmeter.advise`.
+    Parameters
+    ----------
+    log_density, parameters, data
+        As in `gradmeter.advise`.
+    framework
+        `torch` or `jax`: the framework that the functions are written in.
+    supports, scale, full_rank, batch, local
+        As in `gradmeter.advise`.
+
+    Returns
+    -------
+    Model
+        Its `loc` is the image of `parameters` in the unconstrained space.
 
     Raises
     ------
@@ -89,6 +101,8 @@ class LogDensity:
         N, and the number of axes of the first array of data, where there is a `log_likelihood`.
     local : tuple of str
         Names of parameters of which every row has its own, along their first axis.
+    framework
+        `torch` or `jax`.
     """
 
     log_density: Callable[..., Any]
@@ -138,6 +152,15 @@ def arrays_of(data: Any) -> Any:
     """Return data as NumPy arrays: a data frame as a dict of its columns; dicts, lists and tuples of arrays as such.
 
     Numbers become float64, but whole numbers stay such, for use as indices.
+
+    Parameters
+    ----------
+    data
+        As in `gradmeter.advise`.
+
+    Returns
+    -------
+    dict
 
     Raises
     ------

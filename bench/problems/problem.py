@@ -60,11 +60,21 @@ class Exact:
     errors: Vectors | None = None
 
     def stationary(self) -> Exact:
-        """Return a copy for a maximum of L, where only rounding and search error remain: relative error 1."""
+        """Return a copy for a maximum of L, where only rounding and search error remain: relative error 1.
+
+        Returns
+        -------
+        Exact
+        """
         return replace(self, error=1.0)
 
     def flat(self) -> Exact:
-        """Return a copy with each block of the gradient flattened to a vector [P], the layout of estimates."""
+        """Return a copy with each block of the gradient flattened to a vector [P], the layout of estimates.
+
+        Returns
+        -------
+        Exact
+        """
         errors = None if self.errors is None else {name: np.ravel(e) for name, e in self.errors.items()}
         return replace(self, gradient={name: np.ravel(g) for name, g in self.gradient.items()}, errors=errors)
 
@@ -83,6 +93,11 @@ def exact_normal(scale: np.ndarray, hermite: dict[int, np.ndarray | float], sour
         m_0 (a number) and m_1, m_2, m_4 ([D]).
     source : str
         Recorded as `Exact.source`.
+
+    Returns
+    -------
+    Exact
+        Gradients in `loc` and `log_scale` (log σ).
     """
     m0, m1, m2, m4 = (np.asarray(hermite[n], dtype=np.float64) for n in (0, 1, 2, 4))
     return Exact(
@@ -98,6 +113,22 @@ def exact_elbo(entropy: str, scale: np.ndarray, hermite: dict[int, np.ndarray | 
 
     With an `analytic` entropy, f is log p alone and every estimate adds the entropy's gradient; the objective and the
     baselines are then those of log p.
+
+    Parameters
+    ----------
+    entropy
+        `sampled` or `analytic`.
+    scale
+        σ [D].
+    hermite
+        {order n: m_n}, as in `exact_normal`.
+    source
+        Recorded as `Exact.source`.
+
+    Returns
+    -------
+    Exact
+        Gradients in `loc` and `log_scale` (log σ).
     """
     if entropy == "sampled":
         return exact_normal(scale, hermite, source)
@@ -107,7 +138,21 @@ def exact_elbo(entropy: str, scale: np.ndarray, hermite: dict[int, np.ndarray | 
 
 
 def exact_polynomial(family: Family, parameters: Vectors, coefficients: dict[int, float]) -> Exact | None:
-    """Return the exact values for f = Σ_i Σ_n c_n z_iⁿ from the family's moments, or None if these are unknown."""
+    """Return the exact values for f = Σ_i Σ_n c_n z_iⁿ from the family's moments, or None if these are unknown.
+
+    Parameters
+    ----------
+    family
+        Family q_λ.
+    parameters
+        λ, {parameter block: float64 NumPy array [*shape]}.
+    coefficients
+        {order n: c_n}.
+
+    Returns
+    -------
+    Exact or None
+    """
     found = {n: family.power_moment(parameters, n) for n in coefficients} if has(family, "power_moment") else None
     if found is None:
         return None
@@ -119,7 +164,18 @@ def exact_polynomial(family: Family, parameters: Vectors, coefficients: dict[int
 
 
 def check_moment(what: str, q: FamilyConfig, order: int, dimension: int) -> None:
-    """Check that E z_i^order is finite under q; `what` names the problem in the error message.
+    """Check that E z_i^order is finite under q.
+
+    Parameters
+    ----------
+    what
+        Name of the problem, for the message.
+    q
+        Family with the point λ.
+    order
+        Order of the moment.
+    dimension
+        D, the number of coordinates of z.
 
     Raises
     ------
@@ -138,6 +194,27 @@ def check_moment(what: str, q: FamilyConfig, order: int, dimension: int) -> None
 class Problem(ABC):
     """Base class of named problems; concrete problems are frozen dataclasses whose fields are their options.
 
+    Attributes
+    ----------
+    name
+        Name in result rows and on the command line.
+    summary
+        One line for `gradmeter list`.
+    q
+        The family with the point λ; a field made by `family_option` where users may choose the family.
+    entropy
+        How an ELBO's entropy is treated, as in `Expectation`: `sampled` or `analytic`; `none` for other integrands.
+    differentiate
+        How ∇f is computed, as in `Expectation`: `closed-form` or `autodiff`.
+    framework
+        The only framework that can evaluate f; None if f runs on every backend.
+    importance_samples
+        The number of importance samples K of a bound; 1 for an expectation or an ELBO.
+    learning_rate
+        Adam's default step size in a fit; None for the optimiser's own default.
+    steps
+        The default number of steps of a fit.
+
     Raises
     ------
     UsageError
@@ -146,19 +223,12 @@ class Problem(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    #: The family with the point λ; a field made by `family_option` where users may choose the family.
     q: FamilyConfig = Normal.Config()
-    #: The entropy option of an ELBO; `none` for other integrands.
     entropy: str = "none"
-    #: How ∇f is computed, as in `Expectation`: `closed-form` or `autodiff`.
     differentiate: str = "closed-form"
-    #: The only framework that can evaluate f; None if f runs on every backend.
     framework: str | None = None
-    #: The number of importance samples K of a bound; 1 for an expectation or an ELBO.
     importance_samples: int = 1
-    #: Adam's default step size in a fit; None for the optimiser's own default.
     learning_rate: ClassVar[float | None] = None
-    #: The default number of steps of a fit.
     steps: ClassVar[int] = 1000
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -172,6 +242,16 @@ class Problem(ABC):
         """Return the options of a fit, given those that the user set.
 
         A problem may be larger when it is fitted than when gradients are measured at one λ.
+
+        Parameters
+        ----------
+        given
+            Options that the user set, {name: text}.
+
+        Returns
+        -------
+        dict
+            {name: text}.
         """
         return given
 
@@ -191,7 +271,13 @@ class Problem(ABC):
         return None
 
     def data(self) -> Vectors:
-        """Return the arrays that integrand and encoder read, in float64."""
+        """Return the arrays that integrand and encoder read, in float64.
+
+        Returns
+        -------
+        dict
+            {name: float64 NumPy array}.
+        """
         return {}
 
     @final
@@ -232,7 +318,12 @@ class Problem(ABC):
 
     @final
     def expectation(self) -> Expectation:
-        """Return the expectation to differentiate, with its data as float64 NumPy arrays."""
+        """Return the expectation to differentiate, with its data as float64 NumPy arrays.
+
+        Returns
+        -------
+        Expectation
+        """
         static: Any = (self.data(), self.entropy, self.differentiate, self.importance_samples)
         if self.encoder is None:
             return Expectation(self.family, self.integrand, *static)
@@ -249,33 +340,72 @@ class Problem(ABC):
         self.q.check(self.dimension)
 
     def content(self) -> str | None:
-        """Return an identifier of data that is read from elsewhere, or None if the attributes hold all data."""
+        """Return an identifier of data that is read from elsewhere, or None if the attributes hold all data.
+
+        Returns
+        -------
+        str or None
+        """
         return None
 
     def parameters(self) -> Vectors:
-        """Return the point λ at which gradients are measured, by parameter block."""
+        """Return the point λ at which gradients are measured, by parameter block.
+
+        Returns
+        -------
+        dict
+            {parameter block: float64 NumPy array [*shape]}, unconstrained.
+        """
         return self.q.parameters(self.dimension)
 
     def exact(self) -> Exact | None:
-        """Return the exact values at `parameters()`, or None where there are none."""
+        """Return the exact values at `parameters()`, or None where there are none.
+
+        Returns
+        -------
+        Exact or None
+        """
         return self.exact_at(self.parameters())
 
     def exact_at(self, parameters: Vectors) -> Exact | None:
         """Return the exact values at any λ of the family, or None where there are none.
 
-        `parameters` has the blocks and shapes of `self.parameters()`.
+        Parameters
+        ----------
+        parameters
+            λ, with the blocks and shapes of `self.parameters()`.
+
+        Returns
+        -------
+        Exact or None
         """
         return None
 
     def whole(self) -> Problem:
-        """Return this ELBO problem with −log q inside f (`entropy=sampled`)."""
+        """Return this ELBO problem with −log q inside f (`entropy=sampled`).
+
+        Returns
+        -------
+        Problem
+        """
         options: Any = self  # concrete problems are dataclasses
         return replace(options, entropy="sampled")
 
     def held_out(self) -> Expectation | None:
-        """Return the ELBO of held-out data, with sampled entropy, or None if the problem has none."""
+        """Return the ELBO of held-out data, with sampled entropy, or None if the problem has none.
+
+        Returns
+        -------
+        Expectation or None
+        """
         return None
 
     def optimum(self) -> Vectors | None:
-        """Return the λ that maximises L, or None where it is unknown."""
+        """Return the λ that maximises L, or None where it is unknown.
+
+        Returns
+        -------
+        dict or None
+            {parameter block: float64 NumPy array [*shape]}.
+        """
         return None

@@ -105,7 +105,8 @@ class _Nets:
 
     Attributes
     ----------
-    width : size of the largest array of a sample.
+    width
+        Size of the largest array of a sample.
     """
 
     def __init__(self, problem: Any, every: Vectors) -> None:

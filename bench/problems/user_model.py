@@ -67,6 +67,15 @@ class Model(Problem):
     reference : Exact, optional
         The gradient at this point, if you know it; it is not computed then.
 
+    Attributes
+    ----------
+    summary
+        One line for lists of problems.
+    differentiate
+        How ∇f is computed; automatically, since f is a function of the user's.
+    largest
+        Elements per row of the largest array that the functions create, found by calling them.
+
     Raises
     ------
     UsageError
@@ -122,6 +131,7 @@ class Model(Problem):
 
     @property
     def q(self) -> FamilyConfig:  # type: ignore[override]
+        """The family of z that the arguments choose."""
         if self.encode is not None:
             return AmortisedNormal.Config()
         return Normal.Config() if self.scale_tril is None else MultivariateNormal.Config()
@@ -213,7 +223,20 @@ class Model(Problem):
 
 
 def to_numpy(array: Any, dtype: Any = np.float64) -> np.ndarray:
-    """Convert an array of any framework to this dtype; to its own for None."""
+    """Convert an array of any framework to this dtype; to its own for None.
+
+    Parameters
+    ----------
+    array
+        An array of any framework.
+    dtype
+        The dtype to convert to; None for that of the array.
+
+    Returns
+    -------
+    numpy.ndarray
+        A copy.
+    """
     return np.array(array.numpy(force=True) if hasattr(array, "detach") else array, dtype=dtype)
 
 

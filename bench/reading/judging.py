@@ -44,8 +44,10 @@ class Judged:
 
     Attributes
     ----------
-    measured : what was measured, in words and numbers.
-    count : number of cells or pairs that it rests on.
+    measured
+        What was measured, in words and numbers.
+    count
+        Number of cells or pairs that it rests on.
     """
 
     claim: Claim

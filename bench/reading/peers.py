@@ -15,15 +15,22 @@ class Peer:
 
     Attributes
     ----------
-    name : value of the rows' `backend` column.
-    title : name for readers.
-    framework : gradmeter's backend that it is compared with.
+    name
+        Value of the rows' `backend` column.
+    title
+        Name for readers.
+    framework
+        Gradmeter's backend that it is compared with.
     adapter, folder : file name without suffix, and its folder. Requirements of the same name, if there are any, define
         an environment.
-    settings : passed to the adapter.
-    loops : whether more samples per call are no faster, so that a batch is one estimate.
-    replicates, elements : limits on the estimates for its bias and variance, and on the numbers drawn for them.
-    goal : (problem, estimator, D) -> least ratio of the peer's time to gradmeter's that is aimed at, or None.
+    settings
+        Passed to the adapter.
+    loops
+        Whether more samples per call are no faster, so that a batch is one estimate.
+    replicates, elements
+        Limits on the estimates for its bias and variance, and on the numbers drawn for them.
+    goal
+        (problem, estimator, D) -> least ratio of the peer's time to gradmeter's that is aimed at, or None.
     """
 
     name: str

@@ -17,9 +17,12 @@ class Winner:
 
     Attributes
     ----------
-    label : its name, with S where that is no axis and differs between the cells.
-    lead : by how much the next one has more variance × cost; None where a variance is 0.
-    certain : whether the 95 % intervals against all others exclude 1.
+    label
+        Its name, with S where that is no axis and differs between the cells.
+    lead
+        By how much the next one has more variance × cost; None where a variance is 0.
+    certain
+        Whether the 95 % intervals against all others exclude 1.
     """
 
     label: str
@@ -33,7 +36,8 @@ class Map:
 
     Attributes
     ----------
-    timed : whether the cost is seconds; evaluations of f otherwise.
+    timed
+        Whether the cost is seconds; evaluations of f otherwise.
     """
 
     regime: Regime

@@ -35,8 +35,10 @@ class Result:
 
     Attributes
     ----------
-    blocks : its rows by parameter block, including `all`.
-    store : the store that holds its series.
+    blocks
+        Its rows by parameter block, including `all`.
+    store
+        The store that holds its series.
     problem, estimator : their names, `name[k=v]`, followed by `#` and the start of a digest if another object of the
         same name has different content.
     """
@@ -101,7 +103,8 @@ def load(store: Store, rows: Iterable[Row]) -> tuple[list[Result], int]:
 
     Parameters
     ----------
-    rows : rows from `cleaned`.
+    rows
+        Rows from `cleaned`.
     """
     cells: dict[str, dict[str, Row]] = {}
     for row in rows:

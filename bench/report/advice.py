@@ -26,9 +26,12 @@ class AdviceLine:
 
     Attributes
     ----------
-    other : an estimator, or a backend.
-    settled : whether the difference is significant.
-    size : the ratio as a number.
+    other
+        An estimator, or a backend.
+    settled
+        Whether the difference is significant.
+    size
+        The ratio as a number.
     """
 
     ratio: str
@@ -46,12 +49,18 @@ class Recommendation:
 
     Attributes
     ----------
-    use : the estimator, or None where there is nothing to recommend; then `caveats` say why.
-    verdict, bound : on its bias.
-    setting : `S = 2, jax`.
-    comparisons : with the runner-up, the best certified one and the best of other kinds, on the same backend.
-    backends : of the same estimator with other backends.
-    caveats : what the reader must know before following the advice.
+    use
+        The estimator, or None where there is nothing to recommend; then `caveats` say why.
+    verdict, bound
+        On its bias.
+    setting
+        `S = 2, jax`.
+    comparisons
+        With the runner-up, the best certified one and the best of other kinds, on the same backend.
+    backends
+        Of the same estimator with other backends.
+    caveats
+        What the reader must know before following the advice.
     """
 
     use: str | None
@@ -98,7 +107,8 @@ def sentence(
 
     Parameters
     ----------
-    code, plain, strong : functions that mark up names, other text, and the name of the estimator to use.
+    code, plain, strong
+        Functions that mark up names, other text, and the name of the estimator to use.
     """
     caveats = "; ".join(plain(c) for c in advice.caveats)
     if advice.use is None:

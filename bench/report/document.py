@@ -80,8 +80,10 @@ class Chapter:
 
     Attributes
     ----------
-    answers : for a sweep, (values, advice), one an estimator.
-    figure : variance against the parameter, or signal-to-noise ratio against K.
+    answers
+        For a sweep, (values, advice), one an estimator.
+    figure
+        Variance against the parameter, or signal-to-noise ratio against K.
     """
 
     id: str

@@ -18,10 +18,14 @@ def place(
 
     Parameters
     ----------
-    points : in pixels; the first are served first.
-    sizes : width and height of each name.
-    others : boxes that must stay visible, markers for instance.
-    inside : where boxes must lie.
+    points
+        In pixels; the first are served first.
+    sizes
+        Width and height of each name.
+    others
+        Boxes that must stay visible, markers for instance.
+    inside
+        Where boxes must lie.
     """
     taken = list(others)
     found: list[Box | None] = []

@@ -27,9 +27,12 @@ class Peers:
 
     Attributes
     ----------
-    tables : (problem and estimator, lines under `HEADINGS`).
-    unmeasured : (peer, problem and estimator, status, reason).
-    summary : goals met, missed and undecided, in words.
+    tables
+        (problem and estimator, lines under `HEADINGS`).
+    unmeasured
+        (peer, problem and estimator, status, reason).
+    summary
+        Goals met, missed and undecided, in words.
     """
 
     tables: list[tuple[str, list[tuple[str, ...]]]]

@@ -17,9 +17,12 @@ class Provenance:
 
     Attributes
     ----------
-    headline : parts of one line: dates, code, machines, what all cells share.
-    warnings : sentences that a reader must see before comparing anything.
-    origins : (what, value, cells) lines: machine, code version, versions of packages.
+    headline
+        Parts of one line: dates, code, machines, what all cells share.
+    warnings
+        Sentences that a reader must see before comparing anything.
+    origins
+        (what, value, cells) lines: machine, code version, versions of packages.
     """
 
     headline: list[str]

@@ -28,13 +28,18 @@ class Ranking:
 
     Attributes
     ----------
-    problem : `name[k=v]`.
-    timed : whether the order is by variance × seconds; else by variance × evaluations.
-    ranked : the best side first; on each side the estimators by their ratio to its best, which is the number shown.
+    problem
+        `name[k=v]`.
+    timed
+        Whether the order is by variance × seconds; else by variance × evaluations.
+    ranked
+        The best side first; on each side the estimators by their ratio to its best, which is the number shown.
     unranked : measured, but biased (by verdict or by nature), without a finite variance, or without a time where
         others have one.
-    controls : estimators with an injected bug.
-    failed : everything that has a reason in place of numbers.
+    controls
+        Estimators with an injected bug.
+    failed
+        Everything that has a reason in place of numbers.
     """
 
     problem: str

@@ -16,10 +16,14 @@ class Sweep:
 
     Attributes
     ----------
-    problem : its bare name.
-    fixed : the other options that are not defaults, as `loc=1`.
-    option : the name of the one that varies.
-    points : (value, ranking), ascending.
+    problem
+        Its bare name.
+    fixed
+        The other options that are not defaults, as `loc=1`.
+    option
+        The name of the one that varies.
+    points
+        (value, ranking), ascending.
     """
 
     problem: str

@@ -93,7 +93,8 @@ def run_within(
 
     Parameters
     ----------
-    seconds : time for the statistics of all cells.
+    seconds
+        Time for the statistics of all cells.
     """
     deadline, budget = Deadline(stop, seconds), _Budget(cells, store, retry)
     while wanted := budget.next():

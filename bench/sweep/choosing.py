@@ -46,15 +46,24 @@ def executor(
 
     Parameters
     ----------
-    workers : number of worker processes; if absent, one for each processor, but at most 4.
-    cell_timeout : time after which the process of a cell is ended, in seconds or as text such as `10m`.
-    cell_memory : memory that a cell may take, in bytes or as text such as `2G`; on Linux.
-    scheduler : address of a Dask scheduler.
-    dask_local : number of workers of a Dask cluster on this machine.
-    in_process : whether cells are measured in this process.
-    plugins : files that worker processes import, as `--plugin`.
-    cells : number of cells, if known; where workers are more, several share the blocks of a cell that is large.
-    backends : backends of the cells, if known.
+    workers
+        Number of worker processes; if absent, one for each processor, but at most 4.
+    cell_timeout
+        Time after which the process of a cell is ended, in seconds or as text such as `10m`.
+    cell_memory
+        Memory that a cell may take, in bytes or as text such as `2G`; on Linux.
+    scheduler
+        Address of a Dask scheduler.
+    dask_local
+        Number of workers of a Dask cluster on this machine.
+    in_process
+        Whether cells are measured in this process.
+    plugins
+        Files that worker processes import, as `--plugin`.
+    cells
+        Number of cells, if known; where workers are more, several share the blocks of a cell that is large.
+    backends
+        Backends of the cells, if known.
 
     Raises
     ------

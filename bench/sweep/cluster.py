@@ -93,9 +93,12 @@ class OnDask(Closing):
 
     Parameters
     ----------
-    scheduler : address of the scheduler, such as `tcp://host:8786`; None for a cluster on this machine.
-    local : number of workers of a cluster on this machine.
-    limits : what a cell may take.
+    scheduler
+        Address of the scheduler, such as `tcp://host:8786`; None for a cluster on this machine.
+    local
+        Number of workers of a cluster on this machine.
+    limits
+        What a cell may take.
 
     Raises
     ------

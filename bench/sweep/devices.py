@@ -43,11 +43,16 @@ class Facts:
 
     Attributes
     ----------
-    model : name of the product.
-    driver, cuda : versions of the driver, and of the CUDA that it supports or the framework was built for.
-    power_limit : watts.
-    memory : bytes.
-    remark : why something is unknown.
+    model
+        Name of the product.
+    driver, cuda
+        Versions of the driver, and of the CUDA that it supports or the framework was built for.
+    power_limit
+        Watts.
+    memory
+        Bytes.
+    remark
+        Why something is unknown.
     """
 
     model: str
@@ -88,8 +93,10 @@ class Nvml:
 
     Parameters
     ----------
-    nvml : the module `pynvml` of the package nvidia-ml-py.
-    visible : value of CUDA_VISIBLE_DEVICES, by which frameworks choose their first card: numbers, or `GPU-...` names.
+    nvml
+        The module `pynvml` of the package nvidia-ml-py.
+    visible
+        Value of CUDA_VISIBLE_DEVICES, by which frameworks choose their first card: numbers, or `GPU-...` names.
 
     Raises
     ------
@@ -149,8 +156,10 @@ class FromFramework:
 
     Parameters
     ----------
-    describe : returns model and version of CUDA.
-    why : why the driver is not asked.
+    describe
+        Returns model and version of CUDA.
+    why
+        Why the driver is not asked.
     """
 
     def __init__(self, describe: Callable[[], tuple[str, str | None]], why: str) -> None:

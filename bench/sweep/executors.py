@@ -135,10 +135,14 @@ class InWorkers(Closing):
 
     Parameters
     ----------
-    workers : number of processes that measure.
-    limits : what a cell may take.
-    helpers : number of further processes for each cell that is large.
-    backends : backends that the processes share from the start.
+    workers
+        Number of processes that measure.
+    limits
+        What a cell may take.
+    helpers
+        Number of further processes for each cell that is large.
+    backends
+        Backends that the processes share from the start.
     """
 
     def __init__(

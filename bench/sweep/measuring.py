@@ -27,9 +27,12 @@ class Outcome:
 
     Attributes
     ----------
-    rows, series : rows and arrays to store.
-    prepared : the prepared cell, where it can be timed in this process.
-    spoilt : whether its process should measure no further cell: a class of the user's may have changed the process.
+    rows, series
+        Rows and arrays to store.
+    prepared
+        The prepared cell, where it can be timed in this process.
+    spoilt
+        Whether its process should measure no further cell: a class of the user's may have changed the process.
     """
 
     rows: list[Row]
@@ -84,8 +87,10 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None, **option
 
     Parameters
     ----------
-    each : callback that receives the number of replicates so far.
-    options : further arguments of `gradmeter.bench.measurement.cell.measure`.
+    each
+        Callback that receives the number of replicates so far.
+    options
+        Further arguments of `gradmeter.bench.measurement.cell.measure`.
     """
     started = now()
     from gradmeter.bench.measurement.stream import NonFinite

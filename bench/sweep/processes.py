@@ -67,9 +67,12 @@ class Limits:
 
     Attributes
     ----------
-    seconds : time of one cell, after which its process is killed; None for no limit.
-    memory : bytes of data that one cell may add to its process; None for no limit.
-    plugins : files that every process imports, as `--plugin`.
+    seconds
+        Time of one cell, after which its process is killed; None for no limit.
+    memory
+        Bytes of data that one cell may add to its process; None for no limit.
+    plugins
+        Files that every process imports, as `--plugin`.
     """
 
     seconds: float | None = None
@@ -115,8 +118,10 @@ class WorkerProcess:
 
         Parameters
         ----------
-        function : name of one of `gradmeter.bench.sweep.worker`, which gets the arguments and the limit of memory.
-        seconds : time after which the process is killed; None for no limit.
+        function
+            Name of one of `gradmeter.bench.sweep.worker`, which gets the arguments and the limit of memory.
+        seconds
+            Time after which the process is killed; None for no limit.
         """
         assert self._work is None
         try:

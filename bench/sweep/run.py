@@ -41,15 +41,24 @@ def run(
 
     Parameters
     ----------
-    cells : the cells.
-    store : where results are kept; None keeps them in memory only.
-    timing : whether to fill in the timing columns, after all statistics.
-    listener : observer of the run.
-    stop : whether the run is asked to end; cells that have ended are kept.
-    executor : where cells are measured; in this process if absent.
-    time_again : whether to time cells that another process has timed before; the earlier rounds are kept.
-    minibatch_parts : whether to split the variance of cells that draw a minibatch; the parts are kept only in a store.
-    retry : statuses of stored rows whose cells are measured again.
+    cells
+        The cells.
+    store
+        Where results are kept; None keeps them in memory only.
+    timing
+        Whether to fill in the timing columns, after all statistics.
+    listener
+        Observer of the run.
+    stop
+        Whether the run is asked to end; cells that have ended are kept.
+    executor
+        Where cells are measured; in this process if absent.
+    time_again
+        Whether to time cells that another process has timed before; the earlier rounds are kept.
+    minibatch_parts
+        Whether to split the variance of cells that draw a minibatch; the parts are kept only in a store.
+    retry
+        Statuses of stored rows whose cells are measured again.
     """
     from gradmeter.bench.sweep.executors import InThisProcess
 

@@ -33,7 +33,8 @@ def start_server(backends: Iterable[str] = ()) -> None:
 
     Parameters
     ----------
-    backends : backends that the server imports, so that its processes need not import them one by one.
+    backends
+        Backends that the server imports, so that its processes need not import them one by one.
     """
     how = context()
     if how.get_start_method() != "forkserver":

@@ -52,8 +52,10 @@ class Helpers:
 
     Parameters
     ----------
-    count : their number.
-    limits : what they may take.
+    count
+        Their number.
+    limits
+        What they may take.
     """
 
     def __init__(self, cell: Cell, count: int, limits: Limits) -> None:

@@ -221,7 +221,13 @@ class Relaxation(ABC):
 
 @dataclass(frozen=True)
 class Binary(Relaxation):
-    """The relaxation of a family with `logits`: one logistic variable per coordinate, from its uniform number."""
+    """The relaxation of a family with `logits`: one logistic variable per coordinate, from its uniform number.
+
+    Attributes
+    ----------
+    family
+        Family with the capability `logits`.
+    """
 
     family: Any
 
@@ -269,13 +275,36 @@ class Binary(Relaxation):
 
 
 def sigmoid(xp: Any, x: Array) -> Array:
-    """Return 1/(1 + exp(−x)), without overflow."""
+    """Return 1/(1 + exp(−x)), without overflow.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    x
+        Array of any shape.
+
+    Returns
+    -------
+    array
+        Of the shape of `x`.
+    """
     small = xp.exp(-xp.abs(x))
     return xp.where(x >= 0.0, xp.ones_like(x), small) / (1.0 + small)
 
 
 def logit(probability: float) -> float:
-    """Return log p/(1 − p)."""
+    """Return log p/(1 − p).
+
+    Parameters
+    ----------
+    probability
+        p, between 0 and 1.
+
+    Returns
+    -------
+    float
+    """
     return math.log(probability) - math.log1p(-probability)
 
 

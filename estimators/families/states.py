@@ -29,6 +29,7 @@ class States:
 
     @property
     def number(self) -> int:
+        """The number of states, N."""
         return int(len(self.alternatives) ** self.count)
 
     def check(self, what: str, most: int = MOST_STATES) -> None:

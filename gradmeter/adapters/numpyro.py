@@ -21,8 +21,12 @@ def elbo(
         An object such as `numpyro.infer.Trace_ELBO(num_particles=8)`.
     model, guide
         Functions of `arguments` and `named`.
+    *arguments
+        Positional arguments of the model and the guide, such as data.
     seed
         Seed of the initial parameters.
+    **named
+        Keyword arguments of the model and the guide.
 
     Returns
     -------

@@ -34,7 +34,19 @@ def rsample(distribution: Callable[[Parameters], Any], f: Callable[[torch.Tensor
 def score(distribution: Callable[[Parameters], Any], f: Callable[[torch.Tensor], Any], samples: int = 1) -> Gradient:
     """Return (1/S) Σ f(z_s) ∇_λ log q_λ(z_s) by `sample` and `log_prob`.
 
-    Parameters and result are those of `rsample`; f need not be differentiable.
+    Parameters
+    ----------
+    distribution
+        (λ) -> a `torch.distributions.Distribution` of event z.
+    f
+        (z [S, ...]) -> f(z) [S]; it need not be differentiable.
+    samples
+        S.
+
+    Returns
+    -------
+    gradient
+        (λ) -> {name: tensor}; it draws from PyTorch's global generator.
     """
 
     def surrogate(q: Any) -> Any:

@@ -70,10 +70,14 @@ class Basis:
 
     Attributes
     ----------
-    kind : of the noise.
-    degree : number of functions.
-    jumps : J, discontinuities of each number; 0 for polynomials in the number itself.
-    coefficients : of those polynomials (`polynomials`).
+    kind
+        Of the noise.
+    degree
+        Number of functions.
+    jumps
+        J, discontinuities of each number; 0 for polynomials in the number itself.
+    coefficients
+        Of those polynomials (`polynomials`).
     """
 
     kind: str
@@ -113,7 +117,8 @@ def stepped(at: np.ndarray, degree: int, dtype: str) -> tuple[int, dict[str, np.
 
     Parameters
     ----------
-    at : discontinuities of every number [m, J]; they are rounded to the dtype that the number is compared in.
+    at
+        Discontinuities of every number [m, J]; they are rounded to the dtype that the number is compared in.
 
     Returns
     -------

@@ -49,15 +49,24 @@ class Layout:
 
     Attributes
     ----------
-    own : noise of the samples, whose numbers x are the variables of the model of f.
-    others : noise that is not used to sample z, with as many numbers as x.
-    samples : S.
-    interacting : whether q has the term with M.
-    directions : number of directions of Normal x with products of degree 3 and 4 in q.
-    crossed : whether products of averages are features too.
-    high, below : exponents of those products, and of their derivatives.
-    couples : pairs of `others` that are read by the estimates of one block, whose products are features too.
-    rows : which rows f sees, where this is noise; evaluated by NumPy only.
+    own
+        Noise of the samples, whose numbers x are the variables of the model of f.
+    others
+        Noise that is not used to sample z, with as many numbers as x.
+    samples
+        S.
+    interacting
+        Whether q has the term with M.
+    directions
+        Number of directions of Normal x with products of degree 3 and 4 in q.
+    crossed
+        Whether products of averages are features too.
+    high, below
+        Exponents of those products, and of their derivatives.
+    couples
+        Pairs of `others` that are read by the estimates of one block, whose products are features too.
+    rows
+        Which rows f sees, where this is noise; evaluated by NumPy only.
     """
 
     own: tuple[Source, ...]

@@ -165,8 +165,10 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
 
     Parameters
     ----------
-    centre : a rough mean of the estimates [P], by block.
-    widened : names of the noise that is drawn wider.
+    centre
+        A rough mean of the estimates [P], by block.
+    widened
+        Names of the noise that is drawn wider.
     """
     made = layout_of(setting)
     if made is None:

@@ -16,14 +16,22 @@ class Controls:
 
     Attributes
     ----------
-    layout : description of the features.
-    pooled : blocks whose coordinates use the features of all numbers.
-    arrays : the model, and coefficients by block.
-    constant : E Σ C h by block [P], float64.
-    spread : standard deviation of Σ C h by block [P], in the pilot.
-    gain : variance of an estimate over the cross-validated residual variance, traces over all blocks.
-    replicates : replicates of the pilot.
-    blocks : the blocks that have controls.
+    layout
+        Description of the features.
+    pooled
+        Blocks whose coordinates use the features of all numbers.
+    arrays
+        The model, and coefficients by block.
+    constant
+        E Σ C h by block [P], float64.
+    spread
+        Standard deviation of Σ C h by block [P], in the pilot.
+    gain
+        Variance of an estimate over the cross-validated residual variance, traces over all blocks.
+    replicates
+        Replicates of the pilot.
+    blocks
+        The blocks that have controls.
     """
 
     layout: Layout

@@ -74,8 +74,10 @@ def log_gamma_number(alpha: Array, proposal: Array, acceptance: Array, boost: Ar
 
     Parameters
     ----------
-    proposal, acceptance : x and −log u of every proposal [..., m, proposals].
-    boost : −log u [..., m].
+    proposal, acceptance
+        x and −log u of every proposal [..., m, proposals].
+    boost
+        −log u [..., m].
     """
     small = alpha < 1.0
     d = np.where(small, alpha + 1.0, alpha) - 1.0 / 3.0

@@ -40,8 +40,10 @@ class Relieved:
 
     Attributes
     ----------
-    about : the centre of plain replicates by parameter block [P].
-    met : largest Q = ‖ĝ − about‖² of the estimates themselves by parameter block, over all calls.
+    about
+        The centre of plain replicates by parameter block [P].
+    met
+        Largest Q = ‖ĝ − about‖² of the estimates themselves by parameter block, over all calls.
     """
 
     def __init__(self, setting: Setting, controls: Controls) -> None:

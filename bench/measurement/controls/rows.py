@@ -64,7 +64,8 @@ class Rows:
 
     Attributes
     ----------
-    name, population : name of the noise, and the number N of rows.
+    name, population
+        Name of the noise, and the number N of rows.
     """
 
     name: str
@@ -81,9 +82,12 @@ class Rows:
 
         Parameters
         ----------
-        first, second : x and φ_2(x) [R, S, m].
-        others : φ_1 of noise that is not used to sample z, each [R, S or 1, m].
-        model : "row directions" v [N, m], "row slopes" s and "row values" r [N, knots].
+        first, second
+            x and φ_2(x) [R, S, m].
+        others
+            φ_1 of noise that is not used to sample z, each [R, S or 1, m].
+        model
+            "row directions" v [N, m], "row slopes" s and "row values" r [N, knots].
         """
         drawn = noise[self.name].reshape(len(first), -1)
         weights, v = moments(), model["row directions"]

@@ -84,7 +84,8 @@ def differences(setting: Setting, name: str, noise: DrawnNoise, moved: np.ndarra
 
     Parameters
     ----------
-    moved : new value of each number [n, 1, m].
+    moved
+        New value of each number [n, 1, m].
     """
     expectation = setting.expectation
     if expectation.importance_samples > 1 or isinstance(expectation, AmortisedExpectation):

@@ -19,10 +19,14 @@ class Source:
 
     Attributes
     ----------
-    name, basis : the noise, and the functions of its numbers.
-    axis : the axis of its shape that runs over samples; None if all of it belongs to every sample.
-    numbers : m, numbers of one sample.
-    pairs : whether each array represents itself and its mirror image.
+    name, basis
+        The noise, and the functions of its numbers.
+    axis
+        The axis of its shape that runs over samples; None if all of it belongs to every sample.
+    numbers
+        m, numbers of one sample.
+    pairs
+        Whether each array represents itself and its mirror image.
     """
 
     name: str

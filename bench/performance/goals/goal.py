@@ -29,11 +29,16 @@ class Goal:
 
     Attributes
     ----------
-    what : the numerator and denominator of a ratio, or a quantity and its unit.
-    measured : the ratio or quantity.
-    least, most : its limits; None where there is none.
-    certain : whether the whole interval must be within the limits, not only the number.
-    remark : further figures, such as a fixed overhead.
+    what
+        The numerator and denominator of a ratio, or a quantity and its unit.
+    measured
+        The ratio or quantity.
+    least, most
+        Its limits; None where there is none.
+    certain
+        Whether the whole interval must be within the limits, not only the number.
+    remark
+        Further figures, such as a fixed overhead.
     """
 
     what: str

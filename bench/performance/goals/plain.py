@@ -26,8 +26,10 @@ class Loop:
 
     Attributes
     ----------
-    step : takes the next training step, blocking until it is done.
-    parameters : returns the current parameters in the layout of `vae`.
+    step
+        Takes the next training step, blocking until it is done.
+    parameters
+        Returns the current parameters in the layout of `vae`.
     """
 
     step: Callable[[], Any]

@@ -141,8 +141,10 @@ def conduct(output: Path, run: Callable[[str, Path, float], str | None]) -> int:
 
     Parameters
     ----------
-    output : folder of the report.
-    run : runs one part, (name, folder, seconds), and returns why it ended early, or None.
+    output
+        Folder of the report.
+    run
+        Runs one part, (name, folder, seconds), and returns why it ended early, or None.
     """
     from gradmeter.bench.performance.gpu import page
 

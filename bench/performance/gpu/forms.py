@@ -79,8 +79,10 @@ def captured(s: Setting, work: Callable[[], Any], generators: Iterable[Any] = ()
 
     Parameters
     ----------
-    work : function without arguments, whose arrays stay where they are in memory.
-    generators : random generators that it draws from; registered, they advance with every replay.
+    work
+        Function without arguments, whose arrays stay where they are in memory.
+    generators
+        Random generators that it draws from; registered, they advance with every replay.
 
     Returns
     -------

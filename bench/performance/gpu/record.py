@@ -15,11 +15,16 @@ class Record:
 
     Attributes
     ----------
-    path : the file, which holds all that is known at any moment.
-    seconds : time that the part may take; infinite by default.
-    head : what holds for all lines: part, command, code version, machine, states of the card.
-    lines : one object for each thing measured.
-    left_out : descriptions of what there was no time for.
+    path
+        The file, which holds all that is known at any moment.
+    seconds
+        Time that the part may take; infinite by default.
+    head
+        What holds for all lines: part, command, code version, machine, states of the card.
+    lines
+        One object for each thing measured.
+    left_out
+        Descriptions of what there was no time for.
     """
 
     path: Path

@@ -20,8 +20,10 @@ class Values:
 
     Attributes
     ----------
-    reward, divergence : E_π Σ_t r_t and KL(π ‖ π_ref), averaged over prompts.
-    slope : ∇ of the objective in the logits [P, N, V].
+    reward, divergence
+        E_π Σ_t r_t and KL(π ‖ π_ref), averaged over prompts.
+    slope
+        ∇ of the objective in the logits [P, N, V].
     """
 
     reward: float

@@ -41,10 +41,14 @@ class _Rows:
 
     Attributes
     ----------
-    design : [m n, D], or [R, m n, D] for minibatches.
-    predictors : m arrays [R, S, n], and functions of them.
-    weights : T arrays that broadcast with [R, S, n].
-    scale : N/B.
+    design
+        [m n, D], or [R, m n, D] for minibatches.
+    predictors
+        m arrays [R, S, n], and functions of them.
+    weights
+        T arrays that broadcast with [R, S, n].
+    scale
+        N/B.
     """
 
     design: Array

@@ -16,8 +16,10 @@ class Predictor:
 
     Attributes
     ----------
-    coefficients : [n, D]
-    offset : [n]
+    coefficients
+        [n, D]
+    offset
+        [n]
     """
 
     coefficients: np.ndarray

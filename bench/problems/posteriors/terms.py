@@ -96,9 +96,12 @@ class Product(Term):
 
     Attributes
     ----------
-    factors : numbers of predictors, ascending; one that occurs twice is squared.
-    exponent, argument : numbers of predictors, or None.
-    link : name of h in `links`; None without an argument.
+    factors
+        Numbers of predictors, ascending; one that occurs twice is squared.
+    exponent, argument
+        Numbers of predictors, or None.
+    link
+        Name of h in `links`; None without an argument.
     """
 
     factors: Along = ()

@@ -46,9 +46,12 @@ class Entry(NamedTuple):
 
     Attributes
     ----------
-    description : JSON text of what the cell is.
-    finished : when the measurement ended; None if it has not.
-    rows, series : how many of them the key has.
+    description
+        JSON text of what the cell is.
+    finished
+        When the measurement ended; None if it has not.
+    rows, series
+        How many of them the key has.
     """
 
     key: str

@@ -31,7 +31,8 @@ class Lock:
 
     Parameters
     ----------
-    path : the file, with symbolic links resolved; it is made if it does not exist.
+    path
+        The file, with symbolic links resolved; it is made if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:

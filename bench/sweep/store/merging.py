@@ -60,7 +60,8 @@ def merge(inputs: Sequence[Path], output: Path, stop: Callable[[], bool] = lambd
 
     Parameters
     ----------
-    stop : called between batches of cells; if it returns true, nothing is merged.
+    stop
+        Called between batches of cells; if it returns true, nothing is merged.
 
     Raises
     ------

@@ -120,7 +120,8 @@ def best_batch(elapsed: Callable[[int, int], float], num_samples: int, dimension
 
     Parameters
     ----------
-    elapsed : (samples, repeats) -> seconds.
+    elapsed
+        (samples, repeats) -> seconds.
     """
     samples = num_samples * max(1, SMALLEST_BATCH // (dimension * num_samples))
     tried: dict[int, float] = {}

@@ -115,10 +115,14 @@ def run(
 
     Parameters
     ----------
-    tasks : tasks, each timed by itself with all of its contenders in the same rounds.
-    python : finds or makes the environment of a peer.
-    say : called with each line of progress.
-    deadline : seconds that a peer may take for one answer.
+    tasks
+        Tasks, each timed by itself with all of its contenders in the same rounds.
+    python
+        Finds or makes the environment of a peer.
+    say
+        Called with each line of progress.
+    deadline
+        Seconds that a peer may take for one answer.
     """
     processes: dict[str, PeerProcess] = {}
     refused: dict[str, PeerFailure] = {}

@@ -18,10 +18,14 @@ class Task:
 
     Attributes
     ----------
-    num_samples : S of the estimates whose variance is measured, gradmeter's and the peers'.
-    whole : whether one call makes one estimate: S is large, and no larger batch is tried.
-    peers : their names.
-    replicates : most estimates, of gradmeter and of every peer.
+    num_samples
+        S of the estimates whose variance is measured, gradmeter's and the peers'.
+    whole
+        Whether one call makes one estimate: S is large, and no larger batch is tried.
+    peers
+        Their names.
+    replicates
+        Most estimates, of gradmeter and of every peer.
     """
 
     problem: str

@@ -38,11 +38,16 @@ class PeerTask:
 
     Attributes
     ----------
-    problem, estimator, options : names, and effective options of the estimator, as in gradmeter's rows.
-    num_samples : S, samples per estimate.
-    loc, log_scale : λ, float32 [D].
-    data : arrays of the integrand, float32.
-    settings : which way the adapter uses the library, where it knows several.
+    problem, estimator, options
+        Names, and effective options of the estimator, as in gradmeter's rows.
+    num_samples
+        S, samples per estimate.
+    loc, log_scale
+        λ, float32 [D].
+    data
+        Arrays of the integrand, float32.
+    settings
+        Which way the adapter uses the library, where it knows several.
     """
 
     problem: str
