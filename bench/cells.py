@@ -202,6 +202,22 @@ def _made(cls: Any, given: tuple[tuple[str, str], ...], what: str) -> Any:
 
 
 def check_choice(kind: str, value: str, choices: Iterable[str]) -> str:
+    """Return a value, after checking that it is among the choices.
+
+    Parameters
+    ----------
+    kind
+        What is chosen, for the message.
+    value
+        The value.
+    choices
+        All choices.
+
+    Raises
+    ------
+    UsageError
+        It is none of them.
+    """
     if value not in choices:
         raise unknown(kind, str(value), choices)
     return value
@@ -248,10 +264,18 @@ def grid(
 
     Parameters
     ----------
+    problem
+        Problems.
+    estimator
+        Estimators.
     backend, device, dtype, seed
         Their values; if empty, the default of a cell.
     samples
         Values of S; if empty, each estimator gets the least S it works with.
+    noise
+        `native` or `shared`.
+    goals
+        When to stop drawing replicates; None for the defaults.
 
     Raises
     ------

@@ -37,6 +37,8 @@ def expected(cells: Sequence[Cell], store: Store | None, workers: int, timing: b
 
     Parameters
     ----------
+    cells
+        Cells of the run.
     store
         Where times are taken from, and known cells are found.
     workers

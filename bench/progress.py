@@ -42,7 +42,17 @@ def show_parts(rows: list[Row], store: Store) -> None:
 
 
 def show_claims(claims: Sequence[Claim], rows: list[Row], store: Store) -> None:
-    """What becomes of the claims of a suite by these rows, on standard output; nothing of a suite without claims."""
+    """Print what becomes of the claims of a suite by these rows; nothing of a suite without claims.
+
+    Parameters
+    ----------
+    claims
+        Claims of the suite.
+    rows
+        Rows that were measured.
+    store
+        Store that holds the series of the rows.
+    """
     from gradmeter.bench.reading import judging, results
 
     found, _ = results.load(store, [results.cleaned(row) for row in rows])

@@ -212,7 +212,12 @@ def to_export(rows: Iterable[Row], columns: dict[str, str] = COLUMNS, spreadshee
 
     Parameters
     ----------
-    spreadsheet : whether a spreadsheet may read the file. A string that it would take for a formula then begins with an
+    rows
+        Result rows.
+    columns
+        Names of the columns, with their types.
+    spreadsheet
+        Whether a spreadsheet may read the file. A string that it would take for a formula then begins with an
         apostrophe, one more if it begins with some already, so that one taken off gives the string back.
     """
 

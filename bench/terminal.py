@@ -157,13 +157,33 @@ class _Lines(_Counting):
 
 @contextmanager
 def progress(cells: list[Cell], rows: Listener, printing: bool) -> Iterator[Listener]:
-    """A listener that shows a progress bar, or lines where there is no terminal; passes on to `rows`."""
+    """Yield a listener that shows a progress bar, or lines where there is no terminal.
+
+    Parameters
+    ----------
+    cells
+        Cells of the run.
+    rows
+        Listener that everything is passed on to.
+    printing
+        Whether result rows are printed, too.
+    """
     with bars(printing) as shown:
         yield _Lines(len(cells), rows) if shown is None else _Bar(shown, len(cells), rows)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = RIGHT) -> None:
-    """Print a table on standard output, with the columns of the headings in `right` aligned right."""
+    """Print a table on standard output, with the columns of the headings in `right` aligned right.
+
+    Parameters
+    ----------
+    headings
+        Headings of the columns.
+    rows
+        Cells of every row.
+    right
+        Headings of the columns that are aligned right.
+    """
     from rich.console import Console
 
     console = Console() if sys.stdout.isatty() else Console(width=200)

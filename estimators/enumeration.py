@@ -106,12 +106,34 @@ def _parts(expectation: Expectation, replicate: Array) -> int:
 
 
 def has_batch_axes(family: Family, parameters: Blocks, dimension: int) -> bool:
-    """Return whether every replicate has a λ of its own, as where an encoder computes it."""
+    """Return whether every replicate has a λ of its own, as where an encoder computes it.
+
+    Parameters
+    ----------
+    family
+        Family q_λ.
+    parameters
+        λ, {parameter block: [*shape]}.
+    dimension
+        D, the number of coordinates of z.
+    """
     return any(parameters[name].ndim > len(shape) for name, shape in family.shapes(dimension).items())
 
 
 def weighted_scores(backend: Backend, family: Capable, parameters: Blocks, z: Array) -> Array:
-    """Return q(z) ∇_λ log q(z) for states z [..., D], with all parameter blocks concatenated [..., P]."""
+    """Return q(z) ∇_λ log q(z) for states z, with all parameter blocks concatenated.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    family
+        Family q_λ.
+    parameters
+        λ, {parameter block: [*shape]}.
+    z
+        States [..., D].
+    """
     xp = backend.xp
     weight = xp.exp(family.log_density(backend, parameters, z))
     score = family.score(backend, parameters, z)
@@ -120,7 +142,17 @@ def weighted_scores(backend: Backend, family: Capable, parameters: Blocks, z: Ar
 
 
 def by_block(xp: Any, shapes: dict[str, tuple[int, ...]], flat: Array) -> Blocks:
-    """Split [R, P] into {parameter block: [R, *shape]}."""
+    """Split [R, P] into {parameter block: [R, *shape]}.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    shapes
+        {parameter block: shape}.
+    flat
+        [R, P].
+    """
     gradients, start = {}, 0
     for name, shape in shapes.items():
         stop = start + math.prod(shape)

@@ -57,7 +57,21 @@ class SoftPath(Estimator):
 
 
 def less_score(backend: Backend, expectation: Expectation, parameters: Blocks, z: Array, gradients: Blocks) -> Blocks:
-    """Add ∇_λ of −log q_λ(z) at fixed z, if f contains a sampled entropy."""
+    """Add ∇_λ of −log q_λ(z) at fixed z, if f contains a sampled entropy.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    expectation
+        Expectation that is differentiated.
+    parameters
+        λ, {parameter block: [*shape]}.
+    z
+        Samples [R, S, D].
+    gradients
+        Gradients by parameter block, per sample.
+    """
     if expectation.entropy != "sampled":
         return gradients
     score = expectation.family.score(backend, parameters, z)

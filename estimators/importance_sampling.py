@@ -32,7 +32,22 @@ from gradmeter.estimators.options import option
 
 
 def refuse_narrow(estimator: str, name: str, value: float) -> None:
-    """Raise UsageError if the proposal is narrower than its target."""
+    """Check that a proposal is not narrower than its target.
+
+    Parameters
+    ----------
+    estimator
+        Name of the estimator, for the message.
+    name
+        Name of the option.
+    value
+        Its value, the width of the proposal over that of the target.
+
+    Raises
+    ------
+    UsageError
+        The value is below 1.
+    """
     if value < 1.0:
         raise UsageError(
             f"estimator {estimator} option '{name}' is {value:g}: a proposal narrower than its target has unbounded "

@@ -281,6 +281,23 @@ def number(
 ) -> Any:
     """Return `value` as a finite number of type `kind` within the bounds.
 
+    Parameters
+    ----------
+    what
+        What the number is, for the message.
+    value
+        A number, or text.
+    kind
+        `int` or `float`.
+    minimum
+        Inclusive lower bound.
+    maximum
+        Inclusive upper bound.
+    above
+        Exclusive lower bound.
+    below
+        Exclusive upper bound.
+
     Raises
     ------
     UsageError

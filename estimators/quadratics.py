@@ -28,7 +28,19 @@ def check_hessian(name: str, dimension: int) -> None:
 
 
 def centre(backend: Backend, expectation: Expectation, parameters: Blocks, z: Array) -> Array:
-    """Return `loc` as samples [R, 1, D]; [1, 1, D] if f draws no noise, so that all replicates share it."""
+    """Return `loc` as samples [R, 1, D]; [1, 1, D] if f draws no noise, so that all replicates share it.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    expectation
+        Expectation that is differentiated.
+    parameters
+        λ, {parameter block: [*shape]}.
+    z
+        Samples [R, S, D].
+    """
     rows = z.shape[0] if expectation.noise_specs() else 1
     return backend.xp.broadcast_to(parameters["loc"], (rows, 1, z.shape[-1]))
 
@@ -37,6 +49,17 @@ def hessian(backend: Backend, expectation: Expectation, z: Array, noise: dict[st
     """Return the full Hessian ∇² of the integrand [..., D, D].
 
     It comes from the integrand's `hessian`, or from D Hessian-vector products in one call, as D times as many samples.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    expectation
+        Expectation that is differentiated.
+    z
+        Samples [R, S, D].
+    noise
+        Drawn noise, {name: [R, ...]}.
     """
     if expectation.differentiate == "closed-form" and expectation.integrand.hessian is not None:
         return expectation.integrand.hessian(backend, expectation.data, z, noise)
@@ -52,7 +75,17 @@ def hessian(backend: Backend, expectation: Expectation, z: Array, noise: dict[st
 
 
 def bent(xp: Any, matrix: Array, offset: Array) -> Array:
-    """Return H [R or 1, 1, D, D] times offsets [R, S, D]."""
+    """Return matrices times offsets.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    matrix
+        H [R or 1, 1, D, D].
+    offset
+        [R, S, D].
+    """
     if matrix.shape[0] == 1:
         flat = xp.matmul(xp.reshape(offset, (-1, offset.shape[-1])), matrix[0, 0, ...])
         return xp.reshape(flat, offset.shape)
@@ -65,6 +98,21 @@ def finish(
     """Return the estimate from per-sample pathwise gradients of the integrand.
 
     The gradient of a sampled entropy is added, and the samples are averaged.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    expectation
+        Expectation that is differentiated.
+    parameters
+        λ, {parameter block: [*shape]}.
+    noise
+        Drawn noise, {name: [R, ...]}.
+    z
+        Samples [R, S, D].
+    gradients
+        Gradients by parameter block, per sample.
     """
     if expectation.entropy == "sampled":
         entropy = expectation.family.entropy_pathwise(backend, parameters, noise, z)

@@ -151,10 +151,16 @@ def combine(backend: Backend, baseline: str, value: Array, score: Blocks, state:
 
     Parameters
     ----------
+    backend
+        Array framework.
+    baseline
+        Option of the estimator.
     value
         f [R, S], or [R, S, D] with one value per coordinate.
     score
         s [R, S, *shape] by block.
+    state
+        What the estimator learned on its warm-up.
     """
     xp = backend.xp
     if baseline in ("optimal", "fitted"):

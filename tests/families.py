@@ -22,10 +22,12 @@ class Known:
     """
     Attributes
     ----------
-    problem : a problem in three dimensions whose q is the family, at options nobody tuned for; its exact gradient is
-        what estimators are held to.
+    problem
+        A problem in three dimensions whose q is the family, at options nobody tuned for; its exact gradient is what
+        estimators are held to.
     parameters : λ of three coordinates, every one another; drawn at random if absent.
-    law : λ to SciPy's law of each coordinate, where these are independent and one number of noise makes one; those of
+    law
+        λ to SciPy's law of each coordinate, where these are independent and one number of noise makes one; those of
         others are in `tests/estimators/laws.py`.
     structure : options that are no numbers of λ, where the default is the simplest.
     tolerance : how near backends agree; 1e-10 where special functions enter.

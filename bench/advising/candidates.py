@@ -34,6 +34,21 @@ def cells_of(
 ) -> list[Cell]:
     """Return a cell for each candidate that applies, with the least S from `samples` on that it takes.
 
+    Parameters
+    ----------
+    problem
+        The model.
+    backend
+        Name of the backend.
+    estimators
+        Candidates, names or objects; None for the usual ones.
+    samples
+        Least S.
+    seed
+        Seed of all cells.
+    goals
+        When to stop drawing replicates.
+
     Raises
     ------
     UsageError

@@ -196,7 +196,19 @@ class Loop(Caller):
 
 
 def randomness(called: Called, stream: int, first: int, count: int) -> Iterator[Any]:
-    """Yield the source of randomness of each replicate; for global generators seed them instead and yield None."""
+    """Yield the source of randomness of each replicate; for global generators seed them instead and yield None.
+
+    Parameters
+    ----------
+    called
+        The gradient and how it is called.
+    stream
+        Number of the stream of seeds.
+    first
+        Number of the first replicate in this stream.
+    count
+        Number of replicates.
+    """
     if called.kind == "key":
         import jax
 
@@ -325,6 +337,15 @@ def raised(name: str, error: BaseException) -> Raised:
 
 def batched(called: Called, form: Form, vectorize: str | bool) -> Caller:
     """Return the fastest way of making replicates that gives the same gradients as single calls.
+
+    Parameters
+    ----------
+    called
+        The gradient and how it is called.
+    form
+        Form of what the gradient returns.
+    vectorize
+        As in `gradmeter.audit`.
 
     Raises
     ------

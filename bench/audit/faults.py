@@ -69,6 +69,8 @@ def likely_fault(
 
     Parameters
     ----------
+    means
+        Mean, error and exact gradient of every part.
     parameters
         Those of the gradient, for the values of scales among them.
     num_samples

@@ -38,7 +38,25 @@ def rows_of(
     seed: int,
     started: str,
 ) -> list[Row]:
-    """Return the result rows of an audit, that of all parts last."""
+    """Return the result rows of an audit, that of all parts last.
+
+    Parameters
+    ----------
+    measured
+        What was measured.
+    source
+        What made the replicates.
+    problem
+        Problem of the catalogue that is the reference, if one is.
+    name
+        Name of the gradient.
+    num_samples
+        S, if it is known.
+    seed
+        Seed of the audit.
+    started
+        When the audit began, as `now` returns it.
+    """
     form, backend = source.caller.form, source.caller.called.backend
     described: dict[str, Any] = {
         "problem": "audit",
@@ -78,7 +96,17 @@ def rows_of(
 
 
 def advice(whole: Row, source: Replicates, asked: float) -> str | None:
-    """Return how many replicates, and how much time, would certify the bound that was asked for."""
+    """Return how many replicates, and how much time, would certify the bound that was asked for.
+
+    Parameters
+    ----------
+    whole
+        Row of all parts together.
+    source
+        What made the replicates.
+    asked
+        The bound that was asked for, relative to ‖g‖.
+    """
     bound = whole["bias_bound"]
     if whole["verdict"] != "inconclusive" or bound is None or whole["variance_flag"] == "dependent":
         return None
@@ -94,7 +122,19 @@ def advice(whole: Row, source: Replicates, asked: float) -> str | None:
 
 
 def beside(problem: Problem, whole: Row, watch: Watch, num_samples: int | None) -> str | None:
-    """Return how the catalogue's best estimator on this problem varies beside this gradient."""
+    """Return how the catalogue's best estimator on this problem varies beside this gradient.
+
+    Parameters
+    ----------
+    problem
+        Problem of the catalogue that is the reference, if one is.
+    whole
+        Row of all parts together.
+    watch
+        The deadline of the audit.
+    num_samples
+        S, if it is known.
+    """
     from gradmeter.bench.api import measure
 
     if whole["variance"] is None or watch.left < 0.1 * watch.seconds:
@@ -133,6 +173,15 @@ def means_of(measured: Measurement) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def means_beside(measured: Measurement, exact: Exact) -> Means:
+    """Return mean, error and exact gradient of every part.
+
+    Parameters
+    ----------
+    measured
+        What was measured.
+    exact
+        The reference.
+    """
     found, stream = means_of(measured), measured.stream
     assert stream is not None
     return Means(
@@ -144,6 +193,15 @@ def means_beside(measured: Measurement, exact: Exact) -> Means:
 
 
 def coordinates_of(measured: Measurement, means: Means | None) -> list[dict[str, Any]]:
+    """Return one dict for each coordinate, as `Audit.coordinates` holds them.
+
+    Parameters
+    ----------
+    measured
+        What was measured.
+    means
+        Mean, error and exact gradient of every part; None without a reference.
+    """
     found: list[dict[str, Any]] = []
     for name, (mean, error) in means_of(measured).items():
         for j, (m, e) in enumerate(zip(mean.tolist(), error.tolist(), strict=True)):

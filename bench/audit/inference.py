@@ -55,6 +55,15 @@ class Arguments:
 def arguments_of(gradient: Callable[..., Any], parameters: bool, rng: str) -> Arguments:
     """Return how a gradient is called: with parameters, if there are any, then a source of randomness.
 
+    Parameters
+    ----------
+    gradient
+        The user's function.
+    parameters
+        Whether there are parameters.
+    rng
+        One of `KINDS`, or `auto`.
+
     Raises
     ------
     UsageError
@@ -90,7 +99,17 @@ def arguments_of(gradient: Callable[..., Any], parameters: bool, rng: str) -> Ar
 
 
 def kinds_of(arguments: Arguments, rng: str, backend: str) -> tuple[str, ...]:
-    """Return the kinds of randomness to try, the likeliest first; `rng` is one of `KINDS`, or `auto`."""
+    """Return the kinds of randomness to try, the likeliest first.
+
+    Parameters
+    ----------
+    arguments
+        Arguments that the gradient takes.
+    rng
+        One of `KINDS`, or `auto`.
+    backend
+        Framework of the gradient.
+    """
     if rng != "auto":
         return (rng,)
     if not arguments.randomness:
@@ -108,6 +127,17 @@ def name_of(gradient: Any) -> str:
 
 def backend_of(gradient: Any, parameters: Any, backend: str, rng: str) -> str:
     """Return the framework of a gradient: from its parameters, its randomness, or the modules that its code uses.
+
+    Parameters
+    ----------
+    gradient
+        The user's function.
+    parameters
+        Parameters of the gradient, or None.
+    backend
+        `numpy`, `torch`, `jax` or `auto`.
+    rng
+        One of `KINDS`, or `auto`.
 
     Raises
     ------

@@ -114,9 +114,20 @@ def _quantile(kind: str, u: np.ndarray) -> np.ndarray:
 
 
 def cloud(lab: Lab, specs: Mapping[str, Noise], points: int, *path: object, along: np.ndarray | None = None) -> Cloud:
-    """Draw `SETS` sets of `points` points (an even number); the same path gives the same noise.
+    """Draw `SETS` sets of points; the same path gives the same noise.
 
-    `along` holds unit vectors [directions, normal numbers] along which normal noise is widened too.
+    Parameters
+    ----------
+    lab
+        Where the check computes.
+    specs
+        Declared noise, {name: Noise}.
+    points
+        Points in a set, an even number.
+    *path
+        Parts of the name of the random stream.
+    along
+        Unit vectors [directions, normal numbers] along which normal noise is widened too.
     """
     generator, rows = lab.generator("cloud", *path), SETS * points
     noise = lab.draw(specs, rows, *path).each(lambda a: np.array(a, order="C"))
@@ -167,6 +178,15 @@ def extremes(specs: Mapping[str, Noise], noise: Vectors, size: np.ndarray) -> np
 
     They point to the `EXTREMES` largest points and to the mean of the 16 × `EXTREMES` largest. Use them with fresh
     noise.
+
+    Parameters
+    ----------
+    specs
+        Declared noise, {name: Noise}.
+    noise
+        Drawn noise, {name: [N, ...]}.
+    size
+        Size of every point [N].
     """
     normal = [noise[n].reshape(len(size), -1) for n, spec in specs.items() if spec.kind == "normal"]
     if not normal:
@@ -210,6 +230,12 @@ def mean_of(values: np.ndarray, claimed: np.ndarray, made: Cloud, scale: float =
 
     Parameters
     ----------
+    values
+        [N, entries].
+    claimed
+        [entries].
+    made
+        The cloud on which the values were computed.
     scale : float
         Size of the numbers of which the values are differences.
     floor : float or [entries]
@@ -269,14 +295,22 @@ def verify_mean(
 
     Parameters
     ----------
+    about
+        What the finding is about.
+    check
+        The method that is checked.
     claimed : [entries]
         The values that the class returns, with `labels`; messages call them `what`.
+    labels
+        Names of the entries.
     reference : str
         Description of the correct values, empty if these are 0.
     remedy : str
         What the user should do.
     terms : callable
         Round -> values [N, entries] and their cloud.
+    what
+        What messages call the values; the check's name if absent.
     scale : float
         Size of the numbers of which the values are differences.
     """

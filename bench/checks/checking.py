@@ -263,7 +263,18 @@ def problem_findings(
 ) -> Iterator[Finding]:
     """Yield the findings of all checks of a problem, its integrand and its family.
 
-    Without `everything`, only the parts that the user defines are checked.
+    Parameters
+    ----------
+    problem
+        The problem.
+    effort
+        How much is computed.
+    seed
+        Seed of all draws.
+    preferred
+        Backend that is tried first, if it is named.
+    everything
+        Whether parts of the catalogue are checked, too; else only those that the user defines.
     """
     about = About("problem", problem.name)
     try:

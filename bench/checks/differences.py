@@ -30,6 +30,15 @@ def derivative(
     """Return d/dt function(t) at t = 0 and a bound on its error, elementwise.
 
     The error is infinite where no two differences are finite.
+
+    Parameters
+    ----------
+    function
+        t -> values.
+    step
+        Half-width of the widest difference.
+    levels
+        Largest number of differences, each half as wide as the one before.
     """
     before: list[np.ndarray] = []
     here, bends = function(0.0), []
@@ -94,7 +103,21 @@ class Compared:
 def compared(
     claimed: Any, value: Any, places: list[str], labels: list[str] | None = None, error: Any = None
 ) -> Compared:
-    """Return `Compared` for arrays [points] or [points, entries]; without `error`, values are exact up to rounding."""
+    """Return the comparison of two arrays.
+
+    Parameters
+    ----------
+    claimed
+        What the class returns, [points] or [points, entries].
+    value
+        What is correct, of the same shape.
+    places
+        Description of every point.
+    labels
+        Description of every entry.
+    error
+        Bound on the error of `value`; exact up to rounding if absent.
+    """
     claimed, value = (np.asarray(a, dtype=np.float64) for a in (claimed, value))
     if error is None:
         error = 1e-11 * np.maximum(np.abs(claimed), np.abs(value))
@@ -106,7 +129,17 @@ def compared(
 def of_columns(
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]], places: list[str], labels: list[str]
 ) -> Compared:
-    """Return `Compared` for a list of (claimed, value, error), each [points] or [points, more], concatenated."""
+    """Return the comparison of several pairs of arrays, concatenated.
+
+    Parameters
+    ----------
+    columns
+        (claimed, value, error), each [points] or [points, more].
+    places
+        Description of every point.
+    labels
+        Description of every entry.
+    """
     claimed, value, error = (
         np.concatenate([np.reshape(c, (len(places), -1)) for c in part], axis=1) for part in zip(*columns, strict=True)
     )
@@ -120,6 +153,8 @@ def verify(
 
     Parameters
     ----------
+    about
+        What the finding is about.
     check : str
         The method checked; messages call its numbers `what`.
     reference : str
@@ -128,6 +163,8 @@ def verify(
         What the user should do.
     attempt : callable
         Round -> `Compared` at points of that round.
+    what
+        What messages call the numbers; the check's name if absent.
     """
     first = attempt(0)
     if first.known < LEAST_POINTS:

@@ -232,7 +232,15 @@ def log_density_replaced(place: Place) -> Finding:
 
 
 def replaced(z: np.ndarray, other: np.ndarray, coordinate: int) -> np.ndarray:
-    """Return z with one coordinate replaced by that of `other`."""
+    """Return z with one coordinate replaced by that of `other`.
+
+    Parameters
+    ----------
+    z, other
+        [..., D].
+    coordinate
+        Number of the coordinate.
+    """
     found = z.copy()
     found[..., coordinate] = other[..., coordinate]
     return found

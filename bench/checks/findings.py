@@ -59,6 +59,7 @@ class Finding:
 
     @property
     def as_json(self) -> str:
+        """The finding as a JSON object."""
         shown = {n: getattr(self, n) for n in ("kind", "name", "check", "status", "message")}
         return json.dumps(shown, ensure_ascii=False)
 
@@ -127,6 +128,15 @@ def guarded(about: About, check: str, made: Callable[[], Finding | Iterable[Find
     """Return the findings of a check, with exceptions turned into findings.
 
     UsageError means that the check cannot be made; any other exception, that the class is wrong.
+
+    Parameters
+    ----------
+    about
+        What the findings are about.
+    check
+        The method that is checked.
+    made
+        Makes the check.
     """
     found: list[Finding] = []
     try:

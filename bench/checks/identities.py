@@ -50,7 +50,17 @@ class Averages:
 
 
 def flat(blocks: Vectors, like: Vectors, rows: int | None = None) -> np.ndarray:
-    """Concatenate blocks to [entries], or blocks that broadcast to [rows, *shape] to [rows, entries]."""
+    """Concatenate blocks to [entries], or blocks that broadcast to [rows, *shape] to [rows, entries].
+
+    Parameters
+    ----------
+    blocks
+        {parameter block: array}.
+    like
+        {parameter block: [*shape]}, which gives order and shapes.
+    rows
+        Number of rows, if there are several.
+    """
     parts = []
     for name, a in like.items():
         shape = a.shape if rows is None else (rows, *a.shape)

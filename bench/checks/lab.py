@@ -144,7 +144,19 @@ def candidates(framework: str | None, preferred: str | None) -> list[str]:
 
 
 def lab_where(works: Callable[[Lab], Any], names: list[str], effort: Effort, seed: int) -> Lab:
-    """Return a lab on the first backend on which `works` raises nothing; raise the first exception if all fail."""
+    """Return a lab on the first backend on which `works` raises nothing; raise the first exception if all fail.
+
+    Parameters
+    ----------
+    works
+        Raises an exception if the lab does not suit.
+    names
+        Names of backends.
+    effort
+        How much is computed.
+    seed
+        Seed of all draws.
+    """
     first: Exception | None = None
     for name in names:
         lab = Lab(name, effort, seed)

@@ -98,7 +98,19 @@ class Place:
 
 
 def directions(block: str, shape: tuple[int, ...], lab: Lab, *path: object) -> list[tuple[str, np.ndarray]]:
-    """Return labelled directions: every entry of a block or, for a large block, some entries and random directions."""
+    """Return labelled directions: every entry of a block or, for a large block, some entries and random directions.
+
+    Parameters
+    ----------
+    block
+        Name of the parameter block.
+    shape
+        Its shape.
+    lab
+        Where the check computes.
+    *path
+        Parts of the name of the random stream.
+    """
     size, most = int(np.prod(shape)), lab.effort.entries
     generator, found = lab.generator("directions", block, *path), []
     entries = range(size) if size <= most else sorted(generator.choice(size, most // 2, replace=False).tolist())
@@ -137,7 +149,23 @@ def along_coordinates(
     function: Callable[[np.ndarray], np.ndarray],
     *path: object,
 ) -> Compared:
-    """Compare a gradient [points, D] with numerical derivatives in z, along every coordinate or random directions."""
+    """Compare a gradient [points, D] with numerical derivatives in z, along every coordinate or random directions.
+
+    Parameters
+    ----------
+    lab
+        Where the check computes.
+    z
+        [points, D].
+    spread
+        Width of q in every coordinate [points, D].
+    given
+        The gradient that is checked [points, D].
+    function
+        z [points, D] -> values [points].
+    *path
+        Parts of the name of the random stream.
+    """
     labels, columns = [], []
     for label, v in directions("z", z.shape[1:], lab, "coordinates", *path):
         step = v * spread
@@ -157,6 +185,17 @@ def found_place(lab: Lab, family: Family, point: Any = None, dimensions: tuple[i
     """Return the family at perturbed parameters, in the first dimension that it accepts.
 
     The parameters are those of `point` or, without a point, zeros, plus a random perturbation.
+
+    Parameters
+    ----------
+    lab
+        Where the check computes.
+    family
+        The family that is checked.
+    point
+        A `FamilyConfig`, or None.
+    dimensions
+        Dimensions to try.
 
     Raises
     ------

@@ -122,6 +122,8 @@ def check_problem(whole: Whole, place: Place | None, wrong_score: bool) -> Itera
 
     Parameters
     ----------
+    whole
+        The problem with what follows from it.
     place : Place, optional
         The family at the problem's λ; None if an encoder outputs λ.
     wrong_score : bool

@@ -43,7 +43,17 @@ FEWEST = 3
 
 
 def time_ratio(before: Result, after: Result, series: str = "seconds") -> Ratio | None:
-    """Return the ratio of after to before, of seconds relative to the reference workload in the same rounds."""
+    """Return the ratio of after to before, of seconds relative to the reference workload in the same rounds.
+
+    Parameters
+    ----------
+    before
+        Result of the first store.
+    after
+        Result of the same cell in the second store.
+    series
+        Name of the series of times, `seconds` or `latency`.
+    """
     new, old = (_relative_log_seconds(r, series) for r in (after, before))
     if new is None or old is None:
         return None

@@ -51,6 +51,7 @@ def identifier(*parts: object) -> str:
 
 
 def fill(result: Result) -> str:
+    """Return how the markers of a result are filled, which tells its backend."""
     return FILLS.get(result["backend"] or "", "right")
 
 

@@ -40,8 +40,16 @@ def unrepresentable(
 
     Parameters
     ----------
+    q
+        Family with its point λ.
+    estimator
+        The estimator.
     entropy, distances
         Of the problem; they determine, with the estimator, which numbers must be accurate.
+    dimension
+        D, the number of coordinates of z.
+    dtype
+        `float64` or `float32`.
     """
     return _at_options(Same(q), dimension, dtype, _needs(q.family, estimator, entropy, distances))
 
@@ -55,7 +63,25 @@ def unrepresentable_at(
     dtype: str,
     distances: str = "none",
 ) -> str | None:
-    """Return what `unrepresentable` does, for a λ that does not come from options."""
+    """Return what `unrepresentable` does, for a λ that does not come from options.
+
+    Parameters
+    ----------
+    family
+        The family.
+    parameters
+        λ, {parameter block: float64 NumPy array [*shape]}.
+    estimator
+        The estimator.
+    entropy
+        As in `Problem`.
+    dimension
+        D, the number of coordinates of z.
+    dtype
+        `float64` or `float32`.
+    distances
+        As in `Problem`.
+    """
     return _unrepresentable(family, parameters, dimension, dtype, _needs(family, estimator, entropy, distances))
 
 
@@ -66,8 +92,8 @@ class _Needs(NamedTuple):
     ----------
     neighbours
         Whether f is compared at z and s z, where 1 − s is of the order of the squared relative width of z.
-    distances : what is computed from distances to an end of the support and must be told from 0, as in
-        `Problem.distances`.
+    distances
+        What is computed from distances to an end of the support and must be told from 0, as in `Problem.distances`.
     """
 
     neighbours: bool

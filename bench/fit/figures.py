@@ -178,7 +178,23 @@ def curve_of(
     read: Callable[[Row], Interval | None],
     marked: int = 0,
 ) -> Curve:
-    """Return the curve of `read` (row -> value and interval, or None) over the rows where `column` is above 0."""
+    """Return the curve of `read` (row -> value and interval, or None) over the rows where `column` is above 0.
+
+    Parameters
+    ----------
+    name
+        Name at the end of the curve.
+    look
+        Colour and marker.
+    fit
+        The fit.
+    column
+        Column of the rows that is x.
+    read
+        Row -> value and interval, or None.
+    marked
+        Every how many points there is a marker; if 0, few enough markers for the length of the curve.
+    """
     curve = Curve(name, look)
     for r in fit.rows:
         found = read(r) if r["status"] == "ok" and r[column] else None

@@ -23,6 +23,17 @@ def columns(problem: Problem, parameters: Vectors, seed: int, last: bool) -> dic
     """Return row columns about held-out data in nats per datum, on noise common to every λ; none without such data.
 
     Standard errors are those of sampling z; the data count as fixed.
+
+    Parameters
+    ----------
+    problem
+        The problem that is fitted.
+    parameters
+        λ, and θ of a model that has parameters.
+    seed
+        Seed of the noise.
+    last
+        Whether this is the last row of the fit, for which more samples are drawn.
     """
     expectation = problem.held_out()
     if not isinstance(expectation, AmortisedExpectation):

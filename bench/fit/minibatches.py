@@ -57,7 +57,17 @@ class Minibatches:
 
 
 def taken(backend: Backend, places: Places, specs: dict[str, Noise]) -> dict[str, Array]:
-    """Return the row numbers [1, B] at these places."""
+    """Return the row numbers [1, B] at these places.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    places
+        Places in the order of the rows.
+    specs
+        Declared noise, {name: Noise}.
+    """
     found = {}
     for name, place in places.items():
         among = place["start"] + backend.asarray(np.arange(specs[name].shape[0]), None)

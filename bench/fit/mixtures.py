@@ -72,6 +72,8 @@ class BayesianMixtureRecipe(Recipe):
 
 @dataclass(frozen=True)
 class Cavi(BayesianMixtureRecipe):
+    """Coordinate ascent variational inference for a Bayesian Gaussian mixture."""
+
     name: ClassVar[str] = "cavi"
     summary: ClassVar[str] = "coordinate ascent on the mean-field ELBO of a Bayesian Gaussian mixture"
 
@@ -81,6 +83,8 @@ class Cavi(BayesianMixtureRecipe):
 
 @dataclass(frozen=True)
 class Svi(BayesianMixtureRecipe):
+    """Stochastic variational inference for a Bayesian Gaussian mixture."""
+
     name: ClassVar[str] = "svi"
     summary: ClassVar[str] = "stochastic VI on the same: natural gradients of minibatches, Robbins-Monro steps"
 
@@ -108,6 +112,8 @@ class EmOnProblem(OnProblem):
 
 @dataclass(frozen=True)
 class Em(Recipe):
+    """Expectation maximisation for a Gaussian mixture."""
+
     name: ClassVar[str] = "em"
     summary: ClassVar[str] = "expectation maximisation of a Gaussian mixture's likelihood"
 

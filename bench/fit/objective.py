@@ -18,7 +18,17 @@ SAMPLES, LEAST, TERMS = 4096, 32, 2**16
 
 
 def objective(problem: Problem, parameters: Vectors, seed: int = 0) -> Objective:
-    """Return L(λ), including an ELBO's entropy; where it is not known, an estimate on NumPy."""
+    """Return L(λ), including an ELBO's entropy; where it is not known, an estimate on NumPy.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    parameters
+        λ, {parameter block: float64 NumPy array [*shape]}.
+    seed
+        Seed of the estimate.
+    """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         exact = whole(problem).exact_at(parameters)
         if exact is None:

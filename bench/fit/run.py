@@ -208,6 +208,12 @@ def run(
 
     Parameters
     ----------
+    plan
+        What to run.
+    fit
+        The rows and what is known of the fit.
+    watcher
+        Observer of the rows.
     stop : callable
         Called after every step; a true result makes that step the last.
     begin : Checkpoint, optional

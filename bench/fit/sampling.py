@@ -18,7 +18,17 @@ from gradmeter.estimators.options import effective
 
 
 def stream_of(problem: Problem, seed: int, purpose: str) -> tuple[Any, ...]:
-    """Return the key of a problem's noise for one purpose."""
+    """Return the key of a problem's noise for one purpose.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    seed
+        Seed of the fit.
+    purpose
+        Such as `held-out`.
+    """
     return problem.name, json.dumps(effective(problem), sort_keys=True), seed, purpose
 
 
@@ -33,8 +43,14 @@ def sampled(
 
     Parameters
     ----------
+    expectation
+        The expectation.
     dimension : int
         D of z.
+    samples
+        Number of samples.
+    path
+        Key of the random stream, as `stream_of` returns it.
     evaluate : callable
         (backend, noise of `sample_specs`) -> values [R, ...]; called with NumPy in float64.
     """

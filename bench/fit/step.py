@@ -28,12 +28,32 @@ PARAMETERS, MEMORY, LEARNT = "λ", "optimiser.", "estimator."
 
 
 def packed(xp: Any, blocks: Blocks, shapes: Shapes) -> Array:
-    """Concatenate all blocks to one array [P]."""
+    """Concatenate all blocks to one array [P].
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    blocks
+        {parameter block: [*shape]}.
+    shapes
+        {parameter block: shape}.
+    """
     return xp.concat([xp.reshape(blocks[name], (-1,)) for name in shapes])
 
 
 def unpacked(xp: Any, whole: Array, shapes: Shapes) -> Blocks:
-    """Split an array [P] into blocks."""
+    """Split an array [P] into blocks.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    whole
+        [P].
+    shapes
+        {parameter block: shape}.
+    """
     found, start = {}, 0
     for name, shape in shapes.items():
         end = start + math.prod(shape)

@@ -77,6 +77,7 @@ def text(value: Any) -> bool:
 
 
 def count(value: Any, least: int = 1) -> bool:
+    """Return whether a value is a whole number of at least this size."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
 
 
@@ -89,6 +90,7 @@ def one_of(*choices: Any) -> Right:
 
 
 def mapping(right: Right) -> Right:
+    """Return the check for a dict from names to right values."""
     return lambda value: isinstance(value, Mapping) and all(map(text, value)) and all(map(right, value.values()))
 
 
@@ -226,6 +228,21 @@ def _attribute(thing: Any, name: str, right: Right, must: str) -> Iterator[str]:
 
 
 def wrong_result(thing: Any, name: str, arguments: tuple[Any, ...], right: Right, must: str) -> Iterator[str]:
+    """Yield what is wrong with the result of a method of a user's object, if anything is.
+
+    Parameters
+    ----------
+    thing
+        The user's object.
+    name
+        Name of the method.
+    arguments
+        Arguments of the call.
+    right
+        Whether a result has the right form.
+    must
+        What the method must return, in words.
+    """
     try:
         with contained():
             value = getattr(thing, name)(*arguments)
@@ -239,6 +256,7 @@ def wrong_result(thing: Any, name: str, arguments: tuple[Any, ...], right: Right
 
 
 def shown(value: Any) -> str:
+    """Return an object as messages show it."""
     if inspect.isclass(value):
         return f"the class {value.__qualname__}"
     if value is None or isinstance(value, str | int | float | tuple | list | dict | Requires):

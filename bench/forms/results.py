@@ -94,6 +94,19 @@ def point_of(point: Any, dimension: int) -> dict[str, np.ndarray]:
 def sample_of(family: Any, backend: Backend, parameters: Any, noise: Any, right: tuple[int, ...]) -> np.ndarray:
     """Return samples on NumPy.
 
+    Parameters
+    ----------
+    family
+        The user's family.
+    backend
+        NumPy backend.
+    parameters
+        λ, {parameter block: [*shape]}.
+    noise
+        Drawn noise, {name: array}.
+    right
+        Right shape of the samples.
+
     Raises
     ------
     WrongForm
@@ -145,6 +158,17 @@ def exact_of(problem: Any) -> Exact | None:
 
 def require_results(estimator: Any, expectation: Any, num_samples: int, dimension: int) -> None:
     """Check what a user-defined estimator reports about its estimates.
+
+    Parameters
+    ----------
+    estimator
+        The user's estimator.
+    expectation
+        The expectation that is differentiated.
+    num_samples
+        S.
+    dimension
+        D, the number of coordinates of z.
 
     Raises
     ------

@@ -45,6 +45,7 @@ class CodeContent:
 
 @functools.lru_cache(maxsize=4096)
 def read_by(code: types.CodeType) -> CodeContent:
+    """Return what a code object does and which globals it reads."""
     steps = [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG", "NOP")]
     told: list[str | bytes | int] = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount]
     told += [code.co_flags & ~_HAS_DOCSTRING, " ".join(code.co_varnames), " ".join(code.co_freevars)]

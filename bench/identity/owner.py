@@ -74,6 +74,7 @@ def state_of(value: Any) -> dict[str, Any]:
 
 @once_for_class
 def slots_of(kind: Any) -> list[tuple[str, Any]]:
+    """Return the descriptors of all slots of a class, by name."""
     declared = [vars(cls) for cls in kind.__mro__ if "__slots__" in vars(cls)]
     return [(n, part) for names in declared for n, part in names.items() if type(part) is types.MemberDescriptorType]
 

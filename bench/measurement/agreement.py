@@ -33,6 +33,10 @@ def different_means(
 
     Parameters
     ----------
+    name
+        Name of the parameter block.
+    integral
+        Mean and variance of the block by integration.
     mean, error, count
         The sampled mean [P], its standard error, and the number of replicates.
     tolerance
@@ -54,6 +58,12 @@ def different_variances(name: str, integral: Integral, moments: Moments, roundin
 
     Parameters
     ----------
+    name
+        Name of the parameter block.
+    integral
+        Mean and variance of the block by integration.
+    moments
+        Moments of the replicates.
     rounding
         τ [P].
     """

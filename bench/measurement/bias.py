@@ -40,7 +40,17 @@ def hall(standardised: np.ndarray, skewness: np.ndarray, count: int) -> np.ndarr
 
 
 def hall_inverse(t: float, skewness: np.ndarray, count: int) -> np.ndarray:
-    """Return the (x̄ − g)/s that Hall's transformation maps to t."""
+    """Return the (x̄ − g)/s that Hall's transformation maps to t.
+
+    Parameters
+    ----------
+    t
+        Quantile of Hall's statistic.
+    skewness
+        γ̂ of every coordinate [D].
+    count
+        n.
+    """
     third = skewness / 3.0
     aim = t / math.sqrt(count) - skewness / (6.0 * count)
     flat = np.abs(third) < 1e-9
@@ -49,7 +59,17 @@ def hall_inverse(t: float, skewness: np.ndarray, count: int) -> np.ndarray:
 
 
 def decidable(skewness: np.ndarray, z: float, count: int) -> np.ndarray:
-    """Return where the tail of the transformed statistic can be trusted at quantile z: |γ̂| z³/(3√n) ≤ ln 2."""
+    """Return where the tail of the transformed statistic can be trusted at quantile z: |γ̂| z³/(3√n) ≤ ln 2.
+
+    Parameters
+    ----------
+    skewness
+        γ̂ of every coordinate [D].
+    z
+        Quantile of a standard Normal.
+    count
+        n.
+    """
     return np.abs(skewness) * z**3 / (3.0 * math.sqrt(count)) <= math.log(2.0)
 
 
@@ -73,9 +93,10 @@ class Difference:
         Bound on the error of a mean [D], from rounding (τ) and from the error of g.
     unseen
         Bias that an event which no replicate met could explain [D].
-    rare : whether such events matter although a coordinate varies [D]. They do where z is discrete, the events being
-        its states: a coordinate whose own rare state was never drawn still varies a little with the others, about a
-        wrong mean. Elsewhere `unseen` is applied only to coordinates that never varied.
+    rare
+        Whether such events matter although a coordinate varies [D]. They do where z is discrete, the events being its
+        states: a coordinate whose own rare state was never drawn still varies a little with the others, about a wrong
+        mean. Elsewhere `unseen` is applied only to coordinates that never varied.
     """
 
     mean: np.ndarray
@@ -134,6 +155,8 @@ def difference(
         Moments about the centre g + offset.
     offset
         Centre minus g [D].
+    exact
+        g [D].
     tolerance
         Bound on the error of ḡ − g from rounding and from the error of g [D].
     rounding
@@ -207,8 +230,13 @@ def stage_one(d: Difference, level: float, any_skewness: bool = False) -> Candid
 
     Parameters
     ----------
-    any_skewness : whether coordinates count however skewed they are. The limit on skewness is meant for plain draws
-        from heavy tails; weighted defensive draws have sampled those tails.
+    d
+        Difference of the mean and g.
+    level
+        Level of both tests together.
+    any_skewness
+        Whether coordinates count however skewed they are. The limit on skewness is meant for plain draws from heavy
+        tails; weighted defensive draws have sampled those tails.
     """
     dimension = len(d.mean)
     t = _transformed(d)
@@ -226,7 +254,17 @@ def stage_one(d: Difference, level: float, any_skewness: bool = False) -> Candid
 
 
 def stage_two(d: Difference, candidate: Candidate, any_skewness: bool = False) -> bool:
-    """Return whether fresh replicates confirm the candidate: the same coordinate or direction, with the same sign."""
+    """Return whether fresh replicates confirm the candidate: the same coordinate or direction, with the same sign.
+
+    Parameters
+    ----------
+    d
+        Difference of the mean and g.
+    candidate
+        The candidate that earlier replicates gave.
+    any_skewness
+        As in `stage_one`.
+    """
     if d.explained(candidate.weights):
         return False
     if np.count_nonzero(candidate.weights) == 1:

@@ -52,7 +52,17 @@ class Scale:
 
 
 def scale_of(exact: np.ndarray, variance: float, tolerance: np.ndarray) -> Scale:
-    """Return ‖g‖, or the standard deviation where ‖g‖ is within rounding and the error of the exact gradient."""
+    """Return ‖g‖, or the standard deviation where ‖g‖ is within rounding and the error of the exact gradient.
+
+    Parameters
+    ----------
+    exact
+        g [P].
+    variance
+        Trace of the covariance of one estimate.
+    tolerance
+        Bound on the error of a mean [P], from rounding (τ) and from the error of g.
+    """
     norm, deviation, rounding = float(np.linalg.norm(exact)), math.sqrt(variance), float(np.linalg.norm(tolerance))
     if norm > rounding and (norm > FAINT or deviation > rounding):
         return Scale(norm, "gradient", False, rounding)
@@ -105,7 +115,17 @@ def sampled_bound(d: Difference, level: float) -> Bound:
 
 
 def integrated_bound(off: np.ndarray, error: np.ndarray, tolerance: np.ndarray) -> Bound:
-    """Bound the bias from the integrals of an estimator less g, their numerical errors, and rounding, each [P]."""
+    """Bound the bias from the integrals of an estimator, their numerical errors, and rounding.
+
+    Parameters
+    ----------
+    off
+        Integrals less g [P].
+    error
+        Numerical errors of the integrals [P].
+    tolerance
+        Bound on the error of a mean [P], from rounding (τ) and from the error of g.
+    """
     error, bias = error + tolerance, np.abs(off)
     estimate = float(np.linalg.norm(bias))
     value = float(np.linalg.norm(bias + error))

@@ -156,7 +156,21 @@ def _rests_on_unmet(setting: Setting, mean: float | None) -> bool:
 def measure_source(
     kernel: Source, exact: Exact | None, goals: StoppingCriteria, evidence: Evidence | None = None, each: Any = None
 ) -> Measurement:
-    """Measure estimates from any source; see `measure`."""
+    """Measure estimates from any source; see `measure`.
+
+    Parameters
+    ----------
+    kernel
+        Source of block sums.
+    exact
+        Exact gradient; None where it is unknown.
+    goals
+        Stopping criteria: precision, bias_bound, max_replicates.
+    evidence
+        Sources of evidence beside plain replicates.
+    each
+        Callback that receives the number of replicates so far.
+    """
     return _Measuring(kernel, exact, goals, evidence or Evidence(), each).run()
 
 

@@ -29,9 +29,10 @@ class Cost:
     ----------
     compile_seconds
         Compilation time in the first process that timed the cell.
-    series : one number per round, by name: `seconds` in bulk, `latency` alone, `reference` (the reference workload in
-        the same round), `process` (0, 1, ...: which of the processes timed this cell), and `device_seconds` in bulk
-        where the device has a clock of its own.
+    series
+        One number per round, by name: `seconds` in bulk, `latency` alone, `reference` (the reference workload in the
+        same round), `process` (0, 1, ...: which of the processes timed this cell), and `device_seconds` in bulk where
+        the device has a clock of its own.
     peak_memory
         Bytes that one bulk call takes on a device of its own; None if unknown.
     """

@@ -179,7 +179,8 @@ class Weighted:
 
     Attributes
     ----------
-    moments : of y = w (ĝ − g) by parameter block, with w ‖ĝ − c‖² as squared norm. c is a rough mean, used because
+    moments
+        Moments of y = w (ĝ − g) by parameter block, with w ‖ĝ − c‖² as squared norm. c is a rough mean, used because
         ĝ − g shows no tail where g rests on events that were not met.
     total
         Moments of the squared norms of all blocks together.
@@ -189,11 +190,13 @@ class Weighted:
         Share of Σ w ‖ĝ − c‖ in the 16 largest, by parameter block; large where the tails were not sampled.
     relieved
         Whether controls of known mean were subtracted from ĝ.
-    at_the_ends : shares of Σ w ‖ĝ − c‖ and of Σ w ‖ĝ − c‖² from noise at the ends of the generator's range, by
-        parameter block; large where these sums would grow without limit if noise had more digits.
+    at_the_ends
+        Shares of Σ w ‖ĝ − c‖ and of Σ w ‖ĝ − c‖² from noise at the ends of the generator's range, by parameter block;
+        large where these sums would grow without limit if noise had more digits.
     uniform
         How many numbers of uniform noise are widened, one at a time.
-    met : largest ‖ĝ − c‖² of the estimates themselves by parameter block, neither weighted nor controlled, about the
+    met
+        Largest ‖ĝ − c‖² of the estimates themselves by parameter block, neither weighted nor controlled, about the
         centre of plain replicates.
     """
 

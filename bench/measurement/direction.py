@@ -18,8 +18,9 @@ def cosine(mean: np.ndarray, error: np.ndarray, exact: np.ndarray) -> float | No
 
     Parameters
     ----------
-    mean, error : estimate of E ĝ and its standard error, or its numerical error [P]. The error is subtracted from the
-        squared length of the mean, to which it adds on average.
+    mean, error
+        Estimate of E ĝ and its standard error, or its numerical error [P]. The error is subtracted from the squared
+        length of the mean, to which it adds on average.
     exact
         g [P].
     """
@@ -41,7 +42,17 @@ def sampled_scale(groups: np.ndarray, exact: np.ndarray) -> tuple[float, float, 
 
 
 def integrated_scale(mean: np.ndarray, error: np.ndarray, exact: np.ndarray) -> tuple[float, float, float] | None:
-    """Return the factor a with bounds from the numerical error of an integral, each [P], or None where g = 0."""
+    """Return the factor a with bounds from the numerical error of an integral, or None where g = 0.
+
+    Parameters
+    ----------
+    mean
+        E ĝ [P].
+    error
+        Bound on its numerical error [P].
+    exact
+        g [P].
+    """
     squared = float(exact @ exact)
     if squared == 0.0:
         return None

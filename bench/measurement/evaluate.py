@@ -24,8 +24,13 @@ def estimates_of(setting: Setting, noise: DrawnNoise, at_once: int | None = None
 
     Parameters
     ----------
-    at_once : replicates in a call of the compiled function, a divisor of R; all if absent. Use the cell's block size
-        where possible, since JAX compiles every shape anew.
+    setting
+        The cell that is measured.
+    noise
+        Drawn noise of R replicates.
+    at_once
+        Replicates in a call of the compiled function, a divisor of R; all if absent. Use the cell's block size where
+        possible, since JAX compiles every shape anew.
     """
     s = setting
 
@@ -59,6 +64,15 @@ def in_double(arrays: Arrays) -> Arrays:
 
 def check_form(setting: Setting, found: Any, noise: DrawnNoise) -> None:
     """Check the form of estimates by shapes and dtypes alone, which costs nothing in a compiled function.
+
+    Parameters
+    ----------
+    setting
+        The cell that is measured.
+    found
+        What the estimator returned.
+    noise
+        Drawn noise of R replicates.
 
     Raises
     ------

@@ -82,9 +82,10 @@ class Integral:
         E ĝ [P].
     variance
         Var ĝ [P]; infinite where the grids do not settle on it, since it may not exist.
-    error : absolute bound on the error of the mean [P], which scales with ĝ: 10 times the largest disagreement of any
-        two grids, plus the loss from the noise's finite precision at discontinuities and at the ends of uniform noise,
-        plus 128 units in the last place of E |ĝ|.
+    error
+        Absolute bound on the error of the mean [P], which scales with ĝ: 10 times the largest disagreement of any two
+        grids, plus the loss from the noise's finite precision at discontinuities and at the ends of uniform noise, plus
+        128 units in the last place of E |ĝ|.
     """
 
     mean: np.ndarray
@@ -307,7 +308,8 @@ def _compared(setting: Setting, moments: np.ndarray, lost: np.ndarray, largest: 
         E ĝ, E ĝ² and E |ĝ| on each grid [grids, 3, P].
     lost
         Error of Σ |ĝ| from the weights at the ends of subintervals [grids, P].
-    largest : the largest E |ĝ| of all blocks that read this noise, as the scale of errors: a block that is nothing but
+    largest
+        The largest E |ĝ| of all blocks that read this noise, as the scale of errors: a block that is nothing but
         rounding need not be known better.
     """
     if not (np.all(np.isfinite(moments)) and np.all(np.isfinite(lost))):

@@ -241,7 +241,17 @@ def evaluator(setting: Setting, check: Callable[[dict[str, Array], DrawnNoise], 
 
 
 def flattened(xp: Any, sizes: dict[str, int], found: dict[str, Array]) -> dict[str, Array]:
-    """Reshape estimates [R, *shape] to [R, P], with P of each block from `sizes`."""
+    """Reshape estimates [R, *shape] to [R, P], with P of each block from `sizes`.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    sizes
+        {parameter block: P}.
+    found
+        {parameter block: [R, *shape]}.
+    """
     return {name: g if g.ndim == 2 else xp.reshape(g, (-1, sizes[name])) for name, g in found.items()}
 
 
@@ -382,6 +392,10 @@ def averaging(setting: Setting, replicates: int, compiled: bool = True) -> Any:
 
     Parameters
     ----------
+    setting
+        The cell that is measured.
+    replicates
+        Number of estimates in a call.
     compiled
         Whether it is compiled; where noise is drawn inside, it is in any case.
     """
@@ -399,6 +413,15 @@ def timed_call(setting: Setting, replicates: int, compiled: bool = True) -> Time
 
     The estimates are averaged inside it, so the time is that of computing them, not of storing them. A call for a
     single estimate continues to draw from open streams, as a training step does.
+
+    Parameters
+    ----------
+    setting
+        The cell that is measured.
+    replicates
+        Number of estimates in a call.
+    compiled
+        Whether the function is compiled.
     """
     s, run, wait = setting, averaging(setting, replicates, compiled), setting.backend.block_until_ready
     roots = s.roots("timing")

@@ -158,6 +158,8 @@ def fitted_state(setting: Setting, exact: Exact | None, block: int = 0) -> tuple
 
     Parameters
     ----------
+    setting
+        The cell that is measured.
     exact
         Exact values that the estimator may use without drawing; None if there are none.
     block

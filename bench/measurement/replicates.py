@@ -212,6 +212,8 @@ def check_largest(
 
     Parameters
     ----------
+    setting
+        The cell that is measured.
     roots, block
         The stream and the number of the block.
     centre
@@ -246,9 +248,18 @@ def check_largest(
 
 @np.errstate(all="ignore")
 def check_whole(setting: Setting, replicates: int, middle: Arrays | None = None) -> None:
-    """Check the farthest estimates of one call of this many replicates, with NumPy's noise, against a small call.
+    """Check the farthest estimates of one call, with NumPy's noise, against a small call.
 
     They are the farthest from `middle` [P], or from the mean of the estimates if it is absent.
+
+    Parameters
+    ----------
+    setting
+        The cell that is measured.
+    replicates
+        Number of estimates in the call.
+    middle
+        Centre of the estimates by parameter block [P]; their mean if absent.
     """
     estimate = FewEstimates(setting)
     noise = setting.host_noise("largest", 0, replicates)

@@ -57,7 +57,8 @@ def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2
         Of noise.
     nodes
         Their number.
-    reach : extent of the nodes where the noise is unbounded, in standard deviations of a Normal, or out to an equally
+    reach
+        Extent of the nodes where the noise is unbounded, in standard deviations of a Normal, or out to an equally
         improbable value.
     shift
         Offset of the nodes, in (0, 1).

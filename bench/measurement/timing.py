@@ -56,6 +56,8 @@ def interleave(
     ----------
     calls
         Name -> (call, repeats).
+    rounds
+        Number of rounds.
     each_round
         Callback that receives the number of each finished round.
     """

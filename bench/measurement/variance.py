@@ -79,7 +79,17 @@ def tail_index(largest: np.ndarray, count: int) -> float:
 
 
 def share_of_largest(largest: np.ndarray, total: float, power: int) -> float:
-    """Return the share of ΣQ^power that the 16 largest Q hold."""
+    """Return the share of ΣQ^power that the 16 largest Q hold.
+
+    Parameters
+    ----------
+    largest
+        At least the 16 largest Q.
+    total
+        ΣQ^power.
+    power
+        1 or 2.
+    """
     if total <= 0.0:
         return 0.0
     with np.errstate(over="ignore", invalid="ignore"):
@@ -158,7 +168,21 @@ def estimate_variance(
 def variance_of(
     variance: float, count: int, sums: np.ndarray, largest: np.ndarray, group_means: np.ndarray
 ) -> VarianceEstimate:
-    """Estimate a variance from ΣQ and ΣQ², the largest Q, and the mean of Q by group."""
+    """Estimate a variance from ΣQ and ΣQ², the largest Q, and the mean of Q by group.
+
+    Parameters
+    ----------
+    variance
+        Trace of the sample covariance.
+    count
+        n.
+    sums
+        ΣQ and ΣQ².
+    largest
+        At least the 16 largest Q.
+    group_means
+        Mean of Q in every group of replicates.
+    """
     return estimate_variance(
         variance,
         count=count,

@@ -65,10 +65,12 @@ class Evidence:
     ----------
     tolerance
         τ by parameter block [P]; if absent, it is derived from the size of the estimates.
-    check : function of (stream roots, block, centre, Q by parameter block) that raises where the replicates of a block
+    check
+        Function of (stream roots, block, centre, Q by parameter block) that raises where the replicates of a block
         depend on the other replicates in their call.
-    integrals : function that integrates the estimator over its noise, if possible; called only after estimates were
-        found finite.
+    integrals
+        Function that integrates the estimator over its noise, if possible; called only after estimates were found
+        finite.
     again
         Defensive draws, where the noise is drawn here and has tails.
     rare
@@ -77,8 +79,9 @@ class Evidence:
         Whether to search for rare events although no replicate met one: where parts are a user's own.
     assumption
         What the verdict assumes and nobody checked.
-    controls : function that fits control variates of known mean, given a rough mean by parameter block, and returns
-        them with a kernel of the estimates less these controls; only where the noise is drawn here.
+    controls
+        Function that fits control variates of known mean, given a rough mean by parameter block, and returns them with
+        a kernel of the estimates less these controls; only where the noise is drawn here.
     sampled
         Why the noise of a user's parts is not integrated over although it has few numbers.
     unmet
@@ -120,8 +123,8 @@ class Verdicts:
         Means by integration over the noise, where integration succeeded.
     bias_bound
         Certified relative bias at or below which the verdict is `unbiased`.
-    analyses, others : numbers of interim analyses of plain replicates and of other draws; the levels are divided by
-        them.
+    analyses, others
+        Numbers of interim analyses of plain replicates and of other draws; the levels are divided by them.
     """
 
     def __init__(

@@ -14,6 +14,16 @@ def check_monotone(method: str, objective: str, t: int, before: float, after: fl
 
     Parameters
     ----------
+    method
+        Name of the method, for the message.
+    objective
+        Name of the objective, for the message.
+    t
+        Number of the iteration.
+    before
+        Objective before it.
+    after
+        Objective after it.
     size : float
         Magnitude of the sum that forms the objective: the number of its terms times the size of one.
 

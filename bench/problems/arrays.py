@@ -13,9 +13,18 @@ Vectors = dict[str, np.ndarray]
 
 
 def times(xp: Any, left: Array, matrix: Array) -> Array:
-    """Return left [..., K] times a matrix [K, M], as one large product for all batch axes.
+    """Return an array times a matrix, as one large product for all batch axes.
 
     A matrix per replicate [R, K, M] is multiplied with left [R, S, K].
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    left
+        [..., K], or [R, S, K] with a matrix for each replicate.
+    matrix
+        [K, M], or [R, K, M].
     """
     if matrix.ndim == 3:
         return xp.matmul(left, matrix)
@@ -24,7 +33,17 @@ def times(xp: Any, left: Array, matrix: Array) -> Array:
 
 
 def gathered(xp: Any, table: Array, rows: Array) -> Array:
-    """Return the rows of a table [N, P] of numbers [R, B] as [R, B, P]."""
+    """Return the rows of a table [N, P] of numbers [R, B] as [R, B, P].
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    table
+        [N, P].
+    rows
+        Row numbers [R, B].
+    """
     return xp.reshape(xp.take(table, xp.reshape(rows, (-1,)), axis=0), (*rows.shape, table.shape[1]))
 
 

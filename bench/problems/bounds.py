@@ -128,7 +128,17 @@ class Weights:
 
 
 def weights_at(count: int, probability: np.ndarray, log_weight: np.ndarray) -> Weights:
-    """Return the weights' distribution from log w [N] at the nodes of a quadrature with the given probabilities [N]."""
+    """Return the distribution of the weights from their values at the nodes of a quadrature.
+
+    Parameters
+    ----------
+    count
+        K, the number of importance samples.
+    probability
+        Probability of every node [N].
+    log_weight
+        log w at every node [N].
+    """
     top = float(log_weight.max())
     weight = np.exp(log_weight - top)
     mean = float(probability @ weight)

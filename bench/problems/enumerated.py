@@ -17,6 +17,15 @@ CHUNK = 2**12
 def exact_enumerated(expectation: Expectation, parameters: Vectors, dimension: int) -> Exact | None:
     """Return the exact values as sums over all states of q.
 
+    Parameters
+    ----------
+    expectation
+        The expectation that is differentiated.
+    parameters
+        λ, {parameter block: float64 NumPy array [*shape]}.
+    dimension
+        D, the number of coordinates of z.
+
     Returns
     -------
     Exact or None

@@ -21,6 +21,8 @@ def widest(framework: str, function: Callable[..., Any], arguments: Callable[[in
     ----------
     framework : {"torch", "jax"}
         The framework in which `function` is written.
+    function
+        A function of arrays.
     arguments : callable
         Number of rows -> arguments of `function`.
     """

@@ -52,6 +52,8 @@ def converged(
         Nodes per coordinate of the rules, ascending.
     points : callable
         Nodes per coordinate -> number of evaluations, of which a rule may have at most `most`.
+    most
+        Largest number of evaluations of a rule.
     agreement : float
         As for `agree`.
 

@@ -53,6 +53,10 @@ def exact_sum(
 
     Parameters
     ----------
+    family
+        Family q_λ.
+    parameters
+        λ, {parameter block: float64 NumPy array [*shape]}.
     weighted : (z, log q) -> φ q
         The product of φ and q, which may be finite where φ overflows and q vanishes. Where q is 0 and the product is
         not finite, it is taken as 0.
@@ -111,6 +115,14 @@ def check_growth(
     ----------
     what : str
         The problem with its options, for the error message.
+    q
+        Family with the point λ.
+    dimension
+        D, the number of coordinates of z.
+    growth
+        Factor of z_i^power.
+    power
+        Power of z_i.
     option : str
         Name of the option that determines `growth`.
     sign : float

@@ -283,6 +283,7 @@ class Problem(ABC):
     @final
     @property
     def family(self) -> Family:
+        """The family of `q`."""
         return self.q.family
 
     @final

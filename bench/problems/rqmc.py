@@ -36,7 +36,17 @@ FEWEST, ENOUGH = 2**8, 5e-4
 
 
 def normal_net(dimension: int, number: int, points: int) -> np.ndarray:
-    """Return the points [points, dimension] of a net, mapped to standard Normals."""
+    """Return the points of a net, mapped to standard Normals.
+
+    Parameters
+    ----------
+    dimension
+        D, the number of coordinates of z.
+    number
+        Number of the net.
+    points
+        Number of points, a power of two.
+    """
     from scipy.special import ndtri  # slow to import
     from scipy.stats import qmc
 
@@ -72,6 +82,8 @@ def exact_by_rqmc(problem: Any, parameters: Vectors, smooth: bool = True) -> Exa
     ----------
     problem : Problem
         With a Normal family. f has a `hessian_product`, unless the problem names a framework, which differentiates it.
+    parameters
+        λ, {parameter block: float64 NumPy array [*shape]}.
     smooth : bool
         Whether f is known to be continuous. If not, the score function's gradient over the same nets is compared with
         the pathwise one; if the two differ by more than their error, it is returned in its place. A discontinuity whose

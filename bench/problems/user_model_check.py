@@ -25,7 +25,19 @@ def derivatives(model: Any, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def compared(model: Any, other: Any, draws: int, seed: int) -> str:
-    """Return in words how well f and the f of `other` agree at draws of q; see `Model.check_against`."""
+    """Return in words how well two f agree at draws of q; see `Model.check_against`.
+
+    Parameters
+    ----------
+    model
+        The model.
+    other
+        The same model with the other f.
+    draws
+        Number of draws.
+    seed
+        Seed of the draws.
+    """
     family, parameters = model.family, model.parameters()
     z = _draws(family, parameters, model.dimension, draws, seed)
     (f, slope), (g, other_slope) = derivatives(model, z), derivatives(other, z)

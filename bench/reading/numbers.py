@@ -68,7 +68,17 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def times(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """Format a ratio with its interval: `2.10× [1.90, 2.30]`."""
+    """Format a ratio with its interval: `2.10× [1.90, 2.30]`.
+
+    Parameters
+    ----------
+    value
+        The ratio.
+    low
+        Lower end of its interval, if there is one.
+    high
+        Upper end.
+    """
     if value is None:
         return "–"
     return f"{significant(value)}× {interval(low, high)}".rstrip()

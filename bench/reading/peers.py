@@ -21,8 +21,9 @@ class Peer:
         Name for readers.
     framework
         Gradmeter's backend that it is compared with.
-    adapter, folder : file name without suffix, and its folder. Requirements of the same name, if there are any, define
-        an environment.
+    adapter, folder
+        File name without suffix, and its folder. Requirements of the same name, if there are any, define an
+        environment.
     settings
         Passed to the adapter.
     loops

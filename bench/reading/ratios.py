@@ -51,6 +51,15 @@ def variance_ratio(a: Result, b: Result, block: str = ALL) -> Ratio | None:
 
     The interval is a bootstrap over the groups of replicates that resamples group i of both cells together. If the
     cells drew the same noise, this makes the interval narrow; if not, it is equally valid.
+
+    Parameters
+    ----------
+    a
+        The numerator.
+    b
+        The denominator.
+    block
+        Name of a parameter block, or `all`.
     """
     first, second = a.blocks.get(block), b.blocks.get(block)
     if not first or not second or not first["variance"] or not second["variance"]:
@@ -126,7 +135,17 @@ def timed_as_two(store: Store) -> list[tuple[str, Ratio]]:
 
 
 def work_ratio(a: Result, b: Result, timed: bool = True) -> Ratio | None:
-    """Return variance × seconds of `a` over that of `b`; variance × evaluations where `timed` is False."""
+    """Return variance × seconds of `a` over that of `b`; variance × evaluations where `timed` is False.
+
+    Parameters
+    ----------
+    a
+        The numerator.
+    b
+        The denominator.
+    timed
+        Whether the cost is seconds; evaluations of f otherwise.
+    """
     variance = variance_ratio(a, b)
     if not timed:
         usable = variance is not None and a["evaluations"] and b["evaluations"]

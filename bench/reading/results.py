@@ -39,8 +39,9 @@ class Result:
         Its rows by parameter block, including `all`.
     store
         The store that holds its series.
-    problem, estimator : their names, `name[k=v]`, followed by `#` and the start of a digest if another object of the
-        same name has different content.
+    problem, estimator
+        Their names, `name[k=v]`, followed by `#` and the start of a digest if another object of the same name has
+        different content.
     """
 
     blocks: dict[str, Row]

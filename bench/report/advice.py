@@ -107,6 +107,8 @@ def sentence(
 
     Parameters
     ----------
+    advice
+        The recommendation.
     code, plain, strong
         Functions that mark up names, other text, and the name of the estimator to use.
     """

@@ -31,6 +31,7 @@ class Provenance:
 
 
 def provenance(results: list[Result], superseded: int) -> Provenance:
+    """Return where and when results were measured."""
     dates = sorted({d[:10] for r in results if (d := r["finished"])})
     machines, codes = _counts(results, "machine"), _counts(results, "code_version")
     headline = [dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"] if dates else []

@@ -34,8 +34,9 @@ class Ranking:
         Whether the order is by variance × seconds; else by variance × evaluations.
     ranked
         The best side first; on each side the estimators by their ratio to its best, which is the number shown.
-    unranked : measured, but biased (by verdict or by nature), without a finite variance, or without a time where
-        others have one.
+    unranked
+        Measured, but biased (by verdict or by nature), without a finite variance, or without a time where others have
+        one.
     controls
         Estimators with an injected bug.
     failed

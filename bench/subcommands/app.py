@@ -43,12 +43,14 @@ def completing(kind: str) -> Callable[[str], list[str]]:
 
 
 def one_store(argument: Path | None, option: Path | None) -> Path | None:
+    """Return the store that is named by the argument or by the option."""
     if argument is not None and option is not None:
         raise UsageError(f"STORE and --store both name the store to read, {argument} and {option}; leave one out")
     return option if argument is None else argument
 
 
 def folder_of(text: str) -> Path:
+    """Return the folder that `--output` names."""
     if not text:
         raise UsageError("--output is empty; give a folder")
     return Path(text)

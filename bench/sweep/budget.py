@@ -95,6 +95,8 @@ def run_within(
     ----------
     seconds
         Time for the statistics of all cells.
+    cells, store, timing, listener, stop, executor, time_again, minibatch_parts, retry
+        As in `run`.
     """
     deadline, budget = Deadline(stop, seconds), _Budget(cells, store, retry)
     while wanted := budget.next():

@@ -68,6 +68,8 @@ class Executor(Protocol):
 
 
 class Closing:
+    """A context manager that calls `close` at its end."""
+
     def __enter__(self) -> Self:
         return self
 

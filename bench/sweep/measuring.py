@@ -54,11 +54,24 @@ class Ended:
 
 
 def now() -> str:
+    """Return the time in UTC, to the millisecond, in ISO format."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def failed_rows(cell: Cell, status: str, reason: str, started: str) -> list[Row]:
-    """Return the rows of a cell that could not be measured."""
+    """Return the rows of a cell that could not be measured.
+
+    Parameters
+    ----------
+    cell
+        The cell.
+    status
+        Status of the rows.
+    reason
+        One line.
+    started
+        When the measurement began, as `now` returns it.
+    """
     common = _common(cell, started)
     blocks = (*cell.problem.blocks, ALL)
     return [with_remark(row(**common, block=block, status=status, reason=reason), cell.not_stored) for block in blocks]
@@ -87,6 +100,8 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None, **option
 
     Parameters
     ----------
+    cell
+        The cell.
     each
         Callback that receives the number of replicates so far.
     options

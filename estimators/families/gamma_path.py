@@ -42,13 +42,37 @@ def gamma_noise(shape: tuple[int, ...], prefix: str = "") -> dict[str, Noise]:
 
 
 def standard_gamma(backend: Backend, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
-    """Return g [..., *shape] ~ Gamma(α, 1), for α that broadcasts with the shape; 0 where it underflows."""
+    """Return g ~ Gamma(α, 1), of the shape of the noise; 0 where it underflows.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    concentration
+        α, an array that broadcasts with the shape of g.
+    noise
+        {name: array}, as `gamma_noise` declares.
+    prefix
+        Prefix of the names of the noise.
+    """
     accepted, boost = _boosted(backend, concentration, noise, prefix)
     return accepted * backend.xp.exp(boost)
 
 
 def log_standard_gamma(backend: Backend, concentration: Array, noise: dict[str, Array], prefix: str = "") -> Array:
-    """Return log g."""
+    """Return log g.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    concentration
+        α, an array that broadcasts with the shape of g.
+    noise
+        {name: array}, as `gamma_noise` declares.
+    prefix
+        Prefix of the names of the noise.
+    """
     accepted, boost = _boosted(backend, concentration, noise, prefix)
     return backend.xp.log(accepted) + boost
 
@@ -85,6 +109,19 @@ def accepted_slope(
     """Return ∂g/∂α at the accepted proposal x, and ∂/∂α of the log-density of x.
 
     That density is q(h) |∂h/∂x| with h = d (1 + c x)³. For α < 1, h is that of α + 1, and g = h u^(1/α) at fixed u.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    concentration
+        α, an array that broadcasts with the shape of g.
+    noise
+        {name: array}, as `gamma_noise` declares.
+    g
+        Gamma variables [..., *shape].
+    prefix
+        Prefix of the names of the noise.
     """
     xp = backend.xp
     small = concentration < 1.0
@@ -126,6 +163,15 @@ def log_gamma_slope(backend: Backend, concentration: Array, log_g: Array) -> Arr
 
     The choice s = 1 for g > α, else −1, makes the exponent decrease from 0, without cancellation. For g ≤ 1 the power
     series of s = −1 is used instead, which is precise for any small α: it begins with −(log g − ψ(α + 1))/α.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    concentration
+        α, an array that broadcasts with the shape of g.
+    log_g
+        log g [..., *shape].
     """
     xp = backend.xp
     g = xp.exp(log_g)
@@ -172,7 +218,17 @@ def tetragamma(backend: Backend, x: Array) -> Array:
 
 
 def standardised_slope(backend: Backend, concentration: Array, log_g: Array) -> tuple[Array, Array]:
-    """Return ∂ log g/∂α at fixed ε = (log g − ψ(α))/√ψ′(α), and ∂/∂α of the log-density of ε."""
+    """Return ∂ log g/∂α at fixed ε = (log g − ψ(α))/√ψ′(α), and ∂/∂α of the log-density of ε.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    concentration
+        α, an array that broadcasts with the shape of g.
+    log_g
+        log g [..., *shape].
+    """
     first, second = trigamma(backend, concentration), tetragamma(backend, concentration)
     away, ratio = log_g - backend.special.digamma(concentration), 0.5 * second / first
     slope = first + away * ratio
@@ -191,6 +247,15 @@ def digamma_step(backend: Backend, x: Array, step: Array) -> Array:
     """Return ψ(x + step) − ψ(x) without cancellation.
 
     For large x, the asymptotic series (Abramowitz and Stegun, 6.3.18) is subtracted term by term.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    x
+        Array.
+    step
+        Array that broadcasts with x.
     """
     xp, digamma = backend.xp, backend.special.digamma
     far = x > 20.0

@@ -46,7 +46,19 @@ def one_more_noise(shape: tuple[int, ...], prefix: str = "") -> dict[str, Noise]
 
 
 def shrinkage(backend: Backend, concentration: Array, noise: dict[str, Array], prefix: str = "") -> tuple[Array, Array]:
-    """Return the weight 2u/(1 − s) and log s, of the shape of the noise, for α that broadcasts with it."""
+    """Return the weight 2u/(1 − s) and log s, of the shape of the noise.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    concentration
+        α, an array that broadcasts with the shape of the noise.
+    noise
+        {name: array}.
+    prefix
+        Prefix of the names of the noise.
+    """
     xp, e = backend.xp, noise[f"{prefix}shrink"]
     u = -xp.expm1(-e)
     # log(1 − u²), to full precision at both ends

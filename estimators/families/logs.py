@@ -58,7 +58,17 @@ def from_logit(xp: Any, logit: Array) -> tuple[Array, Logs]:
 
 
 def softmax(xp: Any, x: Array, axis: int = -1) -> Array:
-    """Return z ∝ exp(x) that sums to 1 along an axis."""
+    """Return z ∝ exp(x) that sums to 1 along an axis.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    x
+        Array.
+    axis
+        The axis.
+    """
     raised = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     return raised / xp.sum(raised, axis=axis, keepdims=True)
 
@@ -70,7 +80,17 @@ def log_softmax(xp: Any, x: Array) -> Array:
 
 
 def log_from_zero(xp: Any, z: Array, power: Array) -> Array:
-    """Return log z computed from z; for an underflowed z, its mean under a density ∝ z^(power − 1)."""
+    """Return log z computed from z; for an underflowed z, its mean under a density ∝ z^(power − 1).
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    z
+        Samples in [0, 1].
+    power
+        Exponent of the density near the end, an array that broadcasts with z.
+    """
     least = xp.full_like(z, smallest(xp, z))
     return xp.log(xp.where(z > least, z, least)) - xp.where(z > least, xp.zeros_like(z), 1.0 / power + 0.0 * z)
 
@@ -80,6 +100,15 @@ def log_from_one(xp: Any, z: Array, power: Array) -> Array:
 
     All numbers above 1 − ¾ε are rounded to the last number below 1; there the result is the mean of log(1 − z) under a
     density ∝ (1 − z)^(power − 1).
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    z
+        Samples in [0, 1].
+    power
+        Exponent of the density near the end, an array that broadcasts with z.
     """
     eps = float(xp.finfo(z.dtype).eps)
     inside = z < 1.0 - 0.5 * eps

@@ -194,13 +194,33 @@ def factor(backend: Backend, parameters: Blocks) -> Array:
 
 
 def unpacked(xp: Any, packed: Array, places: Array) -> Array:
-    """Return L [D, D] from `cholesky` and the numbers 0, …, D − 1."""
+    """Return L [D, D].
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    packed
+        The block `cholesky` [D(D + 1)/2].
+    places
+        The numbers 0, …, D − 1, an array of integers.
+    """
     lower = triangle(xp, packed, places)
     return xp.where(places[:, None] == places, xp.exp(lower), lower)
 
 
 def triangle(xp: Any, packed: Array, places: Array) -> Array:
-    """Return the lower triangle [D, D] whose rows are packed [D(D + 1)/2], given the numbers 0, …, D − 1."""
+    """Return the lower triangle [D, D] whose rows are given one after another.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    packed
+        The rows [D(D + 1)/2].
+    places
+        The numbers 0, …, D − 1, an array of integers.
+    """
     rows, columns = places[:, None], places[None, :]
     inside = xp.where(columns <= rows, rows * (rows + 1) // 2 + columns, xp.zeros_like(rows * columns))
     values = xp.reshape(xp.take(packed, xp.reshape(inside, (-1,)), axis=0), inside.shape)

@@ -135,6 +135,15 @@ def normal_power_moment(loc: Array, scale: Array, order: int) -> tuple[Array, Ar
     """Return E zⁿ under N(loc, scale²), and its first and second derivative with respect to loc.
 
     E zⁿ = Σ_k C(n, 2k) (2k − 1)!! σ²ᵏ locⁿ⁻²ᵏ.
+
+    Parameters
+    ----------
+    loc
+        [D].
+    scale
+        σ [D].
+    order
+        n, a whole number.
     """
 
     def moment(n: int) -> Array:

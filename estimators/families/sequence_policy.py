@@ -83,7 +83,17 @@ def places(xp: Any, table: Array, axis: int) -> Array:
 
 
 def steps_of(xp: Any, z: Array, table: Array) -> Steps:
-    """Return the steps of sequences z [..., T]; a table of prefixes and tokens [..., N, V] tells N and V."""
+    """Return the steps of sequences.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    z
+        Sequences [..., T].
+    table
+        Array of prefixes and tokens [..., N, V], of which only the shape is read.
+    """
     every_prefix, every_token = places(xp, table, -2), places(xp, table, -1)
     branches = table.shape[-1] - 1
     prefix, alive = xp.zeros_like(z[..., 0]), xp.zeros_like(z[..., 0]) + 1.0
@@ -163,7 +173,17 @@ def walk(z: np.ndarray, vocabulary: int) -> np.ndarray:
 
 
 def random_logits(scale: float, *path: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw logits from N(0, scale²); they depend only on the path and the shape, not on the machine."""
+    """Draw logits from N(0, scale²); they depend only on the path and the shape, not on the machine.
+
+    Parameters
+    ----------
+    scale
+        Standard deviation.
+    *path
+        Parts of the name of the random stream.
+    shape
+        Shape of the logits.
+    """
     generator = np.random.Generator(np.random.PCG64(stream_root("sequence-policy", *path, *shape)))
     return scale * generator.standard_normal(shape)
 

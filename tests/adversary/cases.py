@@ -79,10 +79,12 @@ class Case:
     kind : `wrong` or `correct`.
     noise : {name: (kind, shape of one estimate)}.
     mean : E ĝ, {block: [*shape]}.
-    caught_by : what may stand in place of `biased`: `exception`, `dependent` (wrong estimators whose replicates are not
+    caught_by
+        What may stand in place of `biased`: `exception`, `dependent` (wrong estimators whose replicates are not
         independent functions of their own noise), `assumption` (`unbiased` beside a stated assumption).
     spike : variance by coordinate that rare events add, which a short simulation may miss.
-    simulated : whether a short simulation shows mean and variance (not for heavy tails, nor for batch statistics).
+    simulated
+        Whether a short simulation shows mean and variance (not for heavy tails, nor for batch statistics).
     """
 
     kind: str

@@ -28,7 +28,8 @@ class Law:
     noise : {name: kind}; each has one number a coordinate.
     dim, shared : D coordinates that are independent, or all the same number (rank one).
     light : whether its tails are so light that `ok` has to be said in 90 % of runs.
-    rare : whether it rests on events rarer than 8/n, which plain sampling cannot see: an assumption in the row will do.
+    rare
+        Whether it rests on events rarer than 8/n, which plain sampling cannot see: an assumption in the row will do.
     """
 
     name: str

@@ -29,7 +29,8 @@ def make(
     Parameters
     ----------
     slower, noisier : factors by (problem, backend).
-    again : the same factors in a second process that times all of it; None where there was none.
+    again
+        The same factors in a second process that times all of it; None where there was none.
     leave_out, untimed : cells that are not there, and cells without rounds.
     """
     slower, noisier = slower or {}, noisier or {}

@@ -119,6 +119,10 @@ def stepped(at: np.ndarray, degree: int, dtype: str) -> tuple[int, dict[str, np.
     ----------
     at
         Discontinuities of every number [m, J]; they are rounded to the dtype that the number is compared in.
+    degree
+        Number of functions for each number.
+    dtype
+        `float64` or `float32`.
 
     Returns
     -------

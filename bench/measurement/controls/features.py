@@ -132,8 +132,9 @@ class Layout:
 
         Parameters
         ----------
-        model : h [degree, m]; M [m, m] or its factors F [m, rank] and signs [rank]; V [m, directions]; c and slope of
-            the products; and what bases with discontinuities read.
+        model
+            H [degree, m]; M [m, m] or its factors F [m, rank] and signs [rank]; V [m, directions]; c and slope of the
+            products; and what bases with discontinuities read.
         """
         phi = self.functions(xp, noise, model)
         first, second = phi[0], phi[1] if len(phi) > 1 else xp.zeros_like(phi[0])

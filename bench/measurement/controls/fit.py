@@ -165,6 +165,8 @@ def fit(setting: Setting, centre: dict[str, np.ndarray], widened: list[str]) -> 
 
     Parameters
     ----------
+    setting
+        The cell that is measured.
     centre
         A rough mean of the estimates [P], by block.
     widened

@@ -123,7 +123,19 @@ class GammaSource(Source):
 
 
 def gamma_source(prefix: str, concentration: np.ndarray, axis: int | None, degree: int) -> tuple[GammaSource, Arrays]:
-    """Return the source of gamma numbers with these concentrations, flat [m], and the arrays that it reads."""
+    """Return the source of gamma variables, and the arrays that it reads.
+
+    Parameters
+    ----------
+    prefix
+        Prefix of the names of their noise.
+    concentration
+        Shapes α [m].
+    axis
+        Axis of the noise that runs over samples; None if all of it belongs to every sample.
+    degree
+        Largest degree of the polynomials.
+    """
     each = [orthonormal(float(a), degree) for a in concentration]
     name = f"{prefix}proposal"
     functions = np.ascontiguousarray(np.moveaxis(np.asarray(each), 0, -1))  # [degree, 1 + powers, m]

@@ -143,7 +143,19 @@ def _looked_up(u: np.ndarray, rows: np.ndarray, *tables: np.ndarray) -> list[np.
 
 
 def row_model(setting: Setting, rows: Rows, name: str, numbers: int) -> Arrays | None:
-    """Return directions and tables of every row, for the noise x of this name; None where f cannot be split by rows."""
+    """Return directions and tables of every row, for the noise x of this name; None where f cannot be split by rows.
+
+    Parameters
+    ----------
+    setting
+        The cell that is measured.
+    rows
+        The noise that draws the rows.
+    name
+        Name of the noise x.
+    numbers
+        m, numbers of one sample.
+    """
     n, knots = rows.population, len(KNOTS)
     batch = int(np.prod(setting.specs[rows.name].shape))
     if n * (knots + POINTS) * numbers > MOST_LOOKED_AT:

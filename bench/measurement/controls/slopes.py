@@ -51,7 +51,17 @@ def objective(setting: Setting, noise: DrawnNoise) -> np.ndarray:
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")  # at the ends of the noise z may be infinite
 def slopes(setting: Setting, name: str, noise: DrawnNoise) -> np.ndarray | None:
-    """Return ∂f/∂x [n, m] on noise of one sample each, x the numbers of this name; None where it is not available."""
+    """Return ∂f/∂x [n, m] on noise of one sample each, x the numbers of this name; None where it is not available.
+
+    Parameters
+    ----------
+    setting
+        The cell that is measured.
+    name
+        Name of the noise x.
+    noise
+        Noise of one sample in each of n replicates.
+    """
     expectation = setting.expectation
     if expectation.importance_samples > 1 or isinstance(expectation, AmortisedExpectation):
         return None
@@ -84,6 +94,12 @@ def differences(setting: Setting, name: str, noise: DrawnNoise, moved: np.ndarra
 
     Parameters
     ----------
+    setting
+        The cell that is measured.
+    name
+        Name of the noise x.
+    noise
+        Noise of one sample in each of n replicates.
     moved
         New value of each number [n, 1, m].
     """

@@ -29,10 +29,19 @@ class ChangedCells:
 
 
 def plan(number: int, pairs: int, backends: int) -> ChangedCells:
-    """Return the plan of injected run `number`.
+    """Return the plan of one injected run.
 
     In turn, every pair is slowed and the next one made noisier, on all backends; every fourth run instead slows all
     cells of one backend.
+
+    Parameters
+    ----------
+    number
+        Number of the run, from 0.
+    pairs
+        Number of pairs of a problem and an estimator.
+    backends
+        Number of backends.
     """
     if number % 4 == 3:
         backend = number // 4 % backends
@@ -79,8 +88,9 @@ def noisier(cell: Cell, variances: Mapping[str, float]) -> Cell:
 
     Parameters
     ----------
-    variances : variance of the real estimate by parameter block; noise of NOISIER − 1 times it is added, in equal parts
-        to the coordinates.
+    variances
+        Variance of the real estimate by parameter block; noise of NOISIER − 1 times it is added, in equal parts to the
+        coordinates.
     """
     kind: Any = type(cell.estimator)
     share = (NOISIER - 1.0) / cell.problem.dimension

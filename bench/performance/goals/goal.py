@@ -68,7 +68,17 @@ class Goal:
 
 
 def ratio(numerator: Callable[[], Any], denominator: Callable[[], Any], rounds: int = ROUNDS) -> Measured:
-    """Return the time of one call over that of another, both blocking, in randomised interleaved pairs."""
+    """Return the time of one call over that of another, both blocking, in randomised interleaved pairs.
+
+    Parameters
+    ----------
+    numerator
+        The first call.
+    denominator
+        The second call.
+    rounds
+        Number of rounds.
+    """
     calls = {name: (call, calibrate(call)[0]) for name, call in (("a", numerator), ("b", denominator))}
     seconds = interleave(calls, rounds)
     return Measured(*paired_ratio(seconds["a"], seconds["b"]))
@@ -86,7 +96,17 @@ def show(goals: Iterable[Goal]) -> Iterator[Goal]:
 
 
 def write(goals: Sequence[Goal], folder: Path, part: str) -> Path:
-    """Write PART.md to a folder, with commit, machine and command; return its path."""
+    """Write PART.md to a folder, with commit, machine and command; return its path.
+
+    Parameters
+    ----------
+    goals
+        What was measured.
+    folder
+        Folder of the page.
+    part
+        Name of the page, without its suffix.
+    """
     lines = [
         f"# Goals: {part}",
         "",

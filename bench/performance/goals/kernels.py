@@ -30,6 +30,17 @@ def present(*names: str) -> list[str]:
 
 
 def setting(problem: str, estimator: str, backend: str, samples: int = 1) -> Setting:
+    """Return the setting of a cell in float32.
+
+    Parameters
+    ----------
+    problem, estimator
+        `name[k=v,...]`.
+    backend
+        Name of the backend.
+    samples
+        S.
+    """
     cell = Cell(make_problem(problem), make_estimator(estimator), backend, dtype="float32", num_samples=samples)
     return prepare(cell).setting
 

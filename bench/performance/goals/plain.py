@@ -144,6 +144,20 @@ LOOPS = {"torch": torch_loop, "jax": jax_loop}
 
 
 def plain(backend: str, problem: Vae, rate: float, seed: int, drawn: Iterator[Drawn] | None = None) -> Loop:
-    """Return the loop of a backend, on the minibatches and noise of `drawn`, or on its own if there are none."""
+    """Return the loop of a backend, on the minibatches and noise of `drawn`, or on its own if there are none.
+
+    Parameters
+    ----------
+    backend
+        Name of the backend.
+    problem
+        The autoencoder.
+    rate
+        Step size.
+    seed
+        Seed of the noise.
+    drawn
+        Minibatches and noise of every step; the loop draws its own if absent.
+    """
     own = ((rows, None) for rows in batches(problem.rows, problem.batch or problem.rows, seed))
     return LOOPS[backend](problem, rate, seed, own if drawn is None else drawn)

@@ -85,13 +85,33 @@ def peak() -> int:
 
 
 def prepared(backend: str, problem: str, replicates: int) -> Any:
-    """Return a cell that stops only at this many replicates, and its stopping criteria."""
+    """Return a cell that stops only at this many replicates, and its stopping criteria.
+
+    Parameters
+    ----------
+    backend
+        Name of the backend.
+    problem
+        `name[k=v,...]`.
+    replicates
+        Number of replicates.
+    """
     never = StoppingCriteria(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
     return prepare(Cell(make_problem(problem), make_estimator("pathwise"), backend, goals=never)), never
 
 
 def peak_of(backend: str, problem: str, replicates: int) -> tuple[int, int]:
-    """Return the replicates (whole blocks, at least 64) and peak memory in kB of a process that measures one cell."""
+    """Return the replicates (whole blocks, at least 64) and peak memory in kB of a process that measures one cell.
+
+    Parameters
+    ----------
+    backend
+        Name of the backend.
+    problem
+        `name[k=v,...]`.
+    replicates
+        Number of replicates.
+    """
     command = [sys.executable, "-c", _PEAK, backend, problem, str(replicates)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     count, kilobytes = (int(word) for word in done.stdout.split())

@@ -239,7 +239,17 @@ class Joint(MixtureOfMeans):
 
 
 def row_weights(xp: Any, rows: Array, like: Array) -> Array:
-    """Return weights [R, N]: N/B for the rows [R, B] of a minibatch, else 0, with the size and dtype of `like` [N]."""
+    """Return the weight of every row of the data: N/B for the rows of a minibatch, else 0.
+
+    Parameters
+    ----------
+    xp
+        Array API namespace.
+    rows
+        Row numbers [R, B].
+    like
+        Array [N] that gives size and dtype.
+    """
     everyone = xp.cumulative_sum(xp.ones_like(like)) - 1.0
     found = xp.sum(xp.astype(rows[:, :, None] == everyone, like.dtype), axis=1)
     return found * (like.shape[0] / rows.shape[1])

@@ -34,6 +34,15 @@ class Truth:
 def checked(points: Any, components: int = 1, what: str = "the data") -> np.ndarray:
     """Return points [N, P] as float64, checked.
 
+    Parameters
+    ----------
+    points
+        The data.
+    components
+        Least number of points.
+    what
+        What messages call the data.
+
     Raises
     ------
     UsageError
@@ -50,6 +59,15 @@ def synthetic(size: int, dimension: int, components: int) -> tuple[np.ndarray, T
 
     μ_k ~ N(0, I), weights uniform on [1, 2] and normalised, x_i ~ N(μ_{z_i}, σ² I) with σ = 0.3. Then points and truth
     are centred and scaled. Before that, means and weights do not depend on N.
+
+    Parameters
+    ----------
+    size
+        N.
+    dimension
+        P.
+    components
+        K.
     """
     generator = np.random.Generator(np.random.PCG64(stream_root("mixture", dimension, components)))
     means = generator.standard_normal((components, dimension))

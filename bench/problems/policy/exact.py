@@ -32,7 +32,17 @@ class Values:
 
 
 def enumerated(objective: TokenObjective, data: Arrays, logits: np.ndarray) -> Values:
-    """Return the exact values for logits [P, N, V]."""
+    """Return the exact values at given logits.
+
+    Parameters
+    ----------
+    objective
+        The objective.
+    data
+        Arrays that the objective reads.
+    logits
+        [P, N, V].
+    """
     policy, beta, share = log_softmax(np, logits), float(data["beta"]), float(data["share"])
     prompts, prefixes, vocabulary = logits.shape
     every = sequences(vocabulary, data["targets"].shape[1])

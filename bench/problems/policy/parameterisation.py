@@ -74,10 +74,21 @@ def by_prompt(xp: Any, table: Array, rows: Array | None, cotangent: Array) -> Ar
 
 
 def jacobian_product(encoder: Parameterisation, data: Arrays, theta: Vectors, cotangent: np.ndarray) -> Vectors:
-    """Return Σ cotangent [P, N, V] · ∂logits/∂θ for all prompts, {block: [*shape]}.
+    """Return Σ cotangent · ∂logits/∂θ for all prompts, {block: [*shape]}.
 
     Without a closed form, each derivative is the imaginary part of the map at θ_i + iε, exact to rounding for ε = 1e-30
     (Squire & Trapp 1998); the map must be analytic.
+
+    Parameters
+    ----------
+    encoder
+        The map from θ to logits.
+    data
+        Arrays that the map reads.
+    theta
+        θ, {block: [*shape]}.
+    cotangent
+        [P, N, V].
     """
     if encoder.pullback is not None:
         found = encoder.pullback(np, {**data, **theta}, None, {"logits": cotangent[None]})

@@ -60,7 +60,19 @@ def normal_of_scale(x: Predictor, log_scale: Predictor) -> Addends:
 
 
 def noncentred_normal(x: Predictor, y: Predictor, log_factor: Predictor, log_scale: Predictor | None = None) -> Addends:
-    """Return log N(x; exp(log_factor) y, exp(2 log_scale)), with the square expanded; without log_scale it is 0."""
+    """Return log N(x; exp(log_factor) y, exp(2 log_scale)), with the square expanded.
+
+    Parameters
+    ----------
+    x
+        Predictor of the variable.
+    y
+        Predictor of the variable that is scaled.
+    log_factor
+        Predictor of the logarithm of its factor.
+    log_scale
+        Predictor of log σ; 0 if absent.
+    """
     constant = Addend(np.full(len(x), -0.5 * LOG_2PI))
     if log_scale is None:
         exponents: list[Any] = [None, log_factor, 2.0 * log_factor]

@@ -35,6 +35,7 @@ def checksum(parts: Iterable[Any]) -> int:
 
 
 def checksum_of_series(series: Mapping[str, bytes]) -> int:
+    """Return the checksum of all series of a key."""
     return checksum(part for name in sorted(series, key=str) for part in (name, series[name]))
 
 
@@ -90,7 +91,17 @@ class Contents(NamedTuple):
 
 
 def damaged(path: Path, what: str, entry: Entry | None = None) -> UsageError:
-    """Return the error for a store, or one cell of it, that is not as it was written."""
+    """Return the error for a store, or one cell of it, that is not as it was written.
+
+    Parameters
+    ----------
+    path
+        The store.
+    what
+        What is damaged, in words.
+    entry
+        The entry that is damaged, if it is one.
+    """
     if entry is None:
         return UsageError(f"store {path} is damaged: {what}; {REMEDY}")
     label = f" ({entry.label})" if entry.label else ""
@@ -101,7 +112,17 @@ _COLUMNS = ", ".join(Entry._fields)
 
 
 def entry_of(db: sqlite3.Connection, path: Path, key: str) -> Entry | None:
-    """Return the entry of a key, checked; None if there is none."""
+    """Return the entry of a key, checked; None if there is none.
+
+    Parameters
+    ----------
+    db
+        Connection to the store.
+    path
+        The store.
+    key
+        Key of the entry.
+    """
     found = db.execute(f"SELECT {_COLUMNS}, checksum FROM cells WHERE key = ?", (key,)).fetchone()
     return None if found is None else _checked(path, found)
 

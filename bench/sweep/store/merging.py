@@ -60,6 +60,10 @@ def merge(inputs: Sequence[Path], output: Path, stop: Callable[[], bool] = lambd
 
     Parameters
     ----------
+    inputs
+        At least two stores.
+    output
+        Path of the new store.
     stop
         Called between batches of cells; if it returns true, nothing is merged.
 

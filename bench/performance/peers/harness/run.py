@@ -117,8 +117,12 @@ def run(
     ----------
     tasks
         Tasks, each timed by itself with all of its contenders in the same rounds.
+    store
+        Where results are kept.
     python
         Finds or makes the environment of a peer.
+    peers
+        The peers by name.
     say
         Called with each line of progress.
     deadline
