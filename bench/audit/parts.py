@@ -160,11 +160,6 @@ def _listed(names: Any) -> str:
     return ", ".join(some[:8]) + (f" and {len(some) - 8} more" if len(some) > 8 else "") or "none"
 
 
-def unflattened(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Return arrays [P] by part in the shapes of the parts."""
-    return {name: a.reshape(shapes[name]) for name, a in arrays.items()}
-
-
 def mapped(found: Any, change: Callable[[Any], Any]) -> Any:
     """Return a nested structure of dicts, lists and tuples with every leaf changed."""
     if isinstance(found, Mapping):
