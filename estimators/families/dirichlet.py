@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
+from gradmeter.estimators.families.family import Array, Blocks, Family, OptionPerBlock
 from gradmeter.estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
 from gradmeter.estimators.families.gamma_path import gamma_noise, log_gamma_slope, log_standard_gamma, trigamma
 from gradmeter.estimators.families.gamma_ratios import Beta
@@ -38,15 +37,12 @@ class Dirichlet(Family):
     }
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         concentration: Values = option(1.0, "α of every coordinate", minimum=SMALLEST, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Dirichlet()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {"log_concentration": self.each(dimension, math.log, "concentration")}
 
         def check(self, dimension: int) -> None:
             if dimension < 2:

@@ -10,6 +10,7 @@ the shape that `shapes` gives. Every method that computes with arrays of a backe
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -425,3 +426,15 @@ class FamilyConfig(ABC):
             f"family {self.family.name} option '{option}' has {has} numbers; it must have {size}, one a {per}, or one "
             "number for all"
         )
+
+
+@dataclass(frozen=True)
+class OptionPerBlock(FamilyConfig):
+    """A point with an option for each block: `loc` is the option itself, `log_scale` the logarithm of the option `scale`."""
+
+    def parameters(self, dimension: int) -> Blocks:
+        found = {}
+        for block in self.family.blocks:
+            name = block.removeprefix("log_")
+            found[block] = self.each(dimension, float if name == block else math.log, name)
+        return found

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, OptionPerBlock
 from gradmeter.estimators.families.gamma_path import (
     accepted_slope,
     gamma_noise,
@@ -54,17 +54,13 @@ class Gamma(MeanField):
     }
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         concentration: Values = option(1.0, "shape α of every coordinate", minimum=SMALLEST, per="coordinate")
         rate: Values = option(1.0, "rate of every coordinate, one over its scale", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Gamma()
-
-        def parameters(self, dimension: int) -> Blocks:
-            blocks = {"log_concentration": "concentration", "log_rate": "rate"}
-            return {block: self.each(dimension, math.log, name) for block, name in blocks.items()}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return gamma_noise((*sample_shape, dimension))
@@ -199,16 +195,13 @@ class Erlang(MeanField):
     events: int = 2
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         events: int = option(2, "number of exponentials that are added up", minimum=1, maximum=1000)
         rate: Values = option(1.0, "rate of every one of them", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Erlang(self.events)
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {"log_rate": self.each(dimension, math.log, "rate")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension, self.events))}
@@ -290,7 +283,7 @@ class ChiSquared(MeanField):
     }
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         degrees: Values = option(
             3.0, "degrees of freedom of every coordinate", minimum=2.0 * SMALLEST, per="coordinate"
         )
@@ -298,9 +291,6 @@ class ChiSquared(MeanField):
         @property
         def family(self) -> Family:
             return ChiSquared()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {"log_degrees": self.each(dimension, math.log, "degrees")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return gamma_noise((*sample_shape, dimension))

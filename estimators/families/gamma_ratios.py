@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, OptionPerBlock
 from gradmeter.estimators.families.gamma import REJECTION, SMALLEST, rising_factorial
 from gradmeter.estimators.families.gamma_path import (
     digamma_step,
@@ -59,7 +58,7 @@ class Beta(_OfTwo):
     blocks: ClassVar[tuple[str, ...]] = ("log_alpha", "log_beta")
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         alpha: Values = option(1.0, "α of every coordinate: the power of z, plus 1", minimum=SMALLEST, per="coordinate")
         beta: Values = option(
             1.0, "β of every coordinate: the power of 1 − z, plus 1", minimum=SMALLEST, per="coordinate"
@@ -68,9 +67,6 @@ class Beta(_OfTwo):
         @property
         def family(self) -> Family:
             return Beta()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {f"log_{name}": self.each(dimension, math.log, name) for name in ("alpha", "beta")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         shape = (*sample_shape, dimension)
@@ -199,7 +195,7 @@ class F(_OfTwo):
     blocks: ClassVar[tuple[str, ...]] = ("log_numerator", "log_denominator")
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         numerator: Values = option(
             5.0, "degrees of freedom of the numerator", minimum=2.0 * SMALLEST, maximum=1e12, per="coordinate"
         )
@@ -210,9 +206,6 @@ class F(_OfTwo):
         @property
         def family(self) -> Family:
             return F()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {f"log_{name}": self.each(dimension, math.log, name) for name in ("numerator", "denominator")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         shape = (*sample_shape, dimension)

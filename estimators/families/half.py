@@ -1,12 +1,10 @@
-"""Halves of symmetric distributions: z = σ |ε|, for a standard distribution of ε that is symmetric about 0.
+"""Halves of symmetric distributions: z = σ ε, where ε ≥ 0 is the absolute value of a number symmetric about 0.
 
-A subclass provides the map from noise to |ε|, and the log-density g of |ε| with its first two derivatives. The other
-methods follow from x = z/σ.
+A subclass provides what `Standard` lists, the moments of ε and its tail. The other methods follow from x = z/σ.
 """
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,14 +12,15 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, FamilyConfig, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, OptionPerBlock
+from gradmeter.estimators.families.standard import Standard
 from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
 
 @dataclass(frozen=True)
-class Half(MeanField):
+class Half(Standard):
     """The base of halves of symmetric distributions, z ≥ 0. Parameter: `log_scale` [D], unconstrained, log σ."""
 
     blocks: ClassVar[tuple[str, ...]] = ("log_scale",)
@@ -31,24 +30,8 @@ class Half(MeanField):
         return {"base": Noise("exponential", (*sample_shape, dimension))}
 
     @abstractmethod
-    def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
-        """Return |ε| [..., D]."""
-
-    @abstractmethod
-    def standard_log_density(self, backend: Backend, x: Array) -> Array:
-        """Return g(x) of every coordinate."""
-
-    @abstractmethod
-    def standard_slope(self, backend: Backend, x: Array) -> Array:
-        """Return g'(x)."""
-
-    @abstractmethod
-    def standard_curvature(self, backend: Backend, x: Array) -> Array:
-        """Return g''(x)."""
-
-    @abstractmethod
     def standard_moment(self, order: int) -> float:
-        """Return E |ε|ⁿ; raise NotApplicable if it does not exist."""
+        """Return E εⁿ; raise NotApplicable if it does not exist."""
 
     @abstractmethod
     def tail(self, inverse: Array) -> Tail:
@@ -93,16 +76,13 @@ class Half(MeanField):
         return SupportAndTails(np.zeros_like(scale), scale, scale + np.inf, scale, above=self.tail(1.0 / scale))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """Return σⁿ E |ε|ⁿ, whose ∂log_scale is n times itself."""
+        """Return σⁿ E εⁿ, whose ∂log_scale is n times itself."""
         moment = self.standard_moment(order) * np.exp(order * parameters["log_scale"])
         return moment, {"log_scale": order * moment}
 
 
 @dataclass(frozen=True)
-class HalfPoint(FamilyConfig):
+class HalfPoint(OptionPerBlock):
     """The option that halves of symmetric distributions share."""
 
     scale: Values = option(1.0, "scale of every coordinate", above=0.0, per="coordinate")
-
-    def parameters(self, dimension: int) -> Blocks:
-        return {"log_scale": self.each(dimension, math.log, "scale")}

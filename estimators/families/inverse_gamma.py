@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, OptionPerBlock
 from gradmeter.estimators.families.gamma import REJECTION
 from gradmeter.estimators.families.gamma_path import (
     accepted_slope,
@@ -54,16 +53,13 @@ class InverseGamma(MeanField):
     }
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         concentration: Values = option(8.0, "shape α of every coordinate", minimum=SMALLEST, per="coordinate")
         scale: Values = option(1.0, "scale of every coordinate", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return InverseGamma()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {f"log_{name}": self.each(dimension, math.log, name) for name in ("concentration", "scale")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return gamma_noise((*sample_shape, dimension))

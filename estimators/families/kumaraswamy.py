@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, OptionPerBlock
 from gradmeter.estimators.families.gamma_path import trigamma
 from gradmeter.estimators.families.logs import above_zero, below_one
 from gradmeter.estimators.families.support_and_tails import SupportAndTails
@@ -34,16 +34,13 @@ class Kumaraswamy(MeanField):
     blocks: ClassVar[tuple[str, ...]] = ("log_a", "log_b")
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         a: Values = option(2.0, "a of every coordinate", minimum=SMALLEST, per="coordinate")
         b: Values = option(2.0, "b of every coordinate", minimum=SMALLEST, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Kumaraswamy()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {f"log_{name}": self.each(dimension, math.log, name) for name in ("a", "b")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}

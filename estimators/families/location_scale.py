@@ -1,7 +1,7 @@
 """Location-scale families: z = loc + σ ε, for any standard distribution of ε.
 
-A subclass provides the map from noise to ε, the log-density g of ε with its first two derivatives, and the moments of
-ε. The other methods follow from x = (z − loc)/σ and are implemented here.
+A subclass provides what `Standard` lists, and the moments of ε. The other methods follow from x = (z − loc)/σ and are
+implemented here.
 """
 
 from __future__ import annotations
@@ -14,35 +14,20 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, FamilyConfig, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, OptionPerBlock
+from gradmeter.estimators.families.standard import Standard
 from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.options import Values, option
 
 
 @dataclass(frozen=True)
-class LocationScale(MeanField):
+class LocationScale(Standard):
     """The base of location-scale families.
 
     Parameters: `loc` [D] and `log_scale` [D], both unconstrained; σ = exp(log_scale).
     """
 
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale")
-
-    @abstractmethod
-    def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
-        """Return ε [..., D]."""
-
-    @abstractmethod
-    def standard_log_density(self, backend: Backend, x: Array) -> Array:
-        """Return g(x) of every coordinate."""
-
-    @abstractmethod
-    def standard_slope(self, backend: Backend, x: Array) -> Array:
-        """Return g'(x)."""
-
-    @abstractmethod
-    def standard_curvature(self, backend: Backend, x: Array) -> Array:
-        """Return g''(x)."""
 
     @abstractmethod
     def standard_moment(self, order: int) -> float:
@@ -112,14 +97,11 @@ class LocationScale(MeanField):
 
 
 @dataclass(frozen=True)
-class LocationScalePoint(FamilyConfig):
+class LocationScalePoint(OptionPerBlock):
     """The options that most location-scale families share."""
 
     loc: Values = option(0.0, "location of every coordinate", per="coordinate")
     scale: Values = option(1.0, "scale of every coordinate", above=0.0, per="coordinate")
-
-    def parameters(self, dimension: int) -> Blocks:
-        return {"loc": self.each(dimension, float, "loc"), "log_scale": self.each(dimension, math.log, "scale")}
 
 
 def moments_from_cumulants(cumulants: list[float]) -> list[float]:

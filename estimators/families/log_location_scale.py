@@ -1,7 +1,7 @@
 """Families whose logarithm is location-scale: z = exp(a + b ε), for any standard distribution of ε.
 
-A subclass provides the map from noise to ε, the log-density g of ε with its first two derivatives, the moment
-generating function M of ε, and the blocks of λ that hold a and log b. The other methods follow from x = (log z − a)/b.
+A subclass provides what `Standard` lists, the moment generating function M of ε, and the blocks of λ that hold a and
+log b. The other methods follow from x = (log z − a)/b.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, MeanField
+from gradmeter.estimators.families.family import Array, Blocks
+from gradmeter.estimators.families.standard import Standard
 
 
 @dataclass(frozen=True)
-class LogLocationScale(MeanField):
+class LogLocationScale(Standard):
     """The base of log-location-scale families.
 
     Parameters: the first block [D] is a; the second [D] is log b, or −log b if `inverted`.
@@ -26,22 +27,6 @@ class LogLocationScale(MeanField):
     inverted: ClassVar[bool] = False
     #: E ε.
     mean: ClassVar[float]
-
-    @abstractmethod
-    def standard(self, backend: Backend, noise: dict[str, Array]) -> Array:
-        """Return ε [..., D]."""
-
-    @abstractmethod
-    def standard_log_density(self, backend: Backend, x: Array) -> Array:
-        """Return g(x) of every coordinate."""
-
-    @abstractmethod
-    def standard_slope(self, backend: Backend, x: Array) -> Array:
-        """Return g'(x)."""
-
-    @abstractmethod
-    def standard_curvature(self, backend: Backend, x: Array) -> Array:
-        """Return g''(x)."""
 
     @abstractmethod
     def generating_function(self, t: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:

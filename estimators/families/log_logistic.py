@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
+from gradmeter.estimators.families.family import Array, Blocks, Family, OptionPerBlock
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
 from gradmeter.estimators.families.logistic import Logistic
 from gradmeter.estimators.families.support_and_tails import HEAVY, SupportAndTails
@@ -35,16 +34,13 @@ class LogLogistic(LogLocationScale):
     mean: ClassVar[float] = 0.0
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         scale: Values = option(1.0, "median of every coordinate", above=0.0, per="coordinate")
         shape: Values = option(5.0, "tail exponent of every coordinate", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return LogLogistic()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {f"log_{name}": self.each(dimension, math.log, name) for name in ("scale", "shape")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return STANDARD.noise(sample_shape, dimension)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
+from gradmeter.estimators.families.family import Array, Blocks, Family, OptionPerBlock
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
 from gradmeter.estimators.families.support_and_tails import HEAVY, SupportAndTails
 from gradmeter.estimators.noise import Noise
@@ -26,16 +26,13 @@ class LogNormal(LogLocationScale):
     mean: ClassVar[float] = 0.0
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         loc: Values = option(0.0, "mean of log z in every coordinate", per="coordinate")
         scale: Values = option(1.0, "standard deviation of log z in every coordinate", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return LogNormal()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {"loc": self.each(dimension, float, "loc"), "log_scale": self.each(dimension, math.log, "scale")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("normal", (*sample_shape, dimension))}

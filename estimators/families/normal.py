@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, OptionPerBlock
 from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
@@ -27,16 +27,13 @@ class Normal(MeanField):
     blocks: ClassVar[tuple[str, ...]] = ("loc", "log_scale")
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         loc: Values = option(0.0, "mean of every coordinate", per="coordinate")
         scale: Values = option(1.0, "σ of every coordinate", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Normal()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {"loc": self.each(dimension, float, "loc"), "log_scale": self.each(dimension, math.log, "scale")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("normal", (*sample_shape, dimension))}

@@ -5,7 +5,6 @@ Densities and their derivatives are valid inside the support only.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
+from gradmeter.estimators.families.family import Array, Blocks, Family, OptionPerBlock
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
 from gradmeter.estimators.families.support_and_tails import HEAVY, SupportAndTails
 from gradmeter.estimators.noise import Noise
@@ -38,16 +37,13 @@ class Pareto(LogLocationScale):
     }
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         scale: Values = option(1.0, "lower end of every coordinate", above=0.0, per="coordinate")
         shape: Values = option(5.0, "tail exponent of every coordinate", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Pareto()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {f"log_{name}": self.each(dimension, math.log, name) for name in ("scale", "shape")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}

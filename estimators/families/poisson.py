@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, OptionPerBlock
 from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
@@ -33,15 +33,12 @@ class Poisson(MeanField):
     }
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         rate: Values = option(1.0, "mean of every coordinate", above=0.0, maximum=LARGEST_RATE, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Poisson()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {"log_rate": self.each(dimension, math.log, "rate")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("uniform", (*sample_shape, dimension))}

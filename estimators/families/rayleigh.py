@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, OptionPerBlock
 from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
@@ -24,15 +24,12 @@ class Rayleigh(MeanField):
     blocks: ClassVar[tuple[str, ...]] = ("log_scale",)
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         scale: Values = option(1.0, "mode of every coordinate", above=0.0, per="coordinate")
 
         @property
         def family(self) -> Family:
             return Rayleigh()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {"log_scale": self.each(dimension, math.log, "scale")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}

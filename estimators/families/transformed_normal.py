@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, OptionPerBlock
 from gradmeter.estimators.families.logs import above_zero, below_one
 from gradmeter.estimators.families.relaxation import sigmoid
 from gradmeter.estimators.families.support_and_tails import BOUNDED, HEAVY, SupportAndTails, Tail
@@ -51,7 +51,7 @@ class TransformedNormal(MeanField):
     transform: str = "sigmoid"
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         transform: str = option("sigmoid", "g, the function of the Normal", choices=TRANSFORMS)
         loc: Values = option(0.0, "location of the Normal, for every coordinate", per="coordinate")
         scale: Values = option(1.0, "scale of the Normal, for every coordinate", above=0.0, per="coordinate")
@@ -59,9 +59,6 @@ class TransformedNormal(MeanField):
         @property
         def family(self) -> Family:
             return TransformedNormal(self.transform)
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {"loc": self.each(dimension, float, "loc"), "log_scale": self.each(dimension, math.log, "scale")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("normal", (*sample_shape, dimension))}

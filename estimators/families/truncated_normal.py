@@ -10,7 +10,7 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
+from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, OptionPerBlock
 from gradmeter.estimators.families.support_and_tails import SupportAndTails
 from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
@@ -61,7 +61,7 @@ class TruncatedNormal(MeanField):
     high: float = 2.0
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         low: float = option(-1.0, "lower end of the interval")
         high: float = option(2.0, "upper end of the interval")
         loc: Values = option(0.0, "location of the Normal, for every coordinate", per="coordinate")
@@ -70,9 +70,6 @@ class TruncatedNormal(MeanField):
         @property
         def family(self) -> Family:
             return TruncatedNormal(self.low, self.high)
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {"loc": self.each(dimension, float, "loc"), "log_scale": self.each(dimension, math.log, "scale")}
 
         def check(self, dimension: int) -> None:
             if not self.low < self.high:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
+from gradmeter.estimators.families.family import Array, Blocks, Family, OptionPerBlock
 from gradmeter.estimators.families.log_location_scale import LogLocationScale
 from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
@@ -27,7 +26,7 @@ class Weibull(LogLocationScale):
     mean: ClassVar[float] = -float(np.euler_gamma)
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
+    class Config(OptionPerBlock):
         scale: Values = option(1.0, "scale of every coordinate", above=0.0, per="coordinate")
         shape: Values = option(
             1.5, "shape k of every coordinate; 1 is the exponential, 2 the Rayleigh", above=0.0, per="coordinate"
@@ -36,9 +35,6 @@ class Weibull(LogLocationScale):
         @property
         def family(self) -> Family:
             return Weibull()
-
-        def parameters(self, dimension: int) -> Blocks:
-            return {f"log_{name}": self.each(dimension, math.log, name) for name in ("scale", "shape")}
 
     def noise(self, sample_shape: tuple[int, ...], dimension: int) -> dict[str, Noise]:
         return {"base": Noise("exponential", (*sample_shape, dimension))}
