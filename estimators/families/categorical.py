@@ -6,20 +6,19 @@ simplices, as relaxations require.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.errors import UsageError
-from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig
+from gradmeter.estimators.families.choices import ChoicesConfig, weights_option
+from gradmeter.estimators.families.family import Array, Blocks, Family
 from gradmeter.estimators.families.logs import softmax
 from gradmeter.estimators.families.relaxation import Relaxation
 from gradmeter.estimators.families.states import States
 from gradmeter.estimators.noise import Noise
-from gradmeter.estimators.options import Values, option
+from gradmeter.estimators.options import Values
 
 DISCRETE = "it is discrete: a sample jumps from one category to another"
 
@@ -43,32 +42,15 @@ class Categorical(Family):
     categories: int = 2
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
-        categories: int = option(2, "K, numbers of z that make one choice", minimum=2, maximum=1000)
-        tilt: Values = option(0.0, "logits rise evenly from 0 to this over the categories", per="choice")
-        weights: Values = option(
-            1.0, "how probable each category is at tilt=0, relative to the others", above=0.0, per="category"
-        )
+    class Config(ChoicesConfig):
+        weights: Values = weights_option()
 
         @property
         def family(self) -> Family:
             return Categorical(self.categories)
 
         def parameters(self, dimension: int) -> Blocks:
-            choices, k = dimension // self.categories, self.categories
-            tilt = self.each(choices, float, "tilt")[:, None]
-            return {"logits": tilt * np.linspace(0.0, 1.0, k) + self.each(k, math.log, "weights")}
-
-        def counts(self, dimension: int) -> dict[str, int]:
-            return {"choice": dimension // self.categories, "category": self.categories}
-
-        def check(self, dimension: int) -> None:
-            if dimension % self.categories:
-                raise UsageError(
-                    f"family categorical with categories={self.categories} needs a multiple of {self.categories} "
-                    f"coordinates, one a category, not {dimension}"
-                )
-            super().check(dimension)
+            return {"logits": self.logits(dimension)}
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
         return {"logits": (dimension // self.categories, self.categories)}

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.errors import NotApplicable, UsageError
+from gradmeter.estimators.errors import NotApplicable
+from gradmeter.estimators.families.choices import ChoicesConfig, weights_option
 from gradmeter.estimators.families.concrete_marginal import ConcreteLogit
 from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
 from gradmeter.estimators.families.logs import (
@@ -176,36 +177,17 @@ class Concrete(Family):
     categories: int = 2
 
     @dataclass(frozen=True)
-    class Config(FamilyConfig):
-        categories: int = option(2, "K, numbers of z that make one choice", minimum=2, maximum=1000)
-        tilt: Values = option(0.0, "logits rise evenly from 0 to this over the categories", per="choice")
+    class Config(ChoicesConfig):
         temperature: Values = option(1.0, "T", minimum=0.05, per="choice")
-        weights: Values = option(
-            1.0, "how probable each category is at tilt=0, relative to the others", above=0.0, per="category"
-        )
+        weights: Values = weights_option()
 
         @property
         def family(self) -> Family:
             return Concrete(self.categories)
 
         def parameters(self, dimension: int) -> Blocks:
-            choices, k = dimension // self.categories, self.categories
-            tilt = self.each(choices, float, "tilt")[:, None]
-            return {
-                "logits": tilt * np.linspace(0.0, 1.0, k) + self.each(k, math.log, "weights"),
-                "log_temperature": self.each(choices, math.log, "temperature"),
-            }
-
-        def counts(self, dimension: int) -> dict[str, int]:
-            return {"choice": dimension // self.categories, "category": self.categories}
-
-        def check(self, dimension: int) -> None:
-            if dimension % self.categories:
-                raise UsageError(
-                    f"family concrete with categories={self.categories} needs a multiple of {self.categories} "
-                    f"coordinates, one a category, not {dimension}"
-                )
-            super().check(dimension)
+            temperatures = self.each(dimension // self.categories, math.log, "temperature")
+            return {"logits": self.logits(dimension), "log_temperature": temperatures}
 
     def shapes(self, dimension: int) -> dict[str, tuple[int, ...]]:
         choices = dimension // self.categories

@@ -430,7 +430,7 @@ class FamilyConfig(ABC):
 
 @dataclass(frozen=True)
 class OptionPerBlock(FamilyConfig):
-    """A point with an option for each block: `loc` is the option itself, `log_scale` the logarithm of the option `scale`."""
+    """A point with an option for each block: `loc` for `loc`, `scale` for its logarithm `log_scale`."""
 
     def parameters(self, dimension: int) -> Blocks:
         found = {}
