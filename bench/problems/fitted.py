@@ -65,6 +65,25 @@ class GaussianProblem(KnownOptimum):
         return exact_gaussian_elbo(self.family, parameters, self.entropy, found, self.source)
 
 
+class MayOverflow(GaussianProblem):
+    """Base class of those whose ELBO overflows at a wide q; fields `at` and `q` are options of a subclass."""
+
+    #: What overflows, for the message.
+    overflowing: ClassVar[str] = "the ELBO"
+
+    def check(self) -> None:
+        super().check()
+        if self.at == "given" and max(np.max(np.abs(getattr(self.q, name))) for name in ("loc", "scale")) > 1.0:
+            self.exact()  # up to 1 nothing overflows
+
+    def exact_elbo(self, parameters: Vectors) -> Exact:
+        with np.errstate(over="ignore", invalid="ignore"):
+            exact = super().exact_elbo(parameters)
+        if exact.objective is None or not np.isfinite(exact.objective):
+            raise UsageError(f"problem {self.name}: {self.overflowing} overflows; give a smaller loc or scale")
+        return exact
+
+
 @functools.cache
 def fitted(same: Same) -> dict[str, np.ndarray]:
     """Return the λ that maximises the ELBO of a `GaussianProblem` whose family is one of `FITTED`.

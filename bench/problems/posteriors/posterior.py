@@ -11,13 +11,12 @@ import numpy as np
 
 from gradmeter.bench.identity.content import Same
 from gradmeter.bench.problems.arrays import Vectors
-from gradmeter.bench.problems.fitted import AT, GaussianProblem
+from gradmeter.bench.problems.fitted import AT, MayOverflow
 from gradmeter.bench.problems.gaussian_elbo import Expected
 from gradmeter.bench.problems.minibatch import RowProblem
 from gradmeter.bench.problems.options import batch_option, differentiate_option, entropy_option
 from gradmeter.bench.problems.posteriors.log_joint import Group, LogJoint, Model, build
 from gradmeter.bench.problems.posteriors.narrow import narrow_family_option
-from gradmeter.bench.problems.problem import Exact
 from gradmeter.estimators import FamilyConfig, UsageError
 from gradmeter.estimators.options import option
 
@@ -29,7 +28,7 @@ SEARCHES = 5
 
 
 @dataclass(frozen=True)
-class Posterior(GaussianProblem):
+class Posterior(MayOverflow):
     """Base class of these problems."""
 
     q: FamilyConfig = narrow_family_option()
@@ -66,18 +65,6 @@ class Posterior(GaussianProblem):
 
     def maximiser(self) -> Vectors:
         return dict(maximum(Same(self.with_plain_options())))
-
-    def check(self) -> None:
-        super().check()
-        if self.at == "given" and max(np.max(np.abs(getattr(self.q, name))) for name in ("loc", "scale")) > 1.0:
-            self.exact()  # up to 1 nothing overflows
-
-    def exact_elbo(self, parameters: Vectors) -> Exact:
-        with np.errstate(over="ignore", invalid="ignore"):
-            exact = super().exact_elbo(parameters)
-        if exact.objective is None or not np.isfinite(exact.objective):
-            raise UsageError(f"problem {self.name}: the ELBO overflows; give a smaller loc or scale")
-        return exact
 
 
 @functools.cache
