@@ -201,12 +201,7 @@ def state_of(estimator: Any, found: Any) -> dict[str, np.ndarray]:
     WrongForm
         It is not a dict of arrays.
     """
-    if not mapping(some_numbers)(found):
-        raise WrongForm(
-            estimator,
-            f"fit returns {shown(found)}; it must return a dict {{name: NumPy array}}, {{}} where nothing is learnt",
-        )
-    return dict(found)
+    return _arrays(estimator, found, "fit", "{name: NumPy array}, {} where nothing is learnt")
 
 
 def jumps_of(thing: Any, found: Any) -> dict[str, np.ndarray]:
@@ -217,10 +212,10 @@ def jumps_of(thing: Any, found: Any) -> dict[str, np.ndarray]:
     WrongForm
         They are not a dict of arrays.
     """
+    return _arrays(thing, found, "discontinuities", "{name of noise: values}, {} where nothing jumps")
+
+
+def _arrays(thing: Any, found: Any, method: str, must: str) -> dict[str, np.ndarray]:
     if not mapping(some_numbers)(found):
-        raise WrongForm(
-            thing,
-            f"discontinuities returns {shown(found)}; it must return a dict {{name of noise: values}}, {{}} where "
-            "nothing jumps",
-        )
+        raise WrongForm(thing, f"{method} returns {shown(found)}; it must return a dict {must}")
     return dict(found)
