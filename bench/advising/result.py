@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from gradmeter.bench.reading import numbers
+from gradmeter.bench.reading.tables import as_html, as_text
 from gradmeter.bench.report.ranking import Ranking
 from gradmeter.bench.rows import Row, to_frame
 
@@ -56,6 +56,7 @@ class Advice:
         return to_frame(self.rows)
 
     def _lines(self) -> Iterator[tuple[str, ...]]:
+        yield HEADINGS
         ranking = self.ranking
         for result in [*ranking.ranked, *ranking.unranked]:
             ratio = ranking.against_best(result) if result in ranking.ranked else None
@@ -83,17 +84,13 @@ class Advice:
     def _head(self) -> str:
         return f"{self.name}: {self.sentence}"
 
+    def _notes(self) -> list[tuple[str, str]]:
+        return [("note", remark) for remark in self.remarks]
+
     def __str__(self) -> str:
-        whole = [HEADINGS, *self._lines()]
-        widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
-        table = ["  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in whole]
-        return "\n".join([self._head(), *table, *(f"  note: {remark}" for remark in self.remarks)])
+        return as_text(self._head(), self._lines(), self._notes())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in HEADINGS)
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in line)}</tr>" for line in self._lines())
-        notes = "".join(f"<br>note: {html.escape(remark)}" for remark in self.remarks)
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        return f"<p><b>{html.escape(self._head())}</b>{notes}</p>{table}"
+        return as_html(self._head(), self._lines(), self._notes())

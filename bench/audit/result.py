@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradmeter.bench.reading.numbers import bias, bias_interval, count, interval, significant, verdict
+from gradmeter.bench.reading.tables import as_html, as_text
 from gradmeter.bench.rows import ALL, Row, to_frame
 
 HEADINGS = ("part", "verdict", "bias", "variance")
@@ -136,6 +136,7 @@ class Audit:
         return f"{self.name}: {said}, from {count(self.replicates)} gradients in {self.seconds:.1f} s"
 
     def _lines(self) -> Iterator[tuple[str, ...]]:
+        yield HEADINGS
         parts = [row for row in self.rows if row["block"] != ALL]
         shown = parts if len(parts) <= SHOWN else parts[: SHOWN - 1]
         for row in [*shown, self.whole] if len(parts) > 1 else parts:
@@ -167,19 +168,12 @@ class Audit:
         return facts + [("note", remark) for remark in self.remarks]
 
     def __str__(self) -> str:
-        whole = [HEADINGS, *self._lines()]
-        widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
-        table = ["  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in whole]
-        return "\n".join([self._head(), *table, *(f"  {name}: {said}" for name, said in self._facts())])
+        return as_text(self._head(), self._lines(), self._facts())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in HEADINGS)
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in line)}</tr>" for line in self._lines())
-        facts = "".join(f"<br>{html.escape(name)}: {html.escape(said)}" for name, said in self._facts())
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        return f"<p><b>{html.escape(self._head())}</b>{facts}</p>{table}"
+        return as_html(self._head(), self._lines(), self._facts())
 
 
 def save(store: Path, name: str, rows: list[Row]) -> None:
