@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.estimator import Blocks, Estimator, Requires, WarmupContext
+from gradmeter.estimators.estimator import Blocks, Estimator, Requires, WarmupContext, concatenated
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.score_function import check_baseline, combine
@@ -47,8 +47,7 @@ class DoubleControlVariates(Estimator):
         assert known.pilot is not None
         backend, expectation, parameters, noise = known.pilot()
         plain, taken = (
-            np.concatenate([a.reshape(len(a), -1) for a in map(backend.to_numpy, blocks.values())], axis=1)
-            for blocks in self._parts(backend, expectation, parameters, noise)
+            concatenated(backend, blocks) for blocks in self._parts(backend, expectation, parameters, noise)
         )
         plain, taken = plain - plain.mean(axis=0), taken - taken.mean(axis=0)
         size = float((taken * taken).sum())

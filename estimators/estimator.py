@@ -657,6 +657,24 @@ def described(found: Any) -> str:
     return "None" if found is None else kind.__name__ if owner == "builtins" else f"{owner}.{kind.__name__}"
 
 
+def concatenated(backend: Backend, estimates: Blocks) -> np.ndarray:
+    """Return the estimates of all parameter blocks in one NumPy array.
+
+    Parameters
+    ----------
+    backend
+        Array framework.
+    estimates
+        {parameter block: [R, *shape]}.
+
+    Returns
+    -------
+    numpy.ndarray
+        [R, P], with P parameters in all blocks.
+    """
+    return np.concatenate([a.reshape(len(a), -1) for a in map(backend.to_numpy, estimates.values())], axis=1)
+
+
 def mean_over_samples(xp: Any, per_sample: Array) -> Array:
     """Average [R, S, *shape] over the samples to [R, *shape]; on NumPy, S = 1 costs no pass over memory.
 

@@ -26,6 +26,7 @@ from gradmeter.estimators.estimator import (
     Requires,
     WarmupContext,
     check_learnt,
+    concatenated,
     mean_over_samples,
     spread,
 )
@@ -107,14 +108,14 @@ class Controlled(Estimator):
         assert known.pilot is not None
         backend, expectation, parameters, noise = known.pilot()
         drawn = Drawn(backend, expectation, parameters, noise)
-        plain = _flat(backend, drawn, {k: spread(drawn.value, s) * s for k, s in drawn.score.items()})
+        plain = concatenated(backend, drawn.mean({k: spread(drawn.value, s) * s for k, s in drawn.score.items()}))
         best: tuple[float, Blocks] | None = None
         for temperature in TEMPERATURES:
             states = [
                 {k: backend.asarray(a, str(plain.dtype)) for k, a in each.items()}
                 for each in self.candidates(temperature, drawn.z.shape[-1])
             ]
-            parts = [_flat(backend, drawn, self.taken(drawn, each)) for each in states]
+            parts = [concatenated(backend, drawn.mean(self.taken(drawn, each))) for each in states]
             centred = np.stack([np.ravel(part - part.mean(axis=0)) for part in parts])
             response = np.ravel(plain - plain.mean(axis=0))
             gram, cross = centred @ centred.T, centred @ response
@@ -133,12 +134,6 @@ class Controlled(Estimator):
     @abstractmethod
     def combined(self, temperature: float, weights: np.ndarray) -> Blocks:
         """Return the state whose c is Σ weight × c of each candidate."""
-
-
-def _flat(backend: Backend, drawn: Drawn, per_sample: Blocks) -> np.ndarray:
-    """Return the estimates [W, P], with all blocks concatenated."""
-    found = [backend.to_numpy(a) for a in drawn.mean(per_sample).values()]
-    return np.concatenate([a.reshape(len(a), -1) for a in found], axis=1)
 
 
 @dataclass(frozen=True)

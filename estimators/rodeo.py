@@ -23,7 +23,15 @@ from typing import ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.estimator import Blocks, Estimator, Requires, WarmupContext, check_learnt, spread
+from gradmeter.estimators.estimator import (
+    Blocks,
+    Estimator,
+    Requires,
+    WarmupContext,
+    check_learnt,
+    concatenated,
+    spread,
+)
 from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.families.relaxation import sigmoid
@@ -53,10 +61,7 @@ class Rodeo(Estimator):
     def fit(self, known: WarmupContext) -> Blocks:
         assert known.pilot is not None
         backend, expectation, parameters, noise = known.pilot()
-        flat = [
-            np.concatenate([a.reshape(len(a), -1) for a in map(backend.to_numpy, blocks.values())], axis=1)
-            for blocks in self._parts(backend, expectation, parameters, noise)
-        ]
+        flat = [concatenated(backend, blocks) for blocks in self._parts(backend, expectation, parameters, noise)]
         plain, *taken = (np.ravel(part - part.mean(axis=0)) for part in flat)
         centred = np.stack(taken)
         gram, cross = centred @ centred.T, centred @ plain
