@@ -36,7 +36,7 @@ from gradmeter.bench.audit.parts import Form
 from gradmeter.bench.audit.result import Audit
 from gradmeter.bench.audit.source import Blocks, Described, Replicates
 from gradmeter.bench.cells import FEWEST, StoppingCriteria, make_problem, values_of
-from gradmeter.bench.measurement.cell import NOT_OURS, Measurement, measure_source
+from gradmeter.bench.measurement.analyses import NOT_OURS, Measurement, measure_source
 from gradmeter.bench.measurement.columns import SCALE
 from gradmeter.bench.measurement.plan import capped
 from gradmeter.bench.measurement.stream import NonFinite

@@ -13,7 +13,7 @@ from gradmeter.bench.audit.faults import Means
 from gradmeter.bench.audit.parts import SCALES, Form
 from gradmeter.bench.audit.source import Replicates
 from gradmeter.bench.cells import Cell
-from gradmeter.bench.measurement.cell import Measurement
+from gradmeter.bench.measurement.analyses import Measurement
 from gradmeter.bench.problems import Exact, Problem
 from gradmeter.bench.reading.numbers import percent, significant
 from gradmeter.bench.rows import ALL, Row, row

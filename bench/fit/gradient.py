@@ -16,7 +16,7 @@ from gradmeter.bench.cells import Cell, StoppingCriteria
 from gradmeter.bench.fit.held_out import columns
 from gradmeter.bench.fit.objective import objective, share_of_data
 from gradmeter.bench.fit.step import LEARNT, MEMORY, PARAMETERS, Stepper, packed, unpacked
-from gradmeter.bench.measurement.cell import measure_source
+from gradmeter.bench.measurement.analyses import measure_source
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.prepared import build_setting, fitted_state, warm_up_replicates
 from gradmeter.bench.measurement.stream import NonFinite

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.bench.cells import Cell, StoppingCriteria
-from gradmeter.bench.measurement.cell import Measurement, measure_source
+from gradmeter.bench.measurement.analyses import Measurement, measure_source
 from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel
 from gradmeter.bench.measurement.moments import GROUPS
 from gradmeter.bench.measurement.prepared import prepare

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from gradmeter.bench.cells import StoppingCriteria
+from gradmeter.bench.measurement.analyses import measure_source
 from gradmeter.bench.measurement.bias import difference
-from gradmeter.bench.measurement.cell import measure_source
 from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.kernel import BlockSums, StatisticsKernel
 from gradmeter.bench.measurement.moments import GROUPS, Moments

@@ -20,7 +20,7 @@ import pytest
 from gradmeter.bench import catalogue
 from gradmeter.bench.cells import make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.cell import measure_source
+from gradmeter.bench.measurement.analyses import measure_source
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.measurement.kernel import StatisticsKernel
 from gradmeter.bench.measurement.prepared import prepare

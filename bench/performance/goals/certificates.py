@@ -16,7 +16,8 @@ import numpy as np
 
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
 from gradmeter.bench.feasibility import infeasible
-from gradmeter.bench.measurement.cell import Measurement, measure
+from gradmeter.bench.measurement.analyses import Measurement
+from gradmeter.bench.measurement.cell import measure
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.performance.goals.goal import Goal, Measured
 from gradmeter.bench.performance.goals.kernels import present

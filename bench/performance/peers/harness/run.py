@@ -15,7 +15,7 @@ import numpy as np
 
 from gradmeter.bench.cells import Cell, StoppingCriteria
 from gradmeter.bench.measurement import cost
-from gradmeter.bench.measurement.cell import NOT_OURS, Measurement, measure_source
+from gradmeter.bench.measurement.analyses import NOT_OURS, Measurement, measure_source
 from gradmeter.bench.measurement.stream import NonFinite
 from gradmeter.bench.measurement.verdict import Evidence
 from gradmeter.bench.performance.peers.harness import contender
