@@ -11,6 +11,7 @@ from gradmeter.bench.cells import NOISES, Cell, StoppingCriteria, check_choice, 
 from gradmeter.bench.checks.checking import check
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.problems.user_model import Model
+from gradmeter.bench.rows import to_frame
 from gradmeter.bench.sweep.choosing import executor
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.run import run
@@ -114,7 +115,7 @@ def measure(
         samples=samples,
         seed=seed,
     )
-    from gradmeter.bench.reading.measured import measured
+    from gradmeter.bench.reading.measured import Measured
 
     limits = (workers, cell_timeout, cell_memory, scheduler, dask_local)
     chosen = executor(
@@ -129,7 +130,7 @@ def measure(
     )
     opening = nullcontext() if store is None else Store.create(Path(store))
     with opening as opened, chosen, progress(cells, Listener(), False) as listener:
-        return measured(run(cells, opened, timing, listener, executor=chosen))
+        return Measured(to_frame(run(cells, opened, timing, listener, executor=chosen)))
 
 
 def minibatch_split(

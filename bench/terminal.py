@@ -143,13 +143,11 @@ class _Bar(_Counting):
 class _Lines(_Counting):
     """Prints a line now and then, where there is no terminal."""
 
-    def __init__(self, cells: int, rows: Listener) -> None:
-        super().__init__(cells, rows)
-        self._last = time.monotonic()
+    _last = 0.0
 
     def cell_finished(self, cell: Cell, rows: list[Row], new: bool) -> None:
         super().cell_finished(cell, rows, new)
-        if time.monotonic() - self._last > BETWEEN_LINES:
+        if time.monotonic() - max(self._since, self._last) > BETWEEN_LINES:
             self._last = time.monotonic()
             said = ", ".join(filter(None, [f"{self._ended:,} of {self._cells:,} cells", self.pace()]))
             print(f"gradmeter: {said}", file=sys.stderr)

@@ -8,6 +8,7 @@ is one line that names the object, what it has, and what is required.
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
@@ -122,7 +123,17 @@ def wrong_form(thing: Any) -> str | None:
 
     The line does not include kind and name. Return None if nothing is wrong, and for the project's own classes.
     """
-    return next(_wrong(thing), None)
+    if of_the_catalogue(type(thing)):
+        return None
+    kind = next(each for each in KINDS if isinstance(thing, each))
+    checks: dict[type, Callable[[Any], Iterator[str]]] = {
+        Problem: _of_problem,
+        Estimator: _of_estimator,
+        Family: _of_family,
+        FamilyConfig: _of_point,
+        Integrand: _of_integrand,
+    }
+    return next(itertools.chain(_signatures(thing, kind), checks[kind](thing)), None)
 
 
 def require_form(thing: Any, kind: type) -> None:
@@ -154,21 +165,6 @@ def called(thing: Any) -> tuple[str, str]:
     kind = next(name for cls, name in KINDS.items() if isinstance(thing, cls))
     name: Any = getattr(thing, "name", None)
     return kind, name if text(name) else type(thing).__name__
-
-
-def _wrong(thing: Any) -> Iterator[str]:
-    if of_the_catalogue(type(thing)):
-        return
-    kind = next(each for each in KINDS if isinstance(thing, each))
-    yield from _signatures(thing, kind)
-    checks: dict[type, Callable[[Any], Iterator[str]]] = {
-        Problem: _of_problem,
-        Estimator: _of_estimator,
-        Family: _of_family,
-        FamilyConfig: _of_point,
-        Integrand: _of_integrand,
-    }
-    yield from checks[kind](thing)
 
 
 def _signatures(thing: Any, kind: type) -> Iterator[str]:

@@ -92,7 +92,7 @@ class Setting:
         """Size P of each parameter block."""
         return {name: math.prod(shape) for name, shape in self.expectation.shapes(self.dimension).items()}
 
-    @property
+    @functools.cached_property
     def blocks(self) -> tuple[str, ...]:
         return self.expectation.blocks
 
@@ -126,7 +126,7 @@ class Setting:
         """Whether f sums over more than the coordinates of z, such as rows of data."""
         return self.expectation.integrand.width(self.expectation.data, self.dimension) > self.dimension
 
-    @property
+    @functools.cached_property
     def draws_inside(self) -> bool:
         return bool(self.backend.draws_inside) and not self.shared
 
@@ -255,12 +255,12 @@ def flattened(xp: Any, sizes: dict[str, int], found: dict[str, Array]) -> dict[s
     return {name: g if g.ndim == 2 else xp.reshape(g, (-1, sizes[name])) for name, g in found.items()}
 
 
-def _with_noise(setting: Setting, evaluate: Any, replicates: int, reduce: Any, compiled: bool = True) -> Any:
+def _with_noise(setting: Setting, replicates: int, reduce: Any, compiled: bool = True) -> Any:
     """Return a function that computes `reduce(estimates, centre)` for one block.
 
     On JAX it draws the noise inside and loops over several blocks.
     """
-    backend, specs, dtype = setting.backend, setting.specs, setting.dtype
+    backend, specs, dtype, evaluate = setting.backend, setting.specs, setting.dtype, evaluator(setting)
     if not setting.draws_inside:
 
         def of_noise(data: Any, parameters: Any, state: Any, centre: Any, noise: Any) -> Any:
@@ -310,7 +310,6 @@ class StatisticsKernel:
         self.setting = setting
         backend, replicates = setting.backend, setting.replicates
         xp = backend.xp
-        evaluate = evaluator(setting)
         self.chunk = blocks_per_call(setting)
         # The third moment serves only the correction for skewness, for which a quarter of the replicates suffices.
         self.cubed = cubed = max(1, replicates // 4)
@@ -328,11 +327,11 @@ class StatisticsKernel:
             return found
 
         key = ("statistics", setting.structure, replicates, self.chunk)
-        self._run = compiled_once(key, lambda: _with_noise(setting, evaluate, replicates, reduce))
+        self._run = compiled_once(key, lambda: _with_noise(setting, replicates, reduce))
         self._first, self._left = self._run, uncompiled if backend.compiles_slowly else 0
         if self._left:
             few = (*key, "uncompiled")
-            self._first = compiled_once(few, lambda: _with_noise(setting, evaluate, replicates, reduce, compiled=False))
+            self._first = compiled_once(few, lambda: _with_noise(setting, replicates, reduce, compiled=False))
 
     @property
     def settled(self) -> bool:
@@ -399,13 +398,13 @@ def averaging(setting: Setting, replicates: int, compiled: bool = True) -> Any:
     compiled
         Whether it is compiled; where noise is drawn inside, it is in any case.
     """
-    backend, evaluate = setting.backend, evaluator(setting)
+    backend = setting.backend
 
     def reduce(found: dict[str, Array], centre: Any) -> Any:
         return found if replicates == 1 else {name: backend.matrix_sum(g, 0) / replicates for name, g in found.items()}
 
     key = ("timed", setting.structure, replicates, *(() if compiled else ("uncompiled",)))
-    return compiled_once(key, lambda: _with_noise(setting, evaluate, replicates, reduce, compiled))
+    return compiled_once(key, lambda: _with_noise(setting, replicates, reduce, compiled))
 
 
 def timed_call(setting: Setting, replicates: int, compiled: bool = True) -> TimedCall:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import json
 from typing import Any
 
 import pandas as pd
 
 from gradmeter.bench.reading import compact
-from gradmeter.bench.rows import COLUMNS, Row, to_frame
+from gradmeter.bench.reading.tables import html_table
+from gradmeter.bench.rows import COLUMNS, Row
 
 
 class Measured(pd.DataFrame):
@@ -43,15 +43,8 @@ class Measured(pd.DataFrame):
         table = self._table
         if table is None:
             return str(pd.DataFrame(self)._repr_html_())  # type: ignore[operator]
-        head = "".join(f"<th>{heading}</th>" for heading in compact.HEADINGS)
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in line)}</tr>" for line in table)
         shape = f"{len(self)} rows × {len(self.columns)} columns, a pandas.DataFrame"
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{shape}</p>"
-
-
-def measured(rows: list[Row]) -> Measured:
-    """Return the rows as a data frame that prints itself as a table."""
-    return Measured(to_frame(rows))
+        return f"{html_table([compact.HEADINGS, *table])}<p>{shape}</p>"
 
 
 def _rows(frame: pd.DataFrame) -> list[Row]:

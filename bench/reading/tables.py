@@ -32,9 +32,13 @@ def as_html(head: str, lines: Iterable[Sequence[str]], remarks: Iterable[tuple[s
     head, lines, remarks
         As in `as_text`.
     """
+    said = "".join(f"<br>{html.escape(name)}: {html.escape(text)}" for name, text in remarks)
+    return f"<p><b>{html.escape(head)}</b>{said}</p>{html_table(lines)}"
+
+
+def html_table(lines: Iterable[Sequence[str]]) -> str:
+    """Return an HTML table of lines of cells, the headings first."""
     headings, *rows = lines
     columns = "".join(f"<th>{name}</th>" for name in headings)
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in rows)
-    said = "".join(f"<br>{html.escape(name)}: {html.escape(text)}" for name, text in remarks)
-    table = f"<table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<p><b>{html.escape(head)}</b>{said}</p>{table}"
+    return f"<table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>"

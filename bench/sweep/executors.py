@@ -92,7 +92,7 @@ class InThisProcess(Closing):
         return Timer()
 
     def measure(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
-        return self._each(lambda cell: measure_cell(cell, listener.replicates), cells, listener, stop)
+        return self._each(functools.partial(measure_cell, each=listener.replicates), cells, listener, stop)
 
     def parts(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Found]:
         return self._each(parts_of, cells, listener, stop)

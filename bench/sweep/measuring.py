@@ -138,9 +138,9 @@ def measure_cell(cell: Cell, each: Callable[[int], None] | None = None, **option
     }
     rows = []
     for block, columns in measured.blocks.items():
-        remarks = *prepared.remarks, columns.pop("reason", None), devices.slowed(states)
+        remarks = *prepared.remarks, columns.pop("reason", None), devices.slowed(states), cell.not_stored
         reason = "; ".join(filter(None, remarks)) or None
-        rows.append(with_remark(row(**common, **columns, block=block, reason=reason), cell.not_stored))
+        rows.append(row(**common, **columns, block=block, reason=reason))
     series = {f"squared_norm:{block}": values for block, values in measured.squared_norms.items()}
     return Outcome(rows, series, prepared)
 

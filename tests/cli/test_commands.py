@@ -22,8 +22,8 @@ from gradmeter.bench.cells import make_estimator
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.decomposition import from_series
 from gradmeter.bench.measurement.timing import ROUNDS
-from gradmeter.bench.reading.measured import measured as measured_frame
-from gradmeter.bench.rows import COLUMNS, MEANINGS, to_json
+from gradmeter.bench.reading.measured import Measured
+from gradmeter.bench.rows import COLUMNS, MEANINGS, to_frame, to_json
 from gradmeter.bench.sweep.store import DEFAULT, Store
 from gradmeter.estimators import VARIANTS
 from gradmeter.estimators.families import FAMILIES
@@ -152,7 +152,7 @@ def test_what_measure_cannot_use_is_one_line(given: dict[str, Any], message: str
 
 def test_names_in_a_notebook_are_no_markup() -> None:
     made = stores.rows("a", estimator="<b>mine</b>")
-    assert "&lt;b&gt;mine" in measured_frame(made)._repr_html_()
+    assert "&lt;b&gt;mine" in Measured(to_frame(made))._repr_html_()
 
 
 def test_measure_shows_its_progress_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
