@@ -36,7 +36,7 @@ def _problems() -> Iterator[Entry]:
 
 
 def _elsewhere(kind: str, registry: Registry) -> Iterator[Entry]:
-    """What other packages offer; their code is not imported for a listing."""
+    """Return the entries that other packages offer, without importing their code."""
     for name, package in registry.elsewhere():
         summary = f"of package {package}, which is imported when it is named"
         yield {"kind": kind, "name": name, "summary": summary, "options": {}, "injected": False, "biased": None}
@@ -89,7 +89,7 @@ def _methods() -> Iterator[Entry]:
 
 
 def _combinations() -> Iterator[Entry]:
-    """Estimator × family × backend; a no carries its reason."""
+    """Return an entry for every estimator, family and backend; one that is refused has the reason."""
     for text in (*VARIANTS, *NAMED_ALONE):
         estimator = make_estimator(text)
         entropy = estimator.default_entropy()
@@ -133,7 +133,7 @@ ASKED_FOR = ("combinations", "columns")
 
 
 def entries(kind: str | None = None) -> list[Entry]:
-    """Entries of one kind, or of all but those listed only where they are asked for."""
+    """Return the entries of one kind; by default of all kinds except those that are listed on request only."""
     if kind is not None and kind not in KINDS:
         raise unknown("kind", kind, KINDS)
     kinds = [name for name in KINDS if name not in ASKED_FOR] if kind is None else [kind]
@@ -152,7 +152,7 @@ def as_json(found: Iterable[Entry]) -> Iterator[str]:
 
 
 def _among(choices: list[str]) -> str:
-    """Choices in a line: the first of them, where there are too many to read."""
+    """Return choices in one line: only the first of them if they are too many to read."""
     shown = choices if len(choices) <= MOST_SHOWN else [*choices[:3], f"… {len(choices) - 3} more"]
     return " | ".join(shown)
 

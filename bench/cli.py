@@ -29,7 +29,7 @@ KEPT = {
 
 
 def fail(message: str, status: int) -> int:
-    """The one way an error is shown: a line, its middle left out where somebody's input made it endless."""
+    """Print an error as one line, without the middle of a very long one, and return the exit status."""
     line = " ".join(printable(message).split())
     if len(line) > LONGEST_MESSAGE:
         line = f"{line[: LONGEST_MESSAGE // 2]} … {line[-LONGEST_MESSAGE // 2 :]}"
@@ -111,7 +111,7 @@ def _usage_exception() -> type[Exception]:
 
 
 def _click_message(error: Any, path: str) -> str:
-    """A usage error of the command `path` in one line, naming the nearest right option or command."""
+    """Return a usage error of the command `path` in one line, with the nearest right option or command."""
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
     if context is not None and type(error).__name__ == "NoSuchOption":
         options = [name for p in context.command.params for name in p.opts if name.startswith("--")]

@@ -50,7 +50,7 @@ def plan(
     max_replicates: str | None = None,
     most: int | None = None,
 ) -> list[Cell]:
-    """The cells that a `gradmeter run` asks for: a grid of its own, or those of a suite that match.
+    """Return the cells that a `gradmeter run` asks for: those of its own grid, or those of a suite that match.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def plan(
 
 
 def _grid(axes: dict[str, Any], noise: str | None) -> list[Cell]:
-    """Every combination; without estimators all that apply, for the rest would be noise."""
+    """Return every combination; without estimators, all estimators that apply."""
     cells = []
     for problem in axes["problem"]:
         default = BOUNDS if problem.importance_samples > 1 else VARIANTS
@@ -97,7 +97,7 @@ def _grid(axes: dict[str, Any], noise: str | None) -> list[Cell]:
 
 
 def _bare(texts: Texts, kind: str) -> set[str]:
-    """The names that are given without options; an alias may stand for a name with options."""
+    """Return the names that are given without options; an alias may stand for a name with options."""
     parsed = (parse(text, kind) for text in texts or ())
     return {name for name, given in (resolve(*p) if kind == "estimator" else p for p in parsed) if not given}
 
@@ -109,7 +109,7 @@ def _spelled(value: Any) -> str:
 def _matching(
     suite: str, axes: dict[str, list[Any]], names: dict[str, set[str]], noise: str | None, most: int | None
 ) -> list[Cell]:
-    """The cells of a suite that have one of the wanted values on every axis that names any.
+    """Return the cells of a suite that have, on every axis with wanted values, one of them.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def _matching(
 
 
 def splits(suite: str | None, cells: list[Cell]) -> bool:
-    """Whether a suite asks for the parts of a minibatch's variance, and any of these cells of it has them."""
+    """Return whether a suite asks for the parts of a minibatch's variance, and one of these cells has them."""
     return suite is not None and suites.load(suite).minibatch_parts and any(map(draws_minibatch, cells))
 
 

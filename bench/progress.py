@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def show_table(rows: list[Row]) -> None:
-    """The `all` rows as a table on standard output."""
+    """Print the rows of `all` as a table on standard output."""
     from gradmeter.bench.reading import compact
 
     print_table(compact.HEADINGS, compact.lines(rows))
 
 
 def show_parts(rows: list[Row], store: Store) -> None:
-    """What of the variance is that of the samples of z, and what the minibatch's, as a table on standard output."""
+    """Print a table of the parts of the variance that come from the samples of z and from the minibatch."""
     from gradmeter.bench.measurement.decomposition import from_series
     from gradmeter.bench.reading.names import telling_apart
     from gradmeter.bench.report.minibatch_table import HEADINGS, cells
@@ -64,7 +64,7 @@ def show_claims(claims: Sequence[Claim], rows: list[Row], store: Store) -> None:
 
 
 def show_comparison(comparison: Comparison) -> None:
-    """What became of every cell that two stores share, as a table on standard output, and what to make of it."""
+    """Print a table of the changes of every cell that two stores share, and what follows from them."""
     from gradmeter.bench.comparison import METRICS, WORDS
     from gradmeter.bench.reading.numbers import times
 

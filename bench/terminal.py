@@ -189,7 +189,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: S
 
 
 def make_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = RIGHT) -> Any:
-    """A table for rich to print."""
+    """Return a table for rich to print."""
     from rich.table import Table
     from rich.text import Text
 

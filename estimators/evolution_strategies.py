@@ -4,10 +4,10 @@ Approximates   ∇_λ E_ξ[L(λ + ρξ)],  ξ ~ N(0, I),  L(λ) = E_{q_λ}[f_λ(
 with           (1/S) Σ_s ξ_s (f(t(ε_s, λ + ρξ_s)) − f(t(ε_s, λ − ρξ_s)))/(2ρ)
 requires       samples from noise at any λ; no derivatives. Costs two evaluations a sample.
 
-Both ends share ε (common random numbers). With `shared=true` all samples of an estimate share ξ too: two evaluations of
-the mean of f over S samples, and of one minibatch, as MeZO has it, which regenerates ξ from its seed instead of storing
-it. As an estimate of ∇L it has the bias ½ρ² ∇ΔL + O(ρ⁴), which is 0 if L is
-quadratic in λ. The variance does not grow as ρ → 0 if f(t(ε, λ)) is smooth in λ.
+Both values of f share ε (common random numbers). With `shared=true` all S samples of an estimate share ξ and the
+minibatch too, so that the estimate is a finite difference of the mean of f. This is MeZO, which also regenerates ξ from
+its seed instead of storing it. As an estimate of ∇L it has the bias ½ρ² ∇ΔL + O(ρ⁴), which is 0 if L is quadratic in λ.
+The variance does not grow as ρ → 0 if f(t(ε, λ)) is smooth in λ.
 
 If f reads λ, the λ in f is not perturbed: L above is a function of q's λ only, and `estimate` adds the explicit term
 ∂f_λ/∂λ without a finite difference, so without a bias.

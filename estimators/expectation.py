@@ -10,7 +10,8 @@ parameters in these ways:
 
     ∇_λ L = E[f_λ(z) ∇_λ log q_λ(z) + ∂f_λ(z)/∂λ],
 
-  or any other estimate of the first term. The second, the explicit term, is averaged over samples of q, as is ∇_θ f.
+  where the first term may be estimated in any way. The second, the explicit term, is averaged over samples of q, as is
+  ∇_θ f.
 
 With K > 1 importance samples, L is the importance-weighted bound of Burda et al. 2016, which for K = 1 is the ELBO:
 L_K(λ, θ) = E[log (1/K) Σ_k w_k] with w_k = p(x, z_k)/q_λ(z_k) and z_1, …, z_K ~ q_λ independent.

@@ -4,12 +4,12 @@ Approximates   ∇_λ E_{q_λ}[f(z)]
 with           (1/S) Σ_s (f(z_s) − b) ∇_λ log q_λ(z_s),     z_s ~ q_λ
 requires       log q_λ differentiable in λ; nothing of f.
 
-For an ELBO f = log p − log q_λ; the derivative of log q_λ in f with respect to λ has expectation zero and is left out,
+For an ELBO, f = log p − log q_λ. The derivative of this log q_λ with respect to λ has expectation zero and is left out,
 as usual (Ranganath et al. 2014, equation 3).
 
 Sources: Williams 1992; Mohamed et al. 2020, section 4. Baselines: Weaver & Tao 2001 and Greensmith et al. 2004 (optimal
 constant), Ranganath et al. 2014 (fitted coefficients), Kool et al. 2019 (leave-one-out), Mnih & Gregor 2014
-(input-dependent: NVIL, without its division by a running standard deviation, which rescales the gradient).
+(input-dependent: NVIL, but without dividing by a running standard deviation, since that would rescale the gradient).
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ class ScoreFunction(Estimator):
     - `input-dependent`: a function of the minibatch's rows, learned on a warm-up, then frozen (`input_baseline.py`).
     - `fitted`: the coefficient Cov(f s, s)/Var(s) of s as a control variate, for each coordinate, over a warm-up, then
       frozen.
-    - `cross-fitted`: the coefficient Σ f s²/Σ s² over the other half of the samples of the same estimate. (It uses E s
-      = 0: a weighted mean of f has moments where a ratio of sample covariances has none.)
+    - `cross-fitted`: the coefficient Σ f s²/Σ s² over the other half of the samples of the same estimate. Since E s =
+      0, Σ s² stands in place of the sample variance of s; the coefficient is then a weighted mean of f, which has
+      moments, while a ratio of sample covariances may have none.
     - `leave-one-out`: the mean of f over the other S − 1 samples.
 
     With `draws` = antithetic, stratified or sobol the samples are dependent (`draws.py`), so `cross-fitted` and

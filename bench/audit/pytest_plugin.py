@@ -125,7 +125,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def gradmeter(request: pytest.FixtureRequest) -> Gradmeter:
-    """`gradmeter.audit` and the assertions of `gradmeter.testing`; the end of the session reports their audits."""
+    """Provide `gradmeter.audit` and the assertions of `gradmeter.testing`, whose audits the end of the session
+    reports."""
     from gradmeter.bench.audit import assertions
 
     session = request.config.pluginmanager.get_plugin("gradmeter-session")

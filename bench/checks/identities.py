@@ -325,7 +325,7 @@ def support_and_tails(place: Place, averages: Averages) -> Finding:
 
 
 def expected(place: Place, averages: Averages) -> Finding:
-    """Check E z."""
+    """Check that `expected` returns the mean of the samples."""
     family, backend = place.family, place.lab.backend
     mean = place.lab.function(lambda p: family.expected(backend, p))(place.parameters)
     claimed = np.broadcast_to(mean, (place.dimension,))

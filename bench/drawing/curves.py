@@ -128,7 +128,7 @@ def panel(
 
 
 def _collide(curves: list[Curve], texts: dict[int, str], log_y: bool) -> bool:
-    """Whether labels at the ends of the curves would have to be written far from them."""
+    """Return whether labels at the ends of the curves would have to be written far from them."""
     scale: Callable[[float], float] = math.log if log_y else float
     values = [scale(v) for c in curves for v in (*c.low, *c.high)]
     if len(curves) < 2 or max(values) == min(values):

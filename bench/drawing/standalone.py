@@ -38,7 +38,7 @@ def render(figure: Figure) -> str:
 
 
 def _legend(key: list[tuple[str, Style]], width: float, top: float) -> tuple[str, float]:
-    """Markers and names in rows below the panels, and where they end."""
+    """Return the markers and names of the legend, in rows below the panels, and the height at which they end."""
     parts, x, y = [], 14.0, top + _ROW / 2.0
     for text, look in key:
         length = 12.0 + text_width(text) + 16.0

@@ -45,7 +45,7 @@ def unrepresentable(
     estimator
         The estimator.
     entropy, distances
-        Of the problem; they determine, with the estimator, which numbers must be accurate.
+        As in `Problem`; with the estimator they determine which numbers must be accurate.
     dimension
         D, the number of coordinates of z.
     dtype

@@ -1,4 +1,4 @@
-"""Exact methods by their names in `--method`."""
+"""The exact methods of fitting, by the names that `--method` takes."""
 
 from __future__ import annotations
 

@@ -57,14 +57,14 @@ class Minibatches:
 
 
 def taken(backend: Backend, places: Places, specs: dict[str, Noise]) -> dict[str, Array]:
-    """Return the row numbers [1, B] at these places.
+    """Return the row numbers [1, B] of a minibatch, by name of noise.
 
     Parameters
     ----------
     backend
         Array framework.
     places
-        Places in the order of the rows.
+        Shuffled row numbers, and the position of the minibatch in them, by name of noise.
     specs
         Declared noise, {name: Noise}.
     """

@@ -1,8 +1,9 @@
 """Test whether the mean of an estimator is the exact gradient: differences ḡ − g, and the two stages of `biased`.
 
-Failing to reject proves nothing, so `unbiased` is an equivalence: a certified bound on the bias (`bounds.py`). `biased`
-needs two independent rejections. Stage one names a coordinate or a direction as the candidate; stage two confirms
-exactly that candidate, with its sign, on fresh noise. Hall's transformation corrects the tests for skewness.
+Failing to reject proves nothing, so `unbiased` is the result of an equivalence test: it needs a certified bound on the
+bias (`bounds.py`). `biased` needs two independent rejections. Stage one names a coordinate or a direction as the
+candidate; stage two confirms exactly that candidate, with its sign, on fresh noise. Hall's transformation corrects the
+tests for skewness.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def t_quantile(two_sided: float, freedom: int) -> float:
 
 
 def hall(standardised: np.ndarray, skewness: np.ndarray, count: int) -> np.ndarray:
-    """Return Hall's (1992) monotone transformation of (x̄ − g)/s, a nearly normal t."""
+    """Return Hall's (1992) monotone transformation of (x̄ − g)/s, whose distribution is nearly normal."""
     s, third = standardised, skewness / 3.0
     return math.sqrt(count) * (s + third * s**2 + third**2 * s**3 / 3.0 + skewness / (6.0 * count))
 
@@ -84,7 +85,7 @@ class Difference:
     deviation
         Standard deviation of ĝ_j [D]; 0 where it is within the rounding tolerance.
     skewness
-        Of ĝ_j [D]; 0 where the deviation is 0.
+        Skewness of ĝ_j [D]; 0 where the deviation is 0.
     groups
         ḡ − g of each group of replicates [64, D], without the tolerance taken off.
     count
@@ -92,11 +93,11 @@ class Difference:
     tolerance
         Bound on the error of a mean [D], from rounding (τ) and from the error of g.
     unseen
-        Bias that an event which no replicate met could explain [D].
+        Largest difference ḡ − g that an event which no replicate met could explain [D].
     rare
-        Whether such events matter although a coordinate varies [D]. They do where z is discrete, the events being its
-        states: a coordinate whose own rare state was never drawn still varies a little with the others, about a wrong
-        mean. Elsewhere `unseen` is applied only to coordinates that never varied.
+        Whether `unseen` applies to a coordinate that varies [D]; it always applies to one that does not. It does where
+        z is discrete and the events are states of z: a coordinate whose own rare state was never drawn still varies a
+        little with the other coordinates, about a wrong mean.
     """
 
     mean: np.ndarray
@@ -128,6 +129,7 @@ class Difference:
 
 
 def _ratio(value: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Divide values by their standard errors; where an error is 0, the result is 0 or infinite."""
     varies = error > 0.0
     constant = np.where(value == 0.0, 0.0, np.copysign(np.inf, value))
     return np.where(varies, value / np.where(varies, error, 1.0), constant)
@@ -164,7 +166,7 @@ def difference(
     rare
         Whether z is discrete and has states that no draw may have met.
     event
-        How large an estimate may be at an event that no draw met, where the draws themselves understate it; else 0.
+        Size of an estimate at an event that no draw met, where the draws suggest a smaller size; else 0.
     """
     deviation = np.sqrt(moments.variances())
     constant = deviation <= (tolerance if rounding is None else rounding)
@@ -277,6 +279,7 @@ def stage_two(d: Difference, candidate: Candidate, any_skewness: bool = False) -
 
 
 def _transformed(d: Difference) -> np.ndarray:
+    """Return Hall's statistic of each coordinate; 0 where an event that no replicate met may explain the difference."""
     varies = d.deviation > 0.0
     standardised = np.where(varies, d.mean / np.where(varies, d.deviation, 1.0), 0.0)
     beyond = np.abs(d.mean) > d.unseen
@@ -285,7 +288,8 @@ def _transformed(d: Difference) -> np.ndarray:
 
 
 def projected_t(d: Difference, weights: np.ndarray) -> float:
-    """Return t of Σ weights_j (ḡ_j − g_j) over the groups, less rounding; infinite where a constant is off."""
+    """Return the t-statistic of Σ weights_j (ḡ_j − g_j) over the groups of replicates, with the rounding tolerance
+    taken off; infinite where the groups agree on a value other than 0."""
     values = d.groups @ weights
     spread = float(values.std(ddof=1)) / math.sqrt(len(values))
     mean = shrink(values.mean(), np.abs(weights) @ d.tolerance)

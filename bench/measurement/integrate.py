@@ -77,7 +77,7 @@ class _Given:
     Attributes
     ----------
     discontinuities
-        Of the noise that is integrated over, by name.
+        Discontinuities of the noise that is integrated over, by name.
     fixed
         Noise that is held fixed, by name, without the axis of replicates.
     """

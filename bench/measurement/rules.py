@@ -63,7 +63,7 @@ def rule(kind: str, nodes: int, reach: float, shift: float, precision: float = 2
     shift
         Offset of the nodes, in (0, 1).
     precision
-        Of the noise's arithmetic.
+        Unit in the last place of the arithmetic that the noise is drawn in.
     smooth
         Whether a function of uniform noise is taken to be smooth at its ends, which resolves more in between.
     """

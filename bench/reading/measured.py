@@ -48,7 +48,7 @@ class Measured(pd.DataFrame):
 
 
 def _rows(frame: pd.DataFrame) -> list[Row]:
-    """The rows that a frame was made of."""
+    """Return the rows that a frame was made of."""
     rows = []
     for record in frame.to_dict("records"):
         values = {str(k): None if v is None or v is pd.NA or v != v else v for k, v in record.items()}

@@ -22,7 +22,7 @@ class Slope:
 
 
 def fit(x: Sequence[float], y: Sequence[float], low: Sequence[float], high: Sequence[float]) -> Slope | None:
-    """Weighted least squares of log y on log x; None where there are fewer than three usable points.
+    """Fit log y to log x by weighted least squares; return None where there are fewer than three usable points.
 
     Weights come from the 95 % intervals [low, high] of y. Where the points scatter more about the line than these
     explain, the interval of the slope is widened by as much (the Birge ratio).

@@ -58,7 +58,7 @@ class Recommendation:
     comparisons
         With the runner-up, the best certified one and the best of other kinds, on the same backend.
     backends
-        Of the same estimator with other backends.
+        Comparisons with the same estimator on other backends.
     caveats
         What the reader must know before following the advice.
     """
@@ -76,7 +76,7 @@ class Recommendation:
 
 
 def advise(ranking: Ranking) -> Recommendation:
-    """The recommendation that a ranking supports."""
+    """Return the recommendation that a ranking supports."""
     best = ranking.best
     if best is None:
         return Recommendation(None, caveats=(_why_nothing(ranking),))
@@ -129,7 +129,8 @@ def sentence(
 
 
 def _others(ranked: list[Result], best: Result) -> list[Result]:
-    """The runner-up, the best that is certified where `best` is not, and the best of every other kind."""
+    """Return the runner-up, the best certified estimator if `best` is not certified, and the best of every other
+    kind."""
     firsts: dict[str, Result] = {}
     for result in ranked:
         firsts.setdefault(result.estimator, result)
@@ -183,7 +184,7 @@ def _measure(ranking: Ranking, best: Result) -> str:
 
 
 def _backends(ranking: Ranking, best: Result) -> list[AdviceLine]:
-    """The estimator on its own backend against the same one on every other, best S each."""
+    """Return the comparisons of an estimator on its backend with itself on every other backend, each at its best S."""
     columns = varying(ranking.ranked, SIDE)
     found = []
     for members in ranking.sides[1:]:
@@ -197,7 +198,7 @@ def _backends(ranking: Ranking, best: Result) -> list[AdviceLine]:
 
 
 def _winners(ranking: Ranking, best: Result) -> list[str]:
-    """Backends on which another estimator is significantly better."""
+    """Return the backends on which another estimator is significantly better."""
     columns = varying(ranking.ranked, SIDE)
     found: dict[str, list[str]] = {}
     for members in ranking.sides[1:]:

@@ -23,7 +23,8 @@ NOTHING = 1e-3
 
 
 def table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Headings and lines, the smallest bias first; no lines where no estimator without an injected bug is biased."""
+    """Return headings and lines, the smallest bias first; no lines where no estimator without an injected bug is
+    biased."""
     results = [r for r in (*ranking.ranked, *ranking.unranked) if r["scale_factor"] is not None]
     if not any(r["verdict"] == "biased" for r in results):
         return [], []
@@ -53,7 +54,7 @@ def _scale(r: Result) -> str:
 
 
 def sentence(r: Result) -> str:
-    """What the mean of an estimator is, in one sentence."""
+    """Return one sentence on the mean of an estimator."""
     if r["verdict"] != "biased":
         return "The gradient." if r["verdict"] == "unbiased" else "A bias is neither shown nor excluded."
     cosine, scale = r["cosine"], r["scale_factor"]

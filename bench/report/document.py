@@ -153,7 +153,7 @@ def compose(results: list[Result], superseded: int) -> Document:
 
 
 def _say_once(document: Document) -> None:
-    """What holds for the whole report is no caveat of every answer."""
+    """Remove from the answers the caveats that hold for the whole report, which states them once."""
     if any(r.timed for c in document.chapters for s in c.sections for r in s.ranking.results):
         return
     document.provenance.warnings.append(UNTIMED_REPORT)
@@ -169,7 +169,8 @@ def _section(ranking: Ranking, look: dict[str, Style], several_machines: bool) -
 
 
 def _answers(sweep: Sweep, sections: list[Section]) -> list[tuple[str, Recommendation]]:
-    """One answer an estimator: the values at which it is recommended, and the smallest and largest ratio there."""
+    """Return an answer for each estimator: the values at which it is recommended, and the smallest and largest ratio
+    there."""
     values = [value for value, _ in sweep.points]
     groups: dict[str | None, list[int]] = {}
     for i, section in enumerate(sections):
@@ -181,7 +182,7 @@ def _answers(sweep: Sweep, sections: list[Section]) -> list[tuple[str, Recommend
 
 
 def _spans(values: list[float], places: list[int]) -> str:
-    """`0.5 to 2, 4`: neighbours as one span."""
+    """Return values as text, with neighbours as one span: `0.5 to 2, 4`."""
     spans: list[list[int]] = []
     for i in places:
         if spans and spans[-1][-1] == i - 1:
@@ -193,7 +194,7 @@ def _spans(values: list[float], places: list[int]) -> str:
 
 
 def _together(found: list[tuple[float, Recommendation]]) -> Recommendation:
-    """The advice that one estimator gets at several values."""
+    """Return one recommendation from those that one estimator gets at several values."""
     several = [advice for _, advice in found]
     first = several[0]
     if len(found) == 1 or first.use is None:

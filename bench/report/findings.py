@@ -17,12 +17,12 @@ SCORE, PATHWISE = "score-function", "pathwise"
 
 
 def findings(rankings: Sequence[Ranking], sweeps: Iterable[Sweep]) -> list[str]:
-    """Sentences, the strongest first; none of a store without networks and bounds."""
+    """Return sentences, the strongest first; none for a store without networks and bounds."""
     return [*_ratios(rankings), *_certified(rankings), *(line for sweep in sweeps for line in _slopes(sweep))]
 
 
 def _ratios(rankings: Iterable[Ranking]) -> list[str]:
-    """The plain score function's variance over pathwise's, of the same S and backend."""
+    """Return the variance of the plain score function over that of pathwise, at the same S and backend."""
     found = []
     for ranking in rankings:
         cells = [r for r in ranking.results if networks.of(r)]
@@ -41,7 +41,8 @@ def _ratios(rankings: Iterable[Ranking]) -> list[str]:
 
 
 def _certified(rankings: Iterable[Ranking]) -> list[str]:
-    """Of each problem whose networks' gradients are known: which estimators are certified everywhere, and the rest."""
+    """Return, for each problem whose networks have known gradients, the estimators that are certified everywhere, and
+    the others."""
     problems: dict[str, dict[str, list[tuple[Ranking, Result, list[Network]]]]] = {}
     for ranking in rankings:
         for r in (*ranking.ranked, *ranking.unranked, *ranking.controls):
@@ -81,7 +82,7 @@ def _certified(rankings: Iterable[Ranking]) -> list[str]:
 
 
 def _values(cells: list[tuple[Ranking, Result, list[Network]]]) -> str:
-    """Which S, batches and backends."""
+    """Return the values of S, the batches and the backends in words."""
     samples = sorted({r["num_samples"] or 0 for _, r, _ in cells})
     batches = sorted({b for _, r, _ in cells if (b := r.option("batch")) is not None})
     backends = dict.fromkeys(str(r["backend"]) for _, r, _ in cells)
@@ -91,7 +92,7 @@ def _values(cells: list[tuple[Ranking, Result, list[Network]]]) -> str:
 
 
 def _slopes(sweep: Sweep) -> list[str]:
-    """How signal-to-noise ratios go with K, block by block."""
+    """Return how signal-to-noise ratios change with K, for each parameter block."""
     return [
         f"{sweep.problem}, signal-to-noise ratio of ∂{block} against K: "
         + ", ".join(f"{name} {'rises' if s.value > 0.0 else 'falls'}, {numbers.slope_text(s)}" for name, s in lines)

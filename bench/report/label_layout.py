@@ -14,7 +14,7 @@ _DISTANCES = (9.0, 15.0, 24.0, 36.0, 52.0, 72.0)
 def place(
     points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], others: Sequence[Box], inside: Box
 ) -> list[Box | None]:
-    """A box of the given size near each point, the nearest that is free; None where none is.
+    """Return the nearest free box of the given size for each point; None where none is free.
 
     Parameters
     ----------

@@ -16,14 +16,14 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~!$])")
 
 
 def plain(text: object) -> str:
-    """Text that means nothing to Markdown or HTML, on one line."""
+    """Return a text on one line, escaped so that Markdown and HTML show it as it is."""
     line = " ".join(str(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
     return _SPECIAL.sub(r"\\\1", line)
 
 
 def code(text: object) -> str:
-    """A code span; plain text where it holds what a span in a table cannot."""
+    """Return a code span; plain text where a span in a table cannot hold the text."""
     line = " ".join(str(text).split())
     return f"`{line}`" if line and not set(line) & set("`|<>&\\") else plain(line)
 
@@ -33,7 +33,7 @@ def strong(text: str) -> str:
 
 
 def render(document: Document) -> str:
-    """The whole twin as text."""
+    """Return the report in Markdown."""
     lines = [f"**gradmeter** · {' · '.join(plain(part) for part in document.provenance.headline)}", ""]
     lines += [f"> {plain(w)}" for w in document.provenance.warnings]
     lines += ["", "## Which estimator to use", ""]

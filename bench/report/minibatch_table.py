@@ -11,13 +11,13 @@ HEADINGS = ("estimator", "S", "samples of z", "minibatch", "sum", "whole", "mini
 
 
 def measured(ranking: Ranking) -> list[tuple[Result, Parts]]:
-    """Cells whose parts are known, by estimator and S."""
+    """Return the cells whose parts are known, by estimator and S."""
     results = sorted((*ranking.ranked, *ranking.unranked), key=lambda r: (r.estimator, r["num_samples"] or 0))
     return [(r, parts) for r in results if (parts := from_series(r.series)) is not None]
 
 
 def table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Headings and lines, one line a cell; no lines where nothing was split."""
+    """Return headings and lines, one line for each cell; no lines where nothing was split."""
     found = measured(ranking)
     context = varying([r for r, _ in found], CONTEXT)
     headings = [HEADINGS[0], *context, *HEADINGS[1:]]
@@ -28,7 +28,7 @@ def table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
 
 
 def cells(parts: Parts) -> list[str]:
-    """What stands below the headings from `samples of z` on."""
+    """Return the entries below the headings from `samples of z` on."""
     total = parts.total.value
     whole = _text(parts.total) + ("" if parts.sure else " unreliable")
     return [

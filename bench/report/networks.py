@@ -72,7 +72,8 @@ class Network(Result):
 
 
 def of(result: Result) -> list[Network]:
-    """The networks of a cell in the order of its rows; none unless there are several, of several layers."""
+    """Return the networks of a cell in the order of its rows; none unless there are several networks of several
+    layers."""
     groups: dict[str, list[Row]] = {}
     for block, row in result.blocks.items():
         if block != ALL:
@@ -85,7 +86,7 @@ def of(result: Result) -> list[Network]:
 
 
 def _row(name: str, layers: list[Row]) -> Row | None:
-    """None where a layer has no variance."""
+    """Return a row for a network from those of its layers; None where a layer has no variance."""
     if any(r["variance"] is None for r in layers):
         return None
     flags = [r["variance_flag"] for r in layers]
@@ -113,20 +114,20 @@ def _row(name: str, layers: list[Row]) -> Row | None:
 
 
 def _absolute(row: Row, column: str = "bias_bound") -> float | None:
-    """The bias of a layer, or its bound, times what it is relative to."""
+    """Return the bias of a layer, or its bound, in absolute terms: multiplied by what it is relative to."""
     if row[column] is None or row["exact_norm"] is None:
         return None
     return float(row[column] * (row["exact_norm"] if row["bias_scale"] == "gradient" else row["variance"] ** 0.5))
 
 
 def against(result: Network, other: Result) -> Ratio | None:
-    """Its variance over that of the same network of another cell."""
+    """Return the variance of the network over that of the same network of another cell."""
     plain = next((n for n in of(other) if n.name == result.name), None)
     return None if plain is None else variance_ratio(result, plain, result.name)
 
 
 def table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Headings and lines, a line a network of each cell; no lines where there are no networks."""
+    """Return headings and lines, a line for each network of each cell; no lines where there are no networks."""
     results = [*ranking.ranked, *ranking.unranked, *ranking.controls]
     context = varying(results, CONTEXT)
     found = [(r, network) for r in results for network in of(r)]

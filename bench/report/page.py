@@ -20,7 +20,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render(document: Document) -> str:
-    """The page as text."""
+    """Return the page as text."""
     from markupsafe import Markup
 
     script = (TEMPLATES / "tables.js").read_text(encoding="utf-8")

@@ -41,7 +41,7 @@ class Peers:
 
 
 def split(results: Iterable[Result]) -> tuple[list[Result], list[Result]]:
-    """Ours, and the peers'; all are ours where nothing else is there."""
+    """Split results into those of gradmeter and those of peers."""
     ours: list[Result] = []
     theirs: list[Result] = []
     for result in results:
@@ -50,7 +50,7 @@ def split(results: Iterable[Result]) -> tuple[list[Result], list[Result]]:
 
 
 def compare(ours: list[Result], theirs: list[Result]) -> Peers | None:
-    """None where there are no peers."""
+    """Return the comparison with peers; None where there are none."""
     if not theirs:
         return None
     tables: dict[str, list[tuple[str, ...]]] = {}
@@ -76,7 +76,8 @@ def compare(ours: list[Result], theirs: list[Result]) -> Peers | None:
 
 
 def met(ratio: Ratio | None, goal: float | None) -> str:
-    """Whether a ratio reaches its goal: `met`, `missed`, `not told` where the interval includes it; empty without."""
+    """Return whether a ratio reaches its goal: `met`, `missed`, or `not told` where the interval includes the goal;
+    empty without a goal."""
     if ratio is None or goal is None:
         return ""
     if not ratio.sure:

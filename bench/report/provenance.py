@@ -66,7 +66,7 @@ def provenance(results: list[Result], superseded: int) -> Provenance:
 
 
 def _timing_runs(results: list[Result]) -> list[tuple[str, str, int]]:
-    """How far the same code, timed as if it were two, came out from itself: differences below that mean nothing."""
+    """Return lines on how much two timings of the same code differed: smaller differences mean nothing."""
     found = timed_as_two(results[0].store) if results else []
     return [(f"the same {backend} cell timed as two", times(r.value, r.low, r.high), 1) for backend, r in found]
 

@@ -61,7 +61,7 @@ class Ranking:
         return self.ranked[0] if self.ranked else None
 
     def work(self, result: Result) -> float | None:
-        """Variance × seconds, or variance × evaluations."""
+        """Return variance × seconds, or variance × evaluations."""
         return work(result, self.timed)
 
     @property
@@ -70,7 +70,7 @@ class Ranking:
         return [list(members) for _, members in itertools.groupby(self.ranked, key=side)]
 
     def side_of(self, result: Result) -> list[Result]:
-        """The ranked cells on the side of a cell, best first."""
+        """Return the ranked cells on the side of a cell, best first."""
         return [r for r in self.ranked if side(r) == side(result)]
 
     def against_best(self, result: Result) -> Ratio | None:
@@ -94,7 +94,8 @@ class Ranking:
         return next((name for name in REFERENCES if name in timed), REFERENCES[0])
 
     def against_reference(self, result: Result) -> tuple[Ratio, Result] | None:
-        """Its seconds over those of the reference on the same backend, and which cell that is; None without one.
+        """Return the seconds of a cell over those of the reference on the same backend, and the cell of the reference;
+        None without a reference.
 
         That of the same S where it was measured, else of the smallest S.
         """
@@ -108,25 +109,26 @@ class Ranking:
         return None if ratio is None else (ratio, reference)
 
     def reference_of(self, result: Result) -> Result | None:
-        """The cell of the reference that has the same S and backend; None without one."""
+        """Return the cell of the reference that has the same S and backend; None without one."""
         same = (*_SAME, "num_samples")
         plain = [r for r in self.results if r.estimator == self.reference and all(r[c] == result[c] for c in same)]
         return plain[0] if plain else None
 
     def variance_against_reference(self, result: Result, block: str) -> Ratio | None:
-        """Its variance in a parameter block over the reference's; None without one, or for the reference itself."""
+        """Return the variance of a cell in a parameter block over that of the reference; None without a reference, or
+        for the reference itself."""
         plain = self.reference_of(result)
         return None if plain is None or plain is result else variance_ratio(result, plain, block)
 
 
 def work(result: Result, timed: bool) -> float | None:
-    """Work-normalised variance: variance × seconds, or variance × evaluations where `timed` is False."""
+    """Return the work-normalised variance: variance × seconds, or variance × evaluations where `timed` is False."""
     variance, cost = result["variance"], result["seconds" if timed else "evaluations"]
     return None if variance is None or cost is None else variance * cost
 
 
 def rank(results: Iterable[Result]) -> list[Ranking]:
-    """One ranking for each problem and machine, in the order of their first results."""
+    """Return a ranking for each problem and machine, in the order of their first results."""
     groups: dict[tuple[str, str | None], list[Result]] = {}
     for result in results:
         groups.setdefault((result.problem, result["machine"]), []).append(result)
@@ -178,7 +180,8 @@ def _ordered(ranking: Ranking, results: list[Result]) -> list[Result]:
 
 
 def _distance(ranking: Ranking, result: Result, best: Result | None) -> tuple[Any, ...]:
-    """What ranked cells are sorted by: the ratio to the best; the quotient of the products where no ratio is known."""
+    """Return the key by which ranked cells are sorted: the ratio to the best, or the quotient of the products where no
+    ratio is known."""
     work, least = ranking.work(result) or 0.0, (best and ranking.work(best)) or 0.0
     ratio = None if best is None or result is best else ranking.against(result, best)
     known = ratio.value if ratio is not None else 1.0 if result is best or not least else work / least
@@ -193,7 +196,7 @@ def _cost_ratio(a: Result, b: Result, timed: bool) -> Ratio | None:
 
 
 def _place(ranking: Ranking, result: Result) -> tuple[Any, ...]:
-    """What results are sorted by: without any variance, the cheaper one comes first."""
+    """Return the key by which results are sorted; of results without variance the cheaper one comes first."""
     work, cost = ranking.work(result), result["seconds" if ranking.timed else "evaluations"]
     return work is None, work or 0.0, cost or 0.0, result.estimator, result["num_samples"] or 0
 

@@ -17,7 +17,8 @@ _FLAGS = {
 
 
 def commands(results: Iterable[Result], *flags: str) -> str:
-    """`gradmeter run FLAGS …` lines whose grids hold exactly these cells; estimators on the same grid share a line."""
+    """Return lines `gradmeter run FLAGS …` whose grids hold exactly these cells; estimators on the same grid share a
+    line."""
     grids: dict[str, set[tuple[str, ...]]] = {}
     for r in results:
         grids.setdefault(r.estimator, set()).add(
@@ -31,7 +32,7 @@ def commands(results: Iterable[Result], *flags: str) -> str:
 
 
 def _products(cells: set[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Cells as grids: all of them if they are a full product, else one grid for each backend and problem."""
+    """Return cells as grids: one grid if they are a full product, else one for each backend and problem."""
     for keys in ((6,), (6, 1), (6, 0), (6, 0, 1), tuple(range(7))):
         parts: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
         for cell in sorted(cells):

@@ -39,7 +39,7 @@ class Sweep:
 
 
 def find(rankings: list[Ranking]) -> list[Sweep]:
-    """Sweeps of at least three values; every ranking in at most one, in its longest."""
+    """Return the sweeps of at least three values; a ranking is in at most one of them, the longest."""
     groups: dict[tuple[str, ...], Sweep] = {}
     for ranking in rankings:
         first = ranking.results[0]

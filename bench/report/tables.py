@@ -128,7 +128,7 @@ def _entry(
 
 
 def _cost(r: Result, ranking: Ranking) -> str:
-    """Seconds over those of the reference; which S that has, where it is another."""
+    """Return the seconds over those of the reference, with the S of the reference if it is another."""
     found = ranking.against_reference(r)
     if found is None:
         return NOT_KNOWN
@@ -145,7 +145,7 @@ def _cost(r: Result, ranking: Ranking) -> str:
 
 
 def _work_interval(r: Result, work: float, timed: bool) -> tuple[float, float]:
-    """The interval of variance × cost: independent errors, combined on the log scale."""
+    """Return the interval of variance × cost, whose independent errors are combined on the log scale."""
     below = above = 0.0
     for column in ("variance", "seconds") if timed else ("variance",):
         value, low, high = r[column], r[f"{column}_low"], r[f"{column}_high"]
@@ -212,7 +212,7 @@ _DETAILS = (
 
 
 def details(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Headings and lines, one line for each parameter block of each measured cell."""
+    """Return headings and lines, one line for each parameter block of each measured cell."""
     results = [*ranking.ranked, *ranking.unranked, *ranking.controls]
     context = varying(results, CONTEXT)
     ratio = f"variance ({ranking.reference} = 1)"
@@ -233,7 +233,7 @@ def _ordered(blocks: dict[str, Row]) -> list[Row]:
 
 
 def failures(ranking: Ranking) -> list[tuple[str, str, str]]:
-    """(estimator with its context, status, reason) of everything that has no numbers."""
+    """Return (estimator with its context, status, reason) of everything that has no numbers."""
     context = varying(ranking.results, CONTEXT) or ("backend",)
     return [
         (

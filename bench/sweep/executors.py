@@ -81,7 +81,7 @@ class Closing:
 
 
 class InThisProcess(Closing):
-    """Measures one cell after another in this process: for debugging, notebooks, and what must not be copied."""
+    """Measures one cell after another in this process: for debugging, notebooks, and objects that cannot be copied."""
 
     width = 1
 

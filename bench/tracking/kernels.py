@@ -15,7 +15,7 @@ Samples = dict[str, Any]
 
 
 def _call(setting: Any) -> tuple[Callable[[], Any], int]:
-    """One call of the kernel, compiled before, and how many blocks of replicates it makes."""
+    """Return one call of the kernel, compiled before, and the number of blocks of replicates that it makes."""
     from gradmeter.bench.measurement.kernel import StatisticsKernel
 
     kernel, roots, centre = StatisticsKernel(setting), setting.roots("timing"), setting.zeros()

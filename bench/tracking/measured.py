@@ -138,7 +138,7 @@ def _cell(case: Case) -> Cell:
 
 
 def _timing(timed: Cell) -> str:
-    """The store's key of a cell's timing rounds, which come before or after its statistics or without them."""
+    """Return the store's key of a cell's timing rounds, which may be measured without its statistics."""
     return f"timing {timed.key}"
 
 
@@ -185,7 +185,8 @@ class _Measured:
         return {"samples": rounds((self.problem, backend, estimator))["seconds"], "number": 1}
 
     def track_relative_time(self, backend: str, estimator: str) -> Samples:
-        """Over the time of the reference workload in the same round: most of a machine's ups and downs cancel."""
+        """Return the time over that of the reference workload in the same round, so that most changes of the machine's
+        speed cancel."""
         timed = rounds((self.problem, backend, estimator))
         pairs = zip(timed["seconds"], timed["reference"], strict=True)
         return {"samples": [seconds / reference for seconds, reference in pairs], "number": 1}

@@ -70,7 +70,7 @@ SLOW_TO_COMPILE = (REAL_DATA, "torch", "measure-valued")
 
 
 def cell(problem: str, backend: str, estimator: str, dtype: str = "float64", replicates: int = 2**20) -> Cell:
-    """A cell with the least S that the estimator takes.
+    """Return a cell with the least S that the estimator takes.
 
     It draws `replicates`, less what does not fill a doubling: its goals are out of reach.
     """
@@ -82,7 +82,7 @@ def cell(problem: str, backend: str, estimator: str, dtype: str = "float64", rep
 
 
 def prepared(backend: str, estimator: str, dtype: str = "float32") -> Setting:
-    """An estimator on the problem where the noise floor is looked at, ready to run."""
+    """Return the prepared cell of an estimator on the problem on which the noise floor is measured."""
     from gradmeter.bench.measurement.prepared import prepare
 
     return prepare(cell(KERNEL, backend, estimator, dtype)).setting

@@ -71,13 +71,13 @@ class Basis:
     Attributes
     ----------
     kind
-        Of the noise.
+        Kind of the noise.
     degree
         Number of functions.
     jumps
         J, discontinuities of each number; 0 for polynomials in the number itself.
     coefficients
-        Of those polynomials (`polynomials`).
+        Coefficients of those polynomials (`polynomials`).
     """
 
     kind: str

@@ -1,6 +1,7 @@
 """The Normal families with a smaller default σ, for models whose precisions are exponentials of coordinates.
 
-The tails of their estimates grow quickly with σ: at σ = 0.3 some cannot be certified, at σ = 1 few can.
+As σ grows, the tails of the estimates quickly become heavier: at σ = 0.3 some estimates cannot be certified, at σ = 1
+few can.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ WIDE = 20.0
 
 
 def figure(sweep: Sweep, styles: dict[str, Style]) -> Figure | None:
-    """One panel a parameter block; None where no estimator was measured at two values at least."""
+    """Return a figure with a panel for each parameter block; None where no estimator was measured at two values."""
     points = [(value, r) for value, ranking in sweep.points for r in (*ranking.ranked, *ranking.unranked)]
     results = [r for _, r in points]
     context = varying(results, (*CONTEXT, "num_samples"))
@@ -54,7 +54,7 @@ def figure(sweep: Sweep, styles: dict[str, Style]) -> Figure | None:
 def _curves(
     points: list[tuple[float, Result]], block: str, context: tuple[str, ...], styles: dict[str, Style]
 ) -> tuple[list[Curve], list[Result]]:
-    """Curves of two points at least, and the cells behind them."""
+    """Return the curves of at least two points, and their cells."""
     found: dict[str, tuple[Curve, list[Result]]] = {}
     for value, result in sorted(points, key=lambda p: p[0]):
         row = result.blocks.get(block)

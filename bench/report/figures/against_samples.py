@@ -18,7 +18,7 @@ FEWEST = 3
 
 
 def figure(ranking: Ranking, styles: dict[str, Style]) -> Figure | None:
-    """One panel; None where no estimator has a positive variance at three values of S."""
+    """Return a figure with one panel; None where no estimator has a positive variance at three values of S."""
     results = [r for r in (*ranking.ranked, *ranking.unranked) if r["variance"] and r["num_samples"]]
     context = varying(results, CONTEXT)
     groups: dict[tuple[str, str], list[Result]] = {}

@@ -16,7 +16,7 @@ _SAME = ("dtype", "num_samples", "seed", "noise")
 
 
 def figure(ranking: Ranking, styles: dict[str, Style]) -> Figure | None:
-    """None where no cell was measured on two backends or devices."""
+    """Return the figure; None where no cell was measured on two backends or devices."""
     results = [r for r in (*ranking.ranked, *ranking.unranked) if r["variance"]]
     sides = sorted({_side(r, results) for r in results}, key=lambda s: (not s.startswith("numpy"), s))
     groups: dict[tuple[object, ...], dict[str, Result]] = {}

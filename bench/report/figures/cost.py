@@ -18,7 +18,8 @@ WIDTH, HEIGHT = 575.0, 400.0
 
 
 def figure(ranking: Ranking, styles: dict[str, Style]) -> Figure | None:
-    """None where there are no two estimators, or values of S, with a variance and a cost, or all cost the same."""
+    """Return the figure; None where fewer than two estimators or values of S have a variance and a cost, or all cost
+    the same."""
     column = "seconds" if ranking.timed else "evaluations"
     shown = [r for r in (*ranking.ranked, *ranking.unranked) if r["variance"] and r[column]]
     kinds = {(r.estimator, r["num_samples"]) for r in shown}
@@ -41,7 +42,8 @@ def figure(ranking: Ranking, styles: dict[str, Style]) -> Figure | None:
 
 
 def frontier(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points that no other point is at most as large as in both coordinates, by ascending first one."""
+    """Return the points of the Pareto frontier, those with no other point at most as large in both coordinates, by
+    ascending first coordinate."""
     best: list[tuple[float, float]] = []
     for x, y in sorted(points):
         if not best or y < best[-1][1]:
@@ -74,7 +76,7 @@ def _panel(
 
 
 def _reach(r: Result, column: str) -> tuple[float, float]:
-    """The interval of a column, as far as a bar may reach; its value alone where there is none."""
+    """Return the interval of a column, cut where a bar may not reach; the value alone where there is no interval."""
     value = r[column]
     low, high = (r.row.get(f"{column}_{end}") for end in ("low", "high"))
     return (
@@ -118,7 +120,7 @@ def _point(axes: Any, r: Result, column: str, look: Style, faint: bool) -> None:
 
 
 def _bars(axes: Any, shown: list[Result], column: str) -> list[label_layout.Box]:
-    """The intervals as thin boxes, in pixels."""
+    """Return the intervals as thin boxes, in pixels."""
     boxes = []
     for r in shown:
         (left, right), (low, high) = _reach(r, column), _reach(r, "variance")
@@ -129,7 +131,7 @@ def _bars(axes: Any, shown: list[Result], column: str) -> list[label_layout.Box]
 
 
 def _segments(axes: Any, xs: list[float], ys: list[float]) -> list[label_layout.Box]:
-    """The stepped line as thin boxes, in pixels."""
+    """Return the stepped line as thin boxes, in pixels."""
     corners = [(xs[0], ys[0])]
     for x, y in zip(xs[1:], ys[1:], strict=True):
         corners += [(x, corners[-1][1]), (x, y)]
@@ -143,7 +145,8 @@ def _segments(axes: Any, xs: list[float], ys: list[float]) -> list[label_layout.
 def _labels(
     axes: Any, shown: list[Result], column: str, styles: dict[str, Style], lines: list[label_layout.Box]
 ) -> list[str]:
-    """Names beside points, one an estimator and S values beside the others; the estimators with a point without one."""
+    """Return the labels beside points, and the estimators of points that have none. One point of an estimator gets its
+    name, the others their S."""
     pixels = [tuple(axes.transData.transform((r[column], r["variance"]))) for r in shown]
     markers = [(x - 6.0, y - 6.0, x + 6.0, y + 6.0) for x, y in pixels]
     order = sorted(range(len(shown)), key=lambda i: shown[i]["variance"] * shown[i][column])

@@ -15,7 +15,7 @@ FEWEST = 2
 
 
 def figure(ranking: Ranking, styles: dict[str, Style]) -> Figure | None:
-    """One panel a part; None where no estimator has parts at two values of S."""
+    """Return a figure with a panel for each part; None where no estimator has parts at two values of S."""
     found = minibatch_table.measured(ranking)
     context = varying([r for r, _ in found], CONTEXT)
     groups: dict[str, list[tuple[Result, Parts]]] = {}

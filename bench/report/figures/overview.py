@@ -14,7 +14,7 @@ MOST_ROWS = 40
 
 
 def figure(rankings: list[Ranking], styles: dict[str, Style], several_machines: bool) -> Figure | None:
-    """None where no problem has two estimators to compare."""
+    """Return the figure; None where no problem has two estimators to compare."""
     lines, members = [], []
     for ranking in rankings[:MOST_ROWS]:
         compared = []

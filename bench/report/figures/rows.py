@@ -37,7 +37,7 @@ class Line:
 
 
 def panel(name: str, lines: list[Line], x_label: str, write: Callable[[float], str] = numbers.times) -> str:
-    """The panel as SVG, with a line at 1."""
+    """Return the panel as SVG, with a line at 1."""
     names = [plotting.wrapped(line.name, MOST_LEFT - MARGIN) for line in lines]
     texts = [m.text for line in lines for m in line.marks]
     left = min(MOST_LEFT, max(plotting.text_width(n) for n in names) + MARGIN)
@@ -92,7 +92,7 @@ def panel(name: str, lines: list[Line], x_label: str, write: Callable[[float], s
 
 
 def _sane(ratios: list[Ratio]) -> list[float]:
-    """Ends of the intervals, as far as an axis should follow them."""
+    """Return the ends of the intervals, cut at ten times beyond the values: an axis should not follow them farther."""
     low, high = min(r.value for r in ratios), max(r.value for r in ratios)
     ends = [end for r in ratios for end in (r.low, r.high)]
     return [min(max(end, low / 10.0), high * 10.0) for end in ends]

@@ -23,7 +23,8 @@ OPTION = "importance-samples"
 
 
 def figure(sweep: Sweep, styles: dict[str, Style]) -> Figure | None:
-    """One panel a parameter block; None where K does not vary, or no ratio is known at two values of it."""
+    """Return a figure with a panel for each parameter block; None where K does not vary, or no ratio is known at two
+    values of K."""
     if sweep.option != OPTION:
         return None
     points, context = _points(sweep)
@@ -62,7 +63,7 @@ def figure(sweep: Sweep, styles: dict[str, Style]) -> Figure | None:
 
 
 def slopes_of(sweep: Sweep) -> dict[str, list[tuple[str, Slope]]]:
-    """Of every parameter block, what each estimator is called and its slope; nothing where K does not vary."""
+    """Return the name and the slope of each estimator, by parameter block; nothing where K does not vary."""
     if sweep.option != OPTION:
         return {}
     points, context = _points(sweep)
@@ -75,7 +76,7 @@ def slopes_of(sweep: Sweep) -> dict[str, list[tuple[str, Slope]]]:
 
 
 def _points(sweep: Sweep) -> tuple[list[tuple[float, Result]], tuple[str, ...]]:
-    """(K, cell) of what is not biased, by K, and the columns in which cells differ."""
+    """Return pairs (K, cell) of the cells that are not biased, by K, and the columns in which cells differ."""
     points = [(k, r) for k, ranking in sweep.points for r in (*ranking.ranked, *ranking.unranked)]
     points = sorted(((k, r) for k, r in points if r["verdict"] != "biased"), key=lambda p: p[0])
     return points, varying([r for _, r in points], (*CONTEXT, "num_samples"))
@@ -86,7 +87,10 @@ def _blocks(points: list[tuple[float, Result]]) -> list[str]:
 
 
 def _first(sweep: Sweep) -> float:
-    """The least K of the slopes, which are those of large K: in the upper half on a log axis, or the third from top."""
+    """Return the smallest K that slopes are fitted from.
+
+    They are slopes at large K: in the upper half of a log axis, or of the three largest K if these are more.
+    """
     counts = [k for k, _ in sweep.points]
     upper = [k for k in counts if k * k >= counts[0] * counts[-1]]
     return min(upper[0], counts[-min(3, len(counts))])
