@@ -59,7 +59,7 @@ _COLUMNS = {
         "what bias is relative to: `gradient`, or `deviation` (the standard deviation) where g is about 0",
     ),
     "certificate": ("string", "how the bound was obtained: integration over the noise, or sampling"),
-    "control_gain": ("number", "factor by which controls of known mean cut the variance of the mean"),
+    "control_gain": ("number", "factor by which control variates cut the variance of the mean"),
     "cosine": ("number", "cosine of E ĝ to g, sampling noise taken off; null where one of them is about 0"),
     "scale_factor": ("number", "the factor a with which a g is nearest to E ĝ; null where g is about 0"),
     "scale_low": ("number", "lower end of the 95 % interval of `scale_factor`"),

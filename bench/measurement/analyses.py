@@ -99,7 +99,7 @@ class _Measuring:
         self.most = GROUPS * block << (self.analyses - 1)
         self.verdicts: Verdicts
         self.fresh: Stream | None = None
-        #: Controls of known mean, and the kernel of estimates with these controls subtracted.
+        #: Control variates, and the kernel of estimates with these subtracted.
         self.controls: Controls | None = None
         self.left: Relieved | None = None
         self.attempted = False

@@ -189,7 +189,7 @@ class Weighted:
     held_by_few
         Share of Σ w ‖ĝ − c‖ in the 16 largest, by parameter block; large where the tails were not sampled.
     relieved
-        Whether controls of known mean were subtracted from ĝ.
+        Whether control variates were subtracted from ĝ.
     at_the_ends
         Shares of Σ w ‖ĝ − c‖ and of Σ w ‖ĝ − c‖² from noise at the ends of the generator's range, by parameter block;
         large where these sums would grow without limit if noise had more digits.
