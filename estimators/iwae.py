@@ -33,6 +33,9 @@ class Iwae(ImportanceWeighted):
         """Return the weights, within their group, of d/dλ log w, with the sample axes of z."""
         return groups.normalised
 
+    def model_weights(self, groups: Groups) -> Array:
+        return self.weights(groups)
+
     def family_gradient(self, groups: Groups) -> Blocks:
         backend, expectation, z = groups.backend, groups.expectation, groups.z
         family, weights = expectation.family, self.weights(groups)

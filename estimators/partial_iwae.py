@@ -38,9 +38,6 @@ class Miwae(Iwae):
         most = min(self.parts, groups.size)
         return groups.normalised_in_parts(max(m for m in range(1, most + 1) if groups.size % m == 0))
 
-    def model_weights(self, groups: Groups) -> Array:
-        return self.weights(groups)
-
 
 @dataclass(frozen=True)
 class Piwae(Miwae):
@@ -66,6 +63,3 @@ class Ciwae(Iwae):
 
     def weights(self, groups: Groups) -> Array:
         return self.beta / groups.size + (1.0 - self.beta) * groups.normalised
-
-    def model_weights(self, groups: Groups) -> Array:
-        return self.weights(groups)
