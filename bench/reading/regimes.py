@@ -17,12 +17,9 @@ class Winner:
 
     Attributes
     ----------
-    label
-        Its name, with S where that is no axis and differs between the cells.
-    lead
-        By how much the next one has more variance × cost; None where a variance is 0.
-    certain
-        Whether the 95 % intervals against all others exclude 1.
+    label : its name, with S where that is no axis and differs between the cells.
+    lead : by how much the next one has more variance × cost; None where a variance is 0.
+    certain : whether the 95 % intervals against all others exclude 1.
     """
 
     label: str
@@ -36,8 +33,7 @@ class Map:
 
     Attributes
     ----------
-    timed
-        Whether the cost is seconds; evaluations of f otherwise.
+    timed : whether the cost is seconds; evaluations of f otherwise.
     """
 
     regime: Regime

@@ -84,12 +84,9 @@ class Claim:
 
     Attributes
     ----------
-    above, below
-        The interval within which the value, the ratio or the slope lies if the claim is true.
-    at
-        The value of `along` at which the ratio of `of` to `to` crosses 1.
-    needs, nearest
-        For a claim that cannot be measured here, what it would take, and the nearest thing measured.
+    above, below : the interval within which the value, the ratio or the slope lies if the claim is true.
+    at : the value of `along` at which the ratio of `of` to `to` crosses 1.
+    needs, nearest : for a claim that cannot be measured here, what it would take, and the nearest thing measured.
     """
 
     says: str
@@ -116,14 +113,10 @@ class Regime:
 
     Attributes
     ----------
-    problem
-        A name without options.
-    x, y
-        Options of the problem, or `samples`.
-    boundary, formula
-        The exact value of x at which the winner changes, and its formula; NaN and empty if unknown.
-    answer
-        The question's answer in one sentence.
+    problem : a name without options.
+    x, y : options of the problem, or `samples`.
+    boundary, formula : the exact value of x at which the winner changes, and its formula; NaN and empty if unknown.
+    answer : the question's answer in one sentence.
     """
 
     question: str
