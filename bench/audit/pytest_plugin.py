@@ -125,8 +125,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def gradmeter(request: pytest.FixtureRequest) -> Gradmeter:
-    """Provide `gradmeter.audit` and the assertions of `gradmeter.testing`, whose audits the end of the session
-    reports."""
+    """Provide `gradmeter.audit` and the assertions of `gradmeter.testing`.
+
+    The end of the session reports their audits.
+    """
     from gradmeter.bench.audit import assertions
 
     session = request.config.pluginmanager.get_plugin("gradmeter-session")

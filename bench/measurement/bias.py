@@ -288,8 +288,10 @@ def _transformed(d: Difference) -> np.ndarray:
 
 
 def projected_t(d: Difference, weights: np.ndarray) -> float:
-    """Return the t-statistic of Σ weights_j (ḡ_j − g_j) over the groups of replicates, with the rounding tolerance
-    taken off; infinite where the groups agree on a value other than 0."""
+    """Return the t-statistic of Σ weights_j (ḡ_j − g_j) over the groups of replicates.
+
+    The rounding tolerance is taken off. The result is infinite where the groups agree on a value other than 0.
+    """
     values = d.groups @ weights
     spread = float(values.std(ddof=1)) / math.sqrt(len(values))
     mean = shrink(values.mean(), np.abs(weights) @ d.tolerance)

@@ -141,8 +141,10 @@ def _slope(claim: Claim, chosen: Sequence[Result], _: Sequence[Result]) -> list[
 
 
 def _crossing(claim: Claim, chosen: Sequence[Result], results: Sequence[Result]) -> list[Evidence]:
-    """Return the last value of the axis at which the ratio is significantly on one side of 1, and the first at which it
-    is on the other side."""
+    """Return the values of the axis between which the ratio crosses 1.
+
+    They are the last at which it is significantly on one side of 1, and the first at which it is on the other side.
+    """
     sides: dict[tuple[str, ...], list[tuple[float, int]]] = {}
     for a, b in _pairs(claim, chosen, results):
         ratio, at = _compared(claim, a, b), axis_value(a, claim.along)

@@ -21,8 +21,9 @@ UNTIMED = "ranked by variance × integrand evaluations, because nothing was time
 
 @dataclass(frozen=True)
 class AdviceLine:
-    """`2.10× [1.90, 2.30]` `less variance × seconds than` `pathwise`; or `no significant difference from` `pathwise`,
-    and then the ratio.
+    """A comparison in words: `2.10× [1.90, 2.30]` `less variance × seconds than` `pathwise`.
+
+    Where the difference is not significant: `no significant difference from` `pathwise`, and then the ratio.
 
     Attributes
     ----------
@@ -129,8 +130,10 @@ def sentence(
 
 
 def _others(ranked: list[Result], best: Result) -> list[Result]:
-    """Return the runner-up, the best certified estimator if `best` is not certified, and the best of every other
-    kind."""
+    """Return the runner-up, and the best of every other kind.
+
+    If `best` is not certified, the best certified estimator is among them.
+    """
     firsts: dict[str, Result] = {}
     for result in ranked:
         firsts.setdefault(result.estimator, result)

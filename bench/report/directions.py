@@ -23,8 +23,10 @@ NOTHING = 1e-3
 
 
 def table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Return headings and lines, the smallest bias first; no lines where no estimator without an injected bug is
-    biased."""
+    """Return headings and lines, the smallest bias first.
+
+    There are no lines where no estimator without an injected bug is biased.
+    """
     results = [r for r in (*ranking.ranked, *ranking.unranked) if r["scale_factor"] is not None]
     if not any(r["verdict"] == "biased" for r in results):
         return [], []

@@ -169,8 +169,10 @@ def _section(ranking: Ranking, look: dict[str, Style], several_machines: bool) -
 
 
 def _answers(sweep: Sweep, sections: list[Section]) -> list[tuple[str, Recommendation]]:
-    """Return an answer for each estimator: the values at which it is recommended, and the smallest and largest ratio
-    there."""
+    """Return an answer for each estimator that is recommended at some values.
+
+    It consists of these values, and of the smallest and largest ratio there.
+    """
     values = [value for value, _ in sweep.points]
     groups: dict[str | None, list[int]] = {}
     for i, section in enumerate(sections):
@@ -210,8 +212,10 @@ def _together(found: list[tuple[float, Recommendation]]) -> Recommendation:
 
 
 def ranged(compared: list[tuple[float, AdviceLine]]) -> tuple[AdviceLine, ...]:
-    """The runner-up's ratios from the smallest to the largest, as one comparison; where they are not significant, that
-    is said."""
+    """Return the ratios to the runner-up, from the smallest to the largest, as one comparison.
+
+    Where they are not significant, the comparison says so.
+    """
     shown = [c for _, c in compared if c.settled] or [c for _, c in compared]
     if not shown or len({c.words for c in shown}) > 1:
         return tuple(c for _, c in compared[:1])

@@ -41,8 +41,10 @@ def _ratios(rankings: Iterable[Ranking]) -> list[str]:
 
 
 def _certified(rankings: Iterable[Ranking]) -> list[str]:
-    """Return, for each problem whose networks have known gradients, the estimators that are certified everywhere, and
-    the others."""
+    """Return the estimators that are certified everywhere, and the others.
+
+    They are listed for each problem whose networks have known gradients.
+    """
     problems: dict[str, dict[str, list[tuple[Ranking, Result, list[Network]]]]] = {}
     for ranking in rankings:
         for r in (*ranking.ranked, *ranking.unranked, *ranking.controls):

@@ -72,8 +72,10 @@ class Network(Result):
 
 
 def of(result: Result) -> list[Network]:
-    """Return the networks of a cell in the order of its rows; none unless there are several networks of several
-    layers."""
+    """Return the networks of a cell in the order of its rows.
+
+    There are none unless the cell has several networks of several layers.
+    """
     groups: dict[str, list[Row]] = {}
     for block, row in result.blocks.items():
         if block != ALL:

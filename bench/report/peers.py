@@ -76,8 +76,10 @@ def compare(ours: list[Result], theirs: list[Result]) -> Peers | None:
 
 
 def met(ratio: Ratio | None, goal: float | None) -> str:
-    """Return whether a ratio reaches its goal: `met`, `missed`, or `not told` where the interval includes the goal;
-    empty without a goal."""
+    """Return whether a ratio reaches its goal: `met`, `missed` or `not told`; empty without a goal.
+
+    It is `not told` where the interval includes the goal.
+    """
     if ratio is None or goal is None:
         return ""
     if not ratio.sure:

@@ -79,8 +79,10 @@ class Ranking:
         return None if result is best or not best["variance"] else self.against(result, best)
 
     def against(self, a: Result, b: Result) -> Ratio | None:
-        """Return the work-normalised variance of `a` over that of `b`; the cost of `a` over that of `b` where neither
-        has a variance."""
+        """Return the work-normalised variance of `a` over that of `b`.
+
+        Where neither has a variance, it is the cost of `a` over that of `b`.
+        """
         key = id(a), id(b)
         if key not in self._ratios:
             compare = work_ratio if a["variance"] or b["variance"] else _cost_ratio
@@ -94,8 +96,9 @@ class Ranking:
         return next((name for name in REFERENCES if name in timed), REFERENCES[0])
 
     def against_reference(self, result: Result) -> tuple[Ratio, Result] | None:
-        """Return the seconds of a cell over those of the reference on the same backend, and the cell of the reference;
-        None without a reference.
+        """Return the seconds of a cell over those of the reference, and the cell of the reference.
+
+        The reference is that of the same backend. Return None without a reference.
 
         That of the same S where it was measured, else of the smallest S.
         """
@@ -115,8 +118,10 @@ class Ranking:
         return plain[0] if plain else None
 
     def variance_against_reference(self, result: Result, block: str) -> Ratio | None:
-        """Return the variance of a cell in a parameter block over that of the reference; None without a reference, or
-        for the reference itself."""
+        """Return the variance of a cell in a parameter block over that of the reference.
+
+        Return None without a reference, or for the reference itself.
+        """
         plain = self.reference_of(result)
         return None if plain is None or plain is result else variance_ratio(result, plain, block)
 
@@ -180,8 +185,10 @@ def _ordered(ranking: Ranking, results: list[Result]) -> list[Result]:
 
 
 def _distance(ranking: Ranking, result: Result, best: Result | None) -> tuple[Any, ...]:
-    """Return the key by which ranked cells are sorted: the ratio to the best, or the quotient of the products where no
-    ratio is known."""
+    """Return the key by which ranked cells are sorted: the ratio to the best.
+
+    Where no ratio is known, it is the quotient of the products of variance and cost.
+    """
     work, least = ranking.work(result) or 0.0, (best and ranking.work(best)) or 0.0
     ratio = None if best is None or result is best else ranking.against(result, best)
     known = ratio.value if ratio is not None else 1.0 if result is best or not least else work / least

@@ -17,8 +17,10 @@ _FLAGS = {
 
 
 def commands(results: Iterable[Result], *flags: str) -> str:
-    """Return lines `gradmeter run FLAGS …` whose grids hold exactly these cells; estimators on the same grid share a
-    line."""
+    """Return lines `gradmeter run FLAGS …` whose grids hold exactly these cells.
+
+    Estimators on the same grid share a line.
+    """
     grids: dict[str, set[tuple[str, ...]]] = {}
     for r in results:
         grids.setdefault(r.estimator, set()).add(

@@ -185,8 +185,10 @@ class _Measured:
         return {"samples": rounds((self.problem, backend, estimator))["seconds"], "number": 1}
 
     def track_relative_time(self, backend: str, estimator: str) -> Samples:
-        """Return the time over that of the reference workload in the same round, so that most changes of the machine's
-        speed cancel."""
+        """Return the time over that of the reference workload in the same round.
+
+        Most changes of the machine's speed cancel in this ratio.
+        """
         timed = rounds((self.problem, backend, estimator))
         pairs = zip(timed["seconds"], timed["reference"], strict=True)
         return {"samples": [seconds / reference for seconds, reference in pairs], "number": 1}

@@ -18,8 +18,10 @@ WIDTH, HEIGHT = 575.0, 400.0
 
 
 def figure(ranking: Ranking, styles: dict[str, Style]) -> Figure | None:
-    """Return the figure; None where fewer than two estimators or values of S have a variance and a cost, or all cost
-    the same."""
+    """Return the figure of variance against cost; None where there is nothing to compare.
+
+    That is where fewer than two estimators or values of S have a variance and a cost, or all cost the same.
+    """
     column = "seconds" if ranking.timed else "evaluations"
     shown = [r for r in (*ranking.ranked, *ranking.unranked) if r["variance"] and r[column]]
     kinds = {(r.estimator, r["num_samples"]) for r in shown}
@@ -42,8 +44,10 @@ def figure(ranking: Ranking, styles: dict[str, Style]) -> Figure | None:
 
 
 def frontier(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points of the Pareto frontier, those with no other point at most as large in both coordinates, by
-    ascending first coordinate."""
+    """Return the points of the Pareto frontier, by ascending first coordinate.
+
+    No other point is at most as large as one of them in both coordinates.
+    """
     best: list[tuple[float, float]] = []
     for x, y in sorted(points):
         if not best or y < best[-1][1]:
@@ -145,8 +149,10 @@ def _segments(axes: Any, xs: list[float], ys: list[float]) -> list[label_layout.
 def _labels(
     axes: Any, shown: list[Result], column: str, styles: dict[str, Style], lines: list[label_layout.Box]
 ) -> list[str]:
-    """Return the labels beside points, and the estimators of points that have none. One point of an estimator gets its
-    name, the others their S."""
+    """Return the labels beside points, and the estimators of points that have no label.
+
+    One point of an estimator is labelled with its name, the others with their S.
+    """
     pixels = [tuple(axes.transData.transform((r[column], r["variance"]))) for r in shown]
     markers = [(x - 6.0, y - 6.0, x + 6.0, y + 6.0) for x, y in pixels]
     order = sorted(range(len(shown)), key=lambda i: shown[i]["variance"] * shown[i][column])

@@ -23,8 +23,10 @@ OPTION = "importance-samples"
 
 
 def figure(sweep: Sweep, styles: dict[str, Style]) -> Figure | None:
-    """Return a figure with a panel for each parameter block; None where K does not vary, or no ratio is known at two
-    values of K."""
+    """Return a figure with a panel for each parameter block.
+
+    Return None where K does not vary, or no ratio is known at two values of K.
+    """
     if sweep.option != OPTION:
         return None
     points, context = _points(sweep)
