@@ -74,7 +74,7 @@ def test_a_run_prints_promised_rows_and_the_same_again_without_measuring(
         1,
         0,
     )
-    monkeypatch.setattr("gradmeter.bench.sweep.executors.measure_cell", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("gradmeter.bench.sweep.executors.measure_cell", lambda *_, **__: pytest.fail("measured again"))
     assert run_cli("run", *CELL, "--json").out == first.out
 
 

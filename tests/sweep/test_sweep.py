@@ -217,7 +217,7 @@ def test_a_stop_between_timing_rounds_leaves_the_statistics() -> None:
 
 
 def test_an_interrupt_within_a_cell_leaves_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with Store.create(tmp_path / "s") as store:
