@@ -5,6 +5,7 @@ Imports nothing that takes time before Ctrl-C is handled.
 
 import os
 import signal
+import sys
 from typing import Any, NoReturn
 
 
@@ -17,6 +18,10 @@ def _stop(number: int, frame: Any) -> None:
 def script() -> NoReturn:
     """Run the command line and exit; until it is imported, Ctrl-C only ends the process."""
     signal.signal(signal.SIGINT, _stop)
+    if sys.argv[1:2] == ["run"]:
+        from gradmeter.bench.sweep import server
+
+        server.start_early(sys.argv[2:])
     from gradmeter.bench import cli
 
     cli.script()

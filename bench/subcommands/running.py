@@ -113,10 +113,6 @@ def run(
 
     gradmeter run --problem 'cosine[k=2.5]' --estimator pathwise --backend jax
     """
-    if not in_process and suite is None and set(backend or ["numpy"]) == {"numpy"}:
-        from gradmeter.bench.sweep import server
-
-        server.start_server()  # it imports what measuring takes while this process plans
     from gradmeter.bench import commands, durations, plugin_files
     from gradmeter.bench.sweep import choosing
 

@@ -247,5 +247,3 @@ def wait(workers: Iterable[WorkerProcess], seconds: float = TICK) -> None:
     pending = [future for worker in workers if (future := worker.pending) is not None]
     if pending:
         wait_for(pending, seconds, FIRST_COMPLETED)
-    else:
-        time.sleep(seconds)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.context import BaseContext
 
@@ -26,6 +27,8 @@ IMPORTED = {
     "torch": ("gradmeter.estimators.backends.torch", "torch._inductor.compile_fx"),
     "jax": ("gradmeter.estimators.backends.jax",),
 }
+#: Options of `gradmeter run` with which no worker process is started, or with which that is uncertain.
+NEEDING_NO_SERVER = frozenset({"--in-process", "--plan", "--help"})
 
 
 def start_server(backends: Iterable[str] = ()) -> None:
@@ -47,6 +50,27 @@ def start_server(backends: Iterable[str] = ()) -> None:
             resource_tracker.ensure_running()  # it cleans up after a process that was killed; its user need not know
         with suppress(OSError):  # of a process that was forked from one with a server; starting work tells
             forkserver.ensure_running()
+
+
+def start_early(arguments: Sequence[str]) -> None:
+    """Start the server before the command line is imported, so that both import at the same time.
+
+    A suite names the backends of its cells, and is read much later; the server is not started then.
+
+    Parameters
+    ----------
+    arguments : those after `gradmeter run`, not checked yet.
+    """
+    named = [each.partition("=") for each in arguments]
+    names = {name for name, _, _ in named}
+    if "--problem" not in names or not arguments[0].startswith("-") or names.intersection(NEEDING_NO_SERVER):
+        return
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        return  # a pipe to the server would get the number of a closed stream
+    following = zip(named, [*arguments[1:], ""], strict=True)
+    values = [value if equal else after for (name, equal, value), after in following if name == "--backend"]
+    if set(values) <= IMPORTED.keys():
+        start_server(values)
 
 
 @contextmanager

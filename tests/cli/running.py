@@ -57,7 +57,7 @@ def run_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "gradmeter.bench.cli", *arguments]
+    return [sys.executable, "-m", "gradmeter", *arguments]
 
 
 def environment() -> dict[str, str]:
