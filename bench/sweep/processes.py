@@ -1,8 +1,8 @@
 """Worker processes, one piece of work at a time each, that can be killed at a deadline and are missed when they die.
 
-A worker is an executor of `concurrent.futures` with one process. That library notices every death, also `os._exit(0)`,
-which others mistake for an orderly end. One executor a process means that a death costs no other work, and that no
-lock or pipe is shared which a killed process could leave locked or half written.
+Each process has a socket of its own and inherits no other descriptor of its parent's. So a death costs no other work:
+no lock or pipe is shared that a killed process could leave locked or half written. A process is dead when the system
+says so; what it wrote last is read before that is believed.
 
 Processes are forked from a server that has imported what measuring takes, the frameworks of the cells included, and
 started no thread. User classes travel by value (cloudpickle), so that the user's script is not run again in a worker.
@@ -11,32 +11,40 @@ started no thread. User classes travel by value (cloudpickle), so that the user'
 from __future__ import annotations
 
 import importlib
-import multiprocessing
+import math
 import os
+import pickle
 import signal
+import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
-from concurrent.futures import wait as wait_for
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
+from gradmeter.bench.identity.owner import brought
+from gradmeter.bench.sweep.channel import BEGUN, FAILED, PROGRESS, RESULT, WORK, Channel, Garbled
 from gradmeter.bench.sweep.measuring import Ended
 from gradmeter.bench.sweep.server import WORKER, context, ctrl_c_ignored
 from gradmeter.estimators.errors import typed
 
 #: Longest wait for anything, in seconds, so that a request to stop is noticed.
 TICK = 0.1
-#: Seconds after the death of a process in which its last result may still arrive.
+#: Seconds that a process may live on after it closed its socket.
 GRACE = 2.0
+#: Most seconds that pickling a user's objects may take; a cell's limit of time is another.
+PICKLING = 60.0
+#: multiprocessing keeps one table of processes and reads the status of each once, in whichever thread.
+_TABLE = threading.RLock()
 
 
 class UnableToSend(Exception):
@@ -55,6 +63,35 @@ def packed(arguments: tuple[Any, ...]) -> bytes:
         return cloudpickle.dumps(arguments)
     except (Exception, SystemExit) as error:  # a class of the user's may raise anything
         raise UnableToSend(f"it cannot be sent to a worker process: {typed(error)}; measure it in process") from None
+
+
+def packing(arguments: tuple[Any, ...]) -> Future[bytes]:
+    """Return the future of `packed`; it is done unless pickling a user's object takes long, or never ends."""
+    future: Future[bytes] = Future()
+
+    def pack() -> None:
+        try:
+            future.set_result(packed(arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    if brought(arguments):
+        thread = threading.Thread(target=pack, daemon=True)
+        thread.start()
+        thread.join(TICK)
+    else:
+        pack()
+    return future
+
+
+def most_pickling(seconds: float | None) -> float:
+    """Return how long pickling may take where a cell may take so many seconds."""
+    return min(PICKLING, math.inf if seconds is None else seconds)
+
+
+def not_packed(seconds: float) -> Ended:
+    """Return what becomes of a cell whose pickling has not ended."""
+    return Ended("timeout", f"it cannot be sent to a worker process: pickling it did not end within {seconds:g} s")
 
 
 class NotBegun(Exception):
@@ -100,18 +137,18 @@ class WorkerProcess:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        how = context()
-        self._reports, reporting = how.Pipe(duplex=False)
-        arguments = (limits.plugins, reporting)
-        self._executor = ProcessPoolExecutor(1, how, _begin, arguments)
         self._process: Any = None
-        self._children: list[Any] = []
-        self._hello: Future[int] | None = None
-        self._work: Future[Any] | None = None
+        self._channel: Channel | None = None
+        self._packing: tuple[str, Future[bytes]] | None = None
+        self._found: list[Any] = []  # what the work came to, once it is there
         self._seconds: float | None = None
         self._began: float | None = None
-        self._died: float | None = None
+        self._closed: float | None = None
         self.progress: int | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else int(self._process.pid)
 
     def start(self, function: str, *arguments: Any, seconds: float | None = None) -> None:
         """Start work.
@@ -123,66 +160,104 @@ class WorkerProcess:
         seconds
             Time after which the process is killed; None for no limit.
         """
-        assert self._work is None
-        try:
-            sent = packed(arguments)
-        except UnableToSend as error:
-            self._work = Future()
-            self._work.set_result(Ended("exception", str(error)))
-            return
-        self.send(function, sent, seconds)
+        self._found, self.progress, self._seconds = [], None, seconds
+        self._began = time.monotonic()
+        self._packing = function, packing(arguments)
+        self._send_packed()
+
+    def _send_packed(self) -> None:
+        """Send what start was given as soon as it is pickled."""
+        assert self._packing is not None
+        function, future = self._packing
+        assert self._began is not None
+        most = most_pickling(self._seconds)
+        if future.done():
+            self._packing = None
+            try:
+                self.send(function, future.result(), self._seconds)
+            except UnableToSend as error:
+                self._found = [Ended("exception", str(error))]
+        elif time.monotonic() - self._began > most:
+            self._packing, self._found = None, [not_packed(most)]
 
     def send(self, function: str, sent: bytes, seconds: float | None) -> None:
         """Start work whose arguments are pickled."""
-        assert self._work is None
-        self._began = self._died = self.progress = None
-        self._seconds = seconds
+        self._found, self.progress, self._seconds = [], None, seconds
+        self._began = self._closed = None
         try:
-            if self._hello is None:
-                with main_left_out(), ctrl_c_ignored():
-                    self._hello = self._executor.submit(os.getpid)
-                self._children = multiprocessing.active_children()  # one of them is the process; its number comes later
-            self._work = self._executor.submit(_call, function, sent, self._limits.memory)
-        except (BrokenProcessPool, OSError, EOFError, AssertionError) as error:  # a daemon may have no processes
-            self._work = Future()
-            self._work.set_exception(NotBegun(typed(error)))  # it died while it was idle, or could not be started
+            if self._channel is None:
+                self._launch()
+            assert self._channel is not None
+            self._channel.put(WORK, pickle.dumps((function, sent, self._limits.memory)))
+        except (OSError, EOFError, AssertionError) as error:  # a daemon may have no processes
+            self._found = [NotBegun(typed(error))]  # it died while it was idle, or could not be started
+
+    def _launch(self) -> None:
+        channel, theirs, token = Channel.pair()
+        process = context().Process(target=_serve, args=(theirs, token, self._limits.plugins))  # type: ignore[attr-defined]
+        try:
+            with _TABLE, main_left_out(), ctrl_c_ignored():
+                process.start()
+        except BaseException:
+            channel.close()
+            raise
+        finally:
+            theirs.close()
+        self._process, self._channel = process, channel
 
     @property
-    def pending(self) -> Future[Any] | None:
-        """What a waiting process waits for: that the process is there, then that its work is done."""
-        return self._work if self._hello is None or self._hello.done() else self._hello
+    def handles(self) -> list[Any]:
+        """What has something to read as soon as `done` may have another answer."""
+        if self._channel is None or self._packing is not None:
+            return []
+        return [self._process.sentinel] if self._channel.closed else [self._process.sentinel, self._channel]
+
+    @property
+    def pause(self) -> float:
+        """Seconds after which `done` may have another answer anyway."""
+        if self._found:
+            return 0.0
+        return 0.002 if self._channel is not None and self._channel.unsent else TICK
 
     def done(self) -> bool:
-        """Return whether `result` has something to return; kill the process where its deadline has passed."""
-        self._hear()
-        if self._work is None:
-            return False
-        self._find_process()
-        if self._work.done():
-            return True
-        if self._began is None:
-            return False
+        """Return whether `result` has something to return."""
+        if self._packing is not None:
+            self._send_packed()
+        if not self._found and self._packing is None and self._channel is not None:
+            with _TABLE:
+                alive = self._process.is_alive()  # before its messages, the last of which it may have sent by then
+            try:
+                self._hear(self._channel)
+            except Garbled:
+                self._found = [Ended("crashed", "it wrote into the socket of its process")]
+            if not self._found:
+                self._look(alive, self._channel)
+        return bool(self._found)
+
+    def _hear(self, channel: Channel) -> None:
+        """Read what the process sent."""
+        for kind, data in channel.messages():
+            if kind == BEGUN:
+                self._began = time.monotonic()
+            elif kind == PROGRESS:
+                (self.progress,) = struct.unpack("<q", data)
+            elif kind == FAILED:
+                self._found = [NotBegun(data.decode(errors="replace"))]
+            elif kind == RESULT:
+                self._found = [_result(data)]
+
+    def _look(self, alive: bool, channel: Channel) -> None:
+        """Take note of the end of the process, of its connection or of its time."""
         now = time.monotonic()
-        if self._seconds is not None and now - self._began > self._seconds:
-            return True
-        if self._process is not None and not self._process.is_alive():
-            self._died = self._died or now
-            return now - self._died > GRACE
-        return False
-
-    def _hear(self) -> None:
-        """Read what the process said about its progress."""
-        with suppress(OSError, EOFError):
-            while self._reports.poll():
-                (self.progress,) = struct.unpack("<q", self._reports.recv_bytes())
-
-    def _find_process(self) -> None:
-        if self._began is None and self._hello is not None and self._hello.done() and not self._hello.exception():
-            self._began = time.monotonic()
-            if self._process is None:
-                pid = self._hello.result()
-                self._process = next((child for child in self._children if child.pid == pid), None)
-                self._children = []
+        if not alive:
+            dead = f"its process {_ending(self._process.exitcode)}"
+            self._found = [NotBegun(dead) if self._began is None else Ended("crashed", dead)]
+        elif self._began is not None and self._seconds is not None and now - self._began > self._seconds:
+            self._found = [Ended("timeout", f"not finished after {self._seconds:g} s")]
+        elif channel.closed:
+            self._closed = self._closed or now
+            if now - self._closed > GRACE:
+                self._found = [Ended("crashed", "it closed the socket of its process")]
 
     def result(self) -> Any:
         """Return what the work returned, or an `Ended`, after which the process is gone.
@@ -192,58 +267,51 @@ class WorkerProcess:
         NotBegun
             The process died before it began, or could not be started.
         """
-        assert self._work is not None
-        work, self._work = self._work, None
-        if not work.done():
-            late = self._died is None
+        (found,) = self._found
+        if isinstance(found, NotBegun | Ended):
             self.kill()
-            return Ended("timeout", f"not finished after {self._seconds:g} s") if late else self._death()
-        error = work.exception()
-        if error is None:
-            return work.result()
-        if isinstance(error, NotBegun):
-            self.kill()
-            raise error
-        if not isinstance(error, BrokenProcessPool):
-            return Ended("exception", f"it cannot be measured in a worker process: {typed(error)}")
-        self.kill()
-        if self._process is None:
-            raise NotBegun(typed(error))
-        return self._death()
-
-    def _death(self) -> Ended:
-        """Return how the process ended."""
-        self._process.join(GRACE)
-        status = self._process.exitcode
-        if status is not None and status < 0:
-            said = f"its process was ended by {signal.Signals(-status).name}"
-        else:
-            said = f"its process ended with status {status}"
-        return Ended("crashed", said)
+        if isinstance(found, NotBegun):
+            raise found
+        return found
 
     def kill(self) -> None:
         """End the process now, whatever it does."""
-        if self._process is None and self._hello is not None and self._hello.done() and not self._hello.exception():
-            self._find_process()
-        if self._process is not None:
-            with suppress(OSError, ValueError):
-                self._process.kill()
-            with suppress(OSError, AttributeError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # what it started
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        self._reports.close()
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(OSError, ValueError), _TABLE:
+            process.kill()
+        with suppress(OSError, AttributeError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it started
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
 
 
-def _begin(plugins: Sequence[Path], reports: Any) -> None:
-    importlib.import_module(WORKER).begin(plugins, reports)
+def _ending(status: int) -> str:
+    """Return how a process of this exit status ended, in words."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:  # a real-time signal
+        return f"was ended by signal {-status}"
 
 
-def _call(function: str, sent: bytes, memory: int | None) -> Any:
-    return importlib.import_module(WORKER).call(function, sent, memory)
+def _result(data: bytes) -> Any:
+    try:
+        return pickle.loads(data)
+    except Exception as error:
+        return Ended("crashed", f"its result cannot be read: {typed(error)}")
+
+
+def _serve(end: socket.socket, token: bytes, plugins: Sequence[Path]) -> None:
+    importlib.import_module(WORKER).serve(end, token, plugins)
 
 
 def wait(workers: Iterable[WorkerProcess], seconds: float = TICK) -> None:
     """Wait until one of these processes may have come to an end, but not longer than `seconds`."""
-    pending = [future for worker in workers if (future := worker.pending) is not None]
-    if pending:
-        wait_for(pending, seconds, FIRST_COMPLETED)
+    workers = list(workers)
+    if workers:
+        handles = [handle for worker in workers for handle in worker.handles]
+        connection.wait(handles, min(seconds, *(worker.pause for worker in workers)))

@@ -73,6 +73,20 @@ def start_early(arguments: Sequence[str]) -> None:
         start_server(values)
 
 
+def leave() -> None:
+    """Close what this process, forked from a server, inherited from it: what is written there would end the server.
+
+    If this process starts processes, they get a server of their own.
+    """
+    from multiprocessing import forkserver, resource_tracker
+
+    for holder, name in ((forkserver._forkserver, "_forkserver_alive_fd"), (resource_tracker._resource_tracker, "_fd")):
+        inherited = getattr(holder, name, None)
+        if inherited is not None:
+            os.close(inherited)
+            setattr(holder, name, None)
+
+
 @contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
     before = os.environ.get(name)

@@ -11,15 +11,16 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -29,31 +30,60 @@ from gradmeter.bench.measurement import cell as _cell  # noqa: F401  imported on
 from gradmeter.bench.measurement.cost import Cost
 from gradmeter.bench.measurement.kernel import StatisticsKernel
 from gradmeter.bench.measurement.prepared import prepare
+from gradmeter.bench.sweep import server
+from gradmeter.bench.sweep.channel import BEGUN, FAILED, PROGRESS, RESULT, Channel, Garbled
 from gradmeter.bench.sweep.measuring import Ended, Outcome, measure_cell, with_remark
 from gradmeter.bench.sweep.processes import Limits
 from gradmeter.bench.sweep.splitting import parts_of
 from gradmeter.bench.sweep.timer import Timer
 from gradmeter.estimators import backends
+from gradmeter.estimators.errors import typed
 
 #: Seconds between two messages about progress.
 PAUSE = 0.2
-_REPORTS: Connection | None = None
+_CHANNEL: Channel | None = None
 _TIMER = Timer()
 _PLUGINS: tuple[Path, ...] = ()
 _LAST: dict[str, Any] = {}
 
 
-def begin(plugins: Sequence[Path], reports: Connection | None) -> None:
+def serve(end: socket.socket, token: bytes, plugins: Sequence[Path]) -> NoReturn:
+    """Do one piece of work after another, until the process that started this one closes the connection."""
+    global _CHANNEL
+    channel = _CHANNEL = Channel(end, token, waiting=True)
+    own = os.getpid()
+    try:
+        begin(plugins)
+    except BaseException as error:
+        channel.put(FAILED, typed(error).encode())
+        os._exit(1)
+    with suppress(OSError, Garbled):  # nobody is left to be told, and a traceback would be taken for a fault of ours
+        for _, work in channel.messages():
+            channel.put(BEGUN)
+            result = _pickled(call(*pickle.loads(work)))
+            if os.getpid() != own:  # a process that a cell forked, and that went on here
+                break
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(Exception):
+                    stream.flush()
+            channel.put(RESULT, result)
+    os._exit(0)
+
+
+def begin(plugins: Sequence[Path]) -> None:
     """Prepare this process: Ctrl-C is its parent's, it prints to standard error, and it ends with its parent."""
-    global _REPORTS, _PLUGINS
-    _REPORTS, _PLUGINS = reports, tuple(plugins)
+    global _PLUGINS
+    _PLUGINS = tuple(plugins)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)  # signals to a group of processes are not for this one, and what it starts can be ended with it
+    server.leave()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
     try:
         os.dup2(2, 1)  # rows alone go to standard output
     except OSError:  # standard error is closed
         for stream in (1, 2):
-            os.dup2(os.open(os.devnull, os.O_RDWR), stream)
+            os.dup2(nothing, stream)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from gradmeter.bench import plugin_files
 
@@ -63,7 +93,8 @@ def begin(plugins: Sequence[Path], reports: Connection | None) -> None:
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        parent.join()
+        with suppress(OSError):  # a cell closed what tells
+            parent.join()
         os._exit(1)
 
 
@@ -75,6 +106,19 @@ def call(function: str, sent: bytes, memory: int | None) -> Any:
         return Ended("out-of-memory", "there is no memory to begin with")
     except KeyboardInterrupt:  # not Ctrl-C, which this process ignores
         return Ended("exception", "it raises KeyboardInterrupt")
+    except BaseException as error:
+        return _failed(error)
+
+
+def _pickled(result: Any) -> bytes:
+    try:
+        return pickle.dumps(result)
+    except Exception as error:
+        return pickle.dumps(_failed(error))
+
+
+def _failed(error: BaseException) -> Ended:
+    return Ended("exception", f"it cannot be measured in a worker process: {typed(error)}")
 
 
 def measured(cell: Cell, helpers: int, memory: int | None) -> Outcome:
@@ -137,8 +181,8 @@ WORK: dict[str, Callable[..., Any]] = {each.__name__: each for each in (measured
 
 
 def _report(number: int) -> None:
-    if _REPORTS is not None:
-        _REPORTS.send_bytes(struct.pack("<q", number))
+    if _CHANNEL is not None:
+        _CHANNEL.put(PROGRESS, struct.pack("<q", number))
 
 
 def _throttled() -> Callable[[int], None]:

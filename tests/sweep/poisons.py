@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -50,6 +51,23 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _write_everywhere() -> None:
+    for descriptor in range(3, 64):
+        with suppress(OSError):
+            os.write(descriptor, b"garbage" * 10)
+
+
+def _close_everything() -> None:
+    os.closerange(3, 256)
+
+
+def _fork() -> None:
+    """Fork once, and go on in both processes."""
+    if os.environ.setdefault("FORKED", str(os.getpid())) == str(os.getpid()):
+        os.environ["FORKED"] = "0"
+        os.fork()
+
+
 #: By name: what is done, and the status and a part of the reason that its rows have.
 POISONS: dict[str, tuple[Callable[[], Any], str, str]] = {
     "nan": (lambda: np.nan, "exception", "gradient is nan"),
@@ -62,6 +80,10 @@ POISONS: dict[str, tuple[Callable[[], Any], str, str]] = {
     "segmentation-fault": (lambda: ctypes.string_at(0), "crashed", "ended by SIGSEGV"),
     "exit": (lambda: os._exit(0), "crashed", "ended with status 0"),
     "kill": (_kill, "crashed", "ended by SIGKILL"),
+    "real-time-signal": (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 1), "crashed", "was ended by signal"),
+    "garbage": (_write_everywhere, "crashed", "it wrote into the socket of its process"),
+    "closed-files": (_close_everything, "crashed", "its process"),
+    "fork": (_fork, "ok", ""),
     "thread": (_leave_a_thread, "ok", "it left a thread running, stray"),
 }
 

@@ -210,12 +210,12 @@ def test_no_process_is_left_after_a_run_whose_parent_was_killed(tmp_path: Path) 
         "import os, sys, gradmeter, threading\n"
         "from gradmeter.bench.sweep.executors import InWorkers\n"
         "from gradmeter.bench.sweep import processes\n"
-        "found = processes.WorkerProcess._find_process\n"
-        "def find(self):\n"
-        "    found(self)\n"
-        "    if self._process is not None:\n"
-        "        print(self._process.pid, flush=True)\n"
-        "processes.WorkerProcess._find_process = find\n"
+        "done = processes.WorkerProcess.done\n"
+        "def tell(self):\n"
+        "    if self.pid is not None:\n"
+        "        print(self.pid, flush=True)\n"
+        "    return done(self)\n"
+        "processes.WorkerProcess.done = tell\n"
         "gradmeter.measure('square', 'score-function', max_replicates=2**40, precision=1e-9, timing=False, workers=1)\n"
     )
     with subprocess.Popen(
@@ -259,7 +259,7 @@ def test_a_wrong_choice_is_refused(options: dict[str, Any], message: str, monkey
 
 
 def test_processes_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_begin", os._exit)  # which takes one argument, so that it raises
+    monkeypatch.setattr(processes, "_serve", os._exit)  # which takes one argument, so that it raises
     with executor(workers=1) as chosen, pytest.raises(UsageError, match="worker processes do not start"):
         run(grid(1), timing=False, executor=chosen)
 
@@ -360,6 +360,35 @@ def test_what_cannot_be_sent_is_a_row_and_the_others_finish() -> None:
     )
     assert frame["status"].tolist() == ["exception"] * 3 + ["ok"] * 3
     assert "it cannot be sent to a worker process: TypeError: cannot pickle" in frame["reason"][0]
+
+
+class Endless:
+    """Pickling it does not end before the test does."""
+
+    over: ClassVar[threading.Event] = threading.Event()
+
+    def __reduce__(self) -> Any:
+        self.over.wait()
+        return Endless, ()
+
+
+def test_pickling_that_never_ends_costs_one_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PICKLING", 0.5)
+    problems = [Own(Endless()), "square"]
+    frame = gradmeter.measure(problems, "pathwise", max_replicates=2**12, timing=False, workers=1)
+    Endless.over.set()
+    assert frame["status"].tolist() == ["timeout"] * 3 + ["ok"] * 3
+    assert frame["reason"][0].startswith("it cannot be sent to a worker process: pickling it did not end within 0.5 s")
+
+
+def test_a_cell_that_spoils_its_descriptors_is_told_without_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    names = ("garbage", "closed-files", "square")
+    problems = [make_problem(name) if name == "square" else poisons.problem(name) for name in names]
+    cells = [Cell(problem, make_estimator("pathwise"), goals=FEW) for problem in problems]
+    with executor(workers=2) as chosen:
+        rows = run(cells, timing=False, executor=chosen)
+    assert [row["status"] for row in rows[::3]] == ["crashed", "crashed", "ok"]
+    assert capfd.readouterr().err == ""
 
 
 def test_a_class_of_the_users_keeps_its_key_when_it_was_sent(tmp_path: Path) -> None:
