@@ -7,13 +7,17 @@ with it: the scheduler gives its cells to others.
 from __future__ import annotations
 
 import itertools
+import math
 import multiprocessing
+import os
 import queue
 import re
+import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradmeter.bench.cells import Cell
 from gradmeter.bench.sweep.executors import MOST_LOST, Closing, Found, Timed, TimerProcess
@@ -26,15 +30,22 @@ from gradmeter.bench.sweep.processes import (
     UnableToSend,
     WorkerProcess,
     main_left_out,
-    packed,
+    most_pickling,
+    not_packed,
+    packing,
     wait,
 )
 from gradmeter.bench.sweep.server import start_server
 from gradmeter.estimators import UsageError
 from gradmeter.estimators.errors import short, typed
 
-#: Cells that are submitted for each thread of the cluster, so that none waits for the next.
+#: Tasks that are submitted for each thread of the cluster, so that none waits for the next.
 AHEAD = 2
+#: Seconds that a task should take, and after which it leaves its other cells to further ones.
+TASK, LONGEST_TASK = 1.0, 2.0
+MOST_IN_A_TASK = 100
+#: Seconds between two looks at how many threads the cluster has.
+BETWEEN_LOOKS = 1.0
 #: Seconds to wait for a scheduler.
 PATIENCE = 15
 
@@ -42,28 +53,79 @@ _IDLE: list[WorkerProcess] = []
 _LOCK = threading.Lock()
 
 
-def on_worker(work: str, sent: bytes, limits: Limits) -> Any:
-    """Do work on a cell in a process of its own, on a Dask worker; a cell whose process dies gets a second one."""
+class _Abandoned(Exception):
+    """Nobody waits for a task any more."""
+
+
+def on_worker(work: str, batch: list[bytes], limits: Limits) -> tuple[list[Any], float]:
+    """Do work on several cells, one after another, each in a process of its own, on a Dask worker.
+
+    A cell whose process dies gets a second one.
+
+    Returns
+    -------
+    What became of each cell, and the seconds it took. Cells for which the time of a task did not suffice are left out.
+    """
     with suppress(AssertionError):
         multiprocessing.current_process().daemon = False  # a daemon may have no processes
     with _LOCK:
         start_server()
-    found = _once(work, sent, limits)
+    abandoned, found, begun = _abandonment(), list[Any](), time.monotonic()
+    for sent in batch:
+        with suppress(_Abandoned):
+            found.append(_twice_at_most(work, sent, limits, abandoned))
+        if abandoned() or time.monotonic() - begun > LONGEST_TASK:
+            break
+    return found, time.monotonic() - begun
+
+
+def _abandonment() -> Callable[[], bool]:
+    """Return a function that says whether the task of this thread was cancelled, or its Dask worker is to end.
+
+    Dask does not end the thread of a cancelled task: its run was stopped, or its client has gone.
+    """
+    import distributed
+
+    worker = distributed.get_worker()
+    key = worker.get_current_task()
+
+    def asked() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is None or task.state == "cancelled" or worker.status.name != "running"
+
+    return asked
+
+
+def _twice_at_most(work: str, sent: bytes, limits: Limits, abandoned: Callable[[], bool]) -> Any:
+    found = _once(work, sent, limits, abandoned)
     if isinstance(found, Ended) and found.status == "crashed":
-        found = _once(work, sent, limits)
+        found = _once(work, sent, limits, abandoned)
         if isinstance(found, Ended) and found.status == "crashed":
             return found.twice()
     return found
 
 
-def _once(work: str, sent: bytes, limits: Limits) -> Any:
+def _idle(limits: Limits) -> WorkerProcess:
+    """Return a process that does nothing, one of an earlier task if there is one with the same limits."""
+    with _LOCK:
+        while _IDLE:
+            process = _IDLE.pop()
+            if process.limits == limits:
+                return process
+            process.kill()
+    return WorkerProcess(limits)
+
+
+def _once(work: str, sent: bytes, limits: Limits, abandoned: Callable[[], bool]) -> Any:
     for attempt in range(MOST_LOST):
-        with _LOCK:
-            process = _IDLE.pop() if _IDLE else WorkerProcess(limits)
+        process = _idle(limits)
         try:
             process.send(work, sent, limits.seconds)
             while not process.done():
                 wait([process])
+                if abandoned():
+                    process.kill()
+                    raise _Abandoned
             found = process.result()
         except NotBegun:
             if attempt + 1 == MOST_LOST:
@@ -76,6 +138,34 @@ def _once(work: str, sent: bytes, limits: Limits) -> Any:
                 _IDLE.append(process)
         return found
     raise AssertionError
+
+
+class _Sent(NamedTuple):
+    """A cell, and the same as bytes for a worker."""
+
+    cell: Cell
+    packed: bytes
+
+
+class Batches:
+    """Sizes of tasks, so that each takes about `TASK` seconds: the scheduler's work for a task is the same for any."""
+
+    def __init__(self) -> None:
+        self._seconds: float | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of cells that the next task should have."""
+        if self._seconds is None:
+            return 1
+        return max(1, min(MOST_IN_A_TASK, int(TASK / max(self._seconds, 1e-9))))
+
+    def took(self, cells: int, seconds: float) -> None:
+        """Take note of the time of a task; the last ones count most."""
+        if cells == 0:
+            return
+        mean = seconds / cells
+        self._seconds = mean if self._seconds is None else 0.8 * self._seconds + 0.2 * mean
 
 
 def _all_of(ended: queue.SimpleQueue[Any]) -> list[Any]:
@@ -119,7 +209,8 @@ class OnDask(Closing):
             raise UsageError(f"scheduler is '{short(scheduler)}'; it must be an address such as tcp://host:8786")
         start_server()
         self._limits = limits
-        self._cluster = None
+        self._cluster: Any = None
+        self._stopped = False
         self._meanwhile = ExitStack()
         if local is not None:
             self._meanwhile.enter_context(main_left_out())  # also where Dask replaces a worker later
@@ -145,55 +236,89 @@ class OnDask(Closing):
         return self._each("parts", cells, listener, stop)
 
     def _each(self, work: str, cells: Iterable[Cell], listener: Listener, stop: Stop, *more: Any) -> Iterator[Found]:
-        waiting, running = iter(cells), {}
+        waiting, sizes, numbers = iter(cells), Batches(), itertools.count()
+        running: dict[str, tuple[list[_Sent], Any]] = {}
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        failed: list[Found] = []
-        numbers, left = itertools.count(), True
+        left, width, looked = True, 0, -math.inf
 
-        def submit(cell: Cell) -> None:
-            try:
-                sent = packed((cell, *more))
-            except UnableToSend as error:
-                failed.append((cell, Ended("exception", str(error))))
-                return
-            key = f"gradmeter-{next(numbers)}-{cell.key[:16]}"
-            future = self._client.submit(on_worker, work, sent, self._limits, key=key, pure=False)
-            running[future.key] = cell, future
+        def submit(batch: list[_Sent]) -> None:
+            key = f"gradmeter-{next(numbers)}-{batch[0].cell.key[:16]}"
+            packed = [each.packed for each in batch]
+            future = self._client.submit(on_worker, work, packed, self._limits, key=key, pure=False)
+            running[future.key] = batch, future
             future.add_done_callback(ended.put)
 
         try:
             while left or running:
-                width = AHEAD * self.width if left else 0
-                while left and len(running) < width:
-                    cell = next(waiting, None)
-                    if cell is None:
-                        left = False
-                        break
-                    listener.cell_started(cell)
-                    submit(cell)
-                yield from failed
-                failed.clear()
+                if time.monotonic() - looked > BETWEEN_LOOKS:
+                    width, looked = self.width, time.monotonic()
+                while left and len(running) < AHEAD * width and not stop():
+                    taken = list(itertools.islice(waiting, sizes.size))
+                    batch = []
+                    for cell in taken:
+                        listener.cell_started(cell)
+                        packed = self._packed((cell, *more), stop)
+                        if isinstance(packed, Ended):
+                            yield cell, packed
+                        else:
+                            batch.append(_Sent(cell, packed))
+                    if batch:
+                        submit(batch)
+                    left = bool(taken)
                 self._timer.go_on()
                 if stop():
                     return
                 futures = _all_of(ended)
-                cells_of = {future.key: running.pop(future.key)[0] for future in futures}
                 good = [future for future in futures if future.status == "finished"]
-                found = dict(zip((future.key for future in good), self._gathered(good), strict=True))
+                results = dict(zip((future.key for future in good), self._gathered(good), strict=True))
                 for future in futures:
-                    cell = cells_of[future.key]
-                    if future.key in found:
-                        yield cell, found[future.key]
+                    batch, _ = running.pop(future.key)
+                    if future.key in results:
+                        result = results[future.key]
                     elif future.status == "error":
-                        yield cell, self._failure(future.exception())
+                        result = self._failure(future.exception())
                     elif self._client.status == "running":  # lost with its worker
-                        submit(cell)
+                        result = [], 0.0
                     else:
                         raise UsageError("the Dask scheduler has gone; finished rows are kept")
+                    if not isinstance(result, Ended):
+                        found, seconds = result
+                        sizes.took(len(found), seconds)
+                        yield from ((each.cell, one) for each, one in zip(batch, found, strict=False))
+                        if len(found) < len(batch):
+                            submit(batch[len(found) :])
+                    elif len(batch) == 1:
+                        yield batch[0].cell, result
+                    else:  # whichever of them it was
+                        for each in batch:
+                            submit([each])
                 yield None
+        except _Abandoned:
+            return
         finally:
+            self._stopped = stop()
             with suppress(Exception):
                 self._client.cancel([future for _, future in running.values()])
+
+    def _packed(self, arguments: tuple[Any, ...], stop: Stop) -> bytes | Ended:
+        """Return a cell as bytes for a worker.
+
+        Raises
+        ------
+        _Abandoned
+            A stop was asked for.
+        """
+        future, most, begun = packing(arguments), most_pickling(self._limits.seconds), time.monotonic()
+        while not future.done():
+            if stop():
+                raise _Abandoned
+            if time.monotonic() - begun > most:
+                return not_packed(most)
+            time.sleep(TICK)
+        try:
+            return future.result()
+        except UnableToSend as error:
+            return Ended("exception", str(error))
 
     def _gathered(self, futures: list[Any]) -> list[Any]:
         """Return the results of futures in one request; that of a worker which died meanwhile is an `Ended`."""
@@ -221,6 +346,11 @@ class OnDask(Closing):
 
     def close(self) -> None:
         self._timer.close()
+        if self._stopped and self._cluster is not None:
+            for nanny in self._cluster.workers.values():
+                with suppress(Exception):
+                    nanny.auto_restart = False
+                    os.kill(nanny.pid, signal.SIGKILL)  # Dask would wait for its threads, which may import for seconds
         for each in (self._client, self._cluster):
             if each is not None:
                 with suppress(Exception):

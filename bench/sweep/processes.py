@@ -132,13 +132,71 @@ def main_left_out() -> Iterator[None]:
         main.__spec__ = before
 
 
+class _Launch:
+    """The start of a process, in a thread of its own since it waits for all that the server imports.
+
+    Attributes
+    ----------
+    process, channel : what was started, and the connection to it; None before.
+    error : why it could not be started.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.process: Any = None
+        self.channel: Channel | None = None
+        self.error: Exception | None = None
+        self._given_up, self._lock = False, threading.Lock()
+        self._thread = threading.Thread(target=self._run, args=(limits,), daemon=True)
+        self._thread.start()
+        self._thread.join(TICK)
+
+    @property
+    def over(self) -> bool:
+        return not self._thread.is_alive()
+
+    def _run(self, limits: Limits) -> None:
+        channel, theirs, token = Channel.pair()
+        try:
+            process = context().Process(target=_serve, args=(theirs, token, limits.plugins))  # type: ignore[attr-defined]
+            with _TABLE, main_left_out(), ctrl_c_ignored():
+                process.start()
+        except (OSError, EOFError, AssertionError) as error:  # a daemon may have no processes
+            self.error = error
+            channel.close()
+            return
+        finally:
+            theirs.close()
+        with self._lock:
+            self.process, self.channel = process, channel
+            if self._given_up:
+                _end(process, channel)
+
+    def give_up(self) -> None:
+        """End the process, now or as soon as it is there."""
+        with self._lock:
+            self._given_up = True
+            if self.process is not None:
+                _end(self.process, self.channel)
+
+
+def _end(process: Any, channel: Channel | None) -> None:
+    with suppress(OSError, ValueError), _TABLE:
+        process.kill()
+    with suppress(OSError, AttributeError):
+        os.killpg(process.pid, signal.SIGKILL)  # what it started
+    if channel is not None:
+        channel.close()
+
+
 class WorkerProcess:
     """One process, started with its first work."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._process: Any = None
         self._channel: Channel | None = None
+        self._launch: _Launch | None = None
+        self._message = b""  # its work, while it is being launched
         self._packing: tuple[str, Future[bytes]] | None = None
         self._found: list[Any] = []  # what the work came to, once it is there
         self._seconds: float | None = None
@@ -184,26 +242,27 @@ class WorkerProcess:
         """Start work whose arguments are pickled."""
         self._found, self.progress, self._seconds = [], None, seconds
         self._began = self._closed = None
-        try:
-            if self._channel is None:
-                self._launch()
-            assert self._channel is not None
-            self._channel.put(WORK, pickle.dumps((function, sent, self._limits.memory)))
-        except (OSError, EOFError, AssertionError) as error:  # a daemon may have no processes
-            self._found = [NotBegun(typed(error))]  # it died while it was idle, or could not be started
+        self._message = pickle.dumps((function, sent, self.limits.memory))
+        if self._channel is None:
+            self._launch = _Launch(self.limits)
+        self._send_message()
 
-    def _launch(self) -> None:
-        channel, theirs, token = Channel.pair()
-        process = context().Process(target=_serve, args=(theirs, token, self._limits.plugins))  # type: ignore[attr-defined]
+    def _send_message(self) -> None:
+        """Send the work as soon as the process is there."""
+        if self._launch is not None:
+            if not self._launch.over:
+                return
+            launched, self._launch = self._launch, None
+            self._process, self._channel = launched.process, launched.channel
+            if launched.error is not None:
+                self._found = [NotBegun(typed(launched.error))]
+                return
+        assert self._channel is not None
+        message, self._message = self._message, b""
         try:
-            with _TABLE, main_left_out(), ctrl_c_ignored():
-                process.start()
-        except BaseException:
-            channel.close()
-            raise
-        finally:
-            theirs.close()
-        self._process, self._channel = process, channel
+            self._channel.put(WORK, message)
+        except OSError as error:  # it died while it was idle
+            self._found = [NotBegun(typed(error))]
 
     @property
     def handles(self) -> list[Any]:
@@ -223,6 +282,8 @@ class WorkerProcess:
         """Return whether `result` has something to return."""
         if self._packing is not None:
             self._send_packed()
+        if self._launch is not None:
+            self._send_message()
         if not self._found and self._packing is None and self._channel is not None:
             with _TABLE:
                 alive = self._process.is_alive()  # before its messages, the last of which it may have sent by then
@@ -276,16 +337,12 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process now, whatever it does."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(OSError, ValueError), _TABLE:
-            process.kill()
-        with suppress(OSError, AttributeError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it started
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        if self._launch is not None:
+            self._launch.give_up()
+            self._launch = None
+        if self._process is not None:
+            _end(self._process, self._channel)
+            self._process = self._channel = None
 
 
 def _ending(status: int) -> str:

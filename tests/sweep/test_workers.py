@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems.test_functions import Square
 from gradmeter.bench.sweep import processes, sharing
 from gradmeter.bench.sweep.choosing import executor
-from gradmeter.bench.sweep.listener import Listener
+from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.processes import Limits
 from gradmeter.bench.sweep.run import run
 from gradmeter.bench.sweep.store import Store
@@ -107,6 +108,37 @@ def test_a_dask_worker_that_is_killed_costs_no_cell() -> None:
     with executor(dask_local=2) as chosen:
         found = run(cells, timing=False, executor=chosen, listener=Killing())
     assert measured(found) == whole
+
+
+@pytest.mark.slow
+def test_a_cell_on_a_cluster_ends_with_its_run(tmp_path: Path) -> None:
+    """Also where its Dask worker goes on, as on a cluster of others."""
+    import distributed
+
+    endless = StoppingCriteria(precision=1e-9, max_replicates=2**40)
+    cell = Cell(make_problem("square"), make_estimator("score-function"), goals=endless)
+
+    class Soon(Stop):
+        """Asked for once the cell is being measured."""
+
+        def __call__(self) -> bool:
+            return bool(measuring())
+
+    def measuring() -> list[int]:
+        found = client.run(lambda: [p.pid for p in multiprocessing.active_children() if "Fork" in type(p).__name__])
+        return [pid for pids in found.values() for pid in pids]
+
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as local,
+        distributed.Client(local, set_as_default=False) as client,
+        executor(scheduler=local.scheduler_address) as chosen,
+    ):
+        assert run([cell], timing=False, executor=chosen, stop=Soon()) == []
+        for _ in range(100):
+            if not measuring():
+                return
+            time.sleep(0.1)
+    pytest.fail("the cell is still being measured")
 
 
 def poisoned(place: dict[str, int]) -> None:
