@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +20,7 @@ from gradmeter.bench.sweep.budget import run_within
 from gradmeter.bench.sweep.executors import Executor
 from gradmeter.bench.sweep.listener import Listener
 from gradmeter.bench.sweep.measuring import FAILED
-from gradmeter.bench.sweep.run import run as run_cells
+from gradmeter.bench.sweep.run import sweep
 from gradmeter.bench.sweep.splitting import draws_minibatch
 from gradmeter.bench.sweep.store import DEFAULT, Store
 from gradmeter.bench.terminal import Interrupts, progress
@@ -30,6 +31,8 @@ from gradmeter.estimators.options import effective, parse, spell
 Texts = Sequence[str] | None
 #: Cells that are run without `--yes`.
 MOST_CELLS = 100_000
+#: Cells that are shown as a table at the end of a run.
+MOST_SHOWN = 10_000
 #: Values of a suite that a message lists.
 MOST_LISTED = 6
 
@@ -167,15 +170,18 @@ def run(
     with Store.create(path) as store, Interrupts().heard() as interrupted, executor:
         streaming = json and not timing and budget is None  # otherwise something is filled in later
         with progress(cells, _Rows() if streaming else Listener(), streaming) as listener:
-            measure = run_cells if budget is None else functools.partial(run_within, budget)
+            measure = sweep if budget is None else functools.partial(run_within, budget)
             rows = measure(cells, store, timing, listener, interrupted, executor, time_again, minibatch_parts, again)
         if json and not streaming:
             for found in rows:
                 print(to_json(found))
+        elif not json and len(cells) > MOST_SHOWN:
+            counts = Counter(rows.status.values())
+            print(f"{len(rows.status):,} cells: {', '.join(f'{count:,} {s}' for s, count in counts.most_common())}")
         elif not json:
             from gradmeter.bench.progress import show_claims, show_parts, show_table
 
-            show_table(rows)
+            show_table(list(rows))
             if minibatch_parts:
                 show_parts(rows, store)
             if suite is not None:
@@ -186,7 +192,7 @@ def run(
     if interrupted():
         print("gradmeter: stopped; finished rows are kept, the same command goes on from there", file=sys.stderr)
         return 130
-    return 1 if any(found["status"] in FAILED for found in rows) else 0
+    return 1 if set(FAILED).intersection(rows.status.values()) else 0
 
 
 def show_plan(cells: list[Cell], path: Path | None, workers: int, timing: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gradmeter.bench.rows import ALL, Row
@@ -24,7 +24,7 @@ def show_table(rows: list[Row]) -> None:
     print_table(compact.HEADINGS, compact.lines(rows))
 
 
-def show_parts(rows: list[Row], store: Store) -> None:
+def show_parts(rows: Iterable[Row], store: Store) -> None:
     """Print a table of the parts of the variance that come from the samples of z and from the minibatch."""
     from gradmeter.bench.measurement.decomposition import from_series
     from gradmeter.bench.reading.names import telling_apart
@@ -41,7 +41,7 @@ def show_parts(rows: list[Row], store: Store) -> None:
         print_table(("problem", "estimator", "backend", *HEADINGS[1:]), table)
 
 
-def show_claims(claims: Sequence[Claim], rows: list[Row], store: Store) -> None:
+def show_claims(claims: Sequence[Claim], rows: Iterable[Row], store: Store) -> None:
     """Print what becomes of the claims of a suite by these rows; nothing of a suite without claims.
 
     Parameters

@@ -19,7 +19,7 @@ from gradmeter.bench.rows import Row
 from gradmeter.bench.sweep.executors import Executor
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import with_remark
-from gradmeter.bench.sweep.run import run
+from gradmeter.bench.sweep.run import Rows, sweep
 from gradmeter.bench.sweep.store import Store
 
 #: Replicates that a cell may draw in the first round, and the factor from one round to the next.
@@ -86,8 +86,8 @@ def run_within(
     time_again: bool = False,
     minibatch_parts: bool = False,
     retry: Collection[str] = (),
-) -> list[Row]:
-    """Run cells as `gradmeter.bench.sweep.run.run` does, but measure no longer than this; timing comes afterwards.
+) -> Rows:
+    """Run cells as `gradmeter.bench.sweep.run.sweep` does, but measure no longer than this; timing comes afterwards.
 
     A store keeps of each cell the round with the most replicates, from which a later run goes on.
 
@@ -100,61 +100,61 @@ def run_within(
     """
     deadline, budget = Deadline(stop, seconds), _Budget(cells, store, retry)
     while wanted := budget.next():
-        rows = run(wanted, store, False, listener, deadline, executor, retry=retry)
+        rows = sweep(wanted, store, False, listener, deadline, executor, retry=retry)
         budget.take(wanted, rows)
         if deadline():
             break
     budget.remark()
-    return run(budget.measured(), store, timing and not stop(), None, stop, executor, time_again, minibatch_parts)
+    return sweep(budget.measured(), store, timing and not stop(), None, stop, executor, time_again, minibatch_parts)
 
 
 class _Budget:
-    """What is known of each cell: the round that was measured last, and its rows."""
+    """What is known of each cell: the round that was measured last, and by what its rows miss the criteria."""
 
     def __init__(self, cells: Sequence[Cell], store: Store, retry: Collection[str]) -> None:
         self._store = store
         self._rounds = {cell.key: list(steps(cell)) for cell in cells}
         self._level = dict.fromkeys(self._rounds, -1)
-        self._rows: dict[str, list[Row]] = {}
+        self._uncertainty = dict.fromkeys(self._rounds, math.inf)
         for key, rounds in self._rounds.items():
             for level, cell in enumerate(rounds):
                 known = store.rows_of(cell.key)
                 if known and known[0]["status"] not in retry:
-                    self._level[key], self._rows[key] = level, known
+                    self._note(key, level, known)
 
-    def _uncertainty(self, key: str) -> float:
-        known = self._rows.get(key)
-        return math.inf if known is None else uncertainty(known, self._rounds[key][-1])
+    def _note(self, key: str, level: int, rows: Sequence[Row]) -> None:
+        self._level[key], self._uncertainty[key] = level, uncertainty(rows, self._rounds[key][-1])
 
     def next(self) -> list[Cell]:
         """Return the cells of the next round, the least certain first; empty if all are certain."""
         left = [
             key
             for key, rounds in self._rounds.items()
-            if self._uncertainty(key) > 1.0 and self._level[key] + 1 < len(rounds)
+            if self._uncertainty[key] > 1.0 and self._level[key] + 1 < len(rounds)
         ]
         lowest = min((self._level[key] for key in left), default=0)
-        chosen = sorted((key for key in left if self._level[key] == lowest), key=self._uncertainty, reverse=True)
+        chosen = [key for key in left if self._level[key] == lowest]
+        chosen.sort(key=self._uncertainty.__getitem__, reverse=True)
         return [self._rounds[key][lowest + 1] for key in chosen]
 
-    def take(self, wanted: Sequence[Cell], rows: Sequence[Row]) -> None:
+    def take(self, wanted: Sequence[Cell], rows: Rows) -> None:
         """Take note of the rows of a round, and forget those of the round before."""
-        found: dict[str, list[Row]] = {}
-        for row in rows:
-            found.setdefault(row["cell_key"], []).append(row)
         asked = {cell.key for cell in wanted}
         for key, rounds in self._rounds.items():
             level = self._level[key] + 1
-            if level < len(rounds) and rounds[level].key in asked and rounds[level].key in found:
+            if level < len(rounds) and rounds[level].key in asked and (found := rows.of(rounds[level].key)):
                 if level:
                     self._store.forget(rounds[level - 1].key)
-                self._level[key], self._rows[key] = level, found[rounds[level].key]
+                self._note(key, level, found)
 
     def remark(self) -> None:
         """Say in the rows of uncertain cells that the time was over."""
-        for key, rows in self._rows.items():
-            cell = self._rounds[key][self._level[key]]
-            if cell.stop_at is not None and self._uncertainty(key) > 1.0 and ENDED not in (rows[0]["reason"] or ""):
+        for key, level in self._level.items():
+            cell = self._rounds[key][level]
+            if level < 0 or cell.stop_at is None or self._uncertainty[key] <= 1.0:
+                continue
+            rows = self._store.rows_of(cell.key)
+            if rows and ENDED not in (rows[0]["reason"] or ""):
                 self._store.add_timing([(cell.key, [with_remark(row, ENDED) for row in rows], {})])
 
     def measured(self) -> list[Cell]:

@@ -35,7 +35,24 @@ def run(
     minibatch_parts: bool = False,
     retry: Collection[str] = (),
 ) -> list[Row]:
+    """Measure cells as `sweep` does, and return the rows of all of them in their order."""
+    return list(sweep(cells, store, timing, listener, stop, executor, time_again, minibatch_parts, retry))
+
+
+def sweep(
+    cells: Iterable[Cell],
+    store: Store | None = None,
+    timing: bool = True,
+    listener: Listener | None = None,
+    stop: Stop | None = None,
+    executor: Executor | None = None,
+    time_again: bool = False,
+    minibatch_parts: bool = False,
+    retry: Collection[str] = (),
+) -> Rows:
     """Measure the cells that the store does not have, and return the rows of all cells in their order.
+
+    Rows that are in the store are not held in memory, however many they are.
 
     Objects of equal content are measured once. A cell whose content cannot be hashed is measured and not stored.
 
@@ -68,7 +85,47 @@ def run(
         running.split()
     if timing:
         running.time(time_again)
-    return [row for cell in running.cells for row in running.rows.get(cell.key, [])]
+    return running.rows
+
+
+class Rows:
+    """The rows of cells, in the order of the cells. They are read from the store each time; others are in memory.
+
+    Attributes
+    ----------
+    cells : the cells.
+    status : by key of what has ended, its status.
+    """
+
+    def __init__(self, cells: list[Cell], store: Store | None) -> None:
+        self.cells, self._store = cells, store
+        self.status: dict[str, str] = {}
+        self._untimed: set[str] = set()
+        self._held: dict[str, list[Row]] = {}
+
+    def put(self, key: str, rows: list[Row], stored: bool) -> None:
+        """Take note of a cell's rows."""
+        self.status[key] = rows[0]["status"]
+        if rows[0]["seconds"] is None:
+            self._untimed.add(key)
+        else:
+            self._untimed.discard(key)
+        if stored and self._store:
+            self._held.pop(key, None)
+        else:
+            self._held[key] = rows
+
+    def of(self, key: str) -> list[Row]:
+        """Return a cell's rows; empty if it has not ended."""
+        if key in self._held:
+            return self._held[key]
+        return self._store.rows_of(key) if self._store and key in self.status else []
+
+    def timed(self, key: str) -> bool:
+        return key not in self._untimed
+
+    def __iter__(self) -> Iterator[Row]:
+        return (row for cell in self.cells for row in self.of(cell.key))
 
 
 class _Run(Listener):
@@ -87,7 +144,7 @@ class _Run(Listener):
         self.retry = frozenset(retry)
         for cell in cells:
             _ = cell.key  # before anything is measured: that may change an object of the user's, and with it the key
-        self.rows: dict[str, list[Row]] = {}
+        self.rows = Rows(cells, store)
         #: Cells by key that are measured as one.
         self._equal: dict[str, list[Cell]] = {}
         #: Cells that have ended and are not stored yet, and when the first of them ended.
@@ -115,13 +172,13 @@ class _Run(Listener):
             equal = self._equal.setdefault(cell.key, [])
             equal.append(cell)
             if len(equal) > 1:
-                if cell.key in self.rows:
-                    self.listener.cell_finished(cell, self.rows[cell.key], new=False)
+                if cell.key in self.rows.status:
+                    self.listener.cell_finished(cell, self.rows.of(cell.key), new=False)
                 continue
             known = self.store.rows_of(cell.key) if self.store else []
             reason = foreseen(cell)
             if known and not self._once_more(known, reason):
-                self.rows[cell.key] = known
+                self.rows.put(cell.key, known, stored=True)
                 self.listener.cell_finished(cell, known, new=False)
             elif reason is not None:
                 self._keep(cell, Outcome(failed_rows(cell, "n/a", reason, now())))
@@ -165,7 +222,7 @@ class _Run(Listener):
                 ]
             )
         for cell, outcome in ended:
-            self.rows[cell.key] = outcome.rows
+            self.rows.put(cell.key, outcome.rows, stored=cell.not_stored is None)
             for place, equal in enumerate(self._equal[cell.key]):
                 self.listener.cell_finished(equal, outcome.rows, new=place == 0)
 
@@ -190,7 +247,7 @@ class _Run(Listener):
             cell
             for cell in self._distinct()
             if cell.not_stored is None
-            and self.rows.get(cell.key, [{"status": None}])[0]["status"] == "ok"
+            and self.rows.status.get(cell.key) == "ok"
             and draws_minibatch(cell)
             and from_series(store.series(cell.key)) is None
         ]
@@ -203,8 +260,8 @@ class _Run(Listener):
         from gradmeter.bench.measurement.timing import ROUNDS, TOGETHER
 
         def wanted(cell: Cell) -> bool:
-            first = self.rows.get(cell.key, [{"status": None}])[0]
-            return first["status"] == "ok" and (again or first["seconds"] is None) and foreseen(cell) is None
+            ok = self.rows.status.get(cell.key) == "ok"
+            return ok and (again or not self.rows.timed(cell.key)) and foreseen(cell) is None
 
         untimed = [cell for cell in self._distinct() if wanted(cell)]
         if not untimed or self.stop():
@@ -223,20 +280,19 @@ class _Run(Listener):
     ) -> None:
         new = []
         for cell in batch:
-            known, found = self.rows[cell.key], costs[cell.key]
+            known, found = self.rows.of(cell.key), costs[cell.key]
             if isinstance(found, str):
-                self.rows[cell.key] = [with_remark(row, found) for row in known]
+                self.rows.put(cell.key, [with_remark(row, found) for row in known], stored=False)
                 continue
             if self.store:
                 found = found.after(self.store.series(cell.key), known[0]["compile_seconds"])
             place = cell.backend, cell.device
             where = {"machine": environment.machine(*place)}
             states = devices.between(before[place], after[place], "timing_")
-            self.rows[cell.key] = [
-                devices.with_states({**row, **found.columns(row["variance"]), **where}, states) for row in known
-            ]
+            rows = [devices.with_states({**row, **found.columns(row["variance"]), **where}, states) for row in known]
+            self.rows.put(cell.key, rows, stored=cell.not_stored is None)
             if cell.not_stored is None:
-                new.append((cell.key, self.rows[cell.key], found.series))
+                new.append((cell.key, rows, found.series))
         if self.store:
             self.store.add_timing(new)
             if shared:

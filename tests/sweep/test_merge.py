@@ -209,3 +209,13 @@ def test_a_merge_killed_at_any_moment_leaves_no_store_or_a_whole_one(tmp_path: P
         left.unlink()
     assert merge([tmp_path / "a", tmp_path / "b"], tmp_path / "out") == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "out", "whole"]
+
+
+def test_a_cell_that_failed_in_one_store_is_told_as_failed(tmp_path: Path) -> None:
+    failed = dict.fromkeys(("replicates", "variance", "verdict")) | {"status": "timeout", "reason": "not finished"}
+    paths = [stores.fill(tmp_path / "good", [cell("a")]), stores.fill(tmp_path / "bad", [cell("a", **failed)])]
+    for first, second in (paths, paths[::-1]):
+        with pytest.raises(UsageError, match=r"has status (ok|timeout) in .* and (ok|timeout) in ") as caught:
+            merge([first, second], tmp_path / "out")
+        assert f"or measure the cell again: --retry timeout --store {paths[1]} (" in str(caught.value)
+    assert not (tmp_path / "out").exists()

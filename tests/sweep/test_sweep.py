@@ -6,7 +6,8 @@ import importlib.util
 import io
 import shutil
 import tokenize
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,8 +22,10 @@ from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.problems.test_functions import Square, SquareIntegrand
 from gradmeter.bench.rows import to_json
 from gradmeter.bench.sources import FOLDERS, source_hash, without_prose
+from gradmeter.bench.sweep.executors import InThisProcess
 from gradmeter.bench.sweep.listener import Listener, Stop
-from gradmeter.bench.sweep.run import run
+from gradmeter.bench.sweep.measuring import Outcome
+from gradmeter.bench.sweep.run import run, sweep
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import Integrand
 from tests.cli.running import measured
@@ -235,3 +238,33 @@ def test_rows_come_back_byte_for_byte(tmp_path: Path) -> None:
         first = [to_json(row) for row in run(wanted, store)]
     with Store.create(tmp_path / "s") as store:
         assert [to_json(row) for row in run(wanted, store)] == first
+
+
+class Held(list[Any]):
+    """Rows that can be referred to weakly."""
+
+
+class Replaying(InThisProcess):
+    """Ends each cell at once, with rows that were measured before, and refers to them weakly."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows, self.made = rows, list[weakref.ref[Held]]()
+
+    def measure(self, cells: Iterable[Cell], listener: Listener, stop: Stop) -> Iterator[Any]:
+        for each in cells:
+            rows = Held({**row, "cell_key": each.key, "seed": each.seed} for row in self.rows)
+            self.made.append(weakref.ref(rows))
+            yield each, Outcome(rows)
+            del rows
+
+
+def test_rows_that_are_in_the_store_are_not_in_memory(tmp_path: Path) -> None:
+    cells = [cell(seed=seed) for seed in range(300)]
+    replaying = Replaying(run(cells[:1], timing=False))
+    with Store.create(tmp_path / "s") as store:
+        found = sweep(cells, store, timing=False, executor=replaying)
+        assert len(replaying.made) == 300
+        assert sum(rows() is not None for rows in replaying.made) <= 1
+        assert [row["seed"] for row in found][::3] == list(range(300))
+        assert [row["seed"] for row in found][::3] == list(range(300))  # and once more
+        assert found.status == dict.fromkeys((each.key for each in cells), "ok")

@@ -222,6 +222,10 @@ def _check_same(a: _Source, b: _Source, earlier: list[Row], later: list[Row]) ->
     if [row["block"] for row in earlier] != [row["block"] for row in later]:
         raise _conflict(a, b, "different parameter blocks")
     for x, y in zip(earlier, later, strict=True):
+        for failed, source in ((x, a), (y, b)):
+            if x["status"] != y["status"] and failed["status"] not in ("ok", "n/a"):
+                again = f"or measure the cell again: --retry {failed['status']} --store {source.path}"
+                raise _conflict(a, b, f"status {x['status']}", y["status"], remedy=again)
         ignored = {*TIMING, *_WHERE, *(["reason"] if x["status"] == y["status"] == "ok" else [])}
         for column in COLUMNS:
             if column not in ignored and x[column] != y[column]:
@@ -279,11 +283,11 @@ def _processes(rounds: dict[str, bytes]) -> list[dict[str, np.ndarray]]:
     return [{name: arrays[name][process == number] for name in names} for number in np.unique(process)]
 
 
-def _conflict(a: _Source, b: _Source, what: str, other: str = "", where: str = "") -> UsageError:
+def _conflict(a: _Source, b: _Source, what: str, other: str = "", where: str = "", remedy: str = "") -> UsageError:
     """Return the error for a cell that two stores measured differently."""
     label = f" ({a.entry.label})" if a.entry.label else ""
     told = f"{what} in {a.path} and {other} in {b.path}" if other else f"{what} in {a.path} and {b.path}"
     return UsageError(
-        f"cell {short(a.entry.key)}{label} has {told}{where}, so nothing is merged; leave one of the two stores out "
-        f"(their differences: gradmeter compare {a.path} {b.path})"
+        f"cell {short(a.entry.key)}{label} has {told}{where}, so nothing is merged; leave one of the two stores out"
+        f"{', ' * bool(remedy)}{remedy} (their differences: gradmeter compare {a.path} {b.path})"
     )
