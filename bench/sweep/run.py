@@ -121,6 +121,9 @@ class Rows:
             return self._held[key]
         return self._store.rows_of(key) if self._store and key in self.status else []
 
+    def stored(self, key: str) -> bool:
+        return key not in self._held
+
     def timed(self, key: str) -> bool:
         return key not in self._untimed
 
@@ -213,8 +216,9 @@ class _Run(Listener):
                 self._store([one])
 
     def _store(self, ended: list[tuple[Cell, Outcome]]) -> None:
+        left_out: dict[str, str] = {}
         if self.store:
-            self.store.finish_many(
+            left_out = self.store.finish_many(
                 [
                     (cell.key, outcome.rows, outcome.series, {**cell.description(), "goals": vars(cell.goals)})
                     for cell, outcome in ended
@@ -222,9 +226,12 @@ class _Run(Listener):
                 ]
             )
         for cell, outcome in ended:
-            self.rows.put(cell.key, outcome.rows, stored=cell.not_stored is None)
+            reason, rows = left_out.get(cell.key), outcome.rows
+            if reason is not None:
+                rows = [with_remark(row, f"not stored: {reason}") for row in rows]
+            self.rows.put(cell.key, rows, stored=cell.not_stored is None and reason is None)
             for place, equal in enumerate(self._equal[cell.key]):
-                self.listener.cell_finished(equal, outcome.rows, new=place == 0)
+                self.listener.cell_finished(equal, rows, new=place == 0)
 
     def cell_started(self, cell: Cell) -> None:
         self._flush(LONGEST_WAIT)
@@ -246,7 +253,7 @@ class _Run(Listener):
         wanted = [
             cell
             for cell in self._distinct()
-            if cell.not_stored is None
+            if self.rows.stored(cell.key)
             and self.rows.status.get(cell.key) == "ok"
             and draws_minibatch(cell)
             and from_series(store.series(cell.key)) is None
@@ -290,9 +297,9 @@ class _Run(Listener):
             where = {"machine": environment.machine(*place)}
             states = devices.between(before[place], after[place], "timing_")
             rows = [devices.with_states({**row, **found.columns(row["variance"]), **where}, states) for row in known]
-            self.rows.put(cell.key, rows, stored=cell.not_stored is None)
-            if cell.not_stored is None:
+            if self.rows.stored(cell.key):
                 new.append((cell.key, rows, found.series))
+            self.rows.put(cell.key, rows, stored=self.rows.stored(cell.key))
         if self.store:
             self.store.add_timing(new)
             if shared:

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from gradmeter.bench.rows import from_json
-from gradmeter.bench.sweep.store import Store, opening, schema
+from gradmeter.bench.sweep.store import Store, log, opening, schema
 from gradmeter.estimators import UsageError
-from tests.cli.running import Run, environment
+from tests.cli.running import CHEAP, Run, environment
 from tests.report import stores
 from tests.sweep import corruption
 
@@ -359,3 +359,72 @@ def test_escape_codes_are_inert_in_tables_and_errors(run_cli: Run, tmp_path: Pat
         result = run_cli(*arguments)
         assert "evil" in result.out + result.err
         assert not any(code in result.out + result.err for code in ("\x1b", "\x07", "\u202e", "\x9b"))
+
+
+def left_behind(folder: Path, cells: int = 6) -> tuple[Path, list[str]]:
+    """A store as a killed run leaves it, with all its cells in the log beside it, and their keys."""
+    keys = [f"{i}" for i in range(cells)]
+    with Store.create(folder / "running") as store:
+        for key in keys:
+            store.finish(key, stores.rows(key), stores.series(), ABOUT)
+        for suffix in ("", "-wal"):
+            shutil.copy(folder / f"running{suffix}", folder / f"left{suffix}")
+    return folder / "left", keys
+
+
+def keys_of(path: Path) -> list[str]:
+    with Store.read(path) as store:
+        return list(dict.fromkeys(row["cell_key"] for row in store.rows()))
+
+
+@pytest.mark.parametrize("place", [0.001, 0.2, 0.5, 0.8])
+def test_a_changed_bit_in_what_a_killed_run_left_is_told(tmp_path: Path, place: float) -> None:
+    path, _ = left_behind(tmp_path)
+    file = log.of(path)
+    data = bytearray(file.read_bytes())
+    data[int(place * len(data))] ^= 4
+    file.write_bytes(data)
+    for open_ in (Store.read, Store.create):
+        with pytest.raises(UsageError, match=r"results in left-wal are not as they were written; restore") as caught:
+            open_(path)
+        assert "\n" not in str(caught.value)
+    assert file.read_bytes() == data
+
+
+def test_a_log_of_which_the_end_was_not_written_is_read_up_to_there(tmp_path: Path) -> None:
+    path, keys = left_behind(tmp_path)
+    data = log.of(path).read_bytes()
+    found = []
+    for part in range(20, 0, -1):
+        log.of(path).write_bytes(data[: part * len(data) // 20])
+        assert not log.lost(path)
+        with contextlib.suppress(UsageError):  # before the tables were there
+            found.append(keys_of(path))
+        Path(f"{path}-shm").unlink(missing_ok=True)
+    assert found[0] == keys
+    assert all(some == keys[: len(some)] for some in found)
+    assert len({len(some) for some in found}) > 3
+
+
+def test_a_store_that_was_cut_to_nothing_is_told(tmp_path: Path, run_cli: Run) -> None:
+    path, _ = left_behind(tmp_path)
+    path.write_bytes(b"")
+    for open_ in (Store.read, Store.create):
+        with pytest.raises(UsageError, match=r"it is empty, and results that belong to it are in left-wal; restore"):
+            open_(path)
+    log.of(path).unlink()
+    result = run_cli("run", "--problem", "square", "--estimator", "pathwise", *CHEAP, "--store", str(path))
+    assert result.status == 0
+    assert result.err.splitlines()[0] == f"gradmeter: {path} was an empty file, so a new store begins there"
+
+
+def test_a_row_that_is_too_long_to_be_read_is_not_stored(tmp_path: Path) -> None:
+    long = [{**row, "reason": "x" * 2**20} for row in stores.rows("long")]
+    with Store.create(tmp_path / "s") as store:
+        left_out = store.finish_many((key, rows, {}, ABOUT) for key, rows in (("long", long), ("a", stores.rows("a"))))
+        assert list(left_out) == ["long"]
+        assert "characters, more than 1,048,576" in left_out["long"]
+        with pytest.raises(UsageError, match=r"a result cannot be stored in .*: its row has"):
+            store.finish("long", long, {})
+        store.add_timing([("a", long, {})])
+    assert keys_of(tmp_path / "s") == ["a"]

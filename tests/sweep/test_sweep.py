@@ -268,3 +268,11 @@ def test_rows_that_are_in_the_store_are_not_in_memory(tmp_path: Path) -> None:
         assert [row["seed"] for row in found][::3] == list(range(300))
         assert [row["seed"] for row in found][::3] == list(range(300))  # and once more
         assert found.status == dict.fromkeys((each.key for each in cells), "ok")
+
+
+def test_a_cell_whose_row_is_too_long_is_not_stored_and_says_so(tmp_path: Path) -> None:
+    (row, *_) = run([cell()], timing=False)
+    with Store.create(tmp_path / "s") as store:
+        (found,) = run([cell()], store, timing=False, executor=Replaying([{**row, "machine": "x" * 2**20}]))
+        assert found["reason"].startswith("not stored: its row has 1,0")
+        assert store.empty

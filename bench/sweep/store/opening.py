@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from gradmeter.bench.sweep.store import schema
+from gradmeter.bench.sweep.store import log, schema
 from gradmeter.bench.sweep.store.entries import check_totals, damaged
 from gradmeter.bench.sweep.store.locking import InUse, Lock
 from gradmeter.estimators import UsageError
@@ -75,6 +75,7 @@ def to_write(path: Path) -> tuple[sqlite3.Connection, Lock]:
                     undo.callback(_remove, new.unlink)
             lock.acquire()
             undo.callback(lock.release)
+            _check_log(file, path)
             db = sqlite3.connect(file, isolation_level=None, timeout=PATIENCE)
             undo.callback(db.close)
             version = schema.version_of(db, path)
@@ -111,6 +112,16 @@ def _check_structure(db: sqlite3.Connection, path: Path) -> None:
         raise damaged(path, " ".join(said.split()))
 
 
+def _check_log(file: Path, path: Path) -> None:
+    """Check what a killed run left beside a store: SQLite would leave out damaged results, or all, without a word."""
+    if _size(log.of(file)) == 0:
+        return
+    if _size(file) == 0:
+        raise damaged(path, f"it is empty, and results that belong to it are in {log.of(path).name}")
+    if log.lost(file):
+        raise damaged(path, f"results in {log.of(path).name} are not as they were written")
+
+
 def to_read(path: Path) -> tuple[sqlite3.Connection, int]:
     """Open an existing store for reading, as it is at this moment whatever is written meanwhile; and its version."""
     with refusing(path):
@@ -120,6 +131,7 @@ def to_read(path: Path) -> tuple[sqlite3.Connection, int]:
             raise UsageError(f"there is no store at {path}; make one with: gradmeter run --store {path}")
         if not os.access(path, os.R_OK):  # a clearer error than SQLite's
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        _check_log(Path(os.path.realpath(path)), path)
         db = _connect_to_read(path)
         try:
             version = schema.version_of(db, path)

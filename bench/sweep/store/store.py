@@ -32,6 +32,10 @@ from gradmeter.estimators import UsageError
 Arrays = Mapping[str, np.ndarray]
 
 
+class TooLong(ValueError):
+    """A row is longer than those that are read."""
+
+
 class Store:
     """A result store, opened with `Store.create` (the one writer) or `Store.read`."""
 
@@ -103,15 +107,32 @@ class Store:
     # Writing
 
     def finish(self, key: str, rows: list[Row], series: Arrays, description: dict[str, Any] | None = None) -> None:
-        """Write a cell's rows and series, and a description of it, in one transaction."""
-        self.finish_many([(key, rows, series, description or {})])
+        """Write a cell's rows and series, and a description of it, in one transaction.
 
-    def finish_many(self, cells: Iterable[tuple[str, list[Row], Arrays, dict[str, Any]]]) -> None:
-        """Write several cells, with their descriptions, in one transaction: all of them or, if it fails, none."""
+        Raises
+        ------
+        UsageError
+            A row would be too long to be read.
+        """
+        for reason in self.finish_many([(key, rows, series, description or {})]).values():
+            raise UsageError(f"a result cannot be stored in {self.path}: {reason}; give shorter options")
+
+    def finish_many(self, cells: Iterable[tuple[str, list[Row], Arrays, dict[str, Any]]]) -> dict[str, str]:
+        """Write several cells, with their descriptions, in one transaction: all of them or, if it fails, none.
+
+        Returns
+        -------
+        By key of the cells that were left out, the reason: a row would be too long to be read.
+        """
+        left_out = {}
         with self._write() as totals:
             for key, rows, series, description in cells:
                 about = json.dumps(description, sort_keys=True)
-                self._put(totals, key, rows, series, description=about, finished=rows[0]["finished"])
+                try:
+                    self._put(totals, key, rows, series, description=about, finished=rows[0]["finished"])
+                except TooLong as error:
+                    left_out[key] = str(error)
+        return left_out
 
     def forget(self, key: str) -> None:
         """Remove what the store holds of a cell."""
@@ -126,7 +147,8 @@ class Store:
         """Replace the rows of cells by rows with timing columns, and add the timing rounds."""
         with self._write() as totals:
             for key, rows, series in timed:
-                self._put(totals, key, rows, series)
+                with suppress(TooLong):  # by a few characters, and it is stored without times
+                    self._put(totals, key, rows, series)
 
     def put_series(self, key: str, series: Arrays) -> None:
         """Add arrays to a cell, or under a key of their own, such as the reference workload of a timing run."""
@@ -146,6 +168,9 @@ class Store:
         entry = (known or Entry(key))._replace(**columns)
         if rows is not None:
             texts = [to_json(row) for row in rows]
+            longest = max(map(len, texts))
+            if longest > MOST_ROW_CHARACTERS:
+                raise TooLong(f"its row has {longest:,} characters, more than {MOST_ROW_CHARACTERS:,}")
             self._put_rows(key, texts, entry.rows)
             entry = entry.holding(rows=texts)
         if series:
