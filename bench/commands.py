@@ -6,7 +6,7 @@ import functools
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,8 +167,9 @@ def run(
     ]
 
     path = DEFAULT if path is None else path
-    if path.is_file() and path.stat().st_size == 0:
-        print(f"gradmeter: {path} was an empty file, so a new store begins there", file=sys.stderr)
+    with suppress(OSError):
+        if path.is_file() and path.stat().st_size == 0:
+            print(f"gradmeter: {path} was an empty file, so a new store begins there", file=sys.stderr)
     with Store.create(path) as store, Interrupts().heard() as interrupted, executor:
         streaming = json and not timing and budget is None  # otherwise something is filled in later
         with progress(cells, _Rows() if streaming else Listener(), streaming) as listener:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing
+import operator
 import os
 import queue
 import re
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
-from gradmeter.bench.cells import Cell
+from gradmeter.bench.cells import MOST_CELLS, Cell
 from gradmeter.bench.sweep.executors import MOST_LOST, Closing, Found, Timed, TimerProcess
 from gradmeter.bench.sweep.listener import Listener, Stop
 from gradmeter.bench.sweep.measuring import Ended, Outcome
@@ -41,9 +42,12 @@ from gradmeter.estimators.errors import short, typed
 
 #: Tasks that are submitted for each thread of the cluster, so that none waits for the next.
 AHEAD = 2
-#: Seconds that a task should take, and after which it leaves its other cells to further ones.
-TASK, LONGEST_TASK = 1.0, 2.0
-MOST_IN_A_TASK = 100
+#: Seconds that a task should take at least, and for each worker of the cluster. Dask's scheduler, which takes some
+#: milliseconds for a task, is then busy for half of the time.
+TASK, TASK_FOR_EACH_WORKER = 1.0, 0.005
+MOST_IN_A_TASK = 1000
+#: Tasks for each worker into which the cells that are left are divided at least, so that all end at about one time.
+LAST_TASKS = 4
 #: Seconds between two looks at how many threads the cluster has.
 BETWEEN_LOOKS = 1.0
 #: Seconds to wait for a scheduler.
@@ -57,14 +61,18 @@ class _Abandoned(Exception):
     """Nobody waits for a task any more."""
 
 
-def on_worker(work: str, batch: list[bytes], limits: Limits) -> tuple[list[Any], float]:
+def on_worker(work: str, batch: list[bytes], limits: Limits, longest: float) -> tuple[list[Any], float]:
     """Do work on several cells, one after another, each in a process of its own, on a Dask worker.
 
     A cell whose process dies gets a second one.
 
+    Parameters
+    ----------
+    longest : seconds after which no further cell is begun.
+
     Returns
     -------
-    What became of each cell, and the seconds it took. Cells for which the time of a task did not suffice are left out.
+    What became of each cell, and the seconds it took. Cells that were not begun are left out.
     """
     with suppress(AssertionError):
         multiprocessing.current_process().daemon = False  # a daemon may have no processes
@@ -74,7 +82,7 @@ def on_worker(work: str, batch: list[bytes], limits: Limits) -> tuple[list[Any],
     for sent in batch:
         with suppress(_Abandoned):
             found.append(_twice_at_most(work, sent, limits, abandoned))
-        if abandoned() or time.monotonic() - begun > LONGEST_TASK:
+        if abandoned() or time.monotonic() - begun > longest:
             break
     return found, time.monotonic() - begun
 
@@ -148,17 +156,22 @@ class _Sent(NamedTuple):
 
 
 class Batches:
-    """Sizes of tasks, so that each takes about `TASK` seconds: the scheduler's work for a task is the same for any."""
+    """Sizes of tasks: the scheduler's work for a task does not depend on how many cells it has."""
 
     def __init__(self) -> None:
         self._seconds: float | None = None
 
-    @property
-    def size(self) -> int:
-        """Number of cells that the next task should have."""
+    @staticmethod
+    def seconds(workers: int) -> float:
+        """Return how long a task should take."""
+        return max(TASK, TASK_FOR_EACH_WORKER * workers)
+
+    def size(self, workers: int, left: int) -> int:
+        """Return the number of cells that the next task should have, where so many cells are left at most."""
         if self._seconds is None:
             return 1
-        return max(1, min(MOST_IN_A_TASK, int(TASK / max(self._seconds, 1e-9))))
+        wanted = min(MOST_IN_A_TASK, self.seconds(workers) / max(self._seconds, 1e-9), left / (LAST_TASKS * workers))
+        return max(1, int(wanted))
 
     def took(self, cells: int, seconds: float) -> None:
         """Take note of the time of a task; the last ones count most."""
@@ -239,12 +252,13 @@ class OnDask(Closing):
         waiting, sizes, numbers = iter(cells), Batches(), itertools.count()
         running: dict[str, tuple[list[_Sent], Any]] = {}
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        left, width, looked = True, 0, -math.inf
+        left, width, looked = operator.length_hint(cells, MOST_CELLS), 0, -math.inf
 
         def submit(batch: list[_Sent]) -> None:
             key = f"gradmeter-{next(numbers)}-{batch[0].cell.key[:16]}"
             packed = [each.packed for each in batch]
-            future = self._client.submit(on_worker, work, packed, self._limits, key=key, pure=False)
+            longest = 2.0 * sizes.seconds(width)
+            future = self._client.submit(on_worker, work, packed, self._limits, longest, key=key, pure=False)
             running[future.key] = batch, future
             future.add_done_callback(ended.put)
 
@@ -253,7 +267,7 @@ class OnDask(Closing):
                 if time.monotonic() - looked > BETWEEN_LOOKS:
                     width, looked = self.width, time.monotonic()
                 while left and len(running) < AHEAD * width and not stop():
-                    taken = list(itertools.islice(waiting, sizes.size))
+                    taken = list(itertools.islice(waiting, sizes.size(width, left)))
                     batch = []
                     for cell in taken:
                         listener.cell_started(cell)
@@ -264,7 +278,7 @@ class OnDask(Closing):
                             batch.append(_Sent(cell, packed))
                     if batch:
                         submit(batch)
-                    left = bool(taken)
+                    left = max(1, left - len(taken)) if taken else 0  # those that are known are not told
                 self._timer.go_on()
                 if stop():
                     return

@@ -131,6 +131,19 @@ class Rows:
         return (row for cell in self.cells for row in self.of(cell.key))
 
 
+class _AtMost:
+    """Cells that are told one by one, and how many they are at most."""
+
+    def __init__(self, count: int, cells: Iterator[Cell]) -> None:
+        self._count, self._cells = count, cells
+
+    def __iter__(self) -> Iterator[Cell]:
+        return self._cells
+
+    def __length_hint__(self) -> int:
+        return self._count
+
+
 class _Run(Listener):
     """The state of one run. It listens to its executor, and stores what has waited long enough meanwhile."""
 
@@ -157,7 +170,7 @@ class _Run(Listener):
     def measure(self, timing: bool) -> None:
         started = now()
         try:
-            for found in self.executor.measure(self._new(), self, self.stop):
+            for found in self.executor.measure(_AtMost(len(self.cells), self._new()), self, self.stop):
                 if found is not None:
                     cell, outcome = found
                     if isinstance(outcome, Ended):

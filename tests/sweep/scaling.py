@@ -2,18 +2,23 @@
 
 The costs of one cell in the three places that do not multiply with workers are measured here: the process that sends
 cells and unpacks results, its store, and Dask's scheduler. Then a sweep is replayed event by event, with the times of
-recorded cells drawn at random: each cell waits for the sender, the scheduler and a worker, and its result for the
-writer.
+recorded cells drawn at random: each task waits for the sender, the scheduler and a worker, and its results for the
+writer. Tasks have the sizes that a run gives them; `--shorter 10` makes each cell take a tenth of its time.
+
+Each cost is the least of several measurements. Compare figures of an idle machine only.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import heapq
+import math
 import pickle
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 
 import cloudpickle
@@ -21,10 +26,13 @@ import numpy as np
 import pandas as pd
 
 from gradmeter.bench.rows import ALL
-from gradmeter.bench.sweep.cluster import AHEAD
+from gradmeter.bench.sweep.cluster import AHEAD, Batches
 from gradmeter.bench.sweep.measuring import measure_cell
 from gradmeter.bench.sweep.store import Store
 from tests.sweep.throughput import grid
+
+#: Measurements of each cost.
+REPETITIONS = 5
 
 
 def recorded(path: Path) -> np.ndarray:
@@ -41,23 +49,27 @@ def own_costs(cells: int = 300) -> tuple[float, float, int]:
     outcome = measure_cell(sent[0])
     outcome.prepared = None
     packed = pickle.dumps(outcome)
-    begun = time.perf_counter()
-    for cell in sent:
-        _ = cell.key
-        cloudpickle.dumps((cell,))
-        pickle.loads(packed)
-    handling = (time.perf_counter() - begun) / cells
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "s"
-        with Store.create(path) as store:
-            begun = time.perf_counter()
-            for i in range(0, cells, 100):
-                store.finish_many([(c.key, outcome.rows, outcome.series, c.description()) for c in sent[i : i + 100]])
-            storing = (time.perf_counter() - begun) / cells
-        return handling, storing, path.stat().st_size // cells
+    handling = storing = math.inf
+    for _ in range(REPETITIONS):
+        begun = time.perf_counter()
+        for cell in map(dataclasses.replace, sent):  # without keys
+            _ = cell.key
+            cloudpickle.dumps((cell,))
+            pickle.loads(packed)
+        handling = min(handling, (time.perf_counter() - begun) / cells)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "s"
+            with Store.create(path) as store:
+                begun = time.perf_counter()
+                for i in range(0, cells, 100):
+                    batch = sent[i : i + 100]
+                    store.finish_many([(c.key, outcome.rows, outcome.series, c.description()) for c in batch])
+                storing = min(storing, (time.perf_counter() - begun) / cells)
+            size = path.stat().st_size // cells
+    return handling, storing, size
 
 
-def scheduler_cost(tasks: int = 2000) -> float:
+def scheduler_cost(tasks: int = 1000) -> float:
     """Return the seconds that Dask takes for a task that does nothing, client and scheduler together."""
     import distributed
 
@@ -66,37 +78,55 @@ def scheduler_cost(tasks: int = 2000) -> float:
         distributed.Client(cluster) as client,
     ):
         client.gather(client.map(abs, range(100)))
-        begun = time.perf_counter()
-        client.gather(client.map(abs, range(1000, 1000 + tasks)))
-        return (time.perf_counter() - begun) / tasks
+        least = math.inf
+        for repetition in range(1, 1 + REPETITIONS):
+            begun = time.perf_counter()
+            client.gather(client.map(abs, range(repetition * tasks, (repetition + 1) * tasks)))
+            least = min(least, (time.perf_counter() - begun) / tasks)
+        return least
 
 
-def replay(times: np.ndarray, workers: int, cells: int, sending: float, scheduling: float, writing: float) -> float:
-    """Return the share of their time that workers spend on cells."""
+def replay(
+    times: np.ndarray, workers: int, cells: int, sending: float, scheduling: float, writing: float, batches: bool = True
+) -> float:
+    """Return the share of their time that workers spend on cells.
+
+    Parameters
+    ----------
+    sending, writing : seconds for a cell, of the one process that does both.
+    scheduling : seconds for a task.
+    batches : whether a task has the cells that a run would give it, and not one.
+    """
     drawn = np.random.default_rng(0).choice(times, cells)
+    left, sizes = deque(drawn.tolist()), Batches()
     free = [0.0] * workers
-    heapq.heapify(free)
-    client = scheduler = end = 0.0
-    ended: list[float] = []  # of cells whose results are not handled yet
-    for number, seconds in enumerate(drawn):
-        if number >= AHEAD * workers:  # a cell is sent once another has ended and its result is stored
-            client = max(client, heapq.heappop(ended)) + writing
-        client += sending
+    client = scheduler = 0.0
+    ended: list[tuple[float, int, float]] = []  # end, cells and seconds of tasks whose results are not handled yet
+    while left or ended:
+        if ended and (not left or len(ended) >= AHEAD * workers):  # a task is sent once another has ended
+            end, count, seconds = heapq.heappop(ended)
+            client = max(client, end) + count * writing
+            sizes.took(count, seconds)
+            continue
+        size = min(len(left), sizes.size(workers, len(left)) if batches else 1)
+        count, seconds = 0, 0.0
+        while count < size and seconds <= 2.0 * sizes.seconds(workers):  # the rest is sent in a further task
+            count, seconds = count + 1, seconds + left.popleft()
+        client += size * sending
         scheduler = max(scheduler, client) + scheduling
         end = max(heapq.heappop(free), scheduler) + seconds
         heapq.heappush(free, end)
-        heapq.heappush(ended, end)
-    while ended:
-        client = max(client, heapq.heappop(ended)) + writing
-    return float(drawn.sum() / (workers * max(client, end)))
+        heapq.heappush(ended, (end, count, seconds))
+    return float(drawn.sum() / (workers * client))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sweep.scaling", description=__doc__)
     parser.add_argument("export", type=Path, help="results.csv of a report")
     parser.add_argument("--cells", type=int, default=1_000_000)
+    parser.add_argument("--shorter", type=float, default=1.0)
     given = parser.parse_args()
-    times = recorded(given.export)
+    times = recorded(given.export) / given.shorter
     handling, storing, size = own_costs()
     scheduling = scheduler_cost()
     print(f"{len(times)} recorded cells: mean {times.mean():.2f} s, median {np.median(times):.2f} s")
@@ -104,9 +134,11 @@ def main() -> int:
         f"a cell costs {1e3 * handling:.2f} ms to send and unpack, {1e3 * scheduling:.2f} ms in Dask, "
         f"{1e3 * storing:.2f} ms to store, and {size:,} bytes on disk"
     )
+    print(f"{given.cells:,} cells are {1e-9 * size * given.cells:.1f} GB")
     for workers in (10, 100, 300, 1000, 3000):
-        share = replay(times, workers, given.cells, handling / 2, scheduling, handling / 2 + storing)
-        print(f"{workers:>6,} workers: {100 * share:.0f} % of their time is spent on cells")
+        costs = handling / 2, scheduling, handling / 2 + storing
+        one, several = (replay(times, workers, given.cells, *costs, batches) for batches in (False, True))
+        print(f"{workers:>6,} workers spend {several:.0%} of their time on cells; {one:.0%} with one cell a task")
     return 0
 
 
