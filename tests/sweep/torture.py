@@ -2,7 +2,8 @@
 
 A process, one of its workers or both die by SIGKILL, SIGTERM and then SIGKILL, or SIGHUP. After every death the store
 must open, hold every row that was printed, and blame no cell; what is resumed to its end must equal what nobody
-interrupted, bit by bit.
+interrupted, bit by bit. A quarter of the kills come while a process starts; the others wait until it has begun to
+write, for most of the time of a process is its start.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,10 @@ RUN = (
     *("--no-timing", "--json", "--workers", "2", *(f"--seed={seed}" for seed in range(CELLS))),
 )
 FIT = ("fit", "square[dim=3]", "--estimator", "pathwise", "--steps", "600", "--checkpoint", "20", "--json")
-#: Longest time until a kill, in seconds.
-LONGEST = 3.0
+#: Share of kills that come while a process starts, and the longest time until them in seconds.
+EARLY, LONGEST_EARLY = 0.25, 1.0
+#: By command, the longest time in seconds from the first thing that is written to a kill.
+LONGEST = {"run": 0.7, "fit": 0.7, "merge": 0.03}
 
 
 class Lost(AssertionError):
@@ -65,6 +69,21 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def changed(folder: Path, pattern: str) -> Callable[[], bool]:
+    """Return a function that says whether any of these files was written since now."""
+
+    def state() -> set[tuple[str, int, int]]:
+        found = set()
+        for path in folder.glob(pattern):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                found.add((path.name, status.st_ino, status.st_mtime_ns))
+        return found
+
+    before = state()
+    return lambda: bool(state() - before)
+
+
 class Killer:
     """Starts processes and kills them at random moments."""
 
@@ -72,20 +91,29 @@ class Killer:
         self.random = random.Random(seed)
         self.kills: Counter[str] = Counter()
 
-    def once(self, arguments: tuple[str, ...], folder: Path) -> tuple[int | None, str]:
-        """Run a command and kill it, or one of its workers first; return its status, None if killed, and output."""
-        with (folder / "out").open("w+", encoding="utf-8") as out:
+    def once(
+        self, arguments: tuple[str, ...], folder: Path, begun: Callable[[], bool] | None = None
+    ) -> tuple[int | None, str]:
+        """Run a command and kill it, or one of its workers first; return its status, None if killed, and output.
+
+        Parameters
+        ----------
+        begun : whether it has begun to write; if absent, whether it has printed something.
+        """
+        path = folder / "out"
+        with path.open("w+", encoding="utf-8") as out:
             running = subprocess.Popen(
                 command(*arguments), cwd=folder, env=environment(), stdout=out, stderr=subprocess.DEVNULL
             )
-            way = self.random.choices(("kill", "worker", "term", "hup"), (6, 3, 2, 1))[0]
-            if way == "worker" and self._ends(running, self.random.uniform(0.5, LONGEST)):
-                workers = children(running.pid)
-                if workers:  # the last ones measure; the server and its helpers come first
-                    self._signal(workers[self.random.randrange(len(workers))], signal.SIGKILL, "worker")
-                self._ends(running, 60.0)
-            elif way != "worker" and self._ends(running, self.random.uniform(0.05, LONGEST)):
-                if way == "hup":
+            worker = 3 if arguments[0] == "run" else 0  # the others have none
+            way = self.random.choices(("kill", "worker", "term", "hup"), (6, worker, 2, 1))[0]
+            if self._lives(running, LONGEST[arguments[0]], begun or (lambda: path.stat().st_size > 0)):
+                if way == "worker":
+                    workers = children(running.pid)
+                    if workers:  # the last ones measure; the server and its helpers come first
+                        self._signal(workers[self.random.randrange(len(workers))], signal.SIGKILL, "worker")
+                    self._ends(running, 60.0)
+                elif way == "hup":
                     self._signal(running.pid, signal.SIGHUP, "hup")
                     self._ends(running, 10.0)
                 elif way == "term":
@@ -96,6 +124,15 @@ class Killer:
             status = running.wait(timeout=120)
             out.seek(0)
             return (None if status < 0 else status), out.read()
+
+    def _lives(self, running: subprocess.Popen[Any], longest: float, begun: Callable[[], bool]) -> bool:
+        """Wait until a random moment; return whether the process is still there."""
+        if self.random.random() < EARLY:
+            return self._ends(running, self.random.uniform(0.05, LONGEST_EARLY))
+        while not begun():
+            if not self._ends(running, 0.002):
+                return False
+        return self._ends(running, self.random.uniform(0.0, longest))
 
     def _ends(self, running: subprocess.Popen[Any], seconds: float) -> bool:
         """Wait; return whether the process is still there."""
@@ -141,9 +178,10 @@ def run(killer: Killer, folder: Path, whole: list[str]) -> None:
 
 def fit(killer: Killer, folder: Path, whole: list[dict[str, Any]]) -> None:
     """Kill a fit until it has come to its end."""
+    checkpoints = folder / "fit" / "checkpoints"
     while True:
-        resumable = any((folder / "fit" / "checkpoints").glob("*.npz"))
-        status, out = killer.once((*FIT, "--resume") if resumable else FIT, folder)
+        resumable = any(checkpoints.glob("*.npz"))
+        status, out = killer.once((*FIT, "--resume") if resumable else FIT, folder, changed(checkpoints, "*.npz"))
         if status == 0:
             require(_fitted(out) == whole, "the resumed fit differs from the uninterrupted one")
             return
@@ -161,7 +199,9 @@ def merge(killer: Killer, folder: Path, inputs: tuple[Path, Path], whole: list[s
     output = folder / "merged.sqlite"
     before = [path.read_bytes() for path in inputs]
     while not output.exists():
-        killer.once(("merge", *map(str, inputs), "--output", str(output)), folder)
+        killer.once(
+            ("merge", *map(str, inputs), "--output", str(output)), folder, changed(folder, f".{output.name}.merging")
+        )
         require([path.read_bytes() for path in inputs] == before, "an input of the merge has changed")
     with Store.read(output) as store:
         require(ordered(store.rows()) == whole, "the merged store differs from its inputs")
