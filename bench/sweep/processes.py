@@ -34,7 +34,7 @@ import cloudpickle
 from gradmeter.bench.identity.owner import brought
 from gradmeter.bench.sweep.channel import BEGUN, FAILED, PROGRESS, RESULT, WORK, Channel, Garbled
 from gradmeter.bench.sweep.measuring import Ended
-from gradmeter.bench.sweep.server import WORKER, context, ctrl_c_ignored
+from gradmeter.bench.sweep.server import WORKER, context, ctrl_c_ignored, start_server
 from gradmeter.estimators.errors import typed
 
 #: Longest wait for anything, in seconds, so that a request to stop is noticed.
@@ -146,6 +146,7 @@ class _Launch:
         self.channel: Channel | None = None
         self.error: Exception | None = None
         self._given_up, self._lock = False, threading.Lock()
+        start_server()  # from here, where Ctrl-C can be kept from it
         self._thread = threading.Thread(target=self._run, args=(limits,), daemon=True)
         self._thread.start()
         self._thread.join(TICK)
