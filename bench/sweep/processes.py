@@ -40,7 +40,7 @@ from gradmeter.estimators.errors import typed
 #: Longest wait for anything, in seconds, so that a request to stop is noticed.
 TICK = 0.1
 #: Seconds that a process may live on after it closed its socket.
-GRACE = 2.0
+GRACE = 0.5
 #: Most seconds that pickling a user's objects may take; a cell's limit of time is another.
 PICKLING = 60.0
 #: multiprocessing keeps one table of processes and reads the status of each once, in whichever thread.
@@ -314,12 +314,13 @@ class WorkerProcess:
         if not alive:
             dead = f"its process {_ending(self._process.exitcode)}"
             self._found = [NotBegun(dead) if self._began is None else Ended("crashed", dead)]
-        elif self._began is not None and self._seconds is not None and now - self._began > self._seconds:
-            self._found = [Ended("timeout", f"not finished after {self._seconds:g} s")]
-        elif channel.closed:
+            return
+        if channel.closed:
             self._closed = self._closed or now
             if now - self._closed > GRACE:
                 self._found = [Ended("crashed", "it closed the socket of its process")]
+        elif self._began is not None and self._seconds is not None and now - self._began > self._seconds:
+            self._found = [Ended("timeout", f"not finished after {self._seconds:g} s")]
 
     def result(self) -> Any:
         """Return what the work returned, or an `Ended`, after which the process is gone.
