@@ -30,9 +30,12 @@ class Channel:
 
     Parameters
     ----------
-    end : a connected socket.
-    token : bytes that begin each message.
-    waiting : whether `put` and `messages` wait for the other side.
+    end
+        A connected socket.
+    token
+        Bytes that begin each message.
+    waiting
+        Whether `put` and `messages` wait for the other side.
     """
 
     def __init__(self, end: socket.socket, token: bytes, waiting: bool) -> None:

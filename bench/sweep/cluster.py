@@ -68,7 +68,8 @@ def on_worker(work: str, batch: list[bytes], limits: Limits, longest: float) -> 
 
     Parameters
     ----------
-    longest : seconds after which no further cell is begun.
+    longest
+        Seconds after which no further cell is begun.
 
     Returns
     -------

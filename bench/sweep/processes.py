@@ -137,8 +137,10 @@ class _Launch:
 
     Attributes
     ----------
-    process, channel : what was started, and the connection to it; None before.
-    error : why it could not be started.
+    process, channel
+        What was started, and the connection to it; None before.
+    error
+        Why it could not be started.
     """
 
     def __init__(self, limits: Limits) -> None:

@@ -24,19 +24,17 @@ Cards = dict[tuple[str, str], dict[str, Any] | None]
 LONGEST_WAIT = 0.1
 
 
-def run(
-    cells: Iterable[Cell],
-    store: Store | None = None,
-    timing: bool = True,
-    listener: Listener | None = None,
-    stop: Stop | None = None,
-    executor: Executor | None = None,
-    time_again: bool = False,
-    minibatch_parts: bool = False,
-    retry: Collection[str] = (),
-) -> list[Row]:
-    """Measure cells as `sweep` does, and return the rows of all of them in their order."""
-    return list(sweep(cells, store, timing, listener, stop, executor, time_again, minibatch_parts, retry))
+def run(cells: Iterable[Cell], *more: Any, **options: Any) -> list[Row]:
+    """Return the rows of `sweep` as a list: for those that fit in memory.
+
+    Parameters
+    ----------
+    cells
+        The cells.
+    more, options
+        The other parameters of `sweep`, in its order or by name.
+    """
+    return list(sweep(cells, *more, **options))
 
 
 def sweep(
@@ -93,8 +91,10 @@ class Rows:
 
     Attributes
     ----------
-    cells : the cells.
-    status : by key of what has ended, its status.
+    cells
+        The cells.
+    status
+        By key of what has ended, its status.
     """
 
     def __init__(self, cells: list[Cell], store: Store | None) -> None:

@@ -59,7 +59,8 @@ def start_early(arguments: Sequence[str]) -> None:
 
     Parameters
     ----------
-    arguments : those after `gradmeter run`, not checked yet.
+    arguments
+        Those after `gradmeter run`, not checked yet.
     """
     named = [each.partition("=") for each in arguments]
     names = {name for name, _, _ in named}

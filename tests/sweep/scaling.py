@@ -94,9 +94,12 @@ def replay(
 
     Parameters
     ----------
-    sending, writing : seconds for a cell, of the one process that does both.
-    scheduling : seconds for a task.
-    batches : whether a task has the cells that a run would give it, and not one.
+    sending, writing
+        Seconds for a cell, of the one process that does both.
+    scheduling
+        Seconds for a task.
+    batches
+        Whether a task has the cells that a run would give it, and not one.
     """
     drawn = np.random.default_rng(0).choice(times, cells)
     left, sizes = deque(drawn.tolist()), Batches()

@@ -98,7 +98,8 @@ class Killer:
 
         Parameters
         ----------
-        begun : whether it has begun to write; if absent, whether it has printed something.
+        begun
+            Whether it has begun to write; if absent, whether it has printed something.
         """
         path = folder / "out"
         with path.open("w+", encoding="utf-8") as out:
