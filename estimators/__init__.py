@@ -7,6 +7,7 @@ An estimator is a pure function of its noise:
 
 from gradmeter.estimators.arm import Arm
 from gradmeter.estimators.arms import Arms
+from gradmeter.estimators.carms import Carms
 from gradmeter.estimators.combined_control_variates import CombinedControlVariates
 from gradmeter.estimators.disarm import DisArm
 from gradmeter.estimators.double_control_variates import DoubleControlVariates
@@ -81,6 +82,7 @@ _ESTIMATORS: tuple[type[Estimator], ...] = (
     Arm,
     DisArm,
     Arms,
+    Carms,
     UnorderedSet,
     MuProp,
     DoubleControlVariates,
@@ -138,6 +140,7 @@ VARIANTS = (
     "arm",
     "disarm",
     "arms",
+    "carms",
     "unordered-set",
     "muprop",
     "muprop[baseline=leave-one-out]",
@@ -185,6 +188,7 @@ __all__ = [
     "VARIANTS",
     "Arm",
     "Arms",
+    "Carms",
     "Ciwae",
     "CombinedControlVariates",
     "DisArm",

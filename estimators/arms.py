@@ -28,16 +28,12 @@ from gradmeter.estimators.expectation import Array, Expectation
 from gradmeter.estimators.families import Family
 from gradmeter.estimators.families.capabilities import Capable
 from gradmeter.estimators.families.relaxation import sigmoid
-from gradmeter.estimators.noise import Noise
+from gradmeter.estimators.noise import DrawnNoise, Noise
 
 
 @dataclass(frozen=True)
-class Arms(Estimator):
-    """The ARMS estimator with the Dirichlet copula."""
-
-    name: ClassVar[str] = "arms"
-    summary: ClassVar[str] = "leave-one-out of mutually antithetic binary samples, over 1 − their correlation"
-    requires: ClassVar[Requires] = Requires(("logits",))
+class MutuallyAntithetic(Estimator):
+    """The base of estimators whose samples come from the Dirichlet copula, in every coordinate apart."""
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:
         if num_samples < 2:
@@ -56,9 +52,18 @@ class Arms(Estimator):
         raise NotApplicable(f"{self.name} jumps at values of ratios of its noise, not of single numbers")
 
     def estimate_integrand(
-        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
+        self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: DrawnNoise, state: Blocks
     ) -> Blocks:
         return self.estimate_and_samples(backend, expectation, parameters, noise, state)[0]
+
+
+@dataclass(frozen=True)
+class Arms(MutuallyAntithetic):
+    """The ARMS estimator with the Dirichlet copula."""
+
+    name: ClassVar[str] = "arms"
+    summary: ClassVar[str] = "leave-one-out of mutually antithetic binary samples, over 1 − their correlation"
+    requires: ClassVar[Requires] = Requires(("logits",))
 
     def estimate_and_samples(
         self, backend: Backend, expectation: Expectation, parameters: Blocks, noise: dict[str, Array], state: Blocks
@@ -68,22 +73,34 @@ class Arms(Estimator):
         value, size = expectation.value(backend, parameters, z, noise), z.shape[1]
         logits = family.logits(backend, parameters)
         p, rest = sigmoid(xp, logits), sigmoid(xp, -logits)
+        least = xp.where(p < rest, p, rest)
         away = value - xp.mean(value, axis=1, keepdims=True)
         covariance = xp.sum(spread(away, z) * (z - p), axis=1) / (size - 1.0)
-        gradients = family.from_logits(backend, covariance * p * rest / _differing(xp, p, rest, size))
+        gradients = family.from_logits(backend, covariance * p * rest / differing(xp, least, size))
         return gradients, z, xp.zeros_like(value) + 1.0 / size
 
     def _drawn(self, backend: Backend, family: Capable, parameters: Blocks, exponential: Array) -> Array:
         """Return the samples [R, S, D], with the copula turned so that the rarer value is the antithetic one."""
-        xp, others = backend.xp, exponential.shape[1] - 1.0
-        share = exponential / xp.sum(exponential, axis=1, keepdims=True)
-        log = others * xp.log1p(-share)
+        xp, log = backend.xp, log_copula(backend.xp, exponential)
         rare = family.logits(backend, parameters) <= 0.0
         return family.sample(backend, parameters, {"base": xp.where(rare, -xp.expm1(log), xp.exp(log))})
 
 
-def _differing(xp: Array, p: Array, rest: Array, size: int) -> Array:
-    """Return the probability that of two samples the first is 1 and the second 0."""
-    least = xp.where(p < rest, p, rest)
+def log_copula(xp: Array, exponential: Array) -> Array:
+    """Return the logarithms of mutually antithetic uniform numbers along axis 1, the samples."""
+    share = exponential / xp.sum(exponential, axis=1, keepdims=True)
+    return (exponential.shape[1] - 1.0) * xp.log1p(-share)
+
+
+def differing(xp: Array, least: Array, size: int) -> Array:
+    """Return the probability that of two mutually antithetic numbers the first is below `least`, the second above.
+
+    Parameters
+    ----------
+    least
+        Probabilities of at most ½.
+    size
+        S, on which the copula depends.
+    """
     both = 2.0 * least ** (1.0 / (size - 1.0)) - 1.0
     return least - xp.where(both > 0.0, both, xp.zeros_like(both)) ** (size - 1.0)

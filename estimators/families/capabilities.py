@@ -529,6 +529,17 @@ class HasLogits(Protocol):
         """
 
 
+@capability("one_hot", "choices among categories, one-hot", "its coordinates are no one-hot choices")
+class HasOneHot(Protocol):
+    """λ is the block `logits` [D/K, K]."""
+
+    def by_choice(self, xp: Any, z: Array) -> Array:
+        """Reshape [..., D] to [..., D/K, K]."""
+
+    def side_by_side(self, xp: Any, z: Array) -> Array:
+        """Reshape [..., D/K, K] to [..., D]."""
+
+
 @capability("expected", "a mean with derivatives, at which f is relaxed", "it is not made of choices")
 class HasExpected(Protocol):
     def expected(self, backend: Backend, parameters: Blocks) -> Array:
@@ -580,7 +591,8 @@ class HasRelaxation(Protocol):
 class Capable(
     Family, HasScore, HasPathwise, HasWeakDerivatives, HasLogDensityGradient, HasLogDensityReplaced, HasLogDensities,
     HasDispersed, HasEntropyGradient, HasPowerMoment, HasSupportAndTails, HasMarginals, HasBonnetPrice, HasCovariance,
-    HasAccepted, HasStandardised, HasGammaNumbers, HasStratified, HasStates, HasLogits, HasExpected, HasRelaxation,
+    HasAccepted, HasStandardised, HasGammaNumbers, HasStratified, HasStates, HasLogits, HasOneHot, HasExpected,
+    HasRelaxation,
 ):  # fmt: skip
     """The type of a family whose capabilities were checked, by `has`, `require` or `Estimator.check`.
 

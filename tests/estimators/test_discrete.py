@@ -15,7 +15,9 @@ from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.problems.test_functions import SquareIntegrand
 from gradmeter.estimators import NAMED_ALONE, VARIANTS, Expectation, Noise, unordered_set
+from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
+from gradmeter.estimators.families.capabilities import require
 from tests.support import (
     DISCRETE_PROBLEMS,
     Blocks,
@@ -25,6 +27,7 @@ from tests.support import (
     estimate,
     make_cell,
     make_estimator,
+    make_problem,
     measured,
     setting_of,
     state_of,
@@ -297,32 +300,106 @@ def patterns(p: float, samples: int) -> dict[tuple[bool, ...], float]:
     return found
 
 
+def every_pattern(chances: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability [N] of every pattern of zeros and ones of all coordinates, and noise [N, S, D] for it."""
+    drawn = draws({"copula": Noise("exponential", (samples, len(chances)))}, 2**12)["copula"]
+    u = (1.0 - drawn / drawn.sum(axis=1, keepdims=True)) ** (samples - 1)
+    z = np.where(chances <= 0.5, u < chances, u >= 1.0 - chances)
+    each = [
+        [
+            (probability, drawn[:, :, i][np.all(z[:, :, i] == chosen, axis=1)][0])
+            for chosen, probability in patterns(float(chance), samples).items()
+            if probability > 1e-12
+        ]
+        for i, chance in enumerate(chances)
+    ]
+    rows = list(itertools.product(*each))
+    weights = np.asarray([math.prod(probability for probability, _ in row) for row in rows])
+    assert weights.sum() == pytest.approx(1.0, rel=1e-12)
+    return weights, np.stack([np.stack([noise for _, noise in row], axis=-1) for row in rows])
+
+
 @pytest.mark.parametrize("samples", [2, 3, 4])
 @pytest.mark.parametrize("problem", [TOYS[1], "polynomial[family=bernoulli,probability=0.2,degree=3,dim=2]"])
 def test_arms_is_unbiased(backend: Backend, problem: str, samples: int) -> None:
     """Its noise jumps at ratios, so its samples are enumerated: one noise for each pattern of zeros and ones."""
     cell = make_cell(problem, "arms", samples)
-    expectation, parameters = cell.problem.expectation(), cell.problem.parameters()
-    p = special.expit(parameters["logits"])
-    drawn = draws({"copula": Noise("exponential", (samples, 2))}, 2**12)["copula"]
-    u = (1.0 - drawn / drawn.sum(axis=1, keepdims=True)) ** (samples - 1)
-    z = np.where(p <= 0.5, u < p, u >= 1.0 - p)
-    each = [
-        [
-            (prob, drawn[:, :, i][np.all(z[:, :, i] == chosen, axis=1)][0])
-            for chosen, prob in found.items()
-            if prob > 1e-12
-        ]
-        for i, found in enumerate(patterns(float(at), samples) for at in p)
-    ]
-    pairs = list(itertools.product(*each))
-    weights = np.asarray([a[0] * b[0] for a, b in pairs])
-    assert weights.sum() == pytest.approx(1.0, rel=1e-12)
-    noise = {"copula": np.stack([np.stack([a[1], b[1]], axis=-1) for a, b in pairs])}
-    found = estimate(backend, cell.estimator, expectation, parameters, noise)["logits"]
+    parameters = cell.problem.parameters()
+    weights, copula = every_pattern(special.expit(parameters["logits"]), samples)
+    at = cell.problem.expectation(), parameters, {"copula": copula}
+    found = estimate(backend, cell.estimator, *at)["logits"]
     exact = cell.problem.exact()
     assert exact is not None
     np.testing.assert_allclose(weights @ found, exact.flat().gradient["logits"], rtol=0.0, atol=1e-12)
+
+
+CHOICES = [
+    ("categorical-square[categories=3,weights=1:0.3:0.5]", 2),
+    ("categorical-square[categories=3,weights=1:0.3:0.5]", 3),
+    ("categorical-square[categories=3,weights=2:0.3:2]", 4),
+    ("categorical-square[categories=4,tilt=0]", 2),
+    ("categorical-square[categories=3,tilt=1.2,choices=2]", 2),
+]
+
+
+@pytest.mark.parametrize(("problem", "samples"), CHOICES)
+def test_carms_is_unbiased(numpy_backend: Backend, problem: str, samples: int) -> None:
+    """Enumerated as ARMS is, a pattern for each category but the likeliest; with less variance than leave-one-out."""
+    cell = make_cell(problem, "carms", samples)
+    parameters = cell.problem.parameters()
+    p = special.softmax(parameters["logits"], axis=-1)
+    order = np.argsort(p, axis=-1, kind="stable")
+    rising = np.take_along_axis(p, order, -1)
+    sticks = rising / np.cumsum(rising[:, ::-1], axis=-1)[:, ::-1]
+    weights, numbers = every_pattern(sticks[:, :-1].ravel(), samples)
+    copula = np.ones((len(weights), samples, *p.shape))
+    for choice, categories in enumerate(order):
+        those = slice(choice * (p.shape[1] - 1), (choice + 1) * (p.shape[1] - 1))
+        copula[:, :, choice, categories[:-1]] = numbers[:, :, those]
+    at = cell.problem.expectation(), parameters, {"copula": copula.reshape(len(weights), samples, -1)}
+    found = estimate(numpy_backend, cell.estimator, *at)["logits"]
+    exact = cell.problem.exact()
+    assert exact is not None
+    mean = np.tensordot(weights, found, 1)
+    np.testing.assert_allclose(mean, exact.gradient["logits"], rtol=0.0, atol=1e-13)
+    assert np.tensordot(weights, (found - mean) ** 2, 1).sum() < 0.9 * leave_one_out_variance(problem, samples)
+
+
+def leave_one_out_variance(problem: str, samples: int) -> float:
+    """The trace, of the sample covariance of f and the score, summed over all states."""
+    made, numpy = make_problem(problem), get("numpy")
+    parameters, family = made.parameters(), require(made.family, "score", "states")
+    z = family.states(made.dimension).listed(numpy, "float64")
+    q = np.exp(family.log_density(numpy, parameters, z))
+    f = made.expectation().value(numpy, parameters, z[None], {})[0]
+    score = family.score(numpy, parameters, z)["logits"].reshape(len(z), -1)
+    away = (f - q @ f)[:, None]
+    g, both = q @ (away * score), q @ (away * score) ** 2
+    product = (q @ away**2) * (q @ score**2)
+    return float(np.sum(both / samples + (product - (samples - 2.0) * g**2) / (samples * (samples - 1.0))))
+
+
+@pytest.mark.parametrize("samples", [2, 5])
+def test_carms_of_two_categories_is_arms(numpy_backend: Backend, samples: int) -> None:
+    """The rarer value has the copula's numbers; those of the other one are not read."""
+    arms = make_cell("square[family=bernoulli,k=0.3]", "arms", samples)
+    carms = make_cell("categorical-square[categories=2,k=0.3]", "carms", samples)
+    noise = draws({"copula": Noise("exponential", (samples, 1))}, 200)["copula"]
+    both, logit = np.concatenate([np.ones_like(noise), noise], axis=-1), -0.8
+    at = carms.problem.expectation(), {"logits": np.asarray([[0.0, logit]])}, {"copula": both}
+    found = estimate(numpy_backend, carms.estimator, *at)["logits"][:, 0]
+    single = arms.problem.expectation(), {"logits": np.asarray([logit])}, {"copula": noise}
+    expected = estimate(numpy_backend, arms.estimator, *single)["logits"]
+    np.testing.assert_allclose(found, np.concatenate([-expected, expected], axis=-1), rtol=0.0, atol=1e-13)
+
+
+@pytest.mark.parametrize("logits", [(0.0, 800.0, 0.0), (-800.0, 0.0, -900.0)])
+def test_carms_where_probabilities_vanish(numpy_backend: Backend, logits: tuple[float, ...]) -> None:
+    """A category of probability 0 in floating point is never chosen, and its gradient is 0 rather than NaN."""
+    cell = make_cell("categorical-square[categories=3]", "carms", 3)
+    at = cell.problem.expectation(), {"logits": np.asarray([logits])}
+    noise = draws({"copula": Noise("exponential", (3, 3))}, 50)
+    assert not np.any(estimate(numpy_backend, cell.estimator, *at, noise)["logits"])
 
 
 def test_arms_of_two_samples_is_disarm(backend: Backend) -> None:

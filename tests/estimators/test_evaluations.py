@@ -15,7 +15,7 @@ from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Estimator
 from tests.support import draws, make_cell, state_of
 
-DIMENSION = 3
+DIMENSION = 4
 
 
 class Counting(Integrand):
