@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from gradmeter.bench.cells import Cell
+from gradmeter.bench.fit import claimed
 from gradmeter.bench.reading.judging import CONTRADICTED, NOT_MEASURED, REPRODUCED
 from gradmeter.bench.report import papers as composing
 from gradmeter.bench.report import papers_page
@@ -57,7 +58,7 @@ def _measured(
     with Store.create(path) as store, Interrupts().heard() as interrupted, executor:
         with progress(cells, Listener(), False) as listener:
             rows = run(cells, store, False, listener, interrupted, executor)
-        return None if interrupted() else papers_page.write(store, rows, found, output)
+        return None if interrupted() else papers_page.write(store, rows, found, output, claimed.evidence)
 
 
 def unsettled(composed: list[Paper]) -> list[str]:

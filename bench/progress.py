@@ -53,11 +53,12 @@ def show_claims(claims: Sequence[Claim], rows: Iterable[Row], store: Store) -> N
     store
         Store that holds the series of the rows.
     """
+    from gradmeter.bench.fit import claimed
     from gradmeter.bench.reading import judging, results
 
     found, _ = results.load(store, [results.cleaned(row) for row in rows])
     for claim in claims:
-        judged = judging.judge(claim, found)
+        judged = judging.judge(claim, found, claimed.evidence)
         print(f"\n{judged.status}: {claim.says}" + (f" ({claim.place})" if claim.place else ""))
         for word, text in judging.notes(judged):
             print(f"  {word}: {text}")

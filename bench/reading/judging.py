@@ -10,16 +10,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gradmeter.bench.reading import numbers, slopes
 from gradmeter.bench.reading.ratios import Ratio, variance_ratio, work_ratio
 from gradmeter.bench.reading.results import Result
-from gradmeter.bench.sweep.claims import Claim, Selection
+from gradmeter.bench.sweep.claims import FIT, Claim, Selection
 
 REPRODUCED, CONTRADICTED, UNDECIDED = "reproduced", "contradicted", "undecided"
 NOT_MEASURED, NOT_RUN = "not measured", "not run"
+#: What a claim about fits needs where only the results of cells are known.
+NEEDS_FITS = "fits, which are no cells of a store: gradmeter run of the suite makes them"
 #: A number with its 95 % interval.
 Interval = tuple[float, float, float]
 #: From the one that settles a claim about several cells.
@@ -56,10 +58,22 @@ class Judged:
     count: int = 0
 
 
-def judge(claim: Claim, results: Sequence[Result]) -> Judged:
-    """Return the outcome of a claim, from the results of the cells of its suite."""
+#: What makes the fits of a claim.
+Fits = Callable[[Claim], list[Evidence]]
+
+
+def judge(claim: Claim, results: Sequence[Result], fits: Fits | None = None) -> Judged:
+    """Return the outcome of a claim, from the results of the cells of its suite.
+
+    Parameters
+    ----------
+    fits
+        Makes the fits that a claim of kind `fit` is about; without it such a claim is not measured.
+    """
     if not claim.kind:
         return Judged(claim, NOT_MEASURED, claim.nearest)
+    if claim.kind == FIT:
+        return _settled(claim, fits(claim)) if fits else Judged(replace(claim, needs=NEEDS_FITS), NOT_MEASURED, "")
     chosen = [r for r in results if matches(r, claim.of)]
     if not chosen:
         return Judged(claim, NOT_RUN, "no cell of this claim is in the store")
@@ -68,6 +82,10 @@ def judge(claim: Claim, results: Sequence[Result]) -> Judged:
     found = _JUDGES[claim.kind](claim, chosen, results)
     if not found:
         return Judged(claim, NOT_RUN, "no cell to compare with is in the store")
+    return _settled(claim, found)
+
+
+def _settled(claim: Claim, found: list[Evidence]) -> Judged:
     status = next(s for s in _SETTLING if any(e.status == s for e in found))
     return Judged(claim, status, _in_words(found, status), len(found))
 

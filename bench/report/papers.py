@@ -14,6 +14,7 @@ from gradmeter.bench.reading.judging import (
     NOT_MEASURED,
     REPRODUCED,
     UNDECIDED,
+    Fits,
     Judged,
     judge,
     notes,
@@ -61,13 +62,13 @@ def papers(results: Sequence[Result], look: dict[str, Style]) -> list[Paper]:
     return [compose(suite, results, look) for suite in found if _cells(suite) <= known]
 
 
-def compose(suite: Suite, results: Sequence[Result], look: dict[str, Style]) -> Paper:
-    """Judge the claims of a suite by the results of its own cells, and draw its maps."""
+def compose(suite: Suite, results: Sequence[Result], look: dict[str, Style], fits: Fits | None = None) -> Paper:
+    """Judge the claims of a suite by the results of its own cells, and draw its maps; `fits` is that of `judge`."""
     cells = _cells(suite)
     own = [r for r in results if _identity(r) in cells]
     charts = [chart(regime, own) for regime in suite.regimes]
     maps = [regimes.figure(each, look) for each in charts if each is not None]
-    return Paper(suite.name, suite.paper or suite.name, [judge(claim, own) for claim in suite.claims], maps)
+    return Paper(suite.name, suite.paper or suite.name, [judge(claim, own, fits) for claim in suite.claims], maps)
 
 
 def _cells(suite: Suite) -> set[tuple[Any, ...]]:

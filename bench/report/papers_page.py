@@ -11,6 +11,7 @@ from gradmeter.bench.drawing.page import environment_of, style
 from gradmeter.bench.drawing.style import styles
 from gradmeter.bench.files import together, writing
 from gradmeter.bench.reading import results
+from gradmeter.bench.reading.judging import Fits
 from gradmeter.bench.reading.results import Result
 from gradmeter.bench.report import papers
 from gradmeter.bench.report.markdown import claims, plain
@@ -23,8 +24,13 @@ from gradmeter.bench.sweep.suites import Suite
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def write(store: Store, rows: list[Row], found: Sequence[Suite], output: Path) -> list[Paper]:
+def write(store: Store, rows: list[Row], found: Sequence[Suite], output: Path, fits: Fits | None = None) -> list[Paper]:
     """Judge the claims of these suites by these rows; write papers.html, papers.md, results.csv and the maps.
+
+    Parameters
+    ----------
+    fits
+        That of `judging.judge`.
 
     Raises
     ------
@@ -34,7 +40,7 @@ def write(store: Store, rows: list[Row], found: Sequence[Suite], output: Path) -
     measured, superseded = results.load(store, [results.cleaned(row) for row in rows])
     look = styles(r.estimator for r in measured)
     with plotting.styled():
-        composed = [papers.compose(suite, _own(store, rows, suite), look) for suite in found]
+        composed = [papers.compose(suite, _own(store, rows, suite), look, fits) for suite in found]
     headline = provenance(measured, superseded).headline
     texts = {
         "results.csv": to_export(rows).to_csv(index=False, lineterminator="\n"),

@@ -12,6 +12,16 @@ below = 1.0
 explained = "why the claim is contradicted, from exact formulas"
 
 [[claim]]
+says = "a sentence about two fits"      # evaluations of f that `method` takes over those of `against`, to come and stay
+kind = "fit"                        # within this part of the gain of `against`; for each of so many seeds
+problem = "bayesian-gaussian-mixture[bound=mean-field]"
+method = "svi"
+against = "cavi"
+within = 0.001
+seeds = 5
+below = 0.1
+
+[[claim]]
 says = "a sentence about data that are not here"
 needs = "what it would take"
 nearest = "the nearest thing that was measured"
@@ -39,6 +49,8 @@ from gradmeter.estimators import UsageError
 from gradmeter.estimators.errors import unknown
 from gradmeter.estimators.options import effective, spell
 
+#: The kind of claim that rests on fits, not on cells.
+FIT = "fit"
 #: Further keys of each kind of claim; those of `_OPTIONAL` may be left out.
 _KEYS = {
     "value": ("of", "column", "above", "below"),
@@ -48,12 +60,13 @@ _KEYS = {
     "monotone": ("of", "column", "along", "direction"),
     "verdict": ("of", "verdict"),
     "zero": ("of",),
+    FIT: ("problem", "method", "against", "within", "seeds", "above", "below"),
 }
 KINDS = tuple(_KEYS)
 _OPTIONAL = ("column", "above", "below")
 _COMMON = ("says", "place", "kind", "block", "explained")
 _UNMEASURED = ("says", "place", "needs", "nearest")
-_BOUNDED = ("value", "ratio", "slope")
+_BOUNDED = ("value", "ratio", "slope", FIT)
 #: Columns with an interval; `work` is variance × seconds, or variance × evaluations where nothing was timed.
 CLAIMED = ("variance", "work", "snr", "bias")
 _PAIRED = ("variance", "work")
@@ -86,6 +99,7 @@ class Claim:
     ----------
     above, below : the interval within which the value, the ratio or the slope lies if the claim is true.
     at : the value of `along` at which the ratio of `of` to `to` crosses 1.
+    problem, method, against, within, seeds : of a claim about fits; `seeds` is how many.
     needs, nearest : for a claim that cannot be measured here, what it would take, and the nearest thing measured.
     """
 
@@ -102,6 +116,11 @@ class Claim:
     at: float = math.nan
     direction: str = ""
     verdict: str = ""
+    problem: str = ""
+    method: str = ""
+    against: str = ""
+    within: float = math.nan
+    seeds: int = 1
     explained: str = ""
     needs: str = ""
     nearest: str = ""
@@ -161,10 +180,12 @@ def parse_claim(table: Any) -> Claim:
 def _claimed(kind: str, key: str, value: Any) -> Any:
     if key in ("of", "to"):
         return _selection(value, key)
-    if key in ("above", "below", "at"):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UsageError(f"{key} of a claim must be a number")
-        return float(value)
+    if key in ("above", "below", "at", "within"):
+        return _number(value, key, "a claim")
+    if key == "seeds":
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UsageError("seeds of a claim must be a whole number of at least 1")
+        return value
     text = _text({key: value}, key, "a claim")
     columns = _PAIRED if kind in ("ratio", "crossing") else CLAIMED
     choices = {"column": columns, "direction": _DIRECTIONS, "verdict": _VERDICTS}.get(key)
@@ -188,9 +209,7 @@ def _of_regime(key: str, value: Any) -> Any:
     if key == "of":
         return _selection(value, key)
     if key == "boundary":
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UsageError("boundary of a regime must be a number")
-        return float(value)
+        return _number(value, key, "a regime")
     return _text({key: value}, key, "a regime")
 
 
@@ -220,6 +239,12 @@ def _spelled(key: str, value: Any) -> Any:
 def spelled(made: Any) -> str:
     """Return `name[k=v]` of a problem or an estimator as the rows of a store spell it."""
     return spell(made.name, effective(made), type(made))
+
+
+def _number(value: Any, key: str, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{key} of {what} must be a number")
+    return float(value)
 
 
 def _text(table: Mapping[str, Any], key: str, what: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from gradmeter.bench import papers as command
 from gradmeter.bench.drawing import plotting
+from gradmeter.bench.fit import claimed
 from gradmeter.bench.reading.judging import judge
 from gradmeter.bench.reading.regimes import chart
 from gradmeter.bench.reading.results import Result
@@ -111,6 +112,33 @@ def test_the_signal_to_noise_ratio_has_the_interval_of_the_variance(tmp_path: Pa
     claim = Claim("It is so.", kind="value", of=PATHWISE, column="snr", above=0.49, below=0.51)
     assert judge(claim, found).status == "reproduced"
     assert judge(claim, found).measured == "0.500 [0.495, 0.505]"
+
+
+@pytest.mark.parametrize(
+    ("given", "outcome", "text"),
+    [
+        ({"within": 1e-3, "below": 1.0}, "contradicted", r"[23].\d\d×"),
+        (
+            {"within": 1e-3, "above": 1.0, "seeds": 2},
+            "reproduced",
+            r"[23].\d\d× \(seed 0\) … [23].\d\d× \(seed 1\), all 2",
+        ),
+        (
+            {"within": 1e-9, "below": 1.0},
+            "contradicted",
+            r"svi never in 200 evaluations, cavi after \d\d\.0",
+        ),
+        ({"within": 1.0, "below": 1.0}, "undecided", "cavi starts there"),
+    ],
+)
+def test_two_fits_are_compared_by_their_evaluations(given: dict[str, Any], outcome: str, text: str) -> None:
+    """Of 500 points CAVI needs three sweeps, SVI more than twice as many evaluations."""
+    problem = "bayesian-gaussian-mixture[dataset=synthetic,size=500,bound=mean-field]"
+    claim = Claim("It is so.", kind="fit", problem=problem, method="svi", against="cavi", **given)
+    judged = judge(claim, [], claimed.evidence)
+    assert judged.status == outcome
+    assert re.fullmatch(text, judged.measured), judged.measured
+    assert judge(claim, []).status == "not measured"
 
 
 def test_a_map_names_the_winner_and_hatches_what_is_not_certain(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from gradmeter.estimators import UsageError
 GRID = '[[grid]]\nproblem = ["square"]\nestimator = ["pathwise"]\n'
 SAYS = 'says = "It is so."\n'
 OF = 'of = { estimator = "pathwise" }\n'
+FITTED = "kind = 'fit'\nproblem = 'square'\nmethod = 'svi'\nagainst = 'cavi'\nbelow = 1\n"
 ASKS = '[[regime]]\nquestion = "Which?"\nproblem = "square"\nx = "k"\n'
 
 WRONG = [
@@ -32,6 +33,9 @@ WRONG = [
     (f"{GRID}[[claim]]\n{SAYS}kind = 'zero'\nof = {{ samples = '1' }}", "samples of of must be whole numbers"),
     (f"{GRID}[[claim]]\n{SAYS}kind = 'zero'\nof = 1", "of must be a table of problem"),
     (f"{GRID}[[claim]]\n{SAYS}needs = 'data'\nkind = 'zero'", "unknown key of a claim with needs 'kind'"),
+    (f"{GRID}[[claim]]\n{SAYS}{FITTED}seeds = 0\nwithin = 0.1\n", "seeds of a claim must be a whole number"),
+    (f"{GRID}[[claim]]\n{SAYS}{FITTED}seeds = 1\nwithin = '1'\n", "within of a claim must be a number"),
+    (f"{GRID}[[claim]]\n{SAYS}{FITTED}seeds = 1\n", "a claim of kind fit needs the key within"),
     (f"{GRID}{ASKS}{OF}", "a regime needs the key y"),
     (f"{GRID}{ASKS}y = 'dim'\n{OF}boundary = true", "boundary of a regime must be a number"),
     (f"{GRID}{ASKS}y = 'dim'\n{OF}z = 'dim'", "unknown key of a regime 'z'"),
