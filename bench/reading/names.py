@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from gradmeter.bench.rows import Row
@@ -33,12 +33,21 @@ def problem_in_words(row: Row) -> str:
     return " · ".join(filter(None, parts))
 
 
-def estimator_text(row: Row) -> str:
-    """Return `name[k=v]` with the options that are not defaults, as the command line takes it."""
+def estimator_text(row: Row, without: Collection[str] = ()) -> str:
+    """Return `name[k=v]` with the options that are not defaults, as the command line takes it.
+
+    Parameters
+    ----------
+    without
+        Options that are left out.
+    """
     from gradmeter.bench.controls import CONTROLS
     from gradmeter.estimators import ESTIMATORS
 
-    return _spelled(row["estimator"], row["estimator_options"], {**ESTIMATORS, **CONTROLS})
+    options = row["estimator_options"]
+    if without:
+        options = {name: value for name, value in options.items() if name not in without}
+    return _spelled(row["estimator"], options, {**ESTIMATORS, **CONTROLS})
 
 
 def telling_apart(rows: Iterable[Row]) -> Callable[[Row], tuple[str, str]]:

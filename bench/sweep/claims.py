@@ -29,8 +29,9 @@ nearest = "the nearest thing that was measured"
 [[regime]]
 question = "When does sticking the landing win?"
 problem = "banana"                  # without options
-x = "scale"                         # options of the problem, or `samples`
+x = "scale"                         # options of the problem or the estimators, or `samples`
 y = "dim"
+by = "work"                         # what the winner has least of: `work`, or `error`, its mean squared error; optional
 of = { estimator = ["pathwise", "pathwise[sticking-the-landing=true]"] }
 boundary = 0.7071                   # the exact value of x where the winner changes; optional, with its formula
 formula = "σ² = s²/2"
@@ -73,7 +74,9 @@ _PAIRED = ("variance", "work")
 _DIRECTIONS = ("rises", "falls")
 _VERDICTS = ("unbiased", "biased")
 _SELECTING = ("problem", "estimator", "backend", "samples")
-_REGIME = ("question", "problem", "x", "y", "of", "block", "boundary", "formula", "answer")
+_REGIME = ("question", "problem", "x", "y", "of", "by", "block", "boundary", "formula", "answer")
+#: What the winner of a regime has least of.
+CRITERIA = ("work", "error")
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Regime:
-    """A map of the estimator of the lowest variance × cost over two axes.
+    """A map of the best estimator over two axes.
 
     Attributes
     ----------
     problem : a name without options.
-    x, y : options of the problem, or `samples`.
+    x, y : options of the problem or of the estimators, or `samples`.
+    by : `work` for the lowest variance × cost, `error` for the lowest mean squared error, ‖E ĝ − g‖² + variance.
     boundary, formula : the exact value of x at which the winner changes, and its formula; NaN and empty if unknown.
     answer : the question's answer in one sentence.
     """
@@ -143,6 +147,7 @@ class Regime:
     x: str
     y: str
     of: Selection
+    by: str = "work"
     block: str = ALL
     boundary: float = math.nan
     formula: str = ""
@@ -210,7 +215,10 @@ def _of_regime(key: str, value: Any) -> Any:
         return _selection(value, key)
     if key == "boundary":
         return _number(value, key, "a regime")
-    return _text({key: value}, key, "a regime")
+    text = _text({key: value}, key, "a regime")
+    if key == "by" and text not in CRITERIA:
+        raise unknown("by of a regime", text, CRITERIA)
+    return text
 
 
 def _selection(table: Any, name: str) -> Selection:

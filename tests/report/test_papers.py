@@ -162,6 +162,44 @@ def test_a_map_names_the_winner_and_hatches_what_is_not_certain(tmp_path: Path) 
     assert chart(Regime("Which?", "square", "k", "loc", Selection()), found.results) is None
 
 
+def test_a_map_by_error_has_bias_and_variance(tmp_path: Path) -> None:
+    """g = 2, a bias of 50 %: an error of 1 + variance; what has no temperature competes at every temperature."""
+    unbiased = {"bias": 0.0, "bias_low": 0.0, "bias_high": 0.01}
+    relaxed = {"bias": 0.5, "bias_low": 0.49, "bias_high": 0.51, "estimator": "gumbel-softmax"}
+    cells = [
+        {
+            **given,
+            "num_samples": s,
+            "variance": v / s,
+            "exact_norm": 2.0,
+            "bias_scale": "gradient",
+            "estimator_options": o,
+        }
+        for s in (1, 4)
+        for given, v, o in (
+            (unbiased, 8.0, {}),
+            (relaxed, 4.0, {"temperature": 1.0}),
+            (relaxed, 1.0, {"temperature": 2.0}),
+        )
+    ]
+    found = chart(
+        Regime("Which?", "square", "temperature", "samples", Selection(), by="error"), measured(tmp_path, *cells)
+    )
+    assert found is not None
+    winners = {place: (w.label, w.certain, pytest.approx(w.lead)) for place, w in found.winners.items()}
+    assert winners == {
+        (1.0, 1.0): ("gumbel-softmax", True, 8.0 / 5.0),
+        (2.0, 1.0): ("gumbel-softmax", True, 8.0 / 2.0),
+        (1.0, 4.0): ("pathwise", False, 2.0 / 2.0),
+        (2.0, 4.0): ("gumbel-softmax", True, 2.0 / 1.25),
+    }
+    assert len(found.results) == 6
+    with plotting.styled():
+        assert "lowest mean squared error" in regimes.figure(found, {}).caption
+    unknown = measured(tmp_path, *({**c, "exact_norm": None} for c in cells))
+    assert chart(found.regime, unknown) is None
+
+
 def test_a_boundary_stands_between_the_ticks_around_it() -> None:
     assert regimes.position(2.0, [1.0, 2.0, 4.0]) == 1.5
     assert regimes.position(3.0, [1.0, 2.0, 4.0]) == 2.0

@@ -38,6 +38,7 @@ WRONG = [
     (f"{GRID}[[claim]]\n{SAYS}{FITTED}seeds = 1\n", "a claim of kind fit needs the key within"),
     (f"{GRID}{ASKS}{OF}", "a regime needs the key y"),
     (f"{GRID}{ASKS}y = 'dim'\n{OF}boundary = true", "boundary of a regime must be a number"),
+    (f"{GRID}{ASKS}y = 'dim'\n{OF}by = 'eror'", "did you mean 'error'?"),
     (f"{GRID}{ASKS}y = 'dim'\n{OF}z = 'dim'", "unknown key of a regime 'z'"),
 ]
 

@@ -1,4 +1,4 @@
-"""A map of two axes: the estimator of the lowest variance × cost, hatched where that is not certain."""
+"""A map of two axes: the estimator of the lowest variance × cost or error, hatched where that is not certain."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def figure(chart: Map, look: dict[str, Style]) -> Figure:
     axes.set_xlabel(_axis(regime.x))
     axes.set_ylabel(_axis(regime.y))
     cost = "seconds" if chart.timed else "evaluations of f"
+    least = "mean squared error of an estimate, bias² + variance" if regime.by == "error" else f"variance × {cost}"
     caption = (
-        f"The estimator of the lowest variance × {cost}"
+        f"The estimator of the lowest {least}"
         + (f" for {regime.block}" if regime.block != "all" else "")
         + ", and by how much the next one has more; no number where it has none."
         + " Hatched where a 95 % interval includes 1."
