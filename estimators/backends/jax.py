@@ -75,8 +75,47 @@ def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = F
     return _row_sums(x)[..., None] if keepdims else _row_sums(x)
 
 
-xp = types.ModuleType("jax_namespace", "The array API of JAX on the CPU.")
-vars(xp).update(vars(jnp), sum=_sum)
+def _max(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+    """Return the maximum as the array API does, with a derivative that compares nothing with it.
+
+    The derivative of `jnp.max` divides by the number of elements that equal the maximum. XLA may compute the elements
+    once for the maximum and again for the comparison, with another rounding: then none is equal, and it divides by 0.
+    """
+    x = jnp.asarray(x)
+    if not isinstance(axis, int) or not jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.max(x, axis=axis, keepdims=keepdims)
+    largest = _largest(axis, x)
+    return largest if keepdims else jnp.squeeze(largest, axis=axis)
+
+
+def _min(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+    """Return the minimum as the array API does, with a derivative as that of `_max`."""
+    x = jnp.asarray(x)
+    if not isinstance(axis, int) or not jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.min(x, axis=axis, keepdims=keepdims)
+    return -_max(-x, axis=axis, keepdims=keepdims)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _largest(axis: int, x: Array) -> Array:
+    return jnp.max(x, axis=axis, keepdims=True)
+
+
+@_largest.defjvp
+def _(axis: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """Take the tangent at the first of the largest elements."""
+    place = jnp.argmax(*primals, axis=axis, keepdims=True)
+    return _largest(axis, *primals), jnp.take_along_axis(*tangents, place, axis=axis)
+
+
+def _namespace(where: str, **own: Any) -> types.ModuleType:
+    made = types.ModuleType(f"jax_namespace_{where}", f"The array API of JAX on the {where}.")
+    vars(made).update(vars(jnp), max=_max, min=_min, **own)
+    return made
+
+
+xp = _namespace("cpu", sum=_sum)
+_ON_CARD = _namespace("card")
 
 
 jax.tree_util.register_pytree_node(
@@ -103,7 +142,7 @@ class JaxBackend(Backend):
         except RuntimeError:
             raise UsageError("JAX finds no CUDA device here; use --device cpu") from None
         self.device = device
-        self.xp = xp if device == "cpu" else jnp
+        self.xp = xp if device == "cpu" else _ON_CARD
         if device != "cpu":
             self.chunk = 2**24  # a card works on far more numbers at once than a core's cache holds
             # By default float32 products keep 10 bits of their factors (TF32).

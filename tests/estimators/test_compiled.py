@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gradmeter.estimators.backends import NAMES, get
-from tests.support import needs
+from gradmeter.estimators.backends.backend import Backend
+from tests.support import called_once, needs
 
 FACTOR = 2.0
 TABLE = np.array([1.0, 2.0, 3.0])
@@ -31,6 +32,21 @@ def test_arguments_of_other_shapes_and_dtypes(name: str) -> None:
         assert doubled.dtype == given["x"].dtype
         np.testing.assert_allclose(doubled, given["x"] * len(given), rtol=1e-6)
         np.testing.assert_allclose(backend.to_numpy(found["mean"]), given["x"].mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "keepdims"), [("max", False), ("min", True)])
+def test_derivatives_of_a_maximum(differentiating: Backend, name: str, keepdims: bool) -> None:
+    """XLA may round what is compared with the maximum otherwise, 1.3 − t log z in one operation or in two: no element
+    equalled it, and the derivative was infinite."""
+    z = np.random.default_rng(3).uniform(0.01, 1.0, (64, 3))
+    chosen = np.argmin if name == "max" else np.argmax
+    expected = np.where(chosen(z, axis=-1)[:, None] == np.arange(3), -0.7 / z, 0.0)
+    xp, at = differentiating.xp, differentiating.asarray(z, "float64")
+    total = lambda z: xp.sum(getattr(xp, name)(1.3 - 0.7 * xp.log(z), axis=-1, keepdims=keepdims))  # noqa: E731
+    found = called_once(differentiating, differentiating.gradient(total), at)
+    np.testing.assert_allclose(differentiating.to_numpy(found), expected, rtol=1e-14)
+    bent = called_once(differentiating, differentiating.hvp(total), at, at)
+    np.testing.assert_allclose(differentiating.to_numpy(bent), -expected, rtol=1e-14)
 
 
 def test_pytorch_sees_what_a_user_changes(monkeypatch: pytest.MonkeyPatch) -> None:

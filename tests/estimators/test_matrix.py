@@ -306,7 +306,8 @@ def test_what_is_biased_by_nature_is_caught(estimator: str) -> None:
 @pytest.mark.parametrize(("estimator", "family"), REST)
 def test_bias_by_sampling(estimator: str, family: str) -> None:
     """Where there is no certificate by integration: a bias below 1 % is certified at 99.9 %, or the bound that was
-    reached is shown; at fixed seeds. What is right is called biased with probability 1e-7 a cell."""
+    reached is shown, or why there is none; at fixed seeds. What is right is called biased with probability 1e-7 a
+    cell."""
     problem, made = least(estimator, family), make_estimator(estimator)
     rows = measured(make_cell(problem, estimator, max_replicates=2**17))["all"]
     if problem.exact() is None:
@@ -317,5 +318,7 @@ def test_bias_by_sampling(estimator: str, family: str) -> None:
     if rows["verdict"] == "unbiased":
         assert rows["bias_bound"] <= 0.01
     elif rows["verdict"] == "inconclusive":
-        assert rows["bias_bound"] > 0.01 or rows["reason"] is not None
+        if rows["bias_bound"] is None:
+            assert "the tail is too heavy for a bound" in rows["reason"]
+        assert rows["bias_bound"] is None or rows["bias_bound"] > 0.01 or rows["reason"] is not None
         assert rows["replicates"] > 0.2 * 2**17  # the rest is kept for confirming a bias, or spent on controls
