@@ -11,7 +11,7 @@ import numpy as np
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
-from gradmeter.estimators.families.poisson import DISCRETE, stirling
+from gradmeter.estimators.families.poisson import DISCRETE, reached, stirling
 from gradmeter.estimators.families.relaxation import logit, sigmoid
 from gradmeter.estimators.families.states import States
 from gradmeter.estimators.families.support_and_tails import SupportAndTails
@@ -115,5 +115,4 @@ def _cumulative(backend: Backend, logits: Array, trials: int) -> Array:
 
 def _successes(backend: Backend, logits: Array, uniform: Array, trials: int) -> Array:
     """Return how many of F(0), …, F(n − 1) are at most u."""
-    passed = _cumulative(backend, logits, trials)
-    return backend.xp.sum(backend.xp.astype(passed <= uniform[..., None], uniform.dtype), axis=-1)
+    return reached(backend.xp, _cumulative(backend, logits, trials), uniform)

@@ -12,7 +12,7 @@ from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family, FamilyConfig, MeanField
 from gradmeter.estimators.families.gamma import rising_factorial
-from gradmeter.estimators.families.poisson import DISCRETE, stirling
+from gradmeter.estimators.families.poisson import DISCRETE, reached, stirling
 from gradmeter.estimators.families.relaxation import logit, sigmoid
 from gradmeter.estimators.families.support_and_tails import SupportAndTails, Tail
 from gradmeter.estimators.noise import Noise
@@ -67,9 +67,7 @@ class NegativeBinomial(MeanField):
         return passed / passed[..., -1:]  # otherwise rounding may leave it below 1, and u above it
 
     def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
-        """Return how many of F(0), F(1), … are at most u."""
-        xp, u = backend.xp, noise["base"]
-        return xp.sum(xp.astype(self._cumulative(backend, parameters) <= u[..., None], u.dtype), axis=-1)
+        return reached(backend.xp, self._cumulative(backend, parameters), noise["base"])
 
     def discontinuities(self, parameters: Blocks, dimension: int) -> dict[str, np.ndarray]:
         return {"base": self._cumulative(get("numpy"), parameters)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -91,7 +91,17 @@ def _count(backend: Backend, log_rate: Array, uniform: Array) -> Array:
     rate = log_rate[..., None]
     cumulative = xp.cumulative_sum(xp.exp(k * rate - xp.exp(rate) - backend.special.gammaln(k + 1.0)), axis=-1)
     cumulative = cumulative / cumulative[..., -1:]  # otherwise rounding may leave it below 1, and u above it
-    return xp.sum(xp.astype(cumulative <= uniform[..., None], uniform.dtype), axis=-1)
+    return reached(xp, cumulative, uniform)
+
+
+def reached(xp: Any, cumulative: Array, uniform: Array) -> Array:
+    """Return how many of F(0), F(1), … are at most u.
+
+    A mirrored number 1 − u may be rounded to 1, which every F rounded to 1 equals: these are not counted, so the sample
+    is that of the last number below 1 rather than the end of the table.
+    """
+    counted = (cumulative <= uniform[..., None]) & (cumulative < 1.0)
+    return xp.sum(xp.astype(counted, uniform.dtype), axis=-1)
 
 
 def stirling(order: int) -> list[int]:

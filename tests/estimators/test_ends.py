@@ -384,3 +384,22 @@ def test_what_is_refused(problem: str, estimator: str, dtype: str, said: str | N
     reason = infeasible(make_cell(problem, estimator, backend=backend, dtype=dtype))
     assert (reason is None) == (said is None), reason
     assert said is None or (said in str(reason) and "\n" not in str(reason))
+
+
+COUNTS: dict[str, Blocks] = {
+    "poisson[]": {"log_rate": np.log([1.7])},
+    "negative-binomial[]": {"log_successes": np.log([1.7]), "logits": np.asarray([1.3])},
+    "binomial[trials=100]": {"logits": np.asarray([-4.0])},
+    "geometric[]": {"logits": np.asarray([-0.4])},
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_uniform_number_rounded_to_one_is_the_last_below_it(backend: Backend, name: str) -> None:
+    """As where 1 − u is drawn with u: the end of the table would be a count that no draw of u itself reaches."""
+    family, options = name[:-1].split("[")
+    q = make_problem(f"polynomial[family={family}{',' * bool(options)}{options}]").family
+    parameters = {block: backend.asarray(a, "float64") for block, a in COUNTS[name].items()}
+    u = backend.asarray(np.asarray([[1.0], [1.0 - 2.0**-53]]), "float64")
+    found = backend.to_numpy(called_once(backend, lambda u: q.sample(backend, parameters, {"base": u}), u))
+    assert found[0, 0] == found[1, 0] < 80.0
