@@ -321,4 +321,5 @@ def test_bias_by_sampling(estimator: str, family: str) -> None:
         if rows["bias_bound"] is None:
             assert "the tail is too heavy for a bound" in rows["reason"]
         assert rows["bias_bound"] is None or rows["bias_bound"] > 0.01 or rows["reason"] is not None
-        assert rows["replicates"] > 0.2 * 2**17  # the rest is kept for confirming a bias, or spent on controls
+        # The rest is kept for confirming a bias; controlled replicates are not counted here.
+        assert rows["replicates"] > 0.2 * 2**17 or rows["control_gain"] > 1.0
