@@ -97,6 +97,8 @@ def differing(xp: Array, least: Array, size: int) -> Array:
 
     Parameters
     ----------
+    xp
+        Array namespace.
     least
         Probabilities of at most ½.
     size

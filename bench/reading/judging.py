@@ -67,6 +67,10 @@ def judge(claim: Claim, results: Sequence[Result], fits: Fits | None = None) -> 
 
     Parameters
     ----------
+    claim
+        Claim to judge.
+    results
+        Results of the cells of its suite.
     fits
         Makes the fits that a claim of kind `fit` is about; without it such a claim is not measured.
     """

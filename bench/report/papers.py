@@ -63,7 +63,19 @@ def papers(results: Sequence[Result], look: dict[str, Style]) -> list[Paper]:
 
 
 def compose(suite: Suite, results: Sequence[Result], look: dict[str, Style], fits: Fits | None = None) -> Paper:
-    """Judge the claims of a suite by the results of its own cells, and draw its maps; `fits` is that of `judge`."""
+    """Judge the claims of a suite by the results of its own cells, and draw its maps.
+
+    Parameters
+    ----------
+    suite
+        Suite to judge.
+    results
+        Results of a store.
+    look
+        Colours and markers by estimator.
+    fits
+        That of `judging.judge`.
+    """
     cells = _cells(suite)
     own = [r for r in results if _identity(r) in cells]
     charts = [chart(regime, own) for regime in suite.regimes]

@@ -29,6 +29,14 @@ def write(store: Store, rows: list[Row], found: Sequence[Suite], output: Path, f
 
     Parameters
     ----------
+    store
+        Store that holds the series of the rows.
+    rows
+        Rows that were measured.
+    found
+        Suites whose claims are judged.
+    output
+        Folder to write to.
     fits
         That of `judging.judge`.
 

@@ -534,10 +534,36 @@ class HasOneHot(Protocol):
     """λ is the block `logits` [D/K, K]."""
 
     def by_choice(self, xp: Any, z: Array) -> Array:
-        """Reshape [..., D] to [..., D/K, K]."""
+        """Reshape samples so that the categories of a choice have an axis of their own.
+
+        Parameters
+        ----------
+        xp
+            Array namespace.
+        z
+            Samples [..., D].
+
+        Returns
+        -------
+        array
+            [..., D/K, K].
+        """
 
     def side_by_side(self, xp: Any, z: Array) -> Array:
-        """Reshape [..., D/K, K] to [..., D]."""
+        """Return the inverse of `by_choice`.
+
+        Parameters
+        ----------
+        xp
+            Array namespace.
+        z
+            Samples [..., D/K, K].
+
+        Returns
+        -------
+        array
+            [..., D].
+        """
 
 
 @capability("expected", "a mean with derivatives, at which f is relaxed", "it is not made of choices")

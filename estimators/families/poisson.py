@@ -99,6 +99,15 @@ def reached(xp: Any, cumulative: Array, uniform: Array) -> Array:
 
     A mirrored number 1 − u may be rounded to 1, which every F rounded to 1 equals: these are not counted, so the sample
     is that of the last number below 1 rather than the end of the table.
+
+    Parameters
+    ----------
+    xp
+        Array namespace.
+    cumulative
+        F(0), F(1), … [..., D, K].
+    uniform
+        u [..., D].
     """
     counted = (cumulative <= uniform[..., None]) & (cumulative < 1.0)
     return xp.sum(xp.astype(counted, uniform.dtype), axis=-1)
