@@ -14,6 +14,7 @@ def variational_loss(
     surrogate: Callable[[Any], Any],
     *,
     samples: int = 1,
+    stopped: bool = False,
     **options: Any,
 ) -> Callable[[Any, Any], Any]:
     """Return the gradient of `tfp.vi.monte_carlo_variational_loss`, with the sign of an objective that is maximised.
@@ -26,6 +27,8 @@ def variational_loss(
         (parameters) -> q, a distribution of TensorFlow Probability.
     samples
         `sample_size` of the loss.
+    stopped
+        Whether the loss gets a `stopped_surrogate_posterior`, as doubly reparameterised gradients need.
     **options
         Other arguments of the loss, such as `gradient_estimator` or `importance_sample_size`.
 
@@ -36,8 +39,9 @@ def variational_loss(
     """
 
     def loss(parameters: Any, key: Any) -> Any:
+        copy = {"stopped_surrogate_posterior": surrogate(jax.lax.stop_gradient(parameters))} if stopped else {}
         found = probability.vi.monte_carlo_variational_loss(
-            target_log_prob, surrogate(parameters), sample_size=samples, seed=key, **options
+            target_log_prob, surrogate(parameters), sample_size=samples, seed=key, **copy, **options
         )
         return found.sum()
 

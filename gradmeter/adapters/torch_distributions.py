@@ -58,8 +58,21 @@ def score(distribution: Callable[[Parameters], Any], f: Callable[[torch.Tensor],
 
 
 def _differentiated(value: Callable[[Any], Any], distribution: Callable[[Parameters], Any]) -> Gradient:
-    def gradient(parameters: Parameters) -> dict[str, torch.Tensor]:
-        found: dict[str, torch.Tensor] = torch.func.grad(lambda p: value(distribution(p)))(dict(parameters))
-        return found
+    def objective(parameters: Parameters) -> Any:
+        return value(distribution(parameters))
 
+    def gradient(parameters: Parameters) -> dict[str, torch.Tensor]:
+        if functional:
+            try:
+                found: dict[str, torch.Tensor] = torch.func.grad(objective)(dict(parameters))
+                return found
+            except RuntimeError as error:
+                if "setup_context" not in str(error):
+                    raise
+                functional.clear()
+        leaves = {name: p.detach().clone().requires_grad_() for name, p in parameters.items()}
+        return dict(zip(leaves, torch.autograd.grad(objective(leaves), list(leaves.values())), strict=True))
+
+    # `torch.func` can be batched, but it refuses the Beta and the Dirichlet distribution.
+    functional = [True]
     return gradient

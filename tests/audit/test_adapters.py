@@ -1,6 +1,6 @@
 """Audits through adapters: objects of other libraries against gradients in closed form.
 
-Those of NumPyro, Pyro and TensorFlow Probability run where the library is installed (`make adapters`).
+Those of NumPyro, Pyro, TensorFlow Probability and PyMC run where the library is installed (`make adapters`).
 """
 
 from __future__ import annotations
@@ -95,6 +95,46 @@ def test_tfp_losses_are_unbiased() -> None:
         gradient = adapter.variational_loss(joint, surrogate, samples=8, gradient_estimator=kind)
         found = gradmeter.audit(gradient, at, exact=exact_elbo(), **ENOUGH)
         assert found.verdict == "unbiased", found
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTensor's about BLAS
+def test_gradients_of_pymc_are_unbiased() -> None:
+    pymc = pytest.importorskip("pymc", reason="pymc is not installed; make adapters")
+    from gradmeter.adapters import pymc as adapter
+
+    with pymc.Model() as model:
+        z = pymc.Normal("z", 0.0, 1.0, shape=1)
+        pymc.Normal("x", z, 1.0, observed=np.asarray(DATA))
+    inference, rho = pymc.ADVI(model=model), np.log(np.expm1(SCALE))
+    for parameter in inference.approx.params:
+        value = {"mu": LOC, "rho": rho}[parameter.name]
+        parameter.set_value(np.asarray([value], dtype=parameter.dtype))
+    elbo = exact_elbo()
+    exact = {"mu": [elbo["loc"]], "rho": [elbo["log_scale"] / SCALE / (1.0 + np.exp(-rho))]}
+    found = gradmeter.audit(adapter.elbo(inference, 64), exact=exact, **ENOUGH)
+    assert found.verdict == "unbiased", found
+
+
+@pytest.mark.parametrize("name", ["Beta", "Dirichlet"])
+def test_rsample_where_torch_func_refuses_a_distribution(name: str) -> None:
+    """The gradient is that of PyTorch's own `backward`, from the same seed."""
+    needs("torch")
+    import torch
+
+    from gradmeter.adapters import torch_distributions as adapter
+
+    at = {"a": torch.tensor([0.7, 1.9])}
+
+    def build(p: Any) -> Any:
+        given = p["a"].unbind() if name == "Beta" else [p["a"]]
+        return getattr(torch.distributions, name)(*given, validate_args=False)
+
+    torch.manual_seed(3)
+    found = adapter.rsample(build, lambda z: z.reshape(8, -1)[:, 0] ** 2, 8)(at)["a"]
+    torch.manual_seed(3)
+    leaf = at["a"].clone().requires_grad_()
+    (build({"a": leaf}).rsample((8,)).reshape(8, -1)[:, 0] ** 2).mean().backward()
+    assert torch.equal(found, leaf.grad)
 
 
 @pytest.mark.slow  # distributions are not batched
