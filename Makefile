@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE # the tests start a hundred processes: each would compile every module anew
 
 .DEFAULT_GOAL := help
-.PHONY: help torture sweeps adapters report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected papers peers gpu clean
+.PHONY: help torture sweeps adapters libraries report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected papers peers gpu clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -101,14 +101,14 @@ $(VENV)/.gpu: $(READY)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[gpu]'
 	touch $@
 
-# make adapters    audits through NumPyro, Pyro and TensorFlow Probability, in an environment of their own (.adapters)
-adapters: .adapters/.ready
-	.adapters/bin/python -m pytest -q tests/audit/test_adapters.py
+# make libraries   audits of NumPyro, Pyro, TensorFlow Probability, PyMC, Optax, torch and JAX, written to results/libraries
+libraries: $(READY)
+	$(BIN)/python -m gradmeter.bench.libraries --output results/libraries
 
-.adapters/.ready: pyproject.toml constraints.txt
-	test -x .adapters/bin/python || $(PYTHON) -m venv .adapters
-	.adapters/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[numpyro,pyro,tfp]' 'pytest>=8.3' 'hypothesis>=6.100' 'mpmath>=1.3' 'pytest-benchmark>=5.1,<6'
-	touch $@
+# make adapters    tests of the adapters to those libraries, in the environment that the audits use (.libraries)
+adapters: $(READY)
+	$(BIN)/python -m gradmeter.bench.libraries --install
+	.libraries/libraries/bin/python -m pytest -q tests/audit/test_adapters.py
 
 clean:
-	rm -rf $(VENV) .adapters .peers .gradmeter report .asv .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) .libraries .peers .gradmeter report .asv .pytest_cache .mypy_cache .ruff_cache .benchmarks

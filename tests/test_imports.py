@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 #: From the bottom up; those on one line do not import each other.
 LAYERS = (
-    ("estimators",),
+    ("estimators", "adapters"),
     (
         "bench.identity",
         "bench.sources",
@@ -37,11 +37,12 @@ LAYERS = (
     ("bench.subcommands",),
     ("bench.cli",),
     ("bench.performance", "bench.papers"),
+    ("bench.libraries",),
     ("bench.tracking",),
 )
 HEIGHT = {package: height for height, layer in enumerate(LAYERS) for package in layer}
-#: Each runs in an environment of its own, where gradmeter is not installed.
-ADAPTERS = Path("bench/performance/peers")
+#: Each file runs in an environment of its own, where gradmeter is not installed.
+ADAPTERS = (Path("bench/performance/peers"), Path("bench/libraries/defects"))
 
 
 def sources() -> dict[str, Path]:
@@ -51,7 +52,7 @@ def sources() -> dict[str, Path]:
     return {
         ".".join(short.with_suffix("").parts).removesuffix(".__init__"): path
         for path, short in relative.items()
-        if short.parent != ADAPTERS or short.name.startswith("__")
+        if short.parent not in ADAPTERS or short.name.startswith("__")
     }
 
 

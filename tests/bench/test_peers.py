@@ -188,7 +188,7 @@ def test_an_environment_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     bare = peer(tmp_path, "bare")
     (tmp_path / "bare.txt").write_text("--no-index\nno-such-package-anywhere==1\n")
     with pytest.raises(PeerFailure, match=r"no environment: .*no-such-package-anywhere") as caught:
-        environments.python_of(bare, tmp_path / "environments")
+        environments.python_of(bare.adapter, bare.requirements, tmp_path / "environments")
     assert caught.value.status == "n/a"
     assert not (tmp_path / "environments" / "bare" / "ready").exists()
 
@@ -203,10 +203,10 @@ def test_an_environment_is_made_anew_only_when_its_requirements_change(
     home = tmp_path / "environments" / "needy"
     home.mkdir(parents=True)
     (home / "ready").write_text(hashlib.sha256(b"numpy\n").hexdigest())
-    assert environments.python_of(needy, tmp_path / "environments").is_relative_to(home)
+    assert environments.python_of(needy.adapter, needy.requirements, tmp_path / "environments").is_relative_to(home)
     assert not made
     (tmp_path / "needy.txt").write_text("numpy==2\n")
-    environments.python_of(needy, tmp_path / "environments")
+    environments.python_of(needy.adapter, needy.requirements, tmp_path / "environments")
     assert len(made) == 2
 
 

@@ -31,7 +31,7 @@ def main() -> int:
         parser.error(f"no task holds {given.task!r}; there are: {', '.join(task.name for task in TASKS)}")
     try:
         with Store.create(given.store) as store:
-            run(tasks, store, lambda peer: environments.python_of(peer, given.environments))
+            run(tasks, store, lambda peer: environments.python_of(peer.adapter, peer.requirements, given.environments))
             print(report.write(store, given.output))
     except (UsageError, OSError) as error:
         print(f"peers: error: {error}", file=sys.stderr)
@@ -46,7 +46,7 @@ def _install(folder: Path) -> int:
     """Make every environment; one that cannot be made gives a line here, and `n/a` rows later."""
     for peer in PEERS.values():
         try:
-            environments.python_of(peer, folder)
+            environments.python_of(peer.adapter, peer.requirements, folder)
         except PeerFailure as error:
             print(f"peers: {peer.name}: {error.reason}", file=sys.stderr)
     return 0

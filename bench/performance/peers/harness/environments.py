@@ -9,31 +9,38 @@ import sys
 from pathlib import Path
 
 from gradmeter.bench.performance.peers.harness.process import PeerFailure
-from gradmeter.bench.reading.peers import Peer
 
 FOLDER = Path(".peers")
+ROOT = Path(__file__).resolve().parents[4]
 
 
-def python_of(peer: Peer, folder: Path = FOLDER) -> Path:
-    """Return the interpreter that runs a peer's adapter; make its environment if it does not exist.
+def python_of(name: str, requirements: Path | None, folder: Path = FOLDER) -> Path:
+    """Return the interpreter of an environment; make the environment if it does not exist.
+
+    Parameters
+    ----------
+    name : of its folder inside `folder`.
+    requirements : the file of packages to install; None for gradmeter's own environment. `--editable .` in it is this
+        project.
 
     Raises
     ------
     PeerFailure
         The environment cannot be made.
     """
-    if peer.requirements is None:
+    if requirements is None:
         return Path(sys.executable)
-    home = (folder / peer.adapter).absolute()
+    home = (folder / name).absolute()
     python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
-    wanted, ready = hashlib.sha256(peer.requirements.read_bytes()).hexdigest(), home / "ready"
+    wanted, ready = hashlib.sha256(requirements.read_bytes()).hexdigest(), home / "ready"
     if ready.exists() and ready.read_text() == wanted:
         return python
-    print(f"peers: making the environment of {peer.adapter} in {home}", file=sys.stderr, flush=True)
-    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", peer.requirements)
+    print(f"making the environment {name} in {home}", file=sys.stderr, flush=True)
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    install = (*pip, "--requirement", requirements.resolve())
     for command in ((sys.executable, "-m", "venv", "--clear", home), (python, *install)):
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=1800)
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=1800, cwd=ROOT)
         except subprocess.CalledProcessError as error:
             said = [line for line in error.stderr.splitlines() if line.strip()] or ["no message"]
             raise PeerFailure("n/a", f"no environment: {said[-1].strip()[:300]}") from None
