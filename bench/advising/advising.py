@@ -97,7 +97,7 @@ def advise(
     problem = _problem(log_density, parameters, data, {**given, "local": tuple(local) if local else ()}, backend)
     framework = backend or problem.framework or "numpy"
     cells = cells_of(problem, framework, estimators, size, start, StoppingCriteria())
-    cells, agreement = with_reference(cells)
+    cells, agreement = with_reference(cells, allowed)
     with tempfile.TemporaryDirectory() as folder, Store.create(Path(folder) / "advice.sqlite") as store:
         found = Search(cells, allowed - (time.monotonic() - started), store)
         return _advice(problem, found, agreement, time.monotonic() - started, allowed)

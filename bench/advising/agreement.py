@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -18,8 +19,16 @@ from gradmeter.bench.problems.user_model import Model
 from gradmeter.bench.report.ranking import Ranking
 from gradmeter.bench.rows import Row
 
-#: Replicates of the mean, and the probability that its error bound fails for any coordinate.
-REPLICATES, LEVEL = 2**15, 1e-3
+#: The probability that the error bound of the mean fails for any coordinate. An estimator with the right mean is called
+#: `disagrees` only if that bound fails, or if chance passes both stages of the test (1e-7).
+LEVEL = 1e-3
+#: Replicates of the mean at first; at most; and the part of the time that more of them may take.
+REPLICATES, MOST, SHARE = 2**15, 2**20, 0.2
+#: The difference, relative to the mean of the reference, that is to be excluded. It is larger than for an exact
+#: gradient, since the reference has an error of its own.
+BIAS_BOUND = 0.05
+#: Error of the reference to reach, which is what `Exact.error` holds.
+PRECISION = BIAS_BOUND / 4
 #: Added to the seed, so that the mean is independent of what is compared with it.
 OTHER_SEED = 1
 ESTIMATOR = "estimator"
@@ -43,18 +52,33 @@ class Agreement:
         return found
 
 
-def with_reference(cells: Sequence[Cell]) -> tuple[list[Cell], Agreement | None]:
-    """Return the cells of a `Model` without an exact gradient with the mean of the first one as their reference."""
+def with_reference(cells: Sequence[Cell], seconds: float) -> tuple[list[Cell], Agreement | None]:
+    """Return the cells of a `Model` without an exact gradient with the mean of the first one as their reference.
+
+    Parameters
+    ----------
+    seconds : for all of the advice.
+    """
     first = cells[0]
     problem = first.problem
     if not isinstance(problem, Model) or problem.exact() is not None:
         return list(cells), None
-    goals = StoppingCriteria(max_replicates=REPLICATES)
-    prepared = prepare(replace(first, seed=first.seed + OTHER_SEED, goals=goals))
-    found = means_of(measure(prepared, goals))
-    exact = _exact(found, {name: a.shape for name, a in problem.parameters().items()})
+    shapes, started = {name: a.shape for name, a in problem.parameters().items()}, time.monotonic()
+    exact = _mean(first, REPLICATES, shapes)
+    affordable = REPLICATES * SHARE * seconds / (time.monotonic() - started)
+    more = min(REPLICATES * ((exact.error or 0.0) / PRECISION) ** 2, affordable, MOST)
+    if more >= 2 * REPLICATES:
+        exact = _mean(first, int(more), shapes)
     known = replace(problem, reference=exact)
-    return [replace(cell, problem=known) for cell in cells], Agreement(first.label().split(" · ")[1])
+    compared = [replace(cell, problem=known, goals=replace(cell.goals, bias_bound=BIAS_BOUND)) for cell in cells]
+    return compared, Agreement(first.label().split(" · ")[1])
+
+
+def _mean(cell: Cell, replicates: int, shapes: Mapping[str, tuple[int, ...]]) -> Exact:
+    """Return the mean of this many replicates of a cell as a reference."""
+    goals = StoppingCriteria(precision=1e-9, bias_bound=1e-9, max_replicates=replicates)
+    prepared = prepare(replace(cell, seed=cell.seed + OTHER_SEED, goals=goals))
+    return _exact(means_of(measure(prepared, goals)), shapes)
 
 
 def _exact(found: Mapping[str, tuple[np.ndarray, np.ndarray]], shapes: Mapping[str, tuple[int, ...]]) -> Exact:

@@ -108,12 +108,16 @@ class Search:
         return load(self._store, map(cleaned, self.rows))[0]
 
     def _next(self) -> list[int]:
-        """Return the cells to measure anew: none if the order is settled, or the time is not enough."""
+        """Return the cells to measure anew.
+
+        These are the cells whose order is open and those with a bias that too few replicates were left to confirm;
+        none if the time is not enough.
+        """
         ranking = self.ranking
-        open_ = [r["cell_key"] for r in _open(ranking)]
-        if ranking.best is None or not open_:
-            return []
-        wanted = [i for i, (c, _) in self._now.items() if c.key in (ranking.best["cell_key"], *open_) and c.stop_at]
+        open_ = {r["cell_key"] for r in _open(ranking)}
+        keys = {ranking.best["cell_key"], *open_} if ranking.best is not None and open_ else set()
+        keys |= {c.key for c, rows in self._now.values() if _suspected(rows, c.goals.bias_bound)}
+        wanted = [i for i, (c, _) in self._now.items() if c.key in keys and c.stop_at]
         takes = sum(_seconds(self._now[i][1]) for i in wanted)
         return wanted if takes < self._left() else []
 
@@ -121,7 +125,7 @@ class Search:
         for i in wanted:
             cell, before = self._now[i]
             assert cell.stop_at is not None
-            more = GROWTH * cell.stop_at
+            more = GROWTH * max(cell.stop_at, before[0]["replicates"] or 0)
             new = replace(cell, stop_at=more if more < cell.goals.max_replicates else None)
             rows = [_timed(row, before[0]) for row in run([new], self._store, False, executor=executor)]
             if new.not_stored is None:
@@ -150,6 +154,12 @@ def _open(ranking: Ranking) -> Iterator[Result]:
         flagged = best is not None and {best["variance_flag"], result["variance_flag"]} != {"ok"}
         if undecided or (flagged and ratio.low <= FLAGGED):
             yield result
+
+
+def _suspected(rows: Sequence[Row], bound: float) -> bool:
+    """Return whether the bias seems to be larger than the bound, and the verdict is still open."""
+    whole = rows[-1]
+    return whole["verdict"] == "inconclusive" and (whole["bias_low"] or 0.0) > bound
 
 
 def _seconds(rows: Sequence[Row]) -> float:

@@ -14,6 +14,7 @@ from gradmeter.bench.advising.advising import advise
 from gradmeter.bench.advising.candidates import cells_of
 from gradmeter.bench.advising.search import CLOSE, Search
 from gradmeter.bench.cells import Cell, StoppingCriteria, make_estimator, make_problem
+from gradmeter.bench.libraries import elbo
 from gradmeter.bench.sweep.store import Store
 from gradmeter.estimators import UsageError
 from tests.support import needs
@@ -103,7 +104,7 @@ def test_estimators_are_compared_with_each_other_without_an_exact_gradient(monke
     monkeypatch.setattr(type(model), "exact", lambda self: self.reference)
     made = [make_estimator(e) for e in ("pathwise", "score-function[baseline=leave-one-out]")]
     cells = [Cell(model, e, "torch", num_samples=s) for e, s in zip(made, (1, 8), strict=True)]
-    known, said = agreement.with_reference(cells)
+    known, said = agreement.with_reference(cells, 10.0)
     assert said is not None
     assert said.reference == "pathwise"
     reference: Any = known[1].problem.exact()
@@ -148,3 +149,45 @@ def test_advice_on_a_density(framework: str) -> None:
     assert set(found.table["backend"]) == {framework}
     assert set(found.table["exact_source"]) == {"rqmc"}
     assert "biased" not in set(found.table["verdict"])
+
+
+def _bound() -> Any:
+    """Return an importance-weighted bound of three coordinates, for which there is no quadrature.
+
+    The posterior of the last two is q, so their part of the gradient is 0, and that of the first is `elbo.renyi`.
+    """
+    torch = pytest.importorskip("torch")
+    x = torch.tensor(elbo.DATA, dtype=torch.float64)
+
+    def log_joint(theta: Any, z: Any) -> Any:
+        likelihood = -0.5 * ((x.to(z.dtype) - z[:, :1]) ** 2).sum(dim=1)
+        return likelihood - 0.5 * z[:, 0] ** 2 - 0.5 * ((z[:, 1:] - 1.0) ** 2).sum(dim=1)
+
+    loc, log_scale = np.array([elbo.LOC, 1.0, 1.0]), np.array([np.log(elbo.SCALE), 0.0, 0.0])
+    options: dict[str, Any] = {"latent": 3, "loc": loc, "log_scale": log_scale, "importance_samples": 2}
+    return gradmeter.Model("bound", log_joint, {}, framework="torch", **options)
+
+
+@pytest.mark.slow
+def test_right_estimators_agree_and_a_wrong_one_is_named() -> None:
+    """Sticking the landing on a bound of two importance samples leaves out a score term that has no mean of 0."""
+    needs("torch")
+    model = _bound()
+    assert model.exact() is None
+    found = advise(model, seconds=600.0, estimators=["iwae", "dreg", "iwae-stl"])
+    rows = found.table[found.table["block"] == "all"].set_index("estimator")
+    assert dict(rows["verdict"]) == {"iwae": "agrees", "dreg": "agrees", "iwae-stl": "disagrees"}
+    assert set(rows["exact_source"]) == {"estimator"}
+    assert any("iwae-stl and iwae have different means" in remark for remark in found.remarks)
+    assert found.best != "iwae-stl"
+
+
+@pytest.mark.slow
+def test_the_mean_of_an_estimator_is_near_the_exact_gradient_of_a_bound() -> None:
+    needs("torch")
+    cell = Cell(_bound(), make_estimator("iwae"), "torch")
+    known, _ = agreement.with_reference([cell], 10.0)
+    reference: Any = known[0].problem.exact()
+    for name, slope in zip(("loc", "log_scale"), elbo.renyi(0.0, 2).values(), strict=True):
+        exact = np.array([slope, 0.0, 0.0])
+        assert np.all(np.abs(reference.gradient[name] - exact) <= reference.errors[name])
