@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE # the tests start a hundred processes: each would compile every module anew
 
 .DEFAULT_GOAL := help
-.PHONY: help torture sweeps adapters libraries report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected papers peers gpu clean
+.PHONY: help audits torture sweeps adapters libraries report test test-all lint adversary benchmark benchmark-gate benchmark-baseline calibrate goals track track-injected papers peers gpu clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -39,6 +39,11 @@ test-all: lint
 ADVERSARY ?=
 adversary: $(READY)
 	$(BIN)/python -m tests.adversary $(ADVERSARY)
+
+# make audits      audit 1,000 correct gradients: none may be called biased; prints how often each verdict was given
+AUDITS ?= 1000
+audits: $(READY)
+	$(BIN)/python -m tests.audit.null $(AUDITS)
 
 # make torture     kill runs, fits and merges 1,000 times at random moments: nothing may be lost; an hour (KILLS=100)
 KILLS ?= 1000
