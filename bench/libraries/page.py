@@ -128,7 +128,10 @@ def _verdict(found: Found) -> str:
 
 
 def _bias(row: Row) -> str:
-    return bias_interval(row) if row["verdict"] == "biased" else bias(row)
+    if row["verdict"] != "biased":
+        return bias(row)
+    # One part is biased for certain, and another varies so much that it hides by how much they are together.
+    return bias_interval(row) if row["bias_low"] else "by an amount that is not estimable"
 
 
 def _objectives(found: Sequence[Found]) -> list[Table]:
