@@ -20,7 +20,7 @@ from gradmeter.bench.measurement.stream import NonFinite
 from gradmeter.estimators import UsageError
 
 #: The most seconds that a case may take. What should stop it before is its number of replicates.
-SECONDS = 60.0
+SECONDS = 100.0
 #: The relative bias that is to be excluded.
 BIAS_BOUND = 0.05
 

@@ -17,7 +17,7 @@ from gradmeter.bench.libraries.case import Case
 PACKAGES = ("tfp-nightly", "jax")
 S = 64
 #: Draws of VIMCO, which cannot be compiled: a call takes as long for many as for few, and few can be made.
-MANY, FEW = 512, 2**8
+MANY, FEW = 512, 2**10
 KINDS = probability.vi.GradientEstimators
 #: Divergences as functions of log u, u = p / q, in the library and in NumPy.
 DIVERGENCES: tuple[tuple[str, Any, Callable[[Any], Any]], ...] = (
