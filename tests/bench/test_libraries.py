@@ -114,6 +114,7 @@ def test_scripts_are_short_and_each_is_named_by_a_case() -> None:
                 "torch_student_t",
                 "torch_kumaraswamy_log",
                 "jax_gamma_log",
+                "jax_student_t",
             )
         ),
     ],
