@@ -168,7 +168,7 @@ class Store:
         entry = (known or Entry(key))._replace(**columns)
         if rows is not None:
             texts = [to_json(row) for row in rows]
-            longest = max(map(len, texts))
+            longest = max(map(len, texts), default=0)
             if longest > MOST_ROW_CHARACTERS:
                 raise TooLong(f"its row has {longest:,} characters, more than {MOST_ROW_CHARACTERS:,}")
             self._put_rows(key, texts, entry.rows)
