@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradmeter.bench.measurement.bias import MISSED, Difference, combine, pool
+from gradmeter.bench.measurement.bias import MISSED, MISSED_SIZE, Difference, combine, pool
 from gradmeter.bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
 from gradmeter.bench.measurement.defensive import LEAST_FOR_UNIFORM
 from gradmeter.bench.measurement.direction import cosine, integrated_scale, sampled_scale
@@ -49,6 +49,8 @@ class _Finding:
         Whether the difference is a bias.
     trusted
         Whether the tails were sampled well enough for the bound to hold.
+    unmet
+        Why samples that were never met may explain the difference.
     few
         Why the draws do not suffice to call the difference a bias.
     variance
@@ -60,6 +62,7 @@ class _Finding:
     off: np.ndarray
     biased: bool
     trusted: bool = True
+    unmet: str | None = None
     few: str | None = None
     variance: float | None = None
     assumption: str | None = None
@@ -250,8 +253,11 @@ def _verdict(
         assumption = None
     elif found.few is not None:
         reason = found.few
-    elif found.biased and not scale.hides(found.off):
+    elif found.biased and found.unmet is None and not scale.hides(found.off):
         verdict = "biased"
+    elif found.unmet is not None and columns["bias_bound"] > v.bias_bound:
+        columns |= dict.fromkeys(("bias", "bias_low", "bias_high", "bias_bound", "bias_max"))
+        reason = found.unmet
     elif scale.lost or not found.trusted:
         columns |= dict.fromkeys(("bias", "bias_low", "bias_high", "bias_bound", "bias_max"))
         lost, heavy_tail = "gradient and deviation are below rounding", "the tail is too heavy for a bound"
@@ -281,26 +287,43 @@ def _by_integration(v: Verdicts, integrals: list[Integral], exact: np.ndarray, t
     variance = float(sum(i.variance.sum() for i in integrals))
     off = np.concatenate([i.mean for i in integrals]) - exact
     error = np.concatenate([i.error for i in integrals])
+    biased = np.abs(off) - WELL_ABOVE * error - ABOVE_ROUNDING * tolerance
+    unmet = None
+    if np.any(biased > 0.0) and v.evidence.rare:
+        objective = 0.0 if v.exact is None or v.exact.objective is None else abs(v.exact.objective)
+        if np.all(biased <= float(np.finfo(v.setting.dtype).epsneg) * MISSED_SIZE * objective):
+            unmet = "states of z that are rarer than uniform noise resolves may explain the difference"
+        else:
+            unmet = v.evidence.rare_samples(0.0, _relative(off, exact))
     return _Finding(
         certificate="integration",
         bound=integrated_bound(off, error, tolerance),
         off=off,
-        biased=bool(np.any(np.abs(off) > WELL_ABOVE * error + ABOVE_ROUNDING * tolerance)),
+        biased=bool(np.any(biased > 0.0)),
+        unmet=unmet,
         variance=max(variance, 0.0) if math.isfinite(variance) else None,
         assumption=AS_SMOOTH if v.evidence.searched else None,
     )
+
+
+def _relative(off: np.ndarray, exact: np.ndarray) -> float:
+    """Return ‖off‖/‖exact‖; infinite where the exact gradient is 0."""
+    size = float(np.linalg.norm(exact))
+    return float(np.linalg.norm(off)) / size if size > 0.0 else math.inf
 
 
 def _by_sampling(v: Verdicts, names: tuple[str, ...], d: Difference, heavy: bool) -> _Finding:
     bound, trusted = _sampled(v, d, heavy)
     biased = any(name in v.confirmed for name in names)
     biased &= bound.low > 0.0 or bool(np.max(np.abs(d.z)) > STILL_OFF)
+    off, exact = d.groups.mean(axis=0), np.concatenate([v.exact_gradient(name) for name in names])
     return _Finding(
         certificate="sampling",
         bound=bound,
-        off=d.groups.mean(axis=0),
+        off=off,
         biased=biased,
         trusted=trusted,
+        unmet=v.evidence.rare_samples(MISSED / d.count, _relative(off, exact)) if biased and v.evidence.rare else None,
         few=_few_draws(v) if biased else None,
         assumption=_assumption(v, d.count),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,6 +44,9 @@ class Prepared:
         Evaluations of f per estimate.
     remarks
         What the reason of every row says.
+    unmet_share
+        The problem's bound on the share of the gradient in rare samples, given their probability; None where it is
+        unknown.
     checked
         Whether the contract of the estimator was checked in this process; never set where a part is the user's.
     """
@@ -52,6 +55,7 @@ class Prepared:
     exact: Exact | None
     evaluations: int
     remarks: list[str] = field(default_factory=list)
+    unmet_share: Callable[[float], float | None] = lambda rarest: None
     checked: bool = False
 
     @functools.cached_property
@@ -100,7 +104,8 @@ def _prepare(cell: Cell) -> Prepared:
     remarks += [] if setting.backend.compiles else ["no C++ compiler: PyTorch ran eagerly"]
     evaluations = setting.estimator.evaluations(setting.expectation, cell.num_samples, cell.problem.dimension)
     setting = replace(setting, state=setting.to_device(learnt))
-    return Prepared(setting, exact and exact.flat(), evaluations, remarks)
+    unmet_share = functools.partial(cell.problem.unmet_share, cell.estimator)
+    return Prepared(setting, exact and exact.flat(), evaluations, remarks, unmet_share)
 
 
 def _check_representable(cell: Cell, setting: Setting) -> None:

@@ -86,6 +86,9 @@ class Evidence:
         Why the noise of a user's parts is not integrated over although it has few numbers.
     unmet
         Function that tells whether the mean of f rests on events that the draws miss.
+    rare_samples
+        Function of (probability in an estimate below which draws miss an event, relative bias) that tells why missed
+        samples may explain the bias; None where they do not.
     affords
         Function that tells how many more estimates there is time for.
     stop_at
@@ -102,6 +105,7 @@ class Evidence:
     controls: Callable[[dict[str, np.ndarray]], tuple[Controls, Relieved] | None] | None = None
     sampled: str | None = None
     unmet: Callable[[], bool] = lambda: False
+    rare_samples: Callable[[float, float], str | None] = lambda rarest, bias: None
     affords: Callable[[], float] = lambda: math.inf
     stop_at: float = math.inf
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from gradmeter.bench.problems.arrays import Vectors
-from gradmeter.estimators import Expectation, Family, FamilyConfig, Integrand, Normal, UsageError
+from gradmeter.estimators import Estimator, Expectation, Family, FamilyConfig, Integrand, Normal, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation, Encoder
 from gradmeter.estimators.families.capabilities import has
 
@@ -379,6 +379,18 @@ class Problem(ABC):
         Returns
         -------
         Exact or None
+        """
+        return None
+
+    def unmet_share(self, estimator: Estimator, rarest: float) -> float | None:
+        """Return a bound on ‖part of the gradient‖/‖gradient‖ that rests on rare samples; None where it is unknown.
+
+        A bias of at most this share is not called one, since draws may never meet these samples.
+
+        Parameters
+        ----------
+        rarest
+            Probability of a sample of z at or below which it is rare.
         """
         return None
 

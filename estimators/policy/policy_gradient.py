@@ -122,6 +122,11 @@ class PolicyGradient(Estimator):
         found += ["some sequences are never drawn"] if problem.get("behaviour") == "top-p" else []
         return "; ".join(found) or None
 
+    @property
+    def weighs_by_ratio(self) -> bool:
+        """Whether unlimited importance ratios enter: rare samples from μ may then hold much of the mean."""
+        return (self.ratio != "none" and not self.truncate) or self.kl.endswith("-ratio")
+
     def also_unsupported(self, family: Family) -> str | None:
         if isinstance(family, SequencePolicy):
             return None
