@@ -17,7 +17,7 @@ from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.moments import GROUPS, Moments
 from gradmeter.bench.measurement.stream import Stream
 from gradmeter.bench.measurement.variance import VarianceEstimate, tail_index, variance_of
-from gradmeter.bench.measurement.verdict import ALIKE, ENDS_OF_A_SUM, Verdicts
+from gradmeter.bench.measurement.verdict import ALIKE, ENDS_OF_A_SUM, Verdicts, unstated_error
 from gradmeter.bench.problems import Exact
 from gradmeter.bench.rows import ALL
 
@@ -31,6 +31,8 @@ FEW = 2**12
 STILL_OFF = 3.0
 #: Rounding of an integrated variance, in units of ‖g‖²: it is the difference of two sums.
 CANCELLED = 1e-12
+#: Factor by which cancellation enlarges the error of the exact gradient above which the row states that error.
+ILL_CONDITIONED = 100.0
 #: The columns on the length of E ĝ relative to g.
 SCALE = ("scale_factor", "scale_low", "scale_high")
 #: Cap on the reported `control_gain`, since f may be known exactly.
@@ -129,7 +131,8 @@ def _row(
 def _reference_error(reference: Exact, names: tuple[str, ...], norm: float) -> float | None:
     """Return the bound on the error of the exact gradient, relative to its norm; None where it is rounding."""
     if reference.errors is None:
-        return reference.error
+        lost = reference.error is None and reference.condition > ILL_CONDITIONED
+        return unstated_error(reference) if lost else reference.error
     error = float(np.linalg.norm(np.concatenate([reference.errors[name] for name in names])))
     return error / norm if norm > 0.0 else None
 

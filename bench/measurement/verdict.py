@@ -393,11 +393,16 @@ def _standard_error(integral: Integral, variances: np.ndarray, count: int) -> np
     return np.sqrt(np.maximum(variances, known) / count)
 
 
+def unstated_error(exact: Exact) -> float:
+    """Return the relative error of an exact gradient that states none."""
+    return REFERENCE_ERROR.get(exact.source, REFERENCE_ROUNDING) * exact.condition
+
+
 def _reference_error(exact: Exact | None, name: str) -> float | np.ndarray:
     """Return the error bound of every coordinate of a block of the exact gradient, [P] or one number for all."""
     if exact is None:
         return 0.0
     if exact.errors is not None:
         return exact.errors[name]
-    relative = exact.error if exact.error is not None else REFERENCE_ERROR.get(exact.source, REFERENCE_ROUNDING)
+    relative = exact.error if exact.error is not None else unstated_error(exact)
     return relative * float(np.linalg.norm(exact.gradient[name]))
