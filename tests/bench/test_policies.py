@@ -17,7 +17,7 @@ from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems.policy import Policy
 from gradmeter.bench.rows import ALL
 from gradmeter.bench.sweep.measuring import measure_cell
-from gradmeter.estimators import NotApplicable, UsageError
+from gradmeter.estimators import ESTIMATORS, NotApplicable, UsageError
 from gradmeter.estimators.aliases import TRAINERS
 from gradmeter.estimators.backends import get
 from tests.support import draws, estimate, estimates, make_cell, measured, needs
@@ -279,6 +279,7 @@ UNBIASED = (
     ("stale", "policy-gradient[kl=k1-reward,ratio=sequence,kl-level=token,advantage=to-go]", 1),
     ("stale", "policy-gradient[kl=k3-ratio,ratio=sequence]", 1),
     ("temperature", "policy-gradient[kl=k1-reward,ratio=sequence]", 1),
+    ("", "unordered-set", 2),
 )
 
 
@@ -451,6 +452,7 @@ MANY = (
     "policy-gradient[ratio=geometric,clip=0.1,length=sequence-mean,baseline=group-mean,kl=k3-loss,entropy-bonus=0.2]",
     "policy-gradient[ratio=token,truncate=1.2,kl=k2-loss,length=constant]",
     "score-function[baseline=leave-one-out]",
+    "unordered-set",
 )
 
 
@@ -533,6 +535,14 @@ def test_rare_answers_that_no_draw_met_refuse_no_integral() -> None:
     row = measured(make_cell(text, "policy-gradient[kl=k3-loss]", 1, max_replicates=2**16))[ALL]
     assert row["certificate"] == "integration"
     assert row["verdict"] == "biased"
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_is_right_or_does_not_apply(name: str) -> None:
+    cell = make_cell("policy[prompts=2,batch=1,max-tokens=2]", name, 2, max_replicates=64)
+    row = measure_cell(cell).rows[-1]
+    assert row["status"] in ("ok", "n/a"), row["reason"]
+    assert row["status"] == "ok" or row["reason"]
 
 
 def test_the_catalogue_names_every_trainer_and_what_it_follows() -> None:
