@@ -80,6 +80,7 @@ def measure(
         sampled=undeclared(setting) if setting.users_parts and few_numbers(setting) else None,
         unmet=lambda: exact is not None and _rests_on_unmet(setting, exact.objective),
         rare_samples=functools.partial(_rare_samples, prepared),
+        reference_rounding=lambda: prepared.reference_rounding,
         stop_at=math.inf if stop_at is None else stop_at,
     )
     found = measure_source(kernel(setting, UNCOMPILED), exact, goals, evidence, each)

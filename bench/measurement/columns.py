@@ -13,7 +13,6 @@ from gradmeter.bench.measurement.bias import MISSED, MISSED_SIZE, Difference, co
 from gradmeter.bench.measurement.bounds import BOUND_LEVEL, Bound, integrated_bound, sampled_bound, scale_of
 from gradmeter.bench.measurement.defensive import LEAST_FOR_UNIFORM
 from gradmeter.bench.measurement.direction import cosine, integrated_scale, sampled_scale
-from gradmeter.bench.measurement.integrate import Integral
 from gradmeter.bench.measurement.moments import GROUPS, Moments
 from gradmeter.bench.measurement.stream import Stream
 from gradmeter.bench.measurement.variance import VarianceEstimate, tail_index, variance_of
@@ -31,6 +30,8 @@ FEW = 2**12
 STILL_OFF = 3.0
 #: Rounding of an integrated variance, in units of ‖g‖²: it is the difference of two sums.
 CANCELLED = 1e-12
+#: Relative bias below which it is asked whether rounding of the exact gradient explains it.
+MAY_BE_ROUNDING = 1e-6
 #: Factor by which cancellation enlarges the error of the exact gradient above which the row states that error.
 ILL_CONDITIONED = 100.0
 #: The columns on the length of E ĝ relative to g.
@@ -235,10 +236,8 @@ def _verdict(
     v: Verdicts, names: tuple[str, ...], d: Difference, exact: np.ndarray, variance: float, heavy: bool
 ) -> dict[str, Any]:
     tolerance = np.concatenate([v.tolerance[name] for name in names])
-    if v.integrals is not None:
-        found = _by_integration(v, [v.integrals[name] for name in names], exact, tolerance)
-    else:
-        found = _by_sampling(v, names, d, heavy)
+    integrated = v.integrals is not None
+    found = _by_integration(v, names, exact, tolerance) if integrated else _by_sampling(v, names, d, heavy)
     scale = scale_of(exact, variance if found.variance is None else found.variance, tolerance)
     bound, worst = found.bound, float(d.skewness[np.argmax(np.abs(d.skewness))])
     columns: dict[str, Any] = {
@@ -286,12 +285,17 @@ def _verdict(
     }
 
 
-def _by_integration(v: Verdicts, integrals: list[Integral], exact: np.ndarray, tolerance: np.ndarray) -> _Finding:
+def _by_integration(v: Verdicts, names: tuple[str, ...], exact: np.ndarray, tolerance: np.ndarray) -> _Finding:
+    assert v.integrals is not None
+    integrals = [v.integrals[name] for name in names]
     variance = float(sum(i.variance.sum() for i in integrals))
     off = np.concatenate([i.mean for i in integrals]) - exact
     error = np.concatenate([i.error for i in integrals])
     biased = np.abs(off) - WELL_ABOVE * error - ABOVE_ROUNDING * tolerance
     unmet = None
+    if np.any(biased > 0.0) and _relative(off, exact) < MAY_BE_ROUNDING:
+        moved = v.evidence.reference_rounding()
+        biased = biased if moved is None else biased - np.concatenate([moved[name] for name in names])
     if np.any(biased > 0.0) and v.evidence.rare:
         objective = 0.0 if v.exact is None or v.exact.objective is None else abs(v.exact.objective)
         if np.all(biased <= float(np.finfo(v.setting.dtype).epsneg) * MISSED_SIZE * objective):

@@ -89,6 +89,9 @@ class Evidence:
     rare_samples
         Function of (probability in an estimate below which draws miss an event, relative bias) that tells why missed
         samples may explain the bias; None where they do not.
+    reference_rounding
+        Function that measures by how much rounding may move the exact gradient, by parameter block [P]; called only
+        where a bias may be nothing else.
     affords
         Function that tells how many more estimates there is time for.
     stop_at
@@ -106,6 +109,7 @@ class Evidence:
     sampled: str | None = None
     unmet: Callable[[], bool] = lambda: False
     rare_samples: Callable[[float, float], str | None] = lambda rarest, bias: None
+    reference_rounding: Callable[[], Mapping[str, np.ndarray] | None] = lambda: None
     affords: Callable[[], float] = lambda: math.inf
     stop_at: float = math.inf
 
@@ -404,5 +408,6 @@ def _reference_error(exact: Exact | None, name: str) -> float | np.ndarray:
         return 0.0
     if exact.errors is not None:
         return exact.errors[name]
-    relative = exact.error if exact.error is not None else unstated_error(exact)
-    return relative * float(np.linalg.norm(exact.gradient[name]))
+    if exact.error is not None:  # relative to the whole gradient
+        return exact.error * math.sqrt(sum(float(np.sum(a * a)) for a in exact.gradient.values()))
+    return unstated_error(exact) * float(np.linalg.norm(exact.gradient[name]))
