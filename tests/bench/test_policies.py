@@ -303,6 +303,22 @@ def test_the_group_mean_with_the_sample_itself_scales_by_one_less_its_share(samp
     assert row["bias"] == pytest.approx(1.0 / samples, abs=1e-12)
 
 
+@pytest.mark.parametrize("samples", [2, 3])
+def test_normalised_two_valued_rewards_scale_the_gradient(samples: int) -> None:
+    """All groups with a success and a failure have the same deviation."""
+    text = "policy[prompts=2,reward=sparse,beta=0,vocabulary=2,max-tokens=2]"
+    row = measured(make_cell(text, "policy-gradient[baseline=group-mean,normalise=std]", samples, max_replicates=64))[
+        ALL
+    ]
+    assert (row["verdict"], row["certificate"]) == ("biased", "integration")
+    assert row["cosine"] == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("name", "usual"), [("GRPO", "grpo"), ("dr_grpo", "dr-grpo"), ("Score_Function", "reinforce")])
+def test_names_may_have_capitals_and_underscores(name: str, usual: str) -> None:
+    assert make_estimator(name) == make_estimator(usual)
+
+
 @pytest.mark.parametrize("kl", ["k1-loss", "k3-loss", "k3-reward"])
 def test_a_row_has_the_size_and_the_direction_of_a_bias(kl: str) -> None:
     p, row = plain(ONE), measured(make_cell(ONE, f"policy-gradient[kl={kl}]", 1, max_replicates=2**14))[ALL]
@@ -342,6 +358,10 @@ def test_each_kl_term_follows_the_objective_that_is_said_of_it() -> None:
     agree(mean_of(ONE, "policy-gradient[kl=k3-loss]"), reward - beta * other)
     agree(mean_of(ONE, "policy-gradient[kl=k3-reward]"), full + beta * other)
     local = by_prefix(p, lambda prefix: kl_of_prefix(p, prefix))
+    squared = p.array(p.mean(lambda z: [0.5 * sum(p.log_ratios(z, p.reference)) ** 2] * len(z)))
+    agree(mean_of(ONE, "policy-gradient[kl=k2-reward]"), reward - beta * squared)
+    squares = p.array(p.mean(lambda z: [0.5 * sum(k * k for k in p.log_ratios(z, p.reference))] * len(z)))
+    agree(mean_of(ONE, "policy-gradient[kl=k2-reward,kl-level=token]"), reward - beta * squares)
     for kl in ("k2-loss", "k1-ratio", "k3-ratio"):
         agree(mean_of(ONE, f"policy-gradient[kl={kl},kl-level=token]"), reward - beta * local)
     reference = by_prefix(p, lambda prefix: [b - a for a, b in zip(p.policy[prefix], p.reference[prefix], strict=True)])
