@@ -19,7 +19,7 @@ from gradmeter.bench.identity.owner import brought
 from gradmeter.bench.problems import PROBLEMS, Problem
 from gradmeter.bench.sources import source_hash
 from gradmeter.estimators import ESTIMATORS, Estimator, UsageError, backends
-from gradmeter.estimators.aliases import ALIASES, resolve
+from gradmeter.estimators.aliases import ALIASES, resolve, usual_spelling
 from gradmeter.estimators.errors import short, unknown
 from gradmeter.estimators.options import construct, effective, number, parse, spell
 
@@ -184,6 +184,8 @@ def make_problem(text: str, fitted: bool = False) -> Problem:
 def make_estimator(text: str) -> Estimator:
     """Make an estimator, or a control (an estimator with an injected bug), from `name[k=v,...]` or an alias."""
     name, given = resolve(*parse(text, "estimator"))
+    if name not in CONTROLS and name not in ESTIMATORS and usual_spelling(name) in ESTIMATORS:
+        name = usual_spelling(name)
     try:
         cls = CONTROLS[name] if name in CONTROLS else ESTIMATORS[name]
     except KeyError:

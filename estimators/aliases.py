@@ -15,18 +15,24 @@ TRAINERS = {
     "cispo": "baseline=group-mean,normalise=std,length=token-mean,ratio=token,truncate=5",
     "ppo": "advantage=to-go,baseline=leave-one-out,length=token-mean,ratio=token,clip=0.2,kl=k1-reward,kl-level=token",
     "tis": "baseline=leave-one-out,ratio=token,truncate=2,kl=k1-reward",
+    "bnpo": "baseline=group-mean,normalise=std,length=token-mean,ratio=token,clip=0.2",
+    "reinforce++": "advantage=to-go,baseline=group-mean,normalise=std,length=token-mean,ratio=token,clip=0.2,"
+    "kl=k1-reward,kl-level=token",
     "rloo-kl": "baseline=leave-one-out,kl=k1-reward",
 }
 
 ALIASES: dict[str, str] = {
     "reinforce": "score-function",
     "likelihood-ratio": "score-function",
+    "bbvi": "score-function",
     "rloo": "score-function[baseline=leave-one-out]",
     "loo": "score-function[baseline=leave-one-out]",
     "loorf": "score-function[baseline=leave-one-out]",
     "nvil": "score-function[baseline=input-dependent]",
     "reparameterization": "pathwise",
     "reparameterisation": "pathwise",
+    "advi": "pathwise",
+    "sticking-the-landing": "pathwise[sticking-the-landing=true]",
     "stl": "pathwise[sticking-the-landing=true]",
     "omt": "optimal-transport",
     "mvd": "measure-valued",
@@ -58,6 +64,11 @@ ALIASES: dict[str, str] = {
 }
 
 
+def usual_spelling(name: str) -> str:
+    """Return a name in lower case with hyphens, as the names here are written: `dr_grpo` and `GRPO` are names too."""
+    return name.lower().replace("_", "-")
+
+
 def resolve(name: str, given: dict[str, str]) -> tuple[str, dict[str, str]]:
     """Return the name and options that an alias with options stands for; any other name as it is.
 
@@ -66,6 +77,8 @@ def resolve(name: str, given: dict[str, str]) -> tuple[str, dict[str, str]]:
     UsageError
         An option contradicts the one that the alias means.
     """
+    if name not in ALIASES and usual_spelling(name) in ALIASES:
+        name = usual_spelling(name)
     if name not in ALIASES:
         return name, given
     target, fixed = parse(ALIASES[name], "estimator")

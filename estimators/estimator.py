@@ -253,6 +253,7 @@ class Estimator(ABC):
                 f"{self.name} estimates the gradient of an expectation; the bound of {importance_samples} importance "
                 "samples is the expectation of a logarithm of a mean: use iwae, dreg or vimco, or importance-samples=1"
             )
+        self.check_importance_samples(importance_samples)
         self.check_settings(family, entropy, num_samples, dimension)
 
     def check_settings(self, family: Family, entropy: str, num_samples: int, dimension: int) -> None:  # noqa: B027
@@ -274,6 +275,9 @@ class Estimator(ABC):
         NotApplicable
             They do not; the message is the reason.
         """
+
+    def check_importance_samples(self, importance_samples: int) -> None:  # noqa: B027
+        """Raise NotApplicable if K, the number of samples of a bound, rules the estimator out."""
 
     def smallest_num_samples(self) -> int:
         """Return the smallest S that the estimator works with.

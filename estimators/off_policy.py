@@ -53,6 +53,12 @@ class OffPolicy(Estimator):
         same_kind = type(family) is type(self.behaviour.family) and family == self.behaviour.family
         if same_kind or (own is not None and own == other):
             return None
+        if other is None or own is None:
+            which = family.name if own is None else self.behaviour.family.name
+            return (
+                f"{self.name} needs to know that the behaviour has the support of q, coordinate by coordinate; family "
+                f"{which} does not tell its own: give behaviour={family.name}, for one"
+            )
         return (
             f"{self.name} needs a behaviour with the support of family {family.name}; {self.behaviour.family.name} has "
             f"another: give behaviour={family.name}, for one"

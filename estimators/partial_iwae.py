@@ -7,8 +7,8 @@ with           `miwae`: for λ and θ, the mean of `iwae` over M groups of K/M s
 require        log p differentiable in z; a differentiable sample path t. Biased.
 
 The estimates of M groups are unbiased for the bound with K/M samples, and those of `ciwae` for β L_1 + (1 − β) L_K:
-other objectives with the same optimum if q can be exact. With K samples split into at most M equal groups: M is lowered
-to the next divisor of K.
+other objectives with the same optimum if q can be exact. M has to divide K; a single sample is one group, whatever M
+is.
 
 Source: Rainforth et al. 2018, section 6.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.expectation import Array
 from gradmeter.estimators.importance_weighted import Groups
 from gradmeter.estimators.iwae import Iwae
@@ -34,9 +35,16 @@ class Miwae(Iwae):
 
     parts: int = option(2, "M, the number of groups that the K samples are split into", minimum=1)
 
+    def check_importance_samples(self, importance_samples: int) -> None:
+        if importance_samples > 1 and importance_samples % self.parts:
+            fits = max(m for m in range(1, min(self.parts, importance_samples) + 1) if importance_samples % m == 0)
+            raise NotApplicable(
+                f"{self.name} splits {importance_samples} importance samples into parts={self.parts} equal groups, "
+                f"which does not go; give parts={fits}, for example"
+            )
+
     def weights(self, groups: Groups) -> Array:
-        most = min(self.parts, groups.size)
-        return groups.normalised_in_parts(max(m for m in range(1, most + 1) if groups.size % m == 0))
+        return groups.normalised_in_parts(self.parts if groups.size > 1 else 1)
 
 
 @dataclass(frozen=True)

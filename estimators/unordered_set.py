@@ -27,7 +27,7 @@ import numpy as np
 
 from gradmeter.estimators import backends
 from gradmeter.estimators.backends.backend import Backend
-from gradmeter.estimators.enumeration import no_sample
+from gradmeter.estimators.enumeration import has_batch_axes, no_sample, zero_sample
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires, dtype_of, spread
 from gradmeter.estimators.expectation import Array, Expectation
@@ -100,10 +100,15 @@ class UnorderedSet(Estimator):
         """Return the estimate with the distinct states and their weights q(z) R(C, z)."""
         xp, family = backend.xp, expectation.family
         dimension = noise["nothing"].shape[-1]
-        states, q = _listed(backend, family, parameters, dimension, dtype_of(noise["drawn"]))
+        replicate = zero_sample(xp, noise) if has_batch_axes(family, parameters, dimension) else None
+        states, q = _listed(backend, family, parameters, dimension, dtype_of(noise["drawn"]), replicate)
         place, left = _without_replacement(backend, q, noise["drawn"])
         z = xp.reshape(xp.take(states, xp.reshape(place, (-1,)), axis=0), (*place.shape, dimension))
-        p = xp.reshape(xp.take(q, xp.reshape(place, (-1,))), place.shape)
+        if replicate is None:
+            p = xp.reshape(xp.take(q, xp.reshape(place, (-1,))), place.shape)
+        else:
+            here = place[..., None] == backend.asarray(range(q.shape[-1]), None)
+            p = xp.sum(xp.where(here, q[:, None, :], xp.zeros_like(q[:, None, :])), axis=-1)
         whole, first, second = _leaving_out(backend, p, left)
         f = expectation.value(backend, parameters, z, noise)
         weight = p * first / whole[:, None]
@@ -117,10 +122,19 @@ class UnorderedSet(Estimator):
         return gradients, z, weight
 
 
-def _listed(backend: Backend, family: Capable, parameters: Blocks, dimension: int, dtype: str) -> tuple[Array, Array]:
-    """Return all states [N, D] and their probabilities [N]."""
+def _listed(
+    backend: Backend, family: Capable, parameters: Blocks, dimension: int, dtype: str, replicate: Array | None = None
+) -> tuple[Array, Array]:
+    """Return all states [N, D] and their probabilities [N].
+
+    Parameters
+    ----------
+    replicate
+        Zeros [R, 1, D] where every replicate has a λ of its own; the probabilities are then [R, N].
+    """
     z = family.states(dimension).listed(backend, dtype)
-    return z, backend.xp.exp(family.log_density(backend, parameters, z))
+    each = z if replicate is None else z + replicate
+    return z, backend.xp.exp(family.log_density(backend, parameters, each))
 
 
 def _without_replacement(backend: Backend, q: Array, uniform: Array) -> tuple[Array, Array]:
@@ -134,7 +148,7 @@ def _without_replacement(backend: Backend, q: Array, uniform: Array) -> tuple[Ar
         The probability of all other states [R].
     """
     xp = backend.xp
-    numbers = backend.asarray(range(q.shape[0]), None)
+    numbers = backend.asarray(range(q.shape[-1]), None)
     last = 1.0 - 2.0 * float(xp.finfo(uniform.dtype).eps)  # else rounding may choose beyond the last state
     uniform = xp.where(uniform < last, uniform, xp.full_like(uniform, last))
     mass, places = q + xp.zeros_like(uniform[:, :1]), []

@@ -11,9 +11,10 @@ from typing import Any
 from gradmeter.bench.advising.agreement import Agreement, with_reference
 from gradmeter.bench.advising.candidates import cells_of
 from gradmeter.bench.advising.result import Advice
-from gradmeter.bench.advising.search import Search
+from gradmeter.bench.advising.search import FEWEST_COMPARED, Search
 from gradmeter.bench.audit.inference import backend_of
-from gradmeter.bench.cells import NUMBERS, Cell, StoppingCriteria
+from gradmeter.bench.cells import NUMBERS, Cell, StoppingCriteria, make_problem
+from gradmeter.bench.measurement.stream import NonFinite
 from gradmeter.bench.problems import Problem
 from gradmeter.bench.problems.log_density import density_model
 from gradmeter.bench.report.advice import advise as recommendation_of
@@ -46,11 +47,12 @@ def advise(
 
     Parameters
     ----------
-    log_density : callable, pair of callables, Model or Problem
+    log_density : callable, pair of callables, Model, Problem or str
         log p(latents, data) of one draw, in PyTorch or JAX: (parameters, data) -> a number, or (parameters) -> a number
         without data. `parameters` is a dict of arrays. If the data are rows that are independent given the latents, a
         pair `(log_prior, log_likelihood)` of functions of (parameters) and (parameters, row), as `batch` and `local`
-        need. Or a `Model` or another problem; then `parameters` and the arguments up to `local` are left out.
+        need. Or a `Model`, another problem, or the name of one with its options, as text; then `parameters` and the
+        arguments up to `local` are left out.
     parameters : dict
         The latent variables by name: the location of q, in the constrained space, as an array or a number each.
     data
@@ -74,7 +76,9 @@ def advise(
     samples : int
         S; estimators that need more get the least that they take, and leave-one-out baselines at least 8.
     seconds : float
-        Time to take, about: compilation of a candidate that has begun is not interrupted.
+        Time to take, about. The checks of the model, its reference and a candidate that has begun are not interrupted;
+        they take some seconds each where JAX or PyTorch compile. Nothing is recommended if there was time for one
+        candidate only.
     estimators : list, optional
         Candidates, in place of the usual ones.
     seed : int
@@ -97,13 +101,18 @@ def advise(
     problem = _problem(log_density, parameters, data, {**given, "local": tuple(local) if local else ()}, backend)
     framework = backend or problem.framework or "numpy"
     cells = cells_of(problem, framework, estimators, size, start, StoppingCriteria())
-    cells, agreement = with_reference(cells, allowed)
+    try:
+        cells, agreement = with_reference(cells, allowed)
+    except NonFinite as error:
+        raise UsageError(f"{error}; give a point and a scale where the density has no such values") from None
     with tempfile.TemporaryDirectory() as folder, Store.create(Path(folder) / "advice.sqlite") as store:
         found = Search(cells, allowed - (time.monotonic() - started), store)
         return _advice(problem, found, agreement, time.monotonic() - started, allowed)
 
 
 def _problem(log_density: Any, parameters: Any, data: Any, given: dict[str, Any], backend: str | None) -> Problem:
+    if isinstance(log_density, str):
+        log_density = make_problem(log_density)
     if isinstance(log_density, Problem):
         extra = [name for name, value in {"parameters": parameters, "data": data, **given}.items() if _is_given(value)]
         if extra:
@@ -128,16 +137,20 @@ def _is_given(value: Any) -> bool:
 def _advice(problem: Problem, found: Search, agreement: Agreement | None, took: float, allowed: float) -> Advice:
     ranking = found.ranking
     recommended = recommendation_of(ranking)
-    said = sentence(recommended)
-    remarks = [_missing(found.missing, allowed)] if found.missing else []
+    said, best, use = sentence(recommended), ranking.best, recommended.use
+    measured = [*ranking.ranked, *ranking.unranked]
+    if found.missing and len(measured) < FEWEST_COMPARED:
+        names = "".join(f", {result.estimator}" for result in measured)
+        said = f"nothing to recommend: there was time for {len(measured)} candidate only{names}; give more seconds"
+        best = use = None
+    remarks = [_missing(found.missing, allowed, took)] if found.missing else []
     remarks += [] if agreement is None else agreement.remarks(ranking)
     untimed = [r.estimator for r in ranking.unranked if r["seconds"] is None and r["verdict"] != "biased"]
     if untimed:
         remarks.append(f"not timed, because the variance is over 100 times that of the best: {', '.join(untimed)}")
-    best = ranking.best
     return Advice(
         problem.name,
-        recommended.use,
+        use,
         None if best is None else best["num_samples"],
         said[0].upper() + said[1:],
         found.settled and not found.missing,
@@ -148,6 +161,7 @@ def _advice(problem: Problem, found: Search, agreement: Agreement | None, took: 
     )
 
 
-def _missing(cells: Sequence[Cell], allowed: float) -> str:
+def _missing(cells: Sequence[Cell], allowed: float, took: float) -> str:
     names = ", ".join(cell.label().split(" · ")[1] for cell in cells)
-    return f"not measured in {allowed:.3g} s: {names}; give more seconds"
+    longer = f" (it took {took:.3g} s, with the checks of the model and its reference)" if took > allowed + 1.0 else ""
+    return f"not measured in {allowed:.3g} s{longer}: {names}; give more seconds"

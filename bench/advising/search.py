@@ -30,6 +30,8 @@ FIRST, GROWTH = 2**12, 4
 SHARE = 0.55
 #: Factor over the least variance × S beyond which a cell is not timed, unless it is the second best.
 HOPELESS = 100.0
+#: Candidates that have to be measured for a recommendation, if there are as many.
+FEWEST_COMPARED = 2
 #: Two cells are as good as equal if the upper end of their ratio's interval is below this.
 CLOSE = 1.05
 #: Up to this lower end, the order of two cells is not settled if a variance is flagged as unreliable.
@@ -98,6 +100,8 @@ class Search:
 
     def _time(self, executor: InThisProcess) -> None:
         found = {r["cell_key"]: r["variance"] * r["num_samples"] for r in self._results() if r.measured}
+        if len(found) < FEWEST_COMPARED <= len(self._cells) and self.missing:
+            return  # nothing is recommended
         least = HOPELESS * min((size for size in found.values() if size), default=0.0)
         ordered = sorted(found, key=lambda key: found[key])
         wanted = {*ordered[:2], *(key for key in ordered if found[key] <= least)}

@@ -18,12 +18,12 @@ from gradmeter.bench.measurement.controls.slopes import objective
 from gradmeter.bench.measurement.declared import all_of_the_catalogue, undeclared
 from gradmeter.bench.measurement.defensive import DefensiveDraws
 from gradmeter.bench.measurement.grids import few_numbers
-from gradmeter.bench.measurement.kernel import Setting, StatisticsKernel, block_size
+from gradmeter.bench.measurement.kernel import BELOW_ONE, Setting, StatisticsKernel, block_size
 from gradmeter.bench.measurement.prepared import Prepared
 from gradmeter.bench.measurement.replicates import Unchanged, check_estimates, check_largest, check_whole
 from gradmeter.bench.measurement.stream import Source
 from gradmeter.bench.measurement.verdict import Evidence
-from gradmeter.estimators import draw
+from gradmeter.estimators import NotApplicable, draw
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.noise import stream_root
 
@@ -79,6 +79,8 @@ def measure(
         searched=brought,
         sampled=undeclared(setting) if setting.users_parts and few_numbers(setting) else None,
         unmet=lambda: exact is not None and _rests_on_unmet(setting, exact.objective),
+        rare_samples=functools.partial(_rare_samples, prepared),
+        reference_rounding=lambda: prepared.reference_rounding,
         stop_at=math.inf if stop_at is None else stop_at,
     )
     found = measure_source(kernel(setting, UNCOMPILED), exact, goals, evidence, each)
@@ -108,3 +110,34 @@ def _rests_on_unmet(setting: Setting, mean: float | None) -> bool:
     values = objective(setting, draw(get("numpy"), specs, roots, 0, OF_F, "float64"))
     error = values.std() / math.sqrt(len(values)) + UNMEASURED * np.finfo(np.float64).eps * abs(mean)
     return not abs(values.mean() - mean) <= CERTAIN * error
+
+
+def _rare_samples(prepared: Prepared, rarest: float, bias: float) -> str | None:
+    """Return why samples that the draws miss may explain a bias; None where they do not.
+
+    Parameters
+    ----------
+    rarest : probability, in an estimate, at or below which the draws miss an event.
+    bias : ‖E ĝ − g‖/‖g‖.
+    """
+    setting, precision = prepared.setting, float(np.finfo(prepared.setting.dtype).epsneg)
+    rarest = max(rarest / setting.num_samples, precision)
+    share = prepared.unmet_share(rarest)
+    if share is not None and share >= bias:
+        return (
+            f"samples that are drawn with a probability below {rarest:.1g} hold up to {min(1.0, share):.2g} of the "
+            "gradient, and may never have been met: raise max replicates, or give less extreme options"
+        )
+    if share is None and _always_one_state(setting, precision):
+        return "z always has the same state: every other one is rarer than uniform noise resolves"
+    return None
+
+
+def _always_one_state(setting: Setting, precision: float) -> bool:
+    """Return whether uniform noise of this precision gives every coordinate of a discrete z one state only."""
+    try:
+        declared = setting.discontinuities()
+    except NotApplicable:
+        return False
+    found = [np.asarray(at) for name, at in declared.items() if setting.specs[name].kind in BELOW_ONE]
+    return bool(found) and all(at.size and np.all((at <= precision) | (at >= 1.0 - precision)) for at in found)

@@ -30,6 +30,9 @@ UNIFORM = ("uniform", "stratum")
 CHUNK = 2**14
 #: Batches of points are padded to one of these sizes, since JAX compiles anew for every size.
 SIZES = (2**6, 2**10, CHUNK)
+#: The most array elements of f in a batch of points, unless the smallest batch has more; and in all points of a level
+#: of grids that is tried because a cheaper one did not settle.
+MOST_AT_ONCE, MOST_AGAIN = 2**25, 2**27
 #: Nodes in every subinterval, from the cheapest level on; and the most points of a grid.
 PIECES = ((2, 2, 3), (4, 4, 6), (8, 8, 11), (12, 12, 15), (16, 17, 22), (40, 44, 56), (80, 88, 112))
 MOST_POINTS = 2**20
@@ -57,6 +60,11 @@ class Grid:
 
 
 Level = tuple[Grid, ...]
+
+
+def elements(setting: Setting) -> int:
+    """Return the number of array elements of f in one estimate."""
+    return setting.expectation.width(setting.dimension) * setting.num_samples
 
 
 def few_numbers(setting: Setting) -> bool:
@@ -202,8 +210,9 @@ def moments_of(
     result = {
         b: (np.zeros((len(level), 3, setting.sizes[b])), np.zeros((len(level), setting.sizes[b]))) for b in blocks
     }
-    for start in range(0, ends[-1], CHUNK):
-        stop = min(start + CHUNK, ends[-1])
+    chunk = max(size for size in SIZES if size == SIZES[0] or size * elements(setting) <= MOST_AT_ONCE)
+    for start in range(0, ends[-1], chunk):
+        stop = min(start + chunk, ends[-1])
         size = next(size for size in SIZES if size >= stop - start)
         columns = np.full((size, len(level[0].axes)), 0.5)
         parts = []
@@ -213,7 +222,7 @@ def moments_of(
                 rows = slice(first - start, last - start)
                 columns[rows], weights, loss = _points(setting, grid, which, first - ends[which], last - ends[which])
                 parts.append((which, rows, weights, loss))
-        noise = _noise(setting, specs, others, columns, start)
+        noise = _noise(setting, specs, others, columns, start // chunk)
         known = {name: np.broadcast_to(a, (size, *a.shape)) for name, a in fixed.items()}
         found = estimates_of(setting, DrawnNoise({**noise, **known}, size))
         for block, (moments, lost) in result.items():
@@ -259,7 +268,7 @@ def _fractions(generator: np.random.Generator, count: int, near_ends: bool) -> n
 
 
 def _noise(
-    setting: Setting, specs: dict[str, Noise], others: dict[str, Noise], columns: np.ndarray, start: int
+    setting: Setting, specs: dict[str, Noise], others: dict[str, Noise], columns: np.ndarray, block: int
 ) -> DrawnNoise:
     """Return the noise.
 
@@ -269,7 +278,7 @@ def _noise(
     if others:
         source = get("numpy")
         roots = {name: source.root(stream_root(*setting.path, "integration", name)) for name in others}
-        drawn = draw(source, others, roots, start // CHUNK, len(columns), setting.dtype)
+        drawn = draw(source, others, roots, block, len(columns), setting.dtype)
     used = 0
     for name, spec in specs.items():
         size = math.prod(spec.shape)

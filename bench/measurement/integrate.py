@@ -25,7 +25,7 @@ import numpy as np
 
 from gradmeter.bench.measurement.declared import all_of_the_catalogue, undeclared
 from gradmeter.bench.measurement.evaluate import Arrays, estimates_of
-from gradmeter.bench.measurement.grids import CHUNK, SIZES, levels, moments_of
+from gradmeter.bench.measurement.grids import CHUNK, MOST_AGAIN, SIZES, elements, levels, moments_of
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.estimators import NotApplicable
 from gradmeter.estimators.amortised import ROWS, AmortisedExpectation
@@ -227,7 +227,9 @@ def _integrals(
     trusted = all_of_the_catalogue(setting)
     found: dict[str, Integral] = {}
     left, largest = blocks, 0.0
-    for level in levels(setting, specs, trusted, None if given is None else given.discontinuities):
+    for tried, level in enumerate(levels(setting, specs, trusted, None if given is None else given.discontinuities)):
+        if tried and sum(grid.points for grid in level) * elements(setting) > MOST_AGAIN:
+            break
         settled = set()
         made = moments_of(setting, left, specs, level, {} if given is None else given.fixed)
         largest = max(largest, *(float(moments[-1, 2].max(initial=0.0)) for moments, _ in made.values()))

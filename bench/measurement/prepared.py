@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,9 +17,10 @@ from gradmeter.bench.feasibility.precision import unrepresentable_at
 from gradmeter.bench.forms.results import exact_of, expectation_of, parameters_of, require_results, state_of
 from gradmeter.bench.measurement.integrate import Integral, integrate
 from gradmeter.bench.measurement.kernel import Setting, block_size
+from gradmeter.bench.measurement.moved import moved_array
 from gradmeter.bench.measurement.plan import capped
-from gradmeter.bench.measurement.rounding import rounding
-from gradmeter.bench.problems import Exact
+from gradmeter.bench.measurement.rounding import MULTIPLE, rounding
+from gradmeter.bench.problems import Exact, Problem
 from gradmeter.estimators import Normal, NotApplicable
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.estimator import WarmupContext, values_and_scores
@@ -27,6 +28,8 @@ from gradmeter.estimators.noise import DrawnNoise
 from gradmeter.estimators.options import effective
 
 WARM_UP = 1024
+#: Perturbations of λ by which the rounding of an exact gradient is measured.
+MOVED = 4
 #: Number of prepared cells kept in a process, the most recently used.
 MOST_PREPARED = 8
 _PREPARED: dict[Hashable, Prepared] = {}
@@ -44,6 +47,11 @@ class Prepared:
         Evaluations of f per estimate.
     remarks
         What the reason of every row says.
+    unmet_share
+        The problem's bound on the share of the gradient in rare samples, given their probability; None where it is
+        unknown.
+    problem
+        The problem; None where its exact gradient cannot be computed at another λ.
     checked
         Whether the contract of the estimator was checked in this process; never set where a part is the user's.
     """
@@ -52,6 +60,8 @@ class Prepared:
     exact: Exact | None
     evaluations: int
     remarks: list[str] = field(default_factory=list)
+    unmet_share: Callable[[float], float | None] = lambda rarest: None
+    problem: Problem | None = None
     checked: bool = False
 
     @functools.cached_property
@@ -63,6 +73,25 @@ class Prepared:
     def integrals(self) -> dict[str, Integral] | None:
         """Means by integration over the noise; None where integration is not possible, or nothing is compared."""
         return None if self.exact is None else integrate(self.setting)
+
+    @functools.cached_property
+    def reference_rounding(self) -> dict[str, np.ndarray] | None:
+        """How far rounding may move the exact gradient, by parameter block [P]; None where it is unknown.
+
+        It is computed anew at λ moved by units in the last place, which shows the cancellation of its terms.
+        """
+        if self.problem is None or self.exact is None:
+            return None
+        given, generator = self.problem.parameters(), np.random.default_rng(0)
+        most = {name: np.zeros_like(gradient) for name, gradient in self.exact.gradient.items()}
+        for _ in range(MOVED):
+            moved = {name: moved_array(np.asarray(a, np.float64), generator) for name, a in given.items()}
+            found = self.problem.exact_at(moved)
+            if found is None:
+                return None
+            for name, gradient in found.flat().gradient.items():
+                most[name] = np.maximum(most[name], np.abs(gradient - self.exact.gradient[name]))
+        return {name: MULTIPLE * change.max(initial=0.0) * np.ones_like(change) for name, change in most.items()}
 
 
 def prepare(cell: Cell) -> Prepared:
@@ -100,7 +129,8 @@ def _prepare(cell: Cell) -> Prepared:
     remarks += [] if setting.backend.compiles else ["no C++ compiler: PyTorch ran eagerly"]
     evaluations = setting.estimator.evaluations(setting.expectation, cell.num_samples, cell.problem.dimension)
     setting = replace(setting, state=setting.to_device(learnt))
-    return Prepared(setting, exact and exact.flat(), evaluations, remarks)
+    unmet_share = functools.partial(cell.problem.unmet_share, cell.estimator)
+    return Prepared(setting, exact and exact.flat(), evaluations, remarks, unmet_share, cell.problem)
 
 
 def _check_representable(cell: Cell, setting: Setting) -> None:

@@ -86,6 +86,12 @@ class Evidence:
         Why the noise of a user's parts is not integrated over although it has few numbers.
     unmet
         Function that tells whether the mean of f rests on events that the draws miss.
+    rare_samples
+        Function of (probability in an estimate below which draws miss an event, relative bias) that tells why missed
+        samples may explain the bias; None where they do not.
+    reference_rounding
+        Function that measures by how much rounding may move the exact gradient, by parameter block [P]; called only
+        where a bias may be nothing else.
     affords
         Function that tells how many more estimates there is time for.
     stop_at
@@ -102,6 +108,8 @@ class Evidence:
     controls: Callable[[dict[str, np.ndarray]], tuple[Controls, Relieved] | None] | None = None
     sampled: str | None = None
     unmet: Callable[[], bool] = lambda: False
+    rare_samples: Callable[[float, float], str | None] = lambda rarest, bias: None
+    reference_rounding: Callable[[], Mapping[str, np.ndarray] | None] = lambda: None
     affords: Callable[[], float] = lambda: math.inf
     stop_at: float = math.inf
 
@@ -389,11 +397,17 @@ def _standard_error(integral: Integral, variances: np.ndarray, count: int) -> np
     return np.sqrt(np.maximum(variances, known) / count)
 
 
+def unstated_error(exact: Exact) -> float:
+    """Return the relative error of an exact gradient that states none."""
+    return REFERENCE_ERROR.get(exact.source, REFERENCE_ROUNDING) * exact.condition
+
+
 def _reference_error(exact: Exact | None, name: str) -> float | np.ndarray:
     """Return the error bound of every coordinate of a block of the exact gradient, [P] or one number for all."""
     if exact is None:
         return 0.0
     if exact.errors is not None:
         return exact.errors[name]
-    relative = exact.error if exact.error is not None else REFERENCE_ERROR.get(exact.source, REFERENCE_ROUNDING)
-    return relative * float(np.linalg.norm(exact.gradient[name]))
+    if exact.error is not None:  # relative to the whole gradient
+        return exact.error * math.sqrt(sum(float(np.sum(a * a)) for a in exact.gradient.values()))
+    return unstated_error(exact) * float(np.linalg.norm(exact.gradient[name]))

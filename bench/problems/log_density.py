@@ -129,7 +129,10 @@ class LogDensity:
         return logarithm + prior + weight * terms(parameters, x[0])
 
     def like(self, trusted: Any) -> LogDensity:
-        """Return f of other functions of the same latent variables and data."""
+        """Return f of other functions of the same latent variables and data, or that of another such model."""
+        own = getattr(trusted, "log_joint", None)
+        if isinstance(own, LogDensity):
+            trusted = own.log_density if own.log_likelihood is None else (own.log_density, own.log_likelihood)
         prior, likelihood = _functions(trusted)
         if (likelihood is None) != (self.log_likelihood is None):
             raise UsageError("the trusted log density must be a function, or a pair, as that of the model is")
@@ -202,8 +205,8 @@ def _functions(given: Any) -> tuple[Any, Any]:
     prior, likelihood = given if pair else (given, None)
     if not callable(prior) or (pair and not callable(likelihood)):
         raise UsageError(
-            f"log_density is {given!r:.60}; it must be a function of (parameters, data), or a pair of functions: "
-            "log_prior(parameters) and log_likelihood(parameters, row)"
+            f"log_density is of type {type(given).__name__}; it must be a function of (parameters, data), or a pair of "
+            "functions: log_prior(parameters) and log_likelihood(parameters, row)"
         )
     return prior, likelihood
 

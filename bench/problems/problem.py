@@ -15,7 +15,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from gradmeter.bench.problems.arrays import Vectors
-from gradmeter.estimators import Expectation, Family, FamilyConfig, Integrand, Normal, UsageError
+from gradmeter.estimators import Estimator, Expectation, Family, FamilyConfig, Integrand, Normal, UsageError
 from gradmeter.estimators.amortised import AmortisedExpectation, Encoder
 from gradmeter.estimators.families.capabilities import has
 
@@ -50,6 +50,9 @@ class Exact:
         None where unknown.
     errors : {parameter block: [*shape]}, optional
         Bound on the error of every coordinate of the gradient, jointly at 99.9 %, where it differs between them.
+    condition : float
+        Factor by which the cancellation of terms enlarges a relative error that comes from rounding or from the
+        tolerance of a quadrature.
     """
 
     gradient: Vectors
@@ -58,6 +61,7 @@ class Exact:
     optimal_baseline: Vectors | None = None
     error: float | None = None
     errors: Vectors | None = None
+    condition: float = 1.0
 
     def stationary(self) -> Exact:
         """Return a copy for a maximum of L, where only rounding and search error remain: relative error 1.
@@ -156,11 +160,16 @@ def exact_polynomial(family: Family, parameters: Vectors, coefficients: dict[int
     found = {n: family.power_moment(parameters, n) for n in coefficients} if has(family, "power_moment") else None
     if found is None:
         return None
-    gradient = {
-        block: sum((c * found[n][1][block] for n, c in coefficients.items()), np.zeros_like(values))
-        for block, values in parameters.items()
-    }
-    return Exact(gradient, family.moment_source, sum(c * float(found[n][0].sum()) for n, c in coefficients.items()))
+    terms = {block: [c * found[n][1][block] for n, c in coefficients.items()] for block in parameters}
+    gradient = {block: sum(each, np.zeros_like(parameters[block])) for block, each in terms.items()}
+    size = math.sqrt(sum(float((a * a).sum()) for a in gradient.values()))
+    largest = math.sqrt(sum(float((a * a).sum()) for each in terms.values() for a in each))
+    return Exact(
+        gradient,
+        family.moment_source,
+        sum(c * float(found[n][0].sum()) for n, c in coefficients.items()),
+        condition=max(1.0, largest / size) if size > 0.0 else 1.0,
+    )
 
 
 def check_moment(what: str, q: FamilyConfig, order: int, dimension: int) -> None:
@@ -379,6 +388,18 @@ class Problem(ABC):
         Returns
         -------
         Exact or None
+        """
+        return None
+
+    def unmet_share(self, estimator: Estimator, rarest: float) -> float | None:
+        """Return a bound on ‖part of the gradient‖/‖gradient‖ that rests on rare samples; None where it is unknown.
+
+        A bias of at most this share is not called one, since draws may never meet these samples.
+
+        Parameters
+        ----------
+        rarest
+            Probability of a sample of z at or below which it is rare.
         """
         return None
 

@@ -18,6 +18,8 @@ from gradmeter.estimators.options import Values, option
 
 #: The smallest a and b: the probability near 1 that floating-point numbers cannot tell from 1 grows as b falls.
 SMALLEST = 0.5
+#: Nodes of the Gauss-Legendre rule for moments.
+NODES = 48
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,17 @@ class Kumaraswamy(MeanField):
         return SupportAndTails(np.zeros_like(a), middle, np.ones_like(a), 0.5 * middle * (1.0 - middle))
 
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
-        """Return b B(1 + t, b) = Γ(1 + t) Γ(1 + b)/Γ(1 + t + b) with t = n/a."""
-        from scipy.special import digamma, gammaln  # slow to import
+        """Return b B(1 + t, b) = Γ(1 + t) Γ(1 + b)/Γ(1 + t + b) with t = n/a.
+
+        log Γ(1 + t + b) − log Γ(1 + b) and its derivative in b are integrals of ψ and ψ′ from 1 + b to 1 + b + t:
+        differences of large values would lose their digits.
+        """
+        from scipy.special import digamma, gammaln, polygamma  # slow to import
 
         t, b = order * np.exp(-parameters["log_a"]), np.exp(parameters["log_b"])
-        moment = np.exp(gammaln(1.0 + t) + gammaln(1.0 + b) - gammaln(1.0 + t + b))
+        node, weight = np.polynomial.legendre.leggauss(NODES)
+        at, dt = 1.0 + b[:, None] + 0.5 * t[:, None] * (node + 1.0), 0.5 * t[:, None] * weight
+        moment = np.exp(gammaln(1.0 + t) - np.sum(dt * digamma(at), axis=1))
         by_a = -t * (digamma(1.0 + t) - digamma(1.0 + t + b))
-        by_b = b * (digamma(1.0 + b) - digamma(1.0 + t + b))
+        by_b = -b * np.sum(dt * polygamma(1, at), axis=1)
         return moment, {"log_a": by_a * moment, "log_b": by_b * moment}

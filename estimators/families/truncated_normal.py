@@ -17,10 +17,24 @@ from gradmeter.estimators.options import Values, option
 
 #: Nodes of the Gauss-Legendre rule for moments, and how far from loc it reaches, in units of σ.
 NODES, REACH = 400, 38.0
+#: An interval is narrow if it is at most this many σ wide, and the exponent of its density changes by about this much
+#: at most.
+NARROW, FLAT = 1.0, 8.0
+#: Nodes and weights of the Gauss-Legendre rule on (0, 1) for narrow intervals.
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
+_RULE = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS
+#: An interval is very narrow if it is at most this many σ wide, and the exponent changes by about this much at most;
+#: a rule on (0, 1) of three nodes, and two Newton steps, then invert its distribution function to rounding.
+VERY_NARROW, VERY_FLAT = 0.02, 0.03
+_FEW = ((0.5 - math.sqrt(0.15), 5.0 / 18.0), (0.5, 4.0 / 9.0), (0.5 + math.sqrt(0.15), 5.0 / 18.0))
 
 
 class Ends:
-    """The standardised ends a = (low − loc)/σ and b of the interval, with densities, and the probability between."""
+    """The standardised ends a = (low − loc)/σ and b of the interval, with densities, and the probability between.
+
+    Where the interval is narrow in units of σ, differences of Φ and φ at its ends lose their digits. Integrals over
+    it are then computed by a Gauss-Legendre rule.
+    """
 
     def __init__(self, backend: Backend, low: float, high: float, parameters: Blocks) -> None:
         xp, inverse = backend.xp, backend.xp.exp(-parameters["log_scale"])
@@ -30,18 +44,62 @@ class Ends:
         self.nearest = xp.where(self.above, -self.b, self.a)
         self.farthest = xp.where(self.above, -self.a, self.b)
         self.below = backend.special.ndtr(self.nearest)
-        self.between = backend.special.ndtr(self.farthest) - self.below
+        width = (high - low) * inverse
+        farther = xp.maximum(xp.abs(self.a), xp.abs(self.b))
+        self.narrow = (width <= NARROW) & (width * farther <= FLAT)
+        self.very_narrow = (width <= VERY_NARROW) & (width * farther <= VERY_FLAT)
+        self._short = xp.where(self.very_narrow, width, xp.zeros_like(width))
+        node, weight = (xp.astype(backend.asarray(each, None), width.dtype) for each in _RULE)
+        self._away = xp.where(self.narrow, width, xp.zeros_like(width))[..., None] * node  # x − a
+        density = xp.exp(-self._away * (0.5 * self._away + self.a[..., None])) * weight
+        total = xp.sum(density, axis=-1)
+        self._weights = density / total[..., None]
+        within = width * total * xp.exp(-0.5 * self.a * self.a) / math.sqrt(2.0 * math.pi)
+        self.between = xp.where(self.narrow, within, backend.special.ndtr(self.farthest) - self.below)
 
-    def boundary(self, xp: Any, power: int) -> Array:
+    def distance(self, xp: Any, u: Array) -> Array:
+        """Return x − a of the quantile of u, for a very narrow interval."""
+
+        def within(y: Array) -> Array:
+            """Return the integral of φ(a + t)/φ(a) over t from 0 to y."""
+            at = [(y * node, weight) for node, weight in _FEW]
+            return y * sum(weight * xp.exp(-t * (0.5 * t + self.a)) for t, weight in at)
+
+        y = u * self._short * (1.0 - 0.5 * self.a * self._short * (1.0 - u))
+        wanted = u * within(self._short)
+        for _ in range(2):
+            y = y - (within(y) - wanted) * xp.exp(y * (0.5 * y + self.a))
+        return y
+
+    def mean(self, xp: Any) -> Array:
+        """Return E x of the standardised number."""
+        return xp.where(self.narrow, self.a + self._average(xp, self._away), self._boundary(xp, 0))
+
+    def square(self, xp: Any) -> Array:
+        """Return E x²."""
+        x = self.a[..., None] + self._away
+        return xp.where(self.narrow, self._average(xp, x * x), 1.0 + self._boundary(xp, 1))
+
+    def covariances(self, xp: Any) -> tuple[Array, Array]:
+        """Return Cov(x, x²) and Var x²."""
+        mean, square = self._boundary(xp, 0), 1.0 + self._boundary(xp, 1)
+        third, fourth = 2.0 * mean + self._boundary(xp, 2), 3.0 * square + self._boundary(xp, 3)
+        away = self._away - self._average(xp, self._away)[..., None]
+        squares = self._away * (self._away + 2.0 * self.a[..., None])  # x² − a²
+        squares = squares - self._average(xp, squares)[..., None]
+        return (
+            xp.where(self.narrow, self._average(xp, away * squares), third - mean * square),
+            xp.where(self.narrow, self._average(xp, squares * squares), fourth - square * square),
+        )
+
+    def _average(self, xp: Any, values: Array) -> Array:
+        """Return the mean of values at the nodes of a narrow interval."""
+        return xp.sum(self._weights * values, axis=-1)
+
+    def _boundary(self, xp: Any, power: int) -> Array:
         """Return (aⁿ φ(a) − bⁿ φ(b))/Z, where Z is the probability between."""
         parts = [x**power * xp.exp(-0.5 * x * x) for x in (self.a, self.b)]
         return (parts[0] - parts[1]) / (math.sqrt(2.0 * math.pi) * self.between)
-
-    def moments(self, xp: Any) -> tuple[Array, Array, Array, Array]:
-        """Return E xᵏ of the standardised number for k = 1 to 4."""
-        first, second = self.boundary(xp, 0), 1.0 + self.boundary(xp, 1)
-        third = 2.0 * first + self.boundary(xp, 2)
-        return first, second, third, 3.0 * second + self.boundary(xp, 3)
 
 
 @dataclass(frozen=True)
@@ -95,7 +153,10 @@ class TruncatedNormal(MeanField):
         x = backend.special.ndtri(ends.below + part * ends.between)
         x = xp.where(x > ends.nearest, x, ends.nearest + xp.zeros_like(x))  # Φ⁻¹ may round beyond the end
         x = xp.where(x < ends.farthest, x, ends.farthest + xp.zeros_like(x))
-        return parameters["loc"] + xp.exp(parameters["log_scale"]) * xp.where(ends.above, -x, x)
+        scale = xp.exp(parameters["log_scale"])
+        z = parameters["loc"] + scale * xp.where(ends.above, -x, x)
+        near = self.low + scale * ends.distance(xp, u)
+        return xp.where(ends.very_narrow, xp.minimum(near, xp.full_like(near, self.high)), z)
 
     def log_densities(self, backend: Backend, parameters: Blocks, z: Array) -> Array:
         xp, (x, _) = backend.xp, self._x(backend, parameters, z)
@@ -112,28 +173,28 @@ class TruncatedNormal(MeanField):
     def score(self, backend: Backend, parameters: Blocks, z: Array) -> Blocks:
         """Return (x − E x)/σ and x² − E x²."""
         x, inverse = self._x(backend, parameters, z)
-        first, second, _, _ = self._ends(backend, parameters).moments(backend.xp)
-        return {"loc": (x - first) * inverse, "log_scale": x * x - second}
+        ends = self._ends(backend, parameters)
+        return {"loc": (x - ends.mean(backend.xp)) * inverse, "log_scale": x * x - ends.square(backend.xp)}
 
     def pathwise(
         self, backend: Backend, parameters: Blocks, noise: dict[str, Array], z: Array, cotangent: Array
     ) -> Blocks:
         """Return the derivatives from Φ(x) = (1 − u) Φ(a) + u Φ(b).
 
-        With p = (1 − u) φ(a)/φ(x) and r = u φ(b)/φ(x), ∂z/∂loc = 1 − p − r and ∂z/∂log σ = σ (x − p a − r b).
+        With p = (1 − u) φ(a)/φ(x) and r = u φ(b)/φ(x), ∂z/∂loc = 1 − p − r and ∂z/∂log σ = σ (x − p a − r b). Both
+        are written in p − (1 − u) and r − u, which are small where the interval is narrow.
         """
         xp, u, (x, _) = backend.xp, noise["base"], self._x(backend, parameters, z)
-        ends = self._ends(backend, parameters)
-        lower = (1.0 - u) * xp.exp(0.5 * (x - ends.a) * (x + ends.a))
-        upper = u * xp.exp(0.5 * (x - ends.b) * (x + ends.b))
-        stretched = xp.exp(parameters["log_scale"]) * (x - lower * ends.a - upper * ends.b)
-        return {"loc": cotangent * (1.0 - lower - upper), "log_scale": cotangent * stretched}
+        ends, scale = self._ends(backend, parameters), xp.exp(parameters["log_scale"])
+        lower = (1.0 - u) * xp.expm1(0.5 * (x - ends.a) * (x + ends.a))
+        upper = u * xp.expm1(0.5 * (x - ends.b) * (x + ends.b))
+        stretched = ((1.0 - u) * (x - ends.a) + u * (x - ends.b)) - lower * ends.a - upper * ends.b
+        return {"loc": -cotangent * (lower + upper), "log_scale": cotangent * scale * stretched}
 
     def entropy_gradient(self, backend: Backend, parameters: Blocks) -> Blocks:
         """Return ½ Cov(x², score)."""
-        first, second, third, fourth = self._ends(backend, parameters).moments(backend.xp)
-        inverse = backend.xp.exp(-parameters["log_scale"])
-        return {"loc": 0.5 * (third - first * second) * inverse, "log_scale": 0.5 * (fourth - second * second)}
+        of_loc, of_scale = self._ends(backend, parameters).covariances(backend.xp)
+        return {"loc": 0.5 * of_loc * backend.xp.exp(-parameters["log_scale"]), "log_scale": 0.5 * of_scale}
 
     def dispersed(self, backend: Backend, parameters: Blocks, dispersion: float) -> Blocks:
         """Multiply σ² by the dispersion."""

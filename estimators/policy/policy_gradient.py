@@ -8,8 +8,8 @@ A is the advantage, ρ an importance ratio π/μ, w a weight by length and κ th
 divergence. With k = log π/π_ref, by token or for the sequence:
 
     k1-loss   k               κ = 1               k1-reward   β k taken off the reward
-    k2-loss   k²/2            κ = k               k3-reward   β (e^−k − 1 + k) taken off the reward
-    k3-loss   e^−k − 1 + k    κ = 1 − e^−k
+    k2-loss   k²/2            κ = k               k2-reward   β k²/2 taken off the reward
+    k3-loss   e^−k − 1 + k    κ = 1 − e^−k        k3-reward   β (e^−k − 1 + k) taken off the reward
     k1-ratio  κ = ρ k                             k3-ratio    κ = ∇(ρ k3)/∇ log π = ρ (k3 + 1 − e^−k) = ρ k
 
 Expectations under μ = π, from E ∇ log π = 0:
@@ -20,6 +20,8 @@ Expectations under μ = π, from E ∇ log π = 0:
   probability of visiting a prefix, held fixed.
 - k3 in the loss, by sequence, has the gradient of the other divergence, KL(π_ref ‖ π): E_π[(1 − π_ref/π) ∇ log π] =
   −E_ref[∇ log π]. By token it is −Σ d(prefix) E_ref(· | prefix)[∇ log π], with the same d held fixed.
+- k2 in the reward, by sequence: E_π[k²/2 ∇ log π] = ∇(E_π[k²/2] − KL(π ‖ π_ref)), since ∇(k²/2) = k ∇ log π. By token,
+  E_π[Σ k²/2] of the tokens takes the place of E_π[k²/2], and the KL divergence is that of k2 in the loss.
 - k3 in the reward has the mean of k1, but not its gradient: by sequence E_π[k3 ∇ log π] = ∇KL(π ‖ π_ref) −
   ∇KL(π_ref ‖ π).
 
@@ -57,13 +59,15 @@ FOLLOWED = {
     **{(kl, "token"): f"the KL term is KL(π ‖ π_ref) {HELD}" for kl in ("k2-loss", "k1-ratio", "k3-ratio")},
     ("k3-loss", "sequence"): "the KL term is KL(π_ref ‖ π)",
     ("k3-loss", "token"): f"the KL term is KL(π_ref ‖ π) {HELD}",
+    ("k2-reward", "sequence"): "the KL term is E[k²/2] − KL(π ‖ π_ref)",
+    ("k2-reward", "token"): f"the KL term is E[Σ k²/2] of the tokens less KL(π ‖ π_ref) {HELD}",
     ("k3-reward", "sequence"): "the KL term is KL(π ‖ π_ref) − KL(π_ref ‖ π)",
     ("k3-reward", "token"): f"the KL term is KL(π ‖ π_ref) of the sequence less KL(π_ref ‖ π) {HELD}",
 }
 #: What other options do to the gradient, by option and value.
 CHANGED = {
     ("baseline", "group-mean"): "the group mean takes off 1/S of the gradient of the rewards",
-    ("normalise", "std"): "advantages are divided by the deviation of their group, as in no objective",
+    ("normalise", "std"): "advantages are divided by the deviation of their group",
     ("length", "constant"): "the sum over tokens is divided by T",
     ("length", "token-mean"): "tokens are weighted by 1/mean length of their group",
     ("length", "sequence-mean"): "tokens are weighted by 1/length of their sequence",
@@ -74,7 +78,7 @@ CHANGED_OFF_POLICY = {
     ("ratio", "token"): "the tokens before and after one are weighted by μ instead of π",
     ("ratio", "geometric"): "sequences are weighted by μ (π/μ)^(1/length) instead of π",
 }
-KL = ("none", "k1-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss", "k1-ratio", "k3-ratio")
+KL = ("none", "k1-reward", "k2-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss", "k1-ratio", "k3-ratio")
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,11 @@ class PolicyGradient(Estimator):
         found += ["ratios beyond the limit are cut"] if limited else []
         found += ["some sequences are never drawn"] if problem.get("behaviour") == "top-p" else []
         return "; ".join(found) or None
+
+    @property
+    def weighs_by_ratio(self) -> bool:
+        """Whether unlimited importance ratios enter: rare samples from μ may then hold much of the mean."""
+        return (self.ratio != "none" and not self.truncate) or self.kl.endswith("-ratio")
 
     def also_unsupported(self, family: Family) -> str | None:
         if isinstance(family, SequencePolicy):
@@ -189,7 +198,7 @@ class PolicyGradient(Estimator):
         whole = xp.sum(rewards, axis=-1, keepdims=True) + xp.zeros_like(rewards)
         if self.kl.endswith("-reward"):
             k = self._at_level(xp, above)
-            penalty = k if self.kl == "k1-reward" else xp.expm1(-k) + k
+            penalty = xp.expm1(-k) + k if self.kl == "k3-reward" else k if self.kl == "k1-reward" else 0.5 * k * k
             if self.kl_level == "token":
                 rewards = rewards - beta * penalty
                 whole = xp.sum(rewards, axis=-1, keepdims=True) + xp.zeros_like(rewards)

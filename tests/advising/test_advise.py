@@ -62,9 +62,10 @@ def test_what_may_still_be_the_best_is_measured_on(tmp_path: Any) -> None:
 
 
 def test_what_there_is_no_time_for_is_named() -> None:
-    """The first candidate is always measured."""
-    found = advise(make_problem("square"), seconds=1e-9, estimators=["pathwise", "score-function"])
-    assert found.best == "pathwise"
+    """The first candidate is always measured, but nothing is recommended without a second one."""
+    found = advise("square", seconds=1e-9, estimators=["pathwise", "score-function"])
+    assert found.best is None
+    assert found.sentence.startswith("Nothing to recommend: there was time for 1 candidate only, pathwise")
     assert not found.certain
     assert found.remarks == ("not measured in 1e-09 s: score-function; give more seconds",)
 

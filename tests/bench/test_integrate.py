@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from gradmeter.bench.feasibility import infeasible
+from gradmeter.bench.measurement import grids
+from gradmeter.bench.measurement.evaluate import estimates_of
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.measurement.rules import rule, subintervals
@@ -314,3 +318,19 @@ def test_what_samples_miss_is_no_bias_where_it_is_integrated(estimator: str) -> 
     rows = measured(make_cell("poisson-regression", estimator, max_replicates=64))
     assert {(row["verdict"], row["certificate"]) for row in rows.values()} == {("unbiased", "integration")}
     assert max(abs(row["bias_z"]) for row in rows.values()) < 5.0
+
+
+@pytest.mark.slow
+def test_grids_of_large_estimates_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequences of probability 2^-32 lose their digits, so that cheap grids disagree: finer ones took minutes."""
+    evaluated = 0
+
+    def counted(setting: Any, noise: Any) -> Any:
+        nonlocal evaluated
+        evaluated += noise.replicates * setting.num_samples * setting.expectation.width(setting.dimension)
+        return estimates_of(setting, noise)
+
+    monkeypatch.setattr(grids, "estimates_of", counted)
+    cell = make_cell("policy[vocabulary=2,max-tokens=32,prompts=1]", "policy-gradient[ratio=sequence]", 2)
+    assert prepare(cell).integrals is not None
+    assert evaluated < 2 * grids.MOST_AGAIN

@@ -17,7 +17,7 @@ from gradmeter.bench.measurement.prepared import prepare
 from gradmeter.bench.problems.policy import Policy
 from gradmeter.bench.rows import ALL
 from gradmeter.bench.sweep.measuring import measure_cell
-from gradmeter.estimators import NotApplicable, UsageError
+from gradmeter.estimators import ESTIMATORS, NotApplicable, UsageError
 from gradmeter.estimators.aliases import TRAINERS
 from gradmeter.estimators.backends import get
 from tests.support import draws, estimate, estimates, make_cell, measured, needs
@@ -279,6 +279,7 @@ UNBIASED = (
     ("stale", "policy-gradient[kl=k1-reward,ratio=sequence,kl-level=token,advantage=to-go]", 1),
     ("stale", "policy-gradient[kl=k3-ratio,ratio=sequence]", 1),
     ("temperature", "policy-gradient[kl=k1-reward,ratio=sequence]", 1),
+    ("", "unordered-set", 2),
 )
 
 
@@ -300,6 +301,22 @@ def test_the_group_mean_with_the_sample_itself_scales_by_one_less_its_share(samp
     assert row["scale_factor"] == pytest.approx(1.0 - 1.0 / samples, abs=1e-12)
     assert row["cosine"] == pytest.approx(1.0, abs=1e-12)
     assert row["bias"] == pytest.approx(1.0 / samples, abs=1e-12)
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_normalised_two_valued_rewards_scale_the_gradient(samples: int) -> None:
+    """All groups with a success and a failure have the same deviation."""
+    text = "policy[prompts=2,reward=sparse,beta=0,vocabulary=2,max-tokens=2]"
+    row = measured(make_cell(text, "policy-gradient[baseline=group-mean,normalise=std]", samples, max_replicates=64))[
+        ALL
+    ]
+    assert (row["verdict"], row["certificate"]) == ("biased", "integration")
+    assert row["cosine"] == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("name", "usual"), [("GRPO", "grpo"), ("dr_grpo", "dr-grpo"), ("Score_Function", "reinforce")])
+def test_names_may_have_capitals_and_underscores(name: str, usual: str) -> None:
+    assert make_estimator(name) == make_estimator(usual)
 
 
 @pytest.mark.parametrize("kl", ["k1-loss", "k3-loss", "k3-reward"])
@@ -341,6 +358,10 @@ def test_each_kl_term_follows_the_objective_that_is_said_of_it() -> None:
     agree(mean_of(ONE, "policy-gradient[kl=k3-loss]"), reward - beta * other)
     agree(mean_of(ONE, "policy-gradient[kl=k3-reward]"), full + beta * other)
     local = by_prefix(p, lambda prefix: kl_of_prefix(p, prefix))
+    squared = p.array(p.mean(lambda z: [0.5 * sum(p.log_ratios(z, p.reference)) ** 2] * len(z)))
+    agree(mean_of(ONE, "policy-gradient[kl=k2-reward]"), reward - beta * squared)
+    squares = p.array(p.mean(lambda z: [0.5 * sum(k * k for k in p.log_ratios(z, p.reference))] * len(z)))
+    agree(mean_of(ONE, "policy-gradient[kl=k2-reward,kl-level=token]"), reward - beta * squares)
     for kl in ("k2-loss", "k1-ratio", "k3-ratio"):
         agree(mean_of(ONE, f"policy-gradient[kl={kl},kl-level=token]"), reward - beta * local)
     reference = by_prefix(p, lambda prefix: [b - a for a, b in zip(p.policy[prefix], p.reference[prefix], strict=True)])
@@ -451,6 +472,7 @@ MANY = (
     "policy-gradient[ratio=geometric,clip=0.1,length=sequence-mean,baseline=group-mean,kl=k3-loss,entropy-bonus=0.2]",
     "policy-gradient[ratio=token,truncate=1.2,kl=k2-loss,length=constant]",
     "score-function[baseline=leave-one-out]",
+    "unordered-set",
 )
 
 
@@ -533,6 +555,14 @@ def test_rare_answers_that_no_draw_met_refuse_no_integral() -> None:
     row = measured(make_cell(text, "policy-gradient[kl=k3-loss]", 1, max_replicates=2**16))[ALL]
     assert row["certificate"] == "integration"
     assert row["verdict"] == "biased"
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_is_right_or_does_not_apply(name: str) -> None:
+    cell = make_cell("policy[prompts=2,batch=1,max-tokens=2]", name, 2, max_replicates=64)
+    row = measure_cell(cell).rows[-1]
+    assert row["status"] in ("ok", "n/a"), row["reason"]
+    assert row["status"] == "ok" or row["reason"]
 
 
 def test_the_catalogue_names_every_trainer_and_what_it_follows() -> None:

@@ -22,7 +22,7 @@ from tests.support import Blocks, draws, estimate, integrated_problem, make_cell
 BOUND = "linear-gaussian[importance-samples=3,dim=4,perturbation=0.4]"
 SMALL = "linear-gaussian[importance-samples=2,dim=1,perturbation=0.4]"
 ELBO = "linear-gaussian[dim=4,perturbation=0.4]"
-NAMED = ("iwae-stl", "miwae", "piwae", "ciwae", "thermodynamic", "injected-squared-model-weights")
+NAMED = ("iwae-stl", "miwae[parts=3]", "piwae[parts=3]", "ciwae", "thermodynamic", "injected-squared-model-weights")
 ALL = (*(e for e in BOUNDS if e != "multi-sample-disarm"), *NAMED)
 
 
@@ -112,10 +112,21 @@ def test_of_fewer_samples(numpy_backend: Backend) -> None:
             np.testing.assert_allclose(found, values, rtol=1e-12, atol=1e-13, err_msg=estimator)
 
 
-@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize(("parts", "fits"), [(3, 2), (8, 4)])
+@pytest.mark.parametrize("name", ["miwae", "piwae"])
+def test_parts_divide_the_samples(name: str, parts: int, fits: int) -> None:
+    four = SMALL.replace("importance-samples=2", "importance-samples=4")
+    reason = infeasible(make_cell(four, f"{name}[parts={parts}]"))
+    assert reason is not None
+    assert f"parts={parts} " in reason
+    assert infeasible(make_cell(four, f"{name}[parts={fits}]")) is None
+    assert reason.endswith(f"give parts={fits}, for example")
+
+
+@pytest.mark.parametrize("parts", [2])
 def test_parts_have_the_expectation_of_the_bound_of_fewer(numpy_backend: Backend, parts: int) -> None:
-    """The bias of `miwae` is ∇L_{K/M} − ∇L_K, both exact: K = 4 in two parts, of three 4 has two. Means of 2^14
-    estimates within five standard errors."""
+    """The bias of `miwae` is ∇L_{K/M} − ∇L_K, both exact, with K = 4. Means of 2^14 estimates within five standard
+    errors."""
     four = SMALL.replace("importance-samples=2", "importance-samples=4")
     cell = make_cell(four, f"miwae[parts={parts}]")
     noise = draws(cell.estimator.noise_specs(cell.problem.expectation(), 1, 1), 2**14)

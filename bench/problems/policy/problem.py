@@ -15,14 +15,15 @@ import numpy as np
 from gradmeter.bench.problems.arrays import Vectors, log_softmax
 from gradmeter.bench.problems.minibatch import RowProblem
 from gradmeter.bench.problems.options import batch_option
-from gradmeter.bench.problems.policy.exact import Values, enumerated, mean_length
+from gradmeter.bench.problems.policy.exact import Values, enumerated, mean_length, rare_share
 from gradmeter.bench.problems.policy.objective import BEHAVIOURS, REWARDS, TokenObjective
 from gradmeter.bench.problems.policy.parameterisation import PARAMETERISATIONS, Parameterisation, jacobian_product
 from gradmeter.bench.problems.problem import Exact
-from gradmeter.estimators import UsageError
+from gradmeter.estimators import Estimator, UsageError
 from gradmeter.estimators.families.sequence_policy import SequencePolicy, check_sequences, random_logits, sequences
 from gradmeter.estimators.noise import stream_root
 from gradmeter.estimators.options import option
+from gradmeter.estimators.policy.policy_gradient import PolicyGradient
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,16 @@ class Policy(RowProblem):
             logits = np.swapaxes(logits, 0, 1)  # [P, 1, N, V]
             logits = np.swapaxes(self.integrand.behaviour(np, {**data, "logits": logits}), 0, 1)
         return mean_length(logits[0]) * (self.prompts if self.batch is None else self.batch)
+
+    def unmet_share(self, estimator: Estimator, rarest: float) -> float | None:
+        off_policy = isinstance(estimator, PolicyGradient) and self.behaviour != "on-policy"
+        if isinstance(estimator, PolicyGradient) and off_policy and not estimator.weighs_by_ratio:
+            return 0.0
+        data = self.data()
+        logits = self.encoder.apply(np, {**data, **self.parameters()}, None)["logits"][0]
+        behaviour = self.integrand.behaviour(np, {**data, "logits": logits[:, None]})[:, 0] if off_policy else None
+        rarest = min(1.0, rarest * (1.0 if self.batch is None else self.prompts / self.batch))
+        return rare_share(self.integrand, data, logits, behaviour, rarest)
 
     def exact_at(self, parameters: Vectors) -> Exact:
         found = self.values(parameters)

@@ -1,10 +1,4 @@
-"""The eight schools: effects of coaching on test scores, with a prior whose scale is learnt.
-
-y_j ~ N(θ_j, σ_j²) with known σ_j, θ_j ~ N(μ, τ²), μ ~ N(0, 5²), τ ~ half-Cauchy(5). Latent are μ, log τ and, for every
-school, θ_j (`centred`) or η_j = (θ_j − μ)/τ ~ N(0, 1) (`non-centred`).
-
-Source: Rubin 1981; the priors are those of the Stan example. Parameterisations: Betancourt & Girolami 2015.
-"""
+"""The eight schools: effects of coaching on test scores, with a prior whose scale is learnt."""
 
 from __future__ import annotations
 
@@ -37,7 +31,12 @@ PRIOR = 5.0
 class EightSchools(LocalPosterior):
     """ELBO of the eight schools, exact by one-dimensional quadrature of τ's prior, and in closed form otherwise.
 
+    y_j ~ N(θ_j, σ_j²) with known σ_j, θ_j ~ N(μ, τ²), μ ~ N(0, 5²), τ ~ half-Cauchy(5). Latent are μ, log τ and, for
+    every school, θ_j (`centred`) or η_j = (θ_j − μ)/τ ~ N(0, 1) (`non-centred`).
+
     z is μ, log τ, and θ_1, …, θ_8 or η_1, …, η_8.
+
+    Source: Rubin 1981; the priors are those of the Stan example. Parameterisations: Betancourt & Girolami 2015.
     """
 
     name: ClassVar[str] = "eight-schools"

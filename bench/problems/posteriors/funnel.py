@@ -1,9 +1,4 @@
-"""The funnel: a scale that is latent, and coordinates of that scale.
-
-v ~ N(0, 3²) and x_i | v ~ N(0, exp(v)), normalised: log ∫ p = 0.
-
-Source: Neal 2003, section 8.
-"""
+"""The funnel: a scale that is latent, and coordinates of that scale."""
 
 from __future__ import annotations
 
@@ -20,7 +15,12 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class Funnel(Posterior):
-    """ELBO of Neal's funnel, exact in closed form. z is v, then x_1, …, x_{D−1}."""
+    """ELBO of Neal's funnel, exact in closed form. z is v, then x_1, …, x_{D−1}.
+
+    v ~ N(0, 3²) and x_i | v ~ N(0, exp(v)), normalised: log ∫ p = 0.
+
+    Source: Neal 2003, section 8.
+    """
 
     name: ClassVar[str] = "funnel"
     summary: ClassVar[str] = "ELBO of Neal's funnel: a latent scale, and coordinates of that scale (closed form)"

@@ -1,12 +1,4 @@
-"""A logistic regression whose intercept varies between groups.
-
-y_ji ~ Bernoulli(sigmoid(α_j + β·x_ji)), α_j ~ N(μ, τ²), μ, β ~ N(0, 2²), τ ~ half-normal(1). Latent are μ, β, log τ and
-α_j.
-
-The data are generated, with two covariates N(0, 1), μ = −0.3, β = (0.8, −0.5) and τ = 0.7.
-
-Source: Gelman & Hill 2007, chapter 14.
-"""
+"""A logistic regression whose intercept varies between groups."""
 
 from __future__ import annotations
 
@@ -42,7 +34,15 @@ def generated(groups: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class HierarchicalLogistic(LocalPosterior):
-    """ELBO of the regression, exact by one-dimensional quadrature. z is μ, β_1, β_2, log τ, α_1, …, α_J."""
+    """ELBO of the regression, exact by one-dimensional quadrature. z is μ, β_1, β_2, log τ, α_1, …, α_J.
+
+    y_ji ~ Bernoulli(sigmoid(α_j + β·x_ji)), α_j ~ N(μ, τ²), μ, β ~ N(0, 2²), τ ~ half-normal(1). Latent are μ, β, log τ
+    and α_j.
+
+    The data are generated, with two covariates N(0, 1), μ = −0.3, β = (0.8, −0.5) and τ = 0.7.
+
+    Source: Gelman & Hill 2007, chapter 14.
+    """
 
     name: ClassVar[str] = "hierarchical-logistic"
     summary: ClassVar[str] = "ELBO of a logistic regression with an intercept per group (exact by 1-D quadrature)"

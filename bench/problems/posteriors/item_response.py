@@ -1,12 +1,4 @@
-"""Item response: which person answers which item correctly.
-
-y_pi ~ Bernoulli(sigmoid(a_i (θ_p − b_i))) with abilities θ_p ~ N(0, 1), difficulties b_i ~ N(0, 2²) and discriminations
-a_i, which are 1 with one parameter per item (Rasch), or log a_i ~ N(0, 0.5²) with two. Latent are b_i, log a_i and θ_p.
-
-The data are generated with b_i evenly spaced from −1 to 1 and a_i = 1, with two parameters alternately 0.7 and 1.4.
-
-Source: Gelman & Hill 2007, section 14.3.
-"""
+"""Item response: which person answers which item correctly."""
 
 from __future__ import annotations
 
@@ -45,7 +37,15 @@ def generated(persons: int, items: int, parameters: int) -> np.ndarray:
 class ItemResponse(LocalPosterior):
     """ELBO of the model, exact by quadrature: of one dimension with one parameter per item, of two with two.
 
+    y_pi ~ Bernoulli(sigmoid(a_i (θ_p − b_i))) with abilities θ_p ~ N(0, 1), difficulties b_i ~ N(0, 2²) and
+    discriminations a_i, which are 1 with one parameter per item (Rasch), or log a_i ~ N(0, 0.5²) with two. Latent are
+    b_i, log a_i and θ_p.
+
+    The data are generated with b_i evenly spaced from −1 to 1 and a_i = 1, with two parameters alternately 0.7 and 1.4.
+
     z is b_1, …, b_I, then with two parameters log a_1, …, log a_I, then θ_1, …, θ_P. A unit is a person.
+
+    Source: Gelman & Hill 2007, section 14.3.
     """
 
     name: ClassVar[str] = "item-response"

@@ -1,14 +1,4 @@
-"""A negative binomial regression: counts with a log link, overdispersed, with a latent shape.
-
-y_n has mean exp(x_nᵀw) and variance mean + mean²/φ; w ~ N(0, I) and log φ ~ N(0, 1). With η = x_nᵀw and ψ = log φ,
-
-    log p(y | η, φ) = Σ_{k<y} log(k + φ) + y (η − ψ) − (y + φ) log(1 + exp(η − ψ)) − log y!,
-
-where log(k + φ) = log k + log(1 + exp(ψ − log k)). So every term is a function of η − ψ or of ψ, one times exp(ψ). The
-counts are those of `poisson-regression`.
-
-Source: Hilbe 2011, chapter 8.
-"""
+"""A negative binomial regression: counts with a log link, overdispersed, with a latent shape."""
 
 from __future__ import annotations
 
@@ -29,7 +19,17 @@ from gradmeter.estimators.options import option
 
 @dataclass(frozen=True)
 class NegativeBinomialRegression(LocalPosterior):
-    """ELBO of the regression, exact by one-dimensional quadrature. z is w, then log φ. A unit is a row."""
+    """ELBO of the regression, exact by one-dimensional quadrature. z is w, then log φ. A unit is a row.
+
+    y_n has mean exp(x_nᵀw) and variance mean + mean²/φ; w ~ N(0, I) and log φ ~ N(0, 1). With η = x_nᵀw and ψ = log φ,
+
+        log p(y | η, φ) = Σ_{k<y} log(k + φ) + y (η − ψ) − (y + φ) log(1 + exp(η − ψ)) − log y!,
+
+    where log(k + φ) = log k + log(1 + exp(ψ − log k)). So every term is a function of η − ψ or of ψ, one times exp(ψ).
+    The counts are those of `poisson-regression`.
+
+    Source: Hilbe 2011, chapter 8.
+    """
 
     name: ClassVar[str] = "negative-binomial-regression"
     summary: ClassVar[str] = "ELBO of a negative binomial regression, shape learnt (exact by 1-D quadrature)"

@@ -1,12 +1,4 @@
-"""Logistic regression with a horseshoe prior, which shrinks most weights to almost 0 and leaves the others.
-
-y_n ~ Bernoulli(sigmoid(c + x_nᵀw)), w_j ~ N(0, λ_j² τ²), λ_j ~ half-Cauchy(1), τ ~ half-Cauchy(s), c ~ N(0, 5²). Latent
-are c, w_j (`centred`) or η_j = w_j/(λ_j τ) ~ N(0, 1) (`non-centred`), log λ_j and log τ.
-
-`generated` data are 80 rows of 8 columns N(0, 1), with c = 0.5 and w = (2, −1.5, 1, 0, 0, 0, 0, 0).
-
-Source: Carvalho, Polson & Scott 2010.
-"""
+"""Logistic regression with a horseshoe prior, which shrinks most weights to almost 0 and leaves the others."""
 
 from __future__ import annotations
 
@@ -62,8 +54,15 @@ def dataset(name: str) -> tuple[np.ndarray, np.ndarray]:
 class SparseLogistic(LocalPosterior):
     """ELBO of the regression. z is c, w or η, log λ, log τ. A unit is a row.
 
+    y_n ~ Bernoulli(sigmoid(c + x_nᵀw)), w_j ~ N(0, λ_j² τ²), λ_j ~ half-Cauchy(1), τ ~ half-Cauchy(s), c ~ N(0, 5²).
+    Latent are c, w_j (`centred`) or η_j = w_j/(λ_j τ) ~ N(0, 1) (`non-centred`), log λ_j and log τ.
+
+    `generated` data are 80 rows of 8 columns N(0, 1), with c = 0.5 and w = (2, −1.5, 1, 0, 0, 0, 0, 0).
+
     The exact gradient is a one-dimensional quadrature for the centred parameterisation. For the other, the likelihood
     depends on sums of products of Normals and log-Normals, so the reference is by randomised quasi-Monte Carlo.
+
+    Source: Carvalho, Polson & Scott 2010.
     """
 
     name: ClassVar[str] = "sparse-logistic"

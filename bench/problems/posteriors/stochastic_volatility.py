@@ -1,12 +1,4 @@
-"""Returns whose log variance is an autoregressive process.
-
-y_t ~ N(0, exp(h_t)), h_1 ~ N(μ, σ²/(1 − φ²)), h_t ~ N(μ + φ (h_{t−1} − μ), σ²), with μ ~ N(0, 2²), σ ~ half-normal(0.5)
-and φ = tanh(a), a ~ N(1.5, 0.5²). Latent are μ, log σ, a and h_1, …, h_T.
-
-The data are generated with μ = −1, σ = 0.3 and φ = 0.9.
-
-Source: Kim, Shephard & Chib 1998, section 2; the priors are ours.
-"""
+"""Returns whose log variance is an autoregressive process."""
 
 from __future__ import annotations
 
@@ -49,7 +41,14 @@ def generated(times: int) -> np.ndarray:
 class StochasticVolatility(LocalPosterior):
     """ELBO of the model, exact by one-dimensional quadrature. z is μ, log σ, a, h_1, …, h_T.
 
+    y_t ~ N(0, exp(h_t)), h_1 ~ N(μ, σ²/(1 − φ²)), h_t ~ N(μ + φ (h_{t−1} − μ), σ²), with μ ~ N(0, 2²), σ ~
+    half-normal(0.5) and φ = tanh(a), a ~ N(1.5, 0.5²). Latent are μ, log σ, a and h_1, …, h_T.
+
+    The data are generated with μ = −1, σ = 0.3 and φ = 0.9.
+
     A unit is a time from the second on: the step that leads to it and its return.
+
+    Source: Kim, Shephard & Chib 1998, section 2; the priors are ours.
     """
 
     name: ClassVar[str] = "stochastic-volatility"

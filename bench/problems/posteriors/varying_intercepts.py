@@ -1,12 +1,4 @@
-"""A linear regression whose intercept varies between groups, and whose scales are learnt.
-
-y_ji ~ N(α_j + β x_ji, σ²), α_j ~ N(μ, τ²), μ, β ~ N(0, 5²), τ, σ ~ half-normal(2). Latent are μ, β, log τ, log σ and,
-for every group, α_j (`centred`) or η_j = (α_j − μ)/τ ~ N(0, 1) (`non-centred`).
-
-The data are generated, x_ji ~ N(0, 1), with μ = 1, β = −0.5, τ = 0.8 and σ = 0.6.
-
-Source: Gelman & Hill 2007, chapter 12.
-"""
+"""A linear regression whose intercept varies between groups, and whose scales are learnt."""
 
 from __future__ import annotations
 
@@ -47,7 +39,15 @@ def generated(groups: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class VaryingIntercepts(LocalPosterior):
-    """ELBO of the regression, exact in closed form. z is μ, β, log τ, log σ, and α_1, …, α_J or η_1, …, η_J."""
+    """ELBO of the regression, exact in closed form. z is μ, β, log τ, log σ, and α_1, …, α_J or η_1, …, η_J.
+
+    y_ji ~ N(α_j + β x_ji, σ²), α_j ~ N(μ, τ²), μ, β ~ N(0, 5²), τ, σ ~ half-normal(2). Latent are μ, β, log τ, log σ
+    and, for every group, α_j (`centred`) or η_j = (α_j − μ)/τ ~ N(0, 1) (`non-centred`).
+
+    The data are generated, x_ji ~ N(0, 1), with μ = 1, β = −0.5, τ = 0.8 and σ = 0.6.
+
+    Source: Gelman & Hill 2007, chapter 12.
+    """
 
     name: ClassVar[str] = "varying-intercepts"
     summary: ClassVar[str] = "ELBO of a regression with an intercept per group, scales learnt (closed form)"

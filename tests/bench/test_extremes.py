@@ -1,0 +1,73 @@
+"""No correct estimator is called biased at extreme options of any family: rounding has to show as rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gradmeter.bench.cells import make_problem
+from gradmeter.bench.rows import ALL
+from gradmeter.bench.sweep.measuring import measure_cell
+from gradmeter.estimators import FAMILIES, NotApplicable, UsageError
+from gradmeter.estimators.options import describe
+from tests.support import make_cell
+
+EXTREMES = (1e-8, 1e-4, 1e-2, 20.0, 100.0, 1e4, 1e6)
+#: The rest have no Σ (z − k)², or no option that is a number.
+SQUARE = [name for name in FAMILIES if name not in ("categorical", "sequence-policy", "lkj-cholesky")]
+
+
+def extremes(family: str) -> Iterator[str]:
+    """Yield the options of a family with one number at an extreme, where the family allows it."""
+    for name, entry in describe(FAMILIES[family].Config).items():
+        for value in EXTREMES if entry["type"] == "float" else ():
+            text = f"square[family={family},{name}={value:g}]"
+            try:
+                make_problem(text).exact()
+            except (UsageError, NotApplicable):
+                continue
+            yield text
+
+
+def wrong(problem: str, estimator: str) -> str | None:
+    """Return what a row says of a correct estimator if it calls the estimator biased."""
+    row = measure_cell(make_cell(problem, estimator, max_replicates=2**12)).rows[-1]
+    assert row["block"] in (ALL, None)
+    return None if row["verdict"] != "biased" else f"{problem} {estimator}: {row['bias']:.2g} {row['certificate']}"
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "square[family=kumaraswamy,a=20,b=20]",
+        "square[family=kumaraswamy,a=10000,b=10000]",
+        "square[family=truncated-normal,low=0,high=0.0001]",
+        "square[family=truncated-normal,scale=1000000]",
+        "square[family=truncated-normal,low=3,high=3.001]",
+    ],
+)
+@pytest.mark.parametrize("estimator", ["score-function", "pathwise"])
+def test_families_keep_their_digits(problem: str, estimator: str) -> None:
+    assert wrong(problem, estimator) is None
+
+
+@pytest.mark.parametrize(
+    ("problem", "estimator"),
+    [
+        ("policy[spread=14]", "enumeration"),
+        ("policy[spread=20,prompts=1,vocabulary=2,max-tokens=2]", "enumeration"),
+        ("cosine[k=1,family=student-t,df=30,loc=100,scale=0.01]", "pathwise"),
+    ],
+)
+def test_the_rounding_of_a_reference_is_no_bias(problem: str, estimator: str) -> None:
+    """Terms of the exact gradient cancel, or one block of it is small beside the error of the whole."""
+    rows = measure_cell(make_cell(problem, estimator, max_replicates=2**9)).rows
+    assert {row["verdict"] for row in rows} == {"unbiased"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", SQUARE)
+def test_no_family_is_biased_at_extreme_options(family: str) -> None:
+    found = [wrong(problem, estimator) for problem in extremes(family) for estimator in ("score-function", "pathwise")]
+    assert not [each for each in found if each is not None]
