@@ -277,7 +277,13 @@ class Estimator(ABC):
         """
 
     def check_importance_samples(self, importance_samples: int) -> None:  # noqa: B027
-        """Raise NotApplicable if K, the number of samples of a bound, rules the estimator out."""
+        """Raise NotApplicable if K rules the estimator out.
+
+        Parameters
+        ----------
+        importance_samples
+            K, the number of samples of a bound.
+        """
 
     def smallest_num_samples(self) -> int:
         """Return the smallest S that the estimator works with.

@@ -139,5 +139,6 @@ def _always_one_state(setting: Setting, precision: float) -> bool:
         declared = setting.discontinuities()
     except NotApplicable:
         return False
-    found = [np.asarray(at) for name, at in declared.items() if setting.specs[name].kind in BELOW_ONE]
+    drawn = {name: np.asarray(at) for name, at in declared.items() if name in setting.specs}
+    found = [at for name, at in drawn.items() if setting.specs[name].kind in BELOW_ONE]
     return bool(found) and all(at.size and np.all((at <= precision) | (at >= 1.0 - precision)) for at in found)

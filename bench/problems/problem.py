@@ -398,8 +398,14 @@ class Problem(ABC):
 
         Parameters
         ----------
+        estimator
+            The estimator; the distribution that it draws z from decides what is rare.
         rarest
             Probability of a sample of z at or below which it is rare.
+
+        Returns
+        -------
+        float or None
         """
         return None
 

@@ -85,8 +85,16 @@ def rare_share(
 
     Parameters
     ----------
-    logits : of π [P, N, V].
-    behaviour : log μ [P, N, V], below `NEVER` / 2 for tokens that μ never draws; π if absent.
+    objective
+        The objective whose gradient it is.
+    data
+        Rewards and whatever else the objective reads, by name.
+    logits
+        Those of π [P, N, V].
+    behaviour
+        log μ [P, N, V], below `NEVER` / 2 for tokens that μ never draws; π if absent.
+    rarest
+        Probability at or below which a sequence is rare.
     """
     policy, beta = log_softmax(np, logits), float(data["beta"])
     found, vocabulary = enumerated(objective, data, logits), logits.shape[-1]
