@@ -10,7 +10,7 @@ from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families.cauchy import Cauchy
 from gradmeter.estimators.families.family import Array, Family
-from gradmeter.estimators.families.half import Half, HalfPoint
+from gradmeter.estimators.families.positive_scale import PositiveScale, ScaleConfig
 from gradmeter.estimators.families.support_and_tails import HEAVY, Tail
 
 #: The distribution of ε.
@@ -18,14 +18,14 @@ STANDARD = Cauchy()
 
 
 @dataclass(frozen=True)
-class HalfCauchy(Half):
+class HalfCauchy(PositiveScale):
     """The half-Cauchy family. Parameter: `log_scale` [D], unconstrained; σ is the median. It has no moments."""
 
     name: ClassVar[str] = "half-cauchy"
     summary: ClassVar[str] = "absolute value of a centred Cauchy number, by its inverse CDF; parameter log_scale"
 
     @dataclass(frozen=True)
-    class Config(HalfPoint):
+    class Config(ScaleConfig):
         @property
         def family(self) -> Family:
             return HalfCauchy()

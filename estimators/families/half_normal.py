@@ -10,20 +10,20 @@ import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families.family import Array, Blocks, Family
-from gradmeter.estimators.families.half import Half, HalfPoint
+from gradmeter.estimators.families.positive_scale import PositiveScale, ScaleConfig
 from gradmeter.estimators.families.support_and_tails import Tail
 from gradmeter.estimators.noise import Noise
 
 
 @dataclass(frozen=True)
-class HalfNormal(Half):
+class HalfNormal(PositiveScale):
     """The half-Normal family. Parameter: `log_scale` [D], unconstrained; σ² = E z²."""
 
     name: ClassVar[str] = "half-normal"
     summary: ClassVar[str] = "absolute value of a centred Normal, by its inverse CDF; parameter log_scale"
 
     @dataclass(frozen=True)
-    class Config(HalfPoint):
+    class Config(ScaleConfig):
         @property
         def family(self) -> Family:
             return HalfNormal()

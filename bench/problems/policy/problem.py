@@ -105,12 +105,12 @@ class Policy(RowProblem):
         return mean_length(logits[0]) * (self.prompts if self.batch is None else self.batch)
 
     def unmet_share(self, estimator: Estimator, rarest: float) -> float | None:
-        off_policy = isinstance(estimator, PolicyGradient) and self.behaviour != "on-policy"
-        if isinstance(estimator, PolicyGradient) and off_policy and not estimator.weighs_by_ratio:
-            return 0.0
-        data = self.data()
+        data, behaviour = self.data(), None
         logits = self.encoder.apply(np, {**data, **self.parameters()}, None)["logits"][0]
-        behaviour = self.integrand.behaviour(np, {**data, "logits": logits[:, None]})[:, 0] if off_policy else None
+        if isinstance(estimator, PolicyGradient) and self.behaviour != "on-policy":
+            if not estimator.weighs_by_ratio:
+                return 0.0
+            behaviour = self.integrand.behaviour(np, {**data, "logits": logits[:, None]})[:, 0]
         rarest = min(1.0, rarest * (1.0 if self.batch is None else self.prompts / self.batch))
         return rare_share(self.integrand, data, logits, behaviour, rarest)
 

@@ -1,4 +1,4 @@
-"""Halves of symmetric distributions: z = σ ε, where ε ≥ 0 is the absolute value of a number symmetric about 0.
+"""Families of positive numbers with a scale alone, z = σ ε with ε ≥ 0: Rayleigh, and halves of symmetric distributions.
 
 A subclass provides what `Standard` lists, the moments of ε and its tail. The other methods follow from x = z/σ.
 """
@@ -20,8 +20,8 @@ from gradmeter.estimators.options import Values, option
 
 
 @dataclass(frozen=True)
-class Half(Standard):
-    """The base of halves of symmetric distributions, z ≥ 0. Parameter: `log_scale` [D], unconstrained, log σ."""
+class PositiveScale(Standard):
+    """The base of families of z ≥ 0 with a scale. Parameter: `log_scale` [D], unconstrained, log σ."""
 
     blocks: ClassVar[tuple[str, ...]] = ("log_scale",)
 
@@ -82,7 +82,7 @@ class Half(Standard):
 
 
 @dataclass(frozen=True)
-class HalfPoint(OptionPerBlock):
-    """The option that halves of symmetric distributions share."""
+class ScaleConfig(OptionPerBlock):
+    """The option of families whose σ is called their scale."""
 
     scale: Values = option(1.0, "scale of every coordinate", above=0.0, per="coordinate")
