@@ -84,12 +84,13 @@ class VonMises(MeanField):
     def sample(self, backend: Backend, parameters: Blocks, noise: dict[str, Array]) -> Array:
         xp, u = backend.xp, noise["base"]
         cells, _ = self._table(backend, parameters)
-        reached = xp.cumulative_sum(cells, axis=-1)  # [D, CELLS]
-        passed = xp.astype(u[..., None] * reached[..., -1:] >= reached[..., :-1], u.dtype)
+        reached = xp.cumulative_sum(cells, axis=-1)[..., :-1]  # [D, CELLS - 1]
+        total = xp.sum(cells, axis=-1)  # in single precision several times as accurate as the last cumulative sum
+        passed = xp.astype((u * total)[..., None] >= reached, u.dtype)
         before = xp.sum(passed * cells[..., :-1], axis=-1)
         own = xp.sum(xp.concat([xp.ones_like(passed[..., :1]), passed], axis=-1) * _changes(xp, cells), axis=-1)
         left = -math.pi + WIDTH * xp.sum(passed, axis=-1)
-        wanted = u * reached[..., -1] - before
+        wanted = u * total - before
         away = WIDTH * wanted / own
         concentration = xp.exp(parameters["log_concentration"])
         for _ in range(STEPS):
