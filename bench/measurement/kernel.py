@@ -205,8 +205,8 @@ class Setting:
         return {name: self.backend.asarray(a, self.dtype) for name, a in arrays.items()}
 
 
-#: Number of compiled functions kept, the most recently used: each holds memory, and the system limits their number.
-MOST_COMPILED = 512
+#: Number of compiled functions kept, the most recently used. One of JAX holds 7 to 10 MB, and a sweep has many workers.
+MOST_COMPILED = 128
 _COMPILED: dict[Hashable, Any] = {}
 _COMPILING = threading.RLock()
 
