@@ -22,6 +22,8 @@ import numpy as np
 LAPLACE_STEP, NEGLIGIBLE, LEAST = 0.2, 1e-18, 1e-290
 #: Maximal number of elements of an array (128 MB in float64).
 MOST_NUMBERS = 2**24
+#: Tolerance on integrals of the weights with known values (`Weights.error`).
+MOST_ERROR = 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,15 @@ class Weights:
             found += rows[ends : ends + len(block)] @ block
             ends += len(block)
         return self.count * self.weight * found
+
+    def gains(self) -> np.ndarray:
+        """Return K E[log Σ_k w_k − log Σ_{k>1} w_k | w_1 = w] [N], for K > 1: ∫ M(t)^{K−1} (1 − e^{−t w}) dt/t."""
+        rows, ends = LAPLACE_STEP * self.transform ** (self.count - 1), 0
+        found = np.zeros_like(self.weight)
+        for exponents in self._exponents(self.t):
+            found -= rows[ends : ends + len(exponents)] @ np.expm1(exponents, out=exponents)
+            ends += len(exponents)
+        return self.count * found
 
     def bound(self) -> float:
         """Return the bound E log (1/K) Σ_k w_k."""

@@ -1,7 +1,8 @@
 """Sigmoid belief network with one layer of hidden units on binarised digits: an ELBO over Bernoulli variables.
 
 For image n: z_n ∈ {0, 1}^H with probability 2^−H, x_np ~ Bernoulli(σ(c_p + W_p · z_n)), q(z_n) mean-field. The images
-are independent, so exact values are sums over 2^H states per image.
+are independent, so exact values are sums over 2^H states per image. An importance-weighted bound is that of all images
+together, with a sum over all their 2^{images × H} states.
 
 W and c are fixed. The columns of W are the H directions of largest variance of scikit-learn's digits (8 × 8 pixels,
 binarised at grey level 7), each of length `LENGTH` and with its largest entry positive; c is such that z = ½ gives the
@@ -18,9 +19,10 @@ import numpy as np
 
 from gradmeter.bench.problems.arrays import Array, Arrays, Vectors, oriented, times
 from gradmeter.bench.problems.data import binary, bundled
+from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.problems.options import differentiate_option, entropy_option
 from gradmeter.bench.problems.problem import Exact, Problem
-from gradmeter.estimators import Integrand
+from gradmeter.estimators import Integrand, UsageError
 from gradmeter.estimators.backends import get
 from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.families import Bernoulli
@@ -29,6 +31,8 @@ from gradmeter.estimators.families.states import States
 from gradmeter.estimators.options import option
 
 PIXELS, LENGTH = 64, 5.0
+#: The largest number of hidden units of all images together whose states are summed for an importance-weighted bound.
+MOST_UNITS = 12
 #: Coordinate ascent stops when no logit changes by more than this, relative to the largest or to 1; largest number of
 #: sweeps.
 CONVERGED, MOST_SWEEPS = 1e-13, 10_000
@@ -112,6 +116,9 @@ class SigmoidBeliefNetwork(Problem):
         "halfway", "q: the prior, the best mean-field q, or half its logits", choices=("prior", "halfway", "fitted")
     )
     entropy: str = entropy_option()
+    importance_samples: int = option(
+        1, "K, the importance samples of the bound; 1 is the ELBO", minimum=1, maximum=100_000
+    )
     differentiate: str = differentiate_option()
 
     q = Bernoulli.Config()
@@ -120,6 +127,19 @@ class SigmoidBeliefNetwork(Problem):
     @property
     def dimension(self) -> int:
         return self.images * self.hidden
+
+    def check(self) -> None:
+        super().check()
+        if self.importance_samples == 1:
+            return
+        given = f"problem {self.name}: importance-samples={self.importance_samples}"
+        if self.dimension > MOST_UNITS:
+            raise UsageError(
+                f"{given} needs images × hidden ≤ {MOST_UNITS}, since every state of all hidden units is summed; here "
+                f"it is {self.dimension}: give images={max(1, MOST_UNITS // self.hidden)}"
+            )
+        if self.entropy != "sampled":
+            raise UsageError(f"{given} is a bound of weights p/q, which has no separate entropy: give entropy=sampled")
 
     def data(self) -> Vectors:
         weights, bias = network(self.hidden)
@@ -132,9 +152,12 @@ class SigmoidBeliefNetwork(Problem):
 
     def exact(self) -> Exact | None:
         found = super().exact()
-        return found.stationary() if found is not None and self.at == "fitted" else found
+        stationary = self.at == "fitted" and self.importance_samples == 1
+        return found.stationary() if found is not None and stationary else found
 
-    def exact_at(self, parameters: Vectors) -> Exact:
+    def exact_at(self, parameters: Vectors) -> Exact | None:
+        if self.importance_samples > 1:
+            return exact_enumerated(self.expectation(), parameters, self.dimension)
         states, joint = enumerated(self.images, self.hidden)
         logits = parameters["logits"].reshape(self.images, self.hidden)
         p = sigmoid(np, logits)

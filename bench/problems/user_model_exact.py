@@ -15,10 +15,10 @@ import numpy as np
 
 from gradmeter.bench.identity.content import Same
 from gradmeter.bench.problems.arrays import Vectors
-from gradmeter.bench.problems.bounds import weights_at
+from gradmeter.bench.problems.bounds import MOST_ERROR, weights_at
 from gradmeter.bench.problems.latent_rule import Key, converged, key_of, normal_rule, parameters_of
 from gradmeter.bench.problems.problem import Exact
-from gradmeter.bench.problems.vae.quadrature import MOST_ERROR, MOST_OF_A_BOUND, NODES_OF_A_BOUND
+from gradmeter.bench.problems.vae.quadrature import MOST_OF_A_BOUND, NODES_OF_A_BOUND
 from gradmeter.estimators import Expectation, Pathwise
 from gradmeter.estimators.amortised import AmortisedExpectation
 from gradmeter.estimators.backends import get

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp, softmax
 
 from gradmeter.bench.cells import make_problem
 from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.problems.enumerated import exact_enumerated
 from gradmeter.bench.sweep import suites
-from gradmeter.estimators import Expectation
+from gradmeter.estimators import Expectation, UsageError
 from gradmeter.estimators.backends.backend import Backend
 from tests.support import called_once, draws, estimate, make_cell, setting_of
 
@@ -48,6 +50,45 @@ def test_exact_is_the_sum_over_states(text: str) -> None:
         if exact.optimal_baseline is not None:
             assert summed.optimal_baseline is not None
             np.testing.assert_allclose(exact.optimal_baseline["logits"], summed.optimal_baseline["logits"], rtol=1e-11)
+
+
+@pytest.mark.parametrize("options", ["images=1,hidden=3", "images=2,hidden=1,at=fitted", "images=1,hidden=2,at=prior"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_bound_is_the_sum_over_groups_of_states(options: str, count: int) -> None:
+    """E log (1/K) Σ w over all groups of K states, and its derivative E[log (1/K) Σ w Σ score − Σ w̃ score]."""
+    problem = make_problem(f"sigmoid-belief-network[{options},importance-samples={count}]")
+    for logits in moved(problem.parameters())["logits"], problem.parameters()["logits"]:
+        states = np.array(list(itertools.product((0.0, 1.0), repeat=problem.dimension)))
+        log_q = states @ logits - np.logaddexp(0.0, logits).sum()
+        log_weight = problem.integrand.value(np, problem.data(), states, {}) - log_q
+        score = states - np.exp(-np.logaddexp(0.0, -logits))
+        groups = np.array(list(itertools.product(range(len(states)), repeat=count)))
+        probability = np.exp(log_q[groups].sum(axis=1))
+        bound = logsumexp(log_weight[groups], axis=1) - np.log(count)
+        share = softmax(log_weight[groups], axis=1)
+        slope = bound[:, None] * score[groups].sum(axis=1) - (share[..., None] * score[groups]).sum(axis=1)
+        exact = problem.exact_at({"logits": logits})
+        assert exact is not None
+        np.testing.assert_allclose(exact.objective, probability @ bound, rtol=1e-13)
+        scale = probability @ np.abs(slope)
+        np.testing.assert_allclose(exact.gradient["logits"], probability @ slope, rtol=0.0, atol=1e-12 * scale.max())
+
+
+@pytest.mark.parametrize("estimator", ["vimco", "multi-sample-disarm"])
+def test_unbiased_for_the_bound(estimator: str) -> None:
+    problem = f"{NETWORK.replace('images=2', 'images=1')},importance-samples=2]"
+    found = integrate(setting_of(problem, estimator, "numpy"))
+    exact = make_problem(problem).exact()
+    assert found is not None
+    assert exact is not None
+    np.testing.assert_allclose(found["logits"].mean, exact.gradient["logits"], rtol=0.0, atol=1e-11)
+
+
+def test_bounds_that_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"images × hidden ≤ 12.*it is 60: give images=2"):
+        make_problem("sigmoid-belief-network[importance-samples=2]")
+    with pytest.raises(UsageError, match="give entropy=sampled"):
+        make_problem(f"{NETWORK},importance-samples=2,entropy=analytic]")
 
 
 def test_sums_over_coordinates_are_exact_for_states() -> None:
@@ -158,7 +199,7 @@ def test_unbiased_for_one_image(numpy_backend: Backend, estimator: str) -> None:
 def test_the_suite_has_every_discrete_estimator_and_says_what_cannot_be() -> None:
     cells = suites.load("discrete").cells
     names = "enumeration partial-summation arm disarm muprop rebar relax measure-valued rao-blackwell score-function"
-    names += " double-control-variates"
+    names += " double-control-variates vimco multi-sample-disarm"
     assert {cell.estimator.name for cell in cells if not cell.estimator.biased} == {
         *names.split(),
         "pathwise",

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradmeter.bench.identity.content import Same
 from gradmeter.bench.problems.arrays import Vectors
-from gradmeter.bench.problems.bounds import weights_at
+from gradmeter.bench.problems.bounds import MOST_ERROR, weights_at
 from gradmeter.bench.problems.latent_rule import Key, converged, key_of, normal_rule, parameters_of
 from gradmeter.bench.problems.problem import Exact
 from gradmeter.bench.problems.vae.autoencoder import Autoencoder
@@ -30,8 +30,6 @@ NODES, AGREEMENT, MOST_POINTS = (64, 96, 144, 216, 324, 486), 1e-11, 2**19
 NODES_OF_A_BOUND, MOST_OF_A_BOUND = {1: (64, 144, 324, 729, 1458), 2: (64, 144)}, 2**17
 #: Number of elements of the largest array of a quadrature.
 CHUNK = 2**21
-#: Tolerance on integrals of a bound's weights with known values.
-MOST_ERROR = 1e-10
 
 
 def exact_by_quadrature(problem: Autoencoder, parameters: Vectors) -> Exact | None:
