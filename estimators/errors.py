@@ -34,7 +34,7 @@ def contained() -> Iterator[None]:
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as error:
-        said = "it calls sys.exit" if isinstance(error, SystemExit) else f"{type(error).__name__}: {one_line(error)}"
+        said = "it calls sys.exit" if isinstance(error, SystemExit) else typed(error)
         raise ForeignExit(said).with_traceback(error.__traceback__) from None
 
 
@@ -52,13 +52,15 @@ def one_line(error: BaseException, most: int = 300) -> str:
     """Return an exception's message on one line, of at most `most` characters; also if the message raises."""
     try:
         return " ".join(printable(str(error)).split())[:most] or "no message"
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # of a user's class, SystemExit too
         return "its message cannot be read"
 
 
 def typed(error: BaseException, most: int = 300) -> str:
     """Return an exception as `type: message` on one line."""
-    kind = "" if isinstance(error, ForeignExit) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, ForeignExit) else f"{short(type(error).__name__)}: "
     return kind + one_line(error, most)
 
 

@@ -98,6 +98,15 @@ def _options(cls: Any) -> list[Any]:
     return [field for field in dataclasses.fields(cls) if field.repr] if dataclasses.is_dataclass(cls) else []
 
 
+def _metadata(field: Any) -> Mapping[str, Any]:
+    """Return what `option` declares; a plain field of a user's class is an option of its default's type, unbounded."""
+    if field.metadata:
+        found: Mapping[str, Any] = field.metadata
+        return found
+    kind = object if field.default is dataclasses.MISSING else type(field.default)
+    return {"summary": "", "choices": None, "bounds": (None,) * 4, "type": kind, "per": None}
+
+
 def _external(name: str) -> str:
     return name.replace("_", "-")
 
@@ -121,7 +130,9 @@ def _declared(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _default(field: Any) -> Any:
-    return field.default.family.name if "classes" in field.metadata else field.default
+    if "classes" in field.metadata:
+        return field.default.family.name
+    return None if field.default is dataclasses.MISSING else _plain(field.default)
 
 
 def describe(cls: type) -> dict[str, dict[str, Any]]:
@@ -131,7 +142,7 @@ def describe(cls: type) -> dict[str, dict[str, Any]]:
     """
     described = {}
     for name, field in _declared(cls, {}).items():
-        meta = field.metadata
+        meta = _metadata(field)
         entry = {"type": meta.get("type", str).__name__, "default": _default(field), "summary": meta["summary"]}
         choices = meta.get("classes", meta.get("choices"))
         if choices:
@@ -210,7 +221,7 @@ def listing(what: str) -> str:
 def _build(cls: type[T], given: Mapping[str, Any], what: str) -> T:
     values: dict[str, Any] = {}
     for field in _options(cls):
-        meta = field.metadata
+        meta = _metadata(field)
         name = meta.get("name", _external(field.name))
         if "classes" in meta:
             if name in given and given[name] not in meta["classes"]:
@@ -220,6 +231,8 @@ def _build(cls: type[T], given: Mapping[str, Any], what: str) -> T:
             values[field.name] = _build(_chosen(field, given), given, what)
         elif name in given:
             values[field.name] = _convert(f"{what} option '{name}'", meta, given[name])
+        elif field.init and field.default is field.default_factory is dataclasses.MISSING:
+            raise UsageError(f"{what} option '{name}' has no default; declare it by gradmeter.option, with a default")
     return cls(**values)
 
 
@@ -249,7 +262,11 @@ def _convert(what: str, meta: Mapping[str, Any], value: Any) -> Any:
         if meta["choices"] and value not in meta["choices"]:
             raise unknown(f"value of {what}:", str(value), meta["choices"])
         return str(value)
-    return number(what, value, kind, *meta["bounds"])
+    if kind in (int, float):
+        return number(what, value, kind, *meta["bounds"])
+    if isinstance(value, str):
+        raise UsageError(f"{what} has no text form; declare it by gradmeter.option, or give the object in Python")
+    return value
 
 
 def _several(what: str, meta: Mapping[str, Any], value: Any) -> float | tuple[float, ...]:

@@ -191,6 +191,35 @@ def test_described_as_declared(cls: type) -> None:
     assert all(about["summary"] for about in describe(cls).values())
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plain:
+    """A user's class whose fields are not made by `option`."""
+
+    k: int = 0
+    flag: bool = False
+    pair: tuple[int, ...] = (1, 2)
+    given: float = dataclasses.field(default=1.0, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WithoutDefault:
+    """A user's class that cannot be made without a value."""
+
+    must: float
+
+
+def test_plain_fields_of_a_user_are_options() -> None:
+    assert construct(Plain, {"k": "2^3", "flag": "true"}, "estimator plain") == Plain(k=8, flag=True)
+    assert describe(Plain)["pair"] == {"type": "tuple", "default": [1, 2], "summary": ""}
+    with pytest.raises(UsageError, match="option 'k' is 'x'; it must be a whole number"):
+        construct(Plain, {"k": "x"}, "estimator plain")
+    with pytest.raises(UsageError, match="option 'pair' has no text form"):
+        construct(Plain, {"pair": "1"}, "estimator plain")
+    assert describe(WithoutDefault)["must"]["default"] is None
+    with pytest.raises(UsageError, match="option 'must' has no default"):
+        construct(WithoutDefault, {}, "estimator plain")
+
+
 @given(value=st.one_of(st.floats(), st.integers(), st.text(max_size=8)))
 def test_number_is_finite_and_within(value: Any) -> None:
     try:
