@@ -16,7 +16,7 @@ from gradmeter.bench.measurement.controls.frozen import Controls
 from gradmeter.bench.measurement.controls.relieved import Relieved
 from gradmeter.bench.measurement.controls.slopes import objective
 from gradmeter.bench.measurement.declared import all_of_the_catalogue, undeclared
-from gradmeter.bench.measurement.defensive import DefensiveDraws
+from gradmeter.bench.measurement.defensive import DefensiveDraws, Mixture
 from gradmeter.bench.measurement.grids import few_numbers
 from gradmeter.bench.measurement.kernel import BELOW_ONE, Setting, StatisticsKernel, block_size
 from gradmeter.bench.measurement.prepared import Prepared
@@ -32,6 +32,9 @@ UNCOMPILED = 512
 #: Samples of f used to test whether its mean rests on events that draws miss: the sampled mean has to be off by more
 #: than this many standard errors.
 OF_F, CERTAIN = 4096, 5.0
+#: The most samples of f of such a test, how many numbers of noise are drawn at a time, and how many samples have to
+#: carry what f adds to its median.
+MOST_OF_F, AT_A_TIME, CARRIERS = 2**17, 2**20, 16.0
 
 
 def measure(
@@ -62,6 +65,7 @@ def measure(
     setting, exact = prepared.setting, prepared.exact
     if not prepared.checked:
         check_estimates(setting)
+    objective_of_f = None if exact is None or setting.expectation.importance_samples > 1 else exact.objective
     brought = not all_of_the_catalogue(setting)
     unchanged = None
     if brought:
@@ -78,7 +82,8 @@ def measure(
         controls=functools.partial(_controlled, setting, again.widened) if controlled else None,
         searched=brought,
         sampled=undeclared(setting) if setting.users_parts and few_numbers(setting) else None,
-        unmet=lambda: exact is not None and _rests_on_unmet(setting, exact.objective),
+        unmet=lambda: _rests_on_unmet(setting, objective_of_f),
+        met=functools.cache(functools.partial(_met, setting, objective_of_f, tuple(again.widened))),
         rare_samples=functools.partial(_rare_samples, prepared),
         reference_rounding=lambda: prepared.reference_rounding,
         stop_at=math.inf if stop_at is None else stop_at,
@@ -110,6 +115,37 @@ def _rests_on_unmet(setting: Setting, mean: float | None) -> bool:
     values = objective(setting, draw(get("numpy"), specs, roots, 0, OF_F, "float64"))
     error = values.std() / math.sqrt(len(values)) + UNMEASURED * np.finfo(np.float64).eps * abs(mean)
     return not abs(values.mean() - mean) <= CERTAIN * error
+
+
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")
+def _met(setting: Setting, mean: float | None, widened: tuple[str, ...], count: int, defensive: bool) -> bool:
+    """Return whether as many draws as a verdict rests on meet what the known mean of f rests on.
+
+    Parameters
+    ----------
+    mean : E f; where it is unknown, the draws count as meeting it.
+    widened : names of noise that have tails to visit.
+    count : draws of the verdict, at most `MOST_OF_F` of which are repeated here.
+    defensive : whether they are defensive ones.
+    """
+    if mean is None:
+        return True
+    specs = setting.expectation.sample_specs(setting.dimension)
+    roots = {name: stream_root(*setting.path, "f met", name) for name in specs}
+    generator = np.random.default_rng(stream_root(*setting.path, "f met", "mixture"))
+    names = [name for name in specs if name in widened] if defensive else []
+    mixture = Mixture(specs, setting.dtype, names, {})
+    number = max(OF_F, min(count, MOST_OF_F))
+    together = max(1, min(number, AT_A_TIME // max(1, sum(math.prod(spec.shape) for spec in specs.values()))))
+    parts = []
+    for i in range(-(-number // together)):
+        noise, weight = mixture.draw(draw(get("numpy"), specs, roots, i, together, setting.dtype), generator)
+        parts.append((weight, objective(setting, noise)))
+    weight, values = (np.concatenate(each) for each in zip(*parts, strict=True))
+    off, away = weight * (values - mean), np.abs(weight * (values - np.median(values)))
+    error = off.std() / math.sqrt(len(off)) + UNMEASURED * float(np.finfo(setting.dtype).eps) * abs(mean)
+    carriers = away.sum() ** 2 / (away @ away) if away.any() else math.inf
+    return bool(abs(off.mean()) <= CERTAIN * error and carriers >= CARRIERS)
 
 
 def _rare_samples(prepared: Prepared, rarest: float, bias: float) -> str | None:

@@ -259,6 +259,7 @@ def _verdict(
         verdict = "biased"
     elif found.unmet is not None and columns["bias_bound"] > v.bias_bound:
         columns |= dict.fromkeys(("bias", "bias_low", "bias_high", "bias_bound", "bias_max"))
+        columns |= {"variance_flag": "unreliable"} if variance == 0.0 else {}
         reason = found.unmet
     elif scale.lost or not found.trusted:
         columns |= dict.fromkeys(("bias", "bias_low", "bias_high", "bias_bound", "bias_max"))
@@ -301,7 +302,7 @@ def _by_integration(v: Verdicts, names: tuple[str, ...], exact: np.ndarray, tole
         if np.all(biased <= float(np.finfo(v.setting.dtype).epsneg) * MISSED_SIZE * objective):
             unmet = "states of z that are rarer than uniform noise resolves may explain the difference"
         else:
-            unmet = v.evidence.rare_samples(0.0, _relative(off, exact))
+            unmet = v.evidence.rare_samples(0.0, _relative(off, exact)) or _missed(v, off, exact, 0, True)
     return _Finding(
         certificate="integration",
         bound=integrated_bound(off, error, tolerance),
@@ -311,6 +312,13 @@ def _by_integration(v: Verdicts, names: tuple[str, ...], exact: np.ndarray, tole
         variance=max(variance, 0.0) if math.isfinite(variance) else None,
         assumption=AS_SMOOTH if v.evidence.searched else None,
     )
+
+
+def _missed(v: Verdicts, off: np.ndarray, exact: np.ndarray, count: int, defensive: bool) -> str | None:
+    """Return that draws do not meet what f's mean rests on, where that may be why their mean is too short."""
+    if not np.linalg.norm(off + exact) <= np.linalg.norm(exact) or v.evidence.met(count, defensive):
+        return None
+    return "the mean of f rests on samples that the draws do not meet: give less extreme options"
 
 
 def _relative(off: np.ndarray, exact: np.ndarray) -> float:
@@ -324,13 +332,19 @@ def _by_sampling(v: Verdicts, names: tuple[str, ...], d: Difference, heavy: bool
     biased = any(name in v.confirmed for name in names)
     biased &= bound.low > 0.0 or bool(np.max(np.abs(d.z)) > STILL_OFF)
     off, exact = d.groups.mean(axis=0), np.concatenate([v.exact_gradient(name) for name in names])
+    unmet = None
+    if biased and v.evidence.rare:
+        unmet = v.evidence.rare_samples(MISSED / d.count, _relative(off, exact))
+    constant = np.all(d.deviation <= np.concatenate([v.rounding[name] for name in names]))
+    if biased and unmet is None and (constant or v.defended):
+        unmet = _missed(v, off, exact, d.count, v.defended)
     return _Finding(
         certificate="sampling",
         bound=bound,
         off=off,
         biased=biased,
         trusted=trusted,
-        unmet=v.evidence.rare_samples(MISSED / d.count, _relative(off, exact)) if biased and v.evidence.rare else None,
+        unmet=unmet,
         few=_few_draws(v) if biased else None,
         assumption=_assumption(v, d.count),
     )

@@ -273,7 +273,7 @@ class DefensiveDraws:
         found = Weighted({name: Moments(size, block) for name, size in s.sizes.items()}, Moments(0, block), offset)
         found.relieved, found.uniform = controls is not None, self._uniform()
         stream = f"defensive {self.rounds}"
-        mixture = Mixture(s, self.widened, self._directions())
+        mixture = Mixture(s.specs, s.dtype, self.widened, self._directions())
         root = stream_root(*s.path, stream, "mixture")
         top: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         every, sizes = {**found.moments, "": found.total}, {name: _Share() for name in s.sizes}
@@ -369,18 +369,20 @@ def _largest(parts: list[tuple[np.ndarray, dict[str, np.ndarray]]]) -> tuple[np.
 class Mixture:
     """The defensive mixture: maps nominal noise to noise of the mixture, with weights."""
 
-    def __init__(self, setting: Setting, names: list[str], directions: dict[str, np.ndarray]) -> None:
-        self.setting, self.names = setting, names
+    def __init__(
+        self, specs: Mapping[str, Noise], dtype: str, names: list[str], directions: dict[str, np.ndarray]
+    ) -> None:
+        self.specs, self.dtype, self.names = specs, dtype, names
         self.widenings: dict[str, Widening] = {}
         for name in names:
-            kind = widening(setting.specs[name].kind)
+            kind = widening(specs[name].kind)
             assert kind is not None
-            m = math.prod(setting.specs[name].shape)
-            self.widenings[name] = kind(setting.specs[name], directions.get(name, np.zeros((0, m))))
+            m = math.prod(specs[name].shape)
+            self.widenings[name] = kind(specs[name], directions.get(name, np.zeros((0, m))))
 
     def draw(self, nominal: DrawnNoise, generator: np.random.Generator) -> tuple[DrawnNoise, np.ndarray]:
         """Return noise of the mixture and its weights w [R], computed after rounding to the cell's dtype."""
-        s, replicates = self.setting, nominal.replicates
+        replicates = nominal.replicates
         if not self.names:
             return nominal, np.ones(replicates)
         which = generator.integers(len(self.names), size=replicates)
@@ -391,9 +393,9 @@ class Mixture:
             flat = given.reshape(replicates, -1).astype(np.float64)
             rows = which == place
             flat[rows] = widening.widen(flat[rows], generator)
-            kept = flat.astype(s.dtype)
-            if s.specs[name].kind in ("uniform", "stratum"):  # stay within the generator's range
-                least = np.finfo(s.dtype).epsneg
+            kept = flat.astype(self.dtype)
+            if self.specs[name].kind in ("uniform", "stratum"):  # stay within the generator's range
+                least = np.finfo(self.dtype).epsneg
                 kept = np.clip(kept, least, 1.0 - least)
             total += widening.ratio(kept.astype(np.float64))
             noise[name] = kept.reshape(given.shape)
@@ -401,14 +403,13 @@ class Mixture:
 
     def at_an_end(self, noise: DrawnNoise) -> np.ndarray:
         """Return where a number of uniform or exponential noise is at an end of the generator's range [R]."""
-        s = self.setting
-        near = float(np.finfo(s.dtype).epsneg) ** AT_AN_END
+        near = float(np.finfo(self.dtype).epsneg) ** AT_AN_END
         found = np.zeros(noise.replicates, dtype=bool)
         for name in self.names:
             flat = noise[name].reshape(len(found), -1)
-            if s.specs[name].kind in ("uniform", "stratum"):
+            if self.specs[name].kind in ("uniform", "stratum"):
                 found |= np.any((flat <= near) | (1.0 - flat <= near), axis=1)
-            elif s.specs[name].kind == "exponential":
+            elif self.specs[name].kind == "exponential":
                 found |= np.any((flat <= near) | (np.exp(-flat) <= near), axis=1)
         return found
 
@@ -417,6 +418,6 @@ class Mixture:
         keep = np.argsort(q)[-EXTREMES:]
         found = {}
         for name in self.names:
-            if self.setting.specs[name].kind == "normal":
+            if self.specs[name].kind == "normal":
                 found[name] = noise[name].reshape(len(q), -1)[keep].astype(np.float64)
         return q[keep], found

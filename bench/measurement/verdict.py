@@ -86,6 +86,9 @@ class Evidence:
         Why the noise of a user's parts is not integrated over although it has few numbers.
     unmet
         Function that tells whether the mean of f rests on events that the draws miss.
+    met
+        Function of (number of draws, whether they are defensive) that tells whether they meet what the mean of f rests
+        on.
     rare_samples
         Function of (probability in an estimate below which draws miss an event, relative bias) that tells why missed
         samples may explain the bias; None where they do not.
@@ -108,6 +111,7 @@ class Evidence:
     controls: Callable[[dict[str, np.ndarray]], tuple[Controls, Relieved] | None] | None = None
     sampled: str | None = None
     unmet: Callable[[], bool] = lambda: False
+    met: Callable[[int, bool], bool] = lambda count, defensive: True
     rare_samples: Callable[[float, float], str | None] = lambda rarest, bias: None
     reference_rounding: Callable[[], Mapping[str, np.ndarray] | None] = lambda: None
     affords: Callable[[], float] = lambda: math.inf

@@ -225,6 +225,10 @@ class OnDask(Closing):
         self._limits = limits
         self._cluster: Any = None
         self._stopped = False
+        if scheduler is not None and not scheduler.isascii():  # the client would go on trying for ever
+            raise UsageError(
+                f"there is no Dask scheduler at {short(scheduler)}: give an address such as tcp://host:8786"
+            )
         self._meanwhile = ExitStack()
         if local is not None:
             self._meanwhile.enter_context(main_left_out())  # also where Dask replaces a worker later

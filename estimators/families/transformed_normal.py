@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradmeter.estimators.backends.backend import Backend
+from gradmeter.estimators.errors import NotApplicable
 from gradmeter.estimators.families.family import Array, Blocks, Family, MeanField, OptionPerBlock
 from gradmeter.estimators.families.logs import above_zero, below_one
 from gradmeter.estimators.families.relaxation import sigmoid
@@ -17,18 +18,22 @@ from gradmeter.estimators.noise import Noise
 from gradmeter.estimators.options import Values, option
 
 TRANSFORMS = ("sigmoid", "softplus", "exp")
-#: Nodes and reach, in units of σ, of the trapezoid rule over ε.
-NODES, REACH = 801, 16.0
+#: Intervals and reach, in units of σ, of the trapezoid rule over ε.
+INTERVALS, REACH = 800, 16.0
+#: Moments are exact to rounding up to this σ by that rule, and by one of several times its intervals up to `LARGEST`:
+#: sigmoid and softplus have poles at ±iπ/σ.
+COARSE, LARGEST = 8.0, 1000.0
 
 
-def _rule() -> tuple[list[float], list[float]]:
+def _rule(finer: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return the nodes and weights of the trapezoid rule for the mean over a standard normal number."""
-    node = np.linspace(-REACH, REACH, NODES)
+    node = np.linspace(-REACH, REACH, finer * INTERVALS + 1)
     weight = np.exp(-0.5 * node * node)
-    return node.tolist(), (weight / weight.sum()).tolist()
+    return node, weight / weight.sum()
 
 
-RULE = _rule()
+#: As lists, for any backend.
+RULE = tuple(each.tolist() for each in _rule())
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,10 @@ class TransformedNormal(MeanField):
     def power_moment(self, parameters: Blocks, order: int) -> tuple[Array, Blocks]:
         """Return E g(y)ⁿ and E n gⁿ⁻¹ g′ ∂y, by the trapezoid rule; for exp in ε − n σ, where the mass is."""
         scale = np.exp(parameters["log_scale"])[:, None]
-        node, weight = (np.asarray(part) for part in RULE)
+        finer = 1 if self.transform == "exp" else math.ceil(float(scale.max()) / COARSE)
+        if finer * COARSE > LARGEST:
+            raise NotApplicable(f"moments of family {self.name} are exact up to scale={LARGEST:g}")
+        node, weight = _rule(finer)
         shift = order * scale if self.transform == "exp" else 0.0 * scale
         epsilon = node + shift
         tilt = weight * np.exp(-shift * node - 0.5 * shift * shift)

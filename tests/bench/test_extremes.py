@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from scipy.integrate import quad
 
 from gradmeter.bench.cells import make_problem
 from gradmeter.bench.rows import ALL
@@ -13,6 +16,14 @@ from gradmeter.estimators import FAMILIES, NotApplicable, UsageError
 from gradmeter.estimators.options import describe
 from tests.support import make_cell
 
+#: f is an indicator, or nearly, of what happens with these probabilities.
+NEVER_MET = (
+    ("step[k=14,family=gamma]", "float64"),  # 8e-7
+    ("step[k=0.95,family=beta,alpha=20,beta=20]", "float64"),  # 1e-15
+    ("exponential[k=1,family=erlang,events=50]", "float64"),  # 1e-40
+    ("step[k=20.5,family=poisson,rate=1]", "float64"),  # 7e-21, below what uniform noise resolves
+    ("step[k=17.5,family=poisson,rate=3]", "float32"),  # 2e-8, likewise in single precision
+)
 EXTREMES = (1e-8, 1e-4, 1e-2, 20.0, 100.0, 1e4, 1e6)
 #: The rest have no Σ (z − k)², or no option that is a number.
 SQUARE = [name for name in FAMILIES if name not in ("categorical", "sequence-policy", "lkj-cholesky")]
@@ -71,3 +82,35 @@ def test_the_rounding_of_a_reference_is_no_bias(problem: str, estimator: str) ->
 def test_no_family_is_biased_at_extreme_options(family: str) -> None:
     found = [wrong(problem, estimator) for problem in extremes(family) for estimator in ("score-function", "pathwise")]
     assert not [each for each in found if each is not None]
+
+
+@pytest.mark.parametrize(("problem", "dtype"), NEVER_MET)
+def test_what_the_draws_never_meet_makes_nothing_biased(problem: str, dtype: str) -> None:
+    """Every estimate is 0, although the exact gradient is not: of the event itself there is no evidence."""
+    row = measure_cell(make_cell(problem, "score-function", max_replicates=2**12, dtype=dtype)).rows[-1]
+    assert row["verdict"] == "inconclusive"
+    assert row["variance_flag"] != "ok"
+
+
+@pytest.mark.parametrize(
+    ("problem", "estimator"),
+    [
+        ("step[k=4]", "pathwise"),  # 3e-5, which defensive draws meet
+        ("step[k=0.5,family=bernoulli,probability=1e-5]", "straight-through"),  # integrated
+    ],
+)
+def test_what_they_meet_shows_an_estimate_of_zero_as_biased(problem: str, estimator: str) -> None:
+    assert measure_cell(make_cell(problem, estimator, max_replicates=2**12)).rows[-1]["verdict"] == "biased"
+
+
+def test_a_reference_of_steep_sigmoids() -> None:
+    """E 2 (z − 1) ∂z/∂log σ for z = σ(20 ε) by adaptive quadrature; the trapezoid rule of old was off by 4e-8."""
+    exact = make_problem("square[k=1,family=transformed-normal,transform=sigmoid,scale=20]").exact()
+    assert exact is not None
+
+    def slope(e: float) -> float:
+        z = 1.0 / (1.0 + math.exp(-20.0 * e))
+        return -2.0 * (1.0 - z) ** 2 * z * 20.0 * e * math.exp(-0.5 * e * e) / math.sqrt(2.0 * math.pi)
+
+    expected = sum(quad(slope, low, high, epsabs=1e-15)[0] for low, high in ((-9.0, -0.5), (-0.5, 0.5), (0.5, 9.0)))
+    np.testing.assert_allclose(exact.gradient["log_scale"], [expected], rtol=1e-12)

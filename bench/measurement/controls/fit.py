@@ -257,7 +257,7 @@ def _pilot(setting: Setting, widened: list[str], layout: Layout) -> tuple[DrawnN
     s, block = setting, min(setting.replicates, PILOT)
     generator = np.random.default_rng(stream_root(*s.path, "controls", "mixture"))
     count = PILOT // block * block
-    noise, weight = Mixture(s, widened, {}).draw(s.host_noise("controls", 0, count), generator)
+    noise, weight = Mixture(s.specs, s.dtype, widened, {}).draw(s.host_noise("controls", 0, count), generator)
     values = objective(s, _samples(s, layout, noise)).reshape(count, -1)
     return noise, weight, in_double(estimates_of(s, noise, block)), values
 
