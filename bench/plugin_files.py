@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from gradmeter.bench.checks.targets import module_of
@@ -22,7 +24,8 @@ def add(files: Iterable[Path] | None) -> None:
         A file cannot be imported, defines no such class, or a class has no name or one of gradmeter's.
     """
     for path in files or ():
-        module, found = module_of(path), 0
+        with redirect_stdout(sys.stderr):  # rows alone go to standard output
+            module, found = module_of(path), 0
         for cls in vars(module).values():
             if not inspect.isclass(cls) or cls.__module__ != module.__name__ or inspect.isabstract(cls):
                 continue

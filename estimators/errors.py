@@ -51,7 +51,7 @@ def printable(text: str) -> str:
 def one_line(error: BaseException, most: int = 300) -> str:
     """Return an exception's message on one line, of at most `most` characters; also if the message raises."""
     try:
-        return " ".join(printable(str(error)).split())[:most] or "no message"
+        return " ".join(printable(str(error)[: 20 * most]).split())[:most] or "no message"
     except KeyboardInterrupt:
         raise
     except BaseException:  # of a user's class, SystemExit too

@@ -29,6 +29,8 @@ SAMPLES, NUMBERS, FEWEST = 512, 2**18, 64
 COARSEST = 2.0**-8
 #: Exponential noise that is exceeded once in 1e9 numbers, or never drawn.
 FARTHEST = {"float64": 20.7, "float32": 16.6}
+#: Two Normal numbers of which one in 16,000 is beyond the first.
+FAR = (4.0, 4.2)
 #: Exponential noise that is exceeded once in 10,000 numbers.
 SELDOM = 9.2
 
@@ -94,10 +96,13 @@ class _Needs(NamedTuple):
         Whether f is compared at z and s z, where 1 − s is of the order of the squared relative width of z.
     distances
         What is computed from distances to an end of the support and must be told from 0, as in `Problem.distances`.
+    score
+        Whether a density or a score is computed from z.
     """
 
     neighbours: bool
     distances: str
+    score: bool
 
 
 def _needs(family: Family, estimator: Estimator, entropy: str, distances: str) -> _Needs:
@@ -107,7 +112,9 @@ def _needs(family: Family, estimator: Estimator, entropy: str, distances: str) -
         distances = "logs"
     if weak and distances != "none":  # the replacement of a coordinate carries no logarithms
         distances = "z"
-    return _Needs(weak and not has(family, "independent_parts"), distances if weak or requires.integrand else "none")
+    score = entropy == "sampled" or "score" in requires.family
+    near = distances if weak or requires.integrand else "none"
+    return _Needs(weak and not has(family, "independent_parts"), near, score)
 
 
 @functools.lru_cache(maxsize=256)
@@ -151,6 +158,11 @@ def _unrepresentable(
             return (
                 f"{named} has samples near {size[worst]:.2g} that lie {apart[worst]:.2g} apart; {dtype} "
                 f"at that size needs {eps / COARSEST * size[worst]:.2g}: give options that make them smaller, or wider"
+            )
+        if needs.score and not (rounded or family.discrete) and _alike(family, parameters, dimension, dtype):
+            return (
+                f"{named} has samples {FAR[0]:g} deviations out that {dtype} rounds to one number, from which a score "
+                "would be wrong; give less extreme options"
             )
         spread = z[3 * len(z) // 4] - z[len(z) // 4]
         spread = np.maximum(spread, width) if rounded else spread
@@ -219,6 +231,19 @@ def _finite_far_out(family: Family, parameters: dict[str, Any], dimension: int, 
         if not all(np.all(np.isfinite(a)) for a in found):
             return False
     return True
+
+
+def _alike(family: Family, parameters: dict[str, Any], dimension: int, dtype: str) -> bool:
+    """Return whether samples of different Normal noise, as far out as `FAR`, are the same number."""
+    backend = get("numpy")
+    at, noise = _drawn(family, parameters, dimension, dtype, 1)
+    for name, values in noise.items():
+        if family.noise((), dimension)[name].kind == "normal":
+            for sign in (-1.0, 1.0):
+                found = [family.sample(backend, at, noise | {name: np.full_like(values, sign * x)}) for x in FAR]
+                if np.any(found[0] == found[1]):
+                    return True
+    return False
 
 
 def _nearest(family: Family, parameters: dict[str, Any], dimension: int, dtype: str, from_z: bool) -> bool:

@@ -18,6 +18,7 @@ from gradmeter.bench.measurement.controls.slopes import objective
 from gradmeter.bench.measurement.declared import all_of_the_catalogue, undeclared
 from gradmeter.bench.measurement.defensive import DefensiveDraws, Mixture
 from gradmeter.bench.measurement.grids import few_numbers
+from gradmeter.bench.measurement.grids_of_f import grids_meet_mean
 from gradmeter.bench.measurement.kernel import BELOW_ONE, Setting, StatisticsKernel, block_size
 from gradmeter.bench.measurement.prepared import Prepared
 from gradmeter.bench.measurement.replicates import Unchanged, check_estimates, check_largest, check_whole
@@ -84,6 +85,7 @@ def measure(
         sampled=undeclared(setting) if setting.users_parts and few_numbers(setting) else None,
         unmet=lambda: _rests_on_unmet(setting, objective_of_f),
         met=functools.cache(functools.partial(_met, setting, objective_of_f, tuple(again.widened))),
+        grids_meet=functools.cache(functools.partial(grids_meet_mean, setting, objective_of_f)),
         rare_samples=functools.partial(_rare_samples, prepared),
         reference_rounding=lambda: prepared.reference_rounding,
         stop_at=math.inf if stop_at is None else stop_at,

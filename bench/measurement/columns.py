@@ -20,6 +20,8 @@ from gradmeter.bench.measurement.verdict import ALIKE, ENDS_OF_A_SUM, Verdicts, 
 from gradmeter.bench.problems import Exact
 from gradmeter.bench.rows import ALL
 
+#: Defensive draws for each number of noise, each of which widens one at most, that visit the tails of every number.
+LEAST_PER_NUMBER = 300
 #: What a certificate by integration assumes when a class outside the catalogue declares its own discontinuities.
 AS_SMOOTH = "as smooth between its jumps as it says: no peak falls between the nodes of the grids"
 #: An integral shows a bias if it is off by more than this many numerical errors plus this many τ.
@@ -303,6 +305,8 @@ def _by_integration(v: Verdicts, names: tuple[str, ...], exact: np.ndarray, tole
             unmet = "states of z that are rarer than uniform noise resolves may explain the difference"
         else:
             unmet = v.evidence.rare_samples(0.0, _relative(off, exact)) or _missed(v, off, exact, 0, True)
+    elif np.any(biased > 0.0) and not v.evidence.grids_meet():
+        unmet = "the grids of the integration miss the mean of f too: z changes too fast between their nodes"
     return _Finding(
         certificate="integration",
         bound=integrated_bound(off, error, tolerance),
@@ -363,7 +367,9 @@ def _assumption(v: Verdicts, count: int) -> str:
     if not (v.evidence.searched or v.evidence.rare):
         return "defensive"
     met = count if v.rounds is None else count / 2
-    return f"defensive; outside the tails no event rarer than {MISSED / met:.1g} matters"
+    visited = all(each.count >= LEAST_PER_NUMBER * each.numbers for each in [*(v.rounds or []), *(v.searched or [])])
+    where = "outside the tails " if visited else ""
+    return f"defensive; {where}no event rarer than {MISSED / met:.1g} matters"
 
 
 def _few_draws(v: Verdicts) -> str | None:

@@ -193,8 +193,8 @@ class Weighted:
     at_the_ends
         Shares of Σ w ‖ĝ − c‖ and of Σ w ‖ĝ − c‖² from noise at the ends of the generator's range, by parameter block;
         large where these sums would grow without limit if noise had more digits.
-    uniform
-        How many numbers of uniform noise are widened, one at a time.
+    numbers, uniform
+        How many numbers of noise are widened, one at a time, and how many of these are uniform.
     met
         Largest ‖ĝ − c‖² of the estimates themselves by parameter block, neither weighted nor controlled, about the
         centre of plain replicates.
@@ -206,6 +206,7 @@ class Weighted:
     held_by_few: dict[str, float] = field(default_factory=dict)
     relieved: bool = False
     at_the_ends: dict[str, tuple[float, float]] = field(default_factory=dict)
+    numbers: int = 0
     uniform: int = 0
     met: dict[str, float] = field(default_factory=dict)
 
@@ -240,9 +241,10 @@ class DefensiveDraws:
         """Names of noise that have tails to visit."""
         return [n for n, spec in self.setting.specs.items() if math.prod(spec.shape) and widening(spec.kind)]
 
-    def _uniform(self) -> int:
+    def _numbers(self, *kinds: str) -> int:
+        """Return how many numbers of noise are widened, of all kinds or of these."""
         specs = [self.setting.specs[name] for name in self.widened]
-        return sum(math.prod(spec.shape) for spec in specs if spec.kind in ("uniform", "stratum"))
+        return sum(math.prod(spec.shape) for spec in specs if not kinds or spec.kind in kinds)
 
     @np.errstate(over="ignore", invalid="ignore")  # the caller that accumulates the sums checks them
     def draw(
@@ -271,7 +273,8 @@ class DefensiveDraws:
         doublings = max(0, int(math.log2(max(1, replicates // (GROUPS * block)))))
         offset = {name: exact[name] - centre[name] for name in s.sizes}
         found = Weighted({name: Moments(size, block) for name, size in s.sizes.items()}, Moments(0, block), offset)
-        found.relieved, found.uniform = controls is not None, self._uniform()
+        found.relieved, found.numbers = controls is not None, self._numbers()
+        found.uniform = self._numbers("uniform", "stratum")
         stream = f"defensive {self.rounds}"
         mixture = Mixture(s.specs, s.dtype, self.widened, self._directions())
         root = stream_root(*s.path, stream, "mixture")

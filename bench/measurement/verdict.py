@@ -89,6 +89,8 @@ class Evidence:
     met
         Function of (number of draws, whether they are defensive) that tells whether they meet what the mean of f rests
         on.
+    grids_meet
+        Function that tells whether grids of an integration reproduce the mean of f.
     rare_samples
         Function of (probability in an estimate below which draws miss an event, relative bias) that tells why missed
         samples may explain the bias; None where they do not.
@@ -112,6 +114,7 @@ class Evidence:
     sampled: str | None = None
     unmet: Callable[[], bool] = lambda: False
     met: Callable[[int, bool], bool] = lambda count, defensive: True
+    grids_meet: Callable[[], bool] = lambda: True
     rare_samples: Callable[[float, float], str | None] = lambda rarest, bias: None
     reference_rounding: Callable[[], Mapping[str, np.ndarray] | None] = lambda: None
     affords: Callable[[], float] = lambda: math.inf

@@ -85,7 +85,9 @@ def exact_sum(
     missed = np.linalg.norm(np.array(errors)[place])
     size = np.linalg.norm(np.stack(list(gradient.values())))
     source = "enumeration" if one.support_and_tails(at).discrete else "quadrature"
-    return Exact(moved, source, objective, error=float(missed / size) if size > 0.0 else None)
+    if missed >= size:  # nothing is left but rounding
+        return Exact(moved, source, objective, errors={name: np.full_like(a, missed) for name, a in moved.items()})
+    return Exact(moved, source, objective, error=float(missed / size))
 
 
 def _marginals(family: Family, parameters: Vectors) -> Marginals | None:

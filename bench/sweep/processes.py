@@ -94,6 +94,10 @@ def not_packed(seconds: float) -> Ended:
     return Ended("timeout", f"it cannot be sent to a worker process: pickling it did not end within {seconds:g} s")
 
 
+#: Seconds in which a process imports what it needs and begins its work.
+MOST_TO_BEGIN = 300.0
+
+
 class NotBegun(Exception):
     """A worker process ended before it began its work."""
 
@@ -205,6 +209,7 @@ class WorkerProcess:
         self._seconds: float | None = None
         self._began: float | None = None
         self._closed: float | None = None
+        self._sent = 0.0
         self.progress: int | None = None
 
     @property
@@ -264,6 +269,7 @@ class WorkerProcess:
         message, self._message = self._message, b""
         try:
             self._channel.put(WORK, message)
+            self._sent = time.monotonic()
         except OSError as error:  # it died while it was idle
             self._found = [NotBegun(typed(error))]
 
@@ -321,6 +327,8 @@ class WorkerProcess:
             self._closed = self._closed or now
             if now - self._closed > GRACE:
                 self._found = [Ended("crashed", "it closed the socket of its process")]
+        elif self._began is None and now - self._sent > MOST_TO_BEGIN:
+            self._found = [NotBegun(f"it did not begin within {MOST_TO_BEGIN:g} s; a plug-in may hang when imported")]
         elif self._began is not None and self._seconds is not None and now - self._began > self._seconds:
             self._found = [Ended("timeout", f"not finished after {self._seconds:g} s")]
 

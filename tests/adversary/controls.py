@@ -17,6 +17,7 @@ import numpy as np
 from gradmeter.bench.controls import CONTROLS
 from gradmeter.bench.problems import PROBLEMS
 from gradmeter.estimators import FAMILIES, backends
+from gradmeter.estimators.noise import DrawnNoise
 from tests.adversary.cases import Blocks, difference, draw, norm
 from tests.adversary.judging import Result, row_of
 
@@ -77,6 +78,7 @@ def _problems() -> dict[str, tuple[str, dict[str, Any]]]:
         "beta-bernoulli": ("beta-bernoulli", {"dim": 2}),
         "linear-gaussian-8": ("linear-gaussian", {"importance_samples": 8}),
         "linear-vae": ("linear-vae", {}),
+        "linear-vae-8": ("linear-vae", {"importance_samples": 8}),
     }
     return found
 
@@ -91,11 +93,11 @@ def bias_of(problem: Any, estimator: Any, name: str, samples: int, gradient: Blo
     if problem.dimension > 20 or any(word in name for word in ("regression",)):
         chunk = min(chunk, 256)
     rng, first, second, count = np.random.default_rng(11), {}, {}, 0
+    bound = expectation.bind(expectation.data)
     parameters = {block: np.asarray(array, dtype=np.float64) for block, array in problem.parameters().items()}
     for _ in range(32):
         noise = {k: draw(rng, spec.kind, (chunk, *spec.shape), spec.population) for k, spec in specs.items()}
-        bound, values = expectation.at(parameters)
-        found = estimator.estimate(backend, bound, values, noise, {})
+        found = estimator.estimate(backend, bound, parameters, DrawnNoise(noise, chunk), {})
         for block, array in found.items():
             flat = np.reshape(np.asarray(array, dtype=np.float64), (chunk, -1))
             first[block] = first.get(block, 0.0) + flat.sum(axis=0)

@@ -10,6 +10,7 @@ import pytest
 from scipy.integrate import quad
 
 from gradmeter.bench.cells import make_problem
+from gradmeter.bench.feasibility import infeasible
 from gradmeter.bench.rows import ALL
 from gradmeter.bench.sweep.measuring import measure_cell
 from gradmeter.estimators import FAMILIES, NotApplicable, UsageError
@@ -101,6 +102,29 @@ def test_what_the_draws_never_meet_makes_nothing_biased(problem: str, dtype: str
 )
 def test_what_they_meet_shows_an_estimate_of_zero_as_biased(problem: str, estimator: str) -> None:
     assert measure_cell(make_cell(problem, estimator, max_replicates=2**12)).rows[-1]["verdict"] == "biased"
+
+
+@pytest.mark.parametrize(
+    ("problem", "estimator"),
+    [
+        # A step of probability 1e-5 that all grids miss alike, under an offset of 1e8.
+        ("square[k=1e4,family=relaxed-bernoulli,probability=1e-5,temperature=0.1]", "score-function"),
+        ("exponential[k=1e-6,family=exponential,rate=1e6]", "pathwise"),  # a reference that rounds to 0
+    ],
+)
+def test_what_a_quadrature_loses_is_no_bias(problem: str, estimator: str) -> None:
+    row = measure_cell(make_cell(problem, estimator, max_replicates=2**12)).rows[-1]
+    assert row["verdict"] == "inconclusive"
+    assert row["reason"]
+
+
+def test_scores_of_samples_that_round_to_one_number() -> None:
+    """Of z = σ(20 ε), 3 % round to 1. Pathwise derivatives do not mind."""
+    problem = "square[k=0,family=transformed-normal,transform=sigmoid,scale=20]"
+    refused = infeasible(make_cell(problem, "score-function"))
+    assert refused is not None
+    assert "rounds to one number" in refused
+    assert infeasible(make_cell(problem, "pathwise")) is None
 
 
 def test_a_reference_of_steep_sigmoids() -> None:
