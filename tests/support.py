@@ -184,7 +184,7 @@ class _Structure:
         return hash(self.expectation.structure)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)  # each compiled by JAX maps memory, and a process may have 65,530 such maps
 def _runner(backend: Backend, estimator: Estimator, structure: _Structure, compiled: bool) -> Callable[..., Any]:
     def run(data: Any, parameters: Any, noise: Any, state: Any) -> Any:
         drawn = DrawnNoise(noise, next(iter(noise.values())).shape[0] if noise else 1)
