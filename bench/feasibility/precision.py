@@ -234,15 +234,18 @@ def _finite_far_out(family: Family, parameters: dict[str, Any], dimension: int, 
 
 
 def _alike(family: Family, parameters: dict[str, Any], dimension: int, dtype: str) -> bool:
-    """Return whether samples of different Normal noise, as far out as `FAR`, are the same number."""
-    backend = get("numpy")
-    at, noise = _drawn(family, parameters, dimension, dtype, 1)
+    """Return whether samples of different Normal noise, as far out as `FAR`, are the same number.
+
+    With other noise beside it, as of a gamma number, Normal noise may be a proposal that is rejected so far out.
+    """
+    backend, (at, noise) = get("numpy"), _drawn(family, parameters, dimension, dtype, 1)
+    if any(spec.kind != "normal" for spec in family.noise((), dimension).values()):
+        return False
     for name, values in noise.items():
-        if family.noise((), dimension)[name].kind == "normal":
-            for sign in (-1.0, 1.0):
-                found = [family.sample(backend, at, noise | {name: np.full_like(values, sign * x)}) for x in FAR]
-                if np.any(found[0] == found[1]):
-                    return True
+        for sign in (-1.0, 1.0):
+            found = [family.sample(backend, at, noise | {name: np.full_like(values, sign * x)}) for x in FAR]
+            if np.any(found[0] == found[1]):
+                return True
     return False
 
 

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from gradmeter.bench.measurement.analyses import UNMEASURED
+from gradmeter.bench.measurement.columns import WELL_ABOVE
 from gradmeter.bench.measurement.integrate import integrate
 from gradmeter.bench.measurement.kernel import Setting
 from gradmeter.estimators.amortised import AmortisedExpectation
@@ -15,10 +17,8 @@ from gradmeter.estimators.backends.backend import Backend
 from gradmeter.estimators.estimator import Blocks, Estimator, Requires
 from gradmeter.estimators.expectation import Array, Expectation
 
-#: Rounding of a mean of f, in units in the last place, and the error of the known mean relative to its size.
-ROUNDING, KNOWN = 64.0, 1e-12
-#: Numerical errors that the integral may be off by.
-WELL_ABOVE = 8.0
+#: Error of the known mean of f, relative to its size.
+KNOWN = 1e-12
 
 
 @dataclass(frozen=True)
@@ -65,5 +65,5 @@ def grids_meet_mean(setting: Setting, mean: float | None) -> bool:
     )
     if found is None:
         return True
-    rounding = (ROUNDING * float(np.finfo(setting.dtype).eps) + KNOWN) * abs(mean)
+    rounding = (UNMEASURED * float(np.finfo(setting.dtype).eps) + KNOWN) * abs(mean)
     return all(np.all(np.abs(each.mean - mean) <= WELL_ABOVE * each.error + rounding) for each in found.values())

@@ -127,6 +127,11 @@ def test_scores_of_samples_that_round_to_one_number() -> None:
     assert infeasible(make_cell(problem, "pathwise")) is None
 
 
+@pytest.mark.parametrize("family", ["inverse-gamma,concentration=2", "elliptical,degrees=4", "student-t,df=3"])
+def test_proposals_that_are_rejected_far_out_do_not_count(family: str) -> None:
+    assert infeasible(make_cell(f"cosine[family={family}]", "score-function")) is None
+
+
 def test_a_reference_of_steep_sigmoids() -> None:
     """E 2 (z − 1) ∂z/∂log σ for z = σ(20 ε) by adaptive quadrature; the trapezoid rule of old was off by 4e-8."""
     exact = make_problem("square[k=1,family=transformed-normal,transform=sigmoid,scale=20]").exact()
